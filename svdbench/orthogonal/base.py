@@ -4,6 +4,7 @@ Adding one is a file here with a subclass of :class:`Method` and a YAML of the
 same name in ``conf/orthogonal``; nothing else is edited.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +35,7 @@ class Flops:
         return self.forward + self.backward
 
 
-class Method:
+class Method(ABC):
     """A differentiable map V ↦ φ(V) with orthogonal values, applied to X.
 
     Class attributes:
@@ -62,18 +63,18 @@ class Method:
     def prepare(self, V: Tensor, X: Tensor) -> None:
         """Untimed work before the first call, such as tuning or building a module."""
 
+    @abstractmethod
     def apply(self, V: Tensor, X: Tensor) -> Tensor:
         """φ(V) X, shape (d, m), differentiable in both. This is what is timed."""
-        raise TypeError(f"{type(self).__name__} does not say how it is applied")
 
+    @abstractmethod
     def reference(self, V: Tensor, X: Tensor) -> Tensor:
         """The same φ(V) X by the plainest differentiable formula there is.
 
         The gate runs it in float64 and compares; it must not share code with
         :meth:`apply`.
         """
-        raise TypeError(f"{type(self).__name__} has no plain reference")
 
+    @abstractmethod
     def flops(self, problem: Problem) -> Flops:
         """The operations that ``apply`` and its backward pass need, by count of the algorithm."""
-        raise TypeError(f"{type(self).__name__} does not count its operations")
