@@ -1,0 +1,18 @@
+"""The Householder core: products of reflectors and their gradients.
+
+Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
+"""
+
+from .autograd import apply_reflectors, tune
+from .reference import apply_reflectors_reference
+from .tuning import Plan, choose_block_size, clear_tuned, tuned
+
+__all__ = [
+    "Plan",
+    "apply_reflectors",
+    "apply_reflectors_reference",
+    "choose_block_size",
+    "clear_tuned",
+    "tune",
+    "tuned",
+]

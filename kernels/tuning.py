@@ -1,0 +1,204 @@
+"""How large a block, and in how many panels: measured where asked, by formula elsewhere.
+
+More reflectors to a block make fewer steps but more work: 2ndk for the Gram
+matrices and as much in the gradient, beside the 12ndm of a step. No formula
+knows what a matrix product of some shape costs on some machine, so ``tune``
+measures, and its answers are kept on disk per shape, dtype, device and number
+of threads.
+"""
+
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+# Changes with the algorithm, so that answers measured with an older one are not used.
+ALGORITHM = "wy-1"
+BLOCK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+
+class Plan(NamedTuple):
+    """What the compact-WY algorithm is free to choose."""
+
+    block_size: int
+    panels: int = 1
+
+
+class Case(NamedTuple):
+    """What the best plan depends on."""
+
+    n: int
+    d: int
+    m: int
+    dtype: str
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> "Case":
+        if device.type == "cpu":
+            return cls(n, d, m, str(dtype)[6:], "cpu", torch.get_num_threads())
+        return cls(n, d, m, str(dtype)[6:], torch.cuda.get_device_name(device), 0)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A measured answer: the best plan and the seconds of a step with every plan tried."""
+
+    case: Case
+    plan: Plan
+    step_s: dict[Plan, float]
+
+
+def cache_file() -> Path:
+    """Where the answers are kept: ``$SVDBENCH_CACHE``, else the user's cache folder."""
+    own = os.environ.get("SVDBENCH_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(own) if own else Path(base) / "svdbench") / "tuned.json"
+
+
+def formula(case: Case) -> Plan:
+    """A sensible plan where nothing was measured."""
+    k = 64 if case.n <= 4096 else 128
+    if case.n <= 128:
+        k = case.n
+    return Plan(min(k, case.n), _panels(case))
+
+
+def _panels(case: Case) -> int:
+    """One panel a thread, while a panel is wide enough to be worth it."""
+    h = case.threads
+    return h if h > 1 and case.d % h == 0 and case.d // h >= 256 else 1
+
+
+def plan_for(case: Case, block_size: int | None = None) -> Plan:
+    """The plan to run with: the caller's block size, else the measured one, else the formula's."""
+    if block_size is not None:
+        return Plan(min(block_size, case.n), _panels(case))
+    found = _answers().get(case)
+    return found.plan if found else formula(case)
+
+
+def choose_block_size(
+    n: int,
+    d: int,
+    m: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> int:
+    """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m)."""
+    return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size
+
+
+def tuned() -> list[Tuned]:
+    """Everything measured so far on this machine, sorted by case."""
+    return sorted(_answers().values(), key=lambda t: t.case)
+
+
+def clear_tuned() -> None:
+    """Forget every measured answer."""
+    cache_file().unlink(missing_ok=True)
+    _memory.clear()
+
+
+def candidates(case: Case) -> list[Plan]:
+    """The plans worth measuring: every block size up to n, with and without panels."""
+    sizes = sorted({k for k in BLOCK_SIZES if k < case.n} | ({case.n} if case.n <= 256 else set()))
+    found = []
+    for k in sizes or [1]:
+        found.append(Plan(k, 1))
+        if k < case.n and case.threads > 1 and case.d % case.threads == 0:
+            found.append(Plan(k, case.threads))
+    return found
+
+
+def measure_plans(
+    steps: dict[Plan, Callable[[], Any]],
+    budget_s: float,
+    now: Callable[[], float] = time.perf_counter,
+    seed: int = 0,
+) -> dict[Plan, float]:
+    """The median seconds of a step per plan, measured in interleaved rounds.
+
+    After every round the plans that are clearly behind (1.5 times the best) are
+    left out, so that the budget goes to the close race.
+    """
+    shuffle = random.Random(seed).shuffle
+    seconds: dict[Plan, list[float]] = {plan: [] for plan in steps}
+    running = list(steps)
+    for step in steps.values():
+        step()
+    start = now()
+    while len(seconds[running[0]]) < 3 or now() - start < budget_s:
+        shuffle(running)
+        for plan in running:
+            before = now()
+            steps[plan]()
+            seconds[plan].append(now() - before)
+        medians = {plan: statistics.median(seconds[plan]) for plan in running}
+        limit = 1.5 * min(medians.values())
+        if len(seconds[running[0]]) >= 3:
+            running = [plan for plan in running if medians[plan] <= limit]
+    return {plan: statistics.median(s) for plan, s in seconds.items()}
+
+
+def remember(answer: Tuned) -> None:
+    """Keep an answer, in memory and on disk; other processes' answers are kept too."""
+    path = cache_file()
+    answers = {**_read(path), answer.case: answer}
+    _memory[path] = answers
+    content = {
+        "algorithm": ALGORITHM,
+        "tuned": [
+            {
+                "case": a.case._asdict(),
+                "plan": a.plan._asdict(),
+                "step_s": [{**plan._asdict(), "s": s} for plan, s in a.step_s.items()],
+            }
+            for a in answers.values()
+        ],
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(content, file, indent=1)
+        os.replace(file.name, path)
+    except OSError as error:  # a read-only home: the answer still holds for this process
+        warnings.warn(f"the tuned block size could not be kept in {path}: {error}", stacklevel=2)
+
+
+_memory: dict[Path, dict[Case, Tuned]] = {}
+
+
+def _answers() -> dict[Case, Tuned]:
+    path = cache_file()
+    if path not in _memory:
+        _memory[path] = _read(path)
+    return _memory[path]
+
+
+def _read(path: Path) -> dict[Case, Tuned]:
+    try:
+        content = json.loads(path.read_text())
+        if content["algorithm"] != ALGORITHM:
+            return {}
+        found = [
+            Tuned(
+                Case(**a["case"]),
+                Plan(**a["plan"]),
+                {Plan(t["block_size"], t["panels"]): float(t["s"]) for t in a["step_s"]},
+            )
+            for a in content["tuned"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: measure again
+        return {}
+    return {a.case: a for a in found}
