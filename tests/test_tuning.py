@@ -1,0 +1,95 @@
+"""The block-size tuner: exact with a clock of its own, careful with its file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from svdbench.kernels import Plan, choose_block_size, clear_tuned, tune, tuned
+from svdbench.kernels.tuning import (
+    Case,
+    Tuned,
+    cache_file,
+    candidates,
+    formula,
+    measure_plans,
+    plan_for,
+    remember,
+)
+
+CASE = Case(256, 256, 8, "float32", "cpu", 2)
+
+
+def answer(case: Case = CASE, block_size: int = 24) -> Tuned:
+    plan = Plan(block_size, 1)
+    return Tuned(case, plan, {plan: 1e-3, Plan(64, 2): 2e-3})
+
+
+def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
+    costs = {Plan(16): 3.0, Plan(32): 1.0, Plan(64): 2.0}
+    time = 0.0
+
+    def step(plan: Plan) -> None:
+        nonlocal time
+        time += costs[plan]
+
+    steps = {plan: (lambda p=plan: step(p)) for plan in costs}
+    seconds = measure_plans(steps, budget_s=30, now=lambda: time)
+    assert seconds == costs
+    # The two that were left behind stopped after three rounds, the winner went on.
+    assert time == sum(costs.values()) * 4 + 12
+
+
+def test_remembers_on_disk_and_between_processes() -> None:
+    remember(answer())
+    other = answer(CASE._replace(m=9), 48)
+    content = json.loads(cache_file().read_text())
+    remember(other)
+    assert len(content["tuned"]) == 1
+    from svdbench.kernels import tuning
+
+    tuning._memory.clear()  # as in a new process
+    assert [t.plan.block_size for t in tuned()] == [24, 48]
+    assert plan_for(CASE) == Plan(24, 1)
+    assert tuned()[0].step_s == answer().step_s
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"algorithm": "older", "tuned": []}', "null"])
+def test_a_file_that_is_not_ours_is_measured_anew(text: str) -> None:
+    cache_file().parent.mkdir(parents=True, exist_ok=True)
+    cache_file().write_text(text)
+    assert tuned() == []
+    assert plan_for(CASE) == formula(CASE)
+
+
+def test_read_only_cache_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.warns(UserWarning, match="could not be kept"):
+        remember(answer())
+    assert plan_for(CASE) == Plan(24, 1)
+
+
+def test_tunes_for_real_and_forgets() -> None:
+    V, X = torch.randn(40, 32), torch.randn(32, 4)
+    found = tune(V, X, budget_s=0.01)
+    assert found.plan in found.step_s
+    assert choose_block_size(40, 32, 4) == found.plan.block_size
+    clear_tuned()
+    assert tuned() == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 100, 4096])
+def test_formula_and_candidates_fit_the_shape(n: int) -> None:
+    for d, threads in ((n, 1), (3 * n, 4), (n + 1, 2)):
+        case = Case(n, d, 32, "float32", "cpu", threads)
+        for plan in (formula(case), *candidates(case)):
+            assert 1 <= plan.block_size <= n
+            assert d % plan.panels == 0
+
+
+def test_an_own_block_size_wins() -> None:
+    remember(answer())
+    assert plan_for(CASE, 7).block_size == 7
+    assert plan_for(CASE, 1000).block_size == 256
