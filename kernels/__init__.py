@@ -5,10 +5,11 @@ Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
 
 from .autograd import apply_reflectors, tune
 from .reference import apply_reflectors_reference
-from .tuning import Plan, choose_block_size, clear_tuned, tuned
+from .tuning import Plan, Tuned, choose_block_size, clear_tuned, tuned
 
 __all__ = [
     "Plan",
+    "Tuned",
     "apply_reflectors",
     "apply_reflectors_reference",
     "choose_block_size",

@@ -1,15 +1,13 @@
 """Compact WY in operations that autograd and torch.func differentiate themselves.
 
-The plain sibling of ``wy``: every order of derivative, vmap, forward mode; at
-the price of the memory and time that autograd takes.
+The plain sibling of ``wy``: every order of derivative, vmap, forward mode and
+torch.compile; at the price of the memory and time that autograd takes.
 """
 
 import math
 
 import torch
 from torch import Tensor
-
-from .ut import half_triangle
 
 
 def apply_reflectors_plain(
@@ -32,9 +30,9 @@ def apply_reflectors_plain(
 
 
 def _ut_factor(B: Tensor) -> Tensor:
-    k = B.shape[-2]
-    eye = torch.eye(k, dtype=B.dtype, device=B.device)
-    S = (B @ B.mT) * half_triangle(k, False, B.dtype, B.device)
+    S = B @ B.mT
+    diagonal = S.diagonal(dim1=-2, dim2=-1)
     # A zero row has a zero on the diagonal; any other number there lets it drop out.
-    zero = (S.diagonal(dim1=-2, dim2=-1) == 0).to(B.dtype)
-    return torch.linalg.solve_triangular(S + eye * zero.unsqueeze(-1), eye, upper=True)
+    diagonal = torch.where(diagonal == 0, torch.ones_like(diagonal), diagonal / 2)
+    eye = torch.eye(B.shape[-2], dtype=B.dtype, device=B.device)
+    return torch.linalg.solve_triangular(S.triu(1) + torch.diag_embed(diagonal), eye, upper=True)

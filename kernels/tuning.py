@@ -84,7 +84,7 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
     """The plan to run with: the caller's block size, else the measured one, else the formula's."""
     if block_size is not None:
         return Plan(min(block_size, case.n), _panels(case))
-    found = _answers().get(case)
+    found = answers().get(case)
     return found.plan if found else formula(case)
 
 
@@ -101,7 +101,7 @@ def choose_block_size(
 
 def tuned() -> list[Tuned]:
     """Everything measured so far on this machine, sorted by case."""
-    return sorted(_answers().values(), key=lambda t: t.case)
+    return sorted(answers().values(), key=lambda t: t.case)
 
 
 def clear_tuned() -> None:
@@ -154,8 +154,7 @@ def measure_plans(
 def remember(answer: Tuned) -> None:
     """Keep an answer, in memory and on disk; other processes' answers are kept too."""
     path = cache_file()
-    answers = {**_read(path), answer.case: answer}
-    _memory[path] = answers
+    _memory[path] = {**_read(path), answer.case: answer}
     content = {
         "algorithm": ALGORITHM,
         "tuned": [
@@ -164,7 +163,7 @@ def remember(answer: Tuned) -> None:
                 "plan": a.plan._asdict(),
                 "step_s": [{**plan._asdict(), "s": s} for plan, s in a.step_s.items()],
             }
-            for a in answers.values()
+            for a in answers().values()
         ],
     }
     try:
@@ -179,7 +178,8 @@ def remember(answer: Tuned) -> None:
 _memory: dict[Path, dict[Case, Tuned]] = {}
 
 
-def _answers() -> dict[Case, Tuned]:
+def answers() -> dict[Case, Tuned]:
+    """Everything measured so far on this machine."""
     path = cache_file()
     if path not in _memory:
         _memory[path] = _read(path)

@@ -257,6 +257,11 @@ class TestTransforms:
         difference = (apply_reflectors(V + h * dV, X) - apply_reflectors(V - h * dV, X)) / (2 * h)
         assert torch.allclose(tangent, difference, atol=1e-7)
 
+    def test_compile_in_one_graph(self) -> None:
+        V, X, G = inputs(40, 16, 3)
+        compiled = torch.compile(apply_reflectors, backend="aot_eager", fullgraph=True)
+        assert_step_is_exact(V, X, G, compiled(V, X))
+
     @pytest.mark.parametrize("backend", ["wy", "plain", "reference"])
     def test_backends_agree(self, backend: str) -> None:
         V, X, G = inputs(9, 6, 3)

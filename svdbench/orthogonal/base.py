@@ -60,8 +60,13 @@ class Method(ABC):
         """The raw parameter of this map, made (untimed) from the cell's V (n, d)."""
         return V
 
+    def block(self, problem: Problem) -> int | None:
+        """Reflectors to a block, for methods that work in blocks."""
+        return None
+
     def prepare(self, V: Tensor, X: Tensor) -> None:
         """Untimed work before the first call, such as tuning or building a module."""
+        return None
 
     @abstractmethod
     def apply(self, V: Tensor, X: Tensor) -> Tensor:
