@@ -125,6 +125,9 @@ def tune(V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True) -> 
 
 
 def _run(V: Tensor, X: Tensor, block_size: int | None, transpose: bool) -> Tensor:
+    if _autocast_is_on(V):
+        with torch.autocast(V.device.type, enabled=False):
+            return _run(V, X, block_size, transpose)
     out: Tensor = _Apply.apply(V, X, plan_for(_case(V, X), block_size), transpose)
     return out
 
@@ -157,6 +160,9 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
+        if _autocast_is_on(G):
+            with torch.autocast(G.device.type, enabled=False):
+                return _Apply.backward(ctx, G)
         V, X, *saved = ctx.saved_tensors
         need_V, need_X = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
@@ -184,6 +190,12 @@ def _is_traced() -> bool:
     """Whether torch.compile or a transform of torch.func looks inside: plain operations, then."""
     active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return torch.compiler.is_compiling() or bool(active and active())
+
+
+def _autocast_is_on(tensor: Tensor) -> bool:
+    """Autocast's low precision would cost orthogonality: it is switched off meanwhile."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _batch_shape(V: Tensor, X: Tensor) -> torch.Size:

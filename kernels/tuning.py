@@ -45,9 +45,10 @@ class Case(NamedTuple):
 
     @classmethod
     def of(cls, n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> "Case":
-        if device.type == "cpu":
-            return cls(n, d, m, str(dtype)[6:], "cpu", torch.get_num_threads())
-        return cls(n, d, m, str(dtype)[6:], torch.cuda.get_device_name(device), 0)
+        is_cuda = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if is_cuda else device.type
+        threads = torch.get_num_threads() if device.type == "cpu" else 0
+        return cls(n, d, m, str(dtype).removeprefix("torch."), name, threads)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,17 @@ class TestStep:
         with torch.inference_mode():
             apply_reflectors(V, X, block_size=block_size)
 
+    @pytest.mark.parametrize("block_size", [None, 4])
+    def test_autocast_leaves_the_arithmetic_alone(self, block_size: int | None) -> None:
+        V, X, G = inputs(12, 8, 3, torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = apply_reflectors(V, X, block_size=block_size)
+            assert_step_is_exact(V, X, G, out)
+
+    def test_meta_tensors_have_shapes(self) -> None:
+        V, X = torch.empty(40, 8, device="meta"), torch.empty(8, 3, device="meta")
+        assert apply_reflectors(V, X, block_size=4).shape == (8, 3)
+
     def test_backward_twice(self) -> None:
         V, X, G = inputs(12, 8, 3)
         out = apply_reflectors(V, X, block_size=4)
