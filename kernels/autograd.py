@@ -222,7 +222,8 @@ def _check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
             _batch_shape(V, X)
         except RuntimeError:
             raise ValueError(
-                f"the leading dimensions of V {tuple(V.shape)} and X {tuple(X.shape)} don't broadcast"
+                f"the leading dimensions of V {tuple(V.shape)} and X {tuple(X.shape)} don't match: "
+                "make them broadcast"
             ) from None
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, not {block_size}")

@@ -296,7 +296,7 @@ class TestErrors:
             (torch.ones(2, 3).int(), torch.ones(3, 2).int(), {}, TypeError, r"floating point"),
             (torch.ones(2, 3), torch.ones(3, 2), {"block_size": 0}, ValueError, r"at least 1"),
             (torch.ones(2, 3), torch.ones(3, 2), {"backend": "gpu"}, ValueError, r"choose from"),
-            (torch.ones(2, 2, 3), torch.ones(5, 3, 2), {}, ValueError, r"don't broadcast"),
+            (torch.ones(2, 2, 3), torch.ones(5, 3, 2), {}, ValueError, r"make them broadcast"),
         ],
     )
     def test_one_line(

@@ -1,0 +1,51 @@
+# Two commands matter: `make run` does the main job, `make test` checks everything.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint types format bench wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with the pinned set (a CPU build of torch where there is no GPU)
+
+# uv knows where PyTorch keeps its CPU builds; pip takes what the index offers.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@if ! command -v nvidia-smi >/dev/null && command -v uv >/dev/null && \
+	    uv pip install --quiet --python $(BIN)/python --torch-backend cpu -c constraints.txt torch; \
+	then echo "installed the CPU build of torch"; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    "$$(grep '^torch==' constraints.txt)"; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	@touch $@
+
+run: $(READY) ## time a gradient-descent step of every orthogonal map; plots in results/
+	$(BIN)/svdbench time-fasth
+
+test: $(READY) ## the tests (a few minutes)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## the tests, slow ones included
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff: style and likely mistakes
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) ## mypy
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff put the layout right
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(READY) ## the figures we promise, measured and judged; written to results/bench/
+	$(BIN)/python -m svdbench.jobs.bench
+
+wheel: $(READY) ## build dist/*.whl
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove what was built; results and .venv stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

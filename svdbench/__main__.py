@@ -1,0 +1,5 @@
+"""``python -m svdbench``."""
+
+from svdbench.cli import main
+
+main()

@@ -1,0 +1,11 @@
+"""What a user can put right: told in one line with its cause and remedy, exit code 2."""
+
+
+class UserError(Exception):
+    """A mistake in what was asked for. The message is one line: the cause, then the remedy."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's first line that says something, without the library's decoration."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,218 @@
+"""One cell of a timing job: contenders that compute something comparable, side by side.
+
+Everyone passes the gate, those that pass are measured in interleaved rounds and
+pass it again, and rows are written: for a failure too, with its reason.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.jobs.display import Display
+from svdbench.measure.clock import WallClock
+from svdbench.measure.gate import Reference, Verdict, check, reference_of
+from svdbench.measure.plan import Plan, measure
+from svdbench.measure.probe import floor_seconds, matmul_rate, peak_bytes
+from svdbench.measure.statistics import summarise
+from svdbench.measure.step import Contender, Outcome, failure
+from svdbench.orthogonal.base import Method, Problem
+from svdbench.record.schema import SAMPLES, SUMMARY, cell_id
+from svdbench.record.store import Run
+from svdbench.report.units import seconds
+
+ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
+
+
+@dataclass
+class Entry:
+    """One method in one cell: its inputs, and what became of it."""
+
+    name: str
+    method: Method
+    V: Tensor
+    X: Tensor
+    G: Tensor
+    reference: Reference | None = None
+    verdict: Verdict | None = None
+    outcome: Outcome | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.outcome is None
+
+    def close(self, status: str, reason: str) -> None:
+        samples = self.outcome.samples if self.outcome else []
+        self.outcome = Outcome(status, reason, samples)
+
+    def attempt(self, work: Callable[[], Any]) -> None:
+        """Do something of the method's; what it raises becomes its outcome."""
+        try:
+            work()
+        except Exception as error:
+            self.close(*failure(error))
+
+    def judge(self, when: str) -> None:
+        """No number without a right answer, before the timing and after it."""
+        self.verdict = check(self.method, self.V, self.X, self.G, reference=self.reference)
+        if not self.verdict.ok:
+            self.close("gate", f"{when} timing: {self.verdict.reason}")
+
+    def forward(self) -> Tensor:
+        return self.method.apply(self.V, self.X)
+
+    def backward(self, output: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(output, (self.V, self.X), self.G)
+
+    def measure_memory(self, device: str) -> None:
+        self.peak_bytes = peak_bytes(lambda: self.backward(self.forward()), device)
+
+    def passes(self) -> list[dict[str, Any]]:
+        """The columns of forward, backward and step; none unless all went well."""
+        if self.outcome is None or self.outcome.status != "ok":
+            return []
+        samples = self.outcome.samples
+        times = {
+            "fwd": [sample.fwd_s for sample in samples],
+            "bwd": [sample.bwd_s for sample in samples],
+            "step": self.outcome.steps_s(),
+        }
+        rows = []
+        for name, values in times.items():
+            found = summarise(values)
+            quartiles = {"q25_s": found.q25, "q75_s": found.q75}
+            rows.append({"pass": name, "median_s": found.median, **quartiles, "reps": found.reps})
+        return rows
+
+    def contender(self) -> Contender:
+        return Contender(self.name, self.forward, self.backward)
+
+
+def time_cell(
+    problem: Problem,
+    entries: list[Entry],
+    plan: Plan,
+    record: Run,
+    shown: Display,
+    too_slow: dict[str, str],
+) -> None:
+    """Measure every entry on one problem and write its rows.
+
+    Args:
+        too_slow: names that are not tried again and why; grows by those that
+            reach their time limit here.
+    """
+    clock = WallClock(torch.device(problem.device))
+    shown.doing(0.0, "matrix-multiply rate")
+    rate = matmul_rate(problem.dtype, problem.device, clock)
+    references: dict[Any, Reference] = {}
+    for entry in entries:
+        shown.doing(0.0, f"gate: {entry.name}")
+        if entry.name in too_slow:
+            entry.close("timeout", too_slow[entry.name])
+        elif reason := entry.method.skip(problem):
+            entry.close("skipped", reason)
+        else:
+            entry.attempt(partial(_prepare, entry, references))
+
+    open_entries = [entry for entry in entries if entry.open]
+    outcomes = measure(
+        [entry.contender() for entry in open_entries], plan, clock, on_progress=shown.doing
+    )
+    for entry in open_entries:
+        entry.outcome = outcomes[entry.name]
+        if entry.outcome.status == "timeout":
+            too_slow[entry.name] = f"at d = {problem.d} {entry.outcome.reason}"
+        if entry.outcome.status == "ok":
+            shown.doing(1.0, f"gate: {entry.name}")
+            entry.attempt(partial(entry.judge, "after"))
+            entry.attempt(partial(entry.measure_memory, problem.device))
+    _write(record, problem, entries, rate)
+
+
+def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
+    """The method's parameter, its untimed work, and its first pass through the gate."""
+    method = entry.method
+    entry.V = method.parameter(entry.V).detach().clone().requires_grad_()
+    method.prepare(entry.V, entry.X)
+    # Methods of one family share their map and its parameter, and so the exact answer.
+    family = type(method).reference, type(method).parameter
+    if family not in references:
+        references[family] = reference_of(method, entry.V, entry.X, entry.G)
+    entry.reference = references[family]
+    entry.judge("before")
+
+
+def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> None:
+    """Samples and summary of one cell, with the ratio to the best method of another kind."""
+    medians = {e.name: {row["pass"]: row["median_s"] for row in e.passes()} for e in entries}
+    floor = floor_seconds(problem.n, problem.d, problem.m, rate)
+    for entry in entries:
+        outcome = entry.outcome
+        assert outcome is not None
+        common = {
+            "cell": cell_id(job=record.job, method=entry.name, **_columns(problem)),
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "method": entry.name,
+            "block_size": entry.method.block(problem),
+            **_columns(problem),
+        }
+        for sample in outcome.samples:
+            times = {"fwd_s": sample.fwd_s, "bwd_s": sample.bwd_s, "step_s": sample.step_s}
+            record.append(SAMPLES, {**common, "round": sample.round, **times})
+        flops = entry.method.flops(problem)
+        judged = asdict(entry.verdict) if entry.verdict else {}
+        described = {
+            "kind": entry.method.kind,
+            "builds": entry.method.builds,
+            "matmul_gflops": rate / 1e9,
+            "peak_bytes": entry.peak_bytes,
+            **{key: judged.get(key) for key in ERRORS},
+        }
+        for row in entry.passes() or [{"pass": "step"}]:
+            share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[row["pass"]]
+            work = {"fwd": flops.forward, "bwd": flops.backward, "step": flops.step}[row["pass"]]
+            found: dict[str, Any] = {"flops": work, "floor_s": share * floor}
+            if median := row.get("median_s"):
+                rivals = [
+                    medians[other.name][row["pass"]]
+                    for other in entries
+                    if other.method.kind != entry.method.kind and medians[other.name]
+                ]
+                found["gflops"] = work / median / 1e9
+                found["of_floor"] = share * floor / median
+                found["vs_best"] = min(rivals) / median if rivals else None
+            record.append(SUMMARY, {**common, **described, **row, **found})
+    record.commit()
+
+
+def _columns(problem: Problem) -> dict[str, Any]:
+    return {
+        "d": problem.d,
+        "n": problem.n,
+        "m": problem.m,
+        "device": problem.device,
+        "dtype": str(problem.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads() if problem.device == "cpu" else 0,
+    }
+
+
+def line(problem: Problem, entries: list[Entry]) -> str:
+    """What came of a size, in one line."""
+    steps = {
+        entry.name: statistics.median(entry.outcome.steps_s())
+        for entry in entries
+        if entry.outcome is not None and entry.outcome.status == "ok"
+    }
+    others = len(entries) - len(steps)
+    fastest = sorted(steps, key=lambda name: steps[name])[:3]
+    words = ", ".join(f"{name} {seconds(steps[name])}" for name in fastest)
+    return f"d = {problem.d:<5} fastest: {words or 'none'}" + (
+        f"; {others} without a number" if others else ""
+    )

@@ -1,0 +1,42 @@
+"""What a running job shows: a live bar on a terminal, a line per finished part everywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Display:
+    """A live bar on a terminal, a line per finished size everywhere."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[doing]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=total, doing="")
+        self.done = 0
+
+    def begin(self, what: str) -> None:
+        self.progress.update(self.task, description=what, completed=self.done, doing="")
+
+    def doing(self, fraction: float, what: str) -> None:
+        self.progress.update(self.task, completed=self.done + fraction, doing=what)
+
+    def finish(self, line: str) -> None:
+        self.done += 1
+        self.progress.update(self.task, completed=self.done)
+        self.console.print(line, highlight=False)
+
+
+@contextmanager
+def display(console: Console, total: int) -> Iterator[Display]:
+    shown = Display(console, total)
+    with shown.progress:
+        yield shown

@@ -1,0 +1,33 @@
+"""Lists the orthogonal parametrisations and what each says of itself."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from svdbench.orthogonal.base import Problem
+from svdbench.orthogonal.registry import load_method, method_names
+
+PROBLEM = Problem(d=512, n=512, m=32)
+
+
+def run() -> None:
+    """A few lines per YAML in ``conf/orthogonal``."""
+    console = Console()
+    width = max(map(len, method_names()))
+    for name in method_names():
+        method = load_method(name)
+        flops = method.flops(PROBLEM).step / 1e9
+        console.print(
+            f"[bold]{name:{width}}[/]  {method.kind}; builds {method.builds}; "
+            f"{flops:.3g} Gflop a step",
+            highlight=False,
+        )
+        says = [f"gradients: {method.gradients}", method.source]
+        if missing := method.skip(PROBLEM):
+            says.append(f"skipped here: {missing}")
+        console.print(Padding(escape("\n".join(says)), (0, 0, 0, width + 2)), style="dim")
+    floor = 12 * PROBLEM.n * PROBLEM.d * PROBLEM.m / 1e9
+    console.print(
+        f"(flop at d = n = {PROBLEM.d}, m = {PROBLEM.m}, where 12ndm is {floor:.3g} Gflop)",
+        highlight=False,
+    )

@@ -1,0 +1,48 @@
+"""What the timing jobs share: the device, the machine in a line, the plan of a size."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from svdbench.errors import UserError
+from svdbench.measure.plan import Plan
+from svdbench.schemas import Timing
+
+
+def device_of(config: Timing) -> torch.device:
+    """The device to run on, with the number of threads set.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    device = torch.device(config.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return device
+
+
+def settle_allocator() -> None:
+    """Free one large block, as every training process has long done.
+
+    Until then glibc hands each large block back to the system, and whoever is
+    measured first pays for page faults that the later ones are spared.
+    """
+    del_me = torch.empty(31 << 20, dtype=torch.uint8)
+    del del_me
+
+
+def machine_line(environment: Mapping[str, Any], config: Timing) -> str:
+    """Where this runs, in one line for people."""
+    where = environment.get("cpu") if config.device == "cpu" else environment.get("gpus")
+    threads = f", {torch.get_num_threads()} threads" if config.device == "cpu" else ""
+    return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
+
+
+def plan_of(config: Timing) -> Plan:
+    """The plan of one size: its share of the budget."""
+    share = config.measure.budget_s / len(config.sizes.d)
+    return Plan(**{**asdict(config.measure), "budget_s": share, "seed": config.seed})

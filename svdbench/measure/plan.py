@@ -1,0 +1,158 @@
+"""Who is measured when: warm-up, interleaving, and the rule that says enough.
+
+Machines drift (heat, neighbours, other users), so contenders measured one after
+the other are measured on different machines. Here the time is cut into *rounds*,
+and every contender has one *turn* in each round, in an order drawn anew:
+
+* A contender's share is ``budget_s / contenders``, and a turn lasts one slice,
+  ``share / rounds``: as many repetitions as start within it, at least one, at
+  most ``max_reps / rounds``. The many repetitions of a fast contender and the
+  few of a slow one are thus spread over the same stretch of time.
+* Everybody stays for the first ``min_reps`` rounds, which are half of them.
+* From then on a contender leaves after a round in which it became precise
+  enough, reached ``max_reps``, or used up its share.
+
+A slow contender may overrun its share for the sake of ``min_reps`` repetitions;
+as the shares are separate, that costs the others nothing.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from svdbench.measure.clock import Clock
+from svdbench.measure.statistics import relative_halfwidth
+from svdbench.measure.step import Contender, Outcome, Sample, failure, repeat
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how exactly to measure one cell.
+
+    Attributes:
+        budget_s: measuring time for all contenders together, warm-up not counted.
+        min_reps: repetitions that everyone gets, whatever they take.
+        max_reps: repetitions after which nobody goes on.
+        precision: good enough is a 95 % confidence interval of the step's
+            median of ± this fraction.
+        warmup_reps: untimed repetitions of each contender before the first round.
+        timeout_s: a contender whose step takes longer is given up. A running
+            step is not interrupted. What is slow only once belongs in ``prepare``.
+        seed: of the order within the rounds.
+    """
+
+    budget_s: float = 10.0
+    min_reps: int = 5
+    max_reps: int = 200
+    precision: float = 0.02
+    warmup_reps: int = 2
+    timeout_s: float = 30.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_reps", 1), ("max_reps", self.min_reps), ("warmup_reps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, too few: set it to {least} or more"
+                )
+        for name in ("budget_s", "precision", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, which leaves nothing to measure: "
+                    "set it above 0"
+                )
+
+    @property
+    def rounds(self) -> int:
+        """Rounds over which the budget is spread; the first half is for everyone."""
+        return 2 * self.min_reps
+
+
+def measure(
+    contenders: Sequence[Contender],
+    plan: Plan,
+    clock: Clock,
+    *,
+    on_sample: Callable[[str, Sample], None] = lambda name, sample: None,
+    on_progress: Callable[[float, str], None] = lambda fraction, doing: None,
+) -> dict[str, Outcome]:
+    """Time all contenders side by side, as the module's docstring describes.
+
+    Args:
+        contenders: the steps to compare; their names must differ.
+        plan: how long and how exactly.
+        clock: read around every forward and backward.
+        on_sample: told each repetition as soon as it is known (untimed), so that
+            an interruption loses none.
+        on_progress: told before each turn the fraction done, at most 1, and what is next.
+
+    Returns:
+        An outcome for every contender, by name. A contender that raises ends its
+        own part only and keeps its samples; KeyboardInterrupt propagates, and so
+        does whatever the callbacks raise.
+    """
+    outcomes = {contender.name: Outcome() for contender in contenders}
+    if len(outcomes) < len(contenders):
+        raise ValueError("two contenders have the same name: rename one of them")
+
+    for contender in contenders:
+        on_progress(0.0, f"warm-up: {contender.name}")
+        _warm_up(contender, outcomes[contender.name], plan, clock)
+
+    running = [c for c in contenders if outcomes[c.name].status == "ok"]
+    share_s = plan.budget_s / max(len(running), 1)
+    order, number = random.Random(plan.seed), 0
+    while running:
+        order.shuffle(running)
+        for contender in running:
+            on_progress(min(number / plan.rounds, 1.0), f"round {number + 1}: {contender.name}")
+            outcome = outcomes[contender.name]
+            for sample in _turn(contender, outcome, plan, clock, number, share_s):
+                on_sample(contender.name, sample)
+        number += 1
+        running = [c for c in running if _wants_more(outcomes[c.name], plan, number, share_s)]
+    return outcomes
+
+
+def _warm_up(contender: Contender, outcome: Outcome, plan: Plan, clock: Clock) -> None:
+    if contender.prepare is not None:
+        try:
+            contender.prepare()
+        except Exception as error:
+            outcome.status, outcome.reason = failure(error)
+            return
+    for _ in range(plan.warmup_reps):
+        if repeat(contender, outcome, clock, plan.timeout_s) is None:
+            return
+
+
+def _turn(
+    contender: Contender, outcome: Outcome, plan: Plan, clock: Clock, number: int, share_s: float
+) -> Iterator[Sample]:
+    """One contender's repetitions in round ``number``, each yielded as soon as it is known."""
+    burst = min(math.ceil(plan.max_reps / plan.rounds), plan.max_reps - len(outcome.samples))
+    used_s = 0.0
+    for _ in range(burst):
+        times = repeat(contender, outcome, clock, plan.timeout_s)
+        if times is None:
+            return
+        sample = Sample(number, *times)
+        outcome.samples.append(sample)
+        yield sample
+        used_s += sample.step_s
+        if used_s >= share_s / plan.rounds:
+            return
+
+
+def _wants_more(outcome: Outcome, plan: Plan, rounds_done: int, share_s: float) -> bool:
+    if outcome.status != "ok":
+        return False
+    if rounds_done < plan.min_reps:
+        return True
+    steps_s = outcome.steps_s()
+    return (
+        len(steps_s) < plan.max_reps
+        and sum(steps_s) < share_s
+        and relative_halfwidth(steps_s) > plan.precision
+    )

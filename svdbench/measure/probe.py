@@ -1,0 +1,87 @@
+"""What a machine can do and what a call needs: matrix-multiply rate, memory, the floor."""
+
+import os
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch.autograd.profiler import profile
+
+from svdbench.measure.clock import Clock
+
+
+def matmul_rate(
+    dtype: torch.dtype,
+    device: str | torch.device,
+    clock: Clock,
+    *,
+    size: int = 2048,
+    budget_s: float = 0.5,
+) -> float:
+    """Floating-point operations per second of a large square matrix product.
+
+    The size doubles from 256 up to ``size`` for as long as three products of the
+    next size fit into ``budget_s``, which also warms up; the median of the
+    products within the rest of the budget, three at least, gives the rate.
+    """
+
+    def product_s() -> float:
+        clock.sync()
+        start = clock.now()
+        torch.mm(A, A, out=C)
+        clock.sync()
+        return clock.now() - start
+
+    n, begin = min(256, size), clock.now()
+    while True:
+        A = torch.randn(n, n, dtype=dtype, device=device)
+        C = torch.empty_like(A)
+        product_s()  # the first of a size may still be choosing its algorithm
+        once_s = product_s()
+        if 2 * n > size or 3 * 8 * once_s > budget_s:
+            break
+        n *= 2
+    times_s = [once_s]
+    while len(times_s) < 3 or (clock.now() - begin < budget_s and len(times_s) < 100):
+        times_s.append(product_s())
+    return 2 * n**3 / median(times_s)
+
+
+def floor_seconds(n: int, d: int, m: int, rate: float) -> float:
+    """Seconds of a step's 12·n·d·m operations (4 forward, 8 backward) at ``rate`` per second."""
+    return 12 * n * d * m / rate
+
+
+def peak_bytes(fn: Callable[[], Any], device: str | torch.device = "cpu") -> int | None:
+    """Bytes that ``fn()`` needs at its peak on top of what was there; None if unknown.
+
+    On CUDA by the caching allocator's own account. On the CPU by the profiler's
+    record of every allocation and release of torch's CPU allocator, those inside
+    C++ operations included; a library's private workspace is not seen.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        fn()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu":
+        return None
+    # The profiler announces its start and stop on stderr unless told not to.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(profile_memory=True) as trace:
+        result = fn()  # kept until the trace ends: giving it back is not part of the call
+    del result
+    try:
+        events = [event for event in trace.kineto_results.events() if event.name() == "[memory]"]
+        changes = [event.nbytes() for event in sorted(events, key=lambda e: e.start_ns())]
+    except AttributeError:  # not a public interface: a later torch may change it
+        return None
+    held = peak = 0
+    for change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak if changes else None

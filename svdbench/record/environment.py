@@ -1,0 +1,129 @@
+"""Where a run happened: whatever may explain its numbers, and nothing private.
+
+No host name, no user name, no paths. Everything that can't be found is None.
+"""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from svdbench import __version__
+
+_CPU = Path("/sys/devices/system/cpu/cpu0")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, source and state of this machine, ready for JSON."""
+    return {
+        "timestamp_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "svdbench": __version__,
+        "source": _source(),
+        "python": platform.python_version(),
+        "triton": _version("triton"),
+        "numpy": _version("numpy"),
+        "platform": platform.platform(),
+        **_torch(),
+        "cpu": _cpu_model(),
+        "cores_physical": _physical_cores(),
+        "cores_logical": os.cpu_count(),
+        "cores_visible": _visible_cores(),
+        "caches": _caches(),
+        "governor": _read(_CPU / "cpufreq/scaling_governor"),
+        "memory_bytes": _memory_bytes(),
+        "load_average": _or_none(lambda: list(os.getloadavg())),
+    }
+
+
+def _torch() -> dict[str, Any]:
+    import torch  # here, as importing it takes seconds
+
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "blas": blas.group(1) if blas else None,
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in gpus],
+    }
+
+
+def _source() -> dict[str, Any] | None:
+    """The commit of the source tree that runs, and whether it was changed since."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # installed: a repository further up is someone else's
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_model() -> str | None:
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    return found.group(1) if found else platform.processor() or platform.machine() or None
+
+
+def _physical_cores() -> int | None:
+    """Different pairs of (package, core) among the processors of /proc/cpuinfo."""
+    pairs = re.findall(
+        r"^physical id\s*:\s*(\d+)$.*?^core id\s*:\s*(\d+)$",
+        _read(Path("/proc/cpuinfo")) or "",
+        re.MULTILINE | re.DOTALL,
+    )
+    return len(set(pairs)) or None
+
+
+def _visible_cores() -> int | None:
+    """Those that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _caches() -> dict[str, str] | None:
+    """Sizes of the first core's caches as the kernel writes them, such as ``{"L2": "2048K"}``."""
+    caches = {}
+    for index in sorted(_CPU.glob("cache/index*")):
+        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
+        if level and size:
+            suffix = {"Data": "d", "Instruction": "i"}.get(kind or "", "")
+            caches[f"L{level}{suffix}"] = size
+    return caches or None
+
+
+def _memory_bytes() -> int | None:
+    return _or_none(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    return _or_none(lambda: path.read_text(encoding="utf-8").strip())
+
+
+def _or_none(find: Callable[[], Any]) -> Any:
+    """What ``find`` finds, or None where this system has no such thing."""
+    try:
+        return find()
+    except (OSError, AttributeError, ValueError):
+        return None

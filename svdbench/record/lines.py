@@ -1,0 +1,93 @@
+"""A table on disk: a CSV file of whole lines, each written at once and read with care."""
+
+import csv
+import io
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from svdbench.errors import UserError
+from svdbench.record.schema import SCHEMA_VERSION
+
+
+class RecordError(UserError):
+    """Results can't be written or read."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing ``path`` into a RecordError."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"can't write {path}: {error.strerror}: free the disk, or choose a writable folder"
+        ) from error
+
+
+def append_lines(file: int, lines: Iterable[Iterable[Any]]) -> None:
+    """Write rows of values to the end of a file that was opened with O_APPEND.
+
+    All at once, so that a kill tears nothing or the end; what doesn't fit on the
+    disk is taken back, and OSError raised.
+    """
+    buffer, size = io.StringIO(), os.fstat(file).st_size
+    csv.writer(buffer, lineterminator="\n").writerows([_text(v) for v in line] for line in lines)
+    data = buffer.getvalue().encode()
+    try:
+        while data:  # a second turn only when the disk is full, to be told so
+            data = data[os.write(file, data) :]
+    except OSError:
+        os.ftruncate(file, size)
+        raise
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a table, every value as text; the columns are those of the file.
+
+    A last line that a crash tore is left out with a warning.
+
+    Raises:
+        RecordError: the file can't be read, is no table, or is of a later schema.
+    """
+    path = Path(path)
+    try:
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        lines = list(csv.reader(whole.decode().split("\n"), strict=True))
+    except OSError as error:
+        raise RecordError(f"can't read {path}: {error.strerror}: check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{path} is not a table of svdbench: {error}") from error
+    if torn:
+        warnings.warn(f"{path}: the last line is torn and left out", stacklevel=2)
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(lines[0]):
+            raise RecordError(
+                f"{path}, line {number}: {len(line)} values for {len(lines[0])} columns: "
+                "repair or delete the line"
+            )
+        rows.append(dict(zip(lines[0], line, strict=True)))
+        _check_version(path, rows[-1].get("schema_version", ""))
+    return rows
+
+
+def _check_version(path: Path, version: str) -> None:
+    if not version.isdecimal():
+        raise RecordError(f"{path} is not a table of svdbench: schema_version is {version!r}")
+    if int(version) > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path} has schema version {version}, this svdbench reads up to "
+            f"{SCHEMA_VERSION}: upgrade svdbench"
+        )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(float(value))  # the shortest that reads back the same; NumPy's are floats too
+    return " ".join(str(value).split())  # a row is one line

@@ -1,0 +1,151 @@
+"""The plots of a timing run, drawn from its ``summary.csv`` and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
+HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#555555"]
+MARKS = "osD^vP*X"
+BASELINE = "fasth"
+
+
+def draw_all(folder: Path, summary: "pd.DataFrame") -> list[Path]:
+    """Write the three plots of a ``time-fasth`` run into its folder; returns their paths.
+
+    Args:
+        summary: the rows of ``summary.csv``; rows without a number are left out.
+    """
+    step = summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
+    if step.empty:
+        return []
+    styles = _styles(step)
+    drawn = [
+        ("step_time.png", _step_time),
+        ("ratio_to_fasth.png", _ratio),
+        ("fraction_of_floor.png", _floor),
+    ]
+    return [
+        path
+        for name, draw in drawn
+        if (path := _figure(folder / name, step, styles, draw)) is not None
+    ]
+
+
+Styles = dict[str, dict[str, Any]]
+
+
+def _styles(step: "pd.DataFrame") -> Styles:
+    """Colour by kind, mark within the kind; the baseline is thick and drawn last."""
+    styles: Styles = {}
+    kinds = list(dict.fromkeys(step.sort_values("kind")["kind"]))
+    for kind, rows in step.groupby("kind"):
+        for i, method in enumerate(sorted(set(rows["method"]))):
+            styles[method] = {
+                "color": HUES[kinds.index(kind) % len(HUES)],
+                "marker": MARKS[i % len(MARKS)],
+                "linewidth": 1.3,
+                "markersize": 5,
+                "zorder": 3,
+            }
+    if BASELINE in styles:
+        styles[BASELINE] |= {"color": "black", "linewidth": 2.6, "zorder": 5}
+    return styles
+
+
+def _figure(
+    path: Path,
+    step: "pd.DataFrame",
+    styles: Styles,
+    draw: Callable[[Axes, "pd.DataFrame", Styles], bool],
+) -> Path | None:
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained", dpi=160)
+    axes = figure.add_subplot()
+    if not draw(axes, step, styles):
+        return None
+    row = step.iloc[0]
+    columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"
+    axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {row['m']:.0f} columns)")
+    axes.set_xscale("log", base=2)
+    sizes = sorted(set(step["d"]))
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5)
+    figure.savefig(path)
+    return path
+
+
+def _slowest_first(step: "pd.DataFrame") -> list[str]:
+    """Methods as the eye finds them at the right edge: the slowest on top."""
+    at_end = step.sort_values("d").groupby("method").tail(1)
+    return list(at_end.sort_values(["d", "median_s"], ascending=False)["method"])
+
+
+def _where(row: Any) -> str:
+    threads = f", {row['threads']:.0f} threads" if row["device"] == "cpu" else ""
+    return f"{row['dtype']}, {row['device']}{threads}"
+
+
+def _step_time(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
+    for method in _slowest_first(step):
+        rows = step[step["method"] == method].sort_values("d")
+        axes.plot(rows["d"], rows["median_s"], label=method, **styles[method])
+        axes.fill_between(
+            rows["d"], rows["q25_s"], rows["q75_s"], color=styles[method]["color"], alpha=0.18, lw=0
+        )
+    floor = step.drop_duplicates("d").sort_values("d")
+    axes.plot(floor["d"], floor["floor_s"], "k:", lw=1.5, label="floor: 12ndm flop\nat matmul rate")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+    axes.set_ylabel("time of a step (median, quartile band)")
+    axes.set_title(f"A gradient-descent step φ(V)·X  ({_where(step.iloc[0])})", loc="left")
+    return True
+
+
+def _ratio(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
+    base = step[step["method"] == BASELINE].set_index("d")["median_s"]
+    if base.empty:
+        return False
+    for method in _slowest_first(step):
+        rows = step[(step["method"] == method) & step["d"].isin(base.index)].sort_values("d")
+        if method == BASELINE or rows.empty:
+            continue
+        ratio = rows["median_s"].to_numpy() / base.loc[rows["d"]].to_numpy()
+        axes.plot(rows["d"], ratio, label=method, **styles[method])
+    axes.axhline(1, color="black", lw=2.6, label=BASELINE)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}×"))
+    axes.set_ylabel("step time / FastH's step time")
+    axes.set_title(f"How many times slower than FastH  ({_where(step.iloc[0])})", loc="left")
+    return True
+
+
+def _floor(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
+    for method in reversed(_slowest_first(step)):
+        rows = step[step["method"] == method].sort_values("d")
+        axes.plot(rows["d"], 100 * rows["of_floor"], label=method, **styles[method])
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
+    axes.set_ylabel("floor / step time")
+    axes.set_title("How close to 12ndm operations at the matrix-multiply rate", loc="left")
+    return True
+
+
+def _tick(value: float) -> str:
+    """A tick of a logarithmic axis of seconds: 10 ms."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= 0.999 * size:
+            return f"{value / size:g} {unit}"
+    return f"{value / 1e-9:g} ns"

@@ -1,0 +1,113 @@
+"""Types and ranges of every configuration: what ``conf/*.yaml`` may say.
+
+Hydra checks the types while it composes; the ranges are checked here, before a
+job starts. Messages are one line: the cause, then the remedy.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+
+class Dtype(Enum):
+    """Of V and X. Half precision is computed in float32."""
+
+    float64 = "float64"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def _at_least(least: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}: it must be {least} or more")
+
+
+@dataclass
+class Measure:
+    """How long and how exactly to measure. See ``svdbench.measure.plan``."""
+
+    budget_s: float = 240.0
+    precision: float = 0.02
+    min_reps: int = 5
+    max_reps: int = 300
+    warmup_reps: int = 2
+    timeout_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        _at_least(1, min_reps=self.min_reps, warmup_reps=self.warmup_reps)
+        if self.max_reps < self.min_reps:
+            raise ValueError(
+                f"measure.max_reps is {self.max_reps}, below min_reps {self.min_reps}: raise it"
+            )
+        for name in ("budget_s", "precision", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"measure.{name} is {getattr(self, name)}: it must be above 0")
+
+
+@dataclass
+class Sizes:
+    """Reflectors V (n, d) applied to X (d, m)."""
+
+    d: list[int] = field(default_factory=lambda: [64, 128, 256, 512, 1024])
+    n: int | None = None
+    m: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.d:
+            raise ValueError("sizes.d is empty: give at least one size, as in sizes.d=[64,128]")
+        for d in self.d:
+            _at_least(1, **{"sizes.d": d})
+        _at_least(1, **{"sizes.n": self.n, "sizes.m": self.m})
+
+
+@dataclass
+class Timing:
+    """What every timing job has: where, how long, under which name."""
+
+    sizes: Sizes = field(default_factory=Sizes)
+    measure: Measure = field(default_factory=Measure)
+    dtype: Dtype = Dtype.float32
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int = 0
+    name: str | None = None
+    results: str = "results"
+
+    def __post_init__(self) -> None:
+        _at_least(1, threads=self.threads)
+        if self.device != "cpu" and not self.device.startswith("cuda"):
+            raise ValueError(f"device is {self.device!r}: choose cpu, cuda or cuda:N")
+
+
+@dataclass
+class TimeFastH(Timing):
+    """``svdbench time-fasth``."""
+
+    orthogonal: dict[str, Any] = field(default_factory=dict)
+    methods: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from svdbench.orthogonal.registry import check_names
+
+        if self.methods is not None:
+            check_names(self.methods)
+
+
+def register() -> None:
+    """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from svdbench.orthogonal.registry import method_names
+
+    store = ConfigStore.instance()
+    store.store(group="schema", name="time_fasth", node=TimeFastH, package="_global_")
+    every_method = [f"{name}@{name}" for name in method_names()]
+    store.store(group="orthogonal", name="all", node={"defaults": every_method})
+    OmegaConf.register_new_resolver(
+        "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
+    )
