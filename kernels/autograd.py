@@ -141,13 +141,13 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, V: Tensor, X: Tensor, plan: Plan, transpose: bool) -> Tensor:
-        V3, X3 = V.detach().view(-1, *V.shape[-2:]), X.detach().reshape(-1, *X.shape[-2:])
-        n = V.shape[-2]
+        V3, X3 = _batched(V), _batched(X)
+        n, k = V.shape[-2], plan.block_size
         saved: tuple[Tensor | None, ...]
-        if plan.block_size >= n:
+        if k >= n:
             out, saved = cwy.forward(V3, X3, transpose)
         else:
-            blocks = -(-n // plan.block_size)
+            blocks = -(-n // k)
             k = -(-n // blocks)  # as even as they come, so that little is padded
             if blocks * k > n:  # rows of zeros are the identity
                 V3 = torch.nn.functional.pad(V3, (0, 0, 0, blocks * k - n))
@@ -156,7 +156,7 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_backward(V, X, *saved)
         ctx.one_block = plan.block_size >= n
         ctx.transpose = transpose
-        return out.view(X.shape)
+        return out if X.ndim == 3 else out.squeeze(0)
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
@@ -166,15 +166,25 @@ class _Apply(torch.autograd.Function):
         V, X, *saved = ctx.saved_tensors
         need_V, need_X = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
-            return *_differentiable_gradients(V, X, G, ctx.transpose, need_V, need_X), None, None
-        G3 = G.reshape(-1, *G.shape[-2:])
+            dV, dX = _differentiable_gradients(V, X, G, ctx.transpose, need_V, need_X)
+            return dV, dX, None, None
+        needs = ctx.transpose, need_V, need_X
         if ctx.one_block:
-            dV, dX = cwy.backward(G3, cwy.Saved(*saved), ctx.transpose, need_V, need_X)
+            whole = _batched(V), _batched(X), _batched(G)
+            dV, dX = cwy.backward(*whole, cwy.Saved(*saved), *needs)
         else:
-            dV, dX = wy.backward(G3, wy.Saved(*saved), ctx.transpose, need_V, need_X)
-        if dV is not None:
-            dV = dV[:, : V.shape[-2]].reshape(V.shape)
-        return dV, None if dX is None else dX.view(X.shape), None, None
+            dV, dX = wy.backward(_batched(G), wy.Saved(*saved), *needs)
+        if dV is not None and dV.shape[1] > V.shape[-2]:  # the rows that were padded
+            dV = dV[:, : V.shape[-2]].contiguous()
+        return _like(V, dV), _like(X, dX), None, None
+
+
+def _batched(tensor: Tensor) -> Tensor:
+    return tensor if tensor.ndim == 3 else tensor.unsqueeze(0)
+
+
+def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
+    return gradient if gradient is None or tensor.ndim == 3 else gradient.squeeze(0)
 
 
 def _differentiable_gradients(
@@ -195,7 +205,7 @@ def _is_traced() -> bool:
 def _autocast_is_on(tensor: Tensor) -> bool:
     """Autocast's low precision would cost orthogonality: it is switched off meanwhile."""
     device = tensor.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def _batch_shape(V: Tensor, X: Tensor) -> torch.Size:

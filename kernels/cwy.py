@@ -17,25 +17,24 @@ from .ut import half_triangle, ut_factors
 class Saved(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
-    B: Tensor  # (p, n, d)
     T: Tensor  # (p, n, n)
     Z: Tensor  # (p, n, m) T B X
-    scale: Tensor | None  # (p, n, 1) rows of V were divided by this
-    X: Tensor  # (p, d, m)
+    scale: Tensor | None  # (p, n, 1) B is V divided by this
 
 
 def forward(V: Tensor, X: Tensor, transpose: bool) -> tuple[Tensor, Saved]:
     """H(v₁)⋯H(vₙ) X, or its transpose applied."""
     B, T, scale = ut_factors(V)
     Z = torch.bmm(T.mT if transpose else T, torch.bmm(B, X))
-    return torch.baddbmm(X, B.mT, Z, alpha=-1), Saved(B, T, Z, scale, X)
+    return torch.baddbmm(X, B.mT, Z, alpha=-1), Saved(T, Z, scale)
 
 
 def backward(
-    G: Tensor, saved: Saved, transpose: bool, need_V: bool, need_X: bool
+    V: Tensor, X: Tensor, G: Tensor, saved: Saved, transpose: bool, need_V: bool, need_X: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients with respect to V and X, given the one at the output."""
-    B, T, Z, scale, X = saved
+    T, Z, scale = saved
+    B = V if scale is None else V / scale
     W = torch.bmm(T if transpose else T.mT, torch.bmm(B, G))  # −dY
     dX = torch.baddbmm(G, B.mT, W, alpha=-1) if need_X else None
     if not need_V:

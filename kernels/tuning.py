@@ -107,8 +107,8 @@ def tuned() -> list[Tuned]:
 
 def clear_tuned() -> None:
     """Forget every measured answer."""
+    answers().clear()
     cache_file().unlink(missing_ok=True)
-    _memory.clear()
 
 
 def candidates(case: Case) -> list[Plan]:
@@ -155,7 +155,8 @@ def measure_plans(
 def remember(answer: Tuned) -> None:
     """Keep an answer, in memory and on disk; other processes' answers are kept too."""
     path = cache_file()
-    _memory[path] = {**_read(path), answer.case: answer}
+    known = answers()
+    known |= {**_read(path), answer.case: answer}
     content = {
         "algorithm": ALGORITHM,
         "tuned": [
@@ -164,7 +165,7 @@ def remember(answer: Tuned) -> None:
                 "plan": a.plan._asdict(),
                 "step_s": [{**plan._asdict(), "s": s} for plan, s in a.step_s.items()],
             }
-            for a in answers().values()
+            for a in known.values()
         ],
     }
     try:
@@ -176,15 +177,15 @@ def remember(answer: Tuned) -> None:
         warnings.warn(f"the tuned block size could not be kept in {path}: {error}", stacklevel=2)
 
 
-_memory: dict[Path, dict[Case, Tuned]] = {}
+_known: dict[Case, Tuned] | None = None
 
 
 def answers() -> dict[Case, Tuned]:
-    """Everything measured so far on this machine."""
-    path = cache_file()
-    if path not in _memory:
-        _memory[path] = _read(path)
-    return _memory[path]
+    """Everything measured so far on this machine; the file is read once a process."""
+    global _known
+    if _known is None:
+        _known = _read(cache_file())
+    return _known
 
 
 def _read(path: Path) -> dict[Case, Tuned]:

@@ -38,7 +38,8 @@ def _triangle(B: Tensor) -> Tensor:
 
 def _invert(S: Tensor) -> Tensor:
     identity = _eye(S.shape[-1], S.dtype, S.device).expand_as(S)
-    return torch.linalg.solve_triangular(S, identity, upper=True)
+    # From the right: for row-major matrices LAPACK then needs no transposed copies.
+    return torch.linalg.solve_triangular(S, identity, upper=True, left=False)
 
 
 def ut_factors(B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from svdbench.kernels import tuning
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing measured on this machine leaks into a test, nor out of one."""
     monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(tuning, "_known", None)
 
 
 @pytest.fixture(autouse=True)

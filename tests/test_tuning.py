@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from svdbench.kernels import Plan, choose_block_size, clear_tuned, tune, tuned
+from svdbench.kernels import Plan, choose_block_size, clear_tuned, tune, tuned, tuning
 from svdbench.kernels.tuning import (
     Case,
     Tuned,
@@ -41,15 +41,13 @@ def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
     assert time == sum(costs.values()) * 4 + 12
 
 
-def test_remembers_on_disk_and_between_processes() -> None:
+def test_remembers_on_disk_and_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     remember(answer())
     other = answer(CASE._replace(m=9), 48)
     content = json.loads(cache_file().read_text())
     remember(other)
     assert len(content["tuned"]) == 1
-    from svdbench.kernels import tuning
-
-    tuning._memory.clear()  # as in a new process
+    monkeypatch.setattr(tuning, "_known", None)  # as in a new process
     assert [t.plan.block_size for t in tuned()] == [24, 48]
     assert plan_for(CASE) == Plan(24, 1)
     assert tuned()[0].step_s == answer().step_s

@@ -58,7 +58,8 @@ def peak_bytes(fn: Callable[[], Any], device: str | torch.device = "cpu") -> int
 
     On CUDA by the caching allocator's own account. On the CPU by the profiler's
     record of every allocation and release of torch's CPU allocator, those inside
-    C++ operations included; a library's private workspace is not seen.
+    C++ operations included; a library's private workspace is not seen, nor that
+    the call gives back a block from before.
     """
     device = torch.device(device)
     if device.type == "cuda":

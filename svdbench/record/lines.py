@@ -36,7 +36,7 @@ def append_lines(file: int, lines: Iterable[Iterable[Any]]) -> None:
     """
     buffer, size = io.StringIO(), os.fstat(file).st_size
     csv.writer(buffer, lineterminator="\n").writerows([_text(v) for v in line] for line in lines)
-    data = buffer.getvalue().encode()
+    data = buffer.getvalue().encode(errors="replace")
     try:
         while data:  # a second turn only when the disk is full, to be told so
             data = data[os.write(file, data) :]
@@ -90,4 +90,5 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return repr(float(value))  # the shortest that reads back the same; NumPy's are floats too
-    return " ".join(str(value).split())  # a row is one line
+    # A row is one line; NUL is what csv can't read back before Python 3.11.
+    return " ".join(str(value).replace("\0", " ").split())
