@@ -8,7 +8,7 @@ from torch import Tensor
 from . import cwy, wy
 from .plain import apply_reflectors_plain
 from .reference import apply_reflectors_reference
-from .tuning import Case, Plan, Tuned, answers, candidates, measure_plans, plan_for, remember
+from .tuning import Case, Plan, Tuned, answers, best, candidates, measure_plans, plan_for, remember
 
 BACKENDS = ("auto", "wy", "plain", "reference")
 _WORK_DTYPE = {
@@ -119,7 +119,7 @@ def tune(V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True) -> 
         return run
 
     step_s = measure_plans({plan: step(plan) for plan in candidates(case)}, budget_s)
-    answer = Tuned(case, min(step_s, key=lambda plan: step_s[plan]), step_s)
+    answer = Tuned(case, best(step_s), step_s)
     remember(answer)
     return answer
 
@@ -141,21 +141,22 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, V: Tensor, X: Tensor, plan: Plan, transpose: bool) -> Tensor:
-        V3, X3 = _batched(V), _batched(X)
         n, k = V.shape[-2], plan.block_size
+        ctx.plan, ctx.transpose, ctx.one_block = plan, transpose, k >= n
+        V3, X3 = _batched(V), _batched(X)
         saved: tuple[Tensor | None, ...]
-        if k >= n:
-            out, saved = cwy.forward(V3, X3, transpose)
-        else:
-            blocks = -(-n // k)
-            k = -(-n // blocks)  # as even as they come, so that little is padded
-            if blocks * k > n:  # rows of zeros are the identity
-                V3 = torch.nn.functional.pad(V3, (0, 0, 0, blocks * k - n))
-            panels = plan.panels if len(V3) == 1 else 1
-            out, saved = wy.forward(V3, X3, k, panels, transpose, keep=ctx.needs_input_grad[0])
+        with _threads(plan.threads):
+            if ctx.one_block:
+                out, saved = cwy.forward(V3, X3, transpose)
+            else:
+                blocks = -(-n // k)
+                k = -(-n // blocks)  # as even as they come, so that little is padded
+                if blocks * k > n:  # rows of zeros are the identity
+                    V3 = torch.nn.functional.pad(V3, (0, 0, 0, blocks * k - n))
+                panels = plan.panels if len(V3) == 1 else 1
+                keep = ctx.needs_input_grad[0]
+                out, saved = wy.forward(V3, X3, k, panels, transpose, keep)
         ctx.save_for_backward(V, X, *saved)
-        ctx.one_block = plan.block_size >= n
-        ctx.transpose = transpose
         return out if X.ndim == 3 else out.squeeze(0)
 
     @staticmethod
@@ -169,14 +170,35 @@ class _Apply(torch.autograd.Function):
             dV, dX = _differentiable_gradients(V, X, G, ctx.transpose, need_V, need_X)
             return dV, dX, None, None
         needs = ctx.transpose, need_V, need_X
-        if ctx.one_block:
-            whole = _batched(V), _batched(X), _batched(G)
-            dV, dX = cwy.backward(*whole, cwy.Saved(*saved), *needs)
-        else:
-            dV, dX = wy.backward(_batched(G), wy.Saved(*saved), *needs)
+        with _threads(ctx.plan.threads):
+            if ctx.one_block:
+                whole = _batched(V), _batched(X), _batched(G)
+                dV, dX = cwy.backward(*whole, cwy.Saved(*saved), *needs)
+            else:
+                dV, dX = wy.backward(_batched(G), wy.Saved(*saved), *needs)
         if dV is not None and dV.shape[1] > V.shape[-2]:  # the rows that were padded
             dV = dV[:, : V.shape[-2]].contiguous()
         return _like(V, dV), _like(X, dX), None, None
+
+
+class _threads:
+    """Meanwhile, this many threads for the operations of the calling thread; 0: as they are.
+
+    OpenMP and MKL keep the number per calling thread, so others don't notice.
+    A class, since entering a generator would cost as much as a small product.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.before = torch.get_num_threads() if number else 0
+        self.number = number if number != self.before else 0
+
+    def __enter__(self) -> None:
+        if self.number:
+            torch.set_num_threads(self.number)
+
+    def __exit__(self, *_: object) -> None:
+        if self.number:
+            torch.set_num_threads(self.before)
 
 
 def _batched(tensor: Tensor) -> Tensor:

@@ -23,14 +23,19 @@ import torch
 
 # Changes with the algorithm, so that answers measured with an older one are not used.
 ALGORITHM = "wy-1"
-BLOCK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
 
 
 class Plan(NamedTuple):
-    """What the compact-WY algorithm is free to choose."""
+    """What the compact-WY algorithm is free to choose.
+
+    ``threads`` 0 leaves PyTorch's number alone. Small products are often faster
+    on one thread, where handing out the work costs more than doing it.
+    """
 
     block_size: int
     panels: int = 1
+    threads: int = 0
 
 
 class Case(NamedTuple):
@@ -51,6 +56,11 @@ class Case(NamedTuple):
         return cls(n, d, m, str(dtype).removeprefix("torch."), name, threads)
 
 
+# Plans this close cannot be told apart on a machine whose speed drifts: of those,
+# one that leaves the other threads in peace.
+TIE = 1.05
+
+
 @dataclass(frozen=True)
 class Tuned:
     """A measured answer: the best plan and the seconds of a step with every plan tried."""
@@ -69,22 +79,22 @@ def cache_file() -> Path:
 
 def formula(case: Case) -> Plan:
     """A sensible plan where nothing was measured."""
-    k = 64 if case.n <= 4096 else 128
-    if case.n <= 128:
-        k = case.n
-    return Plan(min(k, case.n), _panels(case))
+    return _plan(case, case.n if case.n <= 128 else 64)
 
 
-def _panels(case: Case) -> int:
-    """One panel a thread, while a panel is wide enough to be worth it."""
-    h = case.threads
-    return h if h > 1 and case.d % h == 0 and case.d // h >= 256 else 1
+def _plan(case: Case, block_size: int) -> Plan:
+    """A block size with what usually went with it where we measured: float32, two cores."""
+    k = min(block_size, case.n)
+    if case.threads > 1 and case.n * case.d * case.m <= 2**19:
+        return Plan(k, threads=1)
+    in_panels = k < case.n and case.threads > 1 and case.d % case.threads == 0
+    return Plan(k, case.threads if in_panels and case.d // case.threads >= 512 else 1)
 
 
 def plan_for(case: Case, block_size: int | None = None) -> Plan:
     """The plan to run with: the caller's block size, else the measured one, else the formula's."""
     if block_size is not None:
-        return Plan(min(block_size, case.n), _panels(case))
+        return _plan(case, block_size)
     found = answers().get(case)
     return found.plan if found else formula(case)
 
@@ -112,13 +122,15 @@ def clear_tuned() -> None:
 
 
 def candidates(case: Case) -> list[Plan]:
-    """The plans worth measuring: every block size up to n, with and without panels."""
+    """The plans worth measuring: every block size up to n, alone, in panels, on one thread."""
     sizes = sorted({k for k in BLOCK_SIZES if k < case.n} | ({case.n} if case.n <= 256 else set()))
     found = []
     for k in sizes or [1]:
-        found.append(Plan(k, 1))
-        if k < case.n and case.threads > 1 and case.d % case.threads == 0:
-            found.append(Plan(k, case.threads))
+        found.append(Plan(k))
+        if case.threads > 1:
+            found.append(Plan(k, threads=1))
+            if k < case.n and case.d % case.threads == 0:
+                found.append(Plan(k, case.threads))
     return found
 
 
@@ -152,6 +164,13 @@ def measure_plans(
     return {plan: statistics.median(s) for plan, s in seconds.items()}
 
 
+def best(step_s: dict[Plan, float]) -> Plan:
+    """The fastest plan, or one on a single thread that is as good as the fastest."""
+    fastest = min(step_s, key=lambda plan: step_s[plan])
+    single = [plan for plan, s in step_s.items() if plan.threads and s <= TIE * step_s[fastest]]
+    return min(single, key=lambda plan: step_s[plan], default=fastest)
+
+
 def remember(answer: Tuned) -> None:
     """Keep an answer, in memory and on disk; other processes' answers are kept too."""
     path = cache_file()
@@ -162,8 +181,8 @@ def remember(answer: Tuned) -> None:
         "tuned": [
             {
                 "case": a.case._asdict(),
-                "plan": a.plan._asdict(),
-                "step_s": [{**plan._asdict(), "s": s} for plan, s in a.step_s.items()],
+                "plan": a.plan,
+                "step_s": [{"plan": plan, "s": s} for plan, s in a.step_s.items()],
             }
             for a in known.values()
         ],
@@ -196,8 +215,8 @@ def _read(path: Path) -> dict[Case, Tuned]:
         found = [
             Tuned(
                 Case(**a["case"]),
-                Plan(**a["plan"]),
-                {Plan(t["block_size"], t["panels"]): float(t["s"]) for t in a["step_s"]},
+                Plan(*a["plan"]),
+                {Plan(*t["plan"]): float(t["s"]) for t in a["step_s"]},
             )
             for a in content["tuned"]
         ]

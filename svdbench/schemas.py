@@ -27,24 +27,14 @@ def _at_least(least: float, **values: float | None) -> None:
 
 @dataclass
 class Measure:
-    """How long and how exactly to measure. See ``svdbench.measure.plan``."""
+    """How long and how exactly to measure; ``svdbench.measure.plan.Plan`` checks the ranges."""
 
-    budget_s: float = 240.0
+    budget_s: float = 150.0
     precision: float = 0.02
     min_reps: int = 5
     max_reps: int = 300
     warmup_reps: int = 2
     timeout_s: float = 20.0
-
-    def __post_init__(self) -> None:
-        _at_least(1, min_reps=self.min_reps, warmup_reps=self.warmup_reps)
-        if self.max_reps < self.min_reps:
-            raise ValueError(
-                f"measure.max_reps is {self.max_reps}, below min_reps {self.min_reps}: raise it"
-            )
-        for name in ("budget_s", "precision", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"measure.{name} is {getattr(self, name)}: it must be above 0")
 
 
 @dataclass

@@ -6,10 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from svdbench.kernels import Plan, choose_block_size, clear_tuned, tune, tuned, tuning
+from svdbench.kernels import (
+    Plan,
+    apply_reflectors,
+    choose_block_size,
+    clear_tuned,
+    tune,
+    tuned,
+    tuning,
+)
 from svdbench.kernels.tuning import (
     Case,
     Tuned,
+    best,
     cache_file,
     candidates,
     formula,
@@ -23,7 +32,7 @@ CASE = Case(256, 256, 8, "float32", "cpu", 2)
 
 def answer(case: Case = CASE, block_size: int = 24) -> Tuned:
     plan = Plan(block_size, 1)
-    return Tuned(case, plan, {plan: 1e-3, Plan(64, 2): 2e-3})
+    return Tuned(case, plan, {plan: 1e-3, Plan(64, 2): 2e-3, Plan(64, threads=1): 3e-3})
 
 
 def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
@@ -39,6 +48,11 @@ def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
     assert seconds == costs
     # The two that were left behind stopped after three rounds, the winner went on.
     assert time == sum(costs.values()) * 4 + 12
+
+
+def test_a_tie_goes_to_a_single_thread() -> None:
+    assert best({Plan(32): 1.0, Plan(64, threads=1): 1.04}) == Plan(64, threads=1)
+    assert best({Plan(32): 1.0, Plan(64, threads=1): 1.06}) == Plan(32)
 
 
 def test_remembers_on_disk_and_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +105,23 @@ def test_an_own_block_size_wins() -> None:
     remember(answer())
     assert plan_for(CASE, 7).block_size == 7
     assert plan_for(CASE, 1000).block_size == 256
+
+
+def test_one_thread_for_small_products_and_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        small, large = (
+            Case(64, 64, 32, "float32", "cpu", 2),
+            Case(512, 512, 32, "float32", "cpu", 2),
+        )
+        assert formula(small).threads == 1
+        assert formula(large).threads == 0
+        V = torch.randn(64, 64, requires_grad=True)
+        apply_reflectors(V, torch.randn(64, 32)).sum().backward()
+        assert torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError):
+            apply_reflectors(V, torch.randn(64, 32)).backward(torch.ones(3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svdbench.algorithm import Algorithm, Problem, Tensors
 from svdbench.jobs.display import Display
 from svdbench.measure.clock import WallClock
 from svdbench.measure.gate import Reference, Verdict, check, reference_of
@@ -20,7 +21,6 @@ from svdbench.measure.plan import Plan, measure
 from svdbench.measure.probe import floor_seconds, matmul_rate, peak_bytes
 from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
-from svdbench.orthogonal.base import Method, Problem
 from svdbench.record.schema import SAMPLES, SUMMARY, cell_id
 from svdbench.record.store import Run
 from svdbench.report.units import seconds
@@ -30,13 +30,19 @@ ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
 
 @dataclass
 class Entry:
-    """One method in one cell: its inputs, and what became of it."""
+    """One method in one cell: its inputs, and what became of it.
+
+    Attributes:
+        V: what the cell gives; once prepared, the method's own parameters.
+        X: shape (d, m).
+        G: the gradient at the output or outputs.
+    """
 
     name: str
-    method: Method
-    V: Tensor
+    method: Algorithm
+    V: tuple[Tensor, ...]
     X: Tensor
-    G: Tensor
+    G: Tensors
     reference: Reference | None = None
     verdict: Verdict | None = None
     outcome: Outcome | None = None
@@ -63,11 +69,11 @@ class Entry:
         if not self.verdict.ok:
             self.close("gate", f"{when} timing: {self.verdict.reason}")
 
-    def forward(self) -> Tensor:
-        return self.method.apply(self.V, self.X)
+    def forward(self) -> Tensors:
+        return self.method.apply(*self.V, self.X)
 
-    def backward(self, output: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(output, (self.V, self.X), self.G)
+    def backward(self, output: Tensors) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(output, (*self.V, self.X), self.G)
 
     def measure_memory(self, device: str) -> None:
         self.peak_bytes = peak_bytes(lambda: self.backward(self.forward()), device)
@@ -100,16 +106,19 @@ def time_cell(
     record: Run,
     shown: Display,
     too_slow: dict[str, str],
+    rate: float | None = None,
 ) -> None:
     """Measure every entry on one problem and write its rows.
 
     Args:
         too_slow: names that are not tried again and why; grows by those that
             reach their time limit here.
+        rate: the matrix-multiply rate, where it was measured already.
     """
     clock = WallClock(torch.device(problem.device))
-    shown.doing(0.0, "matrix-multiply rate")
-    rate = matmul_rate(problem.dtype, problem.device, clock)
+    if rate is None:
+        shown.doing(0.0, "matrix-multiply rate")
+        rate = matmul_rate(problem.dtype, problem.device, clock)
     references: dict[Any, Reference] = {}
     for entry in entries:
         shown.doing(0.0, f"gate: {entry.name}")
@@ -136,10 +145,12 @@ def time_cell(
 
 
 def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
-    """The method's parameter, its untimed work, and its first pass through the gate."""
+    """The method's parameters, its untimed work, and its first pass through the gate."""
     method = entry.method
-    entry.V = method.parameter(entry.V).detach().clone().requires_grad_()
-    method.prepare(entry.V, entry.X)
+    made = method.parameter(*entry.V)
+    made = made if isinstance(made, tuple) else (made,)
+    entry.V = tuple(tensor.detach().clone().requires_grad_() for tensor in made)
+    method.prepare(*entry.V, entry.X)
     # Methods of one family share their map and its parameter, and so the exact answer.
     family = type(method).reference, type(method).parameter
     if family not in references:
@@ -169,6 +180,7 @@ def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> 
         flops = entry.method.flops(problem)
         judged = asdict(entry.verdict) if entry.verdict else {}
         described = {
+            "operation": entry.method.operation,
             "kind": entry.method.kind,
             "builds": entry.method.builds,
             "matmul_gflops": rate / 1e9,
@@ -178,7 +190,9 @@ def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> 
         for row in entry.passes() or [{"pass": "step"}]:
             share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[row["pass"]]
             work = {"fwd": flops.forward, "bwd": flops.backward, "step": flops.step}[row["pass"]]
-            found: dict[str, Any] = {"flops": work, "floor_s": share * floor}
+            found: dict[str, Any] = {"flops": work}
+            if entry.method.orthogonal:
+                found["floor_s"] = share * floor
             if median := row.get("median_s"):
                 rivals = [
                     medians[other.name][row["pass"]]
@@ -186,7 +200,8 @@ def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> 
                     if other.method.kind != entry.method.kind and medians[other.name]
                 ]
                 found["gflops"] = work / median / 1e9
-                found["of_floor"] = share * floor / median
+                if entry.method.orthogonal:
+                    found["of_floor"] = share * floor / median
                 found["vs_best"] = min(rivals) / median if rivals else None
             record.append(SUMMARY, {**common, **described, **row, **found})
     record.commit()

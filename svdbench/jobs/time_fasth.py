@@ -5,12 +5,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from svdbench.errors import UserError, one_line
 from svdbench.jobs.cell import Entry, line, time_cell
 from svdbench.jobs.display import display
-from svdbench.jobs.timing import device_of, machine_line, plan_of, settle_allocator
+from svdbench.jobs.timing import (
+    device_of,
+    load,
+    machine_line,
+    plan_of,
+    problem_of,
+    settle_allocator,
+)
 from svdbench.orthogonal.base import Method, Problem
-from svdbench.orthogonal.registry import load_method
+from svdbench.orthogonal.registry import GROUP
 from svdbench.record.store import Run
 from svdbench.report.timing import show_run
 from svdbench.schemas import TimeFastH
@@ -26,37 +32,24 @@ def run(config: TimeFastH, text: str, folder: str | None = None) -> Path:
         text: the same as YAML, kept beside the results.
         folder: where to write instead of ``results/time-fasth/<name>``.
     """
-    device = device_of(config)
+    device_of(config)
+    plan = plan_of(config, cells=len(config.sizes.d))
     console = Console()
     names = config.methods or sorted(config.orthogonal)
-    methods = {name: _method(name, config) for name in names}
+    methods = {name: load(GROUP, name, config.orthogonal[name]) for name in names}
     settle_allocator()
     record = Run.create(config.results, JOB, config.name, config=text, folder=folder)
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
     too_slow: dict[str, str] = {}
     with record, display(console, len(config.sizes.d)) as shown:
         for d in config.sizes.d:
-            problem = Problem(
-                d=d,
-                n=config.sizes.n or d,
-                m=config.sizes.m,
-                dtype=getattr(torch, config.dtype.value),
-                device=str(device),
-            )
+            problem = problem_of(config, d)
             shown.begin(f"d = {d}")
             entries = _entries(problem, methods, config.seed)
-            time_cell(problem, entries, plan_of(config), record, shown, too_slow)
+            time_cell(problem, entries, plan, record, shown, too_slow)
             shown.finish(line(problem, entries))
     show_run(record.folder, console)
     return record.folder
-
-
-def _method(name: str, config: TimeFastH) -> Method:
-    options = {key: value for key, value in config.orthogonal[name].items() if key != "_target_"}
-    try:
-        return load_method(name, **options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"orthogonal.{name}: {one_line(error)}") from error
 
 
 def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[Entry]:
@@ -70,5 +63,5 @@ def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[En
     V, X = random(problem.n, problem.d), random(problem.d, problem.m)
     G = random(problem.d, problem.m)
     return [
-        Entry(name, method, V, X.clone().requires_grad_(), G) for name, method in methods.items()
+        Entry(name, method, (V,), X.clone().requires_grad_(), G) for name, method in methods.items()
     ]

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
-from svdbench.errors import UserError
+from svdbench.algorithm import Problem
+from svdbench.errors import UserError, one_line
 from svdbench.measure.plan import Plan
+from svdbench.registry import Group
 from svdbench.schemas import Timing
 
 
@@ -23,6 +25,30 @@ def device_of(config: Timing) -> torch.device:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device
+
+
+def load(group: Group, name: str, config: Mapping[str, Any]) -> Any:
+    """The member ``name`` of a group, with the options that the configuration has for it.
+
+    Raises:
+        UserError: an option that the member does not take.
+    """
+    options = {key: value for key, value in config.items() if key != "_target_"}
+    try:
+        return group.load(name, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
+
+
+def problem_of(config: Timing, d: int) -> Problem:
+    """The problem of size ``d``."""
+    return Problem(
+        d=d,
+        n=config.sizes.n or d,
+        m=config.sizes.m,
+        dtype=getattr(torch, config.dtype.value),
+        device=str(torch.device(config.device)),
+    )
 
 
 def settle_allocator() -> None:
@@ -42,7 +68,14 @@ def machine_line(environment: Mapping[str, Any], config: Timing) -> str:
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
 
-def plan_of(config: Timing) -> Plan:
-    """The plan of one size: its share of the budget."""
-    share = config.measure.budget_s / len(config.sizes.d)
-    return Plan(**{**asdict(config.measure), "budget_s": share, "seed": config.seed})
+def plan_of(config: Timing, cells: int) -> Plan:
+    """The plan of one of so many cells: its share of the budget.
+
+    Raises:
+        UserError: a number that leaves nothing to measure.
+    """
+    share = config.measure.budget_s / cells
+    try:
+        return Plan(**{**asdict(config.measure), "budget_s": share, "seed": config.seed})
+    except ValueError as error:
+        raise UserError(f"measure.{error}") from error

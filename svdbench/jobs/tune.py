@@ -41,7 +41,7 @@ def run(
 
 def _table(answers: Sequence[Tuned]) -> Table:
     table = Table(title="measured block sizes", title_justify="left")
-    for column in ("n × d × m", "where", "block × panels", "step", "formula's", "next best"):
+    for column in ("n × d × m", "where", "best block", "step", "formula's", "next best"):
         table.add_column(column, justify="right")
     for answer in answers:
         best = answer.step_s[answer.plan]
@@ -60,4 +60,6 @@ def _table(answers: Sequence[Tuned]) -> Table:
 
 
 def _words(plan: Plan) -> str:
-    return f"{plan.block_size} × {plan.panels}"
+    panels = f", {plan.panels} panels" if plan.panels > 1 else ""
+    threads = ", 1 thread" if plan.threads == 1 else ""
+    return f"{plan.block_size}{panels}{threads}"

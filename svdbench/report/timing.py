@@ -1,8 +1,9 @@
 """The table of a timing run, from its ``summary.csv`` and nothing else."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -21,44 +22,54 @@ def read_summary(folder: Path) -> "pd.DataFrame":
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the table of a ``time-fasth`` run and draw its plots."""
+    """Print the tables of a ``time-fasth`` run and draw its plots."""
     summary = read_summary(folder)
     step = summary[summary["pass"] == "step"]
-    console.print(step_table(step))
-    for line in conclusions(step):
-        console.print(line, highlight=False)
-    for line in without_number(step):
-        console.print(line, style="dim", highlight=False)
+    for table in (times_table(step), ratio_table(step)):
+        console.print(table)
+    for text in (*conclusions(step), *without_number(step)):
+        console.print(text, highlight=False, soft_wrap=True)
     for path in draw_all(folder, summary):
-        console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
-def step_table(step: "pd.DataFrame") -> Table:
-    """Step times by method and size; in brackets how many times FastH's."""
-    sizes = sorted(set(step["d"]))
+def times_table(step: "pd.DataFrame") -> Table:
+    """The median time of a step by method and size, fastest at the largest size first."""
     timed = step[step["status"] == "ok"]
-    times = timed.pivot_table(index="method", columns="d", values="median_s")
-    table = Table(title="time of a step, and how many times FastH's", title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for d in sizes:
-        table.add_column(f"d = {d}", justify="right", no_wrap=True)
-    order = times.sort_values(list(times.columns)[::-1]).index if len(times) else []
-    base = times.loc[BASELINE] if BASELINE in times.index else None
-    for method in order:
-        cells = [_cell(times.loc[method], base, d, method) for d in sizes]
-        table.add_row(method, *cells, style="bold" if method == BASELINE else None)
+    times = _by_size(timed)
+    table = _table("time of a step", times)
+    for method, row in times.iterrows():
+        cells = ["–" if value != value else seconds(value) for value in row]
+        table.add_row(str(method), *cells, style="bold" if method == BASELINE else None)
     floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
     table.add_section()
-    table.add_row("floor, 12ndm", *(_cell(floors, base, d, "floor") for d in sizes), style="dim")
+    table.add_row("floor, 12ndm", *(seconds(floors[d]) for d in times.columns), style="dim")
     return table
 
 
-def _cell(times: Any, base: Any, d: int, method: str) -> str:
-    value = times.get(d)
-    if value is None or value != value:
-        return "–"
-    other = base.get(d) if base is not None and method != BASELINE else None
-    return seconds(value) + (f" ({value / other:.3g}×)" if other and other == other else "")
+def ratio_table(step: "pd.DataFrame") -> Table:
+    """How many times FastH's the time of each method is."""
+    times = _by_size(step[step["status"] == "ok"])
+    table = _table("times FastH's", times)
+    if BASELINE not in times.index:
+        return table
+    for method, row in (times / times.loc[BASELINE]).iterrows():
+        if method != BASELINE:
+            table.add_row(str(method), *("–" if r != r else f"{r:.3g}×" for r in row))
+    return table
+
+
+def _by_size(timed: "pd.DataFrame") -> "pd.DataFrame":
+    times = timed.pivot_table(index="method", columns="d", values="median_s")
+    return times.sort_values(list(times.columns)[::-1])
+
+
+def _table(title: str, times: "pd.DataFrame") -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    table.add_column("method", no_wrap=True)
+    for d in times.columns:
+        table.add_column(f"d = {d}", justify="right", no_wrap=True)
+    return table
 
 
 def conclusions(step: "pd.DataFrame") -> list[str]:
@@ -71,8 +82,8 @@ def conclusions(step: "pd.DataFrame") -> list[str]:
             continue
         best = rivals.loc[rivals["median_s"].idxmin()]
         found.append(
-            f"d = {row['d']:<5.0f} best of another kind: {best['method']}, {row['vs_best']:.2f}× "
-            f"FastH's time; FastH is at {1 / row['of_floor']:.2f}× the floor"
+            f"d = {row['d']:<5.0f} best other kind: {best['method']}, {row['vs_best']:.2f}× "
+            f"FastH's time; FastH {1 / row['of_floor']:.2f}× the floor"
         )
     return found
 
