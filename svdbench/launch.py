@@ -28,17 +28,26 @@ def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
 
     from svdbench.schemas import register
 
+    mistakes: list[UserError] = []
+
     def run(config: DictConfig) -> None:
-        checked = _checked(config)
-        text = OmegaConf.to_yaml(config, resolve=True)
+        if mistakes:  # of a sweep's earlier run
+            return
         own = HydraConfig.get()
         folder = own.runtime.output_dir if own.mode == RunMode.MULTIRUN else None
-        import_module(f"svdbench.jobs.{job}").run(checked, text, folder)
+        try:
+            checked = _checked(config)
+            text = OmegaConf.to_yaml(config, resolve=True)
+            import_module(f"svdbench.jobs.{job}").run(checked, text, folder)
+        except UserError as error:  # raised in here, Hydra would add lines of its own
+            mistakes.append(error)
 
     register()
     program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]
     with _arguments(program), _in_one_line():
         hydra.main(version_base="1.3", config_path="pkg://svdbench.conf", config_name=job)(run)()
+    if mistakes:
+        raise mistakes[0]
 
 
 def show(job: str, overrides: Sequence[str]) -> str:
@@ -97,6 +106,8 @@ def _in_one_line() -> Iterator[None]:
 def explain(error: BaseException) -> str:
     """What Hydra or OmegaConf complains of, as cause and remedy in one line."""
     text = one_line(error)
+    if override := getattr(error, "override", None):
+        return f"cannot read {override!r}: {text}"
     cause = error.__cause__
     detail = one_line(cause) if cause is not None else ""
     if match := re.search(r"Key '(.+?)' is not in struct|Key '(.+?)' not in '", detail):
@@ -108,5 +119,5 @@ def explain(error: BaseException) -> str:
 
 
 def _key(text: str) -> str | None:
-    match = re.search(r"[Cc]ould not override '([^']+)'", text)
-    return match[1] if match else None
+    match = re.search(r"[Cc]ould not override '([^']+)'|Error merging override ([^= ]+)", text)
+    return (match[1] or match[2]) if match else None

@@ -23,6 +23,8 @@ class FastH(ReflectorRows):
     source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
 
     def __init__(self, block_size: int | None = None, tune: bool = True) -> None:
+        if block_size is not None and not (isinstance(block_size, int) and block_size > 0):
+            raise ValueError(f"block_size is {block_size!r}: give a whole number from 1 up, or null")
         self.block_size = block_size
         self.tune = tune
 

@@ -1,0 +1,131 @@
+"""``make bench``: measures the figures this project promises, and judges them.
+
+Runs ``time-fasth`` twice (every method up to d = 1024, the fast ones at 2048) and
+writes ``figures.csv`` beside the runs: what was promised, what was measured.
+"""
+
+import csv
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.launch import launch
+from svdbench.report.timing import read_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BUILDS_Q = ("torch_cayley", "torch_matrix_exp", "torch_householder_map")
+PEERS = ("geotorch", "torch_householder")
+FAST = ("fasth", "cayley", "sequential", "fasthpp", "torch_cayley")
+HELP = "import svdbench.cli as c, sys; c.main(['--help'])"
+LATE = (
+    "import sys, svdbench.cli; print([m for m in ('torch', 'hydra', 'pandas') if m in sys.modules])"
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A promise: ``measured`` at least, or at most, ``target``."""
+
+    what: str
+    d: int | None
+    measured: float
+    at_least: bool
+    target: float
+
+    @property
+    def kept(self) -> bool:
+        return self.measured >= self.target if self.at_least else self.measured <= self.target
+
+
+def main() -> None:
+    """Measure everything, write ``results/bench/<time>/figures.csv``, print the verdicts."""
+    folder = Path("results") / "bench" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    common = [f"results={folder}", "measure.budget_s=200", "measure.max_reps=400"]
+    launch("time_fasth", [*common, "name=to-1024"])
+    methods = f"methods=[{','.join(FAST)}]"
+    launch("time_fasth", [*common, "name=2048", "sizes.d=[2048]", "measure.budget_s=60", methods])
+    import pandas as pd
+
+    runs = [read_summary(folder / "time-fasth" / name) for name in ("to-1024", "2048")]
+    figures = [*speed_figures(pd.concat(runs)), *start_figures()]
+    with open(folder / "figures.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["figure", "d", "measured", "bound", "target", "kept"])
+        for f in figures:
+            bound = "at least" if f.at_least else "at most"
+            writer.writerow([f.what, f.d, f"{f.measured:.4g}", bound, f.target, f.kept])
+    Console().print(_table(figures), f"{folder / 'figures.csv'}")
+
+
+def speed_figures(summary: "pd.DataFrame") -> list[Figure]:
+    """Ratios of step times to FastH's, FastH's to the floor, and its memory."""
+    rows = summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
+    times = rows.pivot_table(index="d", columns="method", values="median_s")
+    ratio = times.div(times["fasth"], axis=0)
+    ratio["rivals"] = ratio[[m for m in (*BUILDS_Q, *PEERS) if m in ratio]].min(axis=1)
+    promised = [
+        ("sequential / fasth", "sequential", {512: 15, 1024: 15}),
+        ("matrix_exp / fasth", "matrix_exp", {512: 100}),
+        ("cayley / fasth", "cayley", {64: 0.95, 128: 0.95, 512: 3, 1024: 3, 2048: 3}),
+        ("best of torch's maps and peers / fasth", "rivals", {256: 4, 512: 12, 1024: 12, 2048: 12}),
+        ("fasthpp / fasth", "fasthpp", dict.fromkeys(times.index, 3)),
+    ]
+    figures = [
+        Figure(what, d, float(ratio.loc[d, method]), True, target)
+        for what, method, targets in promised
+        for d, target in targets.items()
+        if method in ratio and d in ratio.index
+    ]
+    ours = rows[rows["method"] == "fasth"].set_index("d")
+    for d in (1024, 2048):
+        if d in ours.index:
+            figures.append(Figure("fasth / floor", d, 1 / ours.loc[d, "of_floor"], False, 2.5))
+    if 1024 in ours.index:
+        share = float(ours.loc[1024, "peak_bytes"]) / (1024 * 1024 * 4)
+        figures.append(Figure("memory of a step / bytes of V", 1024, share, False, 4))
+    return figures
+
+
+def start_figures() -> list[Figure]:
+    """How long ``svdbench --help`` takes, and what it imports that it should not."""
+    times = []
+    for _ in range(7):
+        start = perf_counter()
+        subprocess.run([sys.executable, "-c", HELP], check=True, capture_output=True)
+        times.append(perf_counter() - start)
+    late = subprocess.run([sys.executable, "-c", LATE], check=True, capture_output=True, text=True)
+    heavy = len(late.stdout.strip("[]\n").split(",")) if late.stdout.strip() != "[]" else 0
+    return [
+        Figure("seconds of svdbench --help", None, median(times), False, 0.3),
+        Figure("heavy modules it imports", None, heavy, False, 0),
+    ]
+
+
+def _table(figures: list[Figure]) -> Table:
+    table = Table(title="promised and measured", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("figure", "d", "measured", "promised", ""):
+        table.add_column(column, justify="left" if column in ("figure", "") else "right")
+    for f in figures:
+        table.add_row(
+            f.what,
+            str(f.d or ""),
+            f"{f.measured:.3g}",
+            f"{'≥' if f.at_least else '≤'} {f.target:g}",
+            "[green]kept[/]" if f.kept else "[red]missed[/]",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Data flows one way, and what the wheel holds is what the tree says."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOP_LEVEL = {"pyproject.toml", "svdbench", "conf", "kernels", "results", "tests", "Makefile"}
+CUSTOMARY = {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", ".gitignore", ".ci", "docs"}
+
+# Who may import whom, among the packages of the house.
+MAY_IMPORT = {
+    "kernels": set(),
+    "orthogonal": {"kernels"},
+    "matrix_ops": {"kernels", "nn", "orthogonal"},
+    "nn": {"kernels"},
+    "measure": {"orthogonal"},
+    "record": set(),
+    "report": set(),
+    "jobs": {"kernels", "matrix_ops", "orthogonal", "measure", "record", "report", "nn"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Names of the modules that a file imports, relative ones left out."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def packages(path: Path) -> set[str]:
+    """The packages of svdbench that a file imports."""
+    parts = [name.split(".") for name in imports(path) if name.startswith("svdbench.")]
+    return {part[1] for part in parts if (ROOT / "svdbench" / part[1]).is_dir()}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_data_flows_one_way(package: str) -> None:
+    folder = ROOT / "kernels" if package == "kernels" else ROOT / "svdbench" / package
+    for path in folder.rglob("*.py"):
+        stray = packages(path) - MAY_IMPORT[package] - {package}
+        assert not stray, f"{path.relative_to(ROOT)} imports {stray}"
+
+
+def test_every_package_has_its_place() -> None:
+    folders = {path.name for path in (ROOT / "svdbench").iterdir() if path.is_dir()}
+    assert folders - {"__pycache__", "conf"} <= set(MAY_IMPORT)
+
+
+def test_kernels_stand_alone() -> None:
+    allowed = {"torch", "triton"}
+    import sys
+
+    for path in (ROOT / "kernels").glob("*.py"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert roots - set(sys.stdlib_module_names) <= allowed, path
+
+
+def test_the_wheel_lists_every_folder() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    for base, name in (("svdbench", "svdbench"), ("conf", "svdbench.conf")):
+        for folder in (ROOT / base).rglob("*"):
+            if folder.is_dir() and any(folder.glob("*.py")) and "__pycache__" not in folder.parts:
+                module = ".".join([name, *folder.relative_to(ROOT / base).parts])
+                assert f'"{module}"' in pyproject, f"{module} is missing in pyproject.toml"
+
+
+def test_the_top_level_is_what_was_chosen() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert names <= TOP_LEVEL | CUSTOMARY

@@ -1,0 +1,177 @@
+"""The command line as a user meets it: what it writes, and one line for every mistake."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from svdbench.cli import main
+
+TINY = ["--d", "8", "--budget", "0.2", "sizes.m=3", "measure.min_reps=1", "measure.warmup_reps=1"]
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    out, err = capsys.readouterr()
+    code = stopped.value.code
+    return (code if isinstance(code, int) else 0), out, err
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class TestTimeFastH:
+    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
+        methods = "fasth,cayley,sequential"
+        code, out, _ = run(["time-fasth", *TINY, "--methods", methods, "--name", "one"], capsys)
+        assert code == 0
+        folder = Path("results/time-fasth/one")
+        assert {path.name for path in folder.iterdir()} == {
+            *("config.yaml", "env.json", "samples.csv", "summary.csv"),
+            *("step_time.png", "ratio_to_fasth.png", "fraction_of_floor.png"),
+        }
+        rows = list(csv.DictReader((folder / "summary.csv").open()))
+        assert {(row["method"], row["pass"]) for row in rows} == {
+            (method, p) for method in methods.split(",") for p in ("fwd", "bwd", "step")
+        }
+        assert {row["status"] for row in rows} == {"ok"}
+        assert all(float(row["error"]) < 1e-4 and float(row["median_s"]) > 0 for row in rows)
+        assert "fasth" in out
+        assert json.loads((folder / "env.json").read_text())["torch"]
+        assert "m: 3" in (folder / "config.yaml").read_text()
+
+    def test_a_method_that_cannot_run_is_a_row(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "n", "sizes.n=5"]
+        assert run(arguments, capsys)[0] == 0
+        rows = list(csv.DictReader(Path("results/time-fasth/n/summary.csv").open()))
+        skipped = [row for row in rows if row["method"] == "cayley"]
+        assert [row["status"] for row in skipped] == ["skipped"]
+        assert "n" in skipped[0]["reason"]
+
+    def test_a_wrong_method_gets_no_number(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from svdbench.orthogonal.cayley import Cayley
+
+        right = Cayley.apply
+        monkeypatch.setattr(Cayley, "apply", lambda self, V, X: 1.01 * right(self, V, X))
+        arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "wrong"]
+        assert run(arguments, capsys)[0] == 0
+        rows = list(csv.DictReader(Path("results/time-fasth/wrong/summary.csv").open()))
+        (wrong,) = (row for row in rows if row["method"] == "cayley")
+        assert wrong["status"] == "gate"
+        assert wrong["median_s"] == ""
+        assert "before timing" in wrong["reason"]
+
+    def test_a_crash_and_a_timeout_are_rows(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from svdbench.orthogonal.sequential import Sequential
+
+        def crash(*_: object) -> None:
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(Sequential, "apply", crash)
+        arguments = ["time-fasth", *TINY, "--methods", "fasth,sequential", "--name", "bad"]
+        assert run([*arguments, "measure.timeout_s=1e-9"], capsys)[0] == 0
+        rows = list(csv.DictReader(Path("results/time-fasth/bad/summary.csv").open()))
+        assert {row["method"]: row["status"] for row in rows} == {
+            "fasth": "timeout",
+            "sequential": "oom",
+        }
+
+    def test_sweeps(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["time-fasth", *TINY, "--methods", "fasth", "--name", "sweep", "-m"]
+        assert run([*arguments, "sizes.m=1,2"], capsys)[0] == 0
+        for job, m in (("0", "1"), ("1", "2")):
+            summary = Path("results/time-fasth/sweep") / job / "summary.csv"
+            assert {row["m"] for row in csv.DictReader(summary.open())} == {m}
+
+    def test_options_of_a_method(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["time-fasth", *TINY, "--methods", "fasth", "orthogonal.fasth.block_size=3"]
+        assert run([*arguments, "--name", "k"], capsys)[0] == 0
+        rows = list(csv.DictReader(Path("results/time-fasth/k/summary.csv").open()))
+        assert {row["block_size"] for row in rows} == {"3"}
+
+    def test_show_config(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = run(["time-fasth", "--show-config", "--quick", "sizes.m=7"], capsys)
+        assert code == 0
+        assert "m: 7" in out
+        assert "block_size: null" in out
+        assert not Path("results").exists()
+
+
+MISTAKES = [
+    (["time-fasth", "sizes.q=3"], "there is no key 'sizes.q'"),
+    (["time-fasth", "sizes.m=many"], "cannot set 'sizes.m'"),
+    (["time-fasth", "sizes.m=0"], "sizes.m is 0: it must be 1 or more"),
+    (["time-fasth", "sizes.d=[]"], "sizes.d is empty"),
+    (["time-fasth", "dtype=float8"], "cannot set 'dtype'"),
+    (["time-fasth", "device=tpu"], "choose cpu, cuda or cuda:N"),
+    (["time-fasth", "measure=slow"], "slow"),
+    (["time-fasth", "measure.budget_s=-1"], "budget_s"),
+    (["time-fasth", "measure.min_reps=9", "measure.max_reps=3"], "max_reps"),
+    (["time-fasth", "sizes.m=[1"], "sizes.m"),
+    (["time-fasth", "nonsense"], "is not KEY=VALUE"),
+    (["time-fasth", "--d", "64,x"], "--d is '64,x'"),
+    (["time-fasth", "--methods", "fast"], "did you mean 'fasth'"),
+    (["time-fasth", "--name", "../up"], "can't name a run"),
+    (["time-fasth", "--name", "a b'c"], "can't name a run"),
+    (["time-fasth", "orthogonal.fasth.block_size=wide", "--methods", "fasth"], "block_size"),
+    (["time-fasth", "--bogus"], "No such option"),
+    (["time-fasht"], "No such command"),
+    (["tune", "--d", "0"], "--d is '0'"),
+    (["tune", "--dtype", "int8"], "choose from"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(arguments, capsys)
+    assert code == 2
+    assert says in err
+    assert err.startswith("svdbench: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not Path("results").exists()
+
+
+def test_a_name_taken_is_refused_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("results/time-fasth/mine")
+    folder.mkdir(parents=True)
+    (folder / "precious").write_text("data")
+    code, _, err = run(["time-fasth", *TINY, "--name", "mine"], capsys)
+    assert code == 2
+    assert "already holds results" in err
+    assert [path.name for path in folder.iterdir()] == ["precious"]
+
+
+def test_methods_and_tune(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(["methods"], capsys)
+    assert code == 0
+    assert "torch_householder_map" in out
+    assert "nothing measured yet" in run(["tune"], capsys)[1]
+    assert "16 × 16 × 2" in run(["tune", "--d", "16", "--m", "2", "--budget", "0.05"], capsys)[1]
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"], capsys)[1].startswith("svdbench ")
+    code, out, _ = run(["time-fasth", "--help"], capsys)
+    assert code == 0
+    assert "--methods" in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, svdbench.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert loaded.returncode == 0
+    heavy = {"torch", "hydra", "omegaconf", "pandas", "matplotlib", "numpy"}
+    assert not heavy & set(loaded.stdout.split())
