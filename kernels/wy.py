@@ -64,6 +64,12 @@ def _wide(T: Tensor, h: int) -> tuple[Tensor, ...]:
     return (T if h == 1 else T.repeat(1, 1, 1, h)).unbind(0)
 
 
+def _spread(Z: Tensor, h: int) -> tuple[Tensor, ...]:
+    """The same Z (nb, p, k, m) for each panel: (g, k, m), block by block."""
+    nb, p, k, m = Z.shape
+    return Z.unsqueeze(2).expand(nb, p, h, k, m).view(nb, p * h, k, m).unbind(0)
+
+
 def forward(
     V: Tensor, X: Tensor, k: int, h: int, transpose: bool, keep: bool
 ) -> tuple[Tensor, Saved]:
@@ -90,14 +96,13 @@ def forward(
     wide_Y = Y.view(p, h * k, m)
     rows, columns = panels.unbind(1), panels.mT.unbind(1)
     Ts = _wide(T.mT if transpose else T, h)
-    each_Z = Z.unbind(0)
-    spread_Z = Z.unsqueeze(2).expand(-1, p, h, k, m).view(-1, g, k, m).unbind(0)
+    each_Z, spread_Z, each_input = Z.unbind(0), _spread(Z, h), inputs.unbind(0)
     for i in _sweep_order(nb, reverse=not transpose):
         j = i if keep else 0
         torch.bmm(rows[i], A, out=Y)
         torch.bmm(Ts[i], wide_Y, out=each_Z[j])
         if keep:
-            inputs[i].copy_(A)
+            each_input[i].copy_(A)
         A.baddbmm_(columns[i], spread_Z[j], alpha=-1)
     return A.view(X.shape), Saved(blocks, panels, T, inputs, Z, scale)
 
@@ -119,8 +124,7 @@ def backward(
     segment = min(nb, SEGMENT) if need_V else 1
     outputs = G.new_empty(segment if need_V else 0, g, w, m)
     dY = G.new_empty(segment, p, k, m)
-    each_dY = dY.unbind(0)
-    spread_dY = dY.unsqueeze(2).expand(-1, p, h, k, m).view(-1, g, k, m).unbind(0)
+    each_dY, spread_dY, each_output = dY.unbind(0), _spread(dY, h), outputs.unbind(0)
     dB = blocks.new_empty(nb, p, k, d) if need_V else None
 
     order = _sweep_order(nb, reverse=transpose)
@@ -131,7 +135,7 @@ def backward(
             torch.bmm(rows[i], A, out=Y)
             torch.bmm(Ts[i], wide_Y, out=each_dY[i - first])
             if need_V:
-                outputs[i - first].copy_(A)
+                each_output[i - first].copy_(A)
             A.baddbmm_(columns[i], spread_dY[i - first])
         if dB is not None:
             span = slice(first, last)
