@@ -4,6 +4,14 @@
 class UserError(Exception):
     """A mistake in what was asked for. The message is one line: the cause, then the remedy."""
 
+    exit_code = 2
+
+
+class Interrupted(UserError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
 
 def one_line(error: BaseException) -> str:
     """An exception's first line that says something, without the library's decoration."""

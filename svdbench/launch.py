@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import Interrupted, UserError, one_line
 
 
 def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
@@ -41,6 +41,8 @@ def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
             import_module(f"svdbench.jobs.{job}").run(checked, text, folder)
         except UserError as error:  # raised in here, Hydra would add lines of its own
             mistakes.append(error)
+        except KeyboardInterrupt:
+            mistakes.append(Interrupted("interrupted; the sizes that were finished are kept"))
 
     register()
     program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]

@@ -4,6 +4,7 @@ Hydra checks the types while it composes; the ranges are checked here, before a
 job starts. Messages are one line: the cause, then the remedy.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -87,17 +88,41 @@ class TimeFastH(Timing):
             check_names(self.methods)
 
 
+@dataclass
+class TimeSvdOps(Timing):
+    """``svdbench time-svd-ops``."""
+
+    matrix_op: dict[str, Any] = field(default_factory=dict)
+    ops: list[str] | None = None
+    sigma: list[float] = field(default_factory=lambda: [0.5, 1.5])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from svdbench.matrix_ops.registry import check_operations
+
+        if self.ops is not None:
+            check_operations(self.ops)
+        if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
+            raise ValueError(
+                f"sigma is {self.sigma}: give the smallest and the largest singular value, "
+                "both above 0, as in sigma=[0.5,1.5]"
+            )
+
+
 def register() -> None:
     """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    from svdbench.orthogonal.registry import method_names
+    from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
+    from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
 
     store = ConfigStore.instance()
-    store.store(group="schema", name="time_fasth", node=TimeFastH, package="_global_")
-    every_method = [f"{name}@{name}" for name in method_names()]
-    store.store(group="orthogonal", name="all", node={"defaults": every_method})
+    for name, schema in (("time_fasth", TimeFastH), ("time_svd_ops", TimeSvdOps)):
+        store.store(group="schema", name=name, node=schema, package="_global_")
+    for group in (ORTHOGONAL, MATRIX_OPS):
+        everyone = [f"{name}@{name}" for name in group.names()]
+        store.store(group=group.folder, name="all", node={"defaults": everyone})
     OmegaConf.register_new_resolver(
         "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
     )

@@ -21,6 +21,11 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     return (code if isinstance(code, int) else 0), out, err
 
 
+def summary(folder: str | Path) -> list[dict[str, str]]:
+    with open(Path(folder) / "summary.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -36,7 +41,7 @@ class TestTimeFastH:
             *("config.yaml", "env.json", "samples.csv", "summary.csv"),
             *("step_time.png", "ratio_to_fasth.png", "fraction_of_floor.png"),
         }
-        rows = list(csv.DictReader((folder / "summary.csv").open()))
+        rows = summary(folder)
         assert {(row["method"], row["pass"]) for row in rows} == {
             (method, p) for method in methods.split(",") for p in ("fwd", "bwd", "step")
         }
@@ -49,7 +54,7 @@ class TestTimeFastH:
     def test_a_method_that_cannot_run_is_a_row(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "n", "sizes.n=5"]
         assert run(arguments, capsys)[0] == 0
-        rows = list(csv.DictReader(Path("results/time-fasth/n/summary.csv").open()))
+        rows = summary("results/time-fasth/n")
         skipped = [row for row in rows if row["method"] == "cayley"]
         assert [row["status"] for row in skipped] == ["skipped"]
         assert "n" in skipped[0]["reason"]
@@ -63,7 +68,7 @@ class TestTimeFastH:
         monkeypatch.setattr(Cayley, "apply", lambda self, V, X: 1.01 * right(self, V, X))
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "wrong"]
         assert run(arguments, capsys)[0] == 0
-        rows = list(csv.DictReader(Path("results/time-fasth/wrong/summary.csv").open()))
+        rows = summary("results/time-fasth/wrong")
         (wrong,) = (row for row in rows if row["method"] == "cayley")
         assert wrong["status"] == "gate"
         assert wrong["median_s"] == ""
@@ -80,7 +85,7 @@ class TestTimeFastH:
         monkeypatch.setattr(Sequential, "apply", crash)
         arguments = ["time-fasth", *TINY, "--methods", "fasth,sequential", "--name", "bad"]
         assert run([*arguments, "measure.timeout_s=1e-9"], capsys)[0] == 0
-        rows = list(csv.DictReader(Path("results/time-fasth/bad/summary.csv").open()))
+        rows = summary("results/time-fasth/bad")
         assert {row["method"]: row["status"] for row in rows} == {
             "fasth": "timeout",
             "sequential": "oom",
@@ -90,13 +95,12 @@ class TestTimeFastH:
         arguments = ["time-fasth", *TINY, "--methods", "fasth", "--name", "sweep", "-m"]
         assert run([*arguments, "sizes.m=1,2"], capsys)[0] == 0
         for job, m in (("0", "1"), ("1", "2")):
-            summary = Path("results/time-fasth/sweep") / job / "summary.csv"
-            assert {row["m"] for row in csv.DictReader(summary.open())} == {m}
+            assert {row["m"] for row in summary(f"results/time-fasth/sweep/{job}")} == {m}
 
     def test_options_of_a_method(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["time-fasth", *TINY, "--methods", "fasth", "orthogonal.fasth.block_size=3"]
         assert run([*arguments, "--name", "k"], capsys)[0] == 0
-        rows = list(csv.DictReader(Path("results/time-fasth/k/summary.csv").open()))
+        rows = summary("results/time-fasth/k")
         assert {row["block_size"] for row in rows} == {"3"}
 
     def test_show_config(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def speed_figures(summary: "pd.DataFrame") -> list[Figure]:
     times = rows.pivot_table(index="d", columns="method", values="median_s")
     ratio = times.div(times["fasth"], axis=0)
     ratio["rivals"] = ratio[[m for m in (*BUILDS_Q, *PEERS) if m in ratio]].min(axis=1)
-    promised = [
+    promised: list[tuple[str, str, dict[int, float]]] = [
         ("sequential / fasth", "sequential", {512: 15, 1024: 15}),
         ("matrix_exp / fasth", "matrix_exp", {512: 100}),
         ("cayley / fasth", "cayley", {64: 0.95, 128: 0.95, 512: 3, 1024: 3, 2048: 3}),

@@ -1,7 +1,8 @@
 """What a running job shows: a live bar on a terminal, a line per finished part everywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -40,3 +41,15 @@ def display(console: Console, total: int) -> Iterator[Display]:
     shown = Display(console, total)
     with shown.progress:
         yield shown
+
+
+@contextmanager
+def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
+    """Show the results of ``folder`` when all is done, or what there is when interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "summary.csv").exists():
+            show()
+        raise
+    show()

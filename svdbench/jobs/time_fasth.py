@@ -1,12 +1,13 @@
 """Times a gradient-descent step of every orthogonal parametrisation, side by side."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from svdbench.jobs.cell import Entry, line, time_cell
-from svdbench.jobs.display import display
+from svdbench.jobs.display import display, reported
 from svdbench.jobs.timing import (
     device_of,
     load,
@@ -41,14 +42,17 @@ def run(config: TimeFastH, text: str, folder: str | None = None) -> Path:
     record = Run.create(config.results, JOB, config.name, config=text, folder=folder)
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
     too_slow: dict[str, str] = {}
-    with record, display(console, len(config.sizes.d)) as shown:
+    with (
+        reported(record.folder, partial(show_run, record.folder, console)),
+        record,
+        display(console, len(config.sizes.d)) as shown,
+    ):
         for d in config.sizes.d:
             problem = problem_of(config, d)
             shown.begin(f"d = {d}")
             entries = _entries(problem, methods, config.seed)
             time_cell(problem, entries, plan, record, shown, too_slow)
             shown.finish(line(problem, entries))
-    show_run(record.folder, console)
     return record.folder
 
 

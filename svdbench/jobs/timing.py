@@ -1,7 +1,7 @@
 """What the timing jobs share: the device, the machine in a line, the plan of a size."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch

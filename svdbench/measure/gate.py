@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svdbench.orthogonal.base import Method
+from svdbench.algorithm import Algorithm, Tensors
 
 
 @dataclass(frozen=True)
@@ -34,40 +34,41 @@ class Verdict:
     """How far a method is from the exact answer, and whether that is allowed.
 
     ``error`` of φ(V)X, ``grad_V_error`` and ``grad_X_error`` are Frobenius norms of the
-    difference over the exact norm; ``orthogonality`` is ‖(QX)ᵀ(QX) − XᵀX‖/‖XᵀX‖ with
-    QX the computed output: whether inner products are preserved, at O(dm²). All are
-    inf where something is not finite. ``reason`` names the worst that is not allowed.
+    difference over the exact norm, the worst one's where there are several outputs or
+    parameters; ``orthogonality`` is ‖(QX)ᵀ(QX) − XᵀX‖/‖XᵀX‖ with QX the computed output:
+    whether inner products are preserved, at O(dm²), and None where they need not be. All
+    are inf where something is not finite. ``reason`` names the worst that is not allowed.
     """
 
     ok: bool
     reason: str
     error: float = math.inf
-    orthogonality: float = math.inf
+    orthogonality: float | None = math.inf
     grad_V_error: float = math.inf
     grad_X_error: float = math.inf
 
 
 class Step(NamedTuple):
-    """φ(V)X (d, m) and its gradients with respect to V and X."""
+    """What was computed, and its gradients with respect to the parameters and X."""
 
-    output: Tensor
-    grad_V: Tensor
+    outputs: tuple[Tensor, ...]
+    grads_V: tuple[Tensor, ...]
     grad_X: Tensor
 
 
 Reference = Step  # in float64, by the plain formula
 
 
-def reference_of(method: Method, V: Tensor, X: Tensor, G: Tensor) -> Reference:
+def reference_of(method: Algorithm, V: Tensors, X: Tensor, G: Tensors) -> Reference:
     """The exact answer to ``check`` against; slow, so made once per cell and reused."""
     return _step(method.reference, V, X, G, torch.float64)
 
 
 def check(
-    method: Method,
-    V: Tensor,
+    method: Algorithm,
+    V: Tensors,
     X: Tensor,
-    G: Tensor,
+    G: Tensors,
     *,
     reference: Reference | None = None,
     factor: float = 1.0,
@@ -76,9 +77,10 @@ def check(
 
     Args:
         method: what is judged, after its ``prepare``.
-        V: its parameter, as ``method.parameter`` made it, in the working dtype.
+        V: its parameter or parameters, as ``method.parameter`` made them, in the working
+            dtype.
         X: shape (d, m).
-        G: the gradient at the output, shape (d, m).
+        G: the gradient at the output or outputs, of their shapes.
         reference: from :func:`reference_of` with the same arguments.
         factor: how many times the usual allowance is allowed.
 
@@ -86,18 +88,22 @@ def check(
         A verdict. Whatever ``apply`` raises propagates.
     """
     reference = reference or reference_of(method, V, X, G)
-    step = _step(method.apply, V, X, G, V.dtype)
-    if step.output.shape != X.shape:
-        given, wanted = tuple(step.output.shape), tuple(X.shape)
+    step = _step(method.apply, V, X, G, X.dtype)
+    given, wanted = _shapes(step.outputs), _shapes(_each(G))
+    if given != wanted:
         return Verdict(False, f"the output has shape {given} instead of {wanted}")
-    n = max(*V.shape, *X.shape)
-    errors = _errors(step, reference, V.double(), X.double(), G.double(), n)
+    n = max(size for tensor in (*_each(V), X) for size in tensor.shape)
+    errors = _errors(step, reference, V, X, G, n)
+    if method.orthogonal:
+        errors["orthogonality"] = _orthogonality(step.outputs[0], X)
     name, worst = max(errors.items(), key=lambda item: item[1])
-    allowed = factor * allowance(V.dtype, n)
-    if worst <= allowed:
-        return Verdict(True, "", **errors)
-    value = f"{worst:.1e}" if math.isfinite(worst) else "not finite"
-    return Verdict(False, f"{name} is {value}, at most {allowed:.1e} is allowed", **errors)
+    allowed = factor * allowance(X.dtype, n)
+    reason = ""
+    if worst > allowed:
+        value = f"{worst:.1e}" if math.isfinite(worst) else "not finite"
+        reason = f"{name} is {value}, at most {allowed:.1e} is allowed"
+    preserved = errors.pop("orthogonality", None)
+    return Verdict(worst <= allowed, reason, orthogonality=preserved, **errors)
 
 
 def allowance(dtype: torch.dtype, n: int) -> float:
@@ -109,33 +115,52 @@ def allowance(dtype: torch.dtype, n: int) -> float:
 
 
 def _step(
-    phi: Callable[[Tensor, Tensor], Tensor], V: Tensor, X: Tensor, G: Tensor, dtype: torch.dtype
+    phi: Callable[..., Tensors], V: Tensors, X: Tensor, G: Tensors, dtype: torch.dtype
 ) -> Step:
-    V, X = (tensor.detach().to(dtype).requires_grad_() for tensor in (V, X))
+    inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (*_each(V), X)]
     with torch.enable_grad():
-        output = phi(V, X)
-    if output.shape != G.shape:  # there is no gradient to ask for, and none is needed
-        return Step(output.detach(), torch.zeros_like(V), torch.zeros_like(X))
+        outputs = _each(phi(*inputs))
+    values = tuple(output.detach() for output in outputs)
+    if _shapes(outputs) != _shapes(_each(G)):  # no gradient to ask for, and none is needed
+        return Step(values, tuple(map(torch.zeros_like, inputs[:-1])), torch.zeros_like(X))
     # A gradient that never reaches its tensor counts as zero, which is then far off.
-    grads = torch.autograd.grad(output, (V, X), G.to(dtype), materialize_grads=True)
-    return Step(output.detach(), *grads)
+    grads = torch.autograd.grad(
+        outputs, inputs, [g.to(dtype) for g in _each(G)], materialize_grads=True
+    )
+    return Step(values, grads[:-1], grads[-1])
 
 
-def _errors(step: Step, exact: Step, V: Tensor, X: Tensor, G: Tensor, n: int) -> dict[str, float]:
-    output, grad_V, grad_X = (tensor.double() for tensor in step)
+def _each(tensors: Tensors) -> tuple[Tensor, ...]:
+    return tensors if isinstance(tensors, tuple) else (tensors,)
+
+
+def _shapes(tensors: tuple[Tensor, ...]) -> str:
+    return " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+
+
+def _errors(step: Step, exact: Step, V: Tensors, X: Tensor, G: Tensors, n: int) -> dict[str, float]:
     # A gradient that vanishes by symmetry (a reflector in one dimension) comes out as
     # rounding noise, about eps·‖G‖‖X‖/‖V‖; over this floor the noise is within n·eps.
-    floor = float(G.norm() * X.norm()) / ((float(V.norm()) or 1.0) * n)
+    at_stake = math.hypot(*map(_norm, _each(G))) * _norm(X)
+    floors = [at_stake / ((_norm(v) or 1.0) * n) for v in _each(V)]
     return {
-        "error": _relative(output, exact.output),
-        "orthogonality": _relative(output.mT @ output, X.mT @ X),
-        "grad_V_error": _relative(grad_V, exact.grad_V, floor),
-        "grad_X_error": _relative(grad_X, exact.grad_X),
+        "error": max(map(_relative, step.outputs, exact.outputs)),
+        "grad_V_error": max(map(_relative, step.grads_V, exact.grads_V, floors)),
+        "grad_X_error": _relative(step.grad_X, exact.grad_X),
     }
 
 
+def _orthogonality(output: Tensor, X: Tensor) -> float:
+    output, X = output.double(), X.detach().double()
+    return _relative(output.mT @ output, X.mT @ X)
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(tensor.detach().double().norm())
+
+
 def _relative(value: Tensor, exact: Tensor, floor: float = 0.0) -> float:
-    difference, scale = float((value - exact).norm()), max(float(exact.norm()), floor)
+    difference, scale = _norm(value.double() - exact), max(_norm(exact), floor)
     if difference == 0:
         return 0.0
     return difference / scale if scale > 0 and math.isfinite(difference) else math.inf

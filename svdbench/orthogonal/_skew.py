@@ -42,25 +42,32 @@ def exp_series(S: Tensor) -> Tensor:
 
 
 def exp_flops(problem: Problem, entries: float) -> Flops:
-    """torch.matrix_exp of a d × d skew matrix, then Q X.
+    """torch.matrix_exp of a d × d skew matrix of a Gaussian parameter, scaled as above, then Q X.
+
+    The 1-norm is the largest of d column sums: close to their mean plus √(2 ln d)
+    standard deviations.
+
+    Args:
+        entries: variance of an entry of S, times d.
+    """
+    log_d = math.log(max(problem.d, 2))
+    mean = math.sqrt(2 * entries * problem.d / math.pi)
+    return matrix_exp_flops(problem, mean + math.sqrt(entries * (1 - 2 / math.pi) * 2 * log_d))
+
+
+def matrix_exp_flops(problem: Problem, norm: float) -> Flops:
+    """torch.matrix_exp of a d × d matrix S with that 1-norm, then exp(S) X.
 
     A polynomial of degree 18 takes 5 products (Bader, Blanes and Casas 2019),
     then s squarings bring back a matrix whose 1-norm was divided by 2ˢ to be
     within the polynomial's reach: (5 + s) 2d³. The gradient is the exponential of
     [[Sᵀ, GXᵀ], [0, Sᵀ]], of twice the size: (5 + s') 16d³, with s' > s squarings
-    since GXᵀ is long. Q X is 2d²m, and 4d²m backward.
+    since GXᵀ is long. exp(S) X is 2d²m, and 4d²m backward.
 
-    s and s' depend on the numbers; here they are those of a Gaussian parameter,
-    scaled as above, and unit Gaussian X and G. The largest of d such column
-    sums is close to its mean plus √(2 ln d) standard deviations.
-
-    Args:
-        entries: variance of an entry of S, times d.
+    s and s' depend on the numbers; here X and G are unit Gaussian.
     """
     d, m = problem.d, problem.m
     log_d = math.log(max(d, 2))
-    mean, deviation = math.sqrt(2 * entries * d / math.pi), math.sqrt(entries * (1 - 2 / math.pi))
-    norm = mean + deviation * math.sqrt(2 * log_d)
     gradient_norm = norm + d * math.sqrt(2 / math.pi) * (math.sqrt(m) + math.sqrt(log_d))
     reach = 3.01 if problem.dtype == torch.float32 else 1.09
 

@@ -24,7 +24,7 @@ class FastH(ReflectorRows):
 
     def __init__(self, block_size: int | None = None, tune: bool = True) -> None:
         if block_size is not None and not (isinstance(block_size, int) and block_size > 0):
-            raise ValueError(f"block_size is {block_size!r}: give a whole number from 1 up, or null")
+            raise ValueError(f"block_size is {block_size!r}: give a whole number above 0, or null")
         self.block_size = block_size
         self.tune = tune
 

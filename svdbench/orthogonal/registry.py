@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from svdbench.registry import Group
 
 if TYPE_CHECKING:  # listing the names must not wait for torch
     from .base import Method
 
-_PACKAGE = "svdbench."
+GROUP = Group("orthogonal", "orthogonal method", "svdbench.orthogonal.base.Method")
 
 
 def method_names() -> list[str]:
     """The names of all methods, sorted. Does not import torch."""
-    folder = files("svdbench.conf") / "orthogonal"
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return GROUP.names()
 
 
 def load_method(name: str, **overrides: Any) -> Method:
@@ -26,16 +24,8 @@ def load_method(name: str, **overrides: Any) -> Method:
         ValueError: there is no such method or option, or the YAML names a class
             that is not a ``Method`` of svdbench.
     """
-    from omegaconf import OmegaConf
-
-    check_names([name])
-    text = (files("svdbench.conf") / "orthogonal" / f"{name}.yaml").read_text(encoding="utf-8")
-    options: dict[str, Any] = dict(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]
-    target = str(options.pop("_target_", ""))
-    for option in overrides:
-        if option not in options:
-            raise ValueError(_unknown(f"option of {name}", option, sorted(options)))
-    return _class(target, name)(**{**options, **overrides})
+    method: Method = GROUP.load(name, **overrides)
+    return method
 
 
 def check_names(names: list[str]) -> None:
@@ -44,25 +34,9 @@ def check_names(names: list[str]) -> None:
     Raises:
         ValueError: with the nearest name and those known.
     """
-    known = method_names()
-    for name in names:
-        if name not in known:
-            raise ValueError(_unknown("orthogonal method", name, known))
+    GROUP.check(names)
 
 
 def _class(target: str, name: str) -> type[Method]:
-    from .base import Method
-
-    if not target.startswith(_PACKAGE):
-        raise ValueError(f"{name}.yaml: _target_ {target!r} is not inside {_PACKAGE[:-1]}")
-    module, _, attribute = target.rpartition(".")
-    found = getattr(import_module(module), attribute, None)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ValueError(f"{name}.yaml: _target_ {target!r} is not a Method")
+    found: type[Method] = GROUP.class_of(target, name)
     return found
-
-
-def _unknown(what: str, given: str, known: list[str]) -> str:
-    close = get_close_matches(given.lower(), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"no {what} is called {given!r}: {hint}known: {', '.join(known) or 'none'}"

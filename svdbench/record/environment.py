@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ _CPU = Path("/sys/devices/system/cpu/cpu0")
 def environment() -> dict[str, Any]:
     """Versions, hardware, source and state of this machine, ready for JSON."""
     return {
-        "timestamp_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "timestamp_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "svdbench": __version__,
         "source": _source(),
         "python": platform.python_version(),

@@ -73,44 +73,53 @@ def _figure(
     row = step.iloc[0]
     columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"
     axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {row['m']:.0f} columns)")
-    axes.set_xscale("log", base=2)
-    sizes = sorted(set(step["d"]))
-    axes.xaxis.set_major_locator(FixedLocator(sizes))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress(axes, sorted(set(step["d"])))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5)
     figure.savefig(path)
     return path
 
 
-def _slowest_first(step: "pd.DataFrame") -> list[str]:
+def dress(axes: Axes, sizes: list[int]) -> None:
+    """Sizes as powers of two along x, a quiet grid, no box."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_times(axes: Axes, step: "pd.DataFrame", method: str, style: dict[str, Any]) -> None:
+    """A method's median step time by size, with its quartile band, on logarithmic seconds."""
+    rows = step[step["method"] == method].sort_values("d")
+    axes.plot(rows["d"], rows["median_s"], label=method, **style)
+    axes.fill_between(
+        rows["d"], rows["q25_s"], rows["q75_s"], color=style["color"], alpha=0.18, lw=0
+    )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+
+
+def slowest_first(step: "pd.DataFrame") -> list[str]:
     """Methods as the eye finds them at the right edge; those that end early were slower still."""
     at_end = step.sort_values("d").groupby("method").tail(1)
     return list(at_end.sort_values(["d", "median_s"], ascending=[True, False])["method"])
 
 
-def _where(row: Any) -> str:
+def where(row: Any) -> str:
     threads = f", {row['threads']:.0f} threads" if row["device"] == "cpu" else ""
     return f"{row['dtype']}, {row['device']}{threads}"
 
 
 def _step_time(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
-    for method in _slowest_first(step):
-        rows = step[step["method"] == method].sort_values("d")
-        axes.plot(rows["d"], rows["median_s"], label=method, **styles[method])
-        axes.fill_between(
-            rows["d"], rows["q25_s"], rows["q75_s"], color=styles[method]["color"], alpha=0.18, lw=0
-        )
+    for method in slowest_first(step):
+        draw_times(axes, step, method, styles[method])
     floor = step.drop_duplicates("d").sort_values("d")
     axes.plot(floor["d"], floor["floor_s"], "k:", lw=1.5, label="floor: 12ndm flop\nat matmul rate")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
     axes.set_ylabel("time of a step (median, quartile band)")
-    axes.set_title(f"A gradient-descent step φ(V)·X  ({_where(step.iloc[0])})", loc="left")
+    axes.set_title(f"A gradient-descent step φ(V)·X  ({where(step.iloc[0])})", loc="left")
     return True
 
 
@@ -118,7 +127,7 @@ def _ratio(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
     base = step[step["method"] == BASELINE].set_index("d")["median_s"]
     if base.empty:
         return False
-    for method in _slowest_first(step):
+    for method in slowest_first(step):
         rows = step[(step["method"] == method) & step["d"].isin(base.index)].sort_values("d")
         if method == BASELINE or rows.empty:
             continue
@@ -128,12 +137,12 @@ def _ratio(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}×"))
     axes.set_ylabel("step time / FastH's step time")
-    axes.set_title(f"How many times slower than FastH  ({_where(step.iloc[0])})", loc="left")
+    axes.set_title(f"How many times slower than FastH  ({where(step.iloc[0])})", loc="left")
     return True
 
 
 def _floor(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
-    for method in reversed(_slowest_first(step)):
+    for method in reversed(slowest_first(step)):
         rows = step[step["method"] == method].sort_values("d")
         axes.plot(rows["d"], 100 * rows["of_floor"], label=method, **styles[method])
     axes.set_yscale("log")

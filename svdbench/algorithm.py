@@ -1,0 +1,93 @@
+"""What anything that is timed has to say of itself.
+
+Adding one is a file with a subclass in its group's package and a YAML of the same
+name in the group's folder of ``conf``; nothing else is edited.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+Tensors = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The size of one cell: n reflectors of length d as rows, and X (d, m)."""
+
+    d: int
+    n: int
+    m: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one call, a multiply and an add counted as two."""
+
+    forward: float
+    backward: float
+
+    @property
+    def step(self) -> float:
+        return self.forward + self.backward
+
+
+class Algorithm(ABC):
+    """One differentiable way to compute something from parameters and X (d, m).
+
+    ``apply``, ``reference`` and ``prepare`` take the parameters and then X, each a
+    tensor; a group's base class names them, which (*Any, **Any) leaves open here.
+
+    Class attributes:
+        kind: the family; ``vs_best`` compares with the fastest of another kind.
+        builds: what is formed on the way.
+        gradients: how they are had, in a few words.
+        source: where the algorithm comes from.
+        operation: what is computed, in groups that compute several things.
+        orthogonal: whether the output is X times an orthogonal matrix, so that
+            inner products must be preserved and the floor is 12ndm operations.
+    """
+
+    kind: ClassVar[str]
+    builds: ClassVar[str]
+    gradients: ClassVar[str]
+    source: ClassVar[str]
+    operation: ClassVar[str | None] = None
+    orthogonal: ClassVar[bool] = False
+
+    def skip(self, problem: Problem) -> str | None:
+        """Why this one does not run on ``problem``, or None if it does."""
+        return None
+
+    def parameter(self, *given: Any, **_: Any) -> Tensors:
+        """The parameters, a tensor or a tuple, made (untimed) from what the cell gives."""
+        return given
+
+    def block(self, problem: Problem) -> int | None:
+        """Reflectors to a block, for those that work in blocks."""
+        return None
+
+    def prepare(self, *inputs: Any, **_: Any) -> None:
+        """Untimed work before the first call, such as tuning or building a module."""
+        return None
+
+    @abstractmethod
+    def apply(self, *inputs: Any, **_: Any) -> Tensors:
+        """The value, a tensor or a tuple, differentiable in every input. This is timed."""
+
+    @abstractmethod
+    def reference(self, *inputs: Any, **_: Any) -> Tensors:
+        """The same value by the plainest differentiable formula there is.
+
+        The gate runs it in float64 and compares; it must not share code with
+        :meth:`apply`.
+        """
+
+    @abstractmethod
+    def flops(self, problem: Problem) -> Flops:
+        """The operations that ``apply`` and its backward pass need, by count of the algorithm."""

@@ -1,0 +1,123 @@
+"""Times functions of a matrix through its SVD factors against torch.linalg, at equal accuracy."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from svdbench.algorithm import Problem
+from svdbench.errors import UserError
+from svdbench.jobs.cell import Entry, line, time_cell
+from svdbench.jobs.display import display, reported
+from svdbench.jobs.timing import (
+    device_of,
+    load,
+    machine_line,
+    plan_of,
+    problem_of,
+    settle_allocator,
+)
+from svdbench.matrix_ops.base import MatrixOp
+from svdbench.matrix_ops.registry import GROUP, operation_of
+from svdbench.measure.clock import WallClock
+from svdbench.measure.probe import matmul_rate
+from svdbench.record.store import Run
+from svdbench.report.svd_ops import show_run
+from svdbench.schemas import TimeSvdOps
+
+JOB = "time-svd-ops"
+
+
+class Inputs(NamedTuple):
+    """What all ways of all operations get at one size.
+
+    U and V (n, d) hold reflectors, s (d,) the singular values; X and G are (d, m), and g
+    is the gradient at a number.
+    """
+
+    U: Tensor
+    s: Tensor
+    V: Tensor
+    X: Tensor
+    G: Tensor
+    g: Tensor
+
+
+def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/time-svd-ops/<name>``.
+    """
+    clock = WallClock(device_of(config))
+    console = Console()
+    ways = _ways(config)
+    cells = len(config.sizes.d) * len(ways)
+    plan = plan_of(config, cells)
+    settle_allocator()
+    record = Run.create(config.results, JOB, config.name, config=text, folder=folder)
+    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
+    too_slow: dict[str, str] = {}
+    with (
+        reported(record.folder, partial(show_run, record.folder, console)),
+        record,
+        display(console, cells) as shown,
+    ):
+        for d in config.sizes.d:
+            problem = problem_of(config, d)
+            inputs = _inputs(problem, config)
+            rate = matmul_rate(problem.dtype, problem.device, clock)
+            for operation, methods in ways.items():
+                shown.begin(f"d = {d}, {operation}")
+                entries = list(_entries(methods, inputs))
+                time_cell(problem, entries, plan, record, shown, too_slow, rate)
+                shown.finish(f"{operation:8} {line(problem, entries)}")
+    return record.folder
+
+
+def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:
+    """Operation ↦ name ↦ a way to compute it."""
+    ways: dict[str, dict[str, MatrixOp]] = {op: {} for op in config.ops or ()}
+    for name in sorted(config.matrix_op):
+        operation = operation_of(name)
+        if config.ops is None or operation in config.ops:
+            loaded = load(GROUP, name, config.matrix_op[name])
+            ways.setdefault(operation, {})[name] = loaded
+    ways = {operation: methods for operation, methods in ways.items() if methods}
+    if not ways:
+        raise UserError("nothing is left to time: give other ops, as in --ops inverse,logdet")
+    return ways
+
+
+def _inputs(problem: Problem, config: TimeSvdOps) -> Inputs:
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    d, n, m = problem.d, problem.n, problem.m
+    low, high = config.sigma
+    s = torch.linspace(low, high, d, dtype=torch.float64)
+    inputs = Inputs(
+        U=random(n, d),
+        s=s[torch.randperm(d, generator=generator)],
+        V=random(n, d),
+        X=random(d, m),
+        G=random(d, m),
+        g=torch.tensor(1.0),
+    )
+    return Inputs(*(tensor.to(problem.device, problem.dtype) for tensor in inputs))
+
+
+def _entries(methods: dict[str, MatrixOp], given: Inputs) -> Iterator[Entry]:
+    """The same matrix, X and gradient for everyone, each in the form its method takes."""
+    for name, method in methods.items():
+        X = given.X.clone().requires_grad_()
+        G = (given.G, given.g) if method.scalar else given.G
+        yield Entry(name, method, (given.U, given.s, given.V), X, G)

@@ -1,0 +1,1 @@
+"""Ways to compute functions of a matrix, one file each; ``registry`` finds them."""

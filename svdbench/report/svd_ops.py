@@ -1,0 +1,135 @@
+"""Tables and plot of a ``time-svd-ops`` run, from its ``summary.csv`` and nothing else."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.report.plots import HUES, MARKS, draw_times, dress, slowest_first, where
+from svdbench.report.timing import read_summary, without_number
+from svdbench.report.units import seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE = "svd"  # the kind that the others are compared with
+ERRORS = ["error", "grad_V_error", "grad_X_error"]
+FORMULAS = {
+    "inverse": "inverse, W⁻¹X",
+    "logdet": "log-determinant, WX and log|det W|",
+    "exp": "exponential, eᵂX",
+    "cayley": "Cayley map, (I − W)(I + W)⁻¹X",
+}
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print a table for each operation and draw the plot."""
+    summary = read_summary(folder)
+    step = summary[summary["pass"] == "step"]
+    timed = step[step["status"] == "ok"]
+    for operation, rows in timed.groupby("operation"):
+        console.print(table_of(str(operation), rows))
+    if len(timed):
+        console.print("time of a step, its ratio to the factored way's, and the worst relative")
+        console.print("error of its value and gradients against float64\n")
+    for text in (*conclusions(timed), *without_number(step)):
+        console.print(text, highlight=False, soft_wrap=True)
+    if len(timed):
+        console.print(str(draw(folder, timed)), highlight=False, soft_wrap=True)
+
+
+def table_of(operation: str, timed: "pd.DataFrame") -> Table:
+    """Sizes by methods: time, ratio to the factored way, and error."""
+    table = Table(title=_title(operation), title_justify="left", box=SIMPLE_HEAD)
+    table.title_style = "bold"
+    table.add_column("d", justify="right")
+    methods = _baseline_first(timed)
+    for method in methods:
+        table.add_column(method, justify="right", no_wrap=True)
+    for d, rows in timed.groupby("d"):
+        base = rows.loc[rows["kind"] == BASELINE, "median_s"].min()
+        by_method = rows.set_index("method")
+        cells = [_cell(by_method.loc[m], base) if m in by_method.index else "–" for m in methods]
+        table.add_row(str(d), *cells)
+    return table
+
+
+def _cell(row: Any, base: float) -> str:
+    ratio = f" {row['median_s'] / base:.3g}×" if row["kind"] != BASELINE and base == base else ""
+    error = f"{row[ERRORS].max():.0e}".replace("e-0", "e-")
+    return f"{seconds(row['median_s'])}{ratio} {error}"
+
+
+def conclusions(timed: "pd.DataFrame") -> list[str]:
+    """Where the factored way is clearly the fastest, and the best other at the largest size.
+
+    Clearly: its quartile band lies below that of every other. Less is a tie.
+    """
+    found = []
+    for operation, rows in timed.groupby("operation"):
+        won, last = [], ""
+        for d, at_d in rows.groupby("d"):
+            svd, others = at_d[at_d["kind"] == BASELINE], at_d[at_d["kind"] != BASELINE]
+            if svd.empty or others.empty:
+                continue
+            if svd["q75_s"].min() < others["q25_s"].min():
+                won.append(str(d))
+            best = others.loc[others["median_s"].idxmin()]
+            ratio = best["median_s"] / svd["median_s"].min()
+            last = f"at d = {d} the best other, {best['method']}, takes {ratio:.2f}× their time"
+        if last:
+            where_won = f"d = {', '.join(won)}" if won else "no size"
+            found.append(f"{operation:8} the factors are clearly fastest at {where_won}; {last}")
+    return found
+
+
+def draw(folder: Path, timed: "pd.DataFrame") -> Path:
+    """Write ``step_time.png``, a panel for each operation; returns its path."""
+    operations = [op for op in FORMULAS if op in set(timed["operation"])]
+    operations += sorted(set(timed["operation"]) - set(FORMULAS))
+    columns = min(2, len(operations))
+    lines = -(-len(operations) // columns)
+    figure = Figure(figsize=(1.2 + 4.6 * columns, 0.8 + 3.3 * lines), layout="constrained", dpi=160)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    sizes = sorted(set(timed["d"]))
+    kinds = sorted(set(timed["kind"]) - {BASELINE})
+    for axes, operation in zip(grid, operations, strict=False):
+        rows = timed[timed["operation"] == operation]
+        for method in slowest_first(rows):
+            draw_times(axes, rows, method, _style(rows, method, kinds))
+        dress(axes, sizes)
+        axes.tick_params(labelbottom=True)
+        axes.set_title(_title(operation), loc="left", fontsize=10)
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+    for axes in grid[len(operations) :]:
+        axes.set_axis_off()
+    first = timed.iloc[0]
+    figure.suptitle(f"A step with its gradients, by the factors and dense  ({where(first)})")
+    figure.supxlabel(f"d, W is d × d  (m = {first['m']:.0f} columns in X)", fontsize=10)
+    figure.supylabel("time of a step (median, quartile band)", fontsize=10)
+    path = folder / "step_time.png"
+    figure.savefig(path)
+    return path
+
+
+def _style(rows: "pd.DataFrame", method: str, kinds: list[str]) -> dict[str, Any]:
+    """Colour by kind, mark within the kind; the factored way is thick and drawn last."""
+    kind = rows.loc[rows["method"] == method, "kind"].iloc[0]
+    members = sorted(set(rows.loc[rows["kind"] == kind, "method"]))
+    style: dict[str, Any] = {"marker": MARKS[members.index(method) % len(MARKS)], "markersize": 5}
+    if kind == BASELINE:
+        return style | {"color": "black", "linewidth": 2.6, "zorder": 5}
+    return style | {"color": HUES[kinds.index(kind) % len(HUES)], "linewidth": 1.5, "zorder": 3}
+
+
+def _baseline_first(timed: "pd.DataFrame") -> list[str]:
+    names = timed[["kind", "method"]].drop_duplicates()
+    order = sorted((kind != BASELINE, method) for kind, method in names.itertuples(index=False))
+    return [method for _, method in order]
+
+
+def _title(operation: str) -> str:
+    return FORMULAS.get(operation, operation)
