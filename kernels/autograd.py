@@ -1,5 +1,6 @@
 """The differentiable entry point: checks, choice of algorithm, gradients."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -149,10 +150,9 @@ class _Apply(torch.autograd.Function):
             if ctx.one_block:
                 out, saved = cwy.forward(V3, X3, transpose)
             else:
-                blocks = -(-n // k)
-                k = -(-n // blocks)  # as even as they come, so that little is padded
-                if blocks * k > n:  # rows of zeros are the identity
-                    V3 = torch.nn.functional.pad(V3, (0, 0, 0, blocks * k - n))
+                k = _even_block(n, k)
+                if n % k:  # rows of zeros are the identity
+                    V3 = torch.nn.functional.pad(V3, (0, 0, 0, -n % k))
                 panels = plan.panels if len(V3) == 1 else 1
                 keep = ctx.needs_input_grad[0]
                 out, saved = wy.forward(V3, X3, k, panels, transpose, keep)
@@ -179,6 +179,15 @@ class _Apply(torch.autograd.Function):
         if dV is not None and dV.shape[1] > V.shape[-2]:  # the rows that were padded
             dV = dV[:, : V.shape[-2]].contiguous()
         return _like(V, dV), _like(X, dX), None, None
+
+
+@lru_cache(maxsize=256)
+def _even_block(n: int, k: int) -> int:
+    """The block size near k that leaves the least to pad, which costs a copy of V."""
+    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
+    if divisors:
+        return min(divisors, key=lambda j: abs(j - k))
+    return -(-n // -(-n // k))
 
 
 class _threads:

@@ -8,6 +8,7 @@ operation is on a symmetric one. The factored ways keep U, s and V as parameters
 dense ones W itself, which is formed in float64 and then rounded.
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -37,9 +38,9 @@ class MatrixOp(Algorithm):
     symmetric: ClassVar[bool] = False
     scalar: ClassVar[bool] = False
 
+    @abstractmethod
     def parameter(self, U: Tensor, s: Tensor, V: Tensor) -> tuple[Tensor, ...]:
         """The parameters, made (untimed) from U (n, d), s (d,) and V (n, d)."""
-        raise NotImplementedError
 
 
 class Factored(MatrixOp):
