@@ -59,6 +59,15 @@ class TestTimeFastH:
         assert [row["status"] for row in skipped] == ["skipped"]
         assert "n" in skipped[0]["reason"]
 
+    def test_reasons_are_shown_to_the_letter(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from svdbench.orthogonal.cayley import Cayley
+
+        monkeypatch.setattr(Cayley, "skip", lambda self, problem: "install 'svdbench[peers]'")
+        arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "reason"]
+        assert "install 'svdbench[peers]'" in run(arguments, capsys)[1]
+
     def test_a_wrong_method_gets_no_number(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -33,7 +33,7 @@ class Display:
     def finish(self, line: str) -> None:
         self.done += 1
         self.progress.update(self.task, completed=self.done)
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def show_run(folder: Path, console: Console) -> None:
         console.print("time of a step, its ratio to the factored way's, and the worst relative")
         console.print("error of its value and gradients against float64\n")
     for text in (*conclusions(timed), *without_number(step)):
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     if len(timed):
         console.print(str(draw(folder, timed)), highlight=False, soft_wrap=True)
 

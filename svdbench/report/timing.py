@@ -28,7 +28,7 @@ def show_run(folder: Path, console: Console) -> None:
     for table in (times_table(step), ratio_table(step)):
         console.print(table)
     for text in (*conclusions(step), *without_number(step)):
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     for path in draw_all(folder, summary):
         console.print(str(path), highlight=False, soft_wrap=True)
 
