@@ -3,9 +3,12 @@
 import gc
 import itertools
 import math
+import os
 import random
 import statistics as stdlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from torch import Tensor
 from svdbench.measure.clock import WallClock
 from svdbench.measure.gate import allowance, check, reference_of
 from svdbench.measure.plan import Plan, measure
-from svdbench.measure.probe import floor_seconds, matmul_rate, peak_bytes
+from svdbench.measure.probe import Neighbours, floor_seconds, matmul_rate, peak_bytes
 from svdbench.measure.statistics import (
     median_interval,
     quartiles,
@@ -655,3 +658,19 @@ def test_cuda_waits_and_counts() -> None:
     clock.sync()
     assert torch.cuda.current_stream().query()  # nothing is left to do
     assert peak_bytes(lambda: a + 1, "cuda") == 4096 * 4096 * 4
+
+
+def test_neighbours_are_what_others_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat, tick = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    times = iter([(0.0, 0.0, 0.0), (1.0, 0.5, 10.0)])  # user, system, elapsed
+
+    def own_times() -> SimpleNamespace:
+        user, system, elapsed = next(times)
+        return SimpleNamespace(user=user, system=system, elapsed=elapsed)
+
+    monkeypatch.setattr("svdbench.measure.probe.os.times", own_times)
+    stat.write_text(f"cpu {100 * tick} 0 0 5 5 0 0 0 0 0\n")
+    neighbours = Neighbours(stat)
+    stat.write_text(f"cpu {108 * tick} 0 {tick} 9 9 0 0 0 0 0\n")
+    assert neighbours.cores() == pytest.approx((9 - 1.5) / 10)
+    assert Neighbours(tmp_path / "none").cores() is None

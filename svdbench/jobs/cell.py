@@ -18,7 +18,7 @@ from svdbench.jobs.display import Display
 from svdbench.measure.clock import WallClock
 from svdbench.measure.gate import Reference, Verdict, check, reference_of
 from svdbench.measure.plan import Plan, measure
-from svdbench.measure.probe import floor_seconds, matmul_rate, peak_bytes
+from svdbench.measure.probe import Neighbours, floor_seconds, matmul_rate, peak_bytes
 from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
 from svdbench.record.schema import SAMPLES, SUMMARY, cell_id
@@ -130,9 +130,11 @@ def time_cell(
             entry.attempt(partial(_prepare, entry, references))
 
     open_entries = [entry for entry in entries if entry.open]
+    neighbours = Neighbours()
     outcomes = measure(
         [entry.contender() for entry in open_entries], plan, clock, on_progress=shown.doing
     )
+    foreign_cores = neighbours.cores()
     for entry in open_entries:
         entry.outcome = outcomes[entry.name]
         if entry.outcome.status == "timeout":
@@ -141,7 +143,8 @@ def time_cell(
             shown.doing(1.0, f"gate: {entry.name}")
             entry.attempt(partial(entry.judge, "after"))
             entry.attempt(partial(entry.measure_memory, problem.device))
-    _write(record, problem, entries, rate)
+    machine = {"matmul_gflops": rate / 1e9, "foreign_cores": foreign_cores}
+    _write(record, problem, entries, rate, machine)
 
 
 def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
@@ -159,7 +162,13 @@ def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
     entry.judge("before")
 
 
-def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> None:
+def _write(
+    record: Run,
+    problem: Problem,
+    entries: list[Entry],
+    rate: float,
+    machine: dict[str, float | None],
+) -> None:
     """Samples and summary of one cell, with the ratio to the best method of another kind."""
     medians = {e.name: {row["pass"]: row["median_s"] for row in e.passes()} for e in entries}
     floor = floor_seconds(problem.n, problem.d, problem.m, rate)
@@ -183,7 +192,7 @@ def _write(record: Run, problem: Problem, entries: list[Entry], rate: float) -> 
             "operation": entry.method.operation,
             "kind": entry.method.kind,
             "builds": entry.method.builds,
-            "matmul_gflops": rate / 1e9,
+            **machine,
             "peak_bytes": entry.peak_bytes,
             **{key: judged.get(key) for key in ERRORS},
         }

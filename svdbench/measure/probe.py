@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -86,3 +87,34 @@ def peak_bytes(fn: Callable[[], Any], device: str | torch.device = "cpu") -> int
         held += change
         peak = max(peak, held)
     return peak if changes else None
+
+
+class Neighbours:
+    """How many cores other processes kept busy since this was made.
+
+    A neighbour on one of two cores makes whatever waits for a second thread many
+    times slower, and leaves alone what runs on one: such a comparison means nothing,
+    and no median shows it. Linux only, by the kernel's own account.
+    """
+
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self.stat = stat
+        self.start = self._read()
+
+    def _read(self) -> tuple[float, float, float] | None:
+        """Wall time, busy time of all cores, busy time of this process; in seconds."""
+        try:
+            user, nice, system, _, _, irq, softirq = map(int, self.stat.read_text().split()[1:8])
+        except (OSError, ValueError):
+            return None
+        own = os.times()
+        busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+        return own.elapsed, busy, own.user + own.system
+
+    def cores(self) -> float | None:
+        """The average number of cores; None where nothing is known or no time has passed."""
+        now = self._read()
+        if now is None or self.start is None:
+            return None
+        elapsed, busy, own = (late - early for late, early in zip(now, self.start, strict=True))
+        return max(0.0, busy - own) / elapsed if elapsed > 0 else None

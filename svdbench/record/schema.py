@@ -55,7 +55,7 @@ SUMMARY = Table(
         *("median_s", "q25_s", "q75_s", "reps"),
         *("error", "orthogonality", "grad_V_error", "grad_X_error"),
         *("flops", "gflops", "floor_s", "of_floor", "peak_bytes", "vs_best"),
-        *("kind", "builds", "matmul_gflops", "operation"),
+        *("kind", "builds", "matmul_gflops", "foreign_cores", "operation"),
     ),
 )
 

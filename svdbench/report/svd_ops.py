@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svdbench.report.plots import HUES, MARKS, draw_times, dress, slowest_first, where
-from svdbench.report.timing import read_summary, without_number
+from svdbench.report.timing import disturbed, read_summary, without_number
 from svdbench.report.units import seconds
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show_run(folder: Path, console: Console) -> None:
     if len(timed):
         console.print("time of a step, its ratio to the factored way's, and the worst relative")
         console.print("error of its value and gradients against float64\n")
-    for text in (*conclusions(timed), *without_number(step)):
+    for text in (*conclusions(timed), *without_number(step), *disturbed(step)):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
     if len(timed):
         console.print(str(draw(folder, timed)), highlight=False, soft_wrap=True)

@@ -13,6 +13,9 @@ from svdbench.report.units import seconds
 if TYPE_CHECKING:
     import pandas as pd
 
+# Cores of other processes from which on timings are not to be trusted.
+BUSY = 0.25
+
 
 def read_summary(folder: Path) -> "pd.DataFrame":
     """The rows of ``summary.csv``, numbers as numbers."""
@@ -27,7 +30,7 @@ def show_run(folder: Path, console: Console) -> None:
     step = summary[summary["pass"] == "step"]
     for table in (times_table(step), ratio_table(step)):
         console.print(table)
-    for text in (*conclusions(step), *without_number(step)):
+    for text in (*conclusions(step), *without_number(step), *disturbed(step)):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
     for path in draw_all(folder, summary):
         console.print(str(path), highlight=False, soft_wrap=True)
@@ -86,6 +89,15 @@ def conclusions(step: "pd.DataFrame") -> list[str]:
             f"FastH's time; FastH {1 / row['of_floor']:.2f}× the floor"
         )
     return found
+
+
+def disturbed(step: "pd.DataFrame") -> list[str]:
+    """The sizes at which other processes took so much of the machine that it shows."""
+    busy = step.groupby("d")["foreign_cores"].max()
+    return [
+        f"beware: at d = {d} other processes kept {cores:.1f} cores busy; repeat it when they rest"
+        for d, cores in busy[busy > BUSY].items()
+    ]
 
 
 def without_number(step: "pd.DataFrame") -> list[str]:
