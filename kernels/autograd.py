@@ -66,7 +66,7 @@ def apply_reflectors(
             V, X.unsqueeze(-1), block_size=block_size, transpose=transpose, backend=backend
         )
         return out.squeeze(-1)
-    if V.shape[-2] == 0 or V.numel() == 0 or X.numel() == 0:
+    if V.numel() == 0 or X.numel() == 0:
         return X.expand(*_batch_shape(V, X), *X.shape[-2:]).clone()
     work = _WORK_DTYPE[V.dtype]
     if V.dtype != work:

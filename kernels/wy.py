@@ -136,7 +136,8 @@ def backward(
             torch.bmm(Ts[i], wide_Y, out=each_dY[i - first])
             if need_V:
                 each_output[i - first].copy_(A)
-            A.baddbmm_(columns[i], spread_dY[i - first])
+            if need_X or i != order[-1]:
+                A.baddbmm_(columns[i], spread_dY[i - first])
         if dB is not None:
             span = slice(first, last)
             _reflector_gradient(
@@ -148,7 +149,7 @@ def backward(
                 transpose,
                 out=dB[span].view(-1, k, d),
             )
-    dX = A.view(G.shape)
+    dX = A.view(G.shape) if need_X else None
     if dB is None:
         return None, dX
     if scale is not None:
