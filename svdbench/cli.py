@@ -21,14 +21,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
+QUICK_SIZES = "[64,128,256]"
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the configuration to set, Hydra's way."),
 ]
 Sizes = Annotated[
-    str | None, typer.Option("--d", metavar="D,D,…", help="Sizes d to sweep.  [64,128,…,1024]")
+    str | None,
+    typer.Option("--d", metavar="D,D,…", help="Sizes d to sweep; by default 64 to 1024."),
 ]
 Methods = Annotated[
     str | None, typer.Option(metavar="NAME,…", help="Only these methods; `svdbench methods` lists.")
@@ -38,7 +39,7 @@ Budget = Annotated[
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look, within half a minute.")]
 Name = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the run's folder.  [the time]")
+    str | None, typer.Option(metavar="NAME", help="Name of the run's folder; by default the time.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Of the random inputs and the order of rounds.")]
 Multirun = Annotated[
@@ -84,7 +85,7 @@ def time_fasth(
     _launch(
         "time_fasth",
         overrides,
-        _timing_options(d, budget, quick, "[64,128,256]", name, seed, methods=methods),
+        _timing_options(d, budget, quick, name, seed, methods=methods),
         multirun,
         show_config,
     )
@@ -106,10 +107,10 @@ def time_svd_ops(
 ) -> None:
     """Time matrix operations through the factors of W = UΣVᵀ against torch.linalg.
 
-    Inverse, log-determinant, exponential and Cayley map of W (d, d) on X (d, 32). One
-    step is the value with its gradients in U, Σ, V and X, or in W and X. No method gets
-    a number unless it agrees with float64, before its timing and after; the tables show
-    its error beside its time.
+    Inverse, log-determinant, exponential and Cayley map of W (d, d) on
+    X (d, 32). One step is the value with its gradients in U, Σ, V and X, or in
+    W and X. No method gets a number unless it agrees with float64, before its
+    timing and after; the tables show its error beside its time.
 
     Writes results/time-svd-ops/NAME: every sample and a summary as CSV, the
     environment, the configuration, and a plot.
@@ -117,7 +118,7 @@ def time_svd_ops(
     _launch(
         "time_svd_ops",
         overrides,
-        _timing_options(d, budget, quick, "[64,128,256]", name, seed, ops=ops),
+        _timing_options(d, budget, quick, name, seed, ops=ops),
         multirun,
         show_config,
     )
@@ -144,8 +145,10 @@ def tune(
     and used by every later call of that shape.
     """
     sizes = _sizes(d)
-    if dtype not in DTYPES:
-        raise UserError(f"dtype is {dtype!r}: choose from {', '.join(DTYPES)}")
+    from svdbench.schemas import Dtype
+
+    if dtype not in Dtype.__members__:
+        raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
     from svdbench.jobs import tune as job
 
     job.run(sizes, n, m, dtype, budget, clear)
@@ -173,7 +176,6 @@ def _timing_options(
     d: str | None,
     budget: float | None,
     quick: bool,
-    quick_sizes: str,
     name: str | None,
     seed: int | None,
     **chosen: str | None,
@@ -181,7 +183,7 @@ def _timing_options(
     """What the options of a timing command say, as overrides; ``chosen`` are lists of names."""
     options: dict[str, Any] = {}
     if quick:
-        options |= {"measure": "quick", "sizes.d": quick_sizes}
+        options |= {"measure": "quick", "sizes.d": QUICK_SIZES}
     if d is not None:
         options["sizes.d"] = "[" + ",".join(map(str, _sizes(d))) + "]"
     options |= {key: f"[{names}]" for key, names in chosen.items() if names is not None}

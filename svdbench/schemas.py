@@ -82,10 +82,10 @@ class TimeFastH(Timing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from svdbench.orthogonal.registry import check_names
+        from svdbench.orthogonal.registry import GROUP
 
         if self.methods is not None:
-            check_names(self.methods)
+            GROUP.check(self.methods)
 
 
 @dataclass

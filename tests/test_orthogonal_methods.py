@@ -325,4 +325,4 @@ def test_unknown_names(name: str, options: dict[str, Any], message: str) -> None
 )
 def test_targets_are_methods_of_svdbench(target: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        registry._class(target, "some")
+        registry.GROUP.class_of(target, "some")

@@ -170,7 +170,10 @@ def _write(
     machine: dict[str, float | None],
 ) -> None:
     """Samples and summary of one cell, with the ratio to the best method of another kind."""
-    medians = {e.name: {row["pass"]: row["median_s"] for row in e.passes()} for e in entries}
+    passes = {entry.name: entry.passes() for entry in entries}
+    medians = {
+        name: {row["pass"]: row["median_s"] for row in rows} for name, rows in passes.items()
+    }
     floor = floor_seconds(problem.n, problem.d, problem.m, rate)
     for entry in entries:
         outcome = entry.outcome
@@ -196,7 +199,7 @@ def _write(
             "peak_bytes": entry.peak_bytes,
             **{key: judged.get(key) for key in ERRORS},
         }
-        for row in entry.passes() or [{"pass": "step"}]:
+        for row in passes[entry.name] or [{"pass": "step"}]:
             share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[row["pass"]]
             work = {"fwd": flops.forward, "bwd": flops.backward, "step": flops.step}[row["pass"]]
             found: dict[str, Any] = {"flops": work}

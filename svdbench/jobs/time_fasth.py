@@ -1,24 +1,19 @@
 """Times a gradient-descent step of every orthogonal parametrisation, side by side."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from svdbench.jobs.cell import Entry, line, time_cell
-from svdbench.jobs.display import display, reported
 from svdbench.jobs.timing import (
     device_of,
     load,
-    machine_line,
     plan_of,
     problem_of,
-    settle_allocator,
+    running,
 )
 from svdbench.orthogonal.base import Method, Problem
 from svdbench.orthogonal.registry import GROUP
-from svdbench.record.store import Run
 from svdbench.report.timing import show_run
 from svdbench.schemas import TimeFastH
 
@@ -35,18 +30,10 @@ def run(config: TimeFastH, text: str, folder: str | None = None) -> Path:
     """
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
-    console = Console()
     names = config.methods or sorted(config.orthogonal)
     methods = {name: load(GROUP, name, config.orthogonal[name]) for name in names}
-    settle_allocator()
-    record = Run.create(config.results, JOB, config.name, config=text, folder=folder)
-    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
     too_slow: dict[str, str] = {}
-    with (
-        reported(record.folder, partial(show_run, record.folder, console)),
-        record,
-        display(console, len(config.sizes.d)) as shown,
-    ):
+    with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         for d in config.sizes.d:
             problem = problem_of(config, d)
             shown.begin(f"d = {d}")

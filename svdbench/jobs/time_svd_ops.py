@@ -1,31 +1,26 @@
 """Times functions of a matrix through its SVD factors against torch.linalg, at equal accuracy."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from svdbench.algorithm import Problem
 from svdbench.errors import UserError
 from svdbench.jobs.cell import Entry, line, time_cell
-from svdbench.jobs.display import display, reported
 from svdbench.jobs.timing import (
     device_of,
     load,
-    machine_line,
     plan_of,
     problem_of,
-    settle_allocator,
+    running,
 )
 from svdbench.matrix_ops.base import MatrixOp
 from svdbench.matrix_ops.registry import GROUP, operation_of
 from svdbench.measure.clock import WallClock
 from svdbench.measure.probe import matmul_rate
-from svdbench.record.store import Run
 from svdbench.report.svd_ops import show_run
 from svdbench.schemas import TimeSvdOps
 
@@ -56,19 +51,11 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
         folder: where to write instead of ``results/time-svd-ops/<name>``.
     """
     clock = WallClock(device_of(config))
-    console = Console()
     ways = _ways(config)
     cells = len(config.sizes.d) * len(ways)
     plan = plan_of(config, cells)
-    settle_allocator()
-    record = Run.create(config.results, JOB, config.name, config=text, folder=folder)
-    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
     too_slow: dict[str, str] = {}
-    with (
-        reported(record.folder, partial(show_run, record.folder, console)),
-        record,
-        display(console, cells) as shown,
-    ):
+    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for d in config.sizes.d:
             problem = problem_of(config, d)
             inputs = _inputs(problem, config)

@@ -1,14 +1,20 @@
-"""What the timing jobs share: the device, the machine in a line, the plan of a size."""
+"""What the timing jobs share: device, plan, problem, and a run from folder to report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from svdbench.algorithm import Problem
 from svdbench.errors import UserError, one_line
+from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
+from svdbench.record.store import Run
 from svdbench.registry import Group
 from svdbench.schemas import Timing
 
@@ -49,6 +55,28 @@ def problem_of(config: Timing, d: int) -> Problem:
         dtype=getattr(torch, config.dtype.value),
         device=str(torch.device(config.device)),
     )
+
+
+@contextmanager
+def running(
+    job: str,
+    config: Timing,
+    text: str,
+    folder: str | None,
+    cells: int,
+    show: Callable[[Path, Console], None],
+) -> Iterator[tuple[Run, Display]]:
+    """A run of so many cells: its record and its display, and its report at the end."""
+    console = Console()
+    settle_allocator()
+    record = Run.create(config.results, job, config.name, config=text, folder=folder)
+    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
+    with (
+        reported(record.folder, partial(show, record.folder, console)),
+        record,
+        display(console, cells) as shown,
+    ):
+        yield record, shown
 
 
 def settle_allocator() -> None:

@@ -26,17 +26,3 @@ def load_method(name: str, **overrides: Any) -> Method:
     """
     method: Method = GROUP.load(name, **overrides)
     return method
-
-
-def check_names(names: list[str]) -> None:
-    """Refuse names of methods that do not exist.
-
-    Raises:
-        ValueError: with the nearest name and those known.
-    """
-    GROUP.check(names)
-
-
-def _class(target: str, name: str) -> type[Method]:
-    found: type[Method] = GROUP.class_of(target, name)
-    return found

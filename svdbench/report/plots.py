@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from svdbench.report.units import tick
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -99,7 +101,7 @@ def draw_times(axes: Axes, step: "pd.DataFrame", method: str, style: dict[str, A
         rows["d"], rows["q25_s"], rows["q75_s"], color=style["color"], alpha=0.18, lw=0
     )
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
 
 
 def slowest_first(step: "pd.DataFrame") -> list[str]:
@@ -150,11 +152,3 @@ def _floor(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
     axes.set_ylabel("floor / step time")
     axes.set_title("How close to 12ndm operations at the matrix-multiply rate", loc="left")
     return True
-
-
-def _tick(value: float) -> str:
-    """A tick of a logarithmic axis of seconds: 10 ms."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= 0.999 * size:
-            return f"{value / size:g} {unit}"
-    return f"{value / 1e-9:g} ns"
