@@ -3,8 +3,9 @@
 Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
 """
 
-from .autograd import apply_reflectors, tune
+from .autograd import apply_reflectors
 from .reference import apply_reflectors_reference
+from .timing import time_plans, tune
 from .tuning import Plan, Tuned, choose_block_size, clear_tuned, tuned
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "apply_reflectors_reference",
     "choose_block_size",
     "clear_tuned",
+    "time_plans",
     "tune",
     "tuned",
 ]

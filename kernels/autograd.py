@@ -1,23 +1,18 @@
-"""The differentiable entry point: checks, choice of algorithm, gradients."""
+"""The differentiable entry point: checks, choice of backend and plan, gradients."""
 
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import cwy, wy
+from . import core
 from .plain import apply_reflectors_plain
 from .reference import apply_reflectors_reference
-from .tuning import Case, Plan, Tuned, answers, best, candidates, measure_plans, plan_for, remember
+from .triton_support import triton_runs_on
+from .tuning import Case, Plan, plan_for, triton_plan
 
-BACKENDS = ("auto", "wy", "plain", "reference")
-_WORK_DTYPE = {
-    torch.float64: torch.float64,
-    torch.float32: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.float16: torch.float32,
-}
+BACKENDS = ("auto", "wy", "triton", "plain", "reference")
 
 
 def apply_reflectors(
@@ -44,12 +39,14 @@ def apply_reflectors(
         block_size: reflectors to a block. By default the one that ``tune`` found
             for this shape, and a formula's where nothing was measured.
         transpose: apply the transpose H(vₙ) ⋯ H(v₁) X, which is also the inverse.
-        backend: "auto"; "wy", the hand-differentiated compact-WY form; "plain",
-            the same left to autograd; "reference", reflector by reflector.
+        backend: "auto"; "wy", the hand-differentiated compact-WY form by matrix
+            products; "triton", the same in fused kernels for GPUs; "plain", left
+            to autograd; "reference", reflector by reflector.
 
     Returns:
         The product, in the shape of X (broadcast) and the dtype of V and X;
-        bfloat16 and float16 are computed in float32.
+        bfloat16 and float16 are computed in float32. On a GPU, float32 products
+        use TF32 if ``torch.set_float32_matmul_precision`` says so.
 
     Raises:
         ValueError: shapes that don't fit, an unknown backend, a block size below 1.
@@ -68,146 +65,91 @@ def apply_reflectors(
         return out.squeeze(-1)
     if V.numel() == 0 or X.numel() == 0:
         return X.expand(*_batch_shape(V, X), *X.shape[-2:]).clone()
-    work = _WORK_DTYPE[V.dtype]
-    if V.dtype != work:
-        out = apply_reflectors(
-            V.to(work), X.to(work), block_size=block_size, transpose=transpose, backend=backend
-        )
-        return out.to(V.dtype)
-    if backend == "reference":
-        return apply_reflectors_reference(V, X, transpose=transpose)
-    if backend == "plain" or (backend == "auto" and _is_traced()):
-        return apply_reflectors_plain(V, X, block_size=block_size, transpose=transpose)
+    if backend in ("plain", "reference") or (backend == "auto" and _is_transformed()):
+        work = core.WORK_DTYPE[V.dtype]
+        low_V, V, X = V, V.to(work), X.to(work)
+        if backend == "reference":
+            out = apply_reflectors_reference(V, X, transpose=transpose)
+        else:
+            out = apply_reflectors_plain(V, X, block_size=block_size, transpose=transpose)
+        return out.to(low_V.dtype)
+    run = partial(_run, block_size=block_size, transpose=transpose, backend=backend)
     if V.ndim == 2 and X.ndim == 2:
-        return _run(V, X, block_size, transpose)
+        return run(V, X)
     if V.ndim == 2:  # one product for all: the batch only makes X wider
         wide = X.movedim(-2, 0).reshape(X.shape[-2], -1)
-        out = _run(V, wide, block_size, transpose)
+        out = run(V, wide)
         return out.view(X.shape[-2], *X.shape[:-2], X.shape[-1]).movedim(0, -2)
     batch = _batch_shape(V, X)
     V = V.expand(*batch, *V.shape[-2:]).reshape(-1, *V.shape[-2:])
     X = X.expand(*batch, *X.shape[-2:])
-    return _run(V, X.reshape(-1, *X.shape[-2:]), block_size, transpose).view(X.shape)
+    return run(V, X.reshape(-1, *X.shape[-2:])).view(X.shape)
 
 
-def tune(V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True) -> Tuned:
-    """Measure which plan makes a step on these shapes fastest, and remember it.
+def case_of(V: Tensor, X: Tensor) -> Case:
+    """What the best plan for V (..., n, d) and X (..., d, m) depends on.
 
-    A step is the product and its gradients in V and X, on random data of the
-    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). The answer is kept
-    on disk and used by every later ``apply_reflectors`` of that shape.
-
-    Args:
-        budget_s: seconds to measure for, after one warm-up of every plan.
-        again: measure even if the answer is known already.
+    Raises:
+        ValueError, TypeError: shapes or dtypes that ``apply_reflectors`` would not take.
     """
     _check(V, X, None, "auto")
-    work = _WORK_DTYPE[V.dtype]
-    case = Case.of(V.shape[-2], V.shape[-1], X.shape[-1], work, V.device)
-    if not again and (known := answers().get(case)):
-        return known
-    V = torch.randn_like(V, dtype=work).requires_grad_()
-    X = torch.randn_like(X, dtype=work).requires_grad_()
-    G = torch.randn_like(X)
-
-    def step(plan: Plan) -> Any:
-        def run() -> None:
-            with torch.enable_grad():
-                torch.autograd.grad(_Apply.apply(V, X, plan, False), (V, X), G)
-            if V.is_cuda:
-                torch.cuda.synchronize(V.device)
-
-        return run
-
-    step_s = measure_plans({plan: step(plan) for plan in candidates(case)}, budget_s)
-    answer = Tuned(case, best(step_s), step_s)
-    remember(answer)
-    return answer
-
-
-def _run(V: Tensor, X: Tensor, block_size: int | None, transpose: bool) -> Tensor:
-    if _autocast_is_on(V):
-        with torch.autocast(V.device.type, enabled=False):
-            return _run(V, X, block_size, transpose)
-    out: Tensor = _Apply.apply(V, X, plan_for(_case(V, X), block_size), transpose)
-    return out
+    return _case(V, X)
 
 
 def _case(V: Tensor, X: Tensor) -> Case:
-    return Case.of(V.shape[-2], V.shape[-1], X.shape[-1], V.dtype, V.device)
+    # On a CPU low precision is converted beforehand; the kernels of a GPU read it as it is.
+    dtype = V.dtype if V.is_cuda else core.WORK_DTYPE[V.dtype]
+    return Case.of(V.shape[-2], V.shape[-1], X.shape[-1], dtype, V.device)
 
 
-class _Apply(torch.autograd.Function):
+def choose_plan(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> Plan:
+    """The plan to run with: ``plan_for``, as far as the backend and the device allow."""
+    if backend == "triton":
+        _check_triton(V)
+        return triton_plan(V.shape[-1], block_size)
+    plan = plan_for(_case(V, X), block_size)
+    if plan.sweep == "triton" and (backend == "wy" or not triton_runs_on(V.device)):
+        return plan._replace(sweep="torch")
+    return plan
+
+
+def _run(V: Tensor, X: Tensor, block_size: int | None, transpose: bool, backend: str) -> Tensor:
+    if _autocast_is_on(V):
+        with torch.autocast(V.device.type, enabled=False):
+            return _run(V, X, block_size, transpose, backend)
+    if torch.compiler.is_compiling():
+        from .custom_op import apply_reflectors_op
+
+        return apply_reflectors_op(V, X, block_size or 0, transpose, backend)
+    out: Tensor = Apply.apply(V, X, choose_plan(V, X, block_size, backend), transpose)
+    return out
+
+
+class Apply(torch.autograd.Function):
     """V (n, d) and X (d, m), or V (p, n, d) and X (p, d, m)."""
 
     @staticmethod
     def forward(ctx: Any, V: Tensor, X: Tensor, plan: Plan, transpose: bool) -> Tensor:
-        n, k = V.shape[-2], plan.block_size
-        ctx.plan, ctx.transpose, ctx.one_block = plan, transpose, k >= n
-        V3, X3 = _batched(V), _batched(X)
-        saved: tuple[Tensor | None, ...]
-        with _threads(plan.threads):
-            if ctx.one_block:
-                out, saved = cwy.forward(V3, X3, transpose)
-            else:
-                k = _even_block(n, k)
-                if n % k:  # rows of zeros are the identity
-                    V3 = torch.nn.functional.pad(V3, (0, 0, 0, -n % k))
-                panels = plan.panels if len(V3) == 1 else 1
-                keep = ctx.needs_input_grad[0]
-                out, saved = wy.forward(V3, X3, k, panels, transpose, keep)
+        ctx.plan, ctx.transpose = plan, transpose
+        out, saved = core.forward(
+            _batched(V), _batched(X), plan, transpose, keep=ctx.needs_input_grad[0]
+        )
         ctx.save_for_backward(V, X, *saved)
-        return out if X.ndim == 3 else out.squeeze(0)
+        return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype)
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
         if _autocast_is_on(G):
             with torch.autocast(G.device.type, enabled=False):
-                return _Apply.backward(ctx, G)
+                return Apply.backward(ctx, G)
         V, X, *saved = ctx.saved_tensors
-        need_V, need_X = ctx.needs_input_grad[:2]
+        needs = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
-            dV, dX = _differentiable_gradients(V, X, G, ctx.transpose, need_V, need_X)
+            dV, dX = _differentiable_gradients(V, X, G, ctx.transpose, *needs)
             return dV, dX, None, None
-        needs = ctx.transpose, need_V, need_X
-        with _threads(ctx.plan.threads):
-            if ctx.one_block:
-                whole = _batched(V), _batched(X), _batched(G)
-                dV, dX = cwy.backward(*whole, cwy.Saved(*saved), *needs)
-            else:
-                dV, dX = wy.backward(_batched(G), wy.Saved(*saved), *needs)
-        if dV is not None and dV.shape[1] > V.shape[-2]:  # the rows that were padded
-            dV = dV[:, : V.shape[-2]].contiguous()
+        whole = _batched(V), _batched(X), _batched(G)
+        dV, dX = core.backward(*whole, tuple(saved), ctx.plan, ctx.transpose, *needs)
         return _like(V, dV), _like(X, dX), None, None
-
-
-@lru_cache(maxsize=256)
-def _even_block(n: int, k: int) -> int:
-    """The block size near k that leaves the least to pad, which costs a copy of V."""
-    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
-    if divisors:
-        return min(divisors, key=lambda j: abs(j - k))
-    return -(-n // -(-n // k))
-
-
-class _threads:
-    """Meanwhile, this many threads for the operations of the calling thread; 0: as they are.
-
-    OpenMP and MKL keep the number per calling thread, so others don't notice.
-    A class, since entering a generator would cost as much as a small product.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.before = torch.get_num_threads() if number else 0
-        self.number = number if number != self.before else 0
-
-    def __enter__(self) -> None:
-        if self.number:
-            torch.set_num_threads(self.number)
-
-    def __exit__(self, *_: object) -> None:
-        if self.number:
-            torch.set_num_threads(self.before)
 
 
 def _batched(tensor: Tensor) -> Tensor:
@@ -221,16 +163,17 @@ def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
 def _differentiable_gradients(
     V: Tensor, X: Tensor, G: Tensor, transpose: bool, need_V: bool, need_X: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    out = apply_reflectors_plain(V, X, transpose=transpose)
+    work = core.WORK_DTYPE[V.dtype]
+    out = apply_reflectors_plain(V.to(work), X.to(work), transpose=transpose).to(X.dtype)
     needed = [t for t, need in ((V, need_V), (X, need_X)) if need]
     found = iter(torch.autograd.grad(out, needed, G, create_graph=True))
     return (next(found) if need_V else None), (next(found) if need_X else None)
 
 
-def _is_traced() -> bool:
-    """Whether torch.compile or a transform of torch.func looks inside: plain operations, then."""
+def _is_transformed() -> bool:
+    """Whether a transform of torch.func looks inside: plain operations, then."""
     active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return torch.compiler.is_compiling() or bool(active and active())
+    return bool(active and active())
 
 
 def _autocast_is_on(tensor: Tensor) -> bool:
@@ -244,7 +187,7 @@ def _batch_shape(V: Tensor, X: Tensor) -> torch.Size:
 
 
 def _check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
-    if V.dtype not in _WORK_DTYPE:
+    if V.dtype not in core.WORK_DTYPE:
         raise TypeError(f"reflectors must be real floating point, not {V.dtype}: convert V first")
     if X.dtype != V.dtype:
         raise TypeError(f"V is {V.dtype} and X is {X.dtype}: convert one to the other's dtype")
@@ -270,3 +213,13 @@ def _check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
         raise ValueError(f"block_size must be at least 1, not {block_size}")
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}: choose from {', '.join(BACKENDS)}")
+
+
+def _check_triton(V: Tensor) -> None:
+    if not triton_runs_on(V.device):
+        raise ValueError(
+            f"backend 'triton' needs Triton and an NVIDIA GPU of compute capability 8.0 or more, "
+            f"and V is on {V.device}: use backend='auto'"
+        )
+    if V.dtype == torch.float64:
+        raise TypeError("backend 'triton' has no float64: use backend='wy', or convert V and X")

@@ -16,26 +16,33 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from . import triton_support as fused
+
 # Changes with the algorithm, so that answers measured with an older one are not used.
-ALGORITHM = "wy-1"
+ALGORITHM = "wy-2"
 BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
+GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
 
 
 class Plan(NamedTuple):
     """What the compact-WY algorithm is free to choose.
 
     ``threads`` 0 leaves PyTorch's number alone. Small products are often faster
-    on one thread, where handing out the work costs more than doing it.
+    on one thread, where handing out the work costs more than doing it. ``sweep``
+    says who goes over the blocks: "torch", with a matrix product at a time (cuBLAS
+    on a GPU), or "triton", with one kernel for all of them.
     """
 
     block_size: int
     panels: int = 1
     threads: int = 0
+    sweep: str = "torch"
 
 
 class Case(NamedTuple):
@@ -50,10 +57,24 @@ class Case(NamedTuple):
 
     @classmethod
     def of(cls, n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> "Case":
-        is_cuda = device.type == "cuda"
-        name = torch.cuda.get_device_name(device) if is_cuda else device.type
+        name = _gpu_name(device) if device.type == "cuda" else device.type
         threads = torch.get_num_threads() if device.type == "cpu" else 0
-        return cls(n, d, m, str(dtype).removeprefix("torch."), name, threads)
+        # int: torch.compile may hand over sizes that stand for a number.
+        return cls(int(n), int(d), int(m), str(dtype).removeprefix("torch."), name, threads)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+    @property
+    def for_triton(self) -> bool:
+        """Whether the Triton kernels can do it."""
+        return self.on_gpu and fused.has_triton() and self.dtype != "float64"
+
+
+@lru_cache
+def _gpu_name(device: torch.device) -> str:
+    return f"cuda {torch.cuda.get_device_name(device)}"
 
 
 # Plans this close cannot be told apart on a machine whose speed drifts: of those,
@@ -79,16 +100,31 @@ def cache_file() -> Path:
 
 def formula(case: Case) -> Plan:
     """A sensible plan where nothing was measured."""
+    if case.on_gpu:
+        if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
+            return triton_plan(case.d)
+        return Plan(min(case.n, 512))  # a step of the sweep costs three launches, flops little
     return _plan(case, case.n if case.n <= 128 else 64)
 
 
 def _plan(case: Case, block_size: int) -> Plan:
     """A block size with what usually went with it where we measured: float32, two cores."""
     k = min(block_size, case.n)
+    if case.on_gpu:
+        short = (
+            case.for_triton and case.d <= fused.RESIDENT_LENGTH and block_size in fused.BLOCK_SIZES
+        )
+        return triton_plan(case.d, block_size) if short else Plan(k)
     if case.threads > 1 and case.n * case.d * case.m <= 2**19:
         return Plan(k, threads=1)
     in_panels = k < case.n and case.threads > 1 and case.d % case.threads == 0
     return Plan(k, case.threads if in_panels and case.d // case.threads >= 512 else 1)
+
+
+def triton_plan(d: int, block_size: int | None = None) -> Plan:
+    """The plan with the fused kernels, whose block sizes are few: the one nearest to that asked."""
+    wanted = block_size or (fused.BLOCK_SIZES[0] if d <= fused.RESIDENT_LENGTH else 32)
+    return Plan(min(fused.BLOCK_SIZES, key=lambda k: abs(k - wanted)), sweep="triton")
 
 
 def plan_for(case: Case, block_size: int | None = None) -> Plan:
@@ -123,6 +159,10 @@ def clear_tuned() -> None:
 
 def candidates(case: Case) -> list[Plan]:
     """The plans worth measuring: every block size up to n, alone, in panels, on one thread."""
+    if case.on_gpu:
+        sizes = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
+        fused_sizes = fused.BLOCK_SIZES if case.for_triton else ()
+        return [*map(Plan, sizes), *(Plan(k, sweep="triton") for k in fused_sizes)]
     sizes = sorted({k for k in BLOCK_SIZES if k < case.n} | ({case.n} if case.n <= 256 else set()))
     found = []
     for k in sizes or [1]:

@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .triton_support import current, triton_runs_on
+
 # 2/‖b‖² outside these bounds: bring the rows to unit size before anything overflows.
 _SAFE = (1e-24, 1e24)
 
@@ -60,6 +62,8 @@ def ut_factors(B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         low, high = torch.aminmax(T.diagonal(dim1=-2, dim2=-1))
         if _SAFE[0] < low.item() and high.item() < _SAFE[1]:
             return B, T, None
+    if B.dtype == torch.float32 and triton_runs_on(B.device):
+        return _by_triton(B)
     scale = B.abs().amax(-1, keepdim=True)
     scale.masked_fill_(scale == 0, 1)
     B = B / scale
@@ -67,3 +71,15 @@ def ut_factors(B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     diagonal = S.diagonal(dim1=-2, dim2=-1)
     diagonal.masked_fill_(diagonal == 0, 1)  # a zero row drops out: its Y and Z are 0
     return B, _invert(S), scale
+
+
+def _by_triton(B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in one launch, or one a doubling of the block size from 32 on."""
+    from . import triton_factors
+
+    k = B.shape[1]
+    size = max(16, 1 << (k - 1).bit_length())
+    with current(B.device):
+        scale, T = triton_factors.factors(B.contiguous(), size)
+    scale = scale.view(-1, size, 1)[:, :k]
+    return B * scale, T.view(-1, size, size)[:, :k, :k], 1 / scale

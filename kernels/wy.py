@@ -107,6 +107,14 @@ def forward(
     return A.view(X.shape), Saved(blocks, panels, T, inputs, Z, scale)
 
 
+def restore(V: Tensor, T: Tensor, inputs: Tensor, Z: Tensor, scale: Tensor, h: int) -> Saved:
+    """What ``forward`` saved, the reflectors themselves made again from V (p, n, d)."""
+    nb, p, k, _ = T.shape
+    padded = torch.nn.functional.pad(V, (0, 0, 0, nb * k - V.shape[1]))
+    blocks = padded.view(p, nb, k, -1).transpose(0, 1) / scale.view(nb, p, k, 1)
+    return Saved(blocks, _to_panels(blocks, h), T, inputs, Z, scale)
+
+
 def backward(
     G: Tensor, saved: Saved, transpose: bool, need_V: bool, need_X: bool
 ) -> tuple[Tensor | None, Tensor | None]:

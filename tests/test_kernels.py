@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from svdbench.kernels import apply_reflectors, apply_reflectors_reference
-from svdbench.kernels.autograd import _Apply
-from svdbench.kernels.tuning import Plan
+from svdbench.kernels import apply_reflectors, apply_reflectors_reference, custom_op
+from svdbench.kernels.autograd import Apply
+from svdbench.kernels.tuning import Case, Plan, Tuned, remember
 
 SHAPES = [(1, 2, 1), (1, 5, 3), (7, 7, 1), (5, 9, 4), (20, 6, 3), (17, 32, 5), (64, 64, 8)]
 
@@ -69,14 +69,14 @@ class TestStep:
         V, X, G = inputs(*shape)
         for k, panels in itertools.product((1, 2, 3, 16, 64), (1, 2, 4)):
             if shape[1] % panels == 0:
-                out = _Apply.apply(V, X, Plan(k, panels), transpose)
+                out = Apply.apply(V, X, Plan(k, panels), transpose)
                 assert_step_is_exact(V, X, G, out, transpose)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_many_blocks(self, dtype: torch.dtype, poisoned: None) -> None:
         V, X, G = inputs(300, 256, 5, dtype)  # more blocks than a segment, rows 512 bytes apart
         for panels in (1, 2):
-            assert_step_is_exact(V, X, G, _Apply.apply(V, X, Plan(8, panels), False))
+            assert_step_is_exact(V, X, G, Apply.apply(V, X, Plan(8, panels), False))
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_is_computed_in_float32(self, dtype: torch.dtype) -> None:
@@ -271,6 +271,27 @@ class TestTransforms:
     def test_compile_in_one_graph(self) -> None:
         V, X, G = inputs(40, 16, 3)
         compiled = torch.compile(apply_reflectors, backend="aot_eager", fullgraph=True)
+        assert_step_is_exact(V, X, G, compiled(V, X))
+        low = V.detach().half().requires_grad_(), X.detach().half()  # of X no gradient is wanted
+        assert torch.autograd.grad(compiled(*low).sum(), low[0])[0].dtype == torch.float16
+
+    @pytest.mark.parametrize("shape", [(1, 12, 8, 3), (2, 13, 8, 3), (1, 130, 1024, 3)])
+    @pytest.mark.parametrize("block_size", [0, 4])
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_operator_keeps_to_the_rules(
+        self, shape: tuple[int, int, int, int], block_size: int, keep: bool
+    ) -> None:
+        p, n, d, m = shape
+        V, X = torch.randn(p, n, d, requires_grad=keep), torch.randn(p, d, m, requires_grad=True)
+        options = block_size, False, "auto", keep
+        torch.library.opcheck(custom_op._forward, (V, X, *options))
+
+    def test_tuning_does_not_disturb_what_was_compiled(self) -> None:
+        V, X, G = inputs(48, 16, 3)
+        compiled = torch.compile(apply_reflectors, backend="aot_eager", fullgraph=True)
+        assert_step_is_exact(V, X, G, compiled(V, X))
+        case = Case.of(48, 16, 3, V.dtype, V.device)
+        remember(Tuned(case, Plan(5), {Plan(5): 1e-3}))
         assert_step_is_exact(V, X, G, compiled(V, X))
 
     @pytest.mark.parametrize("backend", ["wy", "plain", "reference"])

@@ -1,0 +1,53 @@
+"""Measuring plans on the device they will run on."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .autograd import Apply, case_of
+from .tuning import Plan, Tuned, answers, best, candidates, measure_plans, remember
+
+
+def tune(V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True) -> Tuned:
+    """Measure which plan makes a step on these shapes fastest, and remember it.
+
+    A step is the product and its gradients in V and X, on random data of the
+    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). The answer is kept
+    on disk and used by every later ``apply_reflectors`` of that shape.
+
+    Args:
+        budget_s: seconds to measure for, after one warm-up of every plan.
+        again: measure even if the answer is known already.
+    """
+    case = case_of(V, X)
+    if not again and (known := answers().get(case)):
+        return known
+    step_s = time_plans(V, X, candidates(case), budget_s=budget_s)
+    answer = Tuned(case, best(step_s), step_s)
+    remember(answer)
+    return answer
+
+
+def time_plans(
+    V: Tensor, X: Tensor, plans: Sequence[Plan], *, budget_s: float = 1.0
+) -> dict[Plan, float]:
+    """The median seconds of a step with each of these plans, interleaved.
+
+    A step is as for ``tune``. Plans that are clearly behind after three rounds are
+    not measured further.
+    """
+    V = torch.randn_like(V).requires_grad_()
+    X = torch.randn_like(X).requires_grad_()
+    G = torch.randn_like(X)
+
+    def step(plan: Plan) -> Callable[[], None]:
+        def run() -> None:
+            with torch.enable_grad():
+                torch.autograd.grad(Apply.apply(V, X, plan, False), (V, X), G)
+            if V.is_cuda:
+                torch.cuda.synchronize(V.device)
+
+        return run
+
+    return measure_plans({plan: step(plan) for plan in plans}, budget_s)

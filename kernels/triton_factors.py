@@ -1,0 +1,181 @@
+"""The UT factors of all blocks, in Triton: one launch for the small blocks, one per doubling.
+
+The same T as in ``ut``: T⁻¹ = S with S = striu(BBᵀ) + ½ diag(BBᵀ). Rows are brought
+to unit size by powers of two, which is exact, and always: to look first whether any
+needs it would stall the device. The triangle is inverted by doubling,
+
+    [S₁  S₁₂]⁻¹     [T₁  −T₁ S₁₂ T₂]
+    [    S₂ ]    =  [      T₂      ],   S₁₂ = B₁B₂ᵀ,
+
+first within blocks of at most 32 rows, in registers, then from block to block.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# A block whose triangle one program inverts in registers.
+BASE = 32
+# Halves up to here are joined by one launch of ours, longer ones by three products of cuBLAS.
+LARGEST_HALF = 64
+
+
+@triton.jit
+def _inverse_power_of_two(b_x):
+    """2⁻ᵉ for numbers of magnitude 2ᵉ, from the exponent bits; finite and above zero for all."""
+    exponent = (b_x.to(tl.int32, bitcast=True) >> 23) & 0xFF
+    flipped = tl.minimum(tl.maximum(254 - exponent, 1), 254)
+    return (flipped << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def factors_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb·SPLIT, K) out: what to multiply the rows with
+    p_T,  # (p, nb, SPLIT·K, SPLIT·K) out: SPLIT blocks on the diagonal
+    n,
+    d,
+    K: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BD: tl.constexpr,
+    LEVELS: tl.constexpr,
+):
+    """A program inverts the triangle of K rows."""
+    block, in_one = tl.program_id(0).to(tl.int64), tl.cdiv(n, SPLIT * K) * SPLIT
+    i_b, i_p = block % in_one, block // in_one
+    o_k, o_d = tl.arange(0, K), tl.arange(0, BD)
+    rows = i_b * K + o_k
+    m_rows = (rows < n)[:, None]
+    p_B = p_V + (i_p * n + rows)[:, None] * d + o_d[None, :]
+
+    b_largest = tl.zeros((K,), tl.float32)
+    for start in range(0, d, BD):
+        b_B = tl.load(p_B + start, m_rows & (start + o_d < d)[None, :], 0.0).to(tl.float32)
+        b_largest = tl.maximum(b_largest, tl.max(tl.abs(b_B), 1))
+    b_scale = _inverse_power_of_two(b_largest)
+    tl.store(p_scale + block * K + o_k, b_scale)
+
+    b_S = tl.zeros((K, K), tl.float32)
+    for start in range(0, d, BD):
+        b_B = tl.load(p_B + start, m_rows & (start + o_d < d)[None, :], 0.0).to(tl.float32)
+        b_B = b_B * b_scale[:, None]
+        b_S = tl.dot(b_B, tl.trans(b_B), b_S, input_precision="ieee")
+
+    i, j = o_k[:, None], o_k[None, :]
+    # A zero row has a zero on the diagonal; any other number there lets it drop out.
+    b_T = tl.where(i == j, 2.0 / tl.where(b_S == 0, 2.0, b_S), 0.0)
+    for level in range(LEVELS):
+        joined = ((i >> level) ^ (j >> level)) == 1  # the two halves of a pair
+        b_new = tl.where(joined & (i < j), b_S, 0.0)
+        b_new = tl.dot(b_T, b_new, input_precision="ieee")
+        b_T -= tl.dot(b_new, b_T, input_precision="ieee")
+    WIDTH: tl.constexpr = SPLIT * K
+    at = (i_b % SPLIT) * K
+    p_T += (block // SPLIT) * WIDTH * WIDTH
+    tl.store(p_T + (at + i) * WIDTH + at + j, b_T)
+
+
+@triton.jit
+def join_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, pairs·2·HALF)
+    p_T,  # (p, nb, SPLIT·2·HALF, SPLIT·2·HALF), written above the diagonal of each pair
+    n,
+    d,
+    HALF: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BC: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """A program makes BC columns of −T₁(B₁(B₂ᵀT₂)) for one pair of halves."""
+    tiles, in_one = HALF // BC, tl.cdiv(n, SPLIT * 2 * HALF) * SPLIT
+    pair = (tl.program_id(0) // tiles).to(tl.int64)
+    i_b, i_p = pair % in_one, pair // in_one
+    o_k, o_d = tl.arange(0, HALF), tl.arange(0, BD)
+    o_c = (tl.program_id(0) % tiles) * BC + tl.arange(0, BC)
+    rows = i_b * 2 * HALF + o_k
+    p_B1 = p_V + (i_p * n + rows)[:, None] * d + o_d[None, :]
+    p_B2 = p_B1 + HALF * d
+    m_1, m_2 = (rows < n)[:, None], (rows + HALF < n)[:, None]
+    p_scale += pair * 2 * HALF + o_k
+    b_scale1, b_scale2 = tl.load(p_scale)[:, None], tl.load(p_scale + HALF)[:, None]
+
+    WIDTH: tl.constexpr = SPLIT * 2 * HALF
+    at = (i_b % SPLIT) * 2 * HALF
+    p_T += (pair // SPLIT) * WIDTH * WIDTH + at * WIDTH + at
+    b_T2 = tl.load(p_T + (HALF + o_k)[:, None] * WIDTH + HALF + o_c[None, :])
+    b_ST = tl.zeros((HALF, BC), tl.float32)
+    for start in range(0, d, BD):
+        m_d = (start + o_d < d)[None, :]
+        b_B2 = tl.load(p_B2 + start, m_2 & m_d, 0.0).to(tl.float32) * b_scale2
+        b_BT = tl.dot(tl.trans(b_B2), b_T2, input_precision="ieee")
+        b_B1 = tl.load(p_B1 + start, m_1 & m_d, 0.0).to(tl.float32) * b_scale1
+        b_ST = tl.dot(b_B1, b_BT, b_ST, input_precision="ieee")
+    b_T1 = tl.load(p_T + o_k[:, None] * WIDTH + o_k[None, :])
+    b_T12 = tl.dot(b_T1, b_ST, input_precision="ieee")
+    tl.store(p_T + o_k[:, None] * WIDTH + HALF + o_c[None, :], -b_T12)
+
+
+def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The UT factors of blocks of k reflectors.
+
+    Args:
+        V: reflectors as rows, shape (p, n, d), contiguous; float32, bfloat16 or
+            float16. Zero rows are allowed.
+        k: block size: 16, 32, 64, … A last block that is not full is filled with
+            rows of zeros.
+
+    Returns:
+        What the rows have to be multiplied with, shape (p, ⌈n/k⌉, k), and T of the
+        multiplied rows, shape (p, ⌈n/k⌉, k, k); both float32.
+    """
+    p, n, d = V.shape
+    nb, base = triton.cdiv(n, k), min(k, BASE)
+    scale = torch.empty(p, nb, k, dtype=torch.float32, device=V.device)
+    make = torch.empty if k == base else torch.zeros
+    T = make(p, nb, k, k, dtype=torch.float32, device=V.device)
+    factors_kernel[(p * nb * k // base,)](V, scale, T, n, d, **factors_config(k))
+    half = base
+    while half < k:
+        if half <= LARGEST_HALF:
+            config = join_config(half, k)
+            tiles = half // config["BC"]
+            join_kernel[(p * nb * k // (2 * half) * tiles,)](V, scale, T, n, d, **config)
+        else:
+            _join(V, scale, T, half)
+        half *= 2
+    return scale, T
+
+
+def factors_config(k: int) -> dict[str, int]:
+    """What ``factors_kernel`` is compiled for."""
+    base = min(k, BASE)
+    return {
+        **{"K": base, "SPLIT": k // base, "BD": 32, "LEVELS": base.bit_length() - 1},
+        "num_warps": 4 if base > 16 else 1,
+    }
+
+
+def join_config(half: int, k: int) -> dict[str, int]:
+    """What ``join_kernel`` is compiled for."""
+    return {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32, "num_warps": 4}
+
+
+def scaled_rows(V: Tensor, scale: Tensor) -> Tensor:
+    """The rows that T belongs to, in blocks: shape (p, nb, k, d), float32."""
+    (p, n, d), (_, nb, k) = V.shape, scale.shape
+    if n < nb * k:
+        V = torch.nn.functional.pad(V, (0, 0, 0, nb * k - n))
+    return V.view(p, nb, k, d) * scale.unsqueeze(-1)
+
+
+def _join(V: Tensor, scale: Tensor, T: Tensor, half: int) -> None:
+    p, nb, k, _ = T.shape
+    pairs = k // (2 * half)
+    B = scaled_rows(V, scale).view(p, nb, pairs, 2, half, -1)
+    blocks = T.view(p, nb, pairs, 2 * half, pairs, 2 * half).diagonal(dim1=2, dim2=4)
+    blocks = blocks.movedim(-1, 2)
+    T1, T2 = blocks[..., :half, :half], blocks[..., half:, half:]
+    S12 = B[:, :, :, 0] @ B[:, :, :, 1].mT
+    blocks[..., :half, half:] = -(T1 @ (S12 @ T2))

@@ -1,0 +1,124 @@
+"""The gradient at the reflectors of all blocks in one launch, in Triton.
+
+    dB = (F + Fᵀ) B − W Aᵀ − Z Gᵀ,   F = the half triangle of W Zᵀ
+
+with A the state before a block and Z = TBA from the forward sweep, G the gradient
+at its output and W = TᵀBG (that is −dY, see ``wy``) from the reverse sweep. Blocks,
+and columns of B within them, don't depend on each other.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def gradient_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb, K)
+    p_A,  # (p, nb, d, m)
+    p_Z,  # (p, nb, K, m)
+    p_G,  # (p, nb, d, m)
+    p_W,  # (p, nb, K, m)
+    p_dV,  # (p, n, d) out
+    n,
+    d,
+    m,
+    TRANSPOSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    K: tl.constexpr,
+    BC: tl.constexpr,
+    BD: tl.constexpr,
+    BM: tl.constexpr,
+):
+    """A program makes BD columns of one block's gradient, and what it needs of F for itself."""
+    tiles, nb = tl.cdiv(d, BD), tl.cdiv(n, K)
+    block = (tl.program_id(0) // tiles).to(tl.int64)
+    i_b, i_p = block % nb, block // nb
+    o_k, o_m = tl.arange(0, K), tl.arange(0, BM)
+    o_d = (tl.program_id(0) % tiles) * BD + tl.arange(0, BD)
+    rows = i_b * K + o_k
+    m_B = (rows < n)[:, None] & (o_d < d)[None, :]
+    o_B = (i_p * n + rows)[:, None] * d + o_d[None, :]
+    p_A += block * d * m
+    p_G += block * d * m
+    p_Z += block * K * m
+    p_W += block * K * m
+
+    b_scale = tl.load(p_scale + block * K + o_k)[:, None]
+    b_dB = tl.zeros((K, BD), tl.float32)
+    for start in range(0, m, BM):
+        columns = start + o_m
+        m_Z = (columns < m)[None, :]
+        m_A = (columns < m)[:, None] & (o_d < d)[None, :]
+        o_Z = o_k[:, None] * m + columns[None, :]
+        o_A = o_d[None, :] * m + columns[:, None]  # as Aᵀ
+        b_A = tl.load(p_A + o_A, m_A, 0.0)
+        b_dB -= tl.dot(tl.load(p_W + o_Z, m_Z, 0.0), b_A, input_precision=PRECISION)
+        b_G = tl.load(p_G + o_A, m_A, 0.0)
+        b_dB -= tl.dot(tl.load(p_Z + o_Z, m_Z, 0.0), b_G, input_precision=PRECISION)
+
+    # F + Fᵀ a few columns at a time: as a whole it would not fit in registers.
+    for first in range(0, K, BC):
+        o_c = first + tl.arange(0, BC)
+        b_WZ = tl.zeros((K, BC), tl.float32)
+        b_ZW = tl.zeros((K, BC), tl.float32)
+        for start in range(0, m, BM):
+            columns = start + o_m
+            m_Z = (columns < m)[None, :]
+            o_Z = o_k[:, None] * m + columns[None, :]
+            o_Zc = o_c[None, :] * m + columns[:, None]
+            m_Zc = (columns < m)[:, None]
+            b_W, b_Zc = tl.load(p_W + o_Z, m_Z, 0.0), tl.load(p_Z + o_Zc, m_Zc, 0.0)
+            b_WZ = tl.dot(b_W, b_Zc, b_WZ, input_precision=PRECISION)
+            b_Z, b_Wc = tl.load(p_Z + o_Z, m_Z, 0.0), tl.load(p_W + o_Zc, m_Zc, 0.0)
+            b_ZW = tl.dot(b_Z, b_Wc, b_ZW, input_precision=PRECISION)
+        above = (o_k[:, None] < o_c[None, :]) != TRANSPOSE
+        b_FF = tl.where(o_k[:, None] == o_c[None, :], b_WZ, tl.where(above, b_WZ, b_ZW))
+        b_Bc = tl.load(
+            p_V + (i_p * n + i_b * K + o_c)[:, None] * d + o_d[None, :],
+            (i_b * K + o_c < n)[:, None] & (o_d < d)[None, :],
+            0.0,
+        ).to(tl.float32)
+        b_Bc = b_Bc * tl.load(p_scale + block * K + o_c)[:, None]
+        b_dB = tl.dot(b_FF, b_Bc, b_dB, input_precision=PRECISION)
+    tl.store(p_dV + o_B, b_dB * b_scale, m_B)
+
+
+def gradient(
+    V: Tensor,
+    scale: Tensor,
+    A: Tensor,
+    Z: Tensor,
+    G: Tensor,
+    W: Tensor,
+    transpose: bool,
+    precision: str,
+) -> Tensor:
+    """The gradient at V, float32, shape (p, n, d).
+
+    Args:
+        V: reflectors (p, n, d), contiguous.
+        scale: what the rows are multiplied with, (p, nb, k).
+        A, Z: states (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep.
+        G, W: the same of the reverse sweep.
+        transpose: whether the forward sweep applied the transpose.
+        precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
+    """
+    p, n, d = V.shape
+    _, nb, k, m = Z.shape
+    dV = torch.empty(p, n, d, dtype=torch.float32, device=V.device)
+    config = gradient_config(k)
+    gradient_kernel[(triton.cdiv(d, config["BD"]) * nb * p,)](
+        *(V, scale, A, Z, G, W, dV, n, d, m),
+        TRANSPOSE=transpose,
+        PRECISION=precision,
+        **config,
+    )
+    return dV
+
+
+def gradient_config(k: int) -> dict[str, int]:
+    """What the kernel is compiled for."""
+    return {"K": k, "BC": 16, "BD": 64, "BM": 32, "num_warps": 4 if k < 64 else 8}

@@ -1,0 +1,47 @@
+"""Where the Triton kernels run and what they can do; importing this imports no Triton."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+
+BLOCK_SIZES = (16, 32, 64)
+"""Reflectors to a block that ``triton_sweep`` and ``triton_gradient`` are compiled for."""
+
+RESIDENT_LENGTH = 256
+RESIDENT_BLOCK = 16
+"""A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
+
+# Ampere: the first with TF32 products and enough shared memory.
+_CAPABILITY = (8, 0)
+
+
+def triton_runs_on(device: torch.device) -> bool:
+    """Whether Triton is installed and ``device`` is a GPU for it, or its interpreter is on."""
+    if not has_triton():
+        return False
+    return is_interpreted() if device.type == "cpu" else _is_recent_gpu(device)
+
+
+@lru_cache
+def has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def is_interpreted() -> bool:
+    """Whether Triton runs its kernels on CPU tensors, for tests: TRITON_INTERPRET=1."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@lru_cache
+def _is_recent_gpu(device: torch.device) -> bool:
+    if device.type != "cuda" or torch.version.cuda is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= _CAPABILITY
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be where the tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

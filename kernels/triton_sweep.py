@@ -1,0 +1,198 @@
+"""The sweep over the blocks in one launch, in Triton.
+
+    A ← A − Bᵀ Z,  Z = T B A        block by block
+
+from the last block to the first, or, to apply the transpose, from the first to the
+last with Tᵀ. The reverse sweep of the backward pass is that transpose, applied to
+the gradient. Columns of A don't depend on each other: a program takes a tile of
+them, keeps it on chip where d allows, and streams it in pieces where not.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .triton_support import RESIDENT_BLOCK, RESIDENT_LENGTH
+
+
+@triton.jit
+def sweep_resident_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb, K)
+    p_T,  # (p, nb, K, K)
+    p_X,  # (p, d, m)
+    p_out,  # (p, d, m) out
+    p_states,  # (p, nb, d, m) out, if KEEP: A before each block
+    p_Z,  # (p, nb, K, m) out, if KEEP
+    n,
+    d,
+    m,
+    nb,
+    TRANSPOSE: tl.constexpr,
+    KEEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    K: tl.constexpr,
+    PARTS: tl.constexpr,
+    BD: tl.constexpr,
+    BM: tl.constexpr,
+):
+    """A program holds the d ≤ PARTS·BD rows of BM columns; a warp multiplies parts of its own."""
+    tiles = tl.cdiv(m, BM)
+    i_p = (tl.program_id(0) // tiles).to(tl.int64)
+    o_k = tl.arange(0, K)
+    o_d = tl.arange(0, PARTS)[:, None] * BD + tl.arange(0, BD)[None, :]
+    o_m = (tl.program_id(0) % tiles) * BM + tl.arange(0, BM)
+    m_A = (o_d < d)[:, :, None] & (o_m < m)[None, None, :]
+    m_Z = (o_m < m)[None, :]
+    o_A = o_d[:, :, None] * m + o_m[None, None, :]
+    o_Z = o_k[:, None] * m + o_m[None, :]
+    o_T = o_k[None, :] * K + o_k[:, None] if TRANSPOSE else o_k[:, None] * K + o_k[None, :]
+
+    b_A = tl.load(p_X + i_p * d * m + o_A, m_A, 0.0).to(tl.float32)
+    for step in range(nb):
+        i_b = step if TRANSPOSE else nb - 1 - step
+        block = i_p * nb + i_b
+        rows = i_b * K + o_k
+        p_B = p_V + (i_p * n + rows)[None, :, None] * d + o_d[:, None, :]
+        m_B = (rows < n)[None, :, None] & (o_d < d)[:, None, :]
+        b_B = tl.load(p_B, m_B, 0.0).to(tl.float32)
+        b_B = b_B * tl.load(p_scale + block * K + o_k)[None, :, None]
+        b_Y = tl.sum(tl.dot(b_B, b_A, input_precision=PRECISION), 0)
+        b_T = tl.load(p_T + block * K * K + o_T)
+        b_Z = tl.dot(b_T, b_Y, input_precision=PRECISION)
+        if KEEP:
+            tl.store(p_states + block * d * m + o_A, b_A, m_A)
+            tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
+        b_Z = tl.broadcast_to(b_Z[None], (PARTS, K, BM))
+        b_A -= tl.dot(tl.permute(b_B, (0, 2, 1)), b_Z, input_precision=PRECISION)
+    tl.store(p_out + i_p * d * m + o_A, b_A, m_A)
+
+
+@triton.jit
+def sweep_streamed_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb, K)
+    p_T,  # (p, nb, K, K)
+    p_X,  # (p, d, m)
+    p_out,  # (p, d, m) out
+    p_states,  # (p, nb, d, m) out, if KEEP: A before each block
+    p_Z,  # (p, nb, K, m) out, if KEEP
+    n,
+    d,
+    m,
+    nb,
+    TRANSPOSE: tl.constexpr,
+    KEEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    K: tl.constexpr,
+    BD: tl.constexpr,
+    BM: tl.constexpr,
+):
+    """A program takes its BM columns from state to state in pieces of BD rows."""
+    tiles = tl.cdiv(m, BM)
+    i_p = (tl.program_id(0) // tiles).to(tl.int64)
+    o_k, o_d = tl.arange(0, K), tl.arange(0, BD)
+    o_m = (tl.program_id(0) % tiles) * BM + tl.arange(0, BM)
+    m_Z = (o_m < m)[None, :]
+    o_A = o_d[:, None] * m + o_m[None, :]
+    o_Z = o_k[:, None] * m + o_m[None, :]
+    o_T = o_k[None, :] * K + o_k[:, None] if TRANSPOSE else o_k[:, None] * K + o_k[None, :]
+
+    # The state before a block is kept in its place among the states, or, where
+    # nobody wants them, always in the place of the output.
+    first = 0 if TRANSPOSE else nb - 1
+    p_A = p_states + (i_p * nb + first) * d * m if KEEP else p_out + i_p * d * m
+    for start in range(0, d, BD):
+        m_A = (start + o_d < d)[:, None] & (o_m < m)[None, :]
+        b_A = tl.load(p_X + i_p * d * m + start * m + o_A, m_A, 0.0).to(tl.float32)
+        tl.store(p_A + start * m + o_A, b_A, m_A)
+
+    for step in range(nb):
+        tl.debug_barrier()  # what other threads of this program stored is read below
+        i_b = step if TRANSPOSE else nb - 1 - step
+        block = i_p * nb + i_b
+        rows = i_b * K + o_k
+        p_B = p_V + (i_p * n + rows)[:, None] * d + o_d[None, :]
+        m_rows = (rows < n)[:, None]
+        b_scale = tl.load(p_scale + block * K + o_k)[:, None]
+        p_next = p_out + i_p * d * m
+        if KEEP:
+            p_A = p_states + block * d * m
+            if step + 1 < nb:
+                p_next = p_states + (block + 1 if TRANSPOSE else block - 1) * d * m
+
+        b_Y = tl.zeros((K, BM), tl.float32)
+        for start in range(0, d, BD):
+            m_d = start + o_d < d
+            m_A = m_d[:, None] & (o_m < m)[None, :]
+            b_B = tl.load(p_B + start, m_rows & m_d[None, :], 0.0).to(tl.float32) * b_scale
+            b_A = tl.load(p_A + start * m + o_A, m_A, 0.0)
+            b_Y = tl.dot(b_B, b_A, b_Y, input_precision=PRECISION)
+        b_Z = tl.dot(tl.load(p_T + block * K * K + o_T), b_Y, input_precision=PRECISION)
+        if KEEP:
+            tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
+        tl.debug_barrier()  # everybody has read the state that may be written over
+        for start in range(0, d, BD):
+            m_d = start + o_d < d
+            m_A = m_d[:, None] & (o_m < m)[None, :]
+            b_B = tl.load(p_B + start, m_rows & m_d[None, :], 0.0).to(tl.float32) * b_scale
+            b_A = tl.load(p_A + start * m + o_A, m_A, 0.0)
+            b_A -= tl.dot(tl.trans(b_B), b_Z, input_precision=PRECISION)
+            tl.store(p_next + start * m + o_A, b_A, m_A)
+
+
+def sweep(
+    V: Tensor,
+    scale: Tensor,
+    T: Tensor,
+    X: Tensor,
+    transpose: bool,
+    keep: bool,
+    precision: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """H(v₁)⋯H(vₙ) X, or its transpose applied, from the UT factors of the blocks.
+
+    Args:
+        V: reflectors (p, n, d), contiguous; float32, bfloat16 or float16.
+        scale, T: of ``triton_factors.factors``, (p, nb, k) and (p, nb, k, k).
+        X: (p, d, m), contiguous.
+        keep: whether to return the states and Z, which the gradient at V needs.
+        precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
+
+    Returns:
+        The product (p, d, m), the state before each block (p, nb, d, m) and
+        Z = T B A (p, nb, k, m), both empty unless kept; all float32.
+    """
+    p, n, d = V.shape
+    nb, k, m = T.shape[1], T.shape[-1], X.shape[-1]
+    out = torch.empty(p, d, m, dtype=torch.float32, device=V.device)
+    states = out.new_empty(p, nb if keep else 0, d, m)
+    Z = out.new_empty(p, nb if keep else 0, k, m)
+    resident = is_resident(k, d)
+    config = resident_config(k, d) if resident else streamed_config(k)
+    kernel = sweep_resident_kernel if resident else sweep_streamed_kernel
+    kernel[(triton.cdiv(m, config["BM"]) * p,)](
+        *(V, scale, T, X, out, states, Z, n, d, m, nb),
+        TRANSPOSE=transpose,
+        KEEP=keep,
+        PRECISION=precision,
+        **config,
+    )
+    return out, states, Z
+
+
+def is_resident(k: int, d: int) -> bool:
+    """Whether a tile of columns stays on chip from the first block to the last."""
+    return k <= RESIDENT_BLOCK and d <= RESIDENT_LENGTH
+
+
+def resident_config(k: int, d: int) -> dict[str, int]:
+    """What ``sweep_resident_kernel`` is compiled for."""
+    parts = max(4, triton.next_power_of_2(triton.cdiv(d, 16)))
+    return {"K": k, "PARTS": parts, "BD": 16, "BM": 16, "num_warps": min(parts, 8)}
+
+
+def streamed_config(k: int) -> dict[str, int]:
+    """What ``sweep_streamed_kernel`` is compiled for."""
+    return {"K": k, "BD": 64, "BM": 16, "num_warps": 4 if k < 64 else 8}

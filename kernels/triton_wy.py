@@ -1,0 +1,64 @@
+"""Products of reflectors in compact-WY form by the Triton kernels: see ``wy`` for the formulas.
+
+A step is four launches whatever n, d and m: the factors, the sweep, the reverse sweep
+and the gradient at the reflectors (one more for blocks of more than 32 reflectors).
+Nothing waits for the device, so it can be captured in a CUDA graph.
+
+Shapes: V (p, n, d) and X (p, d, m) in float32, bfloat16 or float16; all that is
+computed, products and gradients too, is float32.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .triton_factors import factors
+from .triton_gradient import gradient
+from .triton_support import current
+from .triton_sweep import sweep
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    T: Tensor  # (p, nb, k, k) UT factors
+    inputs: Tensor  # (p, nb, d, m) A, the input of every block; empty if V needs no gradient
+    Z: Tensor  # (p, nb, k, m) T B A; empty if V needs no gradient
+    scale: Tensor  # (p, nb, k) rows are multiplied with this
+
+
+def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[Tensor, Saved]:
+    """H(v₁)⋯H(vₙ) X, or its transpose applied, and what the backward pass needs.
+
+    Args:
+        V: reflectors (p, n, d); a row of zeros is the identity.
+        X: (p, d, m).
+        k: block size, one of ``triton_support.BLOCK_SIZES``; it need not divide n.
+        transpose: apply H(vₙ)⋯H(v₁) instead.
+        keep: whether V will need a gradient.
+    """
+    V, X = V.contiguous(), X.contiguous()
+    with current(V.device):
+        scale, T = factors(V, k)
+        out, inputs, Z = sweep(V, scale, T, X, transpose, keep, _precision(V.dtype))
+    return out, Saved(T, inputs, Z, scale)
+
+
+def backward(
+    V: Tensor, G: Tensor, saved: Saved, transpose: bool, need_V: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Gradients with respect to V (p, n, d) and X (p, d, m), given that at the output."""
+    T, inputs, Z, scale = saved
+    V, G, precision = V.contiguous(), G.contiguous(), _precision(V.dtype)
+    with current(V.device):
+        dX, outputs, W = sweep(V, scale, T, G, not transpose, need_V, precision)
+        if not need_V:
+            return None, dX
+        return gradient(V, scale, inputs, Z, outputs, W, transpose, precision), dX
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """Full float32 products unless PyTorch is told otherwise; half precision fits in TF32."""
+    tf32 = torch.get_float32_matmul_precision() != "highest" or dtype != torch.float32
+    return "tf32" if tf32 else "ieee"
