@@ -26,6 +26,13 @@ def _at_least(least: float, **values: float | None) -> None:
             raise ValueError(f"{name} is {value}: it must be {least} or more")
 
 
+class L2(Enum):
+    """A GPU's last cache at the start of each repetition: as the one before left it, or emptied."""
+
+    warm = "warm"
+    cold = "cold"
+
+
 @dataclass
 class Measure:
     """How long and how exactly to measure; ``svdbench.measure.plan.Plan`` checks the ranges."""
@@ -36,6 +43,7 @@ class Measure:
     max_reps: int = 300
     warmup_reps: int = 2
     timeout_s: float = 20.0
+    l2: L2 = L2.warm
 
 
 @dataclass
@@ -109,6 +117,42 @@ class TimeSvdOps(Timing):
             )
 
 
+@dataclass
+class Shapes:
+    """Reflectors V (n, d) applied to X (d, m), for every d and every m."""
+
+    d: list[int] = field(default_factory=lambda: [64, 128, 256, 512, 1024])
+    n: int | None = None
+    m: list[int] = field(default_factory=lambda: [8, 32, 128])
+
+    def __post_init__(self) -> None:
+        for key, values in (("sizes.d", self.d), ("sizes.m", self.m)):
+            if not values:
+                raise ValueError(f"{key} is empty: give at least one number, as in {key}=[64,128]")
+            for value in values:
+                _at_least(1, **{key: value})
+        _at_least(1, **{"sizes.n": self.n})
+
+
+@dataclass
+class Budget:
+    """Seconds of measuring for each shape."""
+
+    budget_s: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not self.budget_s > 0:
+            raise ValueError(f"measure.budget_s is {self.budget_s}: set it above 0")
+
+
+@dataclass
+class TuneBlocks(Timing):
+    """``svdbench tune --plot``: several m, and a budget is all there is to measuring."""
+
+    sizes: Shapes = field(default_factory=Shapes)  # type: ignore[assignment]
+    measure: Budget = field(default_factory=Budget)  # type: ignore[assignment]
+
+
 def register() -> None:
     """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
@@ -118,7 +162,8 @@ def register() -> None:
     from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
 
     store = ConfigStore.instance()
-    for name, schema in (("time_fasth", TimeFastH), ("time_svd_ops", TimeSvdOps)):
+    schemas = {"time_fasth": TimeFastH, "time_svd_ops": TimeSvdOps, "tune_blocks": TuneBlocks}
+    for name, schema in schemas.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
     for group in (ORTHOGONAL, MATRIX_OPS):
         everyone = [f"{name}@{name}" for name in group.names()]

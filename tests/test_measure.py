@@ -7,6 +7,7 @@ import os
 import random
 import statistics as stdlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from svdbench.measure.clock import WallClock
+from svdbench.measure.clock import EventClock, WallClock, clock_of, timed
 from svdbench.measure.gate import allowance, check, reference_of
+from svdbench.measure.l2 import emptier
 from svdbench.measure.plan import Plan, measure
-from svdbench.measure.probe import Neighbours, floor_seconds, matmul_rate, peak_bytes
+from svdbench.measure.probe import (
+    Neighbours,
+    copy_rate,
+    floor_seconds,
+    least_bytes,
+    matmul_rate,
+    peak_bytes,
+    rates_of,
+)
 from svdbench.measure.statistics import (
     median_interval,
     quartiles,
@@ -39,17 +49,21 @@ relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class FakeClock:
-    """Time that passes only by work, and shows only after a sync, as on a GPU."""
+    """Time that passes only by work, and can be read only after a sync, as on a GPU."""
 
     def __init__(self) -> None:
         self.time = 0.0
         self.queued = 0.0
 
-    def now(self) -> float:
-        return self.time
+    def stamp(self) -> float:
+        return self.time + self.queued
 
     def sync(self) -> None:
         self.time, self.queued = self.time + self.queued, 0.0
+
+    def seconds(self, start: float, end: float) -> float:
+        assert start <= end <= self.time, "read before the device was there"
+        return end - start
 
     def work(self, seconds: float) -> None:
         self.queued += seconds
@@ -125,6 +139,45 @@ def test_prepare_runs_once_before_the_warm_up_and_is_not_timed() -> None:
     assert log[0] == "prepare"
     assert outcome.status == "ok"
     assert {s.step_s for s in outcome.samples} == {1.0}
+
+
+def test_before_runs_ahead_of_every_repetition_and_is_not_timed() -> None:
+    clock, log = FakeClock(), []
+
+    def before() -> None:
+        log.append("before")
+        clock.work(1000.0)
+
+    bare = contender(clock, "a", 1.0, log)
+    outcome = measure([replace(bare, before=before)], Plan(), clock)["a"]
+    assert log[::2] == ["before"] * (len(log) // 2)
+    assert log[1::2] == ["a"] * (2 + len(outcome.samples))
+    assert {s.step_s for s in outcome.samples} == {1.0}
+
+
+def test_when_all_time_is_up_everybody_stops_and_too_few_repetitions_are_no_result() -> None:
+    clock = FakeClock()
+    plan = Plan(budget_s=2.0, min_reps=3, max_reps=6, warmup_reps=1)
+    names = ["a", "b", "c"]
+    contenders = [contender(clock, name, 1.0) for name in names]
+    outcomes = measure(contenders, plan, clock, left=lambda: 9.5 - clock.time)
+    # Three seconds of warm-up, then rounds of three seconds each: the third is cut.
+    assert sorted(len(outcomes[name].samples) for name in names) == [2, 2, 3]
+    for outcome in outcomes.values():
+        if len(outcome.samples) == 3:
+            assert outcome.status == "ok"
+        else:
+            assert outcome.status == "skipped"
+            assert outcome.reason == (
+                "the time for everything was up after 2 of at least 3 repetitions"
+            )
+
+
+def test_nothing_begins_without_time() -> None:
+    clock, log = FakeClock(), []
+    outcomes = measure([contender(clock, "a", 1.0, log)], Plan(), clock, left=lambda: 0.0)
+    assert outcomes["a"].status == "skipped"
+    assert log == []
 
 
 def test_everyone_has_a_turn_in_each_of_the_first_rounds_in_changing_order() -> None:
@@ -590,7 +643,7 @@ class TickingClock(FakeClock):
         super().__init__()
         self.tick = tick
 
-    def now(self) -> float:
+    def stamp(self) -> float:
         self.time += self.tick
         return self.time
 
@@ -606,8 +659,53 @@ def test_matmul_rate_on_this_machine_is_a_rate() -> None:
     assert 1e6 < rate < 1e16
 
 
+def test_copy_rate_counts_what_is_read_and_what_is_written() -> None:
+    rate = copy_rate("cpu", TickingClock(1 / 8), size_bytes=4096, budget_s=1.0)
+    assert rate == 2 * 4096 * 8
+
+
+def test_both_rates_of_this_machine() -> None:
+    rates = rates_of(torch.float32, "cpu", WallClock())
+    assert 1e6 < rates.matmul < 1e16
+    assert 1e6 < rates.copy < 1e14
+
+
 def test_the_floor_is_twelve_ndm() -> None:
     assert floor_seconds(2, 3, 5, 10.0) == 36.0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.bfloat16, 2)])
+def test_least_bytes_are_every_tensor_once_a_pass(dtype: torch.dtype, size: int) -> None:
+    n, d, m = 2, 3, 5
+    V, X = torch.empty(n, d, dtype=dtype), torch.empty(d, m, dtype=dtype)
+    forward, backward = (V, X, X), (V, X, X, V, X)  # out is like X; G, dV and dX
+    moved = [sum(t.nbytes for t in tensors) for tensors in (forward, backward)]
+    assert least_bytes(n, d, m, dtype) == {
+        "fwd": moved[0],
+        "bwd": moved[1],
+        "step": sum(moved),
+    }
+    assert moved[0] == (6 + 2 * 15) * size
+
+
+@pytest.mark.parametrize(("L2", "size"), [({"L2_cache_size": 1000}, 2000), ({}, 256 << 20)])
+def test_the_cache_is_overwritten_twice(
+    L2: dict[str, int], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = torch.ones(8, dtype=torch.uint8)
+    asked: list[int] = []
+
+    def empty(numbers: int, **options: Any) -> Tensor:
+        asked.append(numbers * options["dtype"].itemsize)
+        return buffer
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(**L2))
+    monkeypatch.setattr(torch, "empty", empty)
+    overwrite = emptier("cuda")
+    assert asked == [size]
+    assert buffer.all()
+    overwrite()
+    assert not buffer.any()
 
 
 def test_peak_of_a_product_is_its_result() -> None:
@@ -644,10 +742,38 @@ def test_peak_is_quiet_and_admits_what_it_does_not_know(capfd: pytest.CaptureFix
 
 
 def test_the_wall_clock_goes_forward() -> None:
-    clock = WallClock("cpu")
-    before = clock.now()
+    clock = clock_of("cpu")
+    assert isinstance(clock, WallClock)
+    before = clock.stamp()
     clock.sync()
-    assert clock.now() >= before
+    assert clock.seconds(before, clock.stamp()) >= 0
+    assert timed(clock, lambda: None) >= 0
+
+
+def test_the_event_clock_marks_the_stream_and_is_read_in_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[Any] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            log.append(stream)
+            self.number = len(log)
+
+        def elapsed_time(self, later: "Event") -> float:
+            assert log[-1] == "done"
+            return 250.0 * (later.number - self.number)  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("done"))
+    clock = clock_of("cuda:1")
+    assert isinstance(clock, EventClock)
+    assert timed(clock, lambda: log.append("work")) == 0.5
+    assert log == ["done", "stream of cuda:1", "work", "stream of cuda:1", "done"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -658,6 +784,8 @@ def test_cuda_waits_and_counts() -> None:
     clock.sync()
     assert torch.cuda.current_stream().query()  # nothing is left to do
     assert peak_bytes(lambda: a + 1, "cuda") == 4096 * 4096 * 4
+    assert timed(EventClock(), lambda: a @ a) > 0
+    emptier("cuda")()
 
 
 def test_neighbours_are_what_others_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

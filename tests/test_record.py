@@ -53,7 +53,8 @@ def test_tables_carry_what_the_design_asks_for() -> None:
     assert SAMPLES.columns[:6] == SUMMARY.columns[:6] == COMMON
     timing = (
         "method d n m block_size device dtype threads pass median_s q25_s q75_s reps error "
-        "orthogonality flops gflops floor_s of_floor peak_bytes vs_best"
+        "orthogonality flops gflops floor_s of_floor peak_bytes vs_best l2 bytes_floor_s "
+        "gbytes_per_s of_larger_floor"
     )
     assert set(timing.split()) <= set(SUMMARY.columns)
     assert SAMPLES.columns[-4:] == ("round", "fwd_s", "bwd_s", "step_s")

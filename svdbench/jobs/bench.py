@@ -4,20 +4,15 @@ Runs ``time-fasth`` twice (every method up to d = 1024, the fast ones at 2048) a
 writes ``figures.csv`` beside the runs: what was promised, what was measured.
 """
 
-import csv
 import subprocess
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
+from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios
 from svdbench.launch import launch
 from svdbench.report.timing import read_summary
 
@@ -33,21 +28,6 @@ LATE = (
 )
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A promise: ``measured`` at least, or at most, ``target``."""
-
-    what: str
-    d: int | None
-    measured: float
-    at_least: bool
-    target: float
-
-    @property
-    def kept(self) -> bool:
-        return self.measured >= self.target if self.at_least else self.measured <= self.target
-
-
 def main() -> None:
     """Measure everything, write ``results/bench/<time>/figures.csv``, print the verdicts."""
     folder = Path("results") / "bench" / datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -58,36 +38,23 @@ def main() -> None:
     import pandas as pd
 
     runs = [read_summary(folder / "time-fasth" / name) for name in ("to-1024", "2048")]
-    figures = [*speed_figures(pd.concat(runs)), *start_figures()]
-    with open(folder / "figures.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["figure", "d", "measured", "bound", "target", "kept"])
-        for f in figures:
-            bound = "at least" if f.at_least else "at most"
-            writer.writerow([f.what, f.d, f"{f.measured:.4g}", bound, f.target, f.kept])
-    Console().print(_table(figures), f"{folder / 'figures.csv'}")
+    finish([*speed_figures(pd.concat(runs)), *start_figures()], folder)
 
 
 def speed_figures(summary: "pd.DataFrame") -> list[Figure]:
     """Ratios of step times to FastH's, FastH's to the floor, and its memory."""
     rows = summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
-    times = rows.pivot_table(index="d", columns="method", values="median_s")
-    ratio = times.div(times["fasth"], axis=0)
+    ratio = ratios(rows)
     ratio["rivals"] = ratio[[m for m in (*BUILDS_Q, *PEERS) if m in ratio]].min(axis=1)
     promised: list[tuple[str, str, dict[int, float]]] = [
         ("sequential / fasth", "sequential", {512: 15, 1024: 15}),
         ("matrix_exp / fasth", "matrix_exp", {512: 100}),
         ("cayley / fasth", "cayley", {64: 0.95, 128: 0.95, 512: 3, 1024: 3, 2048: 3}),
         ("best of torch's maps and peers / fasth", "rivals", {256: 4, 512: 12, 1024: 12, 2048: 12}),
-        ("fasthpp / fasth", "fasthpp", dict.fromkeys(times.index, 3)),
+        ("fasthpp / fasth", "fasthpp", dict.fromkeys(ratio.index, 3)),
     ]
-    figures = [
-        Figure(what, d, float(ratio.loc[d, method]), True, target)
-        for what, method, targets in promised
-        for d, target in targets.items()
-        if method in ratio and d in ratio.index
-    ]
-    ours = rows[rows["method"] == "fasth"].set_index("d")
+    figures = [f for promise in promised for f in at_least(promise[0], ratio, *promise[1:])]
+    ours = rows[rows["method"] == BASELINE].set_index("d")
     for d in (1024, 2048):
         if d in ours.index:
             figures.append(Figure("fasth / floor", d, 1 / ours.loc[d, "of_floor"], False, 2.5))
@@ -110,21 +77,6 @@ def start_figures() -> list[Figure]:
         Figure("seconds of svdbench --help", None, median(times), False, 0.3),
         Figure("heavy modules it imports", None, heavy, False, 0),
     ]
-
-
-def _table(figures: list[Figure]) -> Table:
-    table = Table(title="promised and measured", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("figure", "d", "measured", "promised", ""):
-        table.add_column(column, justify="left" if column in ("figure", "") else "right")
-    for f in figures:
-        table.add_row(
-            f.what,
-            str(f.d or ""),
-            f"{f.measured:.3g}",
-            f"{'≥' if f.at_least else '≤'} {f.target:g}",
-            "[green]kept[/]" if f.kept else "[red]missed[/]",
-        )
-    return table
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ Everyone passes the gate, those that pass are measured in interleaved rounds and
 pass it again, and rows are written: for a failure too, with its reason.
 """
 
+import math
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,15 +16,27 @@ from torch import Tensor
 
 from svdbench.algorithm import Algorithm, Problem, Tensors
 from svdbench.jobs.display import Display
-from svdbench.measure.clock import WallClock
+from svdbench.measure import l2
+from svdbench.measure.clock import clock_of
 from svdbench.measure.gate import Reference, Verdict, check, reference_of
-from svdbench.measure.plan import Plan, measure
-from svdbench.measure.probe import Neighbours, floor_seconds, matmul_rate, peak_bytes
+from svdbench.measure.plan import Plan, forever, measure
+from svdbench.measure.probe import (
+    Neighbours,
+    Rates,
+    floor_seconds,
+    least_bytes,
+    peak_bytes,
+    rates_of,
+)
 from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
 from svdbench.record.schema import SAMPLES, SUMMARY, cell_id
 from svdbench.record.store import Run
 from svdbench.report.units import seconds
+from svdbench.schemas import L2
+
+# Methods that reached their time limit: from which size on they are not tried, and why.
+TooSlow = dict[str, tuple[int, str]]
 
 ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
 
@@ -95,56 +108,78 @@ class Entry:
             rows.append({"pass": name, "median_s": found.median, **quartiles, "reps": found.reps})
         return rows
 
-    def contender(self) -> Contender:
-        return Contender(self.name, self.forward, self.backward)
+    def contender(self, before: Callable[[], None] | None) -> Contender:
+        return Contender(self.name, self.forward, self.backward, before=before)
+
+
+@dataclass
+class Conditions:
+    """What holds for every cell of a run.
+
+    Attributes:
+        plan: how long and how exactly to measure a cell.
+        l2: in which state the cache of a GPU is when a repetition begins.
+        too_slow: grows by the methods that reach their time limit.
+        left: the seconds that remain for all there is to do: what has not begun by
+            then is skipped.
+    """
+
+    plan: Plan
+    l2: L2 = L2.warm
+    too_slow: TooSlow = field(default_factory=dict)
+    left: Callable[[], float] = forever
 
 
 def time_cell(
     problem: Problem,
     entries: list[Entry],
-    plan: Plan,
+    conditions: Conditions,
     record: Run,
     shown: Display,
-    too_slow: dict[str, str],
-    rate: float | None = None,
+    rates: Rates | None = None,
 ) -> None:
     """Measure every entry on one problem and write its rows.
 
     Args:
-        too_slow: names that are not tried again and why; grows by those that
-            reach their time limit here.
-        rate: the matrix-multiply rate, where it was measured already.
+        rates: what the machine can do, where it was measured already.
     """
-    clock = WallClock(torch.device(problem.device))
-    if rate is None:
-        shown.doing(0.0, "matrix-multiply rate")
-        rate = matmul_rate(problem.dtype, problem.device, clock)
+    clock, left, too_slow = clock_of(problem.device), conditions.left, conditions.too_slow
+    if rates is None and left() > 0:
+        shown.doing(0.0, "rates of the machine")
+        rates = rates_of(problem.dtype, problem.device, clock)
     references: dict[Any, Reference] = {}
     for entry in entries:
         shown.doing(0.0, f"gate: {entry.name}")
-        if entry.name in too_slow:
-            entry.close("timeout", too_slow[entry.name])
+        size, why = too_slow.get(entry.name, (math.inf, ""))
+        if problem.d >= size:
+            entry.close("timeout", why)
         elif reason := entry.method.skip(problem):
             entry.close("skipped", reason)
+        elif left() <= 0:
+            entry.close("skipped", "the time for everything was up before its turn")
         else:
             entry.attempt(partial(_prepare, entry, references))
 
     open_entries = [entry for entry in entries if entry.open]
+    before = l2.emptier(problem.device) if conditions.l2 is L2.cold and open_entries else None
     neighbours = Neighbours()
     outcomes = measure(
-        [entry.contender() for entry in open_entries], plan, clock, on_progress=shown.doing
+        [entry.contender(before) for entry in open_entries],
+        conditions.plan,
+        clock,
+        left=left,
+        on_progress=shown.doing,
     )
     foreign_cores = neighbours.cores()
     for entry in open_entries:
         entry.outcome = outcomes[entry.name]
         if entry.outcome.status == "timeout":
-            too_slow[entry.name] = f"at d = {problem.d} {entry.outcome.reason}"
+            too_slow[entry.name] = problem.d, f"at d = {problem.d} {entry.outcome.reason}"
         if entry.outcome.status == "ok":
             shown.doing(1.0, f"gate: {entry.name}")
             entry.attempt(partial(entry.judge, "after"))
             entry.attempt(partial(entry.measure_memory, problem.device))
-    machine = {"matmul_gflops": rate / 1e9, "foreign_cores": foreign_cores}
-    _write(record, problem, entries, rate, machine)
+    _write(record, problem, entries, conditions.l2, rates, foreign_cores)
 
 
 def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
@@ -166,25 +201,34 @@ def _write(
     record: Run,
     problem: Problem,
     entries: list[Entry],
-    rate: float,
-    machine: dict[str, float | None],
+    state: L2,
+    rates: Rates | None,
+    foreign_cores: float | None,
 ) -> None:
     """Samples and summary of one cell, with the ratio to the best method of another kind."""
     passes = {entry.name: entry.passes() for entry in entries}
     medians = {
         name: {row["pass"]: row["median_s"] for row in rows} for name, rows in passes.items()
     }
-    floor = floor_seconds(problem.n, problem.d, problem.m, rate)
+    machine: dict[str, Any] = {"foreign_cores": foreign_cores}
+    if torch.device(problem.device).type == "cuda":
+        machine["device_name"] = torch.cuda.get_device_name(problem.device)
+    if rates is not None:
+        machine["matmul_gflops"] = rates.matmul / 1e9
+        machine["copy_gbytes_per_s"] = rates.copy / 1e9
+    # Warm is what all timings once were: cells keep the identity that they had then.
+    identity = _columns(problem) | ({} if state is L2.warm else {"l2": state.value})
     for entry in entries:
         outcome = entry.outcome
         assert outcome is not None
         common = {
-            "cell": cell_id(job=record.job, method=entry.name, **_columns(problem)),
+            "cell": cell_id(job=record.job, method=entry.name, **identity),
             "status": outcome.status,
             "reason": outcome.reason,
             "method": entry.name,
             "block_size": entry.method.block(problem),
             **_columns(problem),
+            "l2": state.value,
         }
         for sample in outcome.samples:
             times = {"fwd_s": sample.fwd_s, "bwd_s": sample.bwd_s, "step_s": sample.step_s}
@@ -200,23 +244,40 @@ def _write(
             **{key: judged.get(key) for key in ERRORS},
         }
         for row in passes[entry.name] or [{"pass": "step"}]:
-            share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[row["pass"]]
             work = {"fwd": flops.forward, "bwd": flops.backward, "step": flops.step}[row["pass"]]
+            median = row.get("median_s")
             found: dict[str, Any] = {"flops": work}
             if entry.method.orthogonal:
-                found["floor_s"] = share * floor
-            if median := row.get("median_s"):
+                found |= _against_the_machine(problem, row["pass"], median, rates)
+            if median:
                 rivals = [
                     medians[other.name][row["pass"]]
                     for other in entries
                     if other.method.kind != entry.method.kind and medians[other.name]
                 ]
                 found["gflops"] = work / median / 1e9
-                if entry.method.orthogonal:
-                    found["of_floor"] = share * floor / median
                 found["vs_best"] = min(rivals) / median if rivals else None
             record.append(SUMMARY, {**common, **described, **row, **found})
     record.commit()
+
+
+def _against_the_machine(
+    problem: Problem, of_pass: str, median_s: float | None, rates: Rates | None
+) -> dict[str, Any]:
+    """The two floors of a pass, of its arithmetic and of its bytes, and how near it came."""
+    n, d, m = problem.n, problem.d, problem.m
+    moved = least_bytes(n, d, m, problem.dtype)[of_pass]
+    found: dict[str, Any] = {"least_bytes": moved}
+    if median_s:
+        found["gbytes_per_s"] = moved / median_s / 1e9
+    if rates is not None:
+        share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[of_pass]
+        found["floor_s"] = share * floor_seconds(n, d, m, rates.matmul)
+        found["bytes_floor_s"] = moved / rates.copy
+        if median_s:
+            found["of_floor"] = found["floor_s"] / median_s
+            found["of_larger_floor"] = max(found["floor_s"], found["bytes_floor_s"]) / median_s
+    return found
 
 
 def _columns(problem: Problem) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Times a gradient-descent step of every orthogonal parametrisation, side by side."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from svdbench.jobs.cell import Entry, line, time_cell
+from svdbench.jobs.cell import Conditions, Entry, TooSlow, line, time_cell
 from svdbench.jobs.timing import (
     device_of,
     load,
@@ -12,6 +13,7 @@ from svdbench.jobs.timing import (
     problem_of,
     running,
 )
+from svdbench.measure.plan import forever
 from svdbench.orthogonal.base import Method, Problem
 from svdbench.orthogonal.registry import GROUP
 from svdbench.report.timing import show_run
@@ -20,25 +22,34 @@ from svdbench.schemas import TimeFastH
 JOB = "time-fasth"
 
 
-def run(config: TimeFastH, text: str, folder: str | None = None) -> Path:
+def run(
+    config: TimeFastH,
+    text: str,
+    folder: str | None = None,
+    *,
+    too_slow: TooSlow | None = None,
+    left: Callable[[], float] = forever,
+) -> Path:
     """Run the job; returns the folder with its results.
 
     Args:
         config: checked by its ``__post_init__``.
         text: the same as YAML, kept beside the results.
         folder: where to write instead of ``results/time-fasth/<name>``.
+        too_slow: methods known to be, from earlier runs of the same dtype and m.
+        left: the seconds that remain; what doesn't fit is skipped.
     """
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
+    conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     names = config.methods or sorted(config.orthogonal)
     methods = {name: load(GROUP, name, config.orthogonal[name]) for name in names}
-    too_slow: dict[str, str] = {}
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         for d in config.sizes.d:
             problem = problem_of(config, d)
             shown.begin(f"d = {d}")
             entries = _entries(problem, methods, config.seed)
-            time_cell(problem, entries, plan, record, shown, too_slow)
+            time_cell(problem, entries, conditions, record, shown)
             shown.finish(line(problem, entries))
     return record.folder
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from svdbench.algorithm import Problem
 from svdbench.errors import UserError
-from svdbench.jobs.cell import Entry, line, time_cell
+from svdbench.jobs.cell import Conditions, Entry, line, time_cell
 from svdbench.jobs.timing import (
     device_of,
     load,
@@ -19,8 +19,8 @@ from svdbench.jobs.timing import (
 )
 from svdbench.matrix_ops.base import MatrixOp
 from svdbench.matrix_ops.registry import GROUP, operation_of
-from svdbench.measure.clock import WallClock
-from svdbench.measure.probe import matmul_rate
+from svdbench.measure.clock import clock_of
+from svdbench.measure.probe import rates_of
 from svdbench.report.svd_ops import show_run
 from svdbench.schemas import TimeSvdOps
 
@@ -50,20 +50,19 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
         text: the same as YAML, kept beside the results.
         folder: where to write instead of ``results/time-svd-ops/<name>``.
     """
-    clock = WallClock(device_of(config))
+    clock = clock_of(device_of(config))
     ways = _ways(config)
     cells = len(config.sizes.d) * len(ways)
-    plan = plan_of(config, cells)
-    too_slow: dict[str, str] = {}
+    conditions = Conditions(plan_of(config, cells), config.measure.l2)
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for d in config.sizes.d:
             problem = problem_of(config, d)
             inputs = _inputs(problem, config)
-            rate = matmul_rate(problem.dtype, problem.device, clock)
+            rates = rates_of(problem.dtype, problem.device, clock)
             for operation, methods in ways.items():
                 shown.begin(f"d = {d}, {operation}")
                 entries = list(_entries(methods, inputs))
-                time_cell(problem, entries, plan, record, shown, too_slow, rate)
+                time_cell(problem, entries, conditions, record, shown, rates)
                 shown.finish(f"{operation:8} {line(problem, entries)}")
     return record.folder
 

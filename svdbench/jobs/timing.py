@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
 from svdbench.record.store import Run
-from svdbench.registry import Group
-from svdbench.schemas import Timing
+from svdbench.registry import Group, refuse_unknown
+from svdbench.schemas import L2, Timing
 
 
 def device_of(config: Timing) -> torch.device:
@@ -34,15 +35,17 @@ def device_of(config: Timing) -> torch.device:
 
 
 def load(group: Group, name: str, config: Mapping[str, Any]) -> Any:
-    """The member ``name`` of a group, with the options that the configuration has for it.
+    """The member ``name`` of a group, made from all that the configuration says of it.
 
     Raises:
-        UserError: an option that the member does not take.
+        UserError: an option that the member does not take, or a ``_target_`` that is none.
     """
     options = {key: value for key, value in config.items() if key != "_target_"}
     try:
-        return group.load(name, **options)
-    except (TypeError, ValueError) as error:
+        kind = group.class_of(str(config.get("_target_")), name)
+        refuse_unknown(f"option of {name}", list(options), sorted(signature(kind).parameters))
+        return kind(**options)
+    except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
 
 
@@ -91,7 +94,8 @@ def settle_allocator() -> None:
 
 def machine_line(environment: Mapping[str, Any], config: Timing) -> str:
     """Where this runs, in one line for people."""
-    where = environment.get("cpu") if config.device == "cpu" else environment.get("gpus")
+    gpus = ", ".join(environment.get("gpus") or ())
+    where = environment.get("cpu") if config.device == "cpu" else gpus
     threads = f", {torch.get_num_threads()} threads" if config.device == "cpu" else ""
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
@@ -100,10 +104,14 @@ def plan_of(config: Timing, cells: int) -> Plan:
     """The plan of one of so many cells: its share of the budget.
 
     Raises:
-        UserError: a number that leaves nothing to measure.
+        UserError: a number that leaves nothing to measure, or a cold cache on a CPU.
     """
-    share = config.measure.budget_s / cells
+    if config.measure.l2 is L2.cold and config.device == "cpu":
+        raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
+    numbers = asdict(config.measure)
+    del numbers["l2"]
+    numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}
     try:
-        return Plan(**{**asdict(config.measure), "budget_s": share, "seed": config.seed})
+        return Plan(**numbers)
     except ValueError as error:
         raise UserError(f"measure.{error}") from error

@@ -13,7 +13,9 @@ and every contender has one *turn* in each round, in an order drawn anew:
   enough, reached ``max_reps``, or used up its share.
 
 A slow contender may overrun its share for the sake of ``min_reps`` repetitions;
-as the shares are separate, that costs the others nothing.
+as the shares are separate, that costs the others nothing. Only where all the time
+there is has run out (``left``) does everybody stop at once, and whoever has not got
+``min_reps`` repetitions by then has no result.
 """
 
 import math
@@ -69,11 +71,17 @@ class Plan:
         return 2 * self.min_reps
 
 
+def forever() -> float:
+    """The seconds left where nobody set a limit."""
+    return math.inf
+
+
 def measure(
     contenders: Sequence[Contender],
     plan: Plan,
     clock: Clock,
     *,
+    left: Callable[[], float] = forever,
     on_sample: Callable[[str, Sample], None] = lambda name, sample: None,
     on_progress: Callable[[float, str], None] = lambda fraction, doing: None,
 ) -> dict[str, Outcome]:
@@ -83,6 +91,8 @@ def measure(
         contenders: the steps to compare; their names must differ.
         plan: how long and how exactly.
         clock: read around every forward and backward.
+        left: the seconds that remain for all there is to do; asked before each warm-up
+            and each turn, none of which begins without any.
         on_sample: told each repetition as soon as it is known (untimed), so that
             an interruption loses none.
         on_progress: told before each turn the fraction done, at most 1, and what is next.
@@ -97,21 +107,31 @@ def measure(
         raise ValueError("two contenders have the same name: rename one of them")
 
     for contender in contenders:
-        on_progress(0.0, f"warm-up: {contender.name}")
-        _warm_up(contender, outcomes[contender.name], plan, clock)
+        if left() > 0:
+            on_progress(0.0, f"warm-up: {contender.name}")
+            _warm_up(contender, outcomes[contender.name], plan, clock)
 
     running = [c for c in contenders if outcomes[c.name].status == "ok"]
     share_s = plan.budget_s / max(len(running), 1)
     order, number = random.Random(plan.seed), 0
-    while running:
+    while running and left() > 0:
         order.shuffle(running)
         for contender in running:
+            if left() <= 0:
+                break
             on_progress(min(number / plan.rounds, 1.0), f"round {number + 1}: {contender.name}")
             outcome = outcomes[contender.name]
             for sample in _turn(contender, outcome, plan, clock, number, share_s):
                 on_sample(contender.name, sample)
         number += 1
         running = [c for c in running if _wants_more(outcomes[c.name], plan, number, share_s)]
+    for outcome in outcomes.values():
+        if outcome.status == "ok" and len(outcome.samples) < plan.min_reps:
+            outcome.status = "skipped"
+            outcome.reason = (
+                f"the time for everything was up after {len(outcome.samples)} of at least "
+                f"{plan.min_reps} repetitions"
+            )
     return outcomes
 
 

@@ -1,7 +1,8 @@
-"""What a machine can do and what a call needs: matrix-multiply rate, memory, the floor."""
+"""What a machine can do and what a call needs: rates, floors, memory."""
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,7 +10,23 @@ from typing import Any
 import torch
 from torch.autograd.profiler import profile
 
-from svdbench.measure.clock import Clock
+from svdbench.measure.clock import Clock, timed
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine can do: ``matmul`` operations and ``copy`` bytes a second."""
+
+    matmul: float
+    copy: float
+
+
+def rates_of(dtype: torch.dtype, device: str | torch.device, clock: Clock) -> Rates:
+    """Both rates of ``device``, measured within about half a second."""
+    if torch.device(device).type == "cuda":
+        matmul = matmul_rate(dtype, device, clock, size=8192, budget_s=0.2)
+        return Rates(matmul, copy_rate(device, clock, size_bytes=1 << 30))
+    return Rates(matmul_rate(dtype, device, clock), copy_rate(device, clock))
 
 
 def matmul_rate(
@@ -28,30 +45,68 @@ def matmul_rate(
     """
 
     def product_s() -> float:
-        clock.sync()
-        start = clock.now()
-        torch.mm(A, A, out=C)
-        clock.sync()
-        return clock.now() - start
+        return timed(clock, lambda: torch.mm(A, A, out=C))
 
-    n, begin = min(256, size), clock.now()
+    n, used_s = min(256, size), 0.0
     while True:
         A = torch.randn(n, n, dtype=dtype, device=device)
         C = torch.empty_like(A)
-        product_s()  # the first of a size may still be choosing its algorithm
+        used_s += product_s()  # the first of a size may still be choosing its algorithm
         once_s = product_s()
+        used_s += once_s
         if 2 * n > size or 3 * 8 * once_s > budget_s:
             break
         n *= 2
-    times_s = [once_s]
-    while len(times_s) < 3 or (clock.now() - begin < budget_s and len(times_s) < 100):
-        times_s.append(product_s())
-    return 2 * n**3 / median(times_s)
+    return 2 * n**3 / _median_s(product_s, [once_s], budget_s - used_s)
+
+
+def copy_rate(
+    device: str | torch.device,
+    clock: Clock,
+    *,
+    size_bytes: int = 64 << 20,
+    budget_s: float = 0.03,
+) -> float:
+    """Bytes per second of a copy within the device's memory, read and written ones counted.
+
+    Meant is memory and not a cache: ``size_bytes`` should be several times the last one,
+    which 64 MiB is for most CPUs.
+    """
+    source = torch.ones(size_bytes // 4, device=device)
+    target = torch.empty_like(source)
+
+    def copy_s() -> float:
+        return timed(clock, lambda: target.copy_(source))
+
+    copy_s()  # the first finds the memory
+    return 2 * size_bytes / _median_s(copy_s, [], budget_s)
+
+
+def _median_s(once: Callable[[], float], times_s: list[float], budget_s: float) -> float:
+    """The median of ``times_s`` and of more seconds: three in all, and what the budget allows."""
+    used_s = 0.0
+    while len(times_s) < 3 or (used_s < budget_s and len(times_s) < 100):
+        times_s.append(once())
+        used_s += times_s[-1]
+    return median(times_s)
 
 
 def floor_seconds(n: int, d: int, m: int, rate: float) -> float:
     """Seconds of a step's 12·n·d·m operations (4 forward, 8 backward) at ``rate`` per second."""
     return 12 * n * d * m / rate
+
+
+def least_bytes(n: int, d: int, m: int, dtype: torch.dtype) -> dict[str, int]:
+    """Bytes that each pass must move through memory at least: every tensor once.
+
+    Forward (``fwd``) reads V (n, d) and X (d, m) and writes the product; backward
+    (``bwd``) reads V, X and the gradient G at the product, and writes dV and dX. A step
+    is both, as its two passes are separate calls. What a method keeps in between, and
+    what it moves more than once, is its own affair.
+    """
+    V, X = n * d * dtype.itemsize, d * m * dtype.itemsize
+    forward, backward = V + 2 * X, 2 * V + 3 * X
+    return {"fwd": forward, "bwd": backward, "step": forward + backward}
 
 
 def peak_bytes(fn: Callable[[], Any], device: str | torch.device = "cpu") -> int | None:

@@ -15,13 +15,15 @@ class Contender:
     """One step of gradient descent to be timed: ``backward(forward())``.
 
     ``backward`` gets what ``forward`` returned, and returns the gradients rather
-    than adding them up. ``prepare`` runs once, untimed, before the first warm-up.
+    than adding them up. Untimed, ``prepare`` runs once, before the first warm-up, and
+    ``before`` ahead of every repetition; the device need not be done with it in time.
     """
 
     name: str
     forward: Callable[[], Any]
     backward: Callable[[Any], Any]
     prepare: Callable[[], None] | None = None
+    before: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ def repeat(
     gc.disable()  # only meanwhile, so that a contender's cycles don't pile up
     try:
         clock.sync()
-        start = clock.now()
+        if contender.before is not None:
+            contender.before()
+        start = clock.stamp()
         output = contender.forward()
-        clock.sync()
-        middle = clock.now()
+        middle = clock.stamp()
         gradients = contender.backward(output)
+        end = clock.stamp()
         clock.sync()
-        end = clock.now()
+        fwd_s, bwd_s = clock.seconds(start, middle), clock.seconds(middle, end)
         del output, gradients  # held until here: giving memory back is not part of the step
     except Exception as error:
         outcome.status, outcome.reason = failure(error)
@@ -72,14 +76,14 @@ def repeat(
     finally:
         if collecting:
             gc.enable()
-    if end - start > timeout_s:
+    if fwd_s + bwd_s > timeout_s:
         outcome.status = "timeout"
         outcome.reason = (
-            f"one step took {end - start:.3g} s, the limit is {timeout_s:.3g} s "
+            f"one step took {fwd_s + bwd_s:.3g} s, the limit is {timeout_s:.3g} s "
             "(raise it with measure.timeout_s=…)"
         )
         return None
-    return middle - start, end - middle
+    return fwd_s, bwd_s
 
 
 def failure(error: Exception) -> tuple[str, str]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 1
+# 2: the timing tables have ``l2`` and the columns about bytes; before, all was warm.
+SCHEMA_VERSION = 2
 
 STATUSES = ("ok", "skipped", "oom", "timeout", "failed", "gate")
 PASSES = ("fwd", "bwd", "step")
@@ -43,7 +44,7 @@ class Table:
 
 
 # The timing jobs. A job of another kind describes its own tables, with these names.
-_CASE = ("method", "d", "n", "m", "block_size", "device", "dtype", "threads")
+_CASE = ("method", "d", "n", "m", "block_size", "device", "dtype", "threads", "l2")
 
 SAMPLES = Table("samples", (*_CASE, "round", "fwd_s", "bwd_s", "step_s"))
 
@@ -56,6 +57,8 @@ SUMMARY = Table(
         *("error", "orthogonality", "grad_V_error", "grad_X_error"),
         *("flops", "gflops", "floor_s", "of_floor", "peak_bytes", "vs_best"),
         *("kind", "builds", "matmul_gflops", "foreign_cores", "operation"),
+        *("least_bytes", "gbytes_per_s", "bytes_floor_s", "of_larger_floor"),
+        *("copy_gbytes_per_s", "device_name"),
     ),
 )
 

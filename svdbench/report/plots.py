@@ -111,8 +111,11 @@ def slowest_first(step: "pd.DataFrame") -> list[str]:
 
 
 def where(row: Any) -> str:
-    threads = f", {row['threads']:.0f} threads" if row["device"] == "cpu" else ""
-    return f"{row['dtype']}, {row['device']}{threads}"
+    """Dtype and device of a row; on a GPU its name, and the state of its L2 cache."""
+    if row["device"] == "cpu":
+        return f"{row['dtype']}, cpu, {row['threads']:.0f} threads"
+    name = row["device_name"] if isinstance(row["device_name"], str) else row["device"]
+    return f"{row['dtype']}, {name}, L2 {row['l2']}"
 
 
 def _step_time(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
@@ -120,6 +123,9 @@ def _step_time(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
         draw_times(axes, step, method, styles[method])
     floor = step.drop_duplicates("d").sort_values("d")
     axes.plot(floor["d"], floor["floor_s"], "k:", lw=1.5, label="floor: 12ndm flop\nat matmul rate")
+    if floor["bytes_floor_s"].notna().all():
+        label = "floor: least bytes\nat copy rate"
+        axes.plot(floor["d"], floor["bytes_floor_s"], ":", color="#888888", lw=1.5, label=label)
     axes.set_ylabel("time of a step (median, quartile band)")
     axes.set_title(f"A gradient-descent step φ(V)·X  ({where(step.iloc[0])})", loc="left")
     return True
@@ -146,9 +152,11 @@ def _ratio(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
 def _floor(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
     for method in reversed(slowest_first(step)):
         rows = step[step["method"] == method].sort_values("d")
-        axes.plot(rows["d"], 100 * rows["of_floor"], label=method, **styles[method])
+        axes.plot(rows["d"], 100 * rows["of_larger_floor"], label=method, **styles[method])
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
     axes.set_ylabel("floor / step time")
-    axes.set_title("How close to 12ndm operations at the matrix-multiply rate", loc="left")
+    axes.set_title(
+        f"How close to the larger of the two floors  ({where(step.iloc[0])})", loc="left"
+    )
     return True

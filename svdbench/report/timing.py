@@ -1,5 +1,6 @@
 """The table of a timing run, from its ``summary.csv`` and nothing else."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,28 @@ BUSY = 0.25
 
 
 def read_summary(folder: Path) -> "pd.DataFrame":
-    """The rows of ``summary.csv``, numbers as numbers."""
+    """The rows of ``summary.csv``, numbers as numbers; of any schema version."""
     import pandas as pd
 
-    return pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    rows = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    # What was not written yet: there was one floor, that of the arithmetic, and all was warm.
+    later = {
+        "foreign_cores": math.nan,
+        "l2": "warm",
+        "bytes_floor_s": math.nan,
+        "of_larger_floor": rows["of_floor"],
+        "device_name": None,
+    }
+    return rows.assign(**{name: value for name, value in later.items() if name not in rows})
 
 
 def show_run(folder: Path, console: Console) -> None:
     """Print the tables of a ``time-fasth`` run and draw its plots."""
     summary = read_summary(folder)
     step = summary[summary["pass"] == "step"]
-    for table in (times_table(step), ratio_table(step)):
-        console.print(table)
+    if (step["status"] == "ok").any():
+        for table in (times_table(step), ratio_table(step)):
+            console.print(table)
     for text in (*conclusions(step), *without_number(step), *disturbed(step)):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
     for path in draw_all(folder, summary):
@@ -44,9 +55,11 @@ def times_table(step: "pd.DataFrame") -> Table:
     for method, row in times.iterrows():
         cells = ["–" if value != value else seconds(value) for value in row]
         table.add_row(str(method), *cells, style="bold" if method == BASELINE else None)
-    floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
+    floors = timed.drop_duplicates("d").set_index("d")
     table.add_section()
-    table.add_row("floor, 12ndm", *(seconds(floors[d]) for d in times.columns), style="dim")
+    for name, column in (("floor, 12ndm", "floor_s"), ("floor, bytes", "bytes_floor_s")):
+        if floors[column].notna().all():
+            table.add_row(name, *(seconds(floors[column][d]) for d in times.columns), style="dim")
     return table
 
 
@@ -76,7 +89,7 @@ def _table(title: str, times: "pd.DataFrame") -> Table:
 
 
 def conclusions(step: "pd.DataFrame") -> list[str]:
-    """FastH against the fastest method of another kind, and against the floor, by size."""
+    """FastH against the fastest method of another kind, and the larger floor, by size."""
     found = []
     timed = step[step["status"] == "ok"]
     for _, row in timed[timed["method"] == BASELINE].sort_values("d").iterrows():
@@ -86,7 +99,7 @@ def conclusions(step: "pd.DataFrame") -> list[str]:
         best = rivals.loc[rivals["median_s"].idxmin()]
         found.append(
             f"d = {row['d']:<5.0f} best other kind: {best['method']}, {row['vs_best']:.2f}× "
-            f"FastH's time; FastH {1 / row['of_floor']:.2f}× the floor"
+            f"FastH's time; FastH {1 / row['of_larger_floor']:.2f}× the floor"
         )
     return found
 
@@ -101,10 +114,13 @@ def disturbed(step: "pd.DataFrame") -> list[str]:
 
 
 def without_number(step: "pd.DataFrame") -> list[str]:
-    """Why a method has no number, once per reason."""
+    """Why methods have no number, once per reason."""
     missing = step[step["status"] != "ok"]
-    lines = []
+    methods: dict[tuple[str, str, str], list[str]] = {}
     for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
         sizes = ", ".join(f"{d:.0f}" for d in sorted(rows["d"]))
-        lines.append(f"{method} {status} at d = {sizes}: {reason}")
-    return lines
+        methods.setdefault((status, sizes, reason), []).append(method)
+    return [
+        f"{', '.join(names)} {status} at d = {sizes}: {reason}"
+        for (status, sizes, reason), names in methods.items()
+    ]

@@ -1,0 +1,88 @@
+"""Figures that this project promises: judged, written to ``figures.csv``, and shown."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE = "fasth"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A promise: ``measured`` at least, or at most, ``target``; None: not measured."""
+
+    what: str
+    d: int | None
+    measured: float | None
+    at_least: bool
+    target: float
+
+    @property
+    def kept(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured >= self.target if self.at_least else self.measured <= self.target
+
+
+def finish(figures: Sequence[Figure], folder: Path) -> None:
+    """Write ``figures.csv`` into ``folder`` and print the verdicts."""
+    path = folder / "figures.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["figure", "d", "measured", "bound", "target", "kept"])
+        for f in figures:
+            bound = "at least" if f.at_least else "at most"
+            measured = None if f.measured is None else f"{f.measured:.4g}"
+            writer.writerow([f.what, f.d, measured, bound, f.target, f.kept])
+    Console().print(_table(figures), f"{path}")
+
+
+def ratios(step: "pd.DataFrame") -> "pd.DataFrame":
+    """Times of a step over FastH's, d by method; NaN where either has none.
+
+    Args:
+        step: rows of ``summary.csv`` of one dtype and m: passes "step" with status "ok".
+    """
+    times = step.pivot_table(index="d", columns="method", values="median_s")
+    base = times[BASELINE] if BASELINE in times else float("nan")
+    return times.div(base, axis=0)
+
+
+def at_least(
+    what: str, ratio: "pd.DataFrame", method: str, targets: Mapping[int, float]
+) -> list[Figure]:
+    """A figure for each d of ``targets``: how many times FastH's time ``method`` takes."""
+    return [Figure(what, d, value(ratio, d, method), True, target) for d, target in targets.items()]
+
+
+def value(frame: "pd.DataFrame", row: int, column: str) -> float | None:
+    """The number in that place; None where there is no such place, or it is empty."""
+    if row not in frame.index or column not in frame:
+        return None
+    found = float(frame.loc[row, column])
+    return None if found != found else found
+
+
+def _table(figures: Sequence[Figure]) -> Table:
+    table = Table(title="promised and measured", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("figure", "d", "measured", "promised", ""):
+        table.add_column(column, justify="left" if column in ("figure", "") else "right")
+    verdicts = {True: "[green]kept[/]", False: "[red]missed[/]", None: "not measured"}
+    for f in figures:
+        table.add_row(
+            f.what,
+            str(f.d or ""),
+            "" if f.measured is None else f"{f.measured:.3g}",
+            f"{'≥' if f.at_least else '≤'} {f.target:g}",
+            verdicts[f.kept],
+        )
+    return table

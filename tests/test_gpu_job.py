@@ -1,0 +1,367 @@
+"""``make gpu`` as far as a machine without a GPU can tell: its flow, its budget, its verdicts."""
+
+import csv
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml  # type: ignore[import-untyped]
+from rich.console import Console
+
+from svdbench.errors import UserError
+from svdbench.jobs import gpu, time_fasth
+from svdbench.jobs.cell import Conditions, Entry, TooSlow, time_cell
+from svdbench.jobs.display import display
+from svdbench.jobs.gpu import DRY, FIRST, FULL
+from svdbench.jobs.promises import Figure, finish
+from svdbench.measure.plan import Plan, forever
+from svdbench.measure.probe import Rates
+from svdbench.orthogonal.base import Problem
+from svdbench.orthogonal.registry import load_method
+from svdbench.record.store import Run, read_rows
+from svdbench.report.timing import read_summary, show_run
+from svdbench.schemas import L2, Measure, Sizes, TimeFastH
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = Plan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
+
+# ------------------------------------------------------------------ the command
+
+
+def test_the_whole_flow_runs_without_hydra(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules |= dict.fromkeys(('hydra', 'omegaconf'))\n"
+        "from svdbench.jobs.gpu import main\n"
+        f"main(['--dry-run', '--results', {str(tmp_path)!r}])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "needs an NVIDIA GPU that torch can see" in done.stdout  # the tests' reason
+    assert "judges no figures" in done.stdout
+    (folder,) = (tmp_path / "gpu").iterdir()
+    runs = {path.name: path for path in (folder / "time-fasth").iterdir()}
+    assert set(runs) == {"float32-m2-warm", "bfloat16-m2-warm"}
+    for dtype, name in (("float32", "float32-m2-warm"), ("bfloat16", "bfloat16-m2-warm")):
+        assert {"config.yaml", "env.json", "samples.csv", "summary.csv", "step_time.png"} <= {
+            path.name for path in runs[name].iterdir()
+        }
+        rows = read_rows(runs[name] / "summary.csv")
+        assert {row["method"] for row in rows} >= set(FIRST)
+        assert {(row["device"], row["dtype"], row["l2"]) for row in rows} == {
+            ("cpu", dtype, "warm")
+        }
+        config = yaml.safe_load((runs[name] / "config.yaml").read_text())
+        assert config["dtype"] == dtype
+        assert config["measure"]["l2"] == "warm"
+    assert not (folder / "figures.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("built_for", "says"), [(None, "is a build without CUDA: install"), ("13.0", "nvidia-smi")]
+)
+def test_without_a_gpu_it_says_so_in_one_line(
+    built_for: str | None,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main([])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert err.startswith("make gpu needs an NVIDIA GPU that torch can see, and ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize("tests", [True, False])
+@pytest.mark.parametrize("timings", [True, False])
+def test_red_tests_or_a_crashed_run_are_exit_code_1_and_the_rest_goes_on(
+    tests: bool,
+    timings: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+
+    def run(config: TimeFastH, *_: object, **__: object) -> None:
+        begun.append(config.name)
+        if not timings and len(begun) == 1:
+            raise RuntimeError("CUDA error: something is wrong")
+
+    monkeypatch.setattr(gpu, "tests_pass", lambda scale: tests)
+    monkeypatch.setattr(time_fasth, "run", run)
+    assert gpu.run(DRY, tmp_path) == (0 if tests and timings else 1)
+    assert len(begun) == 2
+    out, err = capsys.readouterr()
+    assert ("failed:" in out) == (not (tests and timings))
+    assert ("something is wrong" in err) == (not timings)
+
+
+def test_tests_that_do_not_end_are_stopped_and_red(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(command: list[str], timeout: float, **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert not gpu.tests_pass(DRY)
+    assert "not done within 45 s" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ what is run
+
+
+def runs(left: Callable[[], float] = forever) -> list[tuple[TimeFastH, TooSlow]]:
+    return list(gpu.runs(FULL, Path("results"), left))
+
+
+def test_the_most_wanted_comes_first_and_everything_comes() -> None:
+    configs = [config for config, _ in runs(lambda: 100.0)]
+    assert [config.name for config in configs[:2]] == ["float32-m32-warm", "float32-m128-warm"]
+    assert len({config.name for config in configs}) == len(configs) == 8
+    for config in configs:
+        assert config.sizes.d == [64, 128, 256, 448, 512, 1024, 2048, 3072]
+        assert config.device == "cuda"
+        assert config.methods is not None
+        assert config.methods[:5] == list(FIRST)
+        assert sorted(config.methods) == sorted(config.orthogonal)
+
+
+def test_shares_of_the_time_add_up_to_what_may_be_measured() -> None:
+    time_left = 400.0
+    budgets = []
+    for config, _ in gpu.runs(FULL, Path("results"), lambda: time_left):
+        budgets.append(config.measure.budget_s)
+        time_left -= config.measure.budget_s / FULL.measuring
+    assert time_left == pytest.approx(0)
+    assert budgets == pytest.approx([48.0] + [16.0] * 7)
+    assert all(config.measure.budget_s > 0 for config, _ in runs(lambda: -5.0))
+
+
+def test_what_is_too_slow_is_known_to_the_later_runs_of_its_dtype_and_m() -> None:
+    known = {config.name: too_slow for config, too_slow in runs(lambda: 100.0)}
+    assert known["float32-m32-warm"] is known["float32-m32-cold"]
+    assert known["float32-m32-warm"] is not known["float32-m128-warm"]
+    assert known["float32-m32-warm"] is not known["bfloat16-m32-warm"]
+
+
+def test_the_options_are_those_that_hydra_composes() -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    for name, options in gpu.options_of_all().items():
+        path = ROOT / "conf" / "orthogonal" / f"{name}.yaml"
+        assert options == omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(path))
+    assert gpu.options_of_all()["parallel"]["max_bytes"] == 4e9
+
+
+# ------------------------------------------------------------------ conditions of a cell
+
+
+def cell(
+    folder: Path, conditions: Conditions, d: int = 6
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rows of samples.csv and summary.csv of one cell with two methods."""
+    problem = Problem(d=d, n=d, m=2)
+    V, X, G = torch.randn(d, d), torch.randn(d, 2), torch.randn(d, 2)
+    entries = [
+        Entry(name, load_method(name), (V,), X.clone().requires_grad_(), G)
+        for name in ("cayley", "sequential")
+    ]
+    record = Run.create(folder, "time-fasth", env={})
+    with record, display(Console(file=io.StringIO()), 1) as shown:
+        time_cell(problem, entries, conditions, record, shown, Rates(matmul=1e9, copy=1e8))
+    samples = record.folder / "samples.csv"
+    return read_rows(samples) if samples.exists() else [], read_rows(record.folder / "summary.csv")
+
+
+def test_cold_is_before_every_repetition_and_in_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(
+        "svdbench.measure.l2.emptier", lambda device: lambda: emptied.append(device)
+    )
+    warm_samples, warm = cell(tmp_path, Conditions(TINY))
+    assert emptied == []
+    samples, cold = cell(tmp_path, Conditions(TINY, L2.cold))
+    assert len(emptied) == len(samples) + 2  # a warm-up each
+    assert {row["l2"] for row in (*samples, *cold)} == {"cold"}
+    assert {row["l2"] for row in (*warm_samples, *warm)} == {"warm"}
+    assert not {row["cell"] for row in warm} & {row["cell"] for row in cold}
+
+
+def test_both_floors_and_the_bandwidth_of_each_pass(tmp_path: Path) -> None:
+    _, rows = cell(tmp_path, Conditions(TINY))
+    assert [row["pass"] for row in rows] == 2 * ["fwd", "bwd", "step"]
+    for row, moved, share in zip(rows, 2 * [240, 432, 672], 2 * [4, 8, 12], strict=True):
+        found = {key: float(row[key]) for key in row if key.endswith(("_s", "_bytes", "floor"))}
+        assert found["least_bytes"] == moved
+        assert found["gbytes_per_s"] == pytest.approx(moved / found["median_s"] / 1e9)
+        assert found["bytes_floor_s"] == pytest.approx(moved / 1e8)
+        assert found["floor_s"] == pytest.approx(share * 6 * 6 * 2 / 1e9)
+        assert found["of_floor"] == pytest.approx(found["floor_s"] / found["median_s"])
+        larger = max(found["floor_s"], found["bytes_floor_s"])
+        assert found["of_larger_floor"] == pytest.approx(larger / found["median_s"])
+        assert float(row["copy_gbytes_per_s"]) == 0.1
+        assert row["device_name"] == ""
+
+
+def test_without_time_everything_is_skipped_with_a_reason(tmp_path: Path) -> None:
+    samples, rows = cell(tmp_path, Conditions(TINY, left=lambda: 0.0))
+    assert samples == []
+    assert {row["status"] for row in rows} == {"skipped"}
+    assert {row["reason"] for row in rows} == {"the time for everything was up before its turn"}
+
+
+def test_too_slow_holds_from_the_size_on_at_which_it_showed(tmp_path: Path) -> None:
+    too_slow: TooSlow = {"cayley": (6, "at d = 6 one step took 9 s")}
+    statuses = []
+    for d in (4, 6, 8):
+        _, rows = cell(tmp_path, Conditions(TINY, too_slow=too_slow), d)
+        statuses.append({row["status"] for row in rows if row["method"] == "cayley"})
+    assert statuses == [{"ok"}, {"timeout"}, {"timeout"}]
+
+
+def test_a_cold_cache_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    config = TimeFastH(Sizes(d=[4]), Measure(l2=L2.cold), results=str(tmp_path))
+    with pytest.raises(UserError, match=r"only a GPU's cache can be: use measure\.l2=warm"):
+        time_fasth.run(config, "")
+
+
+def test_a_run_whose_time_was_up_at_once_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = gpu.options_of_all()
+    config = TimeFastH(
+        Sizes(d=[4, 8]), results=str(tmp_path), orthogonal=options, methods=["fasth", "cayley"]
+    )
+    folder = time_fasth.run(config, "", left=lambda: 0.0)
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "env.json", "summary.csv"}
+    out = capsys.readouterr().out
+    assert "cayley, fasth skipped at d = 4, 8: the time for everything was up" in out
+
+
+# ------------------------------------------------------------------ the verdicts
+
+
+def summary(**changes: Any) -> pd.DataFrame:
+    """Step times that keep every promise, some of them changed: (method, d) ↦ seconds."""
+    rows = []
+    for dtype, m, l2 in itertools.product(("float32", "bfloat16"), (32, 128), ("warm", "cold")):
+        for d, (method, seconds) in itertools.product(
+            FULL.d,
+            {
+                "fasth": 1.0,
+                "sequential": 60.0,
+                "cayley": 6.0,
+                "fasthpp": 3.0,
+                "torch_householder_map": 50.0,
+            }.items(),
+        ):
+            judged = (dtype, m, l2) == ("float32", 32, "warm")
+            median = changes.get(f"{method}_{d}", seconds) if judged else 1.0
+            rows.append(
+                {
+                    **{"pass": "step", "dtype": dtype, "m": m, "l2": l2, "d": d},
+                    **{"method": method, "median_s": median, "of_larger_floor": 0.25},
+                    "status": "ok" if median else "timeout",
+                    "error": 2e-7 if method == "fasth" else 1e-7,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def verdicts(frame: pd.DataFrame) -> dict[tuple[str, int | None], bool | None]:
+    return {(f.what, f.d): f.kept for f in gpu.figures(frame, FULL.d)}
+
+
+def test_every_promise_is_judged_once() -> None:
+    judged = verdicts(summary())
+    assert len(judged) == len(gpu.figures(summary(), FULL.d)) == 1 + 1 + 8 + 6 + 1 + 1 + 2
+    assert set(judged.values()) == {True}
+
+
+@pytest.mark.parametrize(
+    ("change", "figure"),
+    [
+        ({"sequential_448": 59.0}, ("sequential / fasth", 448)),
+        ({"cayley_1024": 5.9}, ("cayley / fasth", 1024)),
+        ({"cayley_64": 0.99}, ("fastest other method / fasth", 64)),
+        ({"fasthpp_256": 2.9}, ("fasthpp / fasth", 256)),
+        ({"torch_householder_map_512": 49.0}, ("torch_householder_map / fasth", 512)),
+    ],
+)
+def test_a_promise_that_is_missed_or_not_measured(
+    change: dict[str, float], figure: tuple[str, int]
+) -> None:
+    missed = {what: kept for what, kept in verdicts(summary(**change)).items() if kept is not True}
+    assert missed == {figure: False}
+    if figure[0] != "fastest other method / fasth":  # another one is the fastest then
+        none = dict.fromkeys(change)
+        unknown = {what: k for what, k in verdicts(summary(**none)).items() if k is not True}
+        assert unknown == {figure: None}
+
+
+def test_the_floor_and_the_errors_are_judged_too() -> None:
+    frame = summary()
+    ours = (frame["method"] == "fasth") & (frame["l2"] == "warm") & (frame["d"] == 2048)
+    frame.loc[ours & (frame["m"] == 128), "of_larger_floor"] = 0.2
+    frame.loc[ours & (frame["dtype"] == "bfloat16") & (frame["m"] == 32), "error"] = 2.1e-7
+    missed = {what: kept for what, kept in verdicts(frame).items() if kept is not True}
+    assert missed == {
+        ("fasth / larger floor, m = 128", 2048): False,
+        ("error of fasth / of sequential, bfloat16", 2048): False,
+    }
+
+
+def test_without_fasth_nothing_is_measured_and_nothing_breaks() -> None:
+    frame = summary()
+    assert set(verdicts(frame[frame["method"] != "fasth"]).values()) == {None}
+    assert set(verdicts(frame[frame["method"] == "none"]).values()) == {None}
+
+
+def test_verdicts_are_written_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = [
+        Figure("a", 64, 2.0, True, 1.5),
+        Figure("b", None, 2.0, False, 1.5),
+        Figure("c", 128, None, True, 3),
+    ]
+    finish(figures, tmp_path)
+    with open(tmp_path / "figures.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kept"] for row in rows] == ["True", "False", ""]
+    assert [row["measured"] for row in rows] == ["2", "2", ""]
+    assert [row["bound"] for row in rows] == ["at least", "at most", "at least"]
+    out = capsys.readouterr().out
+    for word in ("kept", "missed", "not measured"):
+        assert word in out
+
+
+# ------------------------------------------------------------------ reports of any version
+
+
+@pytest.mark.parametrize("table", ["time-fasth/summary.csv", "bench/2048.csv"])
+def test_tables_of_the_first_schema_version_are_still_shown(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "summary.csv").write_bytes((ROOT / "results/reference" / table).read_bytes())
+    rows = read_summary(tmp_path)
+    if set(rows["schema_version"]) != {1}:
+        pytest.skip("the reference set was measured anew")
+    assert set(rows["l2"]) == {"warm"}
+    show_run(tmp_path, Console())
+    out = capsys.readouterr().out
+    assert "floor, 12ndm" in out
+    assert "floor, bytes" not in out
