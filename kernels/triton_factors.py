@@ -10,10 +10,14 @@ needs it would stall the device. The triangle is inverted by doubling,
 first within blocks of at most 32 rows, in registers, then from block to block.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from .triton_support import MOST_REGISTERS
 
 # A block whose triangle one program inverts in registers.
 BASE = 32
@@ -42,8 +46,9 @@ def factors_kernel(
     LEVELS: tl.constexpr,
 ):
     """A program inverts the triangle of K rows."""
-    block, in_one = tl.program_id(0).to(tl.int64), tl.cdiv(n, SPLIT * K) * SPLIT
-    i_b, i_p = block % in_one, block // in_one
+    block, in_one = tl.program_id(0), tl.cdiv(n, SPLIT * K) * SPLIT
+    i_b, i_p = block % in_one, (block // in_one).to(tl.int64)
+    block = block.to(tl.int64)
     o_k, o_d = tl.arange(0, K), tl.arange(0, BD)
     rows = i_b * K + o_k
     m_rows = (rows < n)[:, None]
@@ -90,8 +95,9 @@ def join_kernel(
 ):
     """A program makes BC columns of −T₁(B₁(B₂ᵀT₂)) for one pair of halves."""
     tiles, in_one = HALF // BC, tl.cdiv(n, SPLIT * 2 * HALF) * SPLIT
-    pair = (tl.program_id(0) // tiles).to(tl.int64)
-    i_b, i_p = pair % in_one, pair // in_one
+    pair = tl.program_id(0) // tiles
+    i_b, i_p = pair % in_one, (pair // in_one).to(tl.int64)
+    pair = pair.to(tl.int64)
     o_k, o_d = tl.arange(0, HALF), tl.arange(0, BD)
     o_c = (tl.program_id(0) % tiles) * BC + tl.arange(0, BC)
     rows = i_b * 2 * HALF + o_k
@@ -148,18 +154,19 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scale, T
 
 
-def factors_config(k: int) -> dict[str, int]:
+def factors_config(k: int) -> dict[str, Any]:
     """What ``factors_kernel`` is compiled for."""
     base = min(k, BASE)
     return {
         **{"K": base, "SPLIT": k // base, "BD": 32, "LEVELS": base.bit_length() - 1},
-        "num_warps": 4 if base > 16 else 1,
+        **{"num_warps": 4 if base > 16 else 1, "maxnreg": MOST_REGISTERS},
     }
 
 
-def join_config(half: int, k: int) -> dict[str, int]:
+def join_config(half: int, k: int) -> dict[str, Any]:
     """What ``join_kernel`` is compiled for."""
-    return {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32, "num_warps": 4}
+    config = {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32}
+    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
 
 
 def scaled_rows(V: Tensor, scale: Tensor) -> Tensor:

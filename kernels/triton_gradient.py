@@ -7,13 +7,17 @@ at its output and W = TᵀBG (that is −dY, see ``wy``) from the reverse sweep.
 and columns of B within them, don't depend on each other.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .triton_support import MOST_REGISTERS
 
-@triton.jit
+
+@triton.jit(do_not_specialize=["transpose"])
 def gradient_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, K)
@@ -25,7 +29,7 @@ def gradient_kernel(
     n,
     d,
     m,
-    TRANSPOSE: tl.constexpr,
+    transpose,
     PRECISION: tl.constexpr,
     K: tl.constexpr,
     BC: tl.constexpr,
@@ -34,8 +38,9 @@ def gradient_kernel(
 ):
     """A program makes BD columns of one block's gradient, and what it needs of F for itself."""
     tiles, nb = tl.cdiv(d, BD), tl.cdiv(n, K)
-    block = (tl.program_id(0) // tiles).to(tl.int64)
-    i_b, i_p = block % nb, block // nb
+    block = tl.program_id(0) // tiles
+    i_b, i_p = block % nb, (block // nb).to(tl.int64)
+    block = block.to(tl.int64)
     o_k, o_m = tl.arange(0, K), tl.arange(0, BM)
     o_d = (tl.program_id(0) % tiles) * BD + tl.arange(0, BD)
     rows = i_b * K + o_k
@@ -74,7 +79,7 @@ def gradient_kernel(
             b_WZ = tl.dot(b_W, b_Zc, b_WZ, input_precision=PRECISION)
             b_Z, b_Wc = tl.load(p_Z + o_Z, m_Z, 0.0), tl.load(p_W + o_Zc, m_Zc, 0.0)
             b_ZW = tl.dot(b_Z, b_Wc, b_ZW, input_precision=PRECISION)
-        above = (o_k[:, None] < o_c[None, :]) != TRANSPOSE
+        above = (o_k[:, None] < o_c[None, :]) != (transpose != 0)
         b_FF = tl.where(o_k[:, None] == o_c[None, :], b_WZ, tl.where(above, b_WZ, b_ZW))
         b_Bc = tl.load(
             p_V + (i_p * n + i_b * K + o_c)[:, None] * d + o_d[None, :],
@@ -111,14 +116,14 @@ def gradient(
     dV = torch.empty(p, n, d, dtype=torch.float32, device=V.device)
     config = gradient_config(k)
     gradient_kernel[(triton.cdiv(d, config["BD"]) * nb * p,)](
-        *(V, scale, A, Z, G, W, dV, n, d, m),
-        TRANSPOSE=transpose,
+        *(V, scale, A, Z, G, W, dV, n, d, m, int(transpose)),
         PRECISION=precision,
         **config,
     )
     return dV
 
 
-def gradient_config(k: int) -> dict[str, int]:
+def gradient_config(k: int) -> dict[str, Any]:
     """What the kernel is compiled for."""
-    return {"K": k, "BC": 16, "BD": 64, "BM": 32, "num_warps": 4 if k < 64 else 8}
+    config = {"K": k, "BC": 16, "BD": 64 if k < 64 else 32, "BM": 16}
+    return config | {"num_warps": 4 if k < 32 else 8, "maxnreg": MOST_REGISTERS}

@@ -14,6 +14,9 @@ RESIDENT_LENGTH = 256
 RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
 
+MOST_REGISTERS = 255
+"""Per thread, what the compiler may use. Left to itself it may spill a few for occupancy's sake."""
+
 # Ampere: the first with TF32 products and enough shared memory.
 _CAPABILITY = (8, 0)
 

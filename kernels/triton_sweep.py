@@ -8,15 +8,17 @@ the gradient. Columns of A don't depend on each other: a program takes a tile of
 them, keeps it on chip where d allows, and streams it in pieces where not.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_support import RESIDENT_BLOCK, RESIDENT_LENGTH
+from .triton_support import MOST_REGISTERS, RESIDENT_BLOCK, RESIDENT_LENGTH
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["nb", "transpose"])
 def sweep_resident_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, K)
@@ -29,7 +31,7 @@ def sweep_resident_kernel(
     d,
     m,
     nb,
-    TRANSPOSE: tl.constexpr,
+    transpose,
     KEEP: tl.constexpr,
     PRECISION: tl.constexpr,
     K: tl.constexpr,
@@ -47,11 +49,13 @@ def sweep_resident_kernel(
     m_Z = (o_m < m)[None, :]
     o_A = o_d[:, :, None] * m + o_m[None, None, :]
     o_Z = o_k[:, None] * m + o_m[None, :]
-    o_T = o_k[None, :] * K + o_k[:, None] if TRANSPOSE else o_k[:, None] * K + o_k[None, :]
+    down, across = (K - 1) * (1 - transpose) + 1, (K - 1) * transpose + 1  # rows of T or of Tᵀ
+    o_T = o_k[:, None] * down + o_k[None, :] * across
+    first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
 
     b_A = tl.load(p_X + i_p * d * m + o_A, m_A, 0.0).to(tl.float32)
     for step in range(nb):
-        i_b = step if TRANSPOSE else nb - 1 - step
+        i_b = first + step * direction
         block = i_p * nb + i_b
         rows = i_b * K + o_k
         p_B = p_V + (i_p * n + rows)[None, :, None] * d + o_d[:, None, :]
@@ -69,7 +73,7 @@ def sweep_resident_kernel(
     tl.store(p_out + i_p * d * m + o_A, b_A, m_A)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["nb", "transpose"])
 def sweep_streamed_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, K)
@@ -82,7 +86,7 @@ def sweep_streamed_kernel(
     d,
     m,
     nb,
-    TRANSPOSE: tl.constexpr,
+    transpose,
     KEEP: tl.constexpr,
     PRECISION: tl.constexpr,
     K: tl.constexpr,
@@ -97,11 +101,12 @@ def sweep_streamed_kernel(
     m_Z = (o_m < m)[None, :]
     o_A = o_d[:, None] * m + o_m[None, :]
     o_Z = o_k[:, None] * m + o_m[None, :]
-    o_T = o_k[None, :] * K + o_k[:, None] if TRANSPOSE else o_k[:, None] * K + o_k[None, :]
+    down, across = (K - 1) * (1 - transpose) + 1, (K - 1) * transpose + 1  # rows of T or of Tᵀ
+    o_T = o_k[:, None] * down + o_k[None, :] * across
+    first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
 
     # The state before a block is kept in its place among the states, or, where
     # nobody wants them, always in the place of the output.
-    first = 0 if TRANSPOSE else nb - 1
     p_A = p_states + (i_p * nb + first) * d * m if KEEP else p_out + i_p * d * m
     for start in range(0, d, BD):
         m_A = (start + o_d < d)[:, None] & (o_m < m)[None, :]
@@ -110,7 +115,7 @@ def sweep_streamed_kernel(
 
     for step in range(nb):
         tl.debug_barrier()  # what other threads of this program stored is read below
-        i_b = step if TRANSPOSE else nb - 1 - step
+        i_b = first + step * direction
         block = i_p * nb + i_b
         rows = i_b * K + o_k
         p_B = p_V + (i_p * n + rows)[:, None] * d + o_d[None, :]
@@ -120,7 +125,7 @@ def sweep_streamed_kernel(
         if KEEP:
             p_A = p_states + block * d * m
             if step + 1 < nb:
-                p_next = p_states + (block + 1 if TRANSPOSE else block - 1) * d * m
+                p_next = p_states + (block + direction) * d * m
 
         b_Y = tl.zeros((K, BM), tl.float32)
         for start in range(0, d, BD):
@@ -173,8 +178,7 @@ def sweep(
     config = resident_config(k, d) if resident else streamed_config(k)
     kernel = sweep_resident_kernel if resident else sweep_streamed_kernel
     kernel[(triton.cdiv(m, config["BM"]) * p,)](
-        *(V, scale, T, X, out, states, Z, n, d, m, nb),
-        TRANSPOSE=transpose,
+        *(V, scale, T, X, out, states, Z, n, d, m, nb, int(transpose)),
         KEEP=keep,
         PRECISION=precision,
         **config,
@@ -187,12 +191,14 @@ def is_resident(k: int, d: int) -> bool:
     return k <= RESIDENT_BLOCK and d <= RESIDENT_LENGTH
 
 
-def resident_config(k: int, d: int) -> dict[str, int]:
+def resident_config(k: int, d: int) -> dict[str, Any]:
     """What ``sweep_resident_kernel`` is compiled for."""
     parts = max(4, triton.next_power_of_2(triton.cdiv(d, 16)))
-    return {"K": k, "PARTS": parts, "BD": 16, "BM": 16, "num_warps": min(parts, 8)}
+    config = {"K": k, "PARTS": parts, "BD": 16, "BM": 16}
+    return config | {"num_warps": min(parts, 8), "maxnreg": MOST_REGISTERS}
 
 
-def streamed_config(k: int) -> dict[str, int]:
+def streamed_config(k: int) -> dict[str, Any]:
     """What ``sweep_streamed_kernel`` is compiled for."""
-    return {"K": k, "BD": 64, "BM": 16, "num_warps": 4 if k < 64 else 8}
+    config = {"K": k, "BD": 64 if k < 32 else 32, "BM": 16}
+    return config | {"num_warps": 4 if k < 32 else 8, "maxnreg": MOST_REGISTERS}
