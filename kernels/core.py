@@ -1,13 +1,12 @@
 """One product and its gradients by a given plan: which algorithm, on what dtype and threads."""
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import cwy, wy
-from .tuning import Plan
+from .tuning import Plan, even_block
 
 WORK_DTYPE = {
     torch.float64: torch.float64,
@@ -79,15 +78,6 @@ def backward(
 
 def _as(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
     return None if gradient is None else gradient.to(tensor.dtype)
-
-
-@lru_cache(maxsize=256)
-def even_block(n: int, k: int) -> int:
-    """The block size near k that leaves the least to pad, which costs a copy of V."""
-    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
-    if divisors:
-        return min(divisors, key=lambda j: abs(j - k))
-    return -(-n // -(-n // k))
 
 
 class _threads:

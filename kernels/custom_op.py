@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import core, wy
-from .tuning import Case, Plan
+from .tuning import Case, Plan, even_block
 
 Saved = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -107,7 +107,7 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[int, ..
         return (p, nb, k, k), (p, kept, d, m), (p, kept, k, m), (p, nb, k)
     if k >= n:
         return (p, n, n), (0,), (p, n, m), (p, n, 1)
-    k = core.even_block(n, k)
+    k = even_block(n, k)
     nb, h = -(-n // k), plan.panels if p == 1 else 1
     inputs = (nb if keep else 0, p * h, d // h, m)
     return (nb, p, k, k), inputs, (nb if keep else 1, p, k, m), (nb * p, k, 1)

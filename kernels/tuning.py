@@ -127,6 +127,15 @@ def triton_plan(d: int, block_size: int | None = None) -> Plan:
     return Plan(min(fused.BLOCK_SIZES, key=lambda k: abs(k - wanted)), sweep="triton")
 
 
+@lru_cache(maxsize=256)
+def even_block(n: int, k: int) -> int:
+    """The block size near k that leaves the least to pad, which costs a copy of V."""
+    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
+    if divisors:
+        return min(divisors, key=lambda j: abs(j - k))
+    return -(-n // -(-n // k))
+
+
 def plan_for(case: Case, block_size: int | None = None) -> Plan:
     """The plan to run with: the caller's block size, else the measured one, else the formula's."""
     if block_size is not None:
@@ -163,9 +172,10 @@ def candidates(case: Case) -> list[Plan]:
         sizes = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
         fused_sizes = fused.BLOCK_SIZES if case.for_triton else ()
         return [*map(Plan, sizes), *(Plan(k, sweep="triton") for k in fused_sizes)]
-    sizes = sorted({k for k in BLOCK_SIZES if k < case.n} | ({case.n} if case.n <= 256 else set()))
+    # As they will run: near a divisor of n, different ones become the same.
+    sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
     found = []
-    for k in sizes or [1]:
+    for k in sorted(sizes | ({case.n} if case.n <= 256 else set())) or [1]:
         found.append(Plan(k))
         if case.threads > 1:
             found.append(Plan(k, threads=1))

@@ -126,32 +126,66 @@ def time_svd_ops(
 
 @app.command()
 def tune(
+    overrides: Overrides = None,
     d: Annotated[
-        str | None, typer.Option("--d", metavar="D,D,…", help="Sizes to measure; none: show all.")
+        str | None,
+        typer.Option(
+            "--d", metavar="D,D,…", help="Sizes to measure; none: show all, or 64 to 1024 to plot."
+        ),
     ] = None,
     n: Annotated[
         int | None, typer.Option(min=1, help="Reflectors; as many as d by default.")
     ] = None,
-    m: Annotated[int, typer.Option(min=1, help="Columns of X.")] = 32,
-    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    m: Annotated[
+        str | None,
+        typer.Option("--m", metavar="M,M,…", help="Columns of X: 32, or 8,32,128 to plot."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default), float64, bfloat16 or float16.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default), cuda or cuda:N.")] = None,
     budget: Annotated[
-        float, typer.Option(min=0.01, metavar="SECONDS", help="Measuring time per size.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=0.01, metavar="SECONDS", help="Measuring time per d and m: 2, or 8 to plot."
+        ),
+    ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Forget what is known first.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Sweep the block size, and say how to choose it.")
+    ] = False,
+    name: Name = None,
+    show_config: ShowConfig = False,
 ) -> None:
     """Measure which block size makes `apply_reflectors` fastest; show what is known.
 
     The answers are kept on this machine, per shape, dtype and number of threads,
     and used by every later call of that shape.
+
+    With --plot every block size is measured instead, for each d and m, with the
+    rules that people use and a cost model. Writes results/tune/NAME: CSV, the
+    environment, the configuration, and plots. Nothing is kept for later calls.
     """
-    sizes = _sizes(d)
+    if plot:
+        if clear:
+            raise UserError("--clear has no part in --plot: run `svdbench tune --clear` first")
+        options: dict[str, Any] = {"sizes.n": n, "dtype": dtype, "device": device}
+        options |= {"measure.budget_s": budget, "name": None if name is None else _quoted(name)}
+        options |= {"sizes.d": _list("--d", d), "sizes.m": _list("--m", m)}
+        given = [f"{key}={value}" for key, value in options.items() if value is not None]
+        _launch("tune_blocks", overrides, given, False, show_config)
+        return
+    if overrides or name is not None or show_config:
+        raise UserError("KEY=VALUE, --name and --show-config are for a sweep: add --plot")
+    sizes, columns = _sizes(d), _sizes(m or "32", "--m")
     from svdbench.schemas import Dtype
 
+    dtype = dtype or "float32"
     if dtype not in Dtype.__members__:
         raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
     from svdbench.jobs import tune as job
 
-    job.run(sizes, n, m, dtype, budget, clear)
+    job.run(sizes, n, columns, dtype, device or "cpu", budget or 2.0, clear)
 
 
 @app.command()
@@ -162,13 +196,19 @@ def methods() -> None:
     job.run()
 
 
-def _sizes(text: str | None) -> list[int]:
+def _list(option: str, text: str | None) -> list[int] | None:
+    return None if text is None else _sizes(text, option)
+
+
+def _sizes(text: str | None, option: str = "--d") -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")] if text else []
     except ValueError:
         sizes = [0]
     if any(size < 1 for size in sizes):
-        raise UserError(f"--d is {text!r}: give whole numbers from 1 up, as in --d 64,128")
+        raise UserError(
+            f"{option} is {text!r}: give whole numbers from 1 up, as in {option} 64,128"
+        )
     return sizes
 
 

@@ -1,34 +1,52 @@
 """Measures the best block size for given shapes, and shows what was measured so far."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.timing import device_of
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula
+from svdbench.schemas import Timing
 
 
 def run(
-    sizes: Sequence[int], n: int | None, m: int, dtype: str, budget_s: float, clear: bool
+    sizes: Sequence[int],
+    n: int | None,
+    columns: Sequence[int],
+    dtype: str,
+    device: str,
+    budget_s: float,
+    clear: bool,
 ) -> None:
     """Tune every size given; with none, show everything known.
 
     Args:
         sizes: lengths d of the reflectors.
         n: reflectors; as many as d by default.
-        m: columns of X.
+        columns: numbers of columns of X.
+        device: cpu, cuda or cuda:N.
         budget_s: seconds for each size, after one warm-up of every plan.
         clear: forget what is known first.
+
+    Raises:
+        UserError: no such device.
     """
+    try:
+        place = device_of(Timing(device=device))
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
     console = Console()
     if clear:
         clear_tuned()
     found = []
-    for d in sizes:
-        V = torch.empty(n or d, d, dtype=getattr(torch, dtype))
-        X = torch.empty(d, m, dtype=V.dtype)
+    for d, m in product(sizes, columns):
+        V = torch.empty(n or d, d, dtype=getattr(torch, dtype), device=place)
+        X = torch.empty(d, m, dtype=V.dtype, device=place)
         with console.status(f"measuring n = {n or d}, d = {d}, m = {m}"):
             found.append(tune(V, X, budget_s=budget_s))
     answers = found or tuned()
@@ -62,4 +80,5 @@ def _table(answers: Sequence[Tuned]) -> Table:
 def _words(plan: Plan) -> str:
     panels = f", {plan.panels} panels" if plan.panels > 1 else ""
     threads = ", 1 thread" if plan.threads == 1 else ""
-    return f"{plan.block_size}{panels}{threads}"
+    sweep = f", {plan.sweep}" if plan.sweep != "torch" else ""
+    return f"{plan.block_size}{panels}{threads}{sweep}"

@@ -1,0 +1,240 @@
+"""The sweep over block sizes: which plans, which model, and what the command writes."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svdbench.cli import main
+from svdbench.jobs import tune_blocks, tune_plans
+from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
+from svdbench.kernels import Plan, tuned
+from svdbench.kernels.tuning import Case, formula
+from svdbench.measure.cost_model import TERMS, Shape, fit, nonnegative_least_squares
+
+SHAPES = [Shape(d, d, m, k) for d in (64, 256, 1024) for m in (8, 128) for k in (8, 32, 64, d)]
+SECONDS = dict(zip(TERMS, (2e-4, 5e-5, 3e-5, 1e-9, 7e-11, 1e-10), strict=True))
+TINY = ["tune", "--plot", "--d", "8,16", "--m", "2,4", "--budget", "0.05", "--name", "one"]
+
+
+def case(n: int, d: int, m: int = 32, threads: int = 2) -> Case:
+    return Case(n, d, m, "float32", "cpu", threads)
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    out, err = capsys.readouterr()
+    code = stopped.value.code
+    return (code if isinstance(code, int) else 0), out, err
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with open(Path("results/tune/one") / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def exact_steps() -> dict[Shape, float]:
+    return {s: sum(c * TERMS[term].of(s) for term, c in SECONDS.items()) for s in SHAPES}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class TestPlans:
+    @pytest.mark.parametrize("n", [1, 7, 64, 96, 100, 701])
+    def test_every_block_size_once_and_what_the_rules_choose(self, n: int) -> None:
+        for one in (case(n, 64), case(n, 63, m=5), case(n, 64, threads=1)):
+            plans = plans_of(one)
+            assert all(runs_with(n, plan) == k for plan, k in plans.items())
+            asked = {(k, plan.block_size) for plan, k in plans.items()}
+            assert len(asked) == len(set(plans.values()))
+            chosen = [set(choosers(one, plan)) for plan in plans]
+            assert set.union(*chosen) == {*rules(*one[:3]), "formula"}
+            assert sum("formula" in names for names in chosen) == 1
+
+    def test_the_grid_reaches_from_8_to_a_single_block(self) -> None:
+        sizes = set(plans_of(case(1536, 1024)).values())
+        assert {8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1536} <= sizes
+
+    def test_a_single_block_has_no_panels(self) -> None:
+        assert all(plan.panels == 1 for plan, k in plans_of(case(64, 64)).items() if k == 64)
+        assert any(plan.panels == 2 for plan in plans_of(case(64, 64)))
+
+    def test_fused_kernels_take_a_block_size_as_it_is(self) -> None:
+        on_gpu = Case(100, 100, 32, "float32", "cuda X", 0)
+        assert runs_with(100, Plan(32)) == 25
+        assert "k=32" in choosers(on_gpu, Plan(32))
+        assert "k=32" in choosers(on_gpu, Plan(32, sweep="triton"))
+        assert "k=32" not in choosers(on_gpu, Plan(16, sweep="triton"))
+
+    def test_the_formula_is_judged_with_all_it_chooses(self) -> None:
+        small = case(64, 64)
+        assert formula(small).threads == 1
+        assert "formula" in choosers(small, formula(small))
+        assert "formula" not in choosers(small, Plan(64))
+        assert "k=n" in choosers(small, Plan(64))
+
+
+class TestCostModel:
+    def test_finds_the_coefficients_again(self) -> None:
+        step_s = exact_steps()
+        model = fit(step_s)
+        assert model.seconds == pytest.approx(SECONDS, rel=1e-6)
+        assert max(model.errors) < 1e-9
+        assert model.step_s(SHAPES[0]) == pytest.approx(step_s[SHAPES[0]])
+
+    def test_its_optimum_is_where_the_step_is_shortest(self) -> None:
+        model = fit(exact_steps())
+        n, d, m = 2**20, 256, 8  # so many blocks that rounding n/k does not matter
+        best = min(range(8, 256), key=lambda k: model.step_s(Shape(n, d, m, k)))
+        optimum = model.optimum(d, m)
+        assert optimum == pytest.approx(best, rel=0.01)
+        assert optimum == pytest.approx(math.sqrt((3e-5 / d + 1e-9 * m) / 7e-11), rel=1e-6)
+
+    def test_no_cost_of_large_blocks_no_optimum(self) -> None:
+        model = fit({s: float(s.steps) for s in SHAPES})
+        assert model.seconds["gram"] == 0
+        assert model.optimum(64, 8) is None
+
+    def test_nothing_to_fit(self) -> None:
+        with pytest.raises(ValueError, match="at least one block size"):
+            fit({})
+
+    def test_least_squares_without_negative_coefficients(self) -> None:
+        A = np.random.default_rng(0).standard_normal((30, 4))
+        x = nonnegative_least_squares(A, A @ np.array([1.0, -2.0, 0.0, 3.0]))
+        gradient = A.T @ (A @ x - A @ np.array([1.0, -2.0, 0.0, 3.0]))
+        assert (x >= 0).all()  # Karush–Kuhn–Tucker: the answer, and no other
+        assert np.abs(gradient[x > 0]).max() < 1e-9
+        assert (gradient[x == 0] > -1e-9).all()
+
+
+class TestCommand:
+    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = run(TINY, capsys)
+        assert code == 0
+        assert {path.name for path in Path("results/tune/one").iterdir()} == {
+            *("config.yaml", "env.json", "summary.csv", "model.csv", "fit.csv"),
+            *("step_time.png", "best_block.png", "regret.png"),
+        }
+        rows = table("summary")
+        assert {(r["d"], r["n"], r["m"]) for r in rows} == {
+            (d, d, m) for d in ("8", "16") for m in ("2", "4")
+        }
+        assert {row["status"] for row in rows} == {"ok"}
+        assert len({row["cell"] for row in rows}) == len(rows)
+        for shape in {(row["d"], row["m"]) for row in rows}:
+            shares = [float(row["of_best"]) for row in rows if (row["d"], row["m"]) == shape]
+            assert max(shares) == 1
+        assert {row["term"] for row in table("fit")} == set(TERMS)
+        assert len(table("model")) == len({(r["d"], r["m"], r["block_size"]) for r in rows})
+        assert all(float(row["model_s"]) > 0 for row in table("model"))
+        assert "How to choose the block size?" in out
+        assert tuned() == []  # what later calls use stays as it was
+
+    def test_regret_is_what_the_rows_say(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from svdbench.report.tuning import by_block, by_shape, read_table
+
+        run(TINY, capsys)
+        folder = Path("results/tune/one")
+        timed = read_table(folder, "summary")
+        shapes = by_shape(timed, by_block(timed, read_table(folder, "model")))
+        for row in shapes.to_dict("records"):
+            at = timed[(timed["d"] == row["d"]) & (timed["m"] == row["m"])]
+            whole = at[at["block_size"] == row["n"]]["step_s"].min()
+            assert row["k=n"] == pytest.approx(whole / at["step_s"].min() - 1)
+            assert row["k=32"] == row["k=n"]  # n is less than 32
+
+    def test_blocks_too_large_are_rows_that_say_so(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in (tune_blocks, tune_plans):
+            monkeypatch.setattr(module, "LARGEST", 8)
+        code, out, _ = run([*TINY[:2], "--d", "16", *TINY[4:]], capsys)
+        assert code == 0
+        assert {row["status"] for row in table("summary") if row["block_size"] == "16"} == {
+            "skipped"
+        }
+        assert "k = 16 skipped at d = 16: mostly Gram matrices" in out
+
+    def test_what_fails_is_a_row(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_room(*_: object, **__: object) -> None:
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(tune_blocks, "time_plans", no_room)
+        code, out, _ = run(TINY, capsys)
+        assert code == 0
+        assert {row["status"] for row in table("summary")} == {"oom"}
+        assert "no room" in out
+
+    def test_an_interruption_keeps_what_was_done(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from svdbench.kernels import time_plans
+
+        calls = iter(range(9))
+
+        def interrupted(*arguments: object, **options: object) -> object:
+            if next(calls) == 2:
+                raise KeyboardInterrupt
+            return time_plans(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(tune_blocks, "time_plans", interrupted)
+        code, out, err = run(TINY, capsys)
+        assert code == 130
+        assert "kept" in err
+        assert {row["d"] for row in table("summary")} == {"8"}
+        assert "How to choose the block size?" in out
+
+    def test_plain_tuning_takes_several_m(self, capsys: pytest.CaptureFixture[str]) -> None:
+        out = run(["tune", "--d", "8", "--m", "2,3", "--budget", "0.01"], capsys)[1]
+        assert "8 × 8 × 2" in out
+        assert "8 × 8 × 3" in out
+        assert not Path("results").exists()
+
+
+MISTAKES = [
+    (["tune", "--plot", "--d", "8,x"], "--d is '8,x'"),
+    (["tune", "--plot", "--m", "0"], "--m is '0': give whole numbers from 1 up, as in --m"),
+    (["tune", "--m", "many"], "--m is 'many'"),
+    (["tune", "--plot", "sizes.m=[]"], "sizes.m is empty"),
+    (["tune", "--plot", "sizes.n=0"], "sizes.n is 0"),
+    (["tune", "--plot", "--dtype", "int8"], "cannot set 'dtype'"),
+    (["tune", "--plot", "--device", "tpu"], "choose cpu, cuda or cuda:N"),
+    (["tune", "--device", "tpu"], "choose cpu, cuda or cuda:N"),
+    (["tune", "--plot", "measure.budget_s=0"], "measure.budget_s is 0"),
+    (["tune", "--plot", "measure.precision=1"], "there is no key 'measure.precision'"),
+    (["tune", "--plot", "--clear"], "--clear"),
+    (["tune", "--name", "mine"], "add --plot"),
+    (["tune", "sizes.n=4"], "add --plot"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(arguments, capsys)
+    assert code == 2
+    assert says in err
+    assert err.startswith("svdbench: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not Path("results").exists()
+
+
+def test_no_gpu_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for arguments in (["tune", "--plot", "--device", "cuda"], ["tune", "--device", "cuda"]):
+        code, _, err = run(arguments, capsys)
+        assert code == 2
+        assert "torch sees no GPU here" in err
