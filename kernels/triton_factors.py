@@ -17,8 +17,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_support import MOST_REGISTERS
-
 # A block whose triangle one program inverts in registers.
 BASE = 32
 # Halves up to here are joined by one launch of ours, longer ones by three products of cuBLAS.
@@ -159,14 +157,14 @@ def factors_config(k: int) -> dict[str, Any]:
     base = min(k, BASE)
     return {
         **{"K": base, "SPLIT": k // base, "BD": 32, "LEVELS": base.bit_length() - 1},
-        **{"num_warps": 4 if base > 16 else 1, "maxnreg": MOST_REGISTERS},
+        **{"num_warps": 4 if base > 16 else 1, "maxnreg": None},
     }
 
 
 def join_config(half: int, k: int) -> dict[str, Any]:
     """What ``join_kernel`` is compiled for."""
     config = {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32}
-    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
+    return config | {"num_warps": 8, "maxnreg": None}
 
 
 def scaled_rows(V: Tensor, scale: Tensor) -> Tensor:

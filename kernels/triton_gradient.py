@@ -126,4 +126,5 @@ def gradient(
 def gradient_config(k: int) -> dict[str, Any]:
     """What the kernel is compiled for."""
     config = {"K": k, "BC": 16, "BD": 64 if k < 64 else 32, "BM": 16}
-    return config | {"num_warps": 4 if k < 32 else 8, "maxnreg": MOST_REGISTERS}
+    options = {"num_warps": 4 if k < 32 else 8, "maxnreg": None if k < 64 else MOST_REGISTERS}
+    return config | options

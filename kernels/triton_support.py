@@ -15,7 +15,9 @@ RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
 
 MOST_REGISTERS = 255
-"""Per thread, what the compiler may use. Left to itself it may spill a few for occupancy's sake."""
+"""Per thread, where the compiler, left to itself, would spill a few for occupancy's sake.
+
+``triton_ahead`` tells where that is."""
 
 # Ampere: the first with TF32 products and enough shared memory.
 _CAPABILITY = (8, 0)

@@ -200,5 +200,6 @@ def resident_config(k: int, d: int) -> dict[str, Any]:
 
 def streamed_config(k: int) -> dict[str, Any]:
     """What ``sweep_streamed_kernel`` is compiled for."""
-    config = {"K": k, "BD": 64 if k < 32 else 32, "BM": 16}
-    return config | {"num_warps": 4 if k < 32 else 8, "maxnreg": MOST_REGISTERS}
+    if k < 32:
+        return {"K": k, "BD": 64, "BM": 16, "num_warps": 4, "maxnreg": None}
+    return {"K": k, "BD": 32, "BM": 16, "num_warps": 8, "maxnreg": MOST_REGISTERS}

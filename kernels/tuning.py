@@ -169,13 +169,15 @@ def clear_tuned() -> None:
 def candidates(case: Case) -> list[Plan]:
     """The plans worth measuring: every block size up to n, alone, in panels, on one thread."""
     if case.on_gpu:
-        sizes = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
-        fused_sizes = fused.BLOCK_SIZES if case.for_triton else ()
-        return [*map(Plan, sizes), *(Plan(k, sweep="triton") for k in fused_sizes)]
+        by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
+        by_kernel = fused.BLOCK_SIZES if case.for_triton else ()
+        return [*map(Plan, by_products), *(Plan(k, sweep="triton") for k in by_kernel)]
     # As they will run: near a divisor of n, different ones become the same.
     sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
     found = []
-    for k in sorted(sizes | ({case.n} if case.n <= 256 else set())) or [1]:
+    if case.n <= 256 or not sizes:
+        sizes.add(case.n)
+    for k in sorted(sizes):
         found.append(Plan(k))
         if case.threads > 1:
             found.append(Plan(k, threads=1))
