@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types format bench gpu wheel clean
+.PHONY: help setup run test test-all lint types format bench gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(READY) ## the figures we promise, measured and judged; written to resul
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/
 	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m svdbench.jobs.gpu
+
+kernels: $(READY) ## compile every Triton kernel for four chips; what they need: results/kernels/
+	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .triton_support import MOST_REGISTERS
+
 # A block whose triangle one program inverts in registers.
 BASE = 32
 # Halves up to here are joined by one launch of ours, longer ones by three products of cuBLAS.
@@ -155,10 +157,10 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def factors_config(k: int) -> dict[str, Any]:
     """What ``factors_kernel`` is compiled for."""
     base = min(k, BASE)
-    return {
-        **{"K": base, "SPLIT": k // base, "BD": 32, "LEVELS": base.bit_length() - 1},
-        **{"num_warps": 4 if base > 16 else 1, "maxnreg": None},
-    }
+    config = {"K": base, "SPLIT": k // base, "BD": 32, "LEVELS": base.bit_length() - 1}
+    if base < 32:
+        return config | {"num_warps": 1, "maxnreg": None}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
 def join_config(half: int, k: int) -> dict[str, Any]:
