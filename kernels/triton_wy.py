@@ -1,7 +1,8 @@
 """Products of reflectors in compact-WY form by the Triton kernels: see ``wy`` for the formulas.
 
 A step is four launches whatever n, d and m: the factors, the sweep, the reverse sweep
-and the gradient at the reflectors (one more for blocks of more than 32 reflectors).
+and the gradient at the reflectors (two more for blocks of 64, and the conversions of
+half precision).
 Nothing waits for the device, so it can be captured in a CUDA graph.
 
 Shapes: V (p, n, d) and X (p, d, m) in float32, bfloat16 or float16; all that is

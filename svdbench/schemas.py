@@ -26,6 +26,12 @@ def _at_least(least: float, **values: float | None) -> None:
             raise ValueError(f"{name} is {value}: it must be {least} or more")
 
 
+def _above_zero(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}: it must be above 0")
+
+
 class L2(Enum):
     """A GPU's last cache at the start of each repetition: as the one before left it, or emptied."""
 
@@ -153,6 +159,116 @@ class TuneBlocks(Timing):
     measure: Budget = field(default_factory=Budget)  # type: ignore[assignment]
 
 
+class Schedule(Enum):
+    """How learning rates go down, from the first step to the last: not at all, or to zero."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass
+class Optimizer:
+    """What every optimiser has; those below add their own.
+
+    Attributes:
+        orthogonal_lr: for the parameters of the recurrent weight; None: as the others.
+        weight_decay: of the other parameters; those of an orthogonal factor have no size
+            that could mean something.
+        clip: the largest norm of all gradients together; None: any.
+    """
+
+    name: str = ""
+    lr: float = 1e-3
+    orthogonal_lr: float | None = None
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float | None = None
+    schedule: Schedule = Schedule.constant
+
+    def __post_init__(self) -> None:
+        rates = {"optimizer.lr": self.lr, "optimizer.orthogonal_lr": self.orthogonal_lr}
+        _above_zero(**rates, **{"optimizer.clip": self.clip, "optimizer.eps": self.eps})
+        _at_least(0, **{"optimizer.weight_decay": self.weight_decay})
+
+
+@dataclass
+class Adam(Optimizer):
+    name: str = "adam"
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"optimizer.betas is {self.betas}: give two numbers from 0 to below 1, "
+                "as in optimizer.betas=[0.9,0.999]"
+            )
+
+
+@dataclass
+class RMSprop(Optimizer):
+    name: str = "rmsprop"
+    alpha: float = 0.99
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, value in (("alpha", self.alpha), ("momentum", self.momentum)):
+            if not 0 <= value < 1:
+                raise ValueError(f"optimizer.{key} is {value}: give a number from 0 to below 1")
+
+
+@dataclass
+class Trainer:
+    """How long to train, how often to look, and where."""
+
+    steps: int = 5000
+    batch_size: int = 50
+    evaluate_every: int = 100
+    target: float | None = 0.01
+    max_minutes: float | None = None
+    seeds: int = 1
+    device: str = "cpu"
+    threads: int | None = None
+    checkpoint: bool = True
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        whole = {"steps": self.steps, "batch_size": self.batch_size, "seeds": self.seeds}
+        whole["evaluate_every"] = self.evaluate_every
+        _at_least(1, **{f"trainer.{key}": value for key, value in whole.items()})
+        limits = {"trainer.target": self.target, "trainer.max_minutes": self.max_minutes}
+        _above_zero(**limits)
+        if self.resume is not None and self.seeds > 1:
+            raise ValueError("trainer.resume goes on with one training: leave --seeds out")
+        self.place()
+
+    def place(self) -> Timing:
+        """Device and threads, checked as those of a timing job are."""
+        return Timing(device=self.device, threads=self.threads)
+
+
+@dataclass
+class Train:
+    """``svdbench train``: one model on one task."""
+
+    model_name: str = "spectral_rnn"
+    task_name: str = "addition"
+    model: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    hidden: int = 128
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    trainer: Trainer = field(default_factory=Trainer)
+    seed: int = 0
+    name: str | None = None
+    results: str = "results"
+
+    def __post_init__(self) -> None:
+        _at_least(1, hidden=self.hidden)
+        _at_least(0, seed=self.seed)
+
+
 def register() -> None:
     """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
@@ -163,8 +279,11 @@ def register() -> None:
 
     store = ConfigStore.instance()
     schemas = {"time_fasth": TimeFastH, "time_svd_ops": TimeSvdOps, "tune_blocks": TuneBlocks}
+    schemas |= {"train": Train}
     for name, schema in schemas.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
+    for optimizer in (Adam, RMSprop):
+        store.store(group="schema/optimizer", name=optimizer.name, node=optimizer)
     for group in (ORTHOGONAL, MATRIX_OPS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})

@@ -13,6 +13,8 @@ from typing import Any
 SCHEMA_VERSION = 2
 
 STATUSES = ("ok", "skipped", "oom", "timeout", "failed", "gate")
+# How a training may end, besides.
+TRAINING_STATUSES = (*STATUSES, "target", "nan", "interrupted")
 PASSES = ("fwd", "bwd", "step")
 
 COMMON = ("schema_version", "job", "run_id", "cell", "status", "reason")
@@ -24,6 +26,7 @@ class Table:
 
     name: str
     own: tuple[str, ...]
+    statuses: tuple[str, ...] = STATUSES
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -37,9 +40,9 @@ class Table:
                 f"{self.name}.csv has no column {', '.join(map(repr, unknown))}: "
                 f"add it to the table, or use one of {', '.join(self.columns)}"
             )
-        if row.get("status") not in STATUSES:
+        if row.get("status") not in self.statuses:
             raise ValueError(
-                f"{row.get('status')!r} is not a status: use one of {', '.join(STATUSES)}"
+                f"{row.get('status')!r} is not a status: use one of {', '.join(self.statuses)}"
             )
 
 
@@ -60,6 +63,43 @@ SUMMARY = Table(
         *("least_bytes", "gbytes_per_s", "bytes_floor_s", "of_larger_floor"),
         *("copy_gbytes_per_s", "device_name"),
     ),
+)
+
+# The training job: a cell is a model, a task, their settings and a seed.
+_TRAINED = (
+    *("model", "task", "seed", "hidden_size", "length", "batch_size"),
+    *("optimizer", "lr", "orthogonal_lr", "device", "threads"),
+)
+
+# A row for each evaluation. ``train_loss`` and ``grad_norm`` are means over the steps since
+# the row before, and ``step_s`` their seconds each; ``elapsed_s`` is training alone, without
+# evaluations; ``relative_loss`` is loss / baseline_loss.
+TRAINING = Table(
+    "samples",
+    (
+        *_TRAINED,
+        *("step", "epoch", "split", "loss", "baseline_loss", "relative_loss", "accuracy"),
+        *("train_loss", "grad_norm", "sigma_min", "sigma_max", "promise"),
+        *("n_params", "step_s", "elapsed_s"),
+    ),
+    TRAINING_STATUSES,
+)
+
+# A row for each seed. ``loss`` and ``accuracy`` are those of the last evaluation, ``best_`` of
+# the lowest loss, ``test_`` of the test set, looked at once, with the weights of ``test_step``.
+TRAINED = Table(
+    "summary",
+    (
+        *_TRAINED,
+        *("task_title", "loss_unit", "metric", "chance", "kind", "n_params"),
+        *("step", "epoch", "split", "loss", "baseline_loss", "relative_loss", "accuracy"),
+        *("train_loss", "grad_norm", "sigma_min", "sigma_max", "promise"),
+        *("best_step", "best_loss", "best_accuracy"),
+        *("test_step", "test_loss", "test_accuracy"),
+        *("target", "steps_to_target", "seconds_to_target"),
+        *("step_s", "steps_per_s", "elapsed_s", "evaluation_s", "device_name"),
+    ),
+    TRAINING_STATUSES,
 )
 
 
