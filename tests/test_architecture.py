@@ -16,10 +16,17 @@ MAY_IMPORT = {
     "orthogonal": {"kernels"},
     "matrix_ops": {"kernels", "nn", "orthogonal"},
     "nn": {"kernels"},
+    "models": {"kernels", "nn"},
+    "datasets": set(),
+    "tasks": {"datasets"},
+    "training": {"models", "tasks"},
     "measure": {"orthogonal"},
     "record": set(),
     "report": set(),
-    "jobs": {"kernels", "matrix_ops", "orthogonal", "measure", "record", "report", "nn"},
+    "jobs": {
+        *("kernels", "nn", "orthogonal", "matrix_ops", "models", "tasks", "training"),
+        *("measure", "record", "report"),
+    },
 }
 
 

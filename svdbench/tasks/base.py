@@ -1,0 +1,119 @@
+"""What a sequence task has to say of itself, and to give.
+
+Adding one is a file here with a subclass of :class:`Task` and a YAML of its name in
+``conf/task``; nothing else is edited.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Task(ABC):
+    """Sequences x (T, B, input_size), float32, with what is to be answered, y.
+
+    Samples are made on the CPU from a CPU generator, so that they are the same on
+    every device. ``loss`` and ``metrics`` are means over the B sequences: parts of a
+    batch count by their size.
+
+    Class attributes:
+        name: as in ``conf/task``.
+        at_end: whether only the last output counts. Outputs are (B, output_size) if so,
+            else (T, B, output_size); the sequences of y are along its first dimension
+            if so, else along its second.
+        loss_unit: of ``loss`` and ``baseline``.
+        metric: what ``accuracy`` is the share of, in words.
+        source: where the task comes from.
+
+    Attributes:
+        title: the task and its size, as reports write them.
+        input_size, output_size: of one step.
+        length: steps T.
+        baseline: the loss of the best answer that remembers nothing.
+        chance: the accuracy of that answer.
+    """
+
+    name: ClassVar[str]
+    at_end: ClassVar[bool]
+    loss_unit: ClassVar[str]
+    metric: ClassVar[str]
+    source: ClassVar[str]
+
+    title: str
+    input_size: int
+    output_size: int
+    length: int
+    baseline: float
+    chance: float
+
+    @property
+    def epoch_size(self) -> int | None:
+        """Sequences in an epoch; None where they are made as they are asked for."""
+        return None
+
+    def prepare(self) -> None:
+        """Read and check the files there are, so that nothing is missing later on.
+
+        Raises:
+            svdbench.datasets.base.DatasetError: a file is missing or damaged.
+        """
+        return None
+
+    @abstractmethod
+    def batch(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """The next minibatch of training sequences, and their answers.
+
+        Made from the generator alone: the same state of generator and task
+        gives the same minibatch. A task with epochs gives each of its sequences once
+        an epoch, in an order drawn from the generator at the start of the epoch; the
+        last minibatch of an epoch may be smaller than ``batch_size``.
+        """
+
+    @abstractmethod
+    def test_set(self) -> Batch:
+        """The test sequences and their answers: always the same ones, made once."""
+
+    @abstractmethod
+    def validation_set(self) -> Batch:
+        """The same, of sequences that are neither trained on nor tested with.
+
+        Raises:
+            ValueError: none are held out.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The scalar to minimise."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, y: Tensor) -> dict[str, float]:
+        """``accuracy``, a fraction."""
+
+    def split(self, x: Tensor, y: Tensor, size: int) -> Iterator[Batch]:
+        """x and y in parts of ``size`` sequences, for sets too large to run at once."""
+        return zip(x.split(size, 1), y.split(size, 0 if self.at_end else 1), strict=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the epoch training is; empty for a task without epochs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            ValueError: it was taken from another task.
+        """
+        if state:
+            raise ValueError(f"{self.name} has no epochs, and the state is of a task that has")
+
+
+def check_whole(least: int, **values: int) -> None:
+    """Raise ValueError for the first that is not a whole number from ``least`` up."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}: give a whole number from {least} up")
