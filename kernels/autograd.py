@@ -46,7 +46,7 @@ def apply_reflectors(
     Returns:
         The product, in the shape of X (broadcast) and the dtype of V and X;
         bfloat16 and float16 are computed in float32. On a GPU, float32 products
-        use TF32 if ``torch.set_float32_matmul_precision`` says so.
+        use TF32 where PyTorch's own may (``torch.set_float32_matmul_precision``).
 
     Raises:
         ValueError: shapes that don't fit, an unknown backend, a block size below 1.

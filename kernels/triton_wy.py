@@ -60,6 +60,12 @@ def backward(
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """Full float32 products unless PyTorch is told otherwise; half precision fits in TF32."""
-    tf32 = torch.get_float32_matmul_precision() != "highest" or dtype != torch.float32
-    return "tf32" if tf32 else "ieee"
+    """IEEE float32 products unless cuBLAS may use TF32; half precision fits in TF32."""
+    return "tf32" if dtype != torch.float32 or _tf32_is_allowed() else "ieee"
+
+
+def _tf32_is_allowed() -> bool:
+    """What PyTorch is told for its own products: by the new setting or, up to 2.8, the old."""
+    matmul = torch.backends.cuda.matmul
+    setting = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32) if setting is None else setting == "tf32"
