@@ -94,29 +94,39 @@ def _product_of(W: Tensor, n: int, tol: float) -> Tensor | None:
     left, _, right = torch.linalg.svd((Y.mT @ (E + C @ rows)) @ (Y.mT @ E).mT)
     if torch.linalg.det(left) * torch.linalg.det(right) * (-1) ** n < 0:
         left[:, -1].neg_()
-    V = _positive_qr_reflectors(left @ right) @ Y.mT
+    V = positive_qr_reflectors(left @ right, n)[0] @ Y.mT
     error = torch.linalg.matrix_norm(apply_reflectors_reference(V, E) - W, 2)
     return V if error <= 10 * tol else None
 
 
-def _positive_qr_reflectors(M: Tensor) -> Tensor:
-    """n reflectors, none zero, whose product is M (n × n) orthogonal, det M = (−1)ⁿ.
+def positive_qr_reflectors(M: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """n reflectors, none zero, that take the first n columns of an orthogonal M to those of I.
 
     Householder QR with R = I rather than R = diag(±1), as no signs are kept; the
-    first entry of v is had without cancellation (Golub and Van Loan, §5.1.3).
+    first entry of v is had without cancellation (Golub and Van Loan, §5.1.3). All d of
+    them make M, if det M = (−1)ᵈ: otherwise M with its last column negated.
+
+    Args:
+        M: orthogonal, (d, d), float64.
+        n: number of reflectors, at most d.
+
+    Returns:
+        Unit reflectors as rows (n, d), the j-th with zeros before place j, and the rest
+        H(vₙ)⋯H(v₁) M. If column n of M was as it should be after n − 1 reflectors, the
+        rest has −1 in the next diagonal place.
     """
-    n = M.shape[-1]
-    V = torch.zeros_like(M)
+    d = M.shape[-1]
+    V = M.new_zeros(n, d)
     for j in range(n):
         x, rest = M[j:, j], torch.linalg.vector_norm(M[j + 1 :, j])
-        if rest == 0 and (x[0] > 0 or j == n - 1):
+        if rest == 0 and (x[0] > 0 or j == d - 1):
             # Nothing to do: reflect the next coordinate, and let the next step undo it.
             # At the last step −1 is left, because of the determinant.
-            V[j, min(j + 1, n - 1)] = 1.0
+            V[j, min(j + 1, d - 1)] = 1.0
         else:
             length = torch.hypot(x[0], rest)
             V[j, j:] = x
             V[j, j] = x[0] - length if x[0] <= 0 else -(rest / (x[0] + length)) * rest
             V[j] /= torch.linalg.vector_norm(V[j])
         M = apply_reflectors_reference(V[j : j + 1], M)
-    return V
+    return V, M

@@ -1,0 +1,61 @@
+"""LSTM and GRU, by torch's own implementations."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .base import SequenceModel
+
+
+class Gated(SequenceModel):
+    """A gated network, as ``torch.nn`` has it, with one bias per gate.
+
+    torch adds a second bias to each gate; it stays zero here, so that parameters are
+    counted, and learn, as in the sources. The state is what is read out: an LSTM's cell
+    starts at zero whatever h₀ is.
+
+    Args:
+        gates: blocks of n rows in the weights.
+        rnn: makes the network proper, ``torch.nn.LSTM`` or ``torch.nn.GRU``.
+    """
+
+    kind = "gated"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        gates: int,
+        rnn: Callable[[int, int], Any],
+        readout_bias: bool,
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        self.gates = gates
+        self.rnn = rnn(input_size, hidden_size)
+        nn.init.zeros_(self.rnn.bias_hh_l0)
+        self.rnn.bias_hh_l0.requires_grad_(False)
+
+    def before(self, h: Tensor, after: Any = None) -> Any:
+        """What torch takes as the state before a step: h (1, B, n), with all else of ``after``."""
+        return h
+
+    def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        states: Tensor = self.rnn(x, None if h0 is None else self.before(h0.unsqueeze(0)))[0]
+        return states
+
+    def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
+        before = None if h0 is None else self.before(h0.unsqueeze(0))
+        states = []
+        for u in x.unbind(0):
+            output, after = self.rnn(u.unsqueeze(0), before)
+            states.append(output.squeeze(0))
+            before = self.before(states[-1].unsqueeze(0), after)
+        return states
+
+    def expected_parameters(self) -> int:
+        """Each gate sees the input and the state before, and has a bias; and the readout."""
+        gate = self.hidden_size * (self.input_size + self.hidden_size + 1)
+        return self.gates * gate + self.readout_parameters()

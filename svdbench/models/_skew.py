@@ -1,0 +1,80 @@
+"""Skew-symmetric matrices, the rotations they stand for, and the exponential between them."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from svdbench.nn.starts import start
+
+
+def skew(triangle: Tensor, n: int) -> Tensor:
+    """The skew-symmetric matrix (n, n) with ``triangle``, (n(n − 1)/2,), below its diagonal."""
+    rows, columns = torch.tril_indices(n, n, -1, device=triangle.device)
+    lower = triangle.new_zeros(n, n).index_put((rows, columns), triangle)
+    return lower - lower.mT
+
+
+def triangle_of(A: Tensor) -> Tensor:
+    """The entries below the diagonal of A (n, n), in the order that ``skew`` takes them."""
+    rows, columns = torch.tril_indices(len(A), len(A), -1, device=A.device)
+    return A[rows, columns]
+
+
+def rotation(n: int, init: str) -> Tensor:
+    """The matrix (n, n) to start at, in float64, made a rotation if its determinant is −1.
+
+    See :func:`svdbench.nn.starts.start` for ``init``.
+    """
+    W = start(init, n)
+    W[:, 0] *= torch.linalg.det(W).sign()
+    return W
+
+
+def log_of_rotation(W: Tensor) -> Tensor:
+    """The skew-symmetric A (n, n) with exp(A) = W and angles in (−π, π)."""
+    eigenvalues, Q = torch.linalg.eig(W)
+    A = torch.linalg.solve(Q.mH, (Q * torch.log(eigenvalues)).mH).mH.real
+    return (A - A.mT) / 2
+
+
+def cayley_of_rotation(W: Tensor) -> Tensor:
+    """The skew-symmetric A (n, n) with (I + A)⁻¹(I − A) = W; the map is its own inverse."""
+    eye = torch.eye(len(W), dtype=W.dtype, device=W.device)
+    A = 2 * torch.linalg.inv(eye + W) - eye
+    return (A - A.mT) / 2
+
+
+def exp_skew(A: Tensor) -> Tensor:
+    """exp(A), orthogonal, for A (n, n) skew-symmetric; differentiable once.
+
+    iA is Hermitian, so exp(A) = Q e^{−iω} Qᴴ by its eigenvectors Q and eigenvalues ω. The
+    gradient is Daleckii and Krein's: the divided differences of exp between eigenvalues,
+    e^{−i(ω_j + ω_k)/2} sinc((ω_j − ω_k)/2), are smooth where they meet. On a CPU both
+    passes take less time than the backward pass of ``torch.matrix_exp``, an exponential of
+    twice the size, which for long incoming gradients also loses two digits.
+
+    Source: Higham, Functions of Matrices, SIAM 2008, §3.2.
+    """
+    E: Tensor = _ExpSkew.apply(A)
+    return E
+
+
+class _ExpSkew(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, A: Tensor) -> Tensor:
+        omega, Q = torch.linalg.eigh(torch.complex(torch.zeros_like(A), A))
+        ctx.save_for_backward(omega, Q)
+        return ((Q * torch.exp(-1j * omega)) @ Q.mH).real
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, G: Tensor) -> Tensor:
+        omega, Q = ctx.saved_tensors
+        half = torch.exp(-0.5j * omega)
+        gaps = torch.sinc((omega.unsqueeze(-1) - omega) / (2 * math.pi))
+        differences = half.unsqueeze(-1) * half * gaps
+        inner = Q.mH @ G.to(Q.dtype) @ Q
+        return (Q @ (differences.conj() * inner) @ Q.mH).real

@@ -1,0 +1,143 @@
+"""What a recurrent network has to say of itself.
+
+Adding one is a file here with a subclass of :class:`SequenceModel` and a YAML of the same
+name in ``conf/model``; nothing else is edited.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class SequenceModel(nn.Module, ABC):
+    """A recurrent network with a linear readout of its states.
+
+    T is the number of steps, B the batch, s the state size: ``hidden_size``, but twice that
+    where the hidden units are complex. One training step is::
+
+        loss.backward(); optimizer.step()      # on the groups that are the optimizer's
+        if model.own_step: model.step_own(lr)  # with the orthogonal group's learning rate
+        model.after_step()
+
+    Args:
+        input_size, hidden_size, output_size: widths; a complex hidden unit counts once.
+        readout_bias: whether the readout has a bias.
+
+    Class attributes:
+        kind: the family, in a word.
+        source: where the model comes from.
+        numbers_per_unit: 2 where the hidden units are complex, 1 elsewhere.
+        own_step: whether the "orthogonal" group moves by ``step_own``, along its manifold,
+            and must be kept from the optimizer.
+
+    Raises:
+        ValueError: a size that is no whole number above 0.
+    """
+
+    kind: ClassVar[str]
+    source: ClassVar[str]
+    numbers_per_unit: ClassVar[int] = 1
+    own_step: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        readout_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        whole("input_size", input_size)
+        whole("hidden_size", hidden_size)
+        whole("output_size", output_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+        self.state_size = self.numbers_per_unit * hidden_size
+        self.readout = nn.Linear(self.state_size, output_size, bias=readout_bias)
+        nn.init.xavier_uniform_(self.readout.weight)
+        if readout_bias:
+            nn.init.zeros_(self.readout.bias)
+
+    @abstractmethod
+    def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        """All states (T, B, s) for x (T, B, input_size) and the state before, h0 (B, s)."""
+
+    @abstractmethod
+    def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
+        """The same states one by one, (B, s) each, every one computed from the one before.
+
+        Slower than ``states``; but after ``retain_grad()`` on one of them the backward pass
+        leaves the whole ∂L/∂h_t there, by way of all later states.
+        """
+
+    def forward(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        """The readout of every state, (T, B, output_size)."""
+        outputs: Tensor = self.readout(self.states(x, h0))
+        return outputs
+
+    def last(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        """The readout of the last state only, (B, output_size)."""
+        output: Tensor = self.readout(self.states(x, h0)[-1])
+        return output
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        """Those of a recurrent weight that is kept on, or near, a manifold."""
+        return []
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All that is trained: "orthogonal", what keeps the recurrent weight so, and "other"."""
+        orthogonal = self.orthogonal_parameters()
+        known = {id(parameter) for parameter in orthogonal}
+        trained = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return {"orthogonal": orthogonal, "other": trained}
+
+    def recurrent_weight(self) -> Tensor | None:
+        """W (s, s) as built from the parameters, differentiable; None if there isn't one."""
+        return None
+
+    def sigma(self) -> Tensor | None:
+        """The singular values of W where they are parameters, in their order; else None."""
+        return None
+
+    def promise(self) -> float | None:
+        """By how much W breaks what its parametrisation promises; None if it promises nothing.
+
+        ‖WᴴW − I‖_F where W is to be orthogonal or unitary; where its singular values have
+        an interval, how far the worst is outside. Computed in float64.
+        """
+        return None
+
+    def step_own(self, lr: float) -> None:
+        """Move the "orthogonal" group along its manifold by its gradients, if ``own_step``."""
+        return None
+
+    def after_step(self) -> None:
+        """What is due after each step of training."""
+        return None
+
+    @property
+    def n_params(self) -> int:
+        """Free parameters: the numbers trained, less the equations that hold among them."""
+        numbers = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return numbers - self.constraints()
+
+    def constraints(self) -> int:
+        """Equations among the parameters, such as n² in a unitary matrix (n, n)."""
+        return 0
+
+    @abstractmethod
+    def expected_parameters(self) -> int:
+        """What ``n_params`` must be, by the formula for this kind of model."""
+
+    def readout_parameters(self) -> int:
+        """The readout's part of the formula."""
+        biases = 0 if self.readout.bias is None else self.output_size
+        return self.output_size * self.state_size + biases
+
+
+def whole(name: str, value: int | None, most: int | None = None) -> None:
+    """Refuse what is no whole number from 1 up, or above ``most``, with a ValueError."""
+    if not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        end = "up" if most is None else f"to {most}"
+        raise ValueError(f"{name} is {value!r}: give a whole number from 1 {end}")

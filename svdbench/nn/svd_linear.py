@@ -1,0 +1,252 @@
+"""``SVDLinear``: a linear layer that is kept as its singular value decomposition."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.kernels import apply_reflectors
+from svdbench.nn import factored
+from svdbench.nn.factored import SlogDet
+from svdbench.nn.reflectors import qr_reflectors
+from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma, Values
+
+Sigma = str | Sequence[float]
+
+
+class SVDLinear(nn.Module):
+    """y = W x + b with W = U Σ Vᵀ, where U and V are products of Householder reflectors.
+
+    Called like ``torch.nn.Linear``. With r = min(out_features, in_features), W has r singular
+    values: those of :meth:`sigma`, up to signs that are fixed (``signs``, ±1, which spare the
+    reflectors the wrong determinant). What a dense weight needs O(d³) for is cheap here:
+    :meth:`inverse`, :meth:`slogdet`, :meth:`spectral_norm`, :meth:`condition_number`.
+
+    A forward pass of N rows either applies the factors to them or builds W and multiplies,
+    whichever takes fewer operations: with all reflectors of a square layer, W is built from
+    N = 5/3·d rows on.
+
+    It starts with U and V uniform (Haar measure, given all reflectors) and all
+    σ = √(out_features/r), so that outputs have the mean square of the inputs, or the nearest
+    to it in ``clip``, or σ*. The bias starts as in ``torch.nn.Linear``.
+
+    Args:
+        in_features, out_features: sizes of x (..., in_features) and y (..., out_features).
+        bias: whether there is a b.
+        n_reflectors: of U and of V each, 1 … r. By default r, which reaches every W.
+        sigma: "free"; "clipped", to the interval ``clip``; or a pair (σ*, r), for
+            σ = 2r(sigmoid(σ̂) − ½) + σ*, in [σ* − r, σ* + r].
+        clip: (lo, hi), used if sigma is "clipped".
+
+    Raises:
+        ValueError: sizes below 1, n_reflectors out of range, an unknown sigma, lo > hi, r < 0.
+
+    Example:
+        >>> layer = SVDLinear(64, 64, sigma=(1.0, 0.1))
+        >>> x = torch.randn(64, 5)
+        >>> bool(torch.dist(layer.inverse(layer.weight @ x), x) < 1e-3)
+        True
+
+    Sources: Zhang, Lei, Dhillon, "Stabilizing Gradients for Deep Neural Networks via
+    Efficient SVD Parameterization", ICML 2018; Mathiasen et al., "What if Neural Networks
+    had SVDs?", NeurIPS 2020.
+    """
+
+    signs: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        n_reflectors: int | None = None,
+        sigma: Sigma = "free",
+        clip: Sequence[float] = (0.0, 1.0),
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"sizes must be 1 or more, not {in_features} and {out_features}")
+        r = min(in_features, out_features)
+        n = r if n_reflectors is None else n_reflectors
+        if not isinstance(n, int) or not 1 <= n <= r:
+            raise ValueError(
+                f"n_reflectors must be a whole number from 1 to {r} for a layer of "
+                f"{out_features}×{in_features}, not {n!r}; None takes {r}, enough for all"
+            )
+        self.in_features, self.out_features, self.n_reflectors = in_features, out_features, n
+        place = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        center = math.sqrt(out_features / r) if isinstance(sigma, str) else sigma[0]
+        self.singular_values = _singular_values(sigma, clip, r, center, place)
+        self.U = nn.Parameter(torch.empty(n, out_features, **place))
+        self.V = nn.Parameter(torch.empty(n, in_features, **place))
+        self.register_buffer("signs", torch.empty(r, **place))
+        self.bias = nn.Parameter(torch.empty(out_features, **place)) if bias else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """New random U, V and bias; the singular values stay."""
+        if self.U.is_meta:  # nothing to fill, and no QR
+            return
+        work = torch.promote_types(self.U.dtype, torch.float32)
+        self.signs.fill_(1)
+        for rows in (self.U, self.V):
+            # The Q factor of a Gaussian matrix is uniform, given the signs of R (Stewart 1980).
+            G = torch.randn(*rows.shape, dtype=work, device=rows.device).mT
+            reflectors, signs = qr_reflectors(G)
+            rows.copy_(reflectors)
+            self.signs[: self.n_reflectors] *= signs
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -(self.in_features**-0.5), self.in_features**-0.5)
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls, linear: nn.Linear, *, sigma: Sigma = "free", clip: Sequence[float] = (0.0, 1.0)
+    ) -> "SVDLinear":
+        """A layer that does what ``linear`` does, on the same device and in the same dtype.
+
+        Exact to rounding, except that singular values outside the limits, if ``sigma`` sets
+        any, move to the nearest value within.
+        """
+        weight = linear.weight
+        P, values, Rt = torch.linalg.svd(weight.double(), full_matrices=False)
+        place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            linear.bias is not None,
+            sigma=sigma,
+            clip=clip,
+            **place,
+        )
+        layer.singular_values = _singular_values(sigma, clip, len(values), values, place)
+        U, left = qr_reflectors(P)
+        V, right = qr_reflectors(Rt.mT)
+        layer.U.copy_(U)
+        layer.V.copy_(V)
+        layer.signs.copy_(left * right)
+        if layer.bias is not None:
+            layer.bias.copy_(linear.bias)
+        return layer
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        """A ``torch.nn.Linear`` with the same W and b, no longer tied to this layer."""
+        place = {"device": self.U.device, "dtype": self.U.dtype}
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **place)
+        linear.weight.copy_(self.weight)
+        if self.bias is not None:
+            linear.bias.copy_(self.bias)
+        return linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"x must be (..., {self.in_features}), not {tuple(x.shape)}")
+        if self._build_is_cheaper(math.prod(x.shape[:-1])):
+            return nn.functional.linear(x, self.weight, self.bias)
+        autocast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
+        X = x.reshape(-1, self.in_features).t()
+        if autocast:
+            X = X.to(self.U.dtype)
+        y = factored.apply(self.U, self._diagonal(), self.V, X).t()
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        if self.bias is not None:
+            y = y + self.bias
+        return y.to(torch.get_autocast_dtype(x.device.type)) if autocast else y
+
+    @property
+    def weight(self) -> Tensor:
+        """W (out_features, in_features), built from the factors each time it is asked for."""
+        r = len(self.signs)
+        left, right = (
+            apply_reflectors(
+                rows, torch.eye(rows.shape[1], r, dtype=rows.dtype, device=rows.device)
+            )
+            for rows in (self.U, self.V)
+        )
+        return (left * self._diagonal()) @ right.mT
+
+    def sigma(self) -> Tensor:
+        """The r singular values, unsorted; negative ones, if "free", count by their modulus."""
+        values: Tensor = self.singular_values()
+        return values
+
+    def inverse(self, X: Tensor) -> Tensor:
+        """W⁻¹ X for X (d,), (d, m) or (..., d, m), in O(d²m).
+
+        Raises:
+            ValueError: W is not square, or singular.
+        """
+        self._check_square("an inverse")
+        sigma = self.sigma()
+        if not sigma.is_meta and not torch.compiler.is_compiling() and bool((sigma == 0).any()):
+            raise ValueError("W is singular, as a singular value is 0: it has no inverse")
+        return factored.inverse_apply(self.U, self._diagonal(), self.V, X)
+
+    def logabsdet(self) -> Tensor:
+        """log|det W| = Σ log|σᵢ|, in O(d); −∞ if W is singular.
+
+        Raises:
+            ValueError: W is not square.
+        """
+        self._check_square("a determinant")
+        return factored.logabsdet(self.sigma())
+
+    def slogdet(self) -> SlogDet:
+        """Sign and logarithm of det W, as from ``torch.linalg.slogdet``.
+
+        Raises:
+            ValueError: W is not square.
+        """
+        self._check_square("a determinant")
+        return factored.slogdet(self.U, self._diagonal(), self.V)
+
+    def spectral_norm(self) -> Tensor:
+        """The largest singular value."""
+        return self.sigma().abs().amax()
+
+    def condition_number(self) -> Tensor:
+        """The largest singular value by the smallest; ∞ if that is 0."""
+        moduli = self.sigma().abs()
+        return moduli.amax() / moduli.amin()
+
+    def _diagonal(self) -> Tensor:
+        return self.signs * self.sigma()
+
+    def _build_is_cheaper(self, n_rows: int) -> bool:
+        # A reflector of length d on a column takes 4d operations.
+        r, reflect = len(self.signs), 4 * self.n_reflectors * (self.in_features + self.out_features)
+        multiply = 2 * self.in_features * self.out_features
+        return r * reflect + r * multiply + n_rows * multiply < n_rows * reflect
+
+    def _check_square(self, what: str) -> None:
+        if self.in_features != self.out_features:
+            raise ValueError(
+                f"only square matrices have {what}, and W is {self.out_features}×{self.in_features}"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}, n_reflectors={self.n_reflectors}"
+        )
+
+
+def _singular_values(
+    sigma: Sigma, clip: Sequence[float], r: int, values: Values, place: dict[str, Any]
+) -> nn.Module:
+    if sigma == "free":
+        return FreeSigma(r, values, **place)
+    if sigma == "clipped":
+        lo, hi = clip
+        return ClippedSigma(r, lo, hi, values, **place)
+    if not isinstance(sigma, str) and len(sigma) == 2:
+        center, radius = sigma
+        return IntervalSigma(r, center, radius, values, **place)
+    raise ValueError(f"sigma must be 'free', 'clipped' or a pair (center, radius), not {sigma!r}")
