@@ -24,6 +24,15 @@ class Problem:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
+    @property
+    def label(self) -> str:
+        """The size in a few words."""
+        return f"d = {self.d}"
+
+    def sizes(self) -> dict[str, int]:
+        """The size as columns of a row."""
+        return {"d": self.d, "n": self.n, "m": self.m}
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -35,6 +44,10 @@ class Flops:
     @property
     def step(self) -> float:
         return self.forward + self.backward
+
+    def of_pass(self, name: str) -> float:
+        """Those of ``fwd``, ``bwd`` or ``step``."""
+        return {"fwd": self.forward, "bwd": self.backward, "step": self.step}[name]
 
 
 class Algorithm(ABC):
@@ -91,3 +104,12 @@ class Algorithm(ABC):
     @abstractmethod
     def flops(self, problem: Problem) -> Flops:
         """The operations that ``apply`` and its backward pass need, by count of the algorithm."""
+
+    def floor(self, problem: Problem) -> Flops | None:
+        """The operations that time is compared with, the same for all in a cell; None: none."""
+        ndm = problem.n * problem.d * problem.m
+        return Flops(4 * ndm, 8 * ndm) if self.orthogonal else None
+
+    def described(self, problem: Problem) -> dict[str, Any]:
+        """Further columns of this one's row in the summary, in jobs whose table has them."""
+        return {}

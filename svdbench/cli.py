@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 
 QUICK_SIZES = "[64,128,256]"
+QUICK_HIDDEN, QUICK_LENGTH = "[32,64]", "[50]"
+GRADIENT_STEPS, GRADIENTS_EVERY = 2000, 50
 
 Overrides = Annotated[
     list[str] | None,
@@ -122,6 +124,160 @@ def time_svd_ops(
         multirun,
         show_config,
     )
+
+
+@app.command("time-rnn")
+def time_rnn(
+    overrides: Overrides = None,
+    hidden: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Hidden sizes; by default 64,128,256.")
+    ] = None,
+    length: Annotated[
+        str | None, typer.Option(metavar="T,T,…", help="Steps of a sequence; by default 200.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Only these, as spectral,torch_rnn.")
+    ] = None,
+    budget: Budget = None,
+    quick: Quick = False,
+    name: Name = None,
+    seed: Seed = None,
+    multirun: Multirun = False,
+    show_config: ShowConfig = False,
+) -> None:
+    """Time the loop of a recurrent network over T steps, forward and backward.
+
+    Of the Spectral-RNN: reflectors one by one at every step, FastH at every step, W
+    built once. Beside them torch.nn.RNN, LSTM and GRU. One step is all states of 128
+    sequences with the gradients in the inputs and all parameters. No way gets a number
+    unless it agrees with float64, before its timing and after.
+
+    Writes results/time-rnn/NAME: every sample and a summary as CSV, the environment,
+    the configuration, and plots.
+    """
+    given = []
+    if quick:
+        given += ["measure=quick", f"sizes.hidden={QUICK_HIDDEN}", f"sizes.length={QUICK_LENGTH}"]
+    lists = {"sizes.hidden": _list("--hidden", hidden), "sizes.length": _list("--length", length)}
+    given += [f"{key}={value}" for key, value in lists.items() if value is not None]
+    given += _timing_options(None, budget, False, name, seed, methods=methods)
+    _launch("time_rnn", overrides, given, multirun, show_config)
+
+
+@app.command()
+def train(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all."),
+    ],
+    overrides: Overrides = None,
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")
+    ] = "addition",
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps of the optimiser, at most.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Stop each training by the clock.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Stop where loss ≤ SHARE × baseline; 0: don't."),
+    ] = None,
+    hidden: Annotated[int | None, typer.Option(metavar="N", help="Hidden units.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="B", help="Sequences in a batch.")] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
+    orthogonal_lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="The same, of what makes the recurrent weight."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Go on from a checkpoint, as last.pt.")
+    ] = None,
+    preset: Annotated[
+        bool, typer.Option("--preset/--no-preset", help="Start from what conf/preset has.")
+    ] = True,
+    name: Name = None,
+    multirun: Multirun = False,
+    show_config: ShowConfig = False,
+) -> None:
+    """Train MODEL on TASK and watch its loss against the baseline.
+
+    Starts from settings that converge, of conf/preset, over which all options and
+    KEY=VALUE win. Evaluates as it goes on sequences held out, keeps the best and the
+    last weights, stops at the target, and looks at the test set once, at the end.
+
+    Writes results/train/NAME: every evaluation and a summary as CSV, checkpoints, the
+    environment, the configuration, and plots against iterations and seconds. With
+    several models, or --multirun, a folder for each and plots of all.
+    """
+    options = {
+        "trainer.steps": steps,
+        "trainer.max_minutes": max_minutes,
+        "trainer.target": target,
+        "trainer.batch_size": batch,
+        "trainer.seeds": seeds,
+        "model.hidden_size": hidden,
+        "optimizer.lr": lr,
+        "optimizer.orthogonal_lr": orthogonal_lr,
+        "trainer.resume": resume,
+        "seed": seed,
+    }
+    if "=" in model:
+        raise UserError(f"the first argument is MODEL, not {model!r}: as in svdbench train lstm")
+    typed = _key_values(overrides)
+    from svdbench.jobs import train_models as job
+    from svdbench.training.presets import override
+
+    given = [override(key, value) for key, value in options.items() if value is not None]
+    if show_config:
+        typer.echo(job.configurations(model, task, [*given, *typed], presets=preset), nl=False)
+    elif not job.train(model, task, [*given, *typed], name=name, presets=preset, multirun=multirun):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gradients(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all."),
+    ],
+    overrides: Overrides = None,
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")
+    ] = "addition",
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps of the optimiser.")
+    ] = GRADIENT_STEPS,
+    every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps from look to look.")
+    ] = GRADIENTS_EVERY,
+    seed: Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")] = None,
+    name: Name = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Train MODEL on TASK and look at ‖∂L/∂h_t‖ for every step t of the sequence.
+
+    Trains as `svdbench train` does, with its presets and keys, but to the last step and
+    without checkpoints. Gradients that vanish or explode show as a slope over t.
+
+    Writes results/gradients/NAME: norms, evaluations and a summary as CSV, the
+    environment, the configuration, heat maps over t and training, and curves.
+    """
+    kept: dict[str, Any] = {"trainer.steps": steps, "trainer.evaluate_every": every}
+    kept |= {"trainer.target": 0, "trainer.checkpoint": "false"}
+    kept |= {} if seed is None else {"seed": seed}
+    given = [f"{key}={value}" for key, value in kept.items()] + _key_values(overrides)
+    from svdbench.jobs import gradients as job
+
+    if show_config:
+        typer.echo(job.configurations(model, task, given), nl=False)
+    else:
+        job.run(model, task, given, name=name)
 
 
 @app.command()
@@ -246,14 +402,20 @@ def _launch(
 ) -> None:
     from svdbench.launch import launch, show
 
+    given = [*options, *_key_values(typed)]
+    if show_config:
+        typer.echo(show(job, given), nl=False)
+    else:
+        launch(job, given, multirun)
+
+
+def _key_values(typed: list[str] | None) -> list[str]:
+    """The overrides that were typed, if they are any."""
     typed = typed or []
     for override in typed:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"{override!r} is not KEY=VALUE: write it as in sizes.m=64")
-    if show_config:
-        typer.echo(show(job, [*options, *typed]), nl=False)
-    else:
-        launch(job, [*options, *typed], multirun)
+    return typed
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ once, or once per combination with ``--multirun``. Its exceptions become one lin
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -15,8 +15,16 @@ from typing import Any
 from svdbench.errors import Interrupted, UserError, one_line
 
 
-def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
+def launch(
+    job: str,
+    overrides: Sequence[str],
+    multirun: bool = False,
+    on_result: Callable[[Any], None] = lambda result: None,
+) -> None:
     """Run ``svdbench.jobs.<job>`` on ``conf/<job>.yaml`` with the overrides.
+
+    Args:
+        on_result: called after every run with what the job returned.
 
     Raises:
         UserError: a key, type or value that does not fit, in one line.
@@ -38,7 +46,7 @@ def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
         try:
             checked = _checked(config)
             text = OmegaConf.to_yaml(config, resolve=True)
-            import_module(f"svdbench.jobs.{job}").run(checked, text, folder)
+            on_result(import_module(f"svdbench.jobs.{job}").run(checked, text, folder))
         except UserError as error:  # raised in here, Hydra would add lines of its own
             mistakes.append(error)
         except KeyboardInterrupt:
@@ -54,6 +62,15 @@ def launch(job: str, overrides: Sequence[str], multirun: bool = False) -> None:
 
 def show(job: str, overrides: Sequence[str]) -> str:
     """The composed and checked configuration as YAML."""
+    return compose(job, overrides)[1]
+
+
+def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
+    """The configuration of ``conf/<job>.yaml`` with the overrides, checked, and as YAML.
+
+    Raises:
+        UserError: a key, type or value that does not fit, in one line.
+    """
     import hydra
     from omegaconf import OmegaConf
 
@@ -65,8 +82,7 @@ def show(job: str, overrides: Sequence[str]) -> str:
         hydra.initialize_config_module("svdbench.conf", version_base="1.3"),
     ):
         config = hydra.compose(job, list(overrides))
-        _checked(config)
-        return OmegaConf.to_yaml(config, resolve=True)
+        return _checked(config), OmegaConf.to_yaml(config, resolve=True)
 
 
 def _checked(config: Any) -> Any:

@@ -159,6 +159,56 @@ class TuneBlocks(Timing):
     measure: Budget = field(default_factory=Budget)  # type: ignore[assignment]
 
 
+@dataclass
+class LoopSizes:
+    """Recurrent networks of every hidden size, over sequences of every length.
+
+    Attributes:
+        batch: sequences.
+        inputs: numbers that come in at each step.
+        reflectors: of U, and of V; None: as many as hidden units.
+    """
+
+    hidden: list[int] = field(default_factory=lambda: [64, 128, 256])
+    length: list[int] = field(default_factory=lambda: [200])
+    batch: int = 128
+    inputs: int = 2
+    reflectors: list[int | None] = field(default_factory=lambda: [16, None])
+
+    def __post_init__(self) -> None:
+        lists: dict[str, list[Any]] = {"hidden": self.hidden, "length": self.length}
+        lists["reflectors"] = self.reflectors
+        for key, values in lists.items():
+            if not values or len(set(values)) < len(values):
+                fault = "names a number twice" if values else "is empty"
+                raise ValueError(f"sizes.{key} {fault}: give numbers as in sizes.{key}=[64,128]")
+            for value in values:
+                _at_least(1, **{f"sizes.{key}": value})
+        _at_least(1, **{"sizes.batch": self.batch, "sizes.inputs": self.inputs})
+        most, least = max((m for m in self.reflectors if m), default=1), min(self.hidden)
+        if most > least:
+            raise ValueError(
+                f"sizes.reflectors has {most}, more than the {least} hidden units: "
+                f"give at most {least}, or null for as many"
+            )
+
+
+@dataclass
+class TimeRNN(Timing):
+    """``svdbench time-rnn``."""
+
+    sizes: LoopSizes = field(default_factory=LoopSizes)  # type: ignore[assignment]
+    rnn: dict[str, Any] = field(default_factory=dict)
+    methods: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from svdbench.rnn_loops.registry import GROUP
+
+        if self.methods is not None:
+            GROUP.check(self.methods)
+
+
 class Schedule(Enum):
     """How learning rates go down, from the first step to the last: not at all, or to zero."""
 
@@ -226,7 +276,7 @@ class Trainer:
     steps: int = 5000
     batch_size: int = 50
     evaluate_every: int = 100
-    target: float | None = 0.01
+    target: float = 0.01
     max_minutes: float | None = None
     seeds: int = 1
     device: str = "cpu"
@@ -238,8 +288,8 @@ class Trainer:
         whole = {"steps": self.steps, "batch_size": self.batch_size, "seeds": self.seeds}
         whole["evaluate_every"] = self.evaluate_every
         _at_least(1, **{f"trainer.{key}": value for key, value in whole.items()})
-        limits = {"trainer.target": self.target, "trainer.max_minutes": self.max_minutes}
-        _above_zero(**limits)
+        _at_least(0, **{"trainer.target": self.target})
+        _above_zero(**{"trainer.max_minutes": self.max_minutes})
         if self.resume is not None and self.seeds > 1:
             raise ValueError("trainer.resume goes on with one training: leave --seeds out")
         self.place()
@@ -257,7 +307,6 @@ class Train:
     task_name: str = "addition"
     model: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
-    hidden: int = 128
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = 0
@@ -265,8 +314,22 @@ class Train:
     results: str = "results"
 
     def __post_init__(self) -> None:
-        _at_least(1, hidden=self.hidden)
         _at_least(0, seed=self.seed)
+
+
+@dataclass
+class Gradients(Train):
+    """``svdbench gradients``: trains as ``svdbench train`` does.
+
+    Attributes:
+        sequences: whose gradients are looked at.
+    """
+
+    sequences: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, sequences=self.sequences)
 
 
 def register() -> None:
@@ -276,15 +339,16 @@ def register() -> None:
 
     from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
     from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
+    from svdbench.rnn_loops.registry import GROUP as RNN
 
     store = ConfigStore.instance()
     schemas = {"time_fasth": TimeFastH, "time_svd_ops": TimeSvdOps, "tune_blocks": TuneBlocks}
-    schemas |= {"train": Train}
+    schemas |= {"time_rnn": TimeRNN, "train": Train, "gradients": Gradients}
     for name, schema in schemas.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
     for optimizer in (Adam, RMSprop):
         store.store(group="schema/optimizer", name=optimizer.name, node=optimizer)
-    for group in (ORTHOGONAL, MATRIX_OPS):
+    for group in (ORTHOGONAL, MATRIX_OPS, RNN):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
     OmegaConf.register_new_resolver(

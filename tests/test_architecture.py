@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "models": {"nn"},
     "datasets": set(),
     "tasks": {"datasets"},
-    "rnn_loops": {"kernels", "measure", "nn"},
+    "rnn_loops": {"kernels", "measure", "nn", "orthogonal"},
     "training": {"measure", "models", "tasks"},
     "measure": {"orthogonal"},
     "record": set(),

@@ -26,7 +26,6 @@ from svdbench.measure.plan import Plan, measure
 from svdbench.measure.probe import (
     Neighbours,
     copy_rate,
-    floor_seconds,
     least_bytes,
     matmul_rate,
     peak_bytes,
@@ -671,7 +670,9 @@ def test_both_rates_of_this_machine() -> None:
 
 
 def test_the_floor_is_twelve_ndm() -> None:
-    assert floor_seconds(2, 3, 5, 10.0) == 36.0
+    floor = load_method("fasth").floor(Problem(n=2, d=3, m=5))
+    assert floor is not None
+    assert (floor.forward, floor.backward, floor.step) == (120, 240, 360)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.bfloat16, 2)])

@@ -23,14 +23,13 @@ from svdbench.measure.plan import Plan, forever, measure
 from svdbench.measure.probe import (
     Neighbours,
     Rates,
-    floor_seconds,
     least_bytes,
     peak_bytes,
     rates_of,
 )
 from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
-from svdbench.record.schema import SAMPLES, SUMMARY, cell_id
+from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.units import seconds
 from svdbench.schemas import L2
@@ -49,6 +48,7 @@ class Entry:
         V: what the cell gives; once prepared, the method's own parameters.
         X: shape (d, m).
         G: the gradient at the output or outputs.
+        problem: this one's, where it is not the cell's.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Entry:
     V: tuple[Tensor, ...]
     X: Tensor
     G: Tensors
+    problem: Problem | None = None
     reference: Reference | None = None
     verdict: Verdict | None = None
     outcome: Outcome | None = None
@@ -122,12 +123,15 @@ class Conditions:
         too_slow: grows by the methods that reach their time limit.
         left: the seconds that remain for all there is to do: what has not begun by
             then is skipped.
+        samples, summary: the tables to write; they may have further columns.
     """
 
     plan: Plan
     l2: L2 = L2.warm
     too_slow: TooSlow = field(default_factory=dict)
     left: Callable[[], float] = forever
+    samples: Table = SAMPLES
+    summary: Table = SUMMARY
 
 
 def time_cell(
@@ -153,7 +157,7 @@ def time_cell(
         size, why = too_slow.get(entry.name, (math.inf, ""))
         if problem.d >= size:
             entry.close("timeout", why)
-        elif reason := entry.method.skip(problem):
+        elif reason := entry.method.skip(entry.problem or problem):
             entry.close("skipped", reason)
         elif left() <= 0:
             entry.close("skipped", "the time for everything was up before its turn")
@@ -174,12 +178,12 @@ def time_cell(
     for entry in open_entries:
         entry.outcome = outcomes[entry.name]
         if entry.outcome.status == "timeout":
-            too_slow[entry.name] = problem.d, f"at d = {problem.d} {entry.outcome.reason}"
+            too_slow[entry.name] = problem.d, f"at {problem.label} {entry.outcome.reason}"
         if entry.outcome.status == "ok":
             shown.doing(1.0, f"gate: {entry.name}")
             entry.attempt(partial(entry.judge, "after"))
             entry.attempt(partial(entry.measure_memory, problem.device))
-    _write(record, problem, entries, conditions.l2, rates, foreign_cores)
+    _write(record, problem, entries, conditions, rates, foreign_cores)
 
 
 def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
@@ -190,7 +194,7 @@ def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
     entry.V = tuple(tensor.detach().clone().requires_grad_() for tensor in made)
     method.prepare(*entry.V, entry.X)
     # Methods of one family share their map and its parameter, and so the exact answer.
-    family = type(method).reference, type(method).parameter
+    family = type(method).reference, type(method).parameter, entry.problem
     if family not in references:
         references[family] = reference_of(method, entry.V, entry.X, entry.G)
     entry.reference = references[family]
@@ -201,7 +205,7 @@ def _write(
     record: Run,
     problem: Problem,
     entries: list[Entry],
-    state: L2,
+    conditions: Conditions,
     rates: Rates | None,
     foreign_cores: float | None,
 ) -> None:
@@ -216,39 +220,40 @@ def _write(
     if rates is not None:
         machine["matmul_gflops"] = rates.matmul / 1e9
         machine["copy_gbytes_per_s"] = rates.copy / 1e9
-    # Warm is what all timings once were: cells keep the identity that they had then.
-    identity = _columns(problem) | ({} if state is L2.warm else {"l2": state.value})
+    state = conditions.l2
     for entry in entries:
-        outcome = entry.outcome
+        outcome, own = entry.outcome, entry.problem or problem
         assert outcome is not None
+        # Warm is what all timings once were: cells keep the identity that they had then.
+        identity = _columns(own) | ({} if state is L2.warm else {"l2": state.value})
         common = {
             "cell": cell_id(job=record.job, method=entry.name, **identity),
             "status": outcome.status,
             "reason": outcome.reason,
             "method": entry.name,
-            "block_size": entry.method.block(problem),
-            **_columns(problem),
+            "block_size": entry.method.block(own),
+            **_columns(own),
             "l2": state.value,
         }
         for sample in outcome.samples:
             times = {"fwd_s": sample.fwd_s, "bwd_s": sample.bwd_s, "step_s": sample.step_s}
-            record.append(SAMPLES, {**common, "round": sample.round, **times})
-        flops = entry.method.flops(problem)
+            record.append(conditions.samples, {**common, "round": sample.round, **times})
+        flops = entry.method.flops(own)
         judged = asdict(entry.verdict) if entry.verdict else {}
         described = {
             "operation": entry.method.operation,
             "kind": entry.method.kind,
             "builds": entry.method.builds,
             **machine,
+            **entry.method.described(own),
             "peak_bytes": entry.peak_bytes,
             **{key: judged.get(key) for key in ERRORS},
         }
         for row in passes[entry.name] or [{"pass": "step"}]:
-            work = {"fwd": flops.forward, "bwd": flops.backward, "step": flops.step}[row["pass"]]
+            work = flops.of_pass(row["pass"])
             median = row.get("median_s")
             found: dict[str, Any] = {"flops": work}
-            if entry.method.orthogonal:
-                found |= _against_the_machine(problem, row["pass"], median, rates)
+            found |= _against_the_machine(entry.method, own, row["pass"], median, rates)
             if median:
                 rivals = [
                     medians[other.name][row["pass"]]
@@ -257,34 +262,38 @@ def _write(
                 ]
                 found["gflops"] = work / median / 1e9
                 found["vs_best"] = min(rivals) / median if rivals else None
-            record.append(SUMMARY, {**common, **described, **row, **found})
+            record.append(conditions.summary, {**common, **described, **row, **found})
     record.commit()
 
 
 def _against_the_machine(
-    problem: Problem, of_pass: str, median_s: float | None, rates: Rates | None
+    method: Algorithm, problem: Problem, of_pass: str, median_s: float | None, rates: Rates | None
 ) -> dict[str, Any]:
-    """The two floors of a pass, of its arithmetic and of its bytes, and how near it came."""
-    n, d, m = problem.n, problem.d, problem.m
-    moved = least_bytes(n, d, m, problem.dtype)[of_pass]
-    found: dict[str, Any] = {"least_bytes": moved}
+    """The floors of a pass, of its arithmetic and of its bytes, and how near it came."""
+    floor = method.floor(problem)
+    if floor is None:
+        return {}
+    found: dict[str, Any] = {}
+    if rates is not None:
+        found["floor_s"] = floor.of_pass(of_pass) / rates.matmul
+        if median_s:
+            found["of_floor"] = found["floor_s"] / median_s
+    if not method.orthogonal:  # what must be moved is known for φ(V)X only
+        return found
+    moved = least_bytes(problem.n, problem.d, problem.m, problem.dtype)[of_pass]
+    found["least_bytes"] = moved
     if median_s:
         found["gbytes_per_s"] = moved / median_s / 1e9
     if rates is not None:
-        share = {"fwd": 4 / 12, "bwd": 8 / 12, "step": 1.0}[of_pass]
-        found["floor_s"] = share * floor_seconds(n, d, m, rates.matmul)
         found["bytes_floor_s"] = moved / rates.copy
         if median_s:
-            found["of_floor"] = found["floor_s"] / median_s
             found["of_larger_floor"] = max(found["floor_s"], found["bytes_floor_s"]) / median_s
     return found
 
 
 def _columns(problem: Problem) -> dict[str, Any]:
     return {
-        "d": problem.d,
-        "n": problem.n,
-        "m": problem.m,
+        **problem.sizes(),
         "device": problem.device,
         "dtype": str(problem.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads() if problem.device == "cpu" else 0,
@@ -301,6 +310,6 @@ def line(problem: Problem, entries: list[Entry]) -> str:
     others = len(entries) - len(steps)
     fastest = sorted(steps, key=lambda name: steps[name])[:3]
     words = ", ".join(f"{name} {seconds(steps[name])}" for name in fastest)
-    return f"d = {problem.d:<5} fastest: {words or 'none'}" + (
+    return f"{problem.label:<9} fastest: {words or 'none'}" + (
         f"; {others} without a number" if others else ""
     )

@@ -91,11 +91,6 @@ def _median_s(once: Callable[[], float], times_s: list[float], budget_s: float) 
     return median(times_s)
 
 
-def floor_seconds(n: int, d: int, m: int, rate: float) -> float:
-    """Seconds of a step's 12·n·d·m operations (4 forward, 8 backward) at ``rate`` per second."""
-    return 12 * n * d * m / rate
-
-
 def least_bytes(n: int, d: int, m: int, dtype: torch.dtype) -> dict[str, int]:
     """Bytes that each pass must move through memory at least: every tensor once.
 

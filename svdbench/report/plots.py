@@ -93,13 +93,13 @@ def dress(axes: Axes, sizes: list[int]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_times(axes: Axes, step: "pd.DataFrame", method: str, style: dict[str, Any]) -> None:
+def draw_times(
+    axes: Axes, step: "pd.DataFrame", method: str, style: dict[str, Any], x: str = "d"
+) -> None:
     """A method's median step time by size, with its quartile band, on logarithmic seconds."""
-    rows = step[step["method"] == method].sort_values("d")
-    axes.plot(rows["d"], rows["median_s"], label=method, **style)
-    axes.fill_between(
-        rows["d"], rows["q25_s"], rows["q75_s"], color=style["color"], alpha=0.18, lw=0
-    )
+    rows = step[step["method"] == method].sort_values(x)
+    axes.plot(rows[x], rows["median_s"], label=method, **style)
+    axes.fill_between(rows[x], rows["q25_s"], rows["q75_s"], color=style["color"], alpha=0.18, lw=0)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
 

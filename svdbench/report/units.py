@@ -1,5 +1,8 @@
 """Numbers as people read them. Files keep plain seconds and bytes."""
 
+import math
+from collections.abc import Sequence
+
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
@@ -13,6 +16,33 @@ def tick(value: float) -> str:
     """A tick of a logarithmic axis of seconds: 10 ms."""
     number, unit = _scaled(value * (1 + 1e-9))  # 10⁻³ may come as a little less
     return f"{number:g} {unit}"
+
+
+def share(value: float, digits: int = 3) -> str:
+    """A fraction as a percentage of so many digits, or of all before the point: 0.97 %."""
+    percent = 100 * value
+    whole = percent >= 10**digits - 0.5
+    return f"{percent:.0f} %" if whole else f"{percent:.{digits}g} %"
+
+
+def clock_time(value: float) -> str:
+    """Minutes and seconds, or hours too: 1:02:03."""
+    minutes, s = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+def spark(values: Sequence[float], lowest: float, highest: float, width: int) -> str:
+    """The course of positive values in ``width`` bars at most, on a logarithmic scale."""
+    n = len(values)
+    if n > width:  # evenly, the last one among them
+        values = [values[(i + 1) * n // width - 1] for i in range(width)]
+    span = math.log(highest / lowest)
+    bars = []
+    for value in values:
+        height = math.log(max(value, lowest) / lowest) / span
+        bars.append("▁▂▃▄▅▆▇█"[min(7, int(8 * height))])
+    return "".join(bars)
 
 
 def _scaled(value: float) -> tuple[float, str]:

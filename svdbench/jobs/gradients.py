@@ -1,0 +1,112 @@
+"""Trains models and looks, at every evaluation, at the gradients of their states."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from svdbench.errors import Interrupted
+from svdbench.jobs.timing import device_of, machine_line, settle_allocator
+from svdbench.jobs.train import loop_of
+from svdbench.jobs.train_display import PLAIN, Display
+from svdbench.jobs.train_models import overrides_of
+from svdbench.jobs.train_rows import Rows
+from svdbench.launch import compose
+from svdbench.measure.clock import Clock, WallClock
+from svdbench.record.schema import Table
+from svdbench.record.store import Run
+from svdbench.report.gradients import show_run
+from svdbench.schemas import Gradients
+from svdbench.training.loop import Loop, Point
+from svdbench.training.state_gradients import state_gradient_norms
+
+JOB = "gradients"
+YAML_END = "---\n"
+
+# A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
+_OF = ("model", "task", "seed", "hidden_size", "length")
+NORMS = Table("gradients", (*_OF, "sequences", "step", "t", "norm"))
+
+
+def run(
+    models: str,
+    task: str,
+    typed: Sequence[str],
+    *,
+    name: str | None = None,
+    clock: Clock | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Train each of the models, one after the other; the folder with all their results.
+
+    Args:
+        models: a name, several with commas between, or ``all``.
+        typed: the user's own overrides, of ``conf/gradients.yaml``.
+        name: of the folder.
+        clock: to tell the time by; real time by default.
+        console: to write on.
+
+    Raises:
+        UserError: an unknown name, or a value that doesn't fit.
+        Interrupted: ^C; the rows so far are kept.
+    """
+    composed = _composed(models, task, typed)
+    configs, texts = [config for config, _ in composed], [text for _, text in composed]
+    place = configs[0].trainer.place()
+    clock, console = clock or WallClock(device_of(place)), console or Console()
+    for config in configs:  # whatever mistake there is, nothing is written yet
+        loop_of(config, config.seed, clock)
+    settle_allocator()
+    status = ""
+    with Run.create(configs[0].results, JOB, name, config=YAML_END.join(texts)) as record:
+        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        for config, seed in _trainings(configs):
+            status = _train(loop_of(config, seed, clock), config, seed, record, console)
+            if status == "interrupted":
+                break
+    show_run(record.folder, console)
+    if status == "interrupted":
+        raise Interrupted(f"interrupted; the rows so far are kept in {record.folder}")
+    return record.folder
+
+
+def configurations(models: str, task: str, typed: Sequence[str]) -> str:
+    """What would be trained, as YAML: a document for each model."""
+    return YAML_END.join(text for _, text in _composed(models, task, typed))
+
+
+def _composed(models: str, task: str, typed: Sequence[str]) -> list[tuple[Gradients, str]]:
+    """The configuration of each model, as an object and as YAML."""
+    runs = overrides_of(models, task, typed, presets=True)
+    return [compose(JOB, overrides) for overrides in runs.values()]
+
+
+def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:
+    for config in configs:
+        for seed in range(config.seed, config.seed + config.trainer.seeds):
+            yield config, seed
+
+
+def _train(loop: Loop, config: Gradients, seed: int, record: Run, console: Console) -> str:
+    """Train, and write the rows of every evaluation; how it ended."""
+    model, task = loop.learner.model, loop.learner.task
+    rows = Rows(record, config, seed, model, task)
+    x, y = loop.data
+    watched = next(task.split(x, y, config.sequences))
+    common = {key: rows.common[key] for key in ("cell", *_OF)}
+    common |= {"sequences": watched[0].shape[1], "status": "ok"}
+
+    def on_evaluation(point: Point, best: bool) -> None:
+        rows.evaluation(point)
+        shown.evaluation(point)
+        norms = state_gradient_norms(model, task, watched, loop.learner.device)
+        for t, norm in enumerate(norms.tolist(), start=1):
+            record.append(NORMS, {**common, "step": point.step, "t": t, "norm": norm})
+        record.commit()
+
+    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+        loop.on_step, loop.on_evaluation = shown.step, on_evaluation
+        outcome = loop.run()
+        rows.summary(outcome, outcome.reason)
+        shown.finish(outcome, outcome.reason)
+    return outcome.status

@@ -1,0 +1,171 @@
+"""Trains one model on one task, once for each seed: rows, checkpoints, a report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.jobs.timing import device_of, machine_line, settle_allocator
+from svdbench.jobs.train_display import PLAIN, Display
+from svdbench.jobs.train_rows import Rows
+from svdbench.measure.clock import Clock, WallClock
+from svdbench.models.base import SequenceModel
+from svdbench.models.registry import load_model
+from svdbench.record.store import Run
+from svdbench.report.training import show_run
+from svdbench.schemas import Train
+from svdbench.tasks.base import Task
+from svdbench.tasks.registry import load_task
+from svdbench.training import checkpoint
+from svdbench.training.learner import Learner
+from svdbench.training.loop import Limits, Loop, Point
+
+JOB = "train"
+
+# Endings after which there is nothing to go on with or to look into.
+WELL = ("ok", "target", "timeout")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a run wrote, and the statuses with which its seeds ended."""
+
+    folder: Path
+    endings: list[str]
+
+
+def run(
+    config: Train,
+    text: str,
+    folder: str | None = None,
+    *,
+    clock: Clock | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Run the job.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/train/<name>``.
+        clock: to tell the time by; real time by default.
+        console: to write on.
+
+    Raises:
+        UserError: a model, a task, a device or a checkpoint that can't be had.
+        Interrupted: ^C; the rows and checkpoints so far are kept.
+    """
+    place = config.trainer.place()
+    clock, console = clock or WallClock(device_of(place)), console or Console()
+    loop_of(config, config.seed, clock)  # whatever mistake there is, nothing is written yet
+    settle_allocator()
+    endings = []
+    with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
+        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        try:
+            for seed in range(config.seed, config.seed + config.trainer.seeds):
+                loop = loop_of(config, seed, clock)
+                endings.append(_train(loop, config, text, seed, record, console))
+                if endings[-1] == "interrupted":
+                    break
+        except KeyboardInterrupt:  # while a model is made
+            endings.append("interrupted")
+    if folder is None:  # a sweep's runs are reported together
+        show_run(record.folder, console)
+    if endings[-1] == "interrupted":
+        raise Interrupted(f"interrupted; rows and checkpoints so far are kept in {record.folder}")
+    return Result(record.folder, endings)
+
+
+def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
+    """Model, task and the generator of its minibatches, all from one seed.
+
+    Every model that is trained with a seed meets the same minibatches, as long as
+    they are of one size.
+
+    Raises:
+        UserError: options that don't fit, or data that isn't there.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    try:
+        task = load_task(config.task_name, **_options(config.task))
+        task.prepare()
+        sizes = {"input_size": task.input_size, "output_size": task.output_size}
+        model = load_model(config.model_name, **(_options(config.model) | sizes))
+    except (TypeError, ValueError) as error:
+        raise UserError(one_line(error)) from error
+    return model, task, generator
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "_target_"}
+
+
+def loop_of(config: Train, seed: int, clock: Clock) -> Loop:
+    """The training of one seed, at its beginning or where a checkpoint left it.
+
+    Raises:
+        UserError: as :func:`build`; or a checkpoint that isn't there, or doesn't fit.
+    """
+    trainer = config.trainer
+    model, task, generator = build(config, seed)
+    learner = Learner(
+        model,
+        task,
+        config.optimizer,
+        steps=trainer.steps,
+        batch_size=trainer.batch_size,
+        generator=generator,
+        device=trainer.device,
+    )
+    limits = Limits(
+        steps=trainer.steps,
+        evaluate_every=trainer.evaluate_every,
+        target=trainer.target * task.baseline if trainer.target else None,
+        max_s=None if trainer.max_minutes is None else 60 * trainer.max_minutes,
+    )
+    loop = Loop(learner, limits, clock)
+    if trainer.resume is not None:
+        _resume(loop, trainer.resume)
+    return loop
+
+
+def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console: Console) -> str:
+    """Train, and write rows and checkpoints; how it ended."""
+    model, task = loop.learner.model, loop.learner.task
+    rows = Rows(record, config, seed, model, task)
+    folder = record.folder / f"seed-{seed}" if config.trainer.checkpoint else None
+
+    def on_evaluation(point: Point, best: bool) -> None:
+        rows.evaluation(point)
+        shown.evaluation(point)
+        if folder is not None:
+            state = loop.state_dict() | {"config": text, "seed": seed}
+            for name in ("last", "best") if best else ("last",):
+                checkpoint.save(folder / f"{name}.pt", state)
+
+    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+        loop.on_step, loop.on_evaluation = shown.step, on_evaluation
+        outcome = loop.run()
+        reason = outcome.reason
+        if folder is not None and outcome.best is not None and outcome.status not in WELL:
+            reason += f"; the last good checkpoint is {folder / 'last.pt'}"
+        rows.summary(outcome, reason)
+        shown.finish(outcome, reason)
+    return outcome.status
+
+
+def _resume(loop: Loop, path: str) -> None:
+    state = checkpoint.load(path)
+    try:
+        loop.load_state_dict(state)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "
+            "options that it was trained with"
+        ) from error

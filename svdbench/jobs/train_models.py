@@ -1,0 +1,124 @@
+"""``svdbench train``: the models asked for, each with its preset, one after the other.
+
+One model is a run; several are a folder with a run for each, and so is a sweep.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from rich.console import Console
+
+from svdbench.errors import UserError
+from svdbench.jobs.train import JOB, WELL, Result, build
+from svdbench.launch import compose, launch, show
+from svdbench.models.registry import GROUP as MODELS
+from svdbench.report.training import show_run
+from svdbench.tasks.registry import GROUP as TASKS
+from svdbench.training.presets import override, preset, sources
+
+EVERY = "all"
+
+
+def train(
+    models: str,
+    task: str,
+    typed: Sequence[str],
+    *,
+    name: str | None = None,
+    presets: bool = True,
+    multirun: bool = False,
+) -> bool:
+    """Train each of the models; whether at least one seed of one of them went well.
+
+    Args:
+        models: a name, several with commas between, or ``all``.
+        typed: the user's own overrides.
+        name: of the folder.
+        presets: whether to start from ``conf/preset``.
+        multirun: whether ``typed`` may have lists of values, one run for each combination.
+
+    Raises:
+        UserError: an unknown name, or a value that doesn't fit.
+    """
+    runs = overrides_of(models, task, typed, presets)
+    several = len(runs) > 1
+    if several and not multirun:  # no model is trained before all have been made
+        for model, overrides in runs.items():
+            with _blaming_preset(model, task):
+                config = compose(JOB, overrides)[0]
+                build(config, config.seed)
+    if name is None and several:
+        name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    called = [] if name is None else [override("name", name)]
+    results: list[Result] = []
+    try:
+        for model, overrides in runs.items():
+            number = "-${hydra.job.num}" if multirun else ""
+            place = [override("hydra.sweep.subdir", model + number)] if several else []
+            with _blaming_preset(model, task):
+                launch(JOB, [*overrides, *called, *place], several or multirun, results.append)
+    finally:
+        if results and (several or multirun):
+            show_run(results[0].folder.parent, Console())
+    return any(status in WELL for result in results for status in result.endings)
+
+
+def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:
+    """What would be trained, as YAML: a document for each model."""
+    runs = overrides_of(models, task, typed, presets)
+    documents = []
+    for model, overrides in runs.items():
+        with _blaming_preset(model, task):
+            documents.append(show(JOB, overrides))
+    return "---\n".join(documents)
+
+
+def overrides_of(
+    models: str, task: str, typed: Sequence[str], presets: bool
+) -> dict[str, list[str]]:
+    """All overrides for each model: names, preset, and what was typed.
+
+    Raises:
+        UserError: a name that isn't known, or names typed as keys.
+    """
+    for given in typed:
+        if given.partition("=")[0] in ("model", "task", "model_name", "task_name"):
+            raise UserError(
+                f"{given!r} is not how models and tasks are chosen: "
+                "write them as in svdbench train lstm --task copy"
+            )
+    task = _plain(task)
+    names = [_plain(name) for name in models.split(",")]
+    try:
+        TASKS.check([task])
+        MODELS.check([name for name in names if name != EVERY])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if EVERY in names:
+        names = MODELS.names()
+    return {
+        model: [
+            *(f"model={model}", f"task={task}", f"model_name={model}", f"task_name={task}"),
+            *(preset(task, model, typed) if presets else ()),
+            *typed,
+        ]
+        for model in names
+    }
+
+
+def _plain(name: str) -> str:
+    """A name as its file has it: hyphens and underscores are the same to a user."""
+    return name.strip().lower().replace("-", "_")
+
+
+@contextmanager
+def _blaming_preset(model: str, task: str) -> Iterator[None]:
+    """Say in which file a key stands that doesn't fit, if it isn't one that was typed."""
+    try:
+        yield
+    except UserError as error:
+        for path, key in sources(_plain(task), model):
+            if f"'{key}'" in str(error):
+                raise UserError(f"{path}: {error}") from error
+        raise

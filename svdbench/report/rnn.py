@@ -1,0 +1,149 @@
+"""Tables and answers of a ``time-rnn`` run, from its ``summary.csv`` and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.report.rnn_plots import BASELINE, draw_all
+from svdbench.report.timing import BUSY, read_summary
+from svdbench.report.units import seconds, share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Whose time is told against others', and who these are; where W is made of reflectors,
+# those of as many.
+OURS, OTHERS = "spectral", ("rnn", "lstm", "reflectors", "fasth")
+EXPECTED = ("slides_ops", "sequential_ops")
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print the tables and what follows from them, and draw the plots."""
+    summary = read_summary(folder)
+    step = summary[summary["pass"] == "step"]
+    timed = step[step["status"] == "ok"]
+    for length, rows in timed.groupby("length"):
+        console.print(times_table(rows, f"time of a step, T = {length}, and × {BASELINE}'s"))
+    if len(timed):
+        console.print(costs_table(timed))
+        console.print(
+            "k: reflectors to a block; ops: matrix operations that wait for each other in a"
+        )
+        console.print("forward loop, as counted and as the slides on FastH expect them\n")
+    lines = [*conclusions(timed), *expectations(timed), *without_number(step), *disturbed(step)]
+    for text in lines:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    for path in draw_all(folder, timed):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def times_table(timed: "pd.DataFrame", title: str) -> Table:
+    """Methods by hidden sizes of one length, fastest at the largest size first."""
+    times = timed.pivot_table(index="method", columns="d", values="median_s")
+    times = times.sort_values(list(times.columns)[::-1])
+    table = _table(title, [f"n = {d}" for d in times.columns])
+    for method, row in times.iterrows():
+        cells = [_time(row[d], times[d].get(BASELINE)) for d in times.columns]
+        table.add_row(str(method), *cells)
+    floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
+    if floors.notna().all():
+        table.add_section()
+        table.add_row("floor, 6TBn²", *(seconds(floors[d]) for d in times.columns), style="dim")
+    return table
+
+
+def _time(value: float, base: float | None) -> str:
+    if value != value:
+        return "–"
+    ratio = "" if base is None or base != base else f"  {value / base:#.3g}×"
+    return f"{seconds(value)}{ratio}"
+
+
+def costs_table(timed: "pd.DataFrame") -> Table:
+    """What a loop costs beside time, at the largest size and length."""
+    largest = largest_of(timed).sort_values("median_s")
+    columns = ["memory", "of floor", "k", "ops", "slides' ops"]
+    table = _table(f"at {place(largest.iloc[0])}", columns)
+    for row in largest.to_dict("records"):
+        memory = row["peak_bytes"]
+        table.add_row(
+            row["method"],
+            "–" if memory != memory else f"{memory / 2**20:,.0f} MiB",
+            "–" if row["of_floor"] != row["of_floor"] else share(row["of_floor"]),
+            *(_whole(row[column]) for column in ("block_size", "sequential_ops", "slides_ops")),
+        )
+    return table
+
+
+def _whole(value: float) -> str:
+    return "–" if value != value else f"{value:,.0f}"
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    table.add_column("method", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def conclusions(timed: "pd.DataFrame") -> Iterator[str]:
+    """W built once against torch.nn, and against reflectors or FastH at every step."""
+    longest = timed[timed["length"] == timed["length"].max()]
+    for _, cell in longest.groupby("d"):
+        for ours in cell[cell["kind"] == OURS].to_dict("records"):
+            found = []
+            for kind in OTHERS:
+                rivals = cell[(cell["kind"] == kind) & cell["n"].isin([0, ours["n"]])]
+                for rival in rivals.drop_duplicates("n").to_dict("records"):
+                    ratio = rival["median_s"] / ours["median_s"]
+                    found.append(f"{rival['method']} {ratio:.3g}×")
+            if found:
+                yield f"{place(ours)}: {', '.join(found)} the time of {ours['method']}"
+
+
+def expectations(timed: "pd.DataFrame") -> Iterator[str]:
+    """What FastH at every step gains on reflectors one by one, expected and measured."""
+    for _, cell in largest_of(timed[timed["n"] > 0]).groupby("n"):
+        by_kind = {row["kind"]: row for row in cell.to_dict("records")}
+        if not {"reflectors", "fasth"} <= set(by_kind):
+            continue
+        slow, fast = by_kind["reflectors"], by_kind["fasth"]
+        gain = {name: slow[name] / fast[name] for name in (*EXPECTED, "median_s")}
+        yield (
+            f"{place(slow)}: from {slow['method']} to {fast['method']} "
+            f"{gain['median_s']:.3g}× less time, where the slides expect "
+            f"{gain['slides_ops']:.3g}× and a count of operations {gain['sequential_ops']:.3g}×"
+        )
+
+
+def largest_of(timed: "pd.DataFrame") -> "pd.DataFrame":
+    """The cell of the largest size and length."""
+    longest = timed[timed["length"] == timed["length"].max()]
+    return longest[longest["d"] == longest["d"].max()]
+
+
+def without_number(step: "pd.DataFrame") -> Iterator[str]:
+    """Why methods have no number."""
+    for row in step[step["status"] != "ok"].to_dict("records"):
+        yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
+
+
+def disturbed(step: "pd.DataFrame") -> Iterator[str]:
+    """The sizes at which other processes took so much of the machine that it shows."""
+    for _, cell in step.groupby(["length", "d"]):
+        cores = cell["foreign_cores"].max()
+        if cores > BUSY:
+            yield (
+                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} cores busy; "
+                "repeat it when they rest"
+            )
+
+
+def place(row: Any) -> str:
+    """The size of a row's cell."""
+    return f"n = {row['d']}, T = {row['length']}"

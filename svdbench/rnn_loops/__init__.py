@@ -1,0 +1,1 @@
+"""Ways to run the loop of a recurrent network over time, each with all its gradients."""

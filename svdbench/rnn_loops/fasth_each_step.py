@@ -1,0 +1,63 @@
+"""The Spectral-RNN by FastH: U and V in blocks of reflectors, at every step."""
+
+import torch
+from torch import Tensor
+
+from svdbench import kernels
+from svdbench.algorithm import Flops, Problem
+
+from .base import Factored, blocks_and_factors, drive, factors_flops, steps
+
+
+class FastHEachStep(Factored):
+    """h ← U (s ∘ (Vᵀ h)) by ``kernels.apply_reflectors`` at every step.
+
+    This is the second experiment of the slides. The factors of the blocks, which are the
+    same at all steps, are made anew at each.
+
+    Args:
+        block_size: reflectors to a block; None takes the best known for the shape.
+        tune: measure the best block size before the first call, where none is given.
+    """
+
+    kind = "fasth"
+    builds = "W h"
+    gradients = "closed form at each step"
+    source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
+
+    def __init__(self, block_size: int | None = None, tune: bool = True) -> None:
+        if block_size is not None and not (isinstance(block_size, int) and block_size > 0):
+            raise ValueError(f"block_size is {block_size!r}: give a whole number above 0, or null")
+        self.block_size = block_size
+        self.tune = tune
+
+    def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
+        if self.tune and self.block_size is None:
+            kernels.tune(U, X.new_empty(len(s), X.shape[1]), again=False)
+
+    def block(self, problem: Problem) -> int:
+        return self.block_size or kernels.choose_block_size(
+            problem.n, problem.d, problem.m, problem.dtype, problem.device
+        )
+
+    def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
+        k = self.block_size
+        h, states = X.new_zeros(len(s), X.shape[1]), []
+        for u in drive(M, b, X).mT.contiguous().unbind():
+            Vth = kernels.apply_reflectors(V, h, transpose=True, block_size=k)
+            Wh = kernels.apply_reflectors(U, s.unsqueeze(-1) * Vth, block_size=k)
+            h = torch.tanh(Wh + u)
+            states.append(h)
+        return torch.stack(states).mT
+
+    def flops(self, problem: Problem) -> Flops:
+        once = factors_flops(problem, self.block(problem))
+        return Flops(steps(problem) * once.forward, steps(problem) * once.backward)
+
+    def sequential_ops(self, problem: Problem) -> int:
+        return steps(problem) * blocks_and_factors(problem, self.block(problem))
+
+    def slides_ops(self, problem: Problem) -> int:
+        """O(d/k + T·k), their m being the block size k; here for U and for V."""
+        k = self.block(problem)
+        return 2 * (-(-problem.n // k) + steps(problem) * k)

@@ -1,0 +1,1 @@
+"""Training a sequence model on a task: steps, evaluations, checkpoints, and when to stop."""

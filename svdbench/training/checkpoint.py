@@ -1,0 +1,47 @@
+"""Checkpoints on disk: whole or not there, and loaded without running anybody's code."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svdbench.errors import UserError, one_line
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers and strings so that ``path`` is the old file or the new one.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"can't write {path}: {error.strerror}: free the disk, or leave checkpoints out "
+            "with trainer.checkpoint=false"
+        ) from error
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What :func:`save` wrote, its tensors on ``device``.
+
+    Raises:
+        UserError: the file isn't there, or is no checkpoint.
+    """
+    try:
+        found = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}: check the path") from error
+    except Exception as error:  # whatever the unpickler thinks of a foreign file
+        raise UserError(f"{path} is not a checkpoint: {one_line(error)}") from error
+    if not isinstance(found, dict) or "learner" not in found:
+        raise UserError(f"{path} is not a checkpoint of svdbench train: give its last.pt")
+    return found

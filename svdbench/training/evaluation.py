@@ -1,0 +1,58 @@
+"""How good a model is on a fixed set, and what its recurrent weight looks like."""
+
+from dataclasses import dataclass
+
+import torch
+
+from svdbench.models.base import SequenceModel
+from svdbench.tasks.base import Batch, Task
+
+# Numbers in the states of one part of a set: 128 MiB in float32.
+PART = 2**25
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of a set: the mean loss, in the task's unit, and the accuracy, a fraction."""
+
+    loss: float
+    accuracy: float | None
+
+
+@torch.no_grad()
+def evaluate(model: SequenceModel, task: Task, data: Batch, device: torch.device) -> Scores:
+    """The scores of ``model`` on a set x (T, N, input_size), y; in parts, to bound memory."""
+    x, y = data
+    size = max(1, PART // (x.shape[0] * model.state_size))
+    training = model.training
+    model.eval()
+    sums: dict[str, float] = {}
+    for x_part, y_part in task.split(x, y, size):
+        x_part, y_part = x_part.to(device), y_part.to(device)
+        outputs = model.last(x_part) if task.at_end else model(x_part)
+        found = {"loss": task.loss(outputs, y_part).item(), **task.metrics(outputs, y_part)}
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value * x_part.shape[1]
+    model.train(training)
+    means = {name: total / x.shape[1] for name, total in sums.items()}
+    return Scores(means["loss"], means.get("accuracy"))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The extreme singular values of the recurrent weight, and how far its promise is broken."""
+
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    promise: float | None = None
+
+
+@torch.no_grad()
+def spectrum(model: SequenceModel) -> Spectrum:
+    """From the factors where the model knows them, from W itself otherwise."""
+    sigma, W = model.sigma(), model.recurrent_weight()
+    if sigma is None and W is not None and W.isfinite().all():
+        sigma = torch.linalg.svdvals(W)
+    if sigma is None:
+        return Spectrum(promise=model.promise())
+    return Spectrum(sigma.min().item(), sigma.max().item(), model.promise())

@@ -1,0 +1,124 @@
+"""One step of training at a time, and all that has to be kept to go on with the next."""
+
+import math
+from typing import Any
+
+import torch
+
+from svdbench import schemas
+from svdbench.models.base import SequenceModel
+from svdbench.tasks.base import Task
+
+from . import optimizers
+
+
+class Diverged(ArithmeticError):
+    """The loss or the norm of the gradient is not a finite number."""
+
+    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
+        what = "loss" if not math.isfinite(loss) else "gradient norm"
+        value = loss if not math.isfinite(loss) else grad_norm
+        super().__init__(f"the {what} is {value} at step {step}")
+        self.step, self.loss, self.grad_norm = step, loss, grad_norm
+
+
+class Learner:
+    """A model with its optimiser, learning from minibatches of a task.
+
+    Args:
+        model: is moved to ``device``.
+        task: gives the minibatches.
+        config: of the optimiser.
+        steps: in all, for the schedule.
+        generator: on the CPU; the minibatches come from it.
+
+    Attributes:
+        step: steps done.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        task: Task,
+        config: schemas.Optimizer,
+        *,
+        steps: int,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.task = task
+        self.batch_size = batch_size
+        self.generator = generator
+        self.optimizer = optimizers.build(model, config)
+        self.config = config
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps = steps
+        self.parameters = list(model.parameters())
+        self.step = 0
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs done, in a task that has any."""
+        size = self.task.epoch_size
+        return self.step / math.ceil(size / self.batch_size) if size else None
+
+    def learn(self) -> tuple[float, float]:
+        """One step; the loss on its minibatch, and the norm of the gradient before clipping.
+
+        Raises:
+            Diverged: one of them is not finite. Nothing was changed then.
+        """
+        x, y = self.task.batch(self.batch_size, self.generator)
+        x, y = x.to(self.device), y.to(self.device)
+        self.model.zero_grad()
+        outputs = self.model.last(x) if self.task.at_end else self.model(x)
+        loss = self.task.loss(outputs, y)
+        loss.backward()
+        grad_norm = optimizers.clipped_norm(self.parameters, self.config.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(grad_norm)):
+            raise Diverged(self.step + 1, value, grad_norm)
+        self._move(optimizers.factor(self.config.schedule, self.step, self.steps))
+        self.step += 1
+        return value, grad_norm
+
+    def _move(self, factor: float) -> None:
+        """Step by the gradients, at the learning rates times ``factor``."""
+        for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = lr * factor
+        self.optimizer.step()
+        if self.model.own_step:
+            self.model.step_own(factor * optimizers.orthogonal_lr(self.config))
+        self.model.after_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "task": self.task.state_dict(),
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; the tensors may be on any device.
+
+        Raises:
+            ValueError, RuntimeError, KeyError: it is of another model, task or optimiser.
+        """
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.task.load_state_dict(state["task"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["rng"].cpu())
+        if self.device.type == "cuda" and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+        self.step = state["step"]

@@ -1,0 +1,302 @@
+"""Training with evaluations in between, until there is a reason to stop.
+
+Time is read from a clock that is passed in. ``elapsed_s`` is training alone: batches,
+forward, backward, the optimiser's step. The limit of minutes is what a user waits for,
+evaluations included.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from svdbench.errors import UserError
+from svdbench.measure.clock import Clock
+from svdbench.measure.step import failure
+
+from .evaluation import evaluate, spectrum
+from .learner import Diverged, Learner
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to look, and when to stop.
+
+    Attributes:
+        steps: of the optimiser, in all.
+        evaluate_every: steps from evaluation to evaluation.
+        target: the loss to reach, in the task's unit; None: no early stop.
+        max_s: seconds to stop after, evaluations included; None: no limit.
+    """
+
+    steps: int
+    evaluate_every: int
+    target: float | None = None
+    max_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation, and how training went since the one before.
+
+    Attributes:
+        train_loss, grad_norm, step_s: means over those steps; None where there were none.
+    """
+
+    step: int
+    epoch: float | None
+    split: str
+    elapsed_s: float
+    loss: float | None = None
+    accuracy: float | None = None
+    train_loss: float | None = None
+    grad_norm: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    promise: float | None = None
+    step_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where training is, after every step.
+
+    Attributes:
+        left_s: seconds to go, at the pace so far, to the limit that comes first.
+        by_clock: whether that is the limit of minutes.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    steps_per_s: float
+    left_s: float
+    by_clock: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        status: ``ok``, all steps done; ``target``, ``timeout``, ``nan`` or ``interrupted``;
+            ``oom`` or ``failed``, where something was raised.
+        reason: in words.
+        last: the last evaluation; of a ``nan``, the step that failed.
+        best: the evaluation with the lowest loss; None before the first.
+        test: the one evaluation on the test set, where training ended well.
+        steps_per_s: over training time.
+    """
+
+    status: str
+    reason: str
+    last: Point | None
+    best: Point | None
+    test: Point | None
+    elapsed_s: float
+    evaluation_s: float
+    steps_per_s: float | None
+
+    @property
+    def reached(self) -> Point | None:
+        return self.last if self.status == "target" else None
+
+
+class Loop:
+    """Trains a learner within limits, and tells what happens.
+
+    Args:
+        on_step: called after every step.
+        on_evaluation: called with every evaluation, and whether it is the best so far;
+            :meth:`state_dict` then has what there is to keep.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        limits: Limits,
+        clock: Clock,
+        on_step: Callable[[Tick], None] = lambda tick: None,
+        on_evaluation: Callable[[Point, bool], None] = lambda point, best: None,
+    ) -> None:
+        self.learner = learner
+        self.limits = limits
+        self.clock = clock
+        self.on_step = on_step
+        self.on_evaluation = on_evaluation
+        self.split, self.data = _watched(learner)
+        self.elapsed_s = self.evaluation_s = 0.0
+        self.last: Point | None = None
+        self.best: Point | None = None
+        self.best_weights: dict[str, Tensor] = {}
+        self.tested: Point | None = None
+
+    def run(self) -> Outcome:
+        """Train until a limit is reached, training fails, or someone presses ^C; then test.
+
+        Raises:
+            UserError: of a callback.
+        """
+        self._first_step, self._first_s = self.learner.step, self.elapsed_s
+        self.clock.sync()
+        self._begin = self.clock.stamp()
+        try:
+            status, reason = self._train()
+            self.tested = self._test()
+        except Diverged as error:
+            status, reason = "nan", self._why(error)
+            self.last = Point(
+                step=error.step,
+                epoch=self.learner.epoch,
+                split=self.split,
+                elapsed_s=self.elapsed_s,
+                train_loss=error.loss,
+                grad_norm=error.grad_norm,
+            )
+        except KeyboardInterrupt:
+            status, reason = "interrupted", f"interrupted after step {self.learner.step:,}"
+        except UserError:
+            raise
+        except Exception as error:
+            status, reason = failure(error)
+        steps, seconds = self.learner.step - self._first_step, self.elapsed_s - self._first_s
+        return Outcome(
+            status=status,
+            reason=reason,
+            last=self.last,
+            best=self.best,
+            test=self.tested,
+            elapsed_s=self.elapsed_s,
+            evaluation_s=self.evaluation_s,
+            steps_per_s=steps / seconds if steps and seconds > 0 else None,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on: of the learner, the best so far, and time."""
+        return {
+            "learner": self.learner.state_dict(),
+            "best": asdict(self.best) if self.best else None,
+            "best_weights": self.best_weights,
+            "elapsed_s": self.elapsed_s,
+            "evaluation_s": self.evaluation_s,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; raises as the learner's does."""
+        self.learner.load_state_dict(state["learner"])
+        self.best = Point(**state["best"]) if state["best"] else None
+        self.best_weights = state["best_weights"]
+        self.elapsed_s, self.evaluation_s = state["elapsed_s"], state["evaluation_s"]
+
+    def _train(self) -> tuple[str, str]:
+        limits, learner = self.limits, self.learner
+        point = self._evaluate({})
+        while True:
+            if limits.target is not None and point.loss is not None and point.loss <= limits.target:
+                return "target", f"the target was reached at step {point.step:,}"
+            if learner.step >= limits.steps:
+                return "ok", f"all {limits.steps:,} steps are done"
+            if self._time_is_up():
+                return "timeout", f"the time was up after step {learner.step:,}"
+            point = self._evaluate(self._steps())
+
+    def _steps(self) -> dict[str, float]:
+        """Steps up to the next evaluation; their means."""
+        learner, limits = self.learner, self.limits
+        first, every = learner.step, limits.evaluate_every
+        until = min(limits.steps, (first // every + 1) * every)
+        losses = norms = 0.0
+        before = self.elapsed_s
+        with self._counted("elapsed_s"):
+            while learner.step < until and not (learner.step > first and self._time_is_up()):
+                loss, norm = learner.learn()
+                losses, norms = losses + loss, norms + norm
+                self.on_step(self._tick(loss, norm))
+        done = learner.step - first
+        spent = self.elapsed_s - before
+        return {"train_loss": losses / done, "grad_norm": norms / done, "step_s": spent / done}
+
+    def _evaluate(self, since: dict[str, float]) -> Point:
+        learner = self.learner
+        with self._counted("evaluation_s"):
+            scores = evaluate(learner.model, learner.task, self.data, learner.device)
+            found = spectrum(learner.model)
+        point = Point(
+            step=learner.step,
+            epoch=learner.epoch,
+            split=self.split,
+            elapsed_s=self.elapsed_s,
+            **asdict(scores),
+            **asdict(found),
+            **since,
+        )
+        if not math.isfinite(scores.loss):
+            raise Diverged(learner.step, scores.loss, since.get("grad_norm", math.nan))
+        best = self.best is None or self.best.loss is None or scores.loss < self.best.loss
+        self.last = point
+        if best:
+            self.best = point
+            self.best_weights = deepcopy(learner.model.state_dict())
+        self.on_evaluation(point, best)
+        return point
+
+    def _test(self) -> Point:
+        """Scores on the test set of the best weights, where a validation set chose them.
+
+        Of the last ones otherwise, as none may be chosen by the test set.
+        """
+        learner = self.learner
+        at = self.last
+        if self.split == "validation":
+            at = self.best
+            learner.model.load_state_dict(self.best_weights)
+        assert at is not None
+        with self._counted("evaluation_s"):
+            scores = evaluate(learner.model, learner.task, learner.task.test_set(), learner.device)
+        return replace(at, split="test", **asdict(scores))
+
+    def _why(self, error: Diverged) -> str:
+        """The step, the norms, and the state before it."""
+        other = f"gradient norm {error.grad_norm:.3g}, loss {error.loss:.3g}"
+        before = self.last
+        if before is None or before.loss is None:
+            return f"{error} ({other})"
+        norm = "" if before.grad_norm is None else f", gradient norm {before.grad_norm:.3g}"
+        return f"{error} ({other}); at step {before.step:,} the loss was {before.loss:.3g}{norm}"
+
+    def _seconds(self) -> float:
+        self.clock.sync()
+        return self.clock.seconds(self._begin, self.clock.stamp())
+
+    def _time_is_up(self) -> bool:
+        return self.limits.max_s is not None and self._seconds() >= self.limits.max_s
+
+    def _tick(self, loss: float, grad_norm: float) -> Tick:
+        step, spent = self.learner.step, self._seconds()
+        pace = (step - self._first_step) / spent if spent > 0 else math.inf
+        by_steps = (self.limits.steps - step) / pace
+        by_clock = math.inf if self.limits.max_s is None else max(0.0, self.limits.max_s - spent)
+        left = min(by_steps, by_clock)
+        return Tick(step, loss, grad_norm, pace, left, by_clock < by_steps)
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to the attribute ``name``, however it ends."""
+        self.clock.sync()
+        start = self.clock.stamp()
+        try:
+            yield
+        finally:
+            self.clock.sync()
+            setattr(self, name, getattr(self, name) + self.clock.seconds(start, self.clock.stamp()))
+
+
+def _watched(learner: Learner) -> tuple[str, Any]:
+    """The set to evaluate on while training: the test set only where nothing is held out."""
+    with suppress(ValueError):
+        return "validation", learner.task.validation_set()
+    return "test", learner.task.test_set()

@@ -1,0 +1,91 @@
+"""Settings that converge, by task and model: files in ``conf/preset/<task>``.
+
+A preset is a list of keys and values as one would type them, which come before what the
+user types: ``default.yaml`` of the task first, then the model's own file.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from svdbench.errors import UserError, one_line
+
+
+def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
+    """Overrides for Hydra that a preset stands for; none where there is no file.
+
+    Args:
+        task, model: names as in ``conf``.
+        typed: the user's own overrides: what they set is left out here, and so is
+            what lies below a group chosen anew, as ``optimizer.lr`` is below ``optimizer``.
+
+    Raises:
+        UserError: a file that is not a list of keys and values.
+    """
+    folder = files("svdbench.conf") / "preset" / task
+    settings: dict[str, Any] = {}
+    for name in ("default", model):
+        own = _read(folder / f"{name}.yaml")
+        settings = _left(settings, own) | own
+    return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
+
+
+def override(key: str, value: Any) -> str:
+    """``key=value`` in Hydra's grammar, whatever is in the value."""
+    return f"{key}={_text(value)}"
+
+
+def sources(task: str, model: str) -> list[tuple[str, str]]:
+    """The files of a preset with the keys that they set: ``(file, key)``, the model's first."""
+    folder = files("svdbench.conf") / "preset" / task
+    return [
+        (f"conf/preset/{task}/{name}.yaml", key)
+        for name in (model, "default")
+        for key in _read(folder / f"{name}.yaml")
+    ]
+
+
+def _read(path: Traversable) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    if not path.is_file():
+        return {}
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
+    except Exception as error:  # of YAML or OmegaConf
+        raise UserError(f"{path.name} of a preset can't be read: {one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path.name} of a preset is not a list of KEY: VALUE lines")
+    return {str(key): value for key, value in found.items()}
+
+
+def _keys(typed: Sequence[str]) -> dict[str, None]:
+    return {given.partition("=")[0].lstrip("+~"): None for given in typed}
+
+
+def _left(settings: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that ``above`` neither sets itself nor takes the ground from."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if not any(key == own or key.startswith(f"{own}.") for own in above)
+    }
+
+
+def _text(value: Any) -> str:
+    """A value in Hydra's grammar, of which JSON's is nearly a part."""
+    if isinstance(value, str):
+        # A backslash means itself there, but before a quote.
+        return "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_text(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_text(inner) for inner in value) + "]"
+    return json.dumps(value)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return 2 * match[1] + ("\\'" if match[2] else "")
