@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 
 from svdbench.kernels import Plan
-from svdbench.kernels.tuning import even_block
-from svdbench.kernels.tuning import Case, candidates, formula
+from svdbench.kernels.tuning import Case, candidates, even_block, formula
 
 SMALLEST = 8
 # A step with blocks this large is mostly Gram matrices, 4ndk operations beside 12ndm.
