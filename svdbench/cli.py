@@ -147,17 +147,19 @@ def time_rnn(
 ) -> None:
     """Time the loop of a recurrent network over T steps, forward and backward.
 
-    Of the Spectral-RNN: reflectors one by one at every step, FastH at every step, W
-    built once. Beside them torch.nn.RNN, LSTM and GRU. One step is all states of 128
-    sequences with the gradients in the inputs and all parameters. No way gets a number
-    unless it agrees with float64, before its timing and after.
+    Of the Spectral-RNN: reflectors one by one at every step, FastH at every
+    step, W built once. Beside them torch.nn.RNN, LSTM and GRU. One step is all
+    states of 128 sequences with the gradients in the inputs and all parameters.
+    No way gets a number unless it agrees with float64, before its timing and
+    after.
 
-    Writes results/time-rnn/NAME: every sample and a summary as CSV, the environment,
-    the configuration, and plots.
+    Writes results/time-rnn/NAME: every sample and a summary as CSV, the
+    environment, the configuration, and plots.
     """
     given = []
     if quick:
         given += ["measure=quick", f"sizes.hidden={QUICK_HIDDEN}", f"sizes.length={QUICK_LENGTH}"]
+        given += ["rnn.fasth_each_step.tune=false", "rnn.spectral.tune=false"]
     lists = {"sizes.hidden": _list("--hidden", hidden), "sizes.length": _list("--length", length)}
     given += [f"{key}={value}" for key, value in lists.items() if value is not None]
     given += _timing_options(None, budget, False, name, seed, methods=methods)
@@ -262,8 +264,9 @@ def gradients(
 ) -> None:
     """Train MODEL on TASK and look at ‖∂L/∂h_t‖ for every step t of the sequence.
 
-    Trains as `svdbench train` does, with its presets and keys, but to the last step and
-    without checkpoints. Gradients that vanish or explode show as a slope over t.
+    Trains as `svdbench train` does, with its presets and keys, but to the last
+    step and without checkpoints. Gradients that vanish or explode show as a
+    slope over t.
 
     Writes results/gradients/NAME: norms, evaluations and a summary as CSV, the
     environment, the configuration, heat maps over t and training, and curves.

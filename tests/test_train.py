@@ -544,7 +544,7 @@ def test_a_nan_is_a_row_and_an_exit_code(
     line = next(line for line in out.splitlines() if "the loss is nan" in line)
     assert "seed 0: the loss is nan at step 4" in line
     assert "gradient norm" in line
-    assert "results/train/nan/seed-0/last.pt" in line
+    assert "the last good checkpoint is results/train/nan/seed-0/last.pt" in line
     summary = table("results/train/nan/summary.csv")
     assert [(row["status"], row["step"]) for row in summary] == [("nan", "4")] * 2
     bad = [row for row in table("results/train/nan/samples.csv") if row["status"] == "nan"]

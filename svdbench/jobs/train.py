@@ -152,11 +152,11 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
     with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
         outcome = loop.run()
-        reason = outcome.reason
+        rows.summary(outcome, outcome.reason)
+        kept = ""
         if folder is not None and outcome.best is not None and outcome.status not in WELL:
-            reason += f"; the last good checkpoint is {folder / 'last.pt'}"
-        rows.summary(outcome, reason)
-        shown.finish(outcome, reason)
+            kept = f"; the last good checkpoint is {folder / 'last.pt'}"
+        shown.finish(outcome, outcome.reason + kept)
     return outcome.status
 
 

@@ -14,6 +14,10 @@ from svdbench.report.units import share
 if TYPE_CHECKING:
     import pandas as pd
 
+MEANING = """1 where gradients neither vanish nor explode on their way back through the
+sequence; at the start, in the middle and at the end of training
+"""
+
 
 def show_run(folder: Path, console: Console) -> None:
     """Print how the norms of all models differ over t, and draw them."""
@@ -21,8 +25,7 @@ def show_run(folder: Path, console: Console) -> None:
         return
     norms, summary = norms_of(folder), _read(folder / "summary.csv")
     console.print(table_of(norms, summary))
-    console.print("1 where gradients neither vanish nor explode on their way back through the")
-    console.print("sequence; start, middle and end of training\n")
+    console.print(MEANING, highlight=False)
     for text in (*endings(summary.assign(label=summary["model"])), *caveats(norms)):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
     for path in draw_all(folder, norms, summary):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 OURS, OTHERS = "spectral", ("rnn", "lstm", "reflectors", "fasth")
 EXPECTED = ("slides_ops", "sequential_ops")
 
+MEANING = """k: reflectors to a block; ops: matrix operations that wait for each other in a
+forward loop, as counted and as the slides on FastH expect them
+"""
+
 
 def show_run(folder: Path, console: Console) -> None:
     """Print the tables and what follows from them, and draw the plots."""
@@ -30,10 +34,7 @@ def show_run(folder: Path, console: Console) -> None:
         console.print(times_table(rows, f"time of a step, T = {length}, and × {BASELINE}'s"))
     if len(timed):
         console.print(costs_table(timed))
-        console.print(
-            "k: reflectors to a block; ops: matrix operations that wait for each other in a"
-        )
-        console.print("forward loop, as counted and as the slides on FastH expect them\n")
+        console.print(MEANING, highlight=False)
     lines = [*conclusions(timed), *expectations(timed), *without_number(step), *disturbed(step)]
     for text in lines:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

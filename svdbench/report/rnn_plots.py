@@ -98,18 +98,12 @@ def _times(axes: Axes, timed: "pd.DataFrame", styles: dict[str, dict[str, Any]],
             axes.plot(rows[x], scaled, ":", color=styles[method]["color"], lw=1.6, zorder=2)
     floor = timed.drop_duplicates(x).sort_values(x)
     if floor["floor_s"].notna().all():
-        axes.plot(
-            floor[x],
-            floor["floor_s"],
-            "--",
-            color="#888888",
-            lw=1.3,
-            label="floor: 6TBn² flop\nat matmul rate",
-        )
-    if timed["slides_ops"].notna().any():
-        axes.plot(
-            [], [], ":", color="#555555", lw=1.6, label="slides' expectation,\nfrom the first point"
-        )
+        label = "floor: 6TBn² flop\nat matmul rate"
+        mark = "" if len(floor) > 1 else "_"
+        axes.plot(floor[x], floor["floor_s"], "--", marker=mark, color="#888888", label=label)
+    if timed["slides_ops"].notna().any() and len(floor) > 1:
+        label = "slides' expectation,\nfrom the first point"
+        axes.plot([], [], ":", color="#555555", lw=1.6, label=label)
 
 
 def _ratio(axes: Axes, timed: "pd.DataFrame", styles: dict[str, dict[str, Any]], x: str) -> None:

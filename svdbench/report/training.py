@@ -143,8 +143,8 @@ def _share(values: "pd.Series[float]") -> str:
 
 def _range(values: "pd.Series[float]") -> str:
     """Below the value, in percent as it is."""
-    values = 100 * values.dropna()
-    return f"\n{values.min():.2g}–{values.max():.2g}" if len(values) > 1 else ""
+    ends = (share(value, 2).removesuffix(" %") for value in (values.min(), values.max()))
+    return "\n" + "–".join(ends) if values.count() > 1 else ""
 
 
 def _number(values: "pd.Series[float]", form: str) -> str:
