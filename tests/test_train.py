@@ -28,9 +28,10 @@ from svdbench.tasks.registry import task_names
 from svdbench.training import checkpoint
 from svdbench.training.evaluation import PART, evaluate, spectrum
 from svdbench.training.learner import Diverged, Learner
-from svdbench.training.loop import Limits, Loop, Outcome, Point, Tick
+from svdbench.training.loop import Loop
 from svdbench.training.optimizers import factor
 from svdbench.training.presets import override, preset
+from svdbench.training.progress import Limits, Outcome, Point, Tick
 
 # ------------------------------------------------------------------ a clock, a task, a model
 

@@ -22,7 +22,8 @@ from svdbench.tasks.base import Task
 from svdbench.tasks.registry import load_task
 from svdbench.training import checkpoint
 from svdbench.training.learner import Learner
-from svdbench.training.loop import Limits, Loop, Point
+from svdbench.training.loop import Loop
+from svdbench.training.progress import Limits, Point
 
 JOB = "train"
 

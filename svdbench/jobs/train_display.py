@@ -16,7 +16,7 @@ from rich.text import Text
 
 from svdbench.report.units import clock_time, share, spark
 from svdbench.tasks.base import Task
-from svdbench.training.loop import Limits, Outcome, Point, Tick
+from svdbench.training.progress import Limits, Outcome, Point, Tick
 
 PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}
 

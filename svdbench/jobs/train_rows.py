@@ -10,7 +10,7 @@ from svdbench.record.schema import TRAINED, TRAINING, cell_id
 from svdbench.record.store import Run
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
-from svdbench.training.loop import Outcome, Point
+from svdbench.training.progress import Outcome, Point
 
 
 class Rows:

@@ -1,0 +1,87 @@
+"""What a training is told and tells: its limits, every step, every evaluation, its end."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to look, and when to stop.
+
+    Attributes:
+        steps: of the optimiser, in all.
+        evaluate_every: steps from evaluation to evaluation.
+        target: the loss to reach, in the task's unit; None: no early stop.
+        max_s: seconds to stop after, evaluations included; None: no limit.
+    """
+
+    steps: int
+    evaluate_every: int
+    target: float | None = None
+    max_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation, and how training went since the one before.
+
+    Attributes:
+        train_loss, grad_norm, step_s: means over those steps; None where there were none.
+    """
+
+    step: int
+    epoch: float | None
+    split: str
+    elapsed_s: float
+    loss: float | None = None
+    accuracy: float | None = None
+    train_loss: float | None = None
+    grad_norm: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    promise: float | None = None
+    step_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where training is, after every step.
+
+    Attributes:
+        left_s: seconds to go, at the pace so far, to the limit that comes first.
+        by_clock: whether that is the limit of minutes.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    steps_per_s: float
+    left_s: float
+    by_clock: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        status: ``ok``, all steps done; ``target``, ``timeout``, ``nan`` or ``interrupted``;
+            ``oom`` or ``failed``, where something was raised.
+        reason: in words.
+        last: the last evaluation; of a ``nan``, the step that failed.
+        best: the evaluation with the lowest loss; None before the first.
+        test: the one evaluation on the test set, where training ended well.
+        steps_per_s: over training time.
+    """
+
+    status: str
+    reason: str
+    last: Point | None
+    best: Point | None
+    test: Point | None
+    elapsed_s: float
+    evaluation_s: float
+    steps_per_s: float | None
+
+    @property
+    def reached(self) -> Point | None:
+        return self.last if self.status == "target" else None
