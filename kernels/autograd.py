@@ -28,8 +28,8 @@ def apply_reflectors(
     Differentiable in V and X, in closed form, with matrix products only; in
     blocks of compact-WY form (FastH, Mathiasen et al., NeurIPS 2020). Costs
     about 4ndm operations forward and 8ndm backward, and keeps one copy of X per
-    block. Second derivatives, ``torch.func`` and ``torch.compile`` work too, through
-    plain operations that torch differentiates itself.
+    block. Second derivatives and ``torch.func`` work too, through plain operations
+    that torch differentiates itself; ``torch.compile`` sees one operator.
 
     Args:
         V: reflectors as rows, shape (n, d) or (..., n, d), of any length; a row

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .autograd import Apply, case_of
+from .triton_support import triton_runs_on
 from .tuning import Plan, Tuned, answers, best, candidates, measure_plans, remember
 
 
@@ -35,11 +36,14 @@ def time_plans(
     """The median seconds of a step with each of these plans, interleaved.
 
     A step is as for ``tune``. Plans that are clearly behind after three rounds are
-    not measured further.
+    not measured further, and those that the device cannot run not at all.
     """
-    V = torch.randn_like(V).requires_grad_()
-    X = torch.randn_like(X).requires_grad_()
+    dtype = getattr(torch, case_of(V, X).dtype)  # what is remembered is measured
+    V = torch.randn_like(V, dtype=dtype).requires_grad_()
+    X = torch.randn_like(X, dtype=dtype).requires_grad_()
     G = torch.randn_like(X)
+    if not triton_runs_on(V.device):
+        plans = [plan for plan in plans if plan.sweep != "triton"]
 
     def step(plan: Plan) -> Callable[[], None]:
         def run() -> None:

@@ -62,14 +62,15 @@ def run(
     """
     place = config.trainer.place()
     clock, console = clock or WallClock(device_of(place)), console or Console()
-    loop_of(config, config.seed, clock)  # whatever mistake there is, nothing is written yet
+    loop = loop_of(config, config.seed, clock)  # before anything is written: it may be a mistake
     settle_allocator()
     endings = []
     with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
         try:
             for seed in range(config.seed, config.seed + config.trainer.seeds):
-                loop = loop_of(config, seed, clock)
+                if seed != config.seed:
+                    loop = loop_of(config, seed, clock)
                 endings.append(_train(loop, config, text, seed, record, console))
                 if endings[-1] == "interrupted":
                     break

@@ -50,9 +50,11 @@ class Spectrum:
 @torch.no_grad()
 def spectrum(model: SequenceModel) -> Spectrum:
     """From the factors where the model knows them, from W itself otherwise."""
-    sigma, W = model.sigma(), model.recurrent_weight()
-    if sigma is None and W is not None and W.isfinite().all():
-        sigma = torch.linalg.svdvals(W)
+    sigma = model.sigma()
+    if sigma is None:
+        W = model.recurrent_weight()
+        if W is not None and W.isfinite().all():
+            sigma = torch.linalg.svdvals(W)
     if sigma is None:
         return Spectrum(promise=model.promise())
     return Spectrum(sigma.min().item(), sigma.max().item(), model.promise())
