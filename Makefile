@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types format bench gpu kernels wheel clean
+.PHONY: help setup run test test-all lint types format bench bench-rnn gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(READY) ## let ruff put the layout right
 
 bench: $(READY) ## the figures we promise, measured and judged; written to results/bench/
 	$(BIN)/python -m svdbench.jobs.bench
+
+bench-rnn: $(READY) ## the same for the recurrent networks; takes hours; results/bench-rnn/
+	$(BIN)/python -m svdbench.jobs.bench_rnn
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/

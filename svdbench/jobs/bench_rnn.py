@@ -1,0 +1,206 @@
+"""``make bench-rnn``: the figures of the recurrent networks, measured and judged.
+
+Times the loop, then trains with the presets: the Spectral-RNN first, then its rivals
+only for as long as can still decide, expRNN for as many steps and LSTM for as many
+seconds. Writes ``figures.csv`` beside the runs. Takes hours; parts can be named, as in
+``python -m svdbench.jobs.bench_rnn loop copying-200``.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from svdbench.errors import UserError
+from svdbench.jobs.promises import Figure, finish
+from svdbench.jobs.train_models import train
+from svdbench.launch import launch
+from svdbench.report.timing import read_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OURS, SEEDS = "spectral_rnn", 3
+LENGTH, HIDDEN = 200, (128, 256, 512)
+MINUTES_750, MINUTES_PIXELS = 30, 20
+PACE_STEPS = 40
+
+
+def main(parts: Sequence[str]) -> None:
+    """Measure the parts, all by default; write the figures and print the verdicts.
+
+    Raises:
+        UserError: a part that there is none of.
+    """
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(PARTS)}")
+    folder = Path("results") / "bench-rnn" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    figures: list[Figure] = []
+    for name in parts or PARTS:
+        figures += PARTS[name](folder)
+        finish(figures, folder)
+
+
+def loop(folder: Path) -> list[Figure]:
+    """A forward and backward pass over the sequence, by hidden size."""
+    common = [f"results={folder}", f"sizes.length=[{LENGTH}]"]
+    sizes = f"sizes.hidden=[{','.join(map(str, HIDDEN))}]"
+    launch("time_rnn", [*common, sizes, "name=loop", "methods=[spectral,torch_rnn,torch_lstm]"])
+    vanilla = "methods=[spectral,reflectors_each_step]"
+    launch("time_rnn", [*common, "sizes.hidden=[128]", "name=vanilla", vanilla])
+    return loop_figures(read_summary(folder / "time-rnn" / "loop")) + vanilla_figures(
+        read_summary(folder / "time-rnn" / "vanilla")
+    )
+
+
+def loop_figures(summary: "pd.DataFrame") -> list[Figure]:
+    """Ratios of the Spectral-RNN's time to those of PyTorch's layers."""
+    times = _step_times(summary)
+    return [
+        Figure(f"{ours} / {rival}", n, times.loc[n, ours] / times.loc[n, rival], False, most)
+        for rival, most in (("torch_rnn", 1.15), ("torch_lstm", 0.5))
+        for ours in ("spectral_16", "spectral_n")
+        for n in times.index
+    ]
+
+
+def vanilla_figures(summary: "pd.DataFrame") -> list[Figure]:
+    """How many times longer reflectors take that are applied one by one at every step."""
+    times = _step_times(summary)
+    return [
+        Figure(
+            f"reflectors_each_step_{m} / spectral_{m}",
+            n,
+            times.loc[n, f"reflectors_each_step_{m}"] / times.loc[n, f"spectral_{m}"],
+            True,
+            20,
+        )
+        for m in ("16", "n")
+        for n in times.index
+    ]
+
+
+def contest(task: str, length: str, folder: Path) -> list[Figure]:
+    """The steps and seconds to 1 % of the baseline, beside expRNN's and LSTM's."""
+    what = f"{task} {length.partition('=')[2]}"
+    title = f"{task}-{length.partition('=')[2]}"
+    common = [length, f"results={folder}", f"trainer.seeds={SEEDS}"]
+    ours = _trained(OURS, task, common, folder, f"{title}-{OURS}")
+    steps, seconds = (
+        int(ours["step"].max()),
+        float((ours["elapsed_s"] + ours["evaluation_s"]).max()),
+    )
+    limits = {"exprnn": f"trainer.steps={steps}", "lstm": f"trainer.max_minutes={seconds / 60}"}
+    rivals = {
+        model: _trained(model, task, [*common, limit], folder, f"{title}-{model}")
+        for model, limit in limits.items()
+    }
+    return contest_figures(what, ours, rivals)
+
+
+def contest_figures(
+    what: str, ours: "pd.DataFrame", rivals: dict[str, "pd.DataFrame"]
+) -> list[Figure]:
+    """From the summaries of the trainings, a row for each seed.
+
+    A rival that did not get there in ours' steps or seconds took at least those.
+    """
+    steps, seconds = (_median(ours, column) for column in ("step", "elapsed_s"))
+    at = f"after {steps:,.0f} steps, {seconds:.0f} s (medians)"
+    figures = [
+        Figure(f"{what}: loss / baseline, worst seed, {at}", None, _worst(ours), False, 0.01),
+        Figure(f"{what}: test loss / baseline, median", None, _tested(ours), False, 0.01),
+    ]
+    for model, unit, of, most in (
+        ("exprnn", "steps", "step", 1.5),
+        ("lstm", "seconds", "elapsed_s", 1.0),
+    ):
+        ratio = _median(ours, of) / _median(rivals[model], of)
+        there = int((rivals[model]["status"] == "target").sum())
+        text = f"{what}: {unit} / {model}'s ({there} of {len(rivals[model])} seeds there)"
+        figures.append(Figure(text, None, ratio, False, most))
+    return figures
+
+
+def long_addition(folder: Path) -> list[Figure]:
+    """Adding over 750 steps."""
+    options = ["task.length=750", f"results={folder}", f"trainer.max_minutes={MINUTES_750}"]
+    ours = _trained(OURS, "addition", [*options, "trainer.target=0.1"], folder, "addition-750")
+    text = f"adding 750: loss / baseline within {MINUTES_750} minutes"
+    return [Figure(text, None, _worst(ours), False, 0.1)]
+
+
+def pixels(folder: Path) -> list[Figure]:
+    """Permuted MNIST: the preset, and LSTM for as many seconds, each with its own decay."""
+    common = [f"results={folder}"]
+    ours = _trained(OURS, "pmnist", common, folder, "pmnist-spectral_rnn")
+    few = [*common, f"trainer.steps={PACE_STEPS}"]
+    pace = float(_trained("lstm", "pmnist", few, folder, "pmnist-pace")["step_s"].iloc[0])
+    seconds = float(ours["elapsed_s"].iloc[0])
+    fit = f"trainer.steps={max(1, int(seconds / pace))}"
+    lstm = _trained("lstm", "pmnist", [*common, fit], folder, "pmnist-lstm")
+    accuracy, other = (float(run["test_accuracy"].iloc[0]) for run in (ours, lstm))
+    return [
+        Figure("pmnist: minutes of training", None, seconds / 60, False, MINUTES_PIXELS),
+        Figure("pmnist: test accuracy", None, accuracy, True, 0.92),
+        Figure("pmnist: test accuracy above LSTM's in as long", None, accuracy - other, True, 0),
+    ]
+
+
+def defaults(folder: Path) -> list[Figure]:
+    """The command as a user types it first, from the prompt and back."""
+    command = [sys.executable, "-m", "svdbench.cli", "train", "spectral-rnn", "--task", "addition"]
+    start = perf_counter()
+    subprocess.run([*command, f"results={folder}", "--name", "defaults"], check=True)
+    seconds = perf_counter() - start
+    loss = _worst(_summary(folder, "defaults"))
+    return [
+        Figure("train spectral-rnn --task addition: seconds", None, seconds, False, 180),
+        Figure("train spectral-rnn --task addition: loss / baseline", None, loss, False, 0.01),
+    ]
+
+
+def _trained(model: str, task: str, typed: list[str], folder: Path, name: str) -> "pd.DataFrame":
+    train(model, task, typed, name=name)
+    return _summary(folder, name)
+
+
+def _summary(folder: Path, name: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_csv(folder / "train" / name / "summary.csv")
+
+
+def _step_times(summary: "pd.DataFrame") -> "pd.DataFrame":
+    rows = summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
+    return rows.pivot_table(index="d", columns="method", values="median_s")
+
+
+def _worst(runs: "pd.DataFrame") -> float:
+    return float(runs["relative_loss"].max())
+
+
+def _tested(runs: "pd.DataFrame") -> float:
+    return float((runs["test_loss"] / runs["baseline_loss"]).median())
+
+
+def _median(runs: "pd.DataFrame", column: str) -> float:
+    return float(runs[column].median())
+
+
+PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+    "loop": loop,
+    "defaults": defaults,
+    **{f"copying-{lag}": partial(contest, "copy", f"task.lag={lag}") for lag in (200, 500, 1000)},
+    **{f"adding-{n}": partial(contest, "addition", f"task.length={n}") for n in (100, 200, 400)},
+    "adding-750": long_addition,
+    "pmnist": pixels,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
