@@ -1,15 +1,19 @@
-"""What a data set of labelled images has to say of itself.
+"""What a data set of labelled examples has to say of itself.
 
-Adding one is a file here with a subclass of :class:`Dataset` and a YAML of the
-same name in ``conf/dataset``; nothing else is edited.
+Adding one is a file here with a subclass of :class:`Dataset` (of
+:class:`~svdbench.datasets.files.FileDataset` where it has files) and a YAML of the same
+name in ``conf/dataset``; nothing else is edited.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:  # saying where the data is must not wait for torch
+    from torch import Tensor
 
-Split = Literal["train", "test"]
+SplitName = Literal["train", "test"]
 SPLITS = ("train", "test")
 
 
@@ -18,33 +22,41 @@ class DatasetError(ValueError):
 
 
 class Dataset(ABC):
-    """Grey images with labels, in a training and a test split that never change.
+    """Examples with labels, in a training and a test split that never change.
 
     Args:
         data_dir: the folder that has a folder per data set, by default that of the
-            environment variable ``SVDBENCH_DATA``; not used by those that come with
-            a package.
+            environment variable ``SVDBENCH_DATA``, else one in the user's cache; not
+            used by those that have no files.
 
     Class attributes:
         name: in lower case, with hyphens; also the folder of its files.
         title: as reports write it.
-        shape: (H, W) of an image.
+        what: its examples, in a few words.
+        shape: of an example: (H, W) of a grey image, (H, W, 3) of one in RGB, (d,) else.
+        examples: how many there are to train on and to test.
         classes: how many labels there are, 0 … classes − 1.
+        licence: of the data, by its usual short name.
         source: who made it, and where it was published.
+        comes_with: whence it comes if it has no files.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    shape: ClassVar[tuple[int, int]]
+    what: ClassVar[str]
+    shape: ClassVar[tuple[int, ...]]
+    examples: ClassVar[tuple[int, int]]
     classes: ClassVar[int] = 10
+    licence: ClassVar[str]
     source: ClassVar[str]
+    comes_with: ClassVar[str] = ""
 
     def __init__(self, data_dir: str | None = None) -> None:
         self.data_dir = data_dir
 
     @abstractmethod
-    def read(self, split: Split) -> tuple[Tensor, Tensor]:
-        """The images (N, H, W), float32 in [0, 1], and their labels (N,), int64.
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        """The examples (N, *shape), float32 in [0, 1], and their labels (N,), int64.
 
         Raises:
             DatasetError: a file of the data set, of either split, is missing, or one of

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Dataset, Split
+from .base import Dataset, SplitName
 
 WHITE = 16  # pixels count the dots in squares of 4×4
 EVERY = 5
@@ -20,10 +20,14 @@ class Digits(Dataset):
 
     name = "digits"
     title = "digits 8×8"
+    what = "handwritten digits"
     shape = (8, 8)
+    examples = (1442, 355)
+    licence = "CC BY 4.0"
+    comes_with = "scikit-learn"
     source = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998"
 
-    def read(self, split: Split) -> tuple[Tensor, Tensor]:
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits
 
         digits = load_digits()

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from .idx import IdxDataset, Published
+from .files import Published
+from .idx import IdxDataset
 
 
 class FashionMNIST(IdxDataset):
@@ -13,8 +14,15 @@ class FashionMNIST(IdxDataset):
 
     name = "fashion-mnist"
     title = "Fashion-MNIST"
+    what = "articles of clothing"
     shape = (28, 28)
+    examples = (60_000, 10_000)
+    licence = "MIT"
     source = "Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017"
+    mirrors = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    )
     files: ClassVar[dict[str, Published]] = {
         "train-images-idx3-ubyte.gz": Published(
             26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from .idx import IdxDataset, Published
+from .files import Published
+from .idx import IdxDataset
 
 
 class MNIST(IdxDataset):
@@ -13,8 +14,15 @@ class MNIST(IdxDataset):
 
     name = "mnist"
     title = "MNIST"
+    what = "handwritten digits"
     shape = (28, 28)
+    examples = (60_000, 10_000)
+    licence = "CC BY-SA 3.0"
     source = "LeCun, Bottou, Bengio and Haffner, Gradient-based learning, Proc. IEEE, 1998"
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
     files: ClassVar[dict[str, Published]] = {
         "train-images-idx3-ubyte.gz": Published(
             9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"

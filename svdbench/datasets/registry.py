@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from svdbench.registry import Group, refuse_unknown
+from svdbench.registry import Group, plain, refuse_unknown
 
 if TYPE_CHECKING:  # listing the names must not wait for torch
     from torch import Tensor
 
-    from .base import Dataset, Split
+    from .base import Dataset, SplitName
 
 GROUP = Group("dataset", "data set", "svdbench.datasets.base.Dataset")
 
@@ -20,21 +20,21 @@ def load_dataset(name: str, **overrides: Any) -> Dataset:
     Raises:
         ValueError: there is no such data set or option.
     """
-    dataset: Dataset = GROUP.load(name.replace("-", "_"), **overrides)
+    dataset: Dataset = GROUP.load(plain(name), **overrides)
     return dataset
 
 
-def load(name: str, split: Split, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
-    """Images and labels of one split, from files checked by SHA-256.
+def load(name: str, split: SplitName, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
+    """Examples in their own shape and labels of one split, from files checked by SHA-256.
 
     Args:
-        name: ``"digits"``, which needs no files, ``"mnist"`` or ``"fashion-mnist"``.
+        name: of a YAML in ``conf/dataset``, as ``"digits"``, which needs no files.
         split: ``"train"`` or ``"test"``.
         data_dir: the folder that has a folder per data set; by default that of the
-            environment variable ``SVDBENCH_DATA``.
+            environment variable ``SVDBENCH_DATA``, else one in the user's cache.
 
     Returns:
-        Images (N, H, W), float32 in [0, 1], and labels (N,), int64.
+        Examples (N, *shape), float32 in [0, 1], as images (N, H, W), and labels (N,), int64.
 
     Raises:
         ValueError: there is no such data set or split.

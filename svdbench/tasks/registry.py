@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from svdbench.registry import Group
+from svdbench.registry import Group, plain
 
 if TYPE_CHECKING:  # listing the names must not wait for torch
     from .base import Task
@@ -23,5 +23,5 @@ def load_task(name: str, **overrides: Any) -> Task:
     Raises:
         ValueError: there is no such task or option, or an option is out of its range.
     """
-    task: Task = GROUP.load(name.replace("-", "_"), **overrides)
+    task: Task = GROUP.load(plain(name), **overrides)
     return task

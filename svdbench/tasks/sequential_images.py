@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from svdbench.datasets.registry import load_dataset
+from svdbench.datasets.splits import hold_out
 
 from .base import Batch, Task, check_whole
 
 PERMUTATION_SEED = 92916
-HELD_OUT_SEED = 15_485_863
 
 
 class SequentialImages(Task):
@@ -29,7 +29,7 @@ class SequentialImages(Task):
         pool: the mean of pool × pool pixels is one step; 1 leaves them as they are.
         validation: the part of the training images to hold out, in [0, 1): the same
             ones for every seed.
-        data_dir: where the data sets are; None: ``$SVDBENCH_DATA``.
+        data_dir: where the data sets are; None: ``$SVDBENCH_DATA``, else the user's cache.
 
     Raises:
         ValueError: no such data set; ``pool`` doesn't divide height and width;
@@ -53,13 +53,17 @@ class SequentialImages(Task):
     ) -> None:
         self.dataset = load_dataset(dataset, data_dir=data_dir)
         check_whole(1, pool=pool)
+        if len(self.dataset.shape) != 2:
+            raise ValueError(
+                f"{self.dataset.name} has no grey images to read pixel by pixel: take "
+                "dataset=digits, mnist or fashion-mnist"
+            )
         if any(side % pool for side in self.dataset.shape):
             raise ValueError(
                 f"pool is {pool}, and images of {self.dataset.name} have "
                 f"{'×'.join(map(str, self.dataset.shape))} pixels: give a divisor of both"
             )
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation is {validation}: give a fraction from 0 to below 1")
+        hold_out(0, validation)  # refuses what is no fraction, before any file is read
         self.pool = pool
         self.validation = validation
         self.length = math.prod(self.dataset.shape) // pool**2
@@ -86,14 +90,12 @@ class SequentialImages(Task):
             return
         images, labels = self.dataset.read("train")
         pixels = self._pixels(images)
-        held_out = round(self.validation * len(labels))
-        order = torch.from_numpy(np.random.RandomState(HELD_OUT_SEED).permutation(len(labels)))
-        # In the order of the file where all are trained on: no second copy of them.
-        train = order[held_out:].sort().values if held_out else slice(None)
+        kept, held_out = hold_out(len(labels), self.validation)
+        train = kept if len(held_out) else slice(None)  # all: no second copy of them
         test_images, test_labels = self.dataset.read("test")
         self._sets = {
             "test": (_in_steps(self._pixels(test_images)), test_labels),
-            "validation": (_in_steps(pixels[order[:held_out]]), labels[order[:held_out]]),
+            "validation": (_in_steps(pixels[held_out]), labels[held_out]),
             "train": (pixels[train], labels[train]),  # (N, T): an image is one piece of memory
         }
 

@@ -1,0 +1,61 @@
+"""Cat or not: 209 and 50 small colour photographs, which may not be handed on."""
+
+import io
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import DatasetError, SplitName
+from .files import FileDataset, Published
+
+REPEATED = 17  # of the test images: the same, pixel for pixel, as training image 146
+
+
+class Cats(FileDataset):
+    """Photographs of 64×64 pixels in RGB: 1 a cat, 0 none.
+
+    Of the training images 72 are cats, of the test images 33 of 50. One of these is a
+    training image too. Licence: none known, so the files are neither here nor
+    downloaded. Reading them takes h5py: ``pip install svdbench[cats]``.
+
+    Args:
+        leave_out_repeated: test on the other 49 images only.
+    """
+
+    name = "cats"
+    title = "Cats"
+    what = "photographs, cat or not"
+    shape = (64, 64, 3)
+    examples = (209, 50)
+    classes = 2
+    licence = "unknown"
+    source = "Ng and others, Neural Networks and Deep Learning, a course of DeepLearning.AI, 2017"
+    files: ClassVar[dict[str, Published]] = {
+        "train_catvnoncat.h5": Published(
+            2572022, "fbe56ab67c3ae28d564e3a644189117976d6b31af0a3ce9bb17dbf22908af242"
+        ),
+        "test_catvnoncat.h5": Published(
+            616958, "6a9d39ce52fa85953c5834695b8534a30ed8cfd54971fb2f080b5a24d002b951"
+        ),
+    }
+
+    def __init__(self, data_dir: str | None = None, leave_out_repeated: bool = False) -> None:
+        super().__init__(data_dir)
+        self.leave_out_repeated = leave_out_repeated
+
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        data = self.contents(f"{split}_catvnoncat.h5")
+        try:
+            import h5py
+        except ImportError as error:
+            raise DatasetError(
+                "cats needs h5py to be read: pip install 'svdbench[cats]', or take dataset=digits"
+            ) from error
+        with h5py.File(io.BytesIO(data)) as file:
+            images, labels = file[f"{split}_set_x"][:], file[f"{split}_set_y"][:]
+        if split == "test" and self.leave_out_repeated:
+            images, labels = np.delete(images, REPEATED, 0), np.delete(labels, REPEATED)
+        pixels = torch.from_numpy(images.astype(np.float32)).div_(255)
+        return pixels, torch.from_numpy(labels.astype(np.int64))

@@ -1,0 +1,153 @@
+"""Lists the data sets, downloads them, and says where they are."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from svdbench.datasets.base import Dataset, DatasetError
+from svdbench.datasets.download import fetch as download
+from svdbench.datasets.files import FileDataset, data_root
+from svdbench.datasets.registry import GROUP, load_dataset
+from svdbench.errors import Interrupted, UserError
+
+
+def show(data_dir: str | None = None) -> None:
+    """A row per YAML in ``conf/dataset``; all files that are there are checked."""
+    console = Console()
+    table = Table(
+        title=f"data sets; files in {escape(str(data_root(data_dir)))}",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("name", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    table.add_column("here", no_wrap=True)
+    notes = []
+    for dataset in _every(data_dir):
+        faults = dataset.faults() if isinstance(dataset, FileDataset) else {}
+        table.add_row(
+            dataset.name, _what(dataset), _size(dataset), dataset.licence, _here(dataset, faults)
+        )
+        if isinstance(dataset, FileDataset) and faults:
+            notes.append(_note(dataset, faults))
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
+    """Download what is missing or damaged of the data sets named, or of ``all``.
+
+    Raises:
+        UserError: no such data set, no download, no network, or nowhere to write to.
+        Interrupted: ^C; the files that are complete are kept.
+    """
+    console = Console()
+    everything = "all" in names
+    try:
+        chosen = (
+            _every(data_dir) if everything else [load_dataset(n, data_dir=data_dir) for n in names]
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    try:
+        for dataset in chosen:
+            line = _fetch(dataset, console, unasked=everything)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    except DatasetError as error:
+        raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the files that are complete are kept") from None
+
+
+def path(data_dir: str | None = None) -> None:
+    """The folder of the data sets on a line of its own, for scripts."""
+    print(data_root(data_dir))
+
+
+class RichBar:
+    """What pooch asks of a progress bar, which is tqdm's interface, shown by rich."""
+
+    def __init__(self, progress: Progress, name: str, n_bytes: int) -> None:
+        self.progress = progress
+        self.task = progress.add_task(name, total=n_bytes)
+        self.total = n_bytes  # pooch writes here what the server says
+
+    def update(self, n: int) -> None:
+        self.progress.advance(self.task, n)
+
+    def reset(self) -> None:
+        self.progress.reset(self.task)
+
+    def close(self) -> None:
+        self.progress.update(self.task, visible=False)
+
+
+def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
+    """Download one data set; what to say of it when that is done."""
+    if not isinstance(dataset, FileDataset):
+        return f"{dataset.name}: needs no files, it comes with {dataset.comes_with}"
+    if unasked and not dataset.mirrors and (faults := dataset.faults()):
+        return _note(dataset, faults)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        fetched = 0
+        for line in download(dataset, lambda name, n_bytes: RichBar(progress, name, n_bytes)):
+            console.print(f"{dataset.name}: {line}", highlight=False, markup=False, soft_wrap=True)
+            fetched += 1
+    how = "complete" if fetched else "was here already, as published"
+    return f"{dataset.name}: {how}, in {dataset.folder}"
+
+
+def _every(data_dir: str | None) -> list[Dataset]:
+    return [load_dataset(name, data_dir=data_dir) for name in GROUP.names()]
+
+
+def _what(dataset: Dataset) -> str:
+    train, test = dataset.examples
+    shape = "×".join(map(str, dataset.shape))
+    unit = " features" if len(dataset.shape) == 1 else ""
+    return f"{dataset.what}\n[dim]{train:,} + {test:,} of {shape}{unit}[/]"
+
+
+def _size(dataset: Dataset) -> str:
+    if not isinstance(dataset, FileDataset):
+        return "–"
+    return decimal(sum(dataset.files[name].n_bytes for name in dataset.published_names()))
+
+
+def _here(dataset: Dataset, faults: dict[str, str]) -> str:
+    if not isinstance(dataset, FileDataset):
+        return "built in"
+    if not faults:
+        return "[green]yes[/]"
+    missing = list(faults.values()).count("missing")
+    if missing == len(dataset.published_names()):
+        return "no"
+    return "[red]damaged[/]" if missing < len(faults) else "[red]in part[/]"
+
+
+def _note(dataset: FileDataset, faults: dict[str, str]) -> str:
+    """What is wrong with the files of a data set, and what to do."""
+    if set(faults.values()) == {"missing"} and len(faults) == len(dataset.published_names()):
+        return f"{dataset.name}: {dataset.how_to_get(faults)}"
+    listed = ", ".join(f"{name} ({fault})" for name, fault in faults.items())
+    return f"{dataset.name}: {listed}; {dataset.how_to_get(faults)}"

@@ -1,0 +1,337 @@
+"""``svdbench data``: the list, and downloads from a server that has its bad days."""
+
+import hashlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pooch
+import pytest
+from command import assert_mistake, run
+from rich.progress import Progress
+
+from svdbench.datasets import download
+from svdbench.datasets.base import DatasetError, SplitName
+from svdbench.datasets.files import FileDataset, Published
+from svdbench.datasets.mnist import MNIST
+from svdbench.jobs.data import RichBar
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+CONTENT = {"a.bin": bytes(range(256)) * 2000, "b.bin": b"b" * 1000}
+FILES = {
+    name: Published(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()
+}
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``/<manner>/<name>`` in that manner; knows what was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str] = []
+        self.closing = threading.Event()
+
+    def mirror(self, manner: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{manner}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        _, manner, name = self.path.split("/")
+        data = CONTENT[name]
+        if manner == "gone":
+            self.send_error(404)
+            return
+        if manner == "silent":
+            self.server.closing.wait()
+            return
+        if manner == "wrong":
+            data = data[::-1]
+        self.send_response(200)
+        if manner != "unsized":  # then the connection's end is the file's
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if manner in ("dropping", "unsized"):
+            self.wfile.write(data[: len(data) // 2])
+        elif manner == "stalling":
+            self.wfile.write(data[: len(data) // 2])
+            self.server.closing.wait()
+        elif manner == "slow":
+            for i in range(0, len(data), len(data) // 4):
+                self.wfile.write(data[i : i + len(data) // 4])
+                time.sleep(0.05)
+        else:
+            self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """No line per request on standard error."""
+
+
+class Two(FileDataset):
+    """Two files, and whatever mirrors a test gives."""
+
+    name = "two"
+    title = "two files"
+    what = "bytes"
+    shape = (1,)
+    examples = (1, 1)
+    licence = "none"
+    source = "made here"
+    files: ClassVar[dict[str, Published]] = FILES
+
+    def read(self, split: SplitName) -> Any:
+        return self.contents("a.bin"), self.contents("b.bin")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def two(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Two:
+    monkeypatch.setattr(Two, "mirrors", (server.mirror("good"),))
+    return Two(str(tmp_path / "data"))
+
+
+def use(monkeypatch: pytest.MonkeyPatch, server: Server, *manners: str) -> None:
+    monkeypatch.setattr(Two, "mirrors", tuple(server.mirror(manner) for manner in manners))
+
+
+def left(dataset: FileDataset) -> list[str]:
+    """What lies in its folder, unfinished downloads too."""
+    return sorted(p.name for p in dataset.folder.iterdir()) if dataset.folder.is_dir() else []
+
+
+class TestFetch:
+    def test_everything_arrives_once(self, two: Two, server: Server) -> None:
+        assert two.faults() == {"a.bin": "missing", "b.bin": "missing"}
+        told = list(download.fetch(two))
+        assert [line.split()[0] for line in told] == ["a.bin", "b.bin"]
+        assert "127.0.0.1" in told[0]
+        assert two.read("train") == tuple(CONTENT.values())
+        assert left(two) == ["a.bin", "b.bin"]
+        assert (two.folder / "a.bin").stat().st_mode & 0o777 == 0o644  # others may read it
+        assert two.faults() == {}
+        assert list(download.fetch(two)) == []
+        assert len(server.asked) == 2
+
+    def test_only_what_is_missing_or_damaged_is_asked_for(self, two: Two, server: Server) -> None:
+        two.folder.mkdir(parents=True)
+        (two.folder / "a.bin").write_bytes(CONTENT["a.bin"])
+        (two.folder / "b.bin").write_bytes(CONTENT["b.bin"][:-1])
+        with pytest.raises(DatasetError, match=r"cut short, 999 of 1,000 bytes; `svdbench data f"):
+            two.read("train")
+        list(download.fetch(two))
+        assert server.asked == ["/good/b.bin"]
+        assert two.faults() == {}
+
+    @pytest.mark.parametrize(
+        ("manner", "says"),
+        [
+            ("gone", "HTTP 404"),
+            ("wrong", "another file than the published one"),
+            ("dropping", "the connection dropped"),
+            ("unsized", "another file than the published one"),
+            ("silent", "silent for 0.5 s"),
+            ("stalling", "silent for 0.5 s"),
+        ],
+    )
+    def test_a_bad_mirror_leaves_nothing_and_the_next_is_tried(
+        self, two: Two, server: Server, monkeypatch: pytest.MonkeyPatch, manner: str, says: str
+    ) -> None:
+        if "silent" in says:  # the others, and a busy machine, have their time
+            monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
+        use(monkeypatch, server, manner)
+        with pytest.raises(DatasetError) as caught:
+            list(download.fetch(two))
+        message = str(caught.value)
+        assert "\n" not in message
+        assert f"cannot download a.bin of two (127.0.0.1:{server.server_port}: {says})" in message
+        assert str(two.folder) in message
+        assert "dataset=digits" in message
+        assert left(two) == []
+        use(monkeypatch, server, manner, "good")
+        list(download.fetch(two))
+        assert two.faults() == {}
+
+    def test_a_failed_download_does_not_touch_what_is_there(
+        self, two: Two, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        two.folder.mkdir(parents=True)
+        (two.folder / "a.bin").write_bytes(b"mine")
+        use(monkeypatch, server, "wrong", "dropping")
+        with pytest.raises(DatasetError, match=r"another file .*; .* the connection dropped"):
+            list(download.fetch(two))
+        assert (two.folder / "a.bin").read_bytes() == b"mine"
+        assert left(two) == ["a.bin"]
+
+    def test_a_slow_mirror_is_waited_for(
+        self, two: Two, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use(monkeypatch, server, "slow")
+        list(download.fetch(two))
+        assert two.faults() == {}
+
+    def test_without_a_network(self, two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # nobody listens here
+            port = taken.getsockname()[1]
+            monkeypatch.setattr(Two, "mirrors", (f"http://127.0.0.1:{port}/",))
+            with pytest.raises(DatasetError) as caught:
+                list(download.fetch(two))
+        assert "no connection" in str(caught.value)
+        assert "put a.bin, b.bin into" in str(caught.value)
+
+    def test_nowhere_to_write(self, two: Two, tmp_path: Path) -> None:
+        (tmp_path / "data").write_text("a file where the folder should be")
+        with pytest.raises(
+            DatasetError, match=r"cannot write a\.bin to .*; set SVDBENCH_DATA or --data-dir"
+        ):
+            list(download.fetch(two))
+
+    def test_no_mirrors(self, two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Two, "mirrors", ())
+        with pytest.raises(DatasetError, match=r"its licence is none: put the published a\.bin, b"):
+            list(download.fetch(two))
+
+    def test_an_interrupted_download_leaves_nothing(self, two: Two) -> None:
+        class Interrupting:
+            total = 0
+
+            def update(self, n: int) -> None:
+                raise KeyboardInterrupt
+
+            def reset(self) -> None: ...
+            def close(self) -> None: ...
+
+        with pytest.raises(KeyboardInterrupt):
+            list(download.fetch(two, lambda name, n_bytes: Interrupting()))
+        assert left(two) == []
+
+    def test_progress_is_shown(
+        self, two: Two, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        use(monkeypatch, server, "dropping", "good")
+        progress = Progress(disable=True)
+        seen: list[float] = []
+
+        class Seen(RichBar):
+            def update(self, n: int) -> None:
+                super().update(n)
+                seen.append(progress.tasks[self.task].completed)
+
+        list(download.fetch(two, lambda name, n_bytes: Seen(progress, name, n_bytes)))
+        assert [task.description for task in progress.tasks] == ["a.bin", "b.bin"]
+        for task, data in zip(progress.tasks, CONTENT.values(), strict=True):
+            assert task.completed == task.total == len(data)
+            assert not task.visible
+        assert len(set(seen)) > 4
+        restarts = sum(after < before for before, after in pairwise(seen))
+        assert restarts >= 2  # for the second mirror, and the second file
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def _small_mnist(self, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """MNIST is two small files, on a server in this process."""
+        monkeypatch.setattr(MNIST, "files", FILES)
+        monkeypatch.setattr(MNIST, "mirrors", (server.mirror("gone"), server.mirror("good")))
+        monkeypatch.setenv("SVDBENCH_DATA", str(tmp_path / "data"))
+        monkeypatch.setenv("COLUMNS", "80")
+
+    def test_path(self, tmp_path: Path) -> None:
+        assert run(["data", "path"]) == (0, f"{tmp_path / 'data'}\n", "")
+        assert run(["data", "path", "--data-dir", "/else"]).out == "/else\n"
+
+    def test_list(self, tmp_path: Path) -> None:
+        def row(name: str) -> str:
+            code, out, _ = run(["data", "list"])
+            assert code == 0
+            assert all(len(line) <= 80 for line in out.splitlines()[:15])
+            return next(line for line in out.splitlines() if line.split()[:1] == [name])
+
+        for built_in in ("digits", "xor"):
+            assert row(built_in).rstrip().endswith("built in")
+        assert row("cats").split()[-2:] == ["unknown", "no"]
+        assert row("mnist").split()[-1] == "no"
+        folder = tmp_path / "data" / "mnist"
+        folder.mkdir(parents=True)
+        (folder / "a.bin").write_bytes(CONTENT["a.bin"])
+        assert row("mnist").split()[-2:] == ["in", "part"]
+        (folder / "b.bin").write_bytes(b"c" * 1000)
+        assert row("mnist").split()[-1] == "damaged"
+        out = run(["data", "list"]).out
+        assert "mnist: b.bin (not the published file, its SHA-256 is" in out
+        assert "`svdbench data fetch mnist`" in out
+        assert (
+            f"put the published test_catvnoncat.h5, train_catvnoncat.h5 into {folder.parent}" in out
+        )
+        (folder / "b.bin").write_bytes(CONTENT["b.bin"])
+        assert row("mnist").split()[-1] == "yes"
+
+    def test_fetch(self, tmp_path: Path) -> None:
+        code, out, err = run(["data", "fetch", "mnist", "digits"])
+        assert (code, err) == (0, "")
+        lines = out.splitlines()
+        assert lines[0].startswith("mnist: a.bin from 127.0.0.1")
+        assert lines[2] == f"mnist: complete, in {tmp_path / 'data' / 'mnist'}"
+        assert lines[3] == "digits: needs no files, it comes with scikit-learn"
+        assert len(lines) == 4
+        assert "here already" in run(["data", "fetch", "mnist"]).out
+        own = tmp_path / "own"
+        assert run(["data", "fetch", "mnist", "--data-dir", str(own)]).code == 0
+        assert (own / "mnist" / "b.bin").read_bytes() == CONTENT["b.bin"]
+
+    def test_fetch_all(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        from svdbench.datasets.fashion_mnist import FashionMNIST
+
+        monkeypatch.setattr(FashionMNIST, "files", FILES)
+        monkeypatch.setattr(FashionMNIST, "mirrors", (server.mirror("good"),))
+        code, out, _ = run(["data", "fetch", "all"])
+        assert code == 0
+        assert out.count("complete") == 2
+        assert "cats: there is no download" in out
+
+    def test_mistakes(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+        assert_mistake(run(["data", "fetch", "minst"]), "did you mean 'mnist'")
+        assert_mistake(run(["data", "fetch", "cats"]), "put the published test_catvnoncat.h5")
+        assert_mistake(run(["data", "fetch"]), "Missing argument 'NAME'")
+        monkeypatch.setattr(MNIST, "mirrors", (server.mirror("gone"),))
+        answer = run(["data", "fetch", "mnist"])
+        assert_mistake(answer, "HTTP 404")
+        assert "dataset=digits" in answer.err
+
+    def test_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(pooch, "retrieve", interrupt)
+        code, _, err = run(["data", "fetch", "mnist"])
+        assert code == 130
+        assert err == "svdbench: interrupted; the files that are complete are kept\n"
+
+    def test_pooch_keeps_quiet(self, capfd: pytest.CaptureFixture[str]) -> None:
+        run(["data", "fetch", "mnist"])
+        assert capfd.readouterr() == ("", "")
+        assert pooch.get_logger().level == logging.WARNING
