@@ -1,0 +1,120 @@
+"""Fixed precision: as many columns as an error asks for, found block by block."""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .base import check, refuse_not_finite, working
+from .orthonormal import orthonormal
+
+
+class QB(NamedTuple):
+    """A ≈ Q B.
+
+    Attributes:
+        Q: (..., m, r), orthonormal columns; r is the rank that was found, 0 for zero matrices.
+        B: (..., r, n), QᵀA.
+        error: (...), ‖A − QB‖_F / ‖A‖_F as √(1 − ‖B‖²/‖A‖²) tells it.
+    """
+
+    Q: Tensor
+    B: Tensor
+    error: Tensor
+
+
+def randqb(
+    A: Tensor,
+    tolerance: float,
+    *,
+    block_size: int = 16,
+    power_iterations: int = 1,
+    max_rank: int | None = None,
+    generator: torch.Generator | None = None,
+) -> QB:
+    """Q B ≈ A (..., m, n) with ‖A − QB‖_F ≤ tolerance ‖A‖_F, and as few columns as that takes.
+
+    Blocks of Gaussian probes find what Q has not; every block lowers ‖A‖² by ‖B_i‖², so
+    that the error is known without forming the residual. The last block is cut off at the
+    row that reaches the tolerance. In a batch all get the rank of the one that needs most.
+
+    Source: Yu, Gu and Li, "Efficient randomized algorithms for the fixed-precision low-rank
+    matrix approximation", SIAM J. Matrix Anal. Appl. 39(3), 2018, Algorithm 2 (randQB_EI).
+
+    Args:
+        tolerance: relative, in Frobenius norm, below 1. Not below √eps of the precision
+            computed in (3.5e-4 for float32 and half, 1.5e-8 for float64): the error is a
+            difference of squares, and could not be told from rounding, which makes it
+            uncertain by eps/tolerance², relatively.
+        block_size: columns that are added at a time.
+        power_iterations: within each block; more find a smaller rank.
+        max_rank: stop there, with a ``RuntimeWarning`` if the tolerance was not reached.
+        generator: of the probes, on A's device; None: PyTorch's own.
+
+    Raises:
+        TypeError: A is not a real floating-point tensor.
+        ValueError: no matrix, NaN or infinity in A, or an option out of its range.
+    """
+    check(A, max_rank)
+    W = working(A)
+    trusted = torch.finfo(W.dtype).eps ** 0.5
+    if not trusted <= tolerance < 1:
+        remedy = "; A.double() goes down to 1.5e-08" if W.dtype == torch.float32 else ""
+        raise ValueError(
+            f"tolerance is {tolerance}: an error in {W.dtype} can be told from rounding "
+            f"between {trusted:.1e} and 1 only{remedy}"
+        )
+    if block_size < 1 or power_iterations < 0:
+        raise ValueError(
+            f"block_size is {block_size} and power_iterations {power_iterations}: give at "
+            "least 1 and 0"
+        )
+    refuse_not_finite(A)
+    # Powers of A, and squares, stay within the range of the dtype.
+    largest = W.abs().amax((-2, -1), keepdim=True)
+    scale = torch.where(largest > 0, largest, 1.0)
+    found = _blocks(
+        W / scale, tolerance, block_size, power_iterations, max_rank or min(A.shape[-2:]), generator
+    )
+    if not bool((found.error <= tolerance).all()):
+        warnings.warn(
+            f"rank {max_rank} leaves an error of {float(found.error.max()):.2g}, above the "
+            f"tolerance of {tolerance:g}: allow a larger max_rank",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return QB(found.Q.to(A.dtype), (found.B * scale).to(A.dtype), found.error)
+
+
+def _blocks(
+    A: Tensor,
+    tolerance: float,
+    block: int,
+    iterations: int,
+    most: int,
+    generator: torch.Generator | None,
+) -> QB:
+    *batch, m, n = A.shape
+    Q, B = A.new_empty(*batch, m, 0), A.new_empty(*batch, 0, n)
+    # Rows of B take this much away from ‖A‖², which a zero matrix has reached at once.
+    total = A.double().square().sum((-2, -1))
+    left = total.clone()
+    while Q.shape[-1] < most and bool((left > tolerance**2 * total).any()):
+        width = min(block, most - Q.shape[-1])
+        omega = torch.randn((*batch, n, width), generator=generator, device=A.device, dtype=A.dtype)
+        Y = A @ omega - Q @ (B @ omega)
+        for _ in range(iterations):
+            P, _ = orthonormal(Y)
+            P, _ = orthonormal(A.mT @ P - B.mT @ (Q.mT @ P))
+            Y = A @ P - Q @ (B @ P)
+        new, _ = orthonormal(Y)
+        new, _ = orthonormal(new - Q @ (Q.mT @ new))  # what rounding brought back of Q
+        rows = new.mT @ A
+        after = left.unsqueeze(-1) - rows.double().square().sum(-1).cumsum(-1)
+        short = (after > tolerance**2 * total.unsqueeze(-1)).sum(-1)
+        keep = min(int(short.max()) + 1, width)
+        Q, B = torch.cat([Q, new[..., :keep]], -1), torch.cat([B, rows[..., :keep, :]], -2)
+        left = after[..., keep - 1]
+    error = (left.clamp(min=0) / torch.where(total > 0, total, 1.0)).sqrt()
+    return QB(Q, B, error)
