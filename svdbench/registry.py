@@ -70,6 +70,11 @@ class Group:
         return found
 
 
+def plain(name: str) -> str:
+    """A name as its YAML has it, where hyphens, capitals and outer blanks do not matter."""
+    return name.strip().lower().replace("-", "_")
+
+
 def refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> None:
     """Raise ValueError for the first of ``given`` that is not known, with the nearest that is."""
     for name in given:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 from svdbench.kernels import tuning
+from svdbench.measure.probe import Rates
+
+pytest.register_assert_rewrite("command")
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +38,26 @@ def poisoned() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(before)
     torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in an empty folder, where ``results/`` appears."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny matrices: on a busy machine, waiting for a second thread takes longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's rates are told, not measured, which takes half a second a command."""
+    rates = Rates(matmul=1e11, copy=1e10)
+    for job in ("cell", "time_svd_ops"):
+        monkeypatch.setattr(f"svdbench.jobs.{job}.rates_of", lambda *_: rates)

@@ -1,47 +1,31 @@
 """The command line as a user meets it: what it writes, and one line for every mistake."""
 
-import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import assert_mistake, run, table
 
-from svdbench.cli import main
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 TINY = ["--d", "8", "--budget", "0.2", "sizes.m=3", "measure.min_reps=1", "measure.warmup_reps=1"]
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    out, err = capsys.readouterr()
-    code = stopped.value.code
-    return (code if isinstance(code, int) else 0), out, err
-
-
-def summary(folder: str | Path) -> list[dict[str, str]]:
-    with open(Path(folder) / "summary.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+TINY += ["orthogonal.fasth.tune=false"]
 
 
 class TestTimeFastH:
-    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_writes_what_it_promises(self) -> None:
         methods = "fasth,cayley,sequential"
-        code, out, _ = run(["time-fasth", *TINY, "--methods", methods, "--name", "one"], capsys)
+        tuned = [*TINY, "orthogonal.fasth.tune=true"]
+        code, out, _ = run(["time-fasth", *tuned, "--methods", methods, "--name", "one"])
         assert code == 0
         folder = Path("results/time-fasth/one")
         assert {path.name for path in folder.iterdir()} == {
             *("config.yaml", "env.json", "samples.csv", "summary.csv"),
             *("step_time.png", "ratio_to_fasth.png", "fraction_of_floor.png"),
         }
-        rows = summary(folder)
+        rows = table(folder / "summary.csv")
         assert {(row["method"], row["pass"]) for row in rows} == {
             (method, p) for method in methods.split(",") for p in ("fwd", "bwd", "step")
         }
@@ -51,41 +35,39 @@ class TestTimeFastH:
         assert json.loads((folder / "env.json").read_text())["torch"]
         assert "m: 3" in (folder / "config.yaml").read_text()
 
-    def test_a_method_that_cannot_run_is_a_row(self, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_a_method_that_cannot_run_is_a_row(self) -> None:
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "n", "sizes.n=5"]
-        assert run(arguments, capsys)[0] == 0
-        rows = summary("results/time-fasth/n")
+        assert run(arguments).code == 0
+        rows = table("results/time-fasth/n/summary.csv")
         skipped = [row for row in rows if row["method"] == "cayley"]
         assert [row["status"] for row in skipped] == ["skipped"]
         assert "n" in skipped[0]["reason"]
 
-    def test_reasons_are_shown_to_the_letter(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_reasons_are_shown_to_the_letter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.orthogonal.cayley import Cayley
 
         monkeypatch.setattr(Cayley, "skip", lambda self, problem: "install 'svdbench[peers]'")
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "reason"]
-        assert "install 'svdbench[peers]'" in run(arguments, capsys)[1]
+        assert "install 'svdbench[peers]'" in run(arguments).out
 
-    def test_a_wrong_method_gets_no_number(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_a_wrong_method_gets_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.orthogonal.cayley import Cayley
 
         right = Cayley.apply
         monkeypatch.setattr(Cayley, "apply", lambda self, V, X: 1.01 * right(self, V, X))
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "wrong"]
-        assert run(arguments, capsys)[0] == 0
-        rows = summary("results/time-fasth/wrong")
+        assert run(arguments).code == 0
+        rows = table("results/time-fasth/wrong/summary.csv")
         (wrong,) = (row for row in rows if row["method"] == "cayley")
         assert wrong["status"] == "gate"
         assert wrong["median_s"] == ""
         assert "before timing" in wrong["reason"]
 
-    def test_a_crash_and_a_timeout_are_rows(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_a_crash_and_a_timeout_are_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.orthogonal.sequential import Sequential
 
         def crash(*_: object) -> None:
@@ -93,31 +75,39 @@ class TestTimeFastH:
 
         monkeypatch.setattr(Sequential, "apply", crash)
         arguments = ["time-fasth", *TINY, "--methods", "fasth,sequential", "--name", "bad"]
-        assert run([*arguments, "measure.timeout_s=1e-9"], capsys)[0] == 0
-        rows = summary("results/time-fasth/bad")
+        assert run([*arguments, "measure.timeout_s=1e-9"]).code == 0
+        rows = table("results/time-fasth/bad/summary.csv")
         assert {row["method"]: row["status"] for row in rows} == {
             "fasth": "timeout",
             "sequential": "oom",
         }
 
-    def test_sweeps(self, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_sweeps(self) -> None:
         arguments = ["time-fasth", *TINY, "--methods", "fasth", "--name", "sweep", "-m"]
-        assert run([*arguments, "sizes.m=1,2"], capsys)[0] == 0
+        assert run([*arguments, "sizes.m=1,2"]).code == 0
         for job, m in (("0", "1"), ("1", "2")):
-            assert {row["m"] for row in summary(f"results/time-fasth/sweep/{job}")} == {m}
+            assert {row["m"] for row in table(f"results/time-fasth/sweep/{job}/summary.csv")} == {m}
 
-    def test_options_of_a_method(self, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.usefixtures("known_rates")
+    def test_options_of_a_method(self) -> None:
         arguments = ["time-fasth", *TINY, "--methods", "fasth", "orthogonal.fasth.block_size=3"]
-        assert run([*arguments, "--name", "k"], capsys)[0] == 0
-        rows = summary("results/time-fasth/k")
+        assert run([*arguments, "--name", "k"]).code == 0
+        rows = table("results/time-fasth/k/summary.csv")
         assert {row["block_size"] for row in rows} == {"3"}
 
-    def test_show_config(self, capsys: pytest.CaptureFixture[str]) -> None:
-        code, out, _ = run(["time-fasth", "--show-config", "--quick", "sizes.m=7"], capsys)
+    def test_show_config(self) -> None:
+        code, out, _ = run(["time-fasth", "--show-config", "--quick", "sizes.m=7"])
         assert code == 0
         assert "m: 7" in out
         assert "block_size: null" in out
         assert not Path("results").exists()
+
+    def test_options_are_taken_to_the_letter(self) -> None:
+        arguments = ["--show-config", "--name", r"a\b", "--methods", "fasth, cayley"]
+        out = run(["time-fasth", *arguments]).out
+        assert "name: a\\b\n" in out
+        assert "methods:\n- fasth\n- cayley\n" in out
 
 
 MISTAKES = [
@@ -145,39 +135,31 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_one_line(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = run(arguments, capsys)
-    assert code == 2
-    assert says in err
-    assert err.startswith("svdbench: ")
-    assert err.count("\n") == 1
-    assert out == ""
-    assert not Path("results").exists()
+def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
+    assert_mistake(run(arguments), says)
 
 
-def test_a_name_taken_is_refused_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_taken_is_refused_and_kept() -> None:
     folder = Path("results/time-fasth/mine")
     folder.mkdir(parents=True)
     (folder / "precious").write_text("data")
-    code, _, err = run(["time-fasth", *TINY, "--name", "mine"], capsys)
+    code, _, err = run(["time-fasth", *TINY, "--name", "mine"])
     assert code == 2
     assert "already holds results" in err
     assert [path.name for path in folder.iterdir()] == ["precious"]
 
 
-def test_methods_and_tune(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(["methods"], capsys)
+def test_methods_and_tune() -> None:
+    code, out, _ = run(["methods"])
     assert code == 0
     assert "torch_householder_map" in out
-    assert "nothing measured yet" in run(["tune"], capsys)[1]
-    assert "16 × 16 × 2" in run(["tune", "--d", "16", "--m", "2", "--budget", "0.05"], capsys)[1]
+    assert "nothing measured yet" in run(["tune"]).out
+    assert "16 × 16 × 2" in run(["tune", "--d", "16", "--m", "2", "--budget", "0.05"]).out
 
 
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"], capsys)[1].startswith("svdbench ")
-    code, out, _ = run(["time-fasth", "--help"], capsys)
+def test_version_and_help() -> None:
+    assert run(["--version"]).out.startswith("svdbench ")
+    code, out, _ = run(["time-fasth", "--help"])
     assert code == 0
     assert "--methods" in out
 

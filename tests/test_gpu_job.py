@@ -235,7 +235,7 @@ def test_too_slow_holds_from_the_size_on_at_which_it_showed(tmp_path: Path) -> N
 
 
 def test_a_cold_cache_on_a_cpu_is_refused(tmp_path: Path) -> None:
-    config = TimeFastH(Sizes(d=[4]), Measure(l2=L2.cold), results=str(tmp_path))
+    config = TimeFastH(sizes=Sizes(d=[4]), measure=Measure(l2=L2.cold), results=str(tmp_path))
     with pytest.raises(UserError, match=r"only a GPU's cache can be: use measure\.l2=warm"):
         time_fasth.run(config, "")
 
@@ -245,7 +245,10 @@ def test_a_run_whose_time_was_up_at_once_is_reported(
 ) -> None:
     options = gpu.options_of_all()
     config = TimeFastH(
-        Sizes(d=[4, 8]), results=str(tmp_path), orthogonal=options, methods=["fasth", "cayley"]
+        sizes=Sizes(d=[4, 8]),
+        results=str(tmp_path),
+        orthogonal=options,
+        methods=["fasth", "cayley"],
     )
     folder = time_fasth.run(config, "", left=lambda: 0.0)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "env.json", "summary.csv"}

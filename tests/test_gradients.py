@@ -1,14 +1,13 @@
 """The norm of ∂L/∂h_t: whether it is that, and the command that follows it over training."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from command import assert_mistake, run, table
 from torch import Tensor
 
-from svdbench.cli import main
 from svdbench.models.registry import load_model, model_names
 from svdbench.report.gradient_plots import limits
 from svdbench.report.gradients import norms_of
@@ -93,29 +92,14 @@ TINY = ["--steps", "4", "--every", "2", "--name", "one", "sequences=5", *KEYS]
 FOLDER = Path("results/gradients/one")
 
 
-def run(arguments: list[str]) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["gradients", *arguments])
-    return int(stopped.value.code or 0)
-
-
-def table(name: str) -> list[dict[str, str]]:
-    with (FOLDER / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("elsewhere")
 class TestCommand:
-    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["lstm,rnn", *TINY, "--seed", "3", "trainer.seeds=2"]) == 0
+    def test_writes_what_it_promises(self) -> None:
+        code, out, _ = run(["gradients", "lstm,rnn", *TINY, "--seed", "3", "trainer.seeds=2"])
+        assert code == 0
         written = {"config.yaml", "env.json", "gradients.csv", "samples.csv", "summary.csv"}
         assert {path.name for path in FOLDER.iterdir()} == written | {"heat_map.png", "norms.png"}
-        rows = table("gradients")
+        rows = table(FOLDER / "gradients.csv")
         looks = {(row["model"], row["seed"], row["step"], row["t"]) for row in rows}
         assert looks == {
             (model, seed, step, str(t))
@@ -126,28 +110,26 @@ class TestCommand:
         }
         assert len(rows) == len(looks)
         assert all(float(row["norm"]) > 0 and row["sequences"] == "5" for row in rows)
-        assert {row["model"] for row in table("samples")} == {"lstm", "rnn"}
-        assert len(table("summary")) == 4
+        assert {row["model"] for row in table(FOLDER / "samples.csv")} == {"lstm", "rnn"}
+        assert len(table(FOLDER / "summary.csv")) == 4
         norms = norms_of(FOLDER)
         assert list(norms) == ["lstm", "rnn"]
         assert norms["rnn"].shape == (3, 6)
-        out = capsys.readouterr().out
         assert "Adding, length 6: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖" in out
         assert "an LSTM remembers in its cells" in out
 
     def test_trains_as_train_does(self) -> None:
         """The looks change nothing: the losses are those of ``svdbench train``."""
-        assert run(["rnn", *TINY]) == 0
+        assert run(["gradients", "rnn", *TINY]).code == 0
         keys = ["trainer.steps=4", "trainer.evaluate_every=2", "trainer.target=0", *KEYS]
-        with pytest.raises(SystemExit):
-            main(["train", "rnn", "--name", "two", *keys])
-        with Path("results/train/two/samples.csv").open() as file:
-            theirs = [(row["step"], row["loss"]) for row in csv.DictReader(file)]
-        assert [(row["step"], row["loss"]) for row in table("samples")] == theirs
+        assert run(["train", "rnn", "--name", "two", *keys]).code == 0
+        ours, theirs = (
+            [(row["step"], row["loss"]) for row in table(folder / "samples.csv")]
+            for folder in (FOLDER, Path("results/train/two"))
+        )
+        assert ours == theirs
 
-    def test_an_interruption_keeps_the_rows(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_interruption_keeps_the_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.jobs import gradients
 
         right, calls = gradients.state_gradient_norms, iter(range(9))
@@ -158,9 +140,10 @@ class TestCommand:
             return right(*arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(gradients, "state_gradient_norms", interrupted)
-        assert run(["rnn,lstm", *TINY]) == 130
-        assert "kept" in capsys.readouterr().err
-        assert {(row["model"], row["step"]) for row in table("gradients")} == {
+        code, _, err = run(["gradients", "rnn,lstm", *TINY])
+        assert code == 130
+        assert "kept" in err
+        assert {(row["model"], row["step"]) for row in table(FOLDER / "gradients.csv")} == {
             ("rnn", "0"),
             ("rnn", "2"),
         }
@@ -176,22 +159,16 @@ class TestCommand:
             (["rnn", *TINY, "task.length=1"], "length is 1"),
         ],
     )
-    def test_mistakes_are_one_line(
-        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert run(arguments) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-        assert not FOLDER.exists()
+    def test_mistakes_are_one_line(self, arguments: list[str], message: str) -> None:
+        assert_mistake(run(["gradients", *arguments]), message)
 
-    def test_shows_a_configuration_for_each_model(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert (
-            run(["spectral-rnn,lstm", *TINY, "model.m1=4", "--show-config"]) == 2
-        )  # an LSTM has no reflectors
-        assert "model.m1" in capsys.readouterr().err
-        assert run(["spectral-rnn,lstm", *TINY, "--show-config"]) == 0
-        out = capsys.readouterr().out
+    def test_shows_a_configuration_for_each_model(self) -> None:
+        shown = ["gradients", "spectral-rnn,lstm", *TINY, "--show-config"]
+        code, _, err = run([*shown, "model.m1=4"])  # an LSTM has no reflectors
+        assert code == 2
+        assert "model.m1" in err
+        code, out, _ = run(shown)
+        assert code == 0
         assert out.count("model_name: ") == 2
         assert "steps: 4\n" in out
         assert "sequences: 5" in out

@@ -1,6 +1,5 @@
 """Functions of a matrix through its factors, and every way to compute them that is timed."""
 
-import csv
 import math
 from importlib.resources import files
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from command import assert_mistake, run, table
 from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from svdbench.algorithm import Flops, Problem
-from svdbench.cli import main
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.matrix_ops.base import MatrixOp
 from svdbench.matrix_ops.registry import GROUP, check_operations, operation_of, operations
@@ -269,42 +268,29 @@ def test_unknown_operations() -> None:
 TINY = ["--d", "8", "--budget", "0.1", "sizes.m=3", "measure.min_reps=1", "measure.warmup_reps=1"]
 
 
-def run(arguments: list[str]) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["time-svd-ops", *arguments])
-    return int(stopped.value.code or 0)
-
-
-def summary(folder: Path) -> list[dict[str, str]]:
-    with (folder / "summary.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("elsewhere")
 class TestCommand:
-    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run([*TINY, "--name", "one"]) == 0
+    def test_writes_what_it_promises(self) -> None:
+        code, out, _ = run(["time-svd-ops", *TINY, "--name", "one"])
+        assert code == 0
         folder = Path("results/time-svd-ops/one")
         written = {"config.yaml", "env.json", "samples.csv", "summary.csv", "step_time.png"}
         assert {path.name for path in folder.iterdir()} == written
-        rows = summary(folder)
+        rows = table(folder / "summary.csv")
         passes = {(row["method"], row["pass"]) for row in rows}
         assert passes == {(name, p) for name in NAMES for p in ("fwd", "bwd", "step")}
         assert {row["status"] for row in rows} == {"ok"}
         assert all(row["operation"] == operation_of(row["method"]) for row in rows)
         assert all(float(row["vs_best"]) > 0 and float(row["error"]) < 1e-4 for row in rows)
         assert {row["orthogonality"] + row["floor_s"] for row in rows} == {""}
-        out = capsys.readouterr().out
         assert all(name in out for name in NAMES)
 
+    @pytest.mark.usefixtures("known_rates")
     def test_vs_best_compares_within_an_operation(self) -> None:
-        assert run([*TINY, "--name", "two", "--ops", "cayley,inverse"]) == 0
-        rows = summary(Path("results/time-svd-ops/two"))
+        untuned = [f"matrix_op.{op}_svd.tune=false" for op in ("cayley", "inverse")]
+        options = [*TINY, "--name", "two", "--ops", "cayley,inverse", *untuned]
+        assert run(["time-svd-ops", *options]).code == 0
+        rows = table("results/time-svd-ops/two/summary.csv")
         time = {row["method"]: float(row["median_s"]) for row in rows if row["pass"] == "step"}
         best = {row["method"]: float(row["vs_best"]) for row in rows if row["pass"] == "step"}
         assert set(time) == {n for n in NAMES if operation_of(n) in ("cayley", "inverse")}
@@ -321,10 +307,5 @@ class TestCommand:
             (["matrix_op.exp_svd.tune=false", "--ops", "exp", "sigma=[2,1]"], "both above 0"),
         ],
     )
-    def test_mistakes_are_one_line(
-        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert run([*TINY, *arguments]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+    def test_mistakes_are_one_line(self, arguments: list[str], message: str) -> None:
+        assert_mistake(run(["time-svd-ops", *TINY, *arguments]), message)

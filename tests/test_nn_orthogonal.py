@@ -11,17 +11,10 @@ from torch.nn.utils import parametrizations, parametrize
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import orthogonal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPES = [(4, 4), (5, 3), (3, 5), (1, 1), (1, 6), (6, 1), (33, 33), (70, 20), (20, 70)]
 FEW = [(6, 6, 1), (6, 6, 2), (6, 6, 5), (9, 4, 3), (4, 9, 2), (33, 33, 8), (70, 20, 7)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The matrices are tiny: on a busy machine, waiting for a second thread takes longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tolerance(weight: Tensor, c: float = 8.0) -> float:

@@ -8,16 +8,9 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 from svdbench.nn.activations import ACTIVATIONS
 from svdbench.nn.recurrence import recurrence, recurrence_reference
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Arguments = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The matrices are tiny: on a busy machine, waiting for a second thread takes longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def arguments(

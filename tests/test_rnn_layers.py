@@ -14,17 +14,10 @@ from svdbench.nn import OrthogonalRNN, OrthogonalWeight, SpectralRNN, SpectralWe
 from svdbench.nn.rnn import RecurrentLayer
 from svdbench.nn.starts import STARTS, rotations, start
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KINDS = [SpectralRNN, OrthogonalRNN]
 COUNTS = [(6, 1, 1), (6, 2, 3), (6, 3, 3), (6, 6, 1), (6, 2, 6), (6, 6, 6), (7, 3, 4), (7, 4, 4)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The matrices are tiny: on a busy machine, waiting for a second thread takes longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def close(a: Tensor, b: Tensor, c: float = 20.0) -> bool:

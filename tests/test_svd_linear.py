@@ -11,17 +11,10 @@ from torch.autograd import grad, gradcheck
 from svdbench.nn import SVDLinear
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES = [(4, 4), (7, 3), (3, 7), (1, 1), (1, 5), (5, 1), (33, 33), (40, 17)]
 SIGMAS = ["free", "clipped", (1.0, 0.1)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The matrices are tiny: on a busy machine, waiting for a second thread takes longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def close(a: Tensor, b: Tensor, c: float = 20.0) -> bool:

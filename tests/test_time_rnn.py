@@ -1,16 +1,15 @@
 """The loop of a recurrent network in every way to run it, and the command that times them."""
 
-import csv
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import assert_mistake, run, table
 from torch import Tensor, nn
 
 from svdbench.algorithm import Flops
-from svdbench.cli import main
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.gate import check
 from svdbench.rnn_loops.base import LoopProblem, RNNLoop
@@ -155,30 +154,15 @@ LABELS = {f"{name}_{m}" for name in REFLECTORS for m in ("2", "n")} | set(MODULE
 FOLDER = Path("results/time-rnn/one")
 
 
-def run(arguments: list[str]) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["time-rnn", *arguments])
-    return int(stopped.value.code or 0)
-
-
-def table(name: str) -> list[dict[str, str]]:
-    with (FOLDER / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("elsewhere", "known_rates")
 class TestCommand:
-    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(TINY) == 0
+    def test_writes_what_it_promises(self) -> None:
+        code, out, _ = run(["time-rnn", *TINY])
+        assert code == 0
         plots = {"step_time.png", "step_time_by_length.png", "ratio_to_torch_rnn.png"}
         tables = {"config.yaml", "env.json", "samples.csv", "summary.csv"}
         assert {path.name for path in FOLDER.iterdir()} == plots | tables
-        rows = table("summary")
+        rows = table(FOLDER / "summary.csv")
         assert {row["status"] for row in rows} == {"ok"}
         cells = {(row["method"], row["d"], row["length"], row["pass"]) for row in rows}
         assert len(cells) == len(rows) == len(LABELS) * 2 * 3
@@ -197,29 +181,26 @@ class TestCommand:
             assert float(row["floor_s"]) * float(row["matmul_gflops"]) * 1e9 == pytest.approx(floor)
         slides = {row["method"] for row in rows if row["slides_ops"]}
         assert slides == {f"{name}_{m}" for name in REFLECTORS[:2] for m in ("2", "n")}
-        assert {row["length"] for row in table("samples")} == {"4", "6"}
-        out = capsys.readouterr().out
+        assert {row["length"] for row in table(FOLDER / "samples.csv")} == {"4", "6"}
         assert all(label in out for label in LABELS)
         assert "n = 8, T = 6: from reflectors_each_step_2 to fasth_each_step_2" in out
 
-    def test_what_is_too_slow_is_not_tried_again_at_that_length(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_what_is_too_slow_is_not_tried_again_at_that_length(self) -> None:
         only = ["--methods", "torch_rnn,spectral", "--hidden", "8,12", "measure.timeout_s=1e-9"]
-        assert run([*TINY, *only]) == 0
-        rows = table("summary")
+        code, out, _ = run(["time-rnn", *TINY, *only])
+        assert code == 0
+        rows = table(FOLDER / "summary.csv")
         assert {row["status"] for row in rows} == {"timeout"}
         reasons = {row["reason"] for row in rows if row["d"] == "12"}
         assert all(reason.startswith("at n = 8, T = ") for reason in reasons)
-        assert "torch_rnn timeout at n = 12, T = 6: at n = 8, T = 6 one step" in (
-            capsys.readouterr().out
-        )
+        assert "torch_rnn timeout at n = 12, T = 6: at n = 8, T = 6 one step" in out
         assert not list(FOLDER.glob("*.png"))
 
     def test_too_much_memory_is_a_row(self) -> None:
         only = ["--methods", "reflectors_each_step", "--length", "4"]
-        assert run([*TINY, *only, "rnn.reflectors_each_step.max_bytes=2e3"]) == 0
-        found = {(r["method"], r["d"], r["length"]): r["status"] for r in table("summary")}
+        assert run(["time-rnn", *TINY, *only, "rnn.reflectors_each_step.max_bytes=2e3"]).code == 0
+        rows = table(FOLDER / "summary.csv")
+        found = {(row["method"], row["d"], row["length"]): row["status"] for row in rows}
         assert found["reflectors_each_step_2", "8", "4"] == "ok"
         assert found["reflectors_each_step_n", "8", "4"] == "skipped"
 
@@ -234,17 +215,11 @@ class TestCommand:
             (["rnn.fasth_each_step.block_size=0"], "rnn.fasth_each_step: block_size is 0"),
         ],
     )
-    def test_mistakes_are_one_line(
-        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert run([*TINY, *arguments]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-        assert not FOLDER.exists()
+    def test_mistakes_are_one_line(self, arguments: list[str], message: str) -> None:
+        assert_mistake(run(["time-rnn", *TINY, *arguments]), message)
 
-    def test_quick_is_small(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["--quick", "--show-config"]) == 0
-        out = capsys.readouterr().out
+    def test_quick_is_small(self) -> None:
+        code, out, _ = run(["time-rnn", "--quick", "--show-config"])
+        assert code == 0
         assert "length:\n  - 50\n" in out
         assert "budget_s: 8" in out

@@ -1,48 +1,32 @@
 """The sweep over block sizes: which plans, which model, and what the command writes."""
 
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import assert_mistake, run, table
 
-from svdbench.cli import main
 from svdbench.jobs import tune_blocks, tune_plans
 from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, tuned
 from svdbench.kernels.tuning import Case, formula
 from svdbench.measure.cost_model import TERMS, Shape, fit, nonnegative_least_squares
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 SHAPES = [Shape(d, d, m, k) for d in (64, 256, 1024) for m in (8, 128) for k in (8, 32, 64, d)]
 SECONDS = dict(zip(TERMS, (2e-4, 5e-5, 3e-5, 1e-9, 7e-11, 1e-10), strict=True))
 TINY = ["tune", "--plot", "--d", "8,16", "--m", "2,4", "--budget", "0.05", "--name", "one"]
+FOLDER = Path("results/tune/one")
 
 
 def case(n: int, d: int, m: int = 32, threads: int = 2) -> Case:
     return Case(n, d, m, "float32", "cpu", threads)
 
 
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    out, err = capsys.readouterr()
-    code = stopped.value.code
-    return (code if isinstance(code, int) else 0), out, err
-
-
-def table(name: str) -> list[dict[str, str]]:
-    with open(Path("results/tune/one") / f"{name}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def exact_steps() -> dict[Shape, float]:
     return {s: sum(c * TERMS[term].of(s) for term, c in SECONDS.items()) for s in SHAPES}
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 class TestPlans:
@@ -115,14 +99,14 @@ class TestCostModel:
 
 
 class TestCommand:
-    def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
-        code, out, _ = run(TINY, capsys)
+    def test_writes_what_it_promises(self) -> None:
+        code, out, _ = run(TINY)
         assert code == 0
-        assert {path.name for path in Path("results/tune/one").iterdir()} == {
+        assert {path.name for path in FOLDER.iterdir()} == {
             *("config.yaml", "env.json", "summary.csv", "model.csv", "fit.csv"),
             *("step_time.png", "best_block.png", "regret.png"),
         }
-        rows = table("summary")
+        rows = table(FOLDER / "summary.csv")
         assert {(r["d"], r["n"], r["m"]) for r in rows} == {
             (d, d, m) for d in ("8", "16") for m in ("2", "4")
         }
@@ -131,52 +115,46 @@ class TestCommand:
         for shape in {(row["d"], row["m"]) for row in rows}:
             shares = [float(row["of_best"]) for row in rows if (row["d"], row["m"]) == shape]
             assert max(shares) == 1
-        assert {row["term"] for row in table("fit")} == set(TERMS)
-        assert len(table("model")) == len({(r["d"], r["m"], r["block_size"]) for r in rows})
-        assert all(float(row["model_s"]) > 0 for row in table("model"))
+        assert {row["term"] for row in table(FOLDER / "fit.csv")} == set(TERMS)
+        modelled = table(FOLDER / "model.csv")
+        assert len(modelled) == len({(row["d"], row["m"], row["block_size"]) for row in rows})
+        assert all(float(row["model_s"]) > 0 for row in modelled)
         assert "How to choose the block size?" in out
         assert tuned() == []  # what later calls use stays as it was
 
-    def test_regret_is_what_the_rows_say(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from svdbench.report.tuning import by_block, by_shape, read_table
+    def test_regret_is_what_the_rows_say(self) -> None:
+        from svdbench.report.tables import read_table
+        from svdbench.report.tuning import by_block, by_shape
 
-        run(TINY, capsys)
-        folder = Path("results/tune/one")
-        timed = read_table(folder, "summary")
-        shapes = by_shape(timed, by_block(timed, read_table(folder, "model")))
+        run(TINY)
+        timed = read_table(FOLDER, "summary")
+        shapes = by_shape(timed, by_block(timed, read_table(FOLDER, "model")))
         for row in shapes.to_dict("records"):
             at = timed[(timed["d"] == row["d"]) & (timed["m"] == row["m"])]
             whole = at[at["block_size"] == row["n"]]["step_s"].min()
             assert row["k=n"] == pytest.approx(whole / at["step_s"].min() - 1)
             assert row["k=32"] == row["k=n"]  # n is less than 32
 
-    def test_blocks_too_large_are_rows_that_say_so(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_blocks_too_large_are_rows_that_say_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in (tune_blocks, tune_plans):
             monkeypatch.setattr(module, "LARGEST", 8)
-        code, out, _ = run([*TINY[:2], "--d", "16", *TINY[4:]], capsys)
+        code, out, _ = run([*TINY[:2], "--d", "16", *TINY[4:]])
         assert code == 0
-        assert {row["status"] for row in table("summary") if row["block_size"] == "16"} == {
-            "skipped"
-        }
+        large = [row for row in table(FOLDER / "summary.csv") if row["block_size"] == "16"]
+        assert {row["status"] for row in large} == {"skipped"}
         assert "k = 16 skipped at d = 16: mostly Gram matrices" in out
 
-    def test_what_fails_is_a_row(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_fails_is_a_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def no_room(*_: object, **__: object) -> None:
             raise MemoryError("no room")
 
         monkeypatch.setattr(tune_blocks, "time_plans", no_room)
-        code, out, _ = run(TINY, capsys)
+        code, out, _ = run(TINY)
         assert code == 0
-        assert {row["status"] for row in table("summary")} == {"oom"}
+        assert {row["status"] for row in table(FOLDER / "summary.csv")} == {"oom"}
         assert "no room" in out
 
-    def test_an_interruption_keeps_what_was_done(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_interruption_keeps_what_was_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.kernels import time_plans
 
         calls = iter(range(9))
@@ -187,14 +165,14 @@ class TestCommand:
             return time_plans(*arguments, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(tune_blocks, "time_plans", interrupted)
-        code, out, err = run(TINY, capsys)
+        code, out, err = run(TINY)
         assert code == 130
         assert "kept" in err
-        assert {row["d"] for row in table("summary")} == {"8"}
+        assert {row["d"] for row in table(FOLDER / "summary.csv")} == {"8"}
         assert "How to choose the block size?" in out
 
-    def test_plain_tuning_takes_several_m(self, capsys: pytest.CaptureFixture[str]) -> None:
-        out = run(["tune", "--d", "8", "--m", "2,3", "--budget", "0.01"], capsys)[1]
+    def test_plain_tuning_takes_several_m(self) -> None:
+        out = run(["tune", "--d", "8", "--m", "2,3", "--budget", "0.01"]).out
         assert "8 × 8 × 2" in out
         assert "8 × 8 × 3" in out
         assert not Path("results").exists()
@@ -218,23 +196,13 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_one_line(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = run(arguments, capsys)
-    assert code == 2
-    assert says in err
-    assert err.startswith("svdbench: ")
-    assert err.count("\n") == 1
-    assert out == ""
-    assert not Path("results").exists()
+def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
+    assert_mistake(run(arguments), says)
 
 
-def test_no_gpu_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for arguments in (["tune", "--plot", "--device", "cuda"], ["tune", "--device", "cuda"]):
-        code, _, err = run(arguments, capsys)
+        code, _, err = run(arguments)
         assert code == 2
         assert "torch sees no GPU here" in err

@@ -17,10 +17,10 @@ from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
 from svdbench.record.store import Run
 from svdbench.registry import Group, refuse_unknown
-from svdbench.schemas import L2, Timing
+from svdbench.schemas import L2, Job, Measured, Timing
 
 
-def device_of(config: Timing) -> torch.device:
+def device_of(config: Job) -> torch.device:
     """The device to run on, with the number of threads set.
 
     Raises:
@@ -63,7 +63,7 @@ def problem_of(config: Timing, d: int) -> Problem:
 @contextmanager
 def running(
     job: str,
-    config: Timing,
+    config: Job,
     text: str,
     folder: str | None,
     cells: int,
@@ -92,7 +92,7 @@ def settle_allocator() -> None:
     del del_me
 
 
-def machine_line(environment: Mapping[str, Any], config: Timing) -> str:
+def machine_line(environment: Mapping[str, Any], config: Job) -> str:
     """Where this runs, in one line for people."""
     gpus = ", ".join(environment.get("gpus") or ())
     where = environment.get("cpu") if config.device == "cpu" else gpus
@@ -100,7 +100,7 @@ def machine_line(environment: Mapping[str, Any], config: Timing) -> str:
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
 
-def plan_of(config: Timing, cells: int) -> Plan:
+def plan_of(config: Measured, cells: int) -> Plan:
     """The plan of one of so many cells: its share of the budget.
 
     Raises:

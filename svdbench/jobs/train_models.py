@@ -13,9 +13,11 @@ from svdbench.errors import UserError
 from svdbench.jobs.train import JOB, WELL, Result, build
 from svdbench.launch import compose, launch, show
 from svdbench.models.registry import GROUP as MODELS
+from svdbench.overrides import override
+from svdbench.registry import plain
 from svdbench.report.training import show_run
 from svdbench.tasks.registry import GROUP as TASKS
-from svdbench.training.presets import override, preset, sources
+from svdbench.training.presets import preset, sources
 
 EVERY = "all"
 
@@ -88,8 +90,8 @@ def overrides_of(
                 f"{given!r} is not how models and tasks are chosen: "
                 "write them as in svdbench train lstm --task copy"
             )
-    task = _plain(task)
-    names = [_plain(name) for name in models.split(",")]
+    task = plain(task)
+    names = [plain(name) for name in models.split(",")]
     try:
         TASKS.check([task])
         MODELS.check([name for name in names if name != EVERY])
@@ -107,18 +109,13 @@ def overrides_of(
     }
 
 
-def _plain(name: str) -> str:
-    """A name as its file has it: hyphens and underscores are the same to a user."""
-    return name.strip().lower().replace("-", "_")
-
-
 @contextmanager
 def _blaming_preset(model: str, task: str) -> Iterator[None]:
     """Say in which file a key stands that doesn't fit, if it isn't one that was typed."""
     try:
         yield
     except UserError as error:
-        for path, key in sources(_plain(task), model):
+        for path, key in sources(plain(task), model):
             if f"'{key}'" in str(error):
                 raise UserError(f"{path}: {error}") from error
         raise

@@ -11,7 +11,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import device_of
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula
-from svdbench.schemas import Timing
+from svdbench.schemas import Job
 
 
 def run(
@@ -37,7 +37,7 @@ def run(
         UserError: no such device.
     """
     try:
-        place = device_of(Timing(device=device))
+        place = device_of(Job(device=device))
     except ValueError as error:
         raise UserError(one_line(error)) from error
     console = Console()

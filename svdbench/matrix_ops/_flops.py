@@ -4,13 +4,6 @@ import math
 
 from svdbench.algorithm import Flops, Problem
 from svdbench.orthogonal._skew import matrix_exp_flops
-from svdbench.orthogonal._wy import wy_flops
-
-
-def two_products(problem: Problem, block_size: int) -> Flops:
-    """Two products of reflectors, U … Vᵀ X."""
-    once = wy_flops(problem, block_size)
-    return Flops(2 * once.forward, 2 * once.backward)
 
 
 def lu_solve(problem: Problem) -> Flops:

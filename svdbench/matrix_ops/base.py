@@ -18,8 +18,7 @@ from svdbench import kernels
 from svdbench.algorithm import Algorithm, Flops, Problem
 from svdbench.nn import factored
 from svdbench.orthogonal._skip import half_precision
-
-from ._flops import two_products
+from svdbench.orthogonal._wy import best_block, factors_flops
 
 
 class MatrixOp(Algorithm):
@@ -66,12 +65,10 @@ class Factored(MatrixOp):
             kernels.tune(U, others[-1], again=False)
 
     def block(self, problem: Problem) -> int:
-        return kernels.choose_block_size(
-            problem.n, problem.d, problem.m, problem.dtype, problem.device
-        )
+        return best_block(problem)
 
     def flops(self, problem: Problem) -> Flops:
-        return two_products(problem, self.block(problem))
+        return factors_flops(problem, self.block(problem))
 
 
 class Dense(MatrixOp):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from svdbench.registry import Group
+from svdbench.registry import Group, plain
 
 if TYPE_CHECKING:  # listing the names must not wait for torch
     from .base import SequenceModel
@@ -28,5 +28,5 @@ def load_model(name: str, input_size: int, output_size: int, **overrides: Any) -
             fit, or the YAML names a class that is not a ``SequenceModel`` of svdbench.
     """
     sizes = {"input_size": input_size, "output_size": output_size}
-    model: SequenceModel = GROUP.load(name.replace("-", "_"), **{**overrides, **sizes})
+    model: SequenceModel = GROUP.load(plain(name), **{**overrides, **sizes})
     return model

@@ -103,6 +103,60 @@ TRAINED = Table(
 )
 
 
+# The jobs that compress weights while they are trained: a cell is a network, a data set, a
+# method with its settings, and a seed. ``rank`` is what was asked for, ``alpha`` and ``phi``
+# those of SVD-DNN: l = α × …, and the share of the steps before the switch.
+_COMPRESSED = (
+    *("model", "dataset", "method", "arm", "rank", "alpha", "phi", "seed", "every"),
+    *("batch_size", "optimizer", "lr", "device", "threads"),
+)
+
+# What a network came to: its scores on ``split``; ``train_loss``, the mean over the epoch's
+# batches as they were met; and what inference takes with factors where they save: numbers,
+# multiply-adds of one example, and bytes. ``energy`` is the share of ‖W‖² that compression
+# kept, over all layers, and ``rel_error`` = ‖W − W_k‖/‖W‖ of the last compression.
+_SCORES = (
+    *("epoch", "step", "split", "loss", "accuracy", "train_loss"),
+    *("n_params", "macs", "bytes", "energy", "rel_error"),
+)
+
+# A row for each epoch. ``epoch_s`` is training with all compressing, which took ``decompose_s``
+# of it; ``elapsed_s`` their sum so far; neither has evaluations in it.
+COMPRESSION = Table(
+    "samples",
+    (*_COMPRESSED, *_SCORES, "epoch_s", "decompose_s", "elapsed_s"),
+    TRAINING_STATUSES,
+)
+
+# A row for each arm and seed, with the scores of its last epoch. ``epoch_s`` is the median
+# epoch, ``speedup`` the median over epochs of the dense arm's time over this one's, of
+# SVD-DNN that of the whole training;
+# ``added`` the time of compressing over that of the rest; ``ceiling`` the multiplications of
+# the dense arm over this one's, in training; ``latency_s`` a median forward pass of
+# ``latency_batch`` examples, with factors where they save.
+COMPRESSED = Table(
+    "summary",
+    (
+        *_COMPRESSED,
+        *_SCORES,
+        *("epoch_s", "decompose_s", "elapsed_s", "speedup", "added", "ceiling"),
+        *("latency_s", "latency_batch", "device_name"),
+    ),
+    TRAINING_STATUSES,
+)
+
+
+# A row for each weight of an arm: the rank it was brought to, and whether it is smaller as
+# two factors; if not, why it stays dense.
+LAYERS = Table(
+    "layers",
+    (
+        *_COMPRESSED,
+        *("layer", "rows", "columns", "kept", "form", "dense_numbers", "numbers"),
+    ),
+)
+
+
 def cell_id(**what_defines_it: Any) -> str:
     """Twelve hexadecimal digits that stand for a cell, the same in every run and process.
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from svdbench.report.rnn_plots import BASELINE, draw_all
-from svdbench.report.timing import BUSY, read_summary
+from svdbench.report.tables import new_table, print_lines
+from svdbench.report.timing import disturbed, read_summary
 from svdbench.report.units import seconds, share
 
 if TYPE_CHECKING:
@@ -35,18 +35,16 @@ def show_run(folder: Path, console: Console) -> None:
     if len(timed):
         console.print(costs_table(timed))
         console.print(MEANING, highlight=False)
-    lines = [*conclusions(timed), *expectations(timed), *without_number(step), *disturbed(step)]
-    for text in lines:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-    for path in draw_all(folder, timed):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    print_lines(console, (*conclusions(timed), *expectations(timed), *without_number(step)))
+    print_lines(console, disturbed(step, ["length", "d"], place))
+    print_lines(console, draw_all(folder, timed))
 
 
 def times_table(timed: "pd.DataFrame", title: str) -> Table:
     """Methods by hidden sizes of one length, fastest at the largest size first."""
     times = timed.pivot_table(index="method", columns="d", values="median_s")
     times = times.sort_values(list(times.columns)[::-1])
-    table = _table(title, [f"n = {d}" for d in times.columns])
+    table = new_table(title, ["method"], [f"n = {d}" for d in times.columns])
     for method, row in times.iterrows():
         cells = [_time(row[d], times[d].get(BASELINE)) for d in times.columns]
         table.add_row(str(method), *cells)
@@ -68,7 +66,7 @@ def costs_table(timed: "pd.DataFrame") -> Table:
     """What a loop costs beside time, at the largest size and length."""
     largest = largest_of(timed).sort_values("median_s")
     columns = ["memory", "of floor", "k", "ops", "slides' ops"]
-    table = _table(f"at {place(largest.iloc[0])}", columns)
+    table = new_table(f"at {place(largest.iloc[0])}", ["method"], columns)
     for row in largest.to_dict("records"):
         memory = row["peak_bytes"]
         table.add_row(
@@ -82,14 +80,6 @@ def costs_table(timed: "pd.DataFrame") -> Table:
 
 def _whole(value: float) -> str:
     return "–" if value != value else f"{value:,.0f}"
-
-
-def _table(title: str, columns: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
-    table.add_column("method", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
 
 
 def conclusions(timed: "pd.DataFrame") -> Iterator[str]:
@@ -132,17 +122,6 @@ def without_number(step: "pd.DataFrame") -> Iterator[str]:
     """Why methods have no number."""
     for row in step[step["status"] != "ok"].to_dict("records"):
         yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
-
-
-def disturbed(step: "pd.DataFrame") -> Iterator[str]:
-    """The sizes at which other processes took so much of the machine that it shows."""
-    for _, cell in step.groupby(["length", "d"]):
-        cores = cell["foreign_cores"].max()
-        if cores > BUSY:
-            yield (
-                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} cores busy; "
-                "repeat it when they rest"
-            )
 
 
 def place(row: Any) -> str:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from svdbench.report.plots import HUES, MARKS, draw_times, dress, slowest_first, where
+from svdbench.report.tables import new_table, print_lines
 from svdbench.report.timing import disturbed, read_summary, without_number
 from svdbench.report.units import seconds
 
@@ -35,20 +35,15 @@ def show_run(folder: Path, console: Console) -> None:
     if len(timed):
         console.print("time of a step, its ratio to the factored way's, and the worst relative")
         console.print("error of its value and gradients against float64\n")
-    for text in (*conclusions(timed), *without_number(step), *disturbed(step)):
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    print_lines(console, (*conclusions(timed), *without_number(step), *disturbed(step)))
     if len(timed):
-        console.print(str(draw(folder, timed)), highlight=False, soft_wrap=True)
+        print_lines(console, [draw(folder, timed)])
 
 
 def table_of(operation: str, timed: "pd.DataFrame") -> Table:
     """Sizes by methods: time, ratio to the factored way, and error."""
-    table = Table(title=_title(operation), title_justify="left", box=SIMPLE_HEAD)
-    table.title_style = "bold"
-    table.add_column("d", justify="right")
     methods = _baseline_first(timed)
-    for method in methods:
-        table.add_column(method, justify="right", no_wrap=True)
+    table = new_table(_title(operation), [], ["d", *methods])
     for d, rows in timed.groupby("d"):
         base = rows.loc[rows["kind"] == BASELINE, "median_s"].min()
         by_method = rows.set_index("method")

@@ -1,14 +1,15 @@
 """The table of a timing run, from its ``summary.csv`` and nothing else."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from svdbench.report.plots import BASELINE, draw_all
+from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ BUSY = 0.25
 
 def read_summary(folder: Path) -> "pd.DataFrame":
     """The rows of ``summary.csv``, numbers as numbers; of any schema version."""
-    import pandas as pd
-
-    rows = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    rows = read_table(folder, "summary")
     # What was not written yet: there was one floor, that of the arithmetic, and all was warm.
     later = {
         "foreign_cores": math.nan,
@@ -41,10 +40,8 @@ def show_run(folder: Path, console: Console) -> None:
     if (step["status"] == "ok").any():
         for table in (times_table(step), ratio_table(step)):
             console.print(table)
-    for text in (*conclusions(step), *without_number(step), *disturbed(step)):
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-    for path in draw_all(folder, summary):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    print_lines(console, (*conclusions(step), *without_number(step), *disturbed(step)))
+    print_lines(console, draw_all(folder, summary))
 
 
 def times_table(step: "pd.DataFrame") -> Table:
@@ -81,11 +78,7 @@ def _by_size(timed: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _table(title: str, times: "pd.DataFrame") -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
-    table.add_column("method", no_wrap=True)
-    for d in times.columns:
-        table.add_column(f"d = {d}", justify="right", no_wrap=True)
-    return table
+    return new_table(title, ["method"], [f"d = {d}" for d in times.columns])
 
 
 def conclusions(step: "pd.DataFrame") -> list[str]:
@@ -104,13 +97,24 @@ def conclusions(step: "pd.DataFrame") -> list[str]:
     return found
 
 
-def disturbed(step: "pd.DataFrame") -> list[str]:
-    """The sizes at which other processes took so much of the machine that it shows."""
-    busy = step.groupby("d")["foreign_cores"].max()
-    return [
-        f"beware: at d = {d} other processes kept {cores:.1f} cores busy; repeat it when they rest"
-        for d, cores in busy[busy > BUSY].items()
-    ]
+def disturbed(
+    step: "pd.DataFrame",
+    sizes: Sequence[str] = ("d",),
+    place: Callable[[Any], str] = lambda row: f"d = {row['d']}",
+) -> Iterator[str]:
+    """The cells in which other processes took so much of the machine that it shows.
+
+    Args:
+        sizes: the columns that tell cells apart.
+        place: the size of a row's cell, in words.
+    """
+    for _, cell in step.groupby(list(sizes)):
+        cores = cell["foreign_cores"].max()
+        if cores > BUSY:
+            yield (
+                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} cores busy; "
+                "repeat it when they rest"
+            )
 
 
 def without_number(step: "pd.DataFrame") -> list[str]:

@@ -7,10 +7,10 @@ for each combination of a sweep.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.training_plots import best_first, draw_all, short
 from svdbench.report.units import share
 
@@ -31,10 +31,8 @@ def show_run(folder: Path, console: Console) -> None:
     console.print(_title(summary), style="bold", highlight=False)
     console.print(results_table(summary, swept))
     if summary["label"].nunique() > 1:  # those of one run were told as they came
-        for text in endings(summary):
-            console.print(text, highlight=False, soft_wrap=True, markup=False)
-    for path in draw_all(folder, samples, summary, swept):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        print_lines(console, endings(summary))
+    print_lines(console, draw_all(folder, samples, summary, swept))
 
 
 def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
@@ -56,8 +54,7 @@ def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
         words = [f"{short(key)} = {value}" for key, value in values.items()]
         label = ", ".join([setting["model_name"]] * (several or not words) + words)
         for name, found in tables.items():
-            rows = pd.read_csv(run / f"{name}.csv", keep_default_na=False, na_values=[""])
-            found.append(rows.assign(label=label, **values))
+            found.append(read_table(run, name).assign(label=label, **values))
     samples, summary = (
         pd.concat(found, ignore_index=True) if found else pd.DataFrame()
         for found in tables.values()
@@ -116,10 +113,9 @@ def _title(summary: "pd.DataFrame") -> str:
 
 def results_table(summary: "pd.DataFrame", swept: list[str]) -> Table:
     """A line for each model or combination, best first; medians over seeds, and a range."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     several = summary["model"].nunique() > 1 or not swept
-    for name in ("model",) * several + (*map(short, swept), *_COLUMNS):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    columns = (*map(short, swept), *_COLUMNS)
+    table = new_table(None, ["model"] * several, columns, padding=(0, 1, 0, 0), pad_edge=False)
     for label in best_first(summary):
         rows = summary[summary["label"] == label]
         table.add_row(

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.timing import disturbed
 from svdbench.report.tuning_plots import draw_all
 from svdbench.report.units import seconds
@@ -43,17 +43,7 @@ def show_run(folder: Path, console: Console) -> None:
         console.print(best_table(shapes), regret_table(shapes))
         figures = draw_all(folder, blocks, shapes, {name: RULES[name] for name in rules_of(shapes)})
         lines += [*model_lines(fit), *answer(shapes)]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for path in figures:
-        console.print(str(path), highlight=False, soft_wrap=True)
-
-
-def read_table(folder: Path, name: str) -> "pd.DataFrame":
-    """The rows of a CSV file of the run, numbers as numbers."""
-    import pandas as pd
-
-    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+    print_lines(console, (*lines, *figures))
 
 
 def by_block(timed: "pd.DataFrame", model: "pd.DataFrame") -> "pd.DataFrame":
@@ -114,7 +104,7 @@ def _plan(row: Any) -> str:
 def best_table(shapes: "pd.DataFrame") -> Table:
     """The best block size by shape, those as good, and the model's."""
     columns = ("best k", "step", "with", f"within {CLOSE - 1:.0%}", "model's k", "k*")
-    table = _table("best block size", shapes, columns)
+    table = new_table("best block size", [], (*_names(shapes), *columns))
     for row in shapes.to_dict("records"):
         least, most = row["least_close"], row["most_close"]
         table.add_row(
@@ -132,20 +122,14 @@ def best_table(shapes: "pd.DataFrame") -> Table:
 def regret_table(shapes: "pd.DataFrame") -> Table:
     """How much longer than the best a step takes with the block size of each rule."""
     names = rules_of(shapes)
-    table = _table("step time above the best, by rule", shapes, [RULES[name] for name in names])
+    columns = (*_names(shapes), *(RULES[name] for name in names))
+    table = new_table("step time above the best, by rule", [], columns)
     for row in shapes.to_dict("records"):
         table.add_row(*_shape(row, shapes), *(percent(row[name]) for name in names))
     table.add_section()
     blank = [""] * (len(_shape(shapes.iloc[0], shapes)) - 1)
     for word, values in (("median", shapes[names].median()), ("worst", shapes[names].max())):
         table.add_row(word, *blank, *map(percent, values), style="bold")
-    return table
-
-
-def _table(title: str, shapes: "pd.DataFrame", columns: Any) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
-    for column in (*_names(shapes), *columns):
-        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from svdbench.algorithm import Algorithm, Flops, Problem
 from svdbench.kernels import apply_reflectors_reference
-from svdbench.orthogonal._wy import wy_flops
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,3 @@ def products(problem: Problem) -> Flops:
 def blocks_and_factors(problem: Problem, k: int) -> int:
     """Operations one after the other: U's factors and V's, then ⌈n/k⌉ blocks of each."""
     return 2 * (1 + -(-problem.n // k))
-
-
-def factors_flops(problem: Problem, k: int) -> Flops:
-    """V and U in blocks of k, applied to X (d, m), and the gradients."""
-    once = wy_flops(problem, k)
-    return Flops(2 * once.forward, 2 * once.backward)

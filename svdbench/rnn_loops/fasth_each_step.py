@@ -5,11 +5,12 @@ from torch import Tensor
 
 from svdbench import kernels
 from svdbench.algorithm import Flops, Problem
+from svdbench.orthogonal._wy import Blocks, factors_flops
 
-from .base import Factored, blocks_and_factors, drive, factors_flops, steps
+from .base import Factored, blocks_and_factors, drive, steps
 
 
-class FastHEachStep(Factored):
+class FastHEachStep(Blocks, Factored):
     """h ← U (s ∘ (Vᵀ h)) by ``kernels.apply_reflectors`` at every step.
 
     This is the second experiment of the slides. The factors of the blocks, which are the
@@ -25,20 +26,9 @@ class FastHEachStep(Factored):
     gradients = "closed form at each step"
     source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
 
-    def __init__(self, block_size: int | None = None, tune: bool = True) -> None:
-        if block_size is not None and not (isinstance(block_size, int) and block_size > 0):
-            raise ValueError(f"block_size is {block_size!r}: give a whole number above 0, or null")
-        self.block_size = block_size
-        self.tune = tune
-
     def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
-        if self.tune and self.block_size is None:
+        if self.tune:
             kernels.tune(U, X.new_empty(len(s), X.shape[1]), again=False)
-
-    def block(self, problem: Problem) -> int:
-        return self.block_size or kernels.choose_block_size(
-            problem.n, problem.d, problem.m, problem.dtype, problem.device
-        )
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
         k = self.block_size

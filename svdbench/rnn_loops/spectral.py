@@ -9,8 +9,9 @@ from svdbench import kernels
 from svdbench.algorithm import Flops, Problem
 from svdbench.nn import factored
 from svdbench.nn.recurrence import recurrence
+from svdbench.orthogonal._wy import best_block, factors_flops
 
-from .base import Factored, blocks_and_factors, drive, factors_flops, products, steps
+from .base import Factored, blocks_and_factors, drive, products, steps
 
 
 class Spectral(Factored):
@@ -36,8 +37,7 @@ class Spectral(Factored):
             kernels.tune(U, X.new_empty(len(s), len(s)), again=False)
 
     def block(self, problem: Problem) -> int:
-        d = problem.d
-        return kernels.choose_block_size(problem.n, d, d, problem.dtype, problem.device)
+        return best_block(replace(problem, m=problem.d))
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
         eye = torch.eye(len(s), dtype=X.dtype, device=X.device)

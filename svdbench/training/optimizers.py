@@ -26,21 +26,35 @@ def build(model: SequenceModel, config: schemas.Optimizer) -> Optimizer:
     return _of_kind(groups, config)
 
 
+def alike(network: nn.Module, config: schemas.Optimizer) -> Optimizer:
+    """The optimiser of all parameters of any network, fused where torch has that."""
+    group = {
+        "params": list(network.parameters()),
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+    }
+    return _of_kind([group], config, fused=True)
+
+
 def orthogonal_lr(config: schemas.Optimizer) -> float:
     """The learning rate of the recurrent weight's parameters."""
     return config.lr if config.orthogonal_lr is None else config.orthogonal_lr
 
 
-def _of_kind(groups: list[dict[str, Any]], config: schemas.Optimizer) -> Optimizer:
+def _of_kind(
+    groups: list[dict[str, Any]], config: schemas.Optimizer, fused: bool | None = None
+) -> Optimizer:
     match config:
         case schemas.Adam():
             beta1, beta2 = config.betas
-            return torch.optim.Adam(groups, betas=(beta1, beta2), eps=config.eps)
+            return torch.optim.Adam(groups, betas=(beta1, beta2), eps=config.eps, fused=fused)
         case schemas.RMSprop():
             return torch.optim.RMSprop(
                 groups, alpha=config.alpha, momentum=config.momentum, eps=config.eps
             )
-    raise ValueError(f"no optimiser is called {config.name!r}: choose adam or rmsprop")
+        case schemas.SGD():
+            return torch.optim.SGD(groups, momentum=config.momentum, fused=fused)
+    raise ValueError(f"no optimiser is called {config.name!r}: choose adam, rmsprop or sgd")
 
 
 def factor(schedule: schemas.Schedule, step: int, steps: int) -> float:

@@ -4,14 +4,13 @@ A preset is a list of keys and values as one would type them, which come before 
 user types: ``default.yaml`` of the task first, then the model's own file.
 """
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.overrides import override
 
 
 def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
@@ -31,11 +30,6 @@ def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
         own = _read(folder / f"{name}.yaml")
         settings = _left(settings, own) | own
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
-
-
-def override(key: str, value: Any) -> str:
-    """``key=value`` in Hydra's grammar, whatever is in the value."""
-    return f"{key}={_text(value)}"
 
 
 def sources(task: str, model: str) -> list[tuple[str, str]]:
@@ -73,19 +67,3 @@ def _left(settings: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
         for key, value in settings.items()
         if not any(key == own or key.startswith(f"{own}.") for own in above)
     }
-
-
-def _text(value: Any) -> str:
-    """A value in Hydra's grammar, of which JSON's is nearly a part."""
-    if isinstance(value, str):
-        # A backslash means itself there, but before a quote.
-        return "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_text(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_text(inner) for inner in value) + "]"
-    return json.dumps(value)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return 2 * match[1] + ("\\'" if match[2] else "")

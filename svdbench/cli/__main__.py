@@ -1,0 +1,5 @@
+"""``python -m svdbench.cli``."""
+
+from svdbench.cli import main
+
+main()

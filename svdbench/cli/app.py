@@ -1,0 +1,52 @@
+"""The command line's frame: what all commands are registered with, and how a mistake ends."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from svdbench.errors import UserError
+
+app = typer.Typer(
+    name="svdbench",
+    help="Benchmarks and experiments for neural networks whose weights carry an SVD.",
+    epilog="Every key of a command's configuration can be set as [b]key=value[/b] after its "
+    "options, as in [b]svdbench time-fasth sizes.m=64 dtype=float64[/b].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from svdbench import __version__
+
+        typer.echo(f"svdbench {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: a mistake of the user's is one line on stderr and exit code 2."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a mistake on the command line
+            raise
+        message = error.format_message()
+        if not message:  # no arguments at all: the help is the answer
+            sys.exit(2)
+        _fail(f"{message} (see --help)")
+    else:
+        sys.exit(code or 0)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(f"svdbench: {message}", file=sys.stderr)
+    sys.exit(code)

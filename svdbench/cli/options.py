@@ -1,0 +1,119 @@
+"""What commands share: the options that they have alike, and what becomes of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from svdbench.errors import UserError
+from svdbench.overrides import override
+
+QUICK_SIZES = {"sizes.d": [64, 128, 256]}
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the configuration to set, Hydra's way."),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option("--d", metavar="D,D,…", help="Sizes d to sweep; by default 64 to 1024."),
+]
+Methods = Annotated[
+    str | None, typer.Option(metavar="NAME,…", help="Only these methods; `svdbench methods` lists.")
+]
+Budget = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Measuring time, all sizes together.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look, within half a minute.")]
+Name = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the run's folder; by default the time.")
+]
+Seed = Annotated[int | None, typer.Option(help="Of the random inputs and the order of rounds.")]
+Multirun = Annotated[
+    bool, typer.Option("--multirun", "-m", help="Sweep: one run per combination of a,b,c values.")
+]
+ShowConfig = Annotated[
+    bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all.")
+]
+Task = Annotated[str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")]
+TrainingSeed = Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")]
+
+
+def overrides_of(options: Mapping[str, Any]) -> list[str]:
+    """The options, by key, as overrides; what is ``None`` was not given."""
+    return [override(key, value) for key, value in options.items() if value is not None]
+
+
+def timing_options(
+    budget: float | None, name: str | None, seed: int | None, **chosen: str | None
+) -> dict[str, Any]:
+    """What all timing commands have, by key; ``chosen`` are names with commas between."""
+    return {
+        **{key: names(text) for key, text in chosen.items()},
+        "measure.budget_s": budget,
+        "name": name,
+        "seed": seed,
+    }
+
+
+def sized(given: Mapping[str, Any], quick: bool, small: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes to time, by key: those given; with ``--quick``, else ``small``, and briefly."""
+    options = {"measure": "quick", **small} if quick else {}
+    return options | {key: value for key, value in given.items() if value is not None}
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names with commas between."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def numbers(text: str | None, option: str = "--d") -> list[int] | None:
+    """Whole numbers from 1 up with commas between.
+
+    Raises:
+        UserError: something else, given to ``option``.
+    """
+    if text is None:
+        return None
+    try:
+        found = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        found = [0]
+    if any(number < 1 for number in found):
+        raise UserError(
+            f"{option} is {text!r}: give whole numbers from 1 up, as in {option} 64,128"
+        )
+    return found
+
+
+def key_values(typed: list[str] | None) -> list[str]:
+    """The overrides that were typed, if they are any.
+
+    Raises:
+        UserError: one is not KEY=VALUE.
+    """
+    typed = typed or []
+    for given in typed:
+        if "=" not in given and not given.startswith("~"):
+            raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
+    return typed
+
+
+def launch_job(
+    job: str,
+    typed: list[str] | None,
+    options: Mapping[str, Any],
+    multirun: bool = False,
+    show_config: bool = False,
+) -> None:
+    """Run a job, or show its configuration: with ``options`` by key, over which ``typed`` win."""
+    from svdbench.launch import launch, show
+
+    given = [*overrides_of(options), *key_values(typed)]
+    if show_config:
+        typer.echo(show(job, given), nl=False)
+    else:
+        launch(job, given, multirun)

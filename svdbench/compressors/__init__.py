@@ -1,0 +1,1 @@
+"""Ways to bring a weight down to rank k while it is trained, one file each."""

@@ -1,0 +1,157 @@
+"""The arms of ``svdbench compress``: a network that is compressed as it is trained, or not."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.classification import Arm, EpochScores
+from svdbench.compressors.base import Compressor
+from svdbench.compressors.network import Compression
+from svdbench.measure.clock import Clock
+from svdbench.measure.plan import Plan, measure
+from svdbench.measure.step import Contender, failure
+
+STOCK = "stock"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What makes an arm: a compressor by its name and a rank; without one, stock."""
+
+    method: str = STOCK
+    rank: int | None = None
+    compressor: Compressor | None = None
+
+    @property
+    def kept(self) -> int:
+        """The rank that weights have; 0 if they stay as they are."""
+        if self.compressor is None or self.rank is None:
+            return 0
+        return self.compressor.kept(self.rank)
+
+    @property
+    def label(self) -> str:
+        return self.method if self.rank is None else f"{self.method} {self.rank}"
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch of an arm: what training came to, and what compressing took and lost."""
+
+    scores: EpochScores
+    decompose_s: float
+    rel_error: float | None
+
+
+class CompressedArm(Arm):
+    """An arm whose weights are compressed after every so many batches, and after the last.
+
+    Args:
+        setting: what makes it.
+        seed: of its weights and batches.
+        compression: of its network; None leaves the weights alone.
+        every: batches from compression to compression.
+        steps: batches of the whole training.
+        clock: by which epochs and compressions are timed.
+
+    Attributes:
+        history: the epochs so far.
+        status, reason: as a row has them; anything but ok ends the arm's training.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        setting: Setting,
+        seed: int,
+        compression: Compression | None,
+        every: int,
+        steps: int,
+        clock: Clock,
+    ) -> None:
+        super().__init__(setting.label, arm.network, arm.optimizer, arm.loss)
+        self.setting = setting
+        self.seed = seed
+        self.compression = compression
+        self.history: list[EpochDone] = []
+        self.status, self.reason = "ok", ""
+        self._every = every
+        self._left = steps
+        self._steps = 0
+        self._clock = clock
+        self._stamps: list[tuple[Any, Any]] = []
+
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> EpochDone | None:
+        """Train for an epoch; None if the arm has failed, now or before."""
+        if self.status != "ok":
+            return None
+        hook = self._after_batch if self.compression is not None else None
+        try:
+            scores = self.train_epoch(batches, self._clock, hook)
+        except Exception as error:
+            self.status, self.reason = failure(error)
+            if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+                self._diverged("a weight is not finite", len(self.history) + 1)
+            return None
+        lost = None
+        if self.compression is not None and self.compression.layers:
+            lost = self.compression.rel_error()
+        done = EpochDone(scores, self._compressing_s(), lost)
+        self.history.append(done)
+        if not math.isfinite(scores.loss):
+            self._diverged(f"the loss is {scores.loss}", len(self.history))
+        return done
+
+    def seconds(self) -> list[float]:
+        """The time of each epoch, compressing included."""
+        return [done.scores.seconds for done in self.history]
+
+    def _diverged(self, how: str, epoch: int) -> None:
+        self.status, self.reason = "nan", f"{how} in epoch {epoch}: lower lr"
+
+    def _after_batch(self) -> None:
+        self._steps += 1
+        if self._steps % self._every == 0 or self._steps == self._left:
+            assert self.compression is not None
+            start = self._clock.stamp()
+            self.compression()
+            self._stamps.append((start, self._clock.stamp()))
+
+    def _compressing_s(self) -> float:
+        seconds = sum(self._clock.seconds(start, end) for start, end in self._stamps)
+        self._stamps.clear()
+        return seconds
+
+
+def latencies(
+    pairs: dict[str, tuple[nn.Module, nn.Module]], X: Tensor, plan: Plan, clock: Clock
+) -> dict[str, float]:
+    """The median seconds of a forward pass of X (B, d), all networks in turn.
+
+    Args:
+        pairs: for each name the network and what would be deployed of it. One that
+            doesn't compute the same gets no number.
+    """
+
+    def contender(name: str, network: nn.Module, small: nn.Module) -> Contender:
+        def same() -> None:
+            torch.testing.assert_close(small(X), network.eval()(X), rtol=1e-3, atol=1e-3)
+
+        return Contender(name, _forward(small, X), lambda output: None, prepare=same)
+
+    contenders = [contender(name, full, small) for name, (full, small) in pairs.items()]
+    with torch.inference_mode():
+        outcomes = measure(contenders, plan, clock)
+    return {
+        name: sorted(outcome.steps_s())[len(outcome.samples) // 2]
+        for name, outcome in outcomes.items()
+        if outcome.status == "ok"
+    }
+
+
+def _forward(network: nn.Module, X: Tensor) -> Callable[[], Tensor]:
+    return lambda: network(X)

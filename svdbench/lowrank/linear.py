@@ -1,0 +1,165 @@
+"""``LowRankLinear``: a linear layer that is kept as a product of two thin matrices."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.lowrank.base import Driver
+from svdbench.lowrank.truncated import truncated_svd
+
+Split = Literal["balanced", "left", "right"]
+
+
+class LowRankLinear(nn.Module):
+    """y = W₁ (W₂ x) + b with W₁ (out_features, rank) and W₂ (rank, in_features).
+
+    Takes rank·(in + out) multiplications for a row of x instead of in·out, which is less
+    while rank < in·out/(in + out): see :meth:`saves`. The bias stands outside W₁, so that it
+    has as many entries as in ``torch.nn.Linear`` and means the same.
+
+    A new layer starts with the variance that ``torch.nn.Linear`` gives W, 1/(3·in_features).
+
+    Args:
+        in_features, out_features: sizes of x (..., in_features) and y (..., out_features).
+        rank: of W₁W₂ at most, 1 … min(in_features, out_features).
+        bias: whether there is a b.
+
+    Raises:
+        ValueError: sizes below 1, or a rank out of range.
+
+    Sources: Xue, Li, Gong, "Restructuring of deep neural network acoustic models with
+    singular value decomposition", Interspeech 2013; Cai, Ke, Xu, Su, "Fast learning of deep
+    neural networks via singular value decomposition", PRICAI 2014.
+    """
+
+    # Which parameters make a weight of the dense layer: its name, and those of W₁ and W₂.
+    factors: ClassVar[dict[str, tuple[str, str]]] = {"weight": ("W1", "W2")}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        bias: bool = True,
+        *,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"sizes must be 1 or more, not {in_features} and {out_features}")
+        check_rank(rank, out_features, in_features)
+        self.in_features, self.out_features, self.rank = in_features, out_features, rank
+        place = {"device": device, "dtype": dtype}
+        self.W1 = nn.Parameter(torch.empty(out_features, rank, **place))
+        self.W2 = nn.Parameter(torch.empty(rank, in_features, **place))
+        self.bias = nn.Parameter(torch.empty(out_features, **place)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New random W₁, W₂ and b."""
+        bound = self.in_features**-0.5
+        nn.init.uniform_(self.W1, -((3 / self.rank) ** 0.5), (3 / self.rank) ** 0.5)
+        nn.init.uniform_(self.W2, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    @classmethod
+    @torch.no_grad()
+    def from_linear(
+        cls, linear: nn.Linear, rank: int, svd: Driver = truncated_svd, *, split: Split = "balanced"
+    ) -> "LowRankLinear":
+        """The layer of that rank nearest to ``linear`` (Eckart and Young 1936).
+
+        Args:
+            linear: stays as it is.
+            rank: of the new layer.
+            svd: (A, k) ↦ (U, S, Vh).
+            split: where the singular values go: √Σ into each factor, all of them into W₁
+                ("left"), or all into W₂ ("right"). The product is the same, and so is
+                gradient flow only when balanced: else one factor learns faster.
+
+        Raises:
+            ValueError: a rank out of range.
+        """
+        weight = linear.weight
+        check_rank(rank, *weight.shape)
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            rank,
+            linear.bias is not None,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        W1, W2 = two_factors(weight, rank, svd, split)
+        layer.W1.copy_(W1)
+        layer.W2.copy_(W2)
+        if layer.bias is not None:
+            layer.bias.copy_(linear.bias)
+        return layer
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        """A ``torch.nn.Linear`` with W = W₁W₂ and the same b, no longer tied to this layer."""
+        place: dict[str, Any] = {"device": self.W1.device, "dtype": self.W1.dtype}
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **place)
+        linear.weight.copy_(self.weight)
+        if self.bias is not None:
+            linear.bias.copy_(self.bias)
+        return linear
+
+    @staticmethod
+    def saves(in_features: int, out_features: int, rank: int) -> bool:
+        """Whether the two factors have fewer numbers than the matrix: rank < mn/(m + n)."""
+        return rank * (in_features + out_features) < in_features * out_features
+
+    @staticmethod
+    def product(W1: Tensor, W2: Tensor) -> Tensor:
+        """The dense weight that two factors make, linear in each of them."""
+        return W1 @ W2
+
+    @property
+    def weight(self) -> Tensor:
+        """W₁W₂ (out_features, in_features), made each time it is asked for."""
+        return self.product(self.W1, self.W2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2:
+            y = self(x.reshape(-1, self.in_features))
+            return y.reshape(*x.shape[:-1], self.out_features)
+        # W₂xᵀ, with rows of length N, and W₁ᵀ as it will be read: in these layouts all six
+        # products, forward and backward, run at full speed whatever the rank. Rows of 154
+        # numbers, as nn.functional.linear makes them, take a third longer than of 160 (MKL).
+        h, W1t = (self.W2 @ x.t()).t(), self.W1.t().contiguous()
+        return h @ W1t if self.bias is None else torch.addmm(self.bias, h, W1t)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"rank={self.rank}, bias={self.bias is not None}"
+        )
+
+
+def check_rank(rank: int, rows: int, columns: int) -> None:
+    """Raise ValueError unless a matrix of rows × columns can be factored at ``rank``."""
+    most = min(rows, columns)
+    if not 1 <= rank <= most:
+        raise ValueError(f"rank is {rank}: a weight of {rows}×{columns} needs one from 1 to {most}")
+
+
+def two_factors(
+    A: Tensor, rank: int, svd: Driver = truncated_svd, split: Split = "balanced"
+) -> tuple[Tensor, Tensor]:
+    """W₁ (m, rank) and W₂ (rank, n) with the W₁W₂ of that rank nearest to A (m, n)."""
+    U, S, Vh = svd(A, rank)
+    match split:
+        case "balanced":
+            root = S.sqrt()
+            return U * root, root.unsqueeze(-1) * Vh
+        case "left":
+            return U * S, Vh
+        case "right":
+            return U, S.unsqueeze(-1) * Vh
+    raise ValueError(f"no split is called {split!r}: choose balanced, left or right")

@@ -1,0 +1,205 @@
+"""What an ``accelerate`` run says: how good, how fast, and whether that can be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.measure.paired import CONFIDENCE, Interval
+from svdbench.report.acceleration_arms import (
+    DENSE,
+    Arm,
+    compare,
+    mean_of,
+    middle,
+    one_more,
+    values_of,
+)
+from svdbench.report.acceleration_plots import draw_all
+from svdbench.report.agreement import Claim, agreement
+from svdbench.report.compression_arms import ended
+from svdbench.report.tables import new_table, print_lines, read_table
+from svdbench.report.units import seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMPOSSIBLE = "more than the multiplications can explain"
+# Published numbers: what they are in words, and how they are written.
+WHAT = {
+    "speed": ("speed", ".2f"),
+    "train_loss": ("final loss", ".4f"),
+    "train_accuracy": ("train", ".2%"),
+    "test_accuracy": ("test", ".2%"),
+}
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print the tables and what follows from them, and draw the plots."""
+    if not (folder / "samples.csv").exists():
+        return
+    samples, summary, layers = (
+        read_table(folder, name) for name in ("samples", "summary", "layers")
+    )
+    run = ended(samples, summary, DENSE)
+    arms = compare(run, summary)
+    if not arms:
+        return
+    console.print(scores_table(arms, _title(run)))
+    console.print(speed_table(arms))
+    print_lines(console, [_meaning(arms), *conclusions(arms), *_failures(summary)])
+    print_lines(console, _layers(layers))
+    found = claims(folder, arms)
+    if found:
+        console.print(agreement(found))
+    print_lines(console, draw_all(folder, run, arms))
+
+
+def _title(run: "pd.DataFrame") -> str:
+    row, seeds = run.iloc[0], run["seed"].nunique()
+    return (
+        f"{row['dataset']}, {row['model']}, {run['epoch'].max()} epochs, "
+        f"batches of {row['batch_size']}, " + ("one seed" if seeds == 1 else f"{seeds} seeds")
+    )
+
+
+def scores_table(arms: list[Arm], title: str) -> Table:
+    """A line for each arm after its last epoch: median loss, mean accuracies over seeds."""
+    columns = ["final loss", "train", "test", f"− {DENSE}, points"]
+    table = new_table(title, ["arm"], columns)
+    for arm in arms:
+        table.add_row(
+            arm.name,
+            f"{middle(arm.train_loss):.5f}",
+            _percent(mean_of(arm.train_accuracy)),
+            _percent(mean_of(arm.test_accuracy)),
+            _difference(arm.accuracy_difference) if arm.name != DENSE else "",
+        )
+    return table
+
+
+def speed_table(arms: list[Arm]) -> Table:
+    """A line for each arm: the time of an epoch, and the speed beside its ceiling."""
+    columns = ["epoch", "switched", "whole training", "ceiling"]
+    table = new_table(f"speed of training, × {DENSE}'s", ["arm"], columns)
+    for arm in arms:
+        if arm.name == DENSE:
+            table.add_row(arm.name, seconds(arm.epoch_s), "", "", "")
+            continue
+        mark = " [bold red]![/]" if arm.impossible else ""
+        table.add_row(
+            arm.name,
+            seconds(arm.epoch_s),
+            "–" if arm.after is None else f"{arm.after.mean:.2f}",
+            _ratio(arm.speed) + mark,
+            f"{arm.ceiling:.2f}",
+        )
+    return table
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.2f} %"
+
+
+def _difference(interval: Interval) -> str:
+    mark = " *" if interval.excludes(0) else "  "
+    half = "" if interval.count < 2 else f" ± {100 * interval.halfwidth:.2f}"
+    return f"{100 * interval.mean:+.2f}{half}{mark}"
+
+
+def _ratio(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    known = interval.halfwidth < float("inf")
+    ends = f" ({interval.low:.2f}–{interval.high:.2f})" if known else ""
+    return f"{interval.mean:.2f}{ends}"
+
+
+def _meaning(arms: list[Arm]) -> str:
+    pairs = arms[0].accuracy_difference.count
+    noise = (
+        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {pairs} pairs) leaves out "
+        "no difference"
+        if pairs > 1
+        else "one seed has no interval: give --seeds 5 to tell a difference from noise"
+    )
+    return (
+        f"{noise}; train, test: accuracy; switched: epochs in factors alone, the median of pairs; "
+        "ceiling: of the whole training, what the multiplications allow"
+    )
+
+
+def conclusions(arms: list[Arm]) -> Iterator[str]:
+    """A sentence for each arm in factors."""
+    for arm in arms:
+        if arm.name == DENSE or arm.speed is None:
+            continue
+        against = f"of {arm.ceiling:.2f} × that the multiplications allow"
+        pace = f"{arm.speed.mean:.2f} × as fast, {against}"
+        if arm.impossible:
+            pace = f"{arm.speed.mean:.2f} × as fast, {IMPOSSIBLE} ({arm.ceiling:.2f} ×)"
+        yield f"{arm.name}: {pace}; {_accuracy(arm.accuracy_difference)}"
+
+
+def _accuracy(found: Interval) -> str:
+    if found.count < 2:
+        return f"test accuracy {100 * found.mean:+.2f} points, from one seed"
+    if not found.mean:
+        return "the same test accuracy"
+    verdict = "more than noise" if found.excludes(0) else "within noise"
+    return f"test accuracy {100 * found.mean:+.2f} points, {verdict}"
+
+
+def _failures(summary: "pd.DataFrame") -> Iterator[str]:
+    for row in summary.to_dict("records"):
+        if row["status"] not in ("ok", "timeout", "interrupted"):
+            yield f"{row['arm']}, seed {row['seed']}: {row['status']}: {row['reason']}"
+        elif row["status"] != "ok" and row["arm"] == DENSE:
+            yield f"seed {row['seed']}: {row['status']} after epoch {row['epoch']}"
+
+
+def _layers(layers: "pd.DataFrame") -> Iterator[str]:
+    """What became of each weight, a line for each choice of ranks."""
+    for _, rows in layers.groupby(layers["alpha"].fillna(0), sort=False):
+        one = rows[rows["arm"] == rows["arm"].iloc[0]]
+        words = [_layer(row) for row in one.to_dict("records")]
+        alpha = one["alpha"].iloc[0]
+        yield ("ranks given" if alpha != alpha else f"α {alpha:g}") + f": {'; '.join(words)}"
+
+
+def _layer(row: Any) -> str:
+    size = f"{row['rows']}×{row['columns']}"
+    if row["form"] == "dense":
+        return f"{size} dense, {row['reason']}"
+    return f"{size} at rank {row['kept']:.0f}, {row['numbers']:,} of {row['dense_numbers']:,}"
+
+
+def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
+    """A claim for each number in ``published`` that this run has too.
+
+    Losses and accuracies were those of one run, so their interval is that of one more run.
+    """
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(folder / "config.yaml")
+    found = []
+    for number in config.published:
+        arm = next((arm for arm in arms if _is_of(arm, number)), None)
+        if arm is None:
+            continue
+        ours = arm.speed
+        if number.column != "speed":
+            ours = one_more(values_of(arm, number.column), number.column == "train_loss")
+        if ours is not None:
+            what, form = WHAT[number.column]
+            what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"
+            found.append(Claim(what, ours, number.value, number.tolerance, form))
+    return found
+
+
+def _is_of(arm: Arm, number: Any) -> bool:
+    if number.phi is None:
+        return arm.name == DENSE
+    return arm.name != DENSE and arm.alpha == number.alpha and arm.phi == number.phi

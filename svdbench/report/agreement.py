@@ -1,0 +1,57 @@
+"""The table under an experiment that was published: ours, theirs, and whether they agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from svdbench.measure.paired import Interval
+from svdbench.report.tables import new_table
+
+ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "one run can't tell"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published number beside ours.
+
+    Attributes:
+        what: is told, in a few words.
+        ours: with the interval in which a published number would agree; that of one
+            more run where one run was published.
+        published: in the same unit.
+        tolerance: how far the published number may be off as it was read or rounded.
+        form: a format specification, such as ``.2f`` or ``.1%``.
+    """
+
+    what: str
+    ours: Interval
+    published: float
+    tolerance: float = 0.0
+    form: str = ".3g"
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the published number may be one of ours; None: one run can't tell."""
+        if abs(self.ours.mean - self.published) <= self.tolerance:
+            return True
+        if self.ours.count < 2:
+            return None
+        low, high = self.ours.low - self.tolerance, self.ours.high + self.tolerance
+        return low <= self.published <= high
+
+
+def agreement(claims: Sequence[Claim], title: str = "ours beside the published numbers") -> Table:
+    """A line for each claim: what, ours, published, interval, agrees or not."""
+    table = new_table(title, ["what"], ["ours", "published", "interval"])
+    table.add_column("agrees", no_wrap=True)
+    for claim in claims:
+        ours, published = _text(claim.ours.mean, claim), _text(claim.published, claim)
+        low, high = (_text(end, claim) for end in (claim.ours.low, claim.ours.high))
+        interval = "–" if claim.ours.count < 2 else f"{low.removesuffix(' %')} … {high}"
+        table.add_row(claim.what, ours, published, interval, ANSWERS[claim.agrees])
+    return table
+
+
+def _text(value: float, claim: Claim) -> str:
+    return format(value, claim.form).replace("%", " %")

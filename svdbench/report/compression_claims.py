@@ -1,0 +1,48 @@
+"""The published numbers of a ``compress`` run's configuration beside its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdbench.measure.paired import prediction_interval
+from svdbench.report.agreement import Claim
+from svdbench.report.compression_arms import STOCK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
+
+
+def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
+    """A claim for each number in ``published`` that this run has too.
+
+    Each was read off a single run, so the interval is that of one more run.
+    """
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(folder / "config.yaml")
+    found = []
+    for number in config.published:
+        values, what = _ours(run, number)
+        if values:
+            claim = Claim(
+                what=f"{number.method} {what}",
+                ours=prediction_interval(values),
+                published=number.value,
+                tolerance=number.tolerance,
+                form=FORMS[number.column],
+            )
+            found.append(claim)
+    return found
+
+
+def _ours(run: "pd.DataFrame", number: Any) -> tuple[list[float], str]:
+    """A value for each seed, and what they are; none of a method with several ranks."""
+    own = run[run["method"] == number.method]
+    if own["arm"].nunique() != 1:
+        return [], ""
+    if number.column == "time_ratio":
+        totals = [rows.groupby("seed")["epoch_s"].sum() for rows in (own, run[run["arm"] == STOCK])]
+        return list((totals[0] / totals[1]).dropna()), "time, × stock"
+    epoch = number.epoch or run["epoch"].max()
+    return list(own[own["epoch"] == epoch][number.column]), f"{number.column}, epoch {epoch}"

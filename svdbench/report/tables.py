@@ -1,0 +1,41 @@
+"""What all reports share: reading a run's tables, and writing tables and lines for people."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
+    """The rows of ``name``.csv of a run, numbers as numbers; only empty cells are missing."""
+    import pandas as pd
+
+    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def new_table(
+    title: str | None, words: Iterable[str], numbers: Iterable[str], **style: Any
+) -> Table:
+    """An empty table: columns of words on the left, then columns of numbers; none is wrapped.
+
+    Args:
+        style: further arguments of ``rich.table.Table``.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, **style)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def print_lines(console: Console, lines: Iterable[object]) -> None:
+    """Print sentences and paths to the letter, each a line however wide the console is."""
+    for line in lines:
+        console.print(str(line), highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,43 @@
+"""``svdbench`` as a user calls it: its exit code, what it says, and the tables it writes."""
+
+import csv
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from svdbench.cli import main
+
+
+class Answer(NamedTuple):
+    """Exit code, standard output and standard error of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(arguments: list[str]) -> Answer:
+    """``svdbench *arguments``, in this process."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return Answer(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def table(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_mistake(answer: Answer, says: str) -> None:
+    """One line on standard error and exit code 2; nothing shown, nothing written."""
+    assert answer.code == 2
+    assert says in answer.err
+    assert answer.err.startswith("svdbench: ")
+    assert answer.err.count("\n") == 1
+    assert answer.out == ""
+    assert not Path("results").exists()

@@ -1,0 +1,51 @@
+"""Presets: what wins over what, and that each fits its model and task."""
+
+from pathlib import Path
+
+import pytest
+
+from svdbench.jobs import train as job
+from svdbench.jobs.train_models import overrides_of
+from svdbench.launch import compose
+from svdbench.overrides import override
+from svdbench.tasks.registry import task_names
+from svdbench.training.presets import preset
+
+
+def test_what_is_typed_wins_over_the_model_and_the_model_over_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "preset" / "addition"
+    folder.mkdir(parents=True)
+    (folder / "default.yaml").write_text(
+        "optimizer: adam\noptimizer.betas: [0.8, 0.9]\ntrainer.steps: 7\nname: it's\n"
+    )
+    (folder / "gru.yaml").write_text("optimizer: rmsprop\noptimizer.lr: 3e-3\ntrainer.seeds: null")
+    monkeypatch.setattr("svdbench.training.presets.files", lambda package: tmp_path)
+    assert preset("addition", "lstm") == [
+        *("optimizer='adam'", "optimizer.betas=[0.8,0.9]", "trainer.steps=7"),
+        r"name='it\'s'",
+    ]
+    assert preset("addition", "gru")[:2] == ["trainer.steps=7", r"name='it\'s'"]
+    assert preset("addition", "gru")[2:] == [
+        *("optimizer='rmsprop'", "optimizer.lr=0.003", "trainer.seeds=null")
+    ]
+    assert preset("addition", "gru", ["optimizer=adam", "name=x"]) == [
+        *("trainer.steps=7", "trainer.seeds=null")
+    ]
+    assert preset("copy", "gru") == []
+
+
+@pytest.mark.parametrize("text", ["plain", "it's", r"back\slash", "a,b", "x=[1", "it\\'s\\"])
+def test_values_survive_hydra(text: str) -> None:
+    config, _ = compose("train", [override("name", text)])
+    assert config.name == text
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_every_preset_fits_its_model_and_task(task: str) -> None:
+    data = ["task.dataset=digits"] if "mnist" in task else []
+    for overrides in overrides_of("all", task, data, True).values():
+        config, _ = compose("train", overrides)
+        model, made, _ = job.build(config, 0)
+        assert model.input_size == made.input_size

@@ -1,0 +1,333 @@
+"""Training on a clock of our own: the loop, the learner, evaluation and checkpoints."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_clock import FakeClock
+from torch import Tensor
+
+from svdbench import schemas
+from svdbench.errors import UserError
+from svdbench.models.base import SequenceModel
+from svdbench.models.gru import GRU
+from svdbench.models.registry import load_model, model_names
+from svdbench.tasks.addition import Addition
+from svdbench.tasks.registry import load_task
+from svdbench.training import checkpoint
+from svdbench.training.evaluation import PART, evaluate, spectrum
+from svdbench.training.learner import Diverged, Learner
+from svdbench.training.loop import Loop
+from svdbench.training.optimizers import factor
+from svdbench.training.progress import Limits, Outcome, Point, Tick
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+# ------------------------------------------------------------------ a task and a model
+
+
+class Timed(Addition):
+    """A minibatch takes a second, an evaluation eight; losses can be dictated."""
+
+    def __init__(self, clock: FakeClock, losses: list[float] | None = None) -> None:
+        super().__init__(length=6, test_size=4)
+        self.clock = clock
+        self.losses = losses
+        self.batches = 0
+
+    def batch(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if batch_size != self.test_size:
+            self.clock.time += 1
+            self.batches += 1
+        return super().batch(batch_size, generator)
+
+    def split(self, x: Tensor, y: Tensor, size: int) -> Any:
+        self.clock.time += 8
+        return super().split(x, y, size)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        found = super().loss(outputs, y)
+        if outputs.requires_grad or self.losses is None:
+            return found
+        return torch.tensor(self.losses.pop(0))
+
+
+def learner_of(task: Addition, model: SequenceModel | None = None, **options: Any) -> Learner:
+    torch.manual_seed(0)
+    model = model or GRU(2, 4, 1)
+    config = options.pop("config", schemas.Adam())
+    known = {"steps": 20, "batch_size": 3, "generator": torch.Generator().manual_seed(1)}
+    return Learner(model, task, config, **{**known, **options})
+
+
+def loop_of(
+    losses: list[float] | None = None, steps: int = 20, every: int = 5, **options: Any
+) -> tuple[Loop, list[Point], FakeClock]:
+    """A loop with a list of its evaluations."""
+    clock = FakeClock()
+    hooks = {name: options.pop(name) for name in ("on_step",) if name in options}
+    seen: list[Point] = []
+    learner = learner_of(Timed(clock, losses))
+    limits = Limits(steps=steps, evaluate_every=every, **options)
+    loop = Loop(learner, limits, clock, on_evaluation=lambda p, best: seen.append(p), **hooks)
+    return loop, seen, clock
+
+
+# ------------------------------------------------------------------ the loop
+
+
+def test_evaluations_are_not_training_time() -> None:
+    loop, seen, clock = loop_of(steps=12)
+    outcome = loop.run()
+    assert outcome.status == "ok"
+    assert [point.step for point in seen] == [0, 5, 10, 12]
+    assert [point.elapsed_s for point in seen] == [0, 5, 10, 12]
+    assert [point.step_s for point in seen] == [None, 1, 1, 1]
+    assert outcome.elapsed_s == 12
+    assert outcome.evaluation_s == 8 * 5  # the test set, at the end, is one more
+    assert outcome.steps_per_s == 1
+    assert clock.time == 12 + 40
+
+
+def test_stops_at_the_target() -> None:
+    loop, seen, _ = loop_of([1, 0.5, 0.2, 0.3], target=0.25)
+    outcome = loop.run()
+    assert outcome.status == "target"
+    assert outcome.reached is seen[-1]
+    assert (seen[-1].step, seen[-1].loss) == (10, pytest.approx(0.2))
+
+
+def test_stops_by_the_clock_with_an_evaluation() -> None:
+    loop, seen, _ = loop_of(max_s=8 + 5 + 8 + 2)
+    outcome = loop.run()
+    assert outcome.status == "timeout"
+    assert [point.step for point in seen] == [0, 5, 7]
+    assert "after step 7" in outcome.reason
+
+
+def test_the_best_weights_are_tested_and_the_last_where_nothing_is_held_out() -> None:
+    losses = [3.0, 1.0, 2.0, 2.5, 7.0]
+    loop, seen, _ = loop_of(list(losses), steps=15)
+    outcome = loop.run()
+    assert outcome.best is seen[1]
+    assert outcome.last is seen[3]
+    assert outcome.test is not None
+    assert (outcome.test.step, outcome.test.split, outcome.test.loss) == (5, "test", 7.0)
+    assert all(
+        torch.equal(value, loop.best_weights[name])
+        for name, value in loop.learner.model.state_dict().items()
+    )
+
+    class NothingHeldOut(Timed):
+        def validation_set(self) -> Any:
+            raise ValueError("none")
+
+    learner = learner_of(NothingHeldOut(FakeClock(), list(losses)))
+    outcome = Loop(learner, Limits(15, 5), FakeClock()).run()
+    assert outcome.last is not None
+    assert outcome.last.split == "test"
+    assert outcome.test is not None
+    assert outcome.test.step == 15
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_gradient_stops_before_it_does_harm(bad: float) -> None:
+    loop, seen, _ = loop_of()
+    weight = loop.learner.parameters[0]
+    before: list[Tensor] = []
+
+    def spoil(gradient: Tensor) -> Tensor:
+        if loop.learner.step == 7:
+            before.append(weight.detach().clone())
+            return gradient * bad
+        return gradient
+
+    weight.register_hook(spoil)
+    outcome = loop.run()
+    assert outcome.status == "nan"
+    assert "the gradient norm is" in outcome.reason
+    assert "at step 8" in outcome.reason
+    assert "at step 5 the loss was" in outcome.reason
+    assert outcome.last is not None
+    assert (outcome.last.step, outcome.last.loss) == (8, None)
+    assert outcome.test is None
+    assert [point.step for point in seen] == [0, 5]
+    assert torch.equal(weight, before[0])
+
+
+def test_a_bad_evaluation_stops_and_is_never_the_best() -> None:
+    loop, seen, _ = loop_of([1.0, math.nan])
+    outcome = loop.run()
+    assert outcome.status == "nan"
+    assert "the loss is nan at step 5" in outcome.reason
+    assert outcome.best is seen[0]
+
+
+def test_an_interrupt_keeps_what_there_is() -> None:
+    def press(tick: Tick) -> None:
+        if tick.step == 7:
+            raise KeyboardInterrupt
+
+    loop, seen, _ = loop_of(on_step=press)
+    outcome = loop.run()
+    assert outcome.status == "interrupted"
+    assert outcome.last is seen[-1]
+    assert seen[-1].step == 5
+    assert outcome.elapsed_s == 7
+
+
+def test_what_is_raised_is_a_reason_and_mistakes_are_not() -> None:
+    def fail(error: Exception) -> Outcome:
+        def hook(tick: Tick) -> None:
+            raise error
+
+        return loop_of(on_step=hook)[0].run()
+
+    outcome = fail(RuntimeError("odd"))
+    assert (outcome.status, outcome.reason) == ("failed", "RuntimeError: odd")
+    assert fail(MemoryError()).status == "oom"
+    with pytest.raises(UserError, match="full disk"):
+        fail(UserError("full disk"))
+
+
+def test_time_left_is_by_the_limit_that_comes_first() -> None:
+    ticks: list[Tick] = []
+    loop_of(on_step=ticks.append, steps=10)[0].run()
+    assert (ticks[0].left_s, ticks[0].by_clock) == (9 * 9, False)  # 8 s of evaluation and 1 s
+    assert ticks[-1].left_s == 0
+    ticks.clear()
+    loop_of(on_step=ticks.append, max_s=29)[0].run()
+    assert (ticks[0].left_s, ticks[0].by_clock) == (20, True)
+
+
+# ------------------------------------------------------------------ the learner
+
+
+def test_two_learning_rates_and_no_decay_of_reflectors() -> None:
+    model = load_model("spectral_rnn", 2, 1, hidden_size=8)
+    config = schemas.RMSprop(lr=0.1, orthogonal_lr=0.01, weight_decay=0.5)
+    learner = learner_of(Addition(6, 4), model, config=config)
+    groups = {len(group["params"]): group for group in learner.optimizer.param_groups}
+    orthogonal = groups[len(model.orthogonal_parameters())]
+    assert (orthogonal["lr"], orthogonal["weight_decay"]) == (0.01, 0)
+    others = next(g for g in learner.optimizer.param_groups if g is not orthogonal)
+    assert (others["lr"], others["weight_decay"]) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_learns_and_goes_on_from_its_state(name: str) -> None:
+    """Also the proof that a checkpoint misses nothing: the same losses, bit by bit."""
+    task = Addition(8, 16)
+    options = {"config": schemas.Adam(clip=1.0, schedule=schemas.Schedule.cosine)}
+    learner = learner_of(task, load_model(name, 2, 1, hidden_size=8), **options)
+    trained = [parameter for parameter in learner.parameters if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in trained]
+    for _ in range(3):
+        learner.learn()
+    moved = [not torch.equal(a, b) for a, b in zip(before, trained, strict=True)]
+    assert all(moved)
+    assert (learner.model.promise() or 0) < 1e-4
+    path = Path("last.pt")
+    checkpoint.save(path, {"learner": learner.state_dict()})
+    expected = [learner.learn() for _ in range(3)]
+
+    other = learner_of(task, load_model(name, 2, 1, hidden_size=8), **options)
+    other.load_state_dict(checkpoint.load(path)["learner"])
+    assert other.step == 3
+    assert [other.learn() for _ in range(3)] == expected
+
+
+def test_an_epoch_goes_on_where_it_was() -> None:
+    def make() -> Learner:
+        task = load_task("smnist", dataset="digits", pool=4)
+        torch.manual_seed(0)
+        model = GRU(1, 4, 10)
+        generator = torch.Generator().manual_seed(1)
+        options = {"steps": 9, "batch_size": 400, "generator": generator}
+        return Learner(model, task, schemas.Adam(), **options)
+
+    learner = make()
+    learner.learn()
+    assert learner.epoch == pytest.approx(1 / math.ceil(learner.task.epoch_size / 400))
+    checkpoint.save(Path("last.pt"), {"learner": learner.state_dict()})
+    expected = [learner.learn() for _ in range(6)]
+    other = make()
+    other.load_state_dict(checkpoint.load("last.pt")["learner"])
+    assert [other.learn() for _ in range(6)] == expected
+
+
+def test_a_step_without_a_number_changes_nothing() -> None:
+    learner = learner_of(Addition(6, 4))
+    with torch.no_grad():
+        learner.model.readout.weight[0, 0] = math.nan
+    with pytest.raises(Diverged, match="the loss is nan at step 1"):
+        learner.learn()
+    assert learner.step == 0
+
+
+def test_schedules_end_at_zero() -> None:
+    for schedule in (schemas.Schedule.linear, schemas.Schedule.cosine):
+        values = [factor(schedule, step, 10) for step in range(11)]
+        assert values[0] == 1
+        assert values[5] == pytest.approx(0.5)
+        assert values[10] == pytest.approx(0)
+        assert values == sorted(values, reverse=True)
+    assert factor(schemas.Schedule.constant, 10, 10) == 1
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_set_in_parts_has_the_scores_of_the_whole(
+    at_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task("addition", length=6) if at_end else load_task("copy", lag=3)
+    model = GRU(task.input_size, 8, task.output_size)
+    whole = evaluate(model, task, task.test_set(), torch.device("cpu"))
+    assert task.test_set()[0].shape[0] * 8 * 1000 < PART
+    monkeypatch.setattr("svdbench.training.evaluation.PART", 8 * task.length * 13)
+    parts = evaluate(model, task, task.test_set(), torch.device("cpu"))
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert parts.accuracy == pytest.approx(whole.accuracy)
+    assert model.training
+
+
+def test_spectrum_of_what_the_model_knows_or_of_its_weight() -> None:
+    found = spectrum(load_model("spectral_rnn", 2, 1, hidden_size=8))
+    assert found.sigma_min == pytest.approx(1)
+    plain = load_model("rnn", 2, 1, hidden_size=8)
+    weight = plain.recurrent_weight()
+    assert weight is not None
+    assert spectrum(plain).sigma_max == pytest.approx(torch.linalg.svdvals(weight).max().item())
+    assert spectrum(load_model("lstm", 2, 1, hidden_size=8)).sigma_max is None
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+def test_a_checkpoint_is_whole_or_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("seed-0/last.pt")
+    checkpoint.save(path, {"learner": {"step": 1}})
+
+    def torn(state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(UserError, match=r"can't write .*No space left.*checkpoint=false"):
+        checkpoint.save(path, {"learner": {"step": 2}})
+    assert checkpoint.load(path)["learner"] == {"step": 1}
+
+
+def test_what_is_no_checkpoint_is_refused() -> None:
+    with pytest.raises(UserError, match="can't read"):
+        checkpoint.load("nowhere.pt")
+    Path("text.pt").write_text("hello")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        checkpoint.load("text.pt")
+    torch.save({"weights": torch.ones(1)}, "other.pt")
+    with pytest.raises(UserError, match=r"not a checkpoint of svdbench train"):
+        checkpoint.load("other.pt")
