@@ -374,7 +374,7 @@ class TestCommand:
     @pytest.mark.parametrize("name", EXPERIMENTS)
     def test_experiments_compose(self, name: str) -> None:
         config, _ = compose("accelerate", [f"experiment={name}"])
-        assert config.published
+        assert config.published or name == "svd_dnn_mnist_twice"  # which is our own
         for number in config.published:
             assert number.phi is None or (number.alpha in config.alphas)
             assert number.phi is None or (number.phi in config.phis)

@@ -150,7 +150,7 @@ def test_a_network_is_compressed_where_it_is(name: str) -> None:
     weights = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     compression = Compression(network, load(name), 8, calibration=X)
     assert list(compression.layers) == ["0", "2"]
-    compression()
+    compression(remember=True)
     assert ranks(network) == [8, 8, 8]
     assert [parameter.data_ptr() for parameter in network.parameters()] == places
     for layer, bias in zip(
@@ -210,7 +210,7 @@ def arm_of(every: int, epochs: int, clock: FakeClock) -> tuple[CompressedArm, Ba
     arm = Arm("x", network, SGD(network.parameters(), 0.1), loss_for(5))
     compression = Compression(network, compressor, 3)
     setting = Setting("truncsvd", 3, compressor)
-    return CompressedArm(arm, setting, 0, compression, every, epochs * 5, clock), batches
+    return CompressedArm(arm, setting, 0, compression, every, 5, epochs, clock), batches
 
 
 @pytest.mark.parametrize(
@@ -221,11 +221,14 @@ def test_compresses_after_so_many_batches_and_after_the_last(
 ) -> None:
     clock = FakeClock()
     plain = Compression.__call__
-    monkeypatch.setattr(Compression, "__call__", lambda self: (plain(self), clock.work(2.0))[0])
+    monkeypatch.setattr(
+        Compression, "__call__", lambda self, remember: (plain(self, remember), clock.work(2.0))[0]
+    )
     arm, batches = arm_of(every, 2, clock)
     found = [arm.train(batches.epoch(number)) for number in range(2)]
     assert [done.decompose_s for done in found if done] == [2 * count for count in calls]
     assert [done.scores.seconds for done in found if done] == [2 * count for count in calls]
+    assert [done.rel_error is not None for done in found if done] == [n > 0 for n in calls]
     assert ranks(arm.network) == [3, 3]
     assert arm.setting.label == "truncsvd 3"
 

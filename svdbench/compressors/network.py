@@ -57,18 +57,23 @@ class Compression:
         self._generator = torch.Generator(devices.pop()).manual_seed(seed)
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Compress every layer; their inputs are those of the network as it was before."""
+    def __call__(self, remember: bool = False) -> None:
+        """Compress every layer; their inputs are those of the network as it was before.
+
+        Args:
+            remember: what :meth:`rel_error` needs, which takes a copy of the weights.
+        """
         inputs = self._inputs()
         for name, layer in self.layers.items():
             W = layer.weight
             left, right = self.compressor.factors(W, self.kept, inputs.get(name), self._generator)
-            self._last[name] = W.clone(), left, right
+            if remember:
+                self._last[name] = W.clone(), left, right
             torch.mm(left, right, out=W)
 
     @torch.no_grad()
     def rel_error(self) -> float:
-        """‖W − W_k‖/‖W‖ (Frobenius) of the last call, all compressed layers together."""
+        """‖W − W_k‖/‖W‖ (Frobenius) of the last call remembered, all its layers together."""
         lost = whole = 0.0
         for before, left, right in self._last.values():
             lost += float((before.double() - left.double() @ right.double()).square().sum())

@@ -55,7 +55,8 @@ class CompressedArm(Arm):
         seed: of its weights and batches.
         compression: of its network; None leaves the weights alone.
         every: batches from compression to compression.
-        steps: batches of the whole training.
+        per_epoch: batches of an epoch.
+        epochs: of the whole training.
         clock: by which epochs and compressions are timed.
 
     Attributes:
@@ -70,7 +71,8 @@ class CompressedArm(Arm):
         seed: int,
         compression: Compression | None,
         every: int,
-        steps: int,
+        per_epoch: int,
+        epochs: int,
         clock: Clock,
     ) -> None:
         super().__init__(setting.label, arm.network, arm.optimizer, arm.loss)
@@ -80,7 +82,8 @@ class CompressedArm(Arm):
         self.history: list[EpochDone] = []
         self.status, self.reason = "ok", ""
         self._every = every
-        self._left = steps
+        self._per_epoch = per_epoch
+        self._epochs = epochs
         self._steps = 0
         self._clock = clock
         self._stamps: list[tuple[Any, Any]] = []
@@ -97,9 +100,7 @@ class CompressedArm(Arm):
             if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
                 self._diverged("a weight is not finite", len(self.history) + 1)
             return None
-        lost = None
-        if self.compression is not None and self.compression.layers:
-            lost = self.compression.rel_error()
+        lost = self.compression.rel_error() if self.compression and self._stamps else None
         done = EpochDone(scores, self._compressing_s(), lost)
         self.history.append(done)
         if not math.isfinite(scores.loss):
@@ -115,10 +116,12 @@ class CompressedArm(Arm):
 
     def _after_batch(self) -> None:
         self._steps += 1
-        if self._steps % self._every == 0 or self._steps == self._left:
+        left = -self._steps % self._per_epoch
+        last = self._steps == self._epochs * self._per_epoch
+        if last or self._steps % self._every == 0:
             assert self.compression is not None
             start = self._clock.stamp()
-            self.compression()
+            self.compression(remember=left < self._every)  # the last one of the epoch
             self._stamps.append((start, self._clock.stamp()))
 
     def _compressing_s(self) -> float:

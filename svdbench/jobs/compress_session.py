@@ -153,10 +153,8 @@ class Session:
                     own, setting.compressor, setting.rank, calibration=X[chosen], seed=seed
                 )
             arm = Arm(setting.label, own, alike(own, config.optimizer), loss)
-            steps = given.epochs * given.batches
-            arms.append(
-                CompressedArm(arm, setting, seed, compression, given.every, steps, self.clock)
-            )
+            often = (given.every, given.batches, given.epochs)
+            arms.append(CompressedArm(arm, setting, seed, compression, *often, self.clock))
         return arms
 
     def _latencies(self, arms: list[CompressedArm]) -> dict[str, float]:

@@ -60,12 +60,7 @@ def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
         axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
         _quiet(axes)
-        if (run[y] > 0).any():
-            axes.set_yscale("log")
-            axes.yaxis.set_minor_formatter(NullFormatter())
-    for axes in grid:
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=_ticks(high / max(low, 1e-12))))
+        _scale(axes, logarithmic=bool((run[y] > 0).all()))
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, title in zip(
         grid, ("training loss, nats", "training loss, nats", "test error"), strict=True
@@ -78,6 +73,17 @@ def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
     return figure
+
+
+def _scale(axes: Axes, logarithmic: bool) -> None:
+    """A logarithmic height, unless there are zeros, as of an error."""
+    if not logarithmic:
+        axes.set_ylim(bottom=0)
+        return
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=_ticks(high / low)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _ticks(span: float) -> tuple[float, ...]:

@@ -64,9 +64,9 @@ def scores_table(arms: list[Compared], title: str) -> Table:
     table = new_table(title, ["arm"], columns)
     for arm in arms:
         error = _difference(arm.error_difference, 100, ".2f")
-        loss = _difference(arm.loss_difference, 1, ".3f")
+        loss = _difference(arm.loss_difference, 1, ".2g")
         own = (error, loss) if arm.name != STOCK else ("", "")
-        table.add_row(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3f}", own[1])
+        table.add_row(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
     return table
 
 

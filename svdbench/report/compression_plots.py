@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
+# With more arms, bands hide each other.
+MOST_BANDS = 6
+# Instead of zero and less, which a logarithmic axis hasn't.
+LEAST = 1e-9
 Styles = dict[str, dict[str, Any]]
 
 
@@ -61,12 +65,17 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
             style = styles[arm.name]
             epochs, middle = list(rows.groups), band[1]
             axes.plot(epochs, middle, label=arm.name, **style)
-            axes.fill_between(epochs, band[0], band[2], color=style["color"], alpha=0.15, lw=0)
+            if len(arms) <= MOST_BANDS:
+                axes.fill_between(epochs, band[0], band[2], color=style["color"], alpha=0.15, lw=0)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _quiet(axes)
     for axes in grid[:2]:
         axes.set_yscale("log")
+        means = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+        means = means[means > 0]
+        if len(means):  # not by the bands: a wide one would flatten the rest
+            axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
@@ -86,22 +95,15 @@ Band = tuple[list[float], list[float], list[float]]
 
 
 def _interval(rows: Any) -> Band:
-    """Means of each epoch with their intervals; those of one seed have no width.
-
-    An interval below zero, which a logarithmic axis hasn't, ends at the lowest value.
-    """
+    """Means of each epoch with their intervals; those of one seed have no width."""
     found: Band = ([], [], [])
     for _, values in rows:
         one = mean_interval(list(values))
         wide = one.count > 1
-        found[0].append(_above_zero(one.low, values.min()) if wide else one.mean)
+        found[0].append(max(one.low, LEAST) if wide else one.mean)
         found[1].append(one.mean)
         found[2].append(one.high if wide else one.mean)
     return found
-
-
-def _above_zero(low: float, lowest: float) -> float:
-    return low if low > 0 else lowest
 
 
 def _quartiles(rows: Any) -> Band:
