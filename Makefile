@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types format bench bench-rnn gpu kernels wheel clean
+.PHONY: help setup run test test-all lint types format bench bench-rnn bench-lowrank gpu kernels wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the pinned set (a CPU build of torch where there is no GPU)
 
@@ -46,6 +46,9 @@ bench: $(READY) ## the figures we promise, measured and judged; written to resul
 
 bench-rnn: $(READY) ## the same for the recurrent networks; takes hours; results/bench-rnn/
 	$(BIN)/python -m svdbench.jobs.bench_rnn
+
+bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; results/bench-lowrank/
+	$(BIN)/python -m svdbench.jobs.bench_lowrank
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/

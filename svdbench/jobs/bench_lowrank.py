@@ -1,0 +1,148 @@
+"""``make bench-lowrank``: the figures of low-rank compression, measured and judged.
+
+Times the drivers of the truncated SVD, compressing beside training, and training in factors,
+and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist``); writes
+``figures.csv`` beside the runs. Parts can be named, as in
+``python -m svdbench.jobs.bench_lowrank drivers``.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from svdbench.errors import UserError
+from svdbench.jobs.promises import Figure, finish
+from svdbench.launch import launch
+from svdbench.report.svd import GOOD, by_driver
+from svdbench.report.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGE, RANK = "2048x2048", 256
+
+
+def main(parts: Sequence[str]) -> None:
+    """Measure the parts, all by default; write the figures and print the verdicts.
+
+    Raises:
+        UserError: a part that there is none of.
+    """
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(PARTS)}")
+    folder = Path("results") / "bench-lowrank" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    figures: list[Figure] = []
+    for name in parts or PARTS:
+        figures += PARTS[name](folder)
+        finish(figures, folder)
+
+
+def drivers(folder: Path) -> list[Figure]:
+    """Time against error of every driver, at every shape."""
+    launch("time_svd", [f"results={folder}", "name=drivers"])
+    return driver_figures(by_driver(read_table(folder / "time-svd" / "drivers", "summary")))
+
+
+def driver_figures(judged: "pd.DataFrame") -> list[Figure]:
+    """From a row for each driver, shape and rank (:func:`svdbench.report.svd.by_driver`)."""
+    m, n = map(int, LARGE.split("x"))
+    at = judged[(judged["m"] == m) & (judged["n"] == n) & (judged["k"] == RANK)]
+    at = at.set_index("method")
+    ours = at.loc["randomized"]
+    what = f"randomized_svd, {LARGE}, k = {RANK}"
+    figures = [
+        Figure(f"{what}: error over the best", None, ours["over_optimal"], False, GOOD),
+        Figure(f"{what}: svd's time over its", None, _over(at, "torch_svd", ours), True, 10),
+        Figure(
+            f"{what}: its time over svd_lowrank(q=k)'s",
+            None,
+            1 / _over(at, "torch_svd_lowrank", ours),
+            False,
+            1.5,
+        ),
+    ]
+    for (rows, columns, k), cell in judged.groupby(["m", "n", "k"]):
+        auto = cell[cell["method"] == "auto"]["time_s"]
+        best = cell[cell["good"]]["time_s"].min()
+        ratio = float(auto.iloc[0]) / best if len(auto) else None
+        text = f"auto's time over the fastest within {GOOD}, {rows}x{columns}, k = {k}"
+        figures.append(Figure(text, None, ratio, False, 1.1))
+    return figures
+
+
+def compressing(folder: Path) -> list[Figure]:
+    """What compressing adds to an epoch of the three-layer network, after each or each batch."""
+    figures = []
+    for preset, when, most in (("corrected", "epoch", 0.03), ("published", "batch", 0.6)):
+        overrides = [f"results={folder}", f"experiment=three_layer_{preset}", f"name={preset}"]
+        launch("compress", overrides)
+        runs = read_table(folder / "compress" / preset, "summary")
+        for method, own in runs[runs["method"] != "stock"].groupby("method"):
+            text = f"{method} after each {when}: adds to an epoch"
+            figures.append(Figure(text, None, float(own["added"].median()), False, most))
+    return figures
+
+
+def accelerating(folder: Path) -> list[Figure]:
+    """How much faster SVD-DNN trains in document 003's counting, and what it costs."""
+    figures = []
+    for meaning, least in (("code", 1.6), ("text", 1.15)):
+        runs = _accelerated(folder, "svd_dnn_mnist_published", f"alpha_meaning={meaning}", meaning)
+        figures += acceleration_figures(runs, f"α ½ of the {meaning}", least)
+    runs = _accelerated(folder, "svd_dnn_mnist_corrected", "seeds=5", "corrected")
+    figures += acceleration_figures(runs, "α ½, no gradient of the images", None)
+    runs = _accelerated(folder, "svd_dnn_mnist_twice", "seeds=5", "twice")
+    return [*figures, *acceleration_figures(runs, "α ¼, lr 2e-3", 2.0)]
+
+
+def acceleration_figures(runs: "pd.DataFrame", what: str, least: float | None) -> list[Figure]:
+    """From the summary of a run: speed, and accuracy against the dense arm's, by arm."""
+    dense = runs[runs["method"] == "dnn"].set_index("seed")["accuracy"]
+    figures = []
+    for phi, own in runs[runs["method"] != "dnn"].groupby("phi"):
+        text = f"SVD-DNN, {what}, φ {phi:.0%}"
+        if least is not None:
+            speed = float(own["speedup"].median())
+            figures.append(Figure(f"{text}: relative speed", None, speed, True, least))
+        lost = float((own.set_index("seed")["accuracy"] - dense).mean())
+        figures.append(Figure(f"{text}: accuracy − dense, mean", None, lost, True, -0.003))
+    return figures
+
+
+def commands(folder: Path) -> list[Figure]:
+    """The commands as a user types them first, from the prompt and back."""
+    figures = []
+    for name, most in (("mnist", 120), ("digits", 20)):
+        command = [sys.executable, "-m", "svdbench.cli", "compress", name, "--rank", "10"]
+        start = perf_counter()
+        subprocess.run([*command, f"results={folder}", "--name", name], check=True)
+        seconds = perf_counter() - start
+        figures.append(Figure(f"svdbench compress {name}: seconds", None, seconds, False, most))
+    return figures
+
+
+def _accelerated(folder: Path, experiment: str, option: str, name: str) -> "pd.DataFrame":
+    overrides = [f"results={folder}", f"experiment={experiment}", option, f"name={name}"]
+    launch("accelerate", overrides)
+    return read_table(folder / "accelerate" / name, "summary")
+
+
+def _over(at: "pd.DataFrame", method: str, ours: "pd.Series") -> float:
+    """How many times our time ``method`` takes; NaN where it has none."""
+    return float(at["time_s"].get(method, float("nan")) / ours["time_s"])
+
+
+PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+    "drivers": drivers,
+    "compressing": compressing,
+    "commands": commands,
+    "accelerating": accelerating,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
