@@ -50,7 +50,7 @@ def launch(
         except UserError as error:  # raised in here, Hydra would add lines of its own
             mistakes.append(error)
         except KeyboardInterrupt:
-            mistakes.append(Interrupted("interrupted; the sizes that were finished are kept"))
+            mistakes.append(Interrupted("interrupted; what was finished is kept"))
 
     register()
     program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]

@@ -132,6 +132,26 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
     assert (FOLDER / "training.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("svdbench.jobs.side_by_side.classification", "interrupted; what was finished is kept"),
+        ("svdbench.jobs.compress_session.warm_up", "interrupted; the epochs so far are kept in"),
+    ],
+)
+def test_an_interruption_before_training_is_one_line(
+    where: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    code, _, err = run(TINY)
+    assert code == 130
+    assert err.startswith(f"svdbench: {says}")
+    assert err.count("\n") == 1
+
+
 def test_stops_by_the_clock_after_a_whole_epoch() -> None:
     code, out, _ = run([*TINY, "--rank", "4", "--max-minutes", "1e-9"])
     assert code == 0
@@ -155,7 +175,7 @@ def test_experiments_are_compared_with_what_was_published(
     def images(name: str, split: str, **_: Any) -> Split:
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
-    monkeypatch.setattr("svdbench.jobs.compress.classification", images)
+    monkeypatch.setattr("svdbench.jobs.side_by_side.classification", images)
     code, out, _ = run(["compress", "mnist", f"experiment={name}", *TINY[4:]])
     assert code == 0
     assert "ours beside the published numbers" in out

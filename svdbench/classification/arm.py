@@ -34,6 +34,9 @@ class Arm:
         network: trained in place.
         optimizer: of the network's parameters.
         loss: of logits (B, outputs) and labels (B,), the mean of a batch.
+
+    Attributes:
+        status, reason: as a row has them; anything but ok ends the arm's training.
     """
 
     def __init__(self, name: str, network: nn.Module, optimizer: Optimizer, loss: Loss) -> None:
@@ -41,6 +44,7 @@ class Arm:
         self.network = network
         self.optimizer = optimizer
         self.loss = loss
+        self.status, self.reason = "ok", ""
 
     def train_epoch(
         self,

@@ -6,11 +6,18 @@ import typer
 
 from svdbench.cli.app import app
 from svdbench.cli.options import (
+    Epochs,
+    Examples,
+    Minutes,
     Multirun,
     Name,
+    Net,
     Overrides,
+    Rate,
+    Seeds,
     ShowConfig,
     TrainingSeed,
+    dataset_first,
     launch_job,
     names,
 )
@@ -42,18 +49,12 @@ def accelerate(
         str | None,
         typer.Option(metavar="P,P,…", help="Share of dense steps; by default 0.1 and 0."),
     ] = None,
-    net: Annotated[
-        str | None, typer.Option(metavar="SIZES", help="Layers, as 784-512-256-10.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs of training.")] = None,
-    batch: Annotated[int | None, typer.Option(metavar="B", help="Examples in a batch.")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
-    ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="Stop all training by the clock.")
-    ] = None,
+    net: Net = None,
+    epochs: Epochs = None,
+    batch: Examples = None,
+    lr: Rate = None,
+    seeds: Seeds = None,
+    max_minutes: Minutes = None,
     seed: TrainingSeed = None,
     name: Name = None,
     multirun: Multirun = False,
@@ -74,10 +75,7 @@ def accelerate(
     Writes results/accelerate/NAME: every epoch, a summary and the layers as
     CSV, the environment, the configuration, and plots.
     """
-    typed = list(overrides or ())
-    if dataset is not None and "=" in dataset:
-        typed.insert(0, dataset)
-        dataset = None
+    dataset, typed = dataset_first(dataset, overrides)
     options = {
         "data.name": dataset,
         "alphas": shares(alpha, "--alpha"),

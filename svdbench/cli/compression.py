@@ -6,11 +6,18 @@ import typer
 
 from svdbench.cli.app import app
 from svdbench.cli.options import (
+    Epochs,
+    Examples,
+    Minutes,
     Multirun,
     Name,
+    Net,
     Overrides,
+    Rate,
+    Seeds,
     ShowConfig,
     TrainingSeed,
+    dataset_first,
     launch_job,
     names,
     numbers,
@@ -35,24 +42,18 @@ def compress(
         str | None,
         typer.Option(metavar="epoch|batch|N", help="Compress this often; N: batches."),
     ] = None,
-    net: Annotated[
-        str | None, typer.Option(metavar="SIZES", help="Layers, as 784-512-256-10.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs of training.")] = None,
-    batch: Annotated[int | None, typer.Option(metavar="B", help="Examples in a batch.")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
-    ] = None,
+    net: Net = None,
+    epochs: Epochs = None,
+    batch: Examples = None,
+    lr: Rate = None,
+    seeds: Seeds = None,
     oversampling: Annotated[
         int | None, typer.Option(metavar="P", help="Probes of rsvd beyond the rank.")
     ] = None,
     power_iterations: Annotated[
         int | None, typer.Option(metavar="Q", help="Power iterations of rsvd.")
     ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="Stop all training by the clock.")
-    ] = None,
+    max_minutes: Minutes = None,
     seed: TrainingSeed = None,
     name: Name = None,
     multirun: Multirun = False,
@@ -71,10 +72,7 @@ def compress(
     Writes results/compress/NAME: every epoch, a summary and the layers as CSV, the
     environment, the configuration, and plots.
     """
-    typed = list(overrides or ())
-    if dataset is not None and "=" in dataset:
-        typed.insert(0, dataset)
-        dataset = None
+    dataset, typed = dataset_first(dataset, overrides)
     options = {
         "data.name": dataset,
         "ranks": numbers(rank, "--rank"),

@@ -40,6 +40,16 @@ Model = Annotated[
 ]
 Task = Annotated[str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")]
 TrainingSeed = Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")]
+Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")]
+Seeds = Annotated[
+    int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
+]
+Net = Annotated[str | None, typer.Option(metavar="SIZES", help="Layers, as 784-512-256-10.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs of training.")]
+Examples = Annotated[int | None, typer.Option(metavar="B", help="Examples in a batch.")]
+Minutes = Annotated[
+    float | None, typer.Option(metavar="MINUTES", help="Stop all training by the clock.")
+]
 
 
 def overrides_of(options: Mapping[str, Any]) -> list[str]:
@@ -57,6 +67,14 @@ def timing_options(
         "name": name,
         "seed": seed,
     }
+
+
+def dataset_first(dataset: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """The data set and what was typed after it; where there is none, KEY=VALUE stands first."""
+    typed = list(overrides or ())
+    if dataset is not None and "=" in dataset:
+        return None, [dataset, *typed]
+    return dataset, typed
 
 
 def sized(given: Mapping[str, Any], quick: bool, small: Mapping[str, Any]) -> dict[str, Any]:

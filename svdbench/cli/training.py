@@ -10,6 +10,8 @@ from svdbench.cli.options import (
     Multirun,
     Name,
     Overrides,
+    Rate,
+    Seeds,
     ShowConfig,
     Task,
     TrainingSeed,
@@ -38,14 +40,12 @@ def train(
     ] = None,
     hidden: Annotated[int | None, typer.Option(metavar="N", help="Hidden units.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="B", help="Sequences in a batch.")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
+    lr: Rate = None,
     orthogonal_lr: Annotated[
         float | None,
         typer.Option(metavar="RATE", help="The same, of what makes the recurrent weight."),
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
-    ] = None,
+    seeds: Seeds = None,
     seed: TrainingSeed = None,
     resume: Annotated[
         str | None, typer.Option(metavar="FILE", help="Go on from a checkpoint, as last.pt.")

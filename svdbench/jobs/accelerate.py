@@ -4,17 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from svdbench.acceleration import alpha_rule, layer_rule
-from svdbench.classification import check_sizes, linear_layers, mlp, parse_net
-from svdbench.datasets import classification
-from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.classification import linear_layers, mlp
+from svdbench.errors import UserError, one_line
 from svdbench.jobs.accelerate_arms import Given, Setting
-from svdbench.jobs.accelerate_rows import Rows
-from svdbench.jobs.accelerate_session import Session
-from svdbench.jobs.timing import device_of, running
+from svdbench.jobs.accelerate_session import AccelerateSession
+from svdbench.jobs.side_by_side import problem_of
+from svdbench.jobs.side_by_side_session import run_session
 from svdbench.lowrank import factor
 from svdbench.lowrank.factor import RankRule
 from svdbench.report.acceleration import show_run
@@ -37,16 +33,7 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
         UserError: a data set, a network, a rank or a device that can't be had.
         Interrupted: ^C; the epochs so far are kept.
     """
-    given = prepare(config)
-    seeds = range(config.seed, config.seed + config.seeds)
-    with running(JOB, config, text, folder, len(seeds), show_run) as (record, shown):
-        session = Session(given, Rows(record, given), shown)
-        for seed in seeds:
-            if not session.train(seed):
-                break
-    if session.ending == "interrupted":
-        raise Interrupted(f"interrupted; the epochs so far are kept in {record.folder}")
-    return record.folder
+    return run_session(JOB, AccelerateSession, prepare(config), text, folder, show_run)
 
 
 def prepare(config: Accelerate) -> Given:
@@ -55,24 +42,12 @@ def prepare(config: Accelerate) -> Given:
     Raises:
         UserError: as :func:`run`.
     """
-    device = device_of(config)
+    sizes, train, test = problem_of(config, HIDDEN)
     try:
-        train, test = (
-            classification(config.data.name, split, data_dir=config.data.dir)
-            for split in ("train", "test")
-        )
-        features, classes = train.X.shape[1], train.classes
-        sizes = parse_net(config.net) if config.net else [features, *HIDDEN, classes]
-        check_sizes(sizes, features, classes, config.data.name)
         settings = [Setting(), *_settings(config, sizes)]
     except ValueError as error:
         raise UserError(one_line(error)) from error
-    dtype = getattr(torch, config.dtype.value)
-
-    def placed(X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return X.to(device, dtype), y.to(device)
-
-    return Given(config, settings, sizes, placed(*train[:2]), placed(*test[:2]))
+    return Given(config, settings, sizes, train, test)
 
 
 def _settings(config: Accelerate, sizes: list[int]) -> list[Setting]:

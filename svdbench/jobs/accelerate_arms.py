@@ -1,21 +1,19 @@
 """The arms of ``svdbench accelerate``, and what all of its seeds have in common."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from svdbench.acceleration import SvdDnn, multiplications, switch_step
 from svdbench.classification import EpochScores, Loss, linear_layers, loss_for, mlp
+from svdbench.jobs import side_by_side
 from svdbench.lowrank import Factored, factor
 from svdbench.lowrank.factor import RankRule
 from svdbench.schemas import Accelerate
 from svdbench.schemas.acceleration import Start
 
-EPOCHS, LEAST_STEPS = 20, 200
-BATCH, LEAST_BATCHES = 2048, 8
 DENSE = "DNN"
 
 
@@ -54,35 +52,10 @@ class Setting:
         return f"SVD-DNN {kept}, φ {100 * self.phi:g} %"
 
 
-@dataclass(frozen=True)
-class Given:
-    """What all seeds have in common.
+class Given(side_by_side.Given[Accelerate, Setting]):
+    """What all seeds have in common."""
 
-    Attributes:
-        settings: of the arms, the dense one first.
-        sizes: of the network.
-        train, test: examples (N, d) and labels (N,), where they are computed with.
-    """
-
-    config: Accelerate
-    settings: list[Setting]
-    sizes: list[int]
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-    @property
-    def batch_size(self) -> int:
-        small = math.ceil(len(self.train[0]) / LEAST_BATCHES)
-        return self.config.batch_size or min(BATCH, small)
-
-    @property
-    def batches(self) -> int:
-        """Of an epoch."""
-        return math.ceil(len(self.train[0]) / self.batch_size)
-
-    @property
-    def epochs(self) -> int:
-        return self.config.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / self.batches))
+    usual_epochs, least_steps = 20, 200
 
     def network(self) -> nn.Module:
         """With weights drawn from torch's generator."""
@@ -119,7 +92,6 @@ class TimedArm(SvdDnn):
 
     Attributes:
         history: the epochs so far.
-        status, reason: as a row has them; anything but ok ends the arm's training.
     """
 
     def __init__(
@@ -146,7 +118,6 @@ class TimedArm(SvdDnn):
         self.setting = setting
         self.seed = seed
         self.history: list[EpochScores] = []
-        self.status, self.reason = "ok", ""
 
     def seconds(self) -> float:
         """Of all epochs so far, and of the switch."""

@@ -1,45 +1,28 @@
 """What ``svdbench accelerate`` writes down: every epoch, and every arm and seed."""
 
-from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-import torch
-
 from svdbench.acceleration import ceiling, size_of
 from svdbench.classification import Scores
-from svdbench.jobs.accelerate_arms import Given, TimedArm
-from svdbench.record.schema import COMPRESSED, COMPRESSION, LAYERS, cell_id
+from svdbench.jobs.accelerate_arms import Given, Setting, TimedArm
+from svdbench.jobs.side_by_side_rows import SharedRows, weight_columns
+from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.record.store import Run
 
 
-class Rows:
+class Rows(SharedRows):
     """The rows of a run, each in its file as soon as it is known."""
 
     def __init__(self, record: Run, given: Given) -> None:
+        super().__init__(record, given)
         config = given.config
-        self.record = record
         self.given = given
-        self.device = torch.device(config.device)
-        self.settings: dict[str, Any] = {
-            "model": "-".join(map(str, given.sizes)),
-            "dataset": config.data.name,
-            "batch_size": given.batch_size,
-            "optimizer": config.optimizer.name,
-            "lr": config.optimizer.lr,
-            "device": config.device,
-        }
-        self.options = {
-            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
-            "activation": config.activation,
+        self.options |= {
             "start": config.start.value,
-            "shuffle": config.shuffle,
-            "epochs": given.epochs,
-            "dtype": config.dtype.value,
             "carry_moments": config.carry_moments,
             "input_gradient": config.input_gradient,
         }
-        self.threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         self.multiplications = given.counted()
         self._layers()
 
@@ -68,50 +51,28 @@ class Rows:
             }
             if len(arm.history) == len(stock.history):
                 row["speedup"] = stock.seconds() / arm.seconds()
-        if self.device.type == "cuda":
-            row["device_name"] = torch.cuda.get_device_name(self.device)
-        self.record.append(COMPRESSED, row | {"status": arm.status, "reason": arm.reason})
-        self.record.commit()
+        self.end(row)
 
     def _layers(self) -> None:
         """A row for each weight of each kind of arm."""
         for setting in self.given.settings:
+            shared = self.settings | self._setting(setting) | {"threads": self.threads}
             for layer in setting.layers:
-                dense, numbers = layer.numbers
-                row = self.settings | {
-                    "method": "svd_dnn",
-                    "arm": setting.label,
-                    "rank": setting.ranks,
-                    "alpha": setting.alpha,
-                    "phi": setting.phi,
-                    "threads": self.threads,
-                    "layer": layer.weight.name,
-                    "rows": layer.weight.rows,
-                    "columns": layer.weight.columns,
-                    "kept": layer.rank,
-                    "form": "factors" if layer.rank else "dense",
-                    "dense_numbers": dense,
-                    "numbers": numbers,
-                    "status": "ok",
-                    "reason": layer.reason,
-                }
+                row = shared | weight_columns(layer) | {"kept": layer.rank, "status": "ok"}
                 self.record.append(LAYERS, row)
 
     def _arm(self, arm: TimedArm) -> dict[str, Any]:
-        setting = arm.setting
-        settings = self.settings | {
+        row = self.cell(self._setting(arm.setting) | {"seed": arm.seed})
+        return row | {"status": arm.status, "reason": arm.reason}
+
+    @staticmethod
+    def _setting(setting: Setting) -> dict[str, Any]:
+        return {
             "method": "dnn" if setting.dense else "svd_dnn",
             "arm": setting.label,
             "rank": setting.ranks,
             "alpha": setting.alpha,
             "phi": setting.phi,
-            "seed": arm.seed,
-        }
-        return settings | {
-            "threads": self.threads,
-            "cell": cell_id(job=self.record.job, settings=settings, options=self.options),
-            "status": arm.status,
-            "reason": arm.reason,
         }
 
     def _scores(self, arm: TimedArm, split: str, scores: Scores | None) -> dict[str, Any]:

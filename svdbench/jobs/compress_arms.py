@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from svdbench.classification import Arm, EpochScores
 from svdbench.compressors.base import Compressor
+from svdbench.compressors.factored import deployed
 from svdbench.compressors.network import Compression
+from svdbench.jobs import side_by_side
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import Plan, measure
 from svdbench.measure.step import Contender, failure
+from svdbench.schemas import Compress
 
 STOCK = "stock"
 
@@ -38,6 +41,18 @@ class Setting:
         return self.method if self.rank is None else f"{self.method} {self.rank}"
 
 
+class Given(side_by_side.Given[Compress, Setting]):
+    """What all seeds have in common."""
+
+    usual_epochs, least_steps = 10, 1200
+
+    @property
+    def every(self) -> int:
+        """Batches from compression to compression."""
+        named = {"epoch": self.batches, "batch": 1}
+        return named.get(self.config.every) or int(self.config.every)
+
+
 @dataclass(frozen=True)
 class EpochDone:
     """An epoch of an arm: what training came to, and what compressing took and lost."""
@@ -60,8 +75,8 @@ class CompressedArm(Arm):
         clock: by which epochs and compressions are timed.
 
     Attributes:
+        made: what would be deployed of it: its sizes are known before it is trained.
         history: the epochs so far.
-        status, reason: as a row has them; anything but ok ends the arm's training.
     """
 
     def __init__(
@@ -79,8 +94,8 @@ class CompressedArm(Arm):
         self.setting = setting
         self.seed = seed
         self.compression = compression
+        self.made = deployed(arm.network, compression)
         self.history: list[EpochDone] = []
-        self.status, self.reason = "ok", ""
         self._every = every
         self._per_epoch = per_epoch
         self._epochs = epochs

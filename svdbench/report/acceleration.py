@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.measure.paired import CONFIDENCE, Interval
+from svdbench.measure.paired import Interval
 from svdbench.report.acceleration_arms import (
     DENSE,
     Arm,
@@ -19,7 +19,7 @@ from svdbench.report.acceleration_arms import (
 )
 from svdbench.report.acceleration_plots import draw_all
 from svdbench.report.agreement import Claim, agreement
-from svdbench.report.compression_arms import ended
+from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
 
@@ -49,7 +49,7 @@ def show_run(folder: Path, console: Console) -> None:
         return
     console.print(scores_table(arms, _title(run)))
     console.print(speed_table(arms))
-    print_lines(console, [_meaning(arms), *conclusions(arms), *_failures(summary)])
+    print_lines(console, [_meaning(arms), *conclusions(arms), *failures(summary, DENSE)])
     print_lines(console, _layers(layers))
     found = claims(folder, arms)
     if found:
@@ -75,7 +75,7 @@ def scores_table(arms: list[Arm], title: str) -> Table:
             f"{middle(arm.train_loss):.5f}",
             _percent(mean_of(arm.train_accuracy)),
             _percent(mean_of(arm.test_accuracy)),
-            _difference(arm.accuracy_difference) if arm.name != DENSE else "",
+            difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
         )
     return table
 
@@ -103,12 +103,6 @@ def _percent(value: float) -> str:
     return "–" if value != value else f"{100 * value:.2f} %"
 
 
-def _difference(interval: Interval) -> str:
-    mark = " *" if interval.excludes(0) else "  "
-    half = "" if interval.count < 2 else f" ± {100 * interval.halfwidth:.2f}"
-    return f"{100 * interval.mean:+.2f}{half}{mark}"
-
-
 def _ratio(interval: Interval | None) -> str:
     if interval is None:
         return "–"
@@ -118,15 +112,9 @@ def _ratio(interval: Interval | None) -> str:
 
 
 def _meaning(arms: list[Arm]) -> str:
-    pairs = arms[0].accuracy_difference.count
-    noise = (
-        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {pairs} pairs) leaves out "
-        "no difference"
-        if pairs > 1
-        else "one seed has no interval: give --seeds 5 to tell a difference from noise"
-    )
     return (
-        f"{noise}; train, test: accuracy; switched: epochs in factors alone, the median of pairs; "
+        f"{noise(arms[0].accuracy_difference.count)}; "
+        "train, test: accuracy; switched: epochs in factors alone, the median of pairs; "
         "ceiling: of the whole training, what the multiplications allow"
     )
 
@@ -150,14 +138,6 @@ def _accuracy(found: Interval) -> str:
         return "the same test accuracy"
     verdict = "more than noise" if found.excludes(0) else "within noise"
     return f"test accuracy {100 * found.mean:+.2f} points, {verdict}"
-
-
-def _failures(summary: "pd.DataFrame") -> Iterator[str]:
-    for row in summary.to_dict("records"):
-        if row["status"] not in ("ok", "timeout", "interrupted"):
-            yield f"{row['arm']}, seed {row['seed']}: {row['status']}: {row['reason']}"
-        elif row["status"] != "ok" and row["arm"] == DENSE:
-            yield f"seed {row['seed']}: {row['status']} after epoch {row['epoch']}"
 
 
 def _layers(layers: "pd.DataFrame") -> Iterator[str]:

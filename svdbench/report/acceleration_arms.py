@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdbench.measure.paired import Interval, mean_interval, paired_difference, prediction_interval
 from svdbench.measure.statistics import summarise
+from svdbench.report.side_by_side import arms_of, last_epochs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,18 +59,15 @@ def compare(run: "pd.DataFrame", summary: "pd.DataFrame") -> list[Arm]:
     """
     dense = run[run["arm"] == DENSE]
     ceilings = summary.groupby("arm")["ceiling"].median()
-    found = []
-    for name in dict.fromkeys([DENSE, *run["arm"]]):
-        rows = run[run["arm"] == name]
-        seeds = sorted(set(rows["seed"]) & set(dense["seed"]))
-        if seeds:
-            found.append(_arm(rows, dense, seeds, float(ceilings[name])))
-    return found
+    return [
+        _arm(rows, dense, seeds, float(ceilings[name])) for name, rows, seeds in arms_of(run, DENSE)
+    ]
 
 
 def _arm(rows: "pd.DataFrame", dense: "pd.DataFrame", seeds: list[int], ceiling: float) -> Arm:
     first = rows.iloc[0]
-    train, test, base = _last(rows, "train"), _last(rows, "test"), _last(dense, "test")
+    train, test = last_epochs(rows, "train"), last_epochs(rows, "test")
+    base = last_epochs(dense, "test")
     factored, after = _after_switch(rows, dense)
     speed = None
     if after is not None:
@@ -91,12 +89,6 @@ def _arm(rows: "pd.DataFrame", dense: "pd.DataFrame", seeds: list[int], ceiling:
         speed=speed,
         ceiling=ceiling,
     )
-
-
-def _last(rows: "pd.DataFrame", split: str) -> "pd.DataFrame":
-    """The last row of a split, by seed."""
-    own = rows[rows["split"] == split].sort_values("epoch")
-    return own.groupby("seed").tail(1).set_index("seed").sort_index()
 
 
 def _after_switch(

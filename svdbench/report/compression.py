@@ -9,11 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.measure.paired import CONFIDENCE, Interval
+from svdbench.measure.paired import Interval
 from svdbench.report.agreement import agreement
-from svdbench.report.compression_arms import STOCK, Compared, compare, ended
+from svdbench.report.compression_arms import STOCK, Compared, compare
 from svdbench.report.compression_claims import claims
 from svdbench.report.compression_plots import draw_all
+from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds, share
 
@@ -28,14 +29,14 @@ def show_run(folder: Path, console: Console) -> None:
     samples, summary, layers = (
         read_table(folder, name) for name in ("samples", "summary", "layers")
     )
-    run = ended(samples, summary)
+    run = ended(samples, summary, STOCK)
     arms = compare(run)
     if not arms:
-        print_lines(console, _failures(summary))
+        print_lines(console, failures(summary, STOCK))
         return
     console.print(scores_table(arms, _title(run)))
     console.print(times_table(arms))
-    lines = [_meaning(arms), *conclusions(arms), *alike(run), *_failures(summary)]
+    lines = [_meaning(arms), *conclusions(arms), *alike(run), *failures(summary, STOCK)]
     print_lines(console, lines)
     console.print(savings_table(summary))
     print_lines(console, layers_kept(layers))
@@ -63,8 +64,8 @@ def scores_table(arms: list[Compared], title: str) -> Table:
     columns = ["test error", "− stock, points", "test loss", "− stock"]
     table = new_table(title, ["arm"], columns)
     for arm in arms:
-        error = _difference(arm.error_difference, 100, ".2f")
-        loss = _difference(arm.loss_difference, 1, ".2g")
+        error = difference(arm.error_difference, 100, ".2f")
+        loss = difference(arm.loss_difference, 1, ".2g")
         own = (error, loss) if arm.name != STOCK else ("", "")
         table.add_row(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
     return table
@@ -79,12 +80,6 @@ def times_table(arms: list[Compared]) -> Table:
     return table
 
 
-def _difference(interval: Interval, scale: float, form: str) -> str:
-    mark = " *" if interval.excludes(0) else "  "
-    half = "" if interval.count < 2 else f" ± {format(scale * interval.halfwidth, form)}"
-    return f"{format(scale * interval.mean, '+' + form)}{half}{mark}"
-
-
 def _ratio(interval: Interval) -> str:
     mark = " *" if interval.excludes(1) else "  "
     ends = "" if interval.count < 2 else f" ({interval.low:.2f}–{interval.high:.2f})"
@@ -93,12 +88,8 @@ def _ratio(interval: Interval) -> str:
 
 def _meaning(arms: list[Compared]) -> str:
     count = arms[0].error_difference.count
-    if count < 2:
-        return "one seed has no interval: give --seeds 5 to tell a difference from noise"
-    return (
-        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {count} pairs) leaves out "
-        "no difference; compressing adds: its time over that of the rest"
-    )
+    adds = "; compressing adds: its time over that of the rest" if count > 1 else ""
+    return noise(count) + adds
 
 
 def conclusions(arms: list[Compared]) -> Iterator[str]:
@@ -123,14 +114,6 @@ def alike(run: "pd.DataFrame") -> Iterator[str]:
 
 def _verdict(interval: Interval, nothing: float) -> str:
     return "more than noise" if interval.excludes(nothing) else "within noise"
-
-
-def _failures(summary: "pd.DataFrame") -> Iterator[str]:
-    for row in summary.to_dict("records"):
-        if row["status"] not in ("ok", "timeout", "interrupted"):
-            yield f"{row['arm']}, seed {row['seed']}: {row['status']}: {row['reason']}"
-        elif row["status"] != "ok" and row["arm"] == STOCK:
-            yield f"seed {row['seed']}: {row['status']} after epoch {row['epoch']}"
 
 
 def savings_table(summary: "pd.DataFrame") -> Table:

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from svdbench.registry import refuse_unknown
-from svdbench.schemas.base import Job, above_zero, at_least
-from svdbench.schemas.compression import DTYPES, Data
-from svdbench.schemas.training import Optimizer, Schedule
+from svdbench.schemas.classification import SideBySide
 
 NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
 
@@ -48,11 +46,10 @@ class PublishedSpeed:
 
 
 @dataclass
-class Accelerate(Job):
+class Accelerate(SideBySide):
     """``svdbench accelerate``: trained dense, and in factors after a share φ of the steps.
 
     Attributes:
-        net: sizes of the layers; None: 512 and 256 units between those of the data set.
         alphas: how many singular values are kept; an arm for each, and each φ.
         ranks: of the weights in the order of the layers, ``none`` for dense ones, instead
             of all alphas.
@@ -60,15 +57,9 @@ class Accelerate(Job):
         skip_last, only_if_saves: as in :func:`svdbench.lowrank.factor`.
         carry_moments: the optimiser's, over the switch.
         input_gradient: make the gradient of the examples too, which nobody needs.
-        epochs: None: twenty, or more for a small data set.
-        batch_size: None: 2048, or less for a small data set.
-        max_minutes: of all training together; None: any.
         published: numbers to compare with.
     """
 
-    data: Data = field(default_factory=Data)
-    net: str | None = None
-    activation: str = "relu"
     start: Start = Start.torch
     alphas: list[float] = field(default_factory=lambda: [0.5])
     alpha_meaning: AlphaMeaning = AlphaMeaning.code
@@ -78,29 +69,10 @@ class Accelerate(Job):
     only_if_saves: bool = True
     carry_moments: bool = True
     input_gradient: bool = False
-    epochs: int | None = None
-    batch_size: int | None = None
-    shuffle: bool = True
-    seeds: int = 5
-    max_minutes: float | None = None
-    optimizer: Optimizer = field(default_factory=Optimizer)
     published: list[PublishedSpeed] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype.value}: train in float32 or float64")
-        at_least(1, epochs=self.epochs, batch_size=self.batch_size, seeds=self.seeds)
-        at_least(0, seed=self.seed)
-        above_zero(max_minutes=self.max_minutes)
-        self._check_lists()
-        optimizer = self.optimizer
-        if optimizer.clip is not None or optimizer.orthogonal_lr is not None:
-            raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")
-        if optimizer.schedule is not Schedule.constant:
-            raise ValueError("optimizer.schedule must be constant here: leave it out")
-
-    def _check_lists(self) -> None:
         for name, values in (("alphas", self.alphas), ("phis", self.phis)):
             if not values:
                 raise ValueError(f"{name} is empty: give at least one")

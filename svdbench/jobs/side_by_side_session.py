@@ -1,0 +1,145 @@
+"""The training of all arms from one seed after the other, until it is done or time is up."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from rich.console import Console
+from torch import Tensor
+
+from svdbench.classification import Arm, Batches, Scores, side_by_side
+from svdbench.errors import Interrupted
+from svdbench.jobs.display import Display
+from svdbench.jobs.side_by_side import Given
+from svdbench.jobs.timing import running
+from svdbench.measure.clock import clock_of
+from svdbench.record.store import Run
+from svdbench.report.units import share
+
+A = TypeVar("A", bound=Arm)
+G = TypeVar("G", bound=Given[Any, Any])
+
+
+class Session(ABC, Generic[G, A]):
+    """Trains the arms of a job and writes down what became of them.
+
+    Attributes:
+        tells: which score of the test set the line at the end of a seed has.
+        ending: ok, or timeout or interrupted where there is nothing more to be done.
+    """
+
+    tells: ClassVar[Literal["accuracy", "error"]]
+
+    def __init__(self, given: G, record: Run, shown: Display) -> None:
+        self.given = given
+        self.shown = shown
+        self.clock = clock_of(given.train[0].device)
+        self.ending = "ok"
+        minutes = given.config.max_minutes
+        self.until = None if minutes is None else time.monotonic() + 60 * minutes
+        self._begun = False
+
+    @abstractmethod
+    def arms(self, seed: int) -> list[A]:
+        """All arms, with the same weights, the unchanged network first."""
+
+    @abstractmethod
+    def begin(self, arms: list[A], seed: int) -> None:
+        """Warm up, before the first of all seeds, with other arms than these."""
+
+    @abstractmethod
+    def train_epoch(self, arm: A, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        """Train an arm for an epoch, if it has not failed; whether there is one to write down."""
+
+    @abstractmethod
+    def epoch(self, arm: A, last: bool) -> Scores:
+        """Write down an arm's epoch, with these scores on the test set."""
+
+    @abstractmethod
+    def end(self, arms: list[A]) -> None:
+        """Measure what there is to measure once the arms of a seed are trained."""
+
+    @abstractmethod
+    def summary(self, arm: A, stock: A, scores: Scores | None) -> None:
+        """Write down what became of an arm; ``stock`` is the unchanged network."""
+
+    def train(self, seed: int) -> bool:
+        """Train all arms from one seed; whether to go on to the next."""
+        self.shown.begin(f"seed {seed}")
+        arms = self.arms(seed)
+        scores: dict[str, Scores] = {}
+        try:
+            if not self._begun:
+                self.shown.doing(0.0, "warming up")
+                self.begin(arms, seed)
+                self._begun = True
+            self._epochs(arms, scores, seed)
+            self.end(arms)
+        except KeyboardInterrupt:
+            self.ending = "interrupted"
+        for arm in arms:
+            if arm.status == "ok":
+                arm.status = self.ending
+            self.summary(arm, arms[0], scores.get(arm.name))
+        self.shown.finish(f"seed {seed}: {self._told(arms, scores)}")
+        return self.ending == "ok"
+
+    def batches(self, seed: int) -> Batches:
+        given = self.given
+        return Batches(*given.train, given.batch_size, seed, given.config.shuffle)
+
+    def _epochs(self, arms: list[A], scores: dict[str, Scores], seed: int) -> None:
+        epochs = self.given.epochs
+        turns = side_by_side(arms, self.batches(seed), epochs, self.train_epoch)
+        for turn, (number, arm, done) in enumerate(turns, 1):
+            self.shown.doing(turn / (epochs * len(arms)), f"epoch {number + 1}/{epochs}")
+            if done:
+                scores[arm.name] = self.epoch(arm, number + 1 == epochs)
+            # All arms of an epoch or none, so that those that there are can be compared.
+            if turn % len(arms) == 0 and self._time_is_up() and turn < epochs * len(arms):
+                self.ending = "timeout"
+                return
+
+    def _told(self, arms: list[A], scores: dict[str, Scores]) -> str:
+        words = []
+        for arm in arms:
+            number = "–"
+            if arm.name in scores:
+                right = scores[arm.name].accuracy
+                number = share(right if self.tells == "accuracy" else 1 - right)
+            words.append(f"{arm.name} {number}" + (f" ({arm.reason})" if arm.reason else ""))
+        return f"test {self.tells} {'; '.join(words)}"
+
+    def _time_is_up(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+
+def run_session(
+    job: str,
+    kind: Callable[[G, Run, Display], Session[G, A]],
+    given: G,
+    text: str,
+    folder: str | None,
+    show: Callable[[Path, Console], None],
+) -> Path:
+    """Train from every seed in a session of this kind; returns the folder with the results.
+
+    Args:
+        text: the configuration as YAML, kept beside the results.
+        folder: where to write instead of ``results/<job>/<name>``.
+        show: the report.
+
+    Raises:
+        Interrupted: ^C; the epochs so far are kept.
+    """
+    config = given.config
+    with running(job, config, text, folder, config.seeds, show) as (record, shown):
+        session = kind(given, record, shown)
+        for seed in range(config.seed, config.seed + config.seeds):
+            if not session.train(seed):
+                break
+    if session.ending == "interrupted":
+        raise Interrupted(f"interrupted; the epochs so far are kept in {record.folder}")
+    return record.folder
