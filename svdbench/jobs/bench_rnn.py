@@ -135,7 +135,8 @@ def contest_figures(
 
 def long_addition(folder: Path) -> list[Figure]:
     """Adding over 750 steps."""
-    options = ["task.length=750", f"results={folder}", f"trainer.max_minutes={MINUTES_750}"]
+    options = ["task.length=750", "trainer.steps=6000", f"results={folder}"]
+    options += [f"trainer.max_minutes={MINUTES_750}"]
     ours = _trained(OURS, "addition", [*options, "trainer.target=0.1"], folder, "addition-750")
     text = f"adding 750: loss / baseline within {MINUTES_750} minutes"
     return [Figure(text, None, _worst(ours), False, 0.1)]

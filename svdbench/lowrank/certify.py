@@ -1,0 +1,138 @@
+"""``certify``: the smallest point of a frontier that loses no more than allowed, truly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from svdbench.lowrank.frontier import Frontier, Ranks
+
+# The loss of each example (N,) with the network at some ranks; all None is the dense one.
+Evaluate = Callable[[Ranks], Tensor]
+
+# Points below the one that bisection found which are tried too.
+NEIGHBOURS = 2
+
+
+@dataclass(frozen=True)
+class Increase:
+    """By how much the loss of a network is above that of the dense one, example by example.
+
+    Attributes:
+        mean: of the differences.
+        standard_error: of that mean; the examples' own difficulty cancels in pairs.
+        examples: pairs.
+    """
+
+    mean: float
+    standard_error: float
+    examples: int
+
+    @classmethod
+    def of(cls, losses: Tensor, dense: Tensor) -> "Increase":
+        """From the losses (N,) of the same examples.
+
+        Raises:
+            ValueError: other numbers of losses, or none.
+        """
+        if losses.shape != dense.shape or losses.ndim != 1 or not len(losses):
+            raise ValueError(
+                f"there are losses of shape {tuple(losses.shape)} and {tuple(dense.shape)}: give "
+                "one for each example"
+            )
+        difference = losses.double() - dense.double()
+        n = len(difference)
+        error = float(difference.std()) / math.sqrt(n) if n > 1 else math.inf
+        return cls(float(difference.mean()), error, n)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The point of a frontier that was chosen, and what was measured of it.
+
+    Attributes:
+        ranks, params, predicted_loss: of the point; the prediction is of the increase.
+        point: its number on the frontier.
+        max_loss_increase: what was allowed.
+        search: the increase on the examples that chose it, and so an optimistic one.
+        held_out: the increase on others; None where there were none.
+        evaluations: of the true loss, both splits together.
+    """
+
+    ranks: Ranks
+    params: int
+    predicted_loss: float
+    point: int
+    max_loss_increase: float
+    search: Increase
+    held_out: Increase | None
+    evaluations: int
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the examples held out lose no more than was allowed, on average.
+
+        ``held_out.mean ± held_out.standard_error`` tells how sure that is.
+        """
+        return self.held_out is not None and self.held_out.mean <= self.max_loss_increase
+
+
+def certify(
+    frontier: Frontier,
+    evaluate: Evaluate,
+    *,
+    max_loss_increase: float,
+    held_out: Evaluate | None = None,
+) -> Certificate:
+    """The smallest point of the frontier whose true loss is at most so much above the dense one.
+
+    Bisects the points, as the loss falls with size but for noise, then tries the next two
+    below. Takes ⌈log₂ P⌉ + 5 evaluations at most for P points, the dense network's and two
+    on the examples held out among them.
+
+    Args:
+        evaluate: as ``lambda ranks: example_losses(frontier.compressed(model, ranks), data,
+            loss)``. A loss that is not finite is too high.
+        max_loss_increase: of the mean, in the loss's unit, 0 or more.
+        held_out: the same on examples that neither calibrated the frontier nor are in
+            ``evaluate``; they judge the one point that was chosen, and nothing is chosen by them.
+
+    Raises:
+        ValueError: ``max_loss_increase`` below 0, or losses that are not one for each example.
+    """
+    if not max_loss_increase >= 0:
+        raise ValueError(f"max_loss_increase is {max_loss_increase:g}: give 0 or more")
+    last = len(frontier.points.params) - 1  # which is dense, and loses nothing
+    dense = evaluate(frontier.ranks_at(last))
+    seen = {last: Increase(0.0, 0.0, len(dense))}
+
+    def fits(point: int) -> bool:
+        seen[point] = Increase.of(evaluate(frontier.ranks_at(point)), dense)
+        return seen[point].mean <= max_loss_increase
+
+    low, best = 0, last
+    while low < best:
+        middle = (low + best) // 2
+        if fits(middle):
+            best = middle
+        else:
+            low = middle + 1
+    # best − 1 is too small, as bisection has seen; a step further down may do again.
+    below = [p for p in range(best - 2, best - 2 - NEIGHBOURS, -1) if p >= 0 and p not in seen]
+    best = min([best, *(p for p in below if fits(p))])
+
+    ranks, confirmation = frontier.ranks_at(best), None
+    if held_out is not None:
+        apart = held_out(frontier.ranks_at(last))
+        confirmation = Increase.of(held_out(ranks), apart)
+    return Certificate(
+        ranks=ranks,
+        params=int(frontier.points.params[best]),
+        predicted_loss=float(frontier.points.losses[best]),
+        point=best,
+        max_loss_increase=max_loss_increase,
+        search=seen[best],
+        held_out=confirmation,
+        evaluations=len(seen) + 2 * (held_out is not None),
+    )
