@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 GOOD = 1.01
 AUTO, FULL, PEER = "auto", "torch_svd", "torch_svd_lowrank"
 
-MEANING = f"""time: the median of the slowest spectrum; ×: the largest error, in Frobenius
-norm, over the least that rank k can have; dim: above {GOOD} on some spectrum
+MEANING = f"""time: the median of the slowest spectrum; beside it the largest error, in
+Frobenius norm, over the least that rank k can have; dim: above {GOOD} on one of them
 """
 
 
@@ -67,6 +67,7 @@ def shape_table(rows: "pd.DataFrame") -> Table:
     first = rows.iloc[0]
     title = f"{first['m']} × {first['n']}: time, and error over the best"
     table = new_table(title, ["driver"], [f"k = {k}" for k in ranks])
+    table.pad_edge = False  # three ranks fit into 80 columns
     ordered = rows.sort_values(["k", "time_s"], ascending=[False, True])
     for method in dict.fromkeys(ordered["method"]):
         own = {row["k"]: row for row in rows[rows["method"] == method].to_dict("records")}
@@ -77,7 +78,7 @@ def shape_table(rows: "pd.DataFrame") -> Table:
 def _cell(row: Any) -> str:
     if row is None:
         return "–"
-    text = f"{seconds(row['time_s'])}  {row['over_optimal']:.4f}×"
+    text = f"{seconds(row['time_s'])} {row['over_optimal']:.3f}"
     return text if row["good"] else f"[dim]{text}[/dim]"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from svdbench.report.plots import HUES
 from svdbench.report.units import tick
@@ -80,16 +80,23 @@ def _panel(axes: Axes, rows: "pd.DataFrame", ranks: list[int], good: float) -> N
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(LEAST / 2, 1)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_locator(FixedLocator(_times(*axes.get_xlim())))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=8.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     marks = {LEAST: "exact", 1e-4: "1.0001×", 1e-3: "1.001×", 1e-2: "1.01×", 1e-1: "1.1×", 1: "2×"}
     axes.yaxis.set_major_locator(FixedLocator(list(marks)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: marks.get(y, "")))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _times(low: float, high: float) -> list[float]:
+    """Round numbers in between, about as many whether that is one decade or four."""
+    digits = (1, 2, 5) if high < 20 * low else (1, 3)
+    found = [digit * 10.0**power for power in range(-9, 4) for digit in digits]
+    return [time for time in found if low <= time <= high]
 
 
 def _style(method: str) -> dict[str, Any]:
