@@ -20,7 +20,7 @@ GOOD = 1.01
 AUTO, FULL, PEER = "auto", "torch_svd", "torch_svd_lowrank"
 
 MEANING = f"""time: the median of the slowest spectrum; beside it the largest error, in
-Frobenius norm, over the least that rank k can have; dim: above {GOOD} on one of them
+Frobenius norm, over the least that rank k can have; dim: above {GOOD} on one
 """
 
 
