@@ -77,7 +77,7 @@ def _svd_us(m: int, n: int) -> float:
 
 def _gram_us(m: int, n: int, k: int) -> float:
     c, L = sorted((m, n))
-    return 100 + 0.025 * c**2 + 2.7e-4 * c**3 + 5e-5 * (c + k) * c * L
+    return 100 + 0.03 * c**2 + 2.9e-4 * c**3 + 5e-5 * (c + k) * c * L
 
 
 def _randomized_us(m: int, n: int, k: int) -> float:
