@@ -9,13 +9,11 @@ and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist`
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from svdbench.errors import UserError
-from svdbench.jobs.promises import Figure, finish
+from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.launch import launch
 from svdbench.report.svd import GOOD, by_driver
 from svdbench.report.tables import read_table
@@ -33,14 +31,7 @@ def main(parts: Sequence[str]) -> None:
     Raises:
         UserError: a part that there is none of.
     """
-    unknown = set(parts) - set(PARTS)
-    if unknown:
-        raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(PARTS)}")
-    folder = Path("results") / "bench-lowrank" / datetime.now().strftime("%Y%m%d-%H%M%S")
-    figures: list[Figure] = []
-    for name in parts or PARTS:
-        figures += PARTS[name](folder)
-        finish(figures, folder)
+    measure_parts("bench-lowrank", PARTS, parts)
 
 
 def drivers(folder: Path) -> list[Figure]:

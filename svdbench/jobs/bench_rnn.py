@@ -9,16 +9,15 @@ seconds. Writes ``figures.csv`` beside the runs. Takes hours; parts can be named
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from svdbench.errors import UserError
-from svdbench.jobs.promises import Figure, finish
+from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.train_models import train
 from svdbench.launch import launch
+from svdbench.report.tables import read_table
 from svdbench.report.timing import read_summary
 
 if TYPE_CHECKING:
@@ -37,14 +36,7 @@ def main(parts: Sequence[str]) -> None:
     Raises:
         UserError: a part that there is none of.
     """
-    unknown = set(parts) - set(PARTS)
-    if unknown:
-        raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(PARTS)}")
-    folder = Path("results") / "bench-rnn" / datetime.now().strftime("%Y%m%d-%H%M%S")
-    figures: list[Figure] = []
-    for name in parts or PARTS:
-        figures += PARTS[name](folder)
-        finish(figures, folder)
+    measure_parts("bench-rnn", PARTS, parts)
 
 
 def loop(folder: Path) -> list[Figure]:
@@ -178,9 +170,7 @@ def _trained(model: str, task: str, typed: list[str], folder: Path, name: str) -
 
 
 def _summary(folder: Path, name: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_csv(folder / "train" / name / "summary.csv")
+    return read_table(folder / "train" / name, "summary")
 
 
 def _step_times(summary: "pd.DataFrame") -> "pd.DataFrame":

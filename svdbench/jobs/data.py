@@ -2,34 +2,24 @@
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.download import fetch as download
 from svdbench.datasets.files import FileDataset, data_root
 from svdbench.datasets.registry import GROUP, load_dataset
 from svdbench.errors import Interrupted, UserError
+from svdbench.report.tables import new_table
 
 
 def show(data_dir: str | None = None) -> None:
     """A row per YAML in ``conf/dataset``; all files that are there are checked."""
     console = Console()
-    table = Table(
-        title=f"data sets; files in {escape(str(data_root(data_dir)))}",
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("name", no_wrap=True)
-    table.add_column("what", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    title = f"data sets; files in {escape(str(data_root(data_dir)))}"
+    table = new_table(title, ["name", "what"], ["size"], padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("licence", no_wrap=True)
     table.add_column("here", no_wrap=True)
     notes = []

@@ -1,14 +1,17 @@
 """Figures that this project promises: judged, written to ``figures.csv``, and shown."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from svdbench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,27 @@ class Figure:
         if self.measured is None:
             return None
         return self.measured >= self.target if self.at_least else self.measured <= self.target
+
+
+def measure_parts(
+    job: str, parts: Mapping[str, Callable[[Path], list[Figure]]], chosen: Sequence[str]
+) -> None:
+    """Measure the parts chosen, or all, in ``results/<job>/<time>``, with verdicts after each.
+
+    Args:
+        parts: by name; each writes its runs into the folder and returns its figures.
+
+    Raises:
+        UserError: a part that there is none of.
+    """
+    unknown = set(chosen) - set(parts)
+    if unknown:
+        raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(parts)}")
+    folder = Path("results") / job / datetime.now().strftime("%Y%m%d-%H%M%S")
+    figures: list[Figure] = []
+    for name in chosen or parts:
+        figures += parts[name](folder)
+        finish(figures, folder)
 
 
 def finish(figures: Sequence[Figure], folder: Path) -> None:
