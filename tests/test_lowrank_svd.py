@@ -15,8 +15,8 @@ from svdbench.lowrank import (
     randomized_svd,
     truncated_svd,
 )
-from svdbench.lowrank.orthonormal import cholesky_qr, orthonormal
-from svdbench.lowrank.truncated import DRIVERS
+from svdbench.lowrank.drivers.orthonormal import cholesky_qr, orthonormal
+from svdbench.lowrank.drivers.truncated import DRIVERS
 from svdbench.svd_drivers.spectra import NAMES, Spectra
 
 F64, F32 = torch.float64, torch.float32

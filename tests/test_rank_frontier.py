@@ -19,8 +19,8 @@ from svdbench.lowrank import (
     rank_frontier,
     uniform_ranks,
 )
-from svdbench.lowrank.allocation import choices, greedy_path, knapsack
-from svdbench.lowrank.statistics import calibrate, linear_weights
+from svdbench.lowrank.reveal.allocation import choices, greedy_path, knapsack
+from svdbench.lowrank.reveal.statistics import calibrate, linear_weights
 
 KINDS: list[Any] = ["kronecker", "whitened", "plain"]
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from svdbench.lowrank.factor import LowRank, low_rank_modules
+from svdbench.lowrank.layers.factor import LowRank, low_rank_modules
 
 # What torch's optimisers call their means of gradients, and of squares of them.
 MEANS = ("exp_avg", "momentum_buffer", "grad_avg")

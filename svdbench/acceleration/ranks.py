@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import floor
 
-from svdbench.lowrank.factor import RankRule, Weight
+from svdbench.lowrank.layers.factor import RankRule, Weight
 from svdbench.registry import refuse_unknown
 
 ALPHA_MEANINGS = ("code", "text")

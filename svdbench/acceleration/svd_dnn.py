@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from svdbench.acceleration.moments import carry_moments
 from svdbench.classification import Arm, EpochScores, Loss
-from svdbench.lowrank.factor import Factored, RankRule, factor, unfactor
+from svdbench.lowrank.layers.factor import Factored, RankRule, factor, unfactor
 from svdbench.measure.clock import Clock, timed
 
 

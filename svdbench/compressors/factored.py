@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from svdbench.lowrank.factor import Factored, factor
+from svdbench.lowrank.layers.factor import Factored, factor
 
 from .network import Compression
 

@@ -12,7 +12,7 @@ from svdbench.jobs.accelerate_session import AccelerateSession
 from svdbench.jobs.side_by_side import problem_of
 from svdbench.jobs.side_by_side_session import run_session
 from svdbench.lowrank import factor
-from svdbench.lowrank.factor import RankRule
+from svdbench.lowrank.layers.factor import RankRule
 from svdbench.report.acceleration import show_run
 from svdbench.schemas import Accelerate
 

@@ -10,7 +10,7 @@ from svdbench.acceleration import SvdDnn, multiplications, switch_step
 from svdbench.classification import EpochScores, Loss, linear_layers, loss_for, mlp
 from svdbench.jobs import side_by_side
 from svdbench.lowrank import Factored, factor
-from svdbench.lowrank.factor import RankRule
+from svdbench.lowrank.layers.factor import RankRule
 from svdbench.schemas import Accelerate
 from svdbench.schemas.acceleration import Start
 

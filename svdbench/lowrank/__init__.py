@@ -1,25 +1,29 @@
 """Low-rank matrices: truncated and randomised SVD, and layers kept as two thin factors."""
 
-from svdbench.lowrank.base import SVD
-from svdbench.lowrank.certify import Certificate, Increase, certify
-from svdbench.lowrank.conv import LowRankConv2d
-from svdbench.lowrank.curves import Curve, loss_curves
-from svdbench.lowrank.estimate import frobenius_error, projection_error, spectral_error_bound
-from svdbench.lowrank.examples import example_losses
-from svdbench.lowrank.factor import Factored, Weight, factor, unfactor
-from svdbench.lowrank.frontier import Frontier, Ranks, rank_frontier
-from svdbench.lowrank.gram import gram_svd
-from svdbench.lowrank.linear import LowRankLinear
-from svdbench.lowrank.randomized import randomized_svd
-from svdbench.lowrank.randqb import QB, randqb
-from svdbench.lowrank.recurrent import LowRankRecurrent
-from svdbench.lowrank.rivals import (
+from svdbench.lowrank.drivers.base import SVD
+from svdbench.lowrank.drivers.estimate import (
+    frobenius_error,
+    projection_error,
+    spectral_error_bound,
+)
+from svdbench.lowrank.drivers.gram import gram_svd
+from svdbench.lowrank.drivers.randomized import randomized_svd
+from svdbench.lowrank.drivers.randqb import QB, randqb
+from svdbench.lowrank.drivers.truncated import choose_driver, truncated_svd
+from svdbench.lowrank.layers.conv import LowRankConv2d
+from svdbench.lowrank.layers.factor import Factored, Weight, factor, unfactor
+from svdbench.lowrank.layers.linear import LowRankLinear
+from svdbench.lowrank.layers.recurrent import LowRankRecurrent
+from svdbench.lowrank.reveal.certify import Certificate, Increase, certify
+from svdbench.lowrank.reveal.curves import Curve, loss_curves
+from svdbench.lowrank.reveal.examples import example_losses
+from svdbench.lowrank.reveal.frontier import Frontier, Ranks, rank_frontier
+from svdbench.lowrank.reveal.rivals import (
     energy_ranks,
     exhaustive_ranks,
     minimax_ranks,
     uniform_ranks,
 )
-from svdbench.lowrank.truncated import choose_driver, truncated_svd
 
 __all__ = [
     "QB",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from svdbench.lowrank.randomized import default_oversampling
+from svdbench.lowrank.drivers.randomized import default_oversampling
 
 from .torch_svd_lowrank import TorchSVDLowrank
 

@@ -18,9 +18,9 @@ def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
     ``driver`` is one of
 
     * ``"svd"``: :func:`torch.linalg.svd`, cut off at k: exact;
-    * ``"gram"``: :func:`~svdbench.lowrank.gram.gram_svd`: exact, an eigenproblem of the
+    * ``"gram"``: :func:`~svdbench.lowrank.gram_svd`: exact, an eigenproblem of the
       shorter side in float64;
-    * ``"randomized"``: :func:`~svdbench.lowrank.randomized.randomized_svd` with its defaults:
+    * ``"randomized"``: :func:`~svdbench.lowrank.randomized_svd` with its defaults:
       a Frobenius error of at most 1.01 of the best on all spectra that ``svdbench time-svd``
       measures;
     * ``"auto"``: what :func:`choose_driver` expects to be the fastest of them, and so within

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from svdbench.lowrank.allocation import Choices, Path, choices, greedy_path, knapsack
-from svdbench.lowrank.examples import Data, Loss
-from svdbench.lowrank.factor import Weight, factor
-from svdbench.lowrank.linear import LowRankLinear
-from svdbench.lowrank.spectrum import Spectrum, spectrum
-from svdbench.lowrank.statistics import calibrate, linear_weights
+from svdbench.lowrank.layers.factor import Weight, factor
+from svdbench.lowrank.layers.linear import LowRankLinear
+from svdbench.lowrank.reveal.allocation import Choices, Path, choices, greedy_path, knapsack
+from svdbench.lowrank.reveal.examples import Data, Loss
+from svdbench.lowrank.reveal.spectrum import Spectrum, spectrum
+from svdbench.lowrank.reveal.statistics import calibrate, linear_weights
 from svdbench.registry import refuse_unknown
 
 Kind = Literal["kronecker", "whitened", "plain"]

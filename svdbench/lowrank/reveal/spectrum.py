@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svdbench.lowrank.base import SVD
-from svdbench.lowrank.factor import Weight
-from svdbench.lowrank.statistics import Moments
+from svdbench.lowrank.drivers.base import SVD
+from svdbench.lowrank.layers.factor import Weight
+from svdbench.lowrank.reveal.statistics import Moments
 
 
 @dataclass(frozen=True)

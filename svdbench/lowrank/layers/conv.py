@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.base import Driver
-from svdbench.lowrank.linear import Split, check_rank, two_factors
-from svdbench.lowrank.truncated import truncated_svd
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
 Folding = Literal["spatial", "channel"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.examples import Data, Loss, batches, evaluating
+from svdbench.lowrank.reveal.examples import Data, Loss, batches, evaluating
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.frontier import Ranks
-from svdbench.lowrank.linear import LowRankLinear
-from svdbench.lowrank.statistics import linear_weights
+from svdbench.lowrank.layers.linear import LowRankLinear
+from svdbench.lowrank.reveal.frontier import Ranks
+from svdbench.lowrank.reveal.statistics import linear_weights
 from svdbench.registry import refuse_unknown
 
 

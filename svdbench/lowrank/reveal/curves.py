@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.base import working
-from svdbench.lowrank.examples import Data, Loss, batches, evaluating
-from svdbench.lowrank.gram import by_lapack
-from svdbench.lowrank.statistics import linear_weights
+from svdbench.lowrank.drivers.base import working
+from svdbench.lowrank.drivers.gram import by_lapack
+from svdbench.lowrank.reveal.examples import Data, Loss, batches, evaluating
+from svdbench.lowrank.reveal.statistics import linear_weights
 from svdbench.registry import refuse_unknown
 
 # Rows of the rest of the network at once: enough for fast products, few enough to stay in
@@ -70,7 +70,7 @@ def loss_curves(
 
     Raises:
         ValueError: an unknown layer, one that a forward pass does not call exactly once, or
-            data as :func:`svdbench.lowrank.examples.batches` refuses it.
+            data as :func:`svdbench.lowrank.reveal.examples.batches` refuses it.
 
     Source: the rank revealer of document 002, Algorithm 3, without its Σrᵢ SVDs.
     """

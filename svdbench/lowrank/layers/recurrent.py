@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from svdbench.lowrank.base import Driver
-from svdbench.lowrank.linear import Split, check_rank, two_factors
-from svdbench.lowrank.truncated import truncated_svd
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
 
 class LowRankRecurrent(nn.Module):

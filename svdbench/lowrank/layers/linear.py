@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.base import Driver
-from svdbench.lowrank.truncated import truncated_svd
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
 
 Split = Literal["balanced", "left", "right"]
 

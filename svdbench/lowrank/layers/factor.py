@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from svdbench.lowrank.base import Driver
-from svdbench.lowrank.conv import Folding, LowRankConv2d, folded_shape
-from svdbench.lowrank.linear import LowRankLinear, Split, check_rank
-from svdbench.lowrank.recurrent import LowRankRecurrent, weight_shapes
-from svdbench.lowrank.truncated import truncated_svd
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.conv import Folding, LowRankConv2d, folded_shape
+from svdbench.lowrank.layers.linear import LowRankLinear, Split, check_rank
+from svdbench.lowrank.layers.recurrent import LowRankRecurrent, weight_shapes
 
 LowRank = LowRankLinear | LowRankConv2d | LowRankRecurrent
 

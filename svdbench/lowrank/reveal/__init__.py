@@ -1,0 +1,1 @@
+"""Which rank each weight of a network needs: what it costs, foretold and measured."""
