@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LARGE, RANK = "2048x2048", 256
 SPEED_SEEDS, ACCURACY_SEEDS = 2, 5
+THREADS = (1, 2)
 
 
 def main(parts: Sequence[str]) -> None:
@@ -84,9 +85,12 @@ def accelerating(folder: Path) -> list[Figure]:
     """How much faster SVD-DNN trains in document 003's counting, and what it costs."""
     figures = []
     for meaning, least in (("code", 1.6), ("text", 1.15)):
-        options = [f"alpha_meaning={meaning}", f"seeds={SPEED_SEEDS}"]
-        runs = _accelerated(folder, "svd_dnn_mnist_published", options, meaning)
-        figures += acceleration_figures(runs, f"α ½ of the {meaning}", least)
+        for threads in THREADS:
+            options = [f"alpha_meaning={meaning}", f"seeds={SPEED_SEEDS}", f"threads={threads}"]
+            name = f"{meaning}-threads-{threads}"
+            runs = _accelerated(folder, "svd_dnn_mnist_published", options, name)
+            what = f"α ½ of the {meaning}, threads {threads}"
+            figures += acceleration_figures(runs, what, least)
     seeds = [f"seeds={ACCURACY_SEEDS}"]
     runs = _accelerated(folder, "svd_dnn_mnist_corrected", seeds, "corrected")
     figures += acceleration_figures(runs, "α ½, no gradient of the images", None)

@@ -1,5 +1,7 @@
 """``LowRankLinear``: a linear layer that is kept as a product of two thin matrices."""
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -7,11 +9,22 @@ from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.base import (
+    Factors,
+    Folding,
+    LayerKind,
+    LowRankLayer,
+    Observer,
+    Part,
+    as_rows,
+    hooked,
+    shifted,
+)
 
 Split = Literal["balanced", "left", "right"]
 
 
-class LowRankLinear(nn.Module):
+class LowRankLinear(LowRankLayer):
     """y = W₁ (W₂ x) + b with W₁ (out_features, rank) and W₂ (rank, in_features).
 
     Takes rank·(in + out) multiplications for a row of x instead of in·out, which is less
@@ -83,22 +96,22 @@ class LowRankLinear(nn.Module):
         Raises:
             ValueError: a rank out of range.
         """
-        weight = linear.weight
-        check_rank(rank, *weight.shape)
-        layer = cls(
-            linear.in_features,
-            linear.out_features,
-            rank,
-            linear.bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
-        W1, W2 = two_factors(weight, rank, svd, split)
-        layer.W1.copy_(W1)
-        layer.W2.copy_(W2)
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
+        check_rank(rank, *linear.weight.shape)
+        pair = (nn.Parameter(W) for W in two_factors(linear.weight, rank, svd, split))
+        layer = cls.sharing(linear, Factors(*pair))
+        if linear.bias is not None:
+            layer.bias = nn.Parameter(linear.bias.clone())
         return layer
+
+    @classmethod
+    def sharing(cls, linear: nn.Linear, factors: Factors) -> "LowRankLinear":
+        """The layer with these very factors, and the bias of ``linear`` unless it is shifted."""
+        has_bias = linear.bias is not None
+        rank = factors.W1.shape[1]
+        layer = cls(linear.in_features, linear.out_features, rank, has_bias, device="meta")
+        layer.W1, layer.W2 = factors.W1, factors.W2
+        layer.bias = shifted(linear.bias, factors.shift)
+        return layer.train(linear.training)
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
@@ -114,11 +127,6 @@ class LowRankLinear(nn.Module):
     def saves(in_features: int, out_features: int, rank: int) -> bool:
         """Whether the two factors have fewer numbers than the matrix: rank < mn/(m + n)."""
         return rank * (in_features + out_features) < in_features * out_features
-
-    @staticmethod
-    def product(W1: Tensor, W2: Tensor) -> Tensor:
-        """The dense weight that two factors make, linear in each of them."""
-        return W1 @ W2
 
     @property
     def weight(self) -> Tensor:
@@ -142,6 +150,38 @@ class LowRankLinear(nn.Module):
         )
 
 
+class LinearKind(LayerKind):
+    """``nn.Linear``: y = Wx + b, for each row x of the input."""
+
+    dense, low_rank, ties = (nn.Linear,), (LowRankLinear,), True
+
+    def parts(self, module: nn.Linear, folding: Folding) -> list[Part]:
+        rows, columns = module.weight.shape
+        return [Part("weight", module.weight, rows, columns, bias=module.bias is not None)]
+
+    def matrix(self, module: nn.Linear, own: str, folding: Folding) -> Tensor:
+        return module.weight.detach()
+
+    def watch(
+        self, module: nn.Linear, observers: Mapping[str, Observer], folding: Folding
+    ) -> AbstractContextManager[None]:
+        observer = observers["weight"]
+
+        def see(x: Tensor, y: Tensor) -> Tensor:
+            observer.columns(as_rows(x.detach()))
+            return observer.output(y)
+
+        return hooked(module, see)
+
+    def factored(
+        self, module: nn.Linear, factors: Mapping[str, Factors], folding: Folding
+    ) -> LowRankLinear:
+        return LowRankLinear.sharing(module, factors["weight"])
+
+    def unfactored(self, layer: LowRankLinear) -> nn.Linear:
+        return layer.to_linear()
+
+
 def check_rank(rank: int, rows: int, columns: int) -> None:
     """Raise ValueError unless a matrix of rows × columns can be factored at ``rank``."""
     most = min(rows, columns)
@@ -152,14 +192,16 @@ def check_rank(rank: int, rows: int, columns: int) -> None:
 def two_factors(
     A: Tensor, rank: int, svd: Driver = truncated_svd, split: Split = "balanced"
 ) -> tuple[Tensor, Tensor]:
-    """W₁ (m, rank) and W₂ (rank, n) with the W₁W₂ of that rank nearest to A (m, n)."""
+    """W₁ (…, m, rank) and W₂ (…, rank, n) with the W₁W₂ of that rank nearest to A (…, m, n)."""
     U, S, Vh = svd(A, rank)
+    left, right = S.unsqueeze(-2), S.unsqueeze(-1)
     match split:
         case "balanced":
-            root = S.sqrt()
-            return U * root, root.unsqueeze(-1) * Vh
+            W1, W2 = U * left.sqrt(), right.sqrt() * Vh
         case "left":
-            return U * S, Vh
+            W1, W2 = U * left, Vh
         case "right":
-            return U, S.unsqueeze(-1) * Vh
-    raise ValueError(f"no split is called {split!r}: choose balanced, left or right")
+            W1, W2 = U, right * Vh
+        case _:
+            raise ValueError(f"no split is called {split!r}: choose balanced, left or right")
+    return W1.contiguous(), W2.contiguous()
