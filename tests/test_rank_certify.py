@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svdbench.lowrank import Frontier, Increase, Ranks, certify, example_losses, rank_frontier
+from svdbench.lowrank.reveal.certify import judge
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_looks_below_a_bump(frontier: Frontier) -> None:
     points = list(frontier.points.params)
     bump = points[11]
     judge = Counted(frontier, lambda params: float(params < points[10] or params == bump))
-    assert certify(frontier, judge, max_loss_increase=0.5).point == 10
+    assert certify(frontier, judge, max_loss_increase=0.5).params == points[10]
 
 
 def test_a_loss_that_is_not_finite_does_not_fit(frontier: Frontier) -> None:
@@ -69,7 +71,7 @@ def test_held_out_examples_can_say_no(frontier: Frontier) -> None:
         max_loss_increase=0.1,
         held_out=Counted(frontier, lambda params: 1 - params / frontier.n_params),
     )
-    assert found.point == 0
+    assert found.params == frontier.points.params[0]
     assert not found.confirmed
 
 
@@ -103,12 +105,33 @@ def test_a_trained_network_end_to_end() -> None:
     frontier = rank_frontier(model, splits[0], F.cross_entropy)
 
     def on(split: tuple[Tensor, Tensor]) -> Callable[[Ranks], Tensor]:
-        return lambda ranks: example_losses(
-            frontier.compressed(model, ranks), split, F.cross_entropy
-        )
+        return lambda ranks: example_losses(frontier.view(model, ranks), split, F.cross_entropy)
 
     found = certify(frontier, on(splits[1]), max_loss_increase=0.02, held_out=on(splits[2]))
     assert found.params < 0.5 * frontier.n_params
     assert found.search.mean <= 0.02
     assert found.held_out is not None
     assert found.held_out.mean - 4 * found.held_out.standard_error < 0.02
+
+
+def test_judges_any_ranks(frontier: Frontier) -> None:
+    """Chosen by a budget, there is nothing that the loss must stay below."""
+    evaluate = Counted(frontier, lambda params: 1 - params / frontier.n_params)
+    ranks = frontier.ranks(fraction=0.5)
+    found = judge(frontier, ranks, evaluate, held_out=evaluate)
+    assert (found.ranks, found.params) == (ranks, frontier.params(ranks))
+    assert found.evaluations == evaluate.calls == 4
+    assert found.search.mean == pytest.approx(1 - found.params / frontier.n_params)
+    assert found.search.dense == pytest.approx(float(evaluate.base.mean()))
+    assert found.confirmed
+    assert not judge(frontier, ranks, evaluate, held_out=evaluate, max_loss_increase=0.1).confirmed
+
+
+def test_multiples_are_certified_too(frontier: Frontier) -> None:
+    eights = replace(frontier, multiple_of=8)
+    judge_ = Counted(eights, lambda params: 1 - params / eights.n_params)
+    found = certify(eights, judge_, max_loss_increase=0.3)
+    assert any(found.ranks.values())
+    assert all(rank is None or rank % 8 == 0 for rank in found.ranks.values())
+    with pytest.raises(ValueError, match="multiple_of is 0"):
+        frontier.ranks(fraction=0.5, multiple_of=0)

@@ -11,16 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svdbench.lowrank import (
-    LowRankLinear,
-    energy_ranks,
-    exhaustive_ranks,
-    minimax_ranks,
-    rank_frontier,
-    uniform_ranks,
-)
+from svdbench.lowrank import LowRankLinear, rank_frontier
+from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.reveal.allocation import choices, greedy_path, knapsack
-from svdbench.lowrank.reveal.statistics import calibrate, linear_weights
+from svdbench.lowrank.reveal.statistics import calibrate
 
 KINDS: list[Any] = ["kronecker", "whitened", "plain"]
 
@@ -46,25 +40,35 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def test_moments_are_those_of_whole_activations(data: tuple[Tensor, Tensor]) -> None:
-    model = network()
-    layers, skipped = linear_weights(model)
-    assert not skipped
-    found = calibrate(model, data, F.cross_entropy, layers)
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+def whole_moments(
+    model: nn.Sequential, layer: str, data: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """E[x xᵀ] and E[g gᵀ] of a layer, from all activations and gradients at once."""
     X, y = data
-    h = X
-    for i, module in enumerate(model):
-        before, h = h, module(h.clone())
-        if f"{i}.weight" in layers:
-            out = h.detach().clone().requires_grad_()
-            F.cross_entropy(model[i + 1 :](out.clone()), y, reduction="sum").backward()
-            moments, g = found[f"{i}.weight"], out.grad
-            assert g is not None
-            assert moments.rows == 600
-            torch.testing.assert_close(moments.C, (before.T @ before).detach() / 600)
-            torch.testing.assert_close(moments.mean, before.mean(0).detach())
-            torch.testing.assert_close(moments.G, g.T @ g / 600)
+    i = int(layer[0])
+    x = model[:i](X.clone()).detach()
+    out = model[i](x).detach().requires_grad_()
+    F.cross_entropy(model[i + 1 :](out.clone()), y, reduction="sum").backward()
+    assert out.grad is not None
+    return x.T @ x / len(x), out.grad.T @ out.grad / len(x)
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+def test_moments_are_those_of_whole_activations(
+    budget: int | None, data: tuple[Tensor, Tensor]
+) -> None:
+    model = network()
+    sites, others = factorable_weights(model)
+    assert not others
+    found = dict(calibrate(model, data, F.cross_entropy, sites, budget=budget))
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    for site in sites:
+        C, G = whole_moments(model, site.name, data)
+        W, (moments,) = site.matrix, found[site]
+        tall = len(W) > W.shape[1]
+        torch.testing.assert_close(moments.short, C if tall else G)
+        torch.testing.assert_close(moments.long, W.T @ G @ W if tall else W @ C @ W.T)
+        torch.testing.assert_close(moments.long_trace, (G if tall else C).trace())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,10 +82,9 @@ def test_components_are_those_of_the_weighted_svd(
     )
     found = frontier.layers[layer]
     W = model.get_parameter(layer).detach()
-    moments = calibrate(model, data, F.cross_entropy, linear_weights(model)[0])[layer]
-    assert moments.G is not None
+    C, G = whole_moments(model, layer, data)
     roots = []
-    for A in (moments.G, moments.C):
+    for A in (G, C):
         values, Q = torch.linalg.eigh(A + damping * A.diagonal().mean() * torch.eye(len(A)))
         roots.append((Q * values.sqrt()) @ Q.T)
     if kind != "kronecker":
@@ -90,7 +93,7 @@ def test_components_are_those_of_the_weighted_svd(
         roots[1] = torch.eye(len(roots[1]), dtype=W.dtype)
     U, S, Vh = torch.linalg.svd(roots[0] @ W @ roots[1], full_matrices=False)
     torch.testing.assert_close(found.energies, S.square())
-    for k in (1, 5, len(S)):
+    for k in (1, 5, found.weight.most):
         expected = roots[0].inverse() @ (U[:, :k] * S[:k]) @ Vh[:k] @ roots[1].inverse()
         torch.testing.assert_close(found.left[:, :k] @ found.right[:k], expected)
     torch.testing.assert_close(found.left.norm(dim=0), found.right.norm(dim=1))
@@ -115,17 +118,22 @@ def test_whitened_energies_are_the_error_of_the_output(data: tuple[Tensor, Tenso
 def test_compressed_models_are_what_the_ranks_say(kind: Any, data: tuple[Tensor, Tensor]) -> None:
     model = network()
     frontier = rank_frontier(model, data, F.cross_entropy, kind=kind)
-    ranks: dict[str, int | None] = {"0.weight": 12, "2.weight": 14, "4.weight": None}
-    full = frontier.compressed(model, ranks)
-    torch.testing.assert_close(full(data[0]), model(data[0]))
-    assert isinstance(full[0], LowRankLinear)
-    assert type(model[0]) is type(full[4]) is nn.Linear
+    ranks: dict[str, int | None] = {"0.weight": 7, "2.weight": 8, "4.weight": None}
+    some = frontier.compressed(model, ranks)
+    assert isinstance(some[0], LowRankLinear)
+    assert type(model[0]) is type(some[4]) is nn.Linear
+    view = frontier.view(model, ranks)
+    torch.testing.assert_close(view(data[0]), some(data[0]))
+    assert view[4].weight is model[4].weight is not some[4].weight
+    assert view[0].W1.data_ptr() == frontier.layers["0.weight"].left.data_ptr()
     ranks = frontier.ranks(fraction=0.5)
     small = frontier.compressed(model, ranks)
     kept = sum(p.numel() for p in small.parameters() if p.ndim == 2)
     assert kept == frontier.params(ranks) <= 0.5 * frontier.n_params
     with pytest.raises(ValueError, match=r"1\.weight"):
         frontier.compressed(model, {"1.weight": 3})
+    with pytest.raises(ValueError, match="give 7 at most"):
+        frontier.compressed(model, {"0.weight": 8})
 
 
 def test_points_fall_from_the_smallest_to_the_dense_network(data: tuple[Tensor, Tensor]) -> None:
@@ -148,29 +156,33 @@ def test_the_knapsack_is_the_best_of_all_combinations(multiple_of: int) -> None:
     generator = np.random.default_rng(0)
     shapes = [(8, 8), (6, 12), (4, 9)]
     layers = [
-        choices(m, n, np.sort(generator.exponential(size=min(m, n)) ** 3)[::-1], multiple_of)
+        choices(
+            ranks := np.arange(multiple_of, (m * n - 1) // (m + n) + 1, multiple_of),
+            np.append(ranks * (m + n), m * n),
+            np.sort(generator.exponential(size=min(m, n)) ** 3)[::-1],
+        )
         for m, n in shapes
     ]
     everything = [
         (
-            sum(int(layer.params[i]) for layer, i in zip(layers, chosen, strict=True)),
+            sum(int(layer.costs[i]) for layer, i in zip(layers, chosen, strict=True)),
             sum(float(layer.losses[i]) for layer, i in zip(layers, chosen, strict=True)),
         )
         for chosen in product(*(range(len(layer.ranks)) for layer in layers))
     ]
     path = greedy_path(layers)
-    for budget in range(int(path.params[0]), int(path.params[-1]) + 20, 7):
-        chosen = knapsack(layers, params=budget)
+    for budget in range(int(path.costs[0]), int(path.costs[-1]) + 20, 7):
+        chosen = knapsack(layers, cost=budget)
         loss = sum(float(layer.losses[i]) for layer, i in zip(layers, chosen, strict=True))
         best = min(b for a, b in everything if a <= budget)
         assert best - 1e-12 <= loss <= best * (1 + 1e-3)
-        assert sum(layer.params[i] for layer, i in zip(layers, chosen, strict=True)) <= budget
+        assert sum(layer.costs[i] for layer, i in zip(layers, chosen, strict=True)) <= budget
     for limit in (0.0, 0.01, 0.3, 5.0):
         chosen = knapsack(layers, loss=limit)
-        size = sum(int(layer.params[i]) for layer, i in zip(layers, chosen, strict=True))
+        size = sum(int(layer.costs[i]) for layer, i in zip(layers, chosen, strict=True))
         assert size == min(a for a, b in everything if b <= limit * (1 + 1e-9))
     with pytest.raises(ValueError, match="the smallest"):
-        knapsack(layers, params=10)
+        knapsack(layers, cost=10)
 
 
 def test_ranks_take_one_limit_and_multiples(data: tuple[Tensor, Tensor]) -> None:
@@ -186,26 +198,37 @@ def test_ranks_take_one_limit_and_multiples(data: tuple[Tensor, Tensor]) -> None
 
 
 def test_leaves_out_what_it_cannot_factor(data: tuple[Tensor, Tensor]) -> None:
+    class Own(nn.Linear):
+        pass
+
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b, self.unused = (nn.Linear(12, 12).double() for _ in range(3))
-            self.tied = nn.Linear(12, 12).double()
-            self.tied.weight = self.b.weight
+            self.c = nn.utils.parametrizations.weight_norm(nn.Linear(12, 12).double())
+            self.d = Own(12, 12).double()
+            self.scale = nn.Parameter(torch.ones(1, 12).double())
+            self.head = nn.Linear(12, 4).double()
 
         def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.tied(self.b(self.a(x)))
+            out: Tensor = self.head(self.d(self.c(self.b(self.a(x)) * self.scale)))
             return out
 
-    frontier = rank_frontier(Odd(), data, F.cross_entropy)
+    options: dict[str, Any] = {"layers": ["a.weight", "unused.weight", "head.weight"]}
+    frontier = rank_frontier(Odd(), data, F.cross_entropy, skip_last=True, **options)
     assert list(frontier.layers) == ["a.weight"]
     assert frontier.skipped == {
-        "b.weight": "shared by two modules",
-        "tied.weight": "shared by two modules",
+        "scale": "a weight of Odd, which is no layer that is known here",
+        "c.weight": "parametrized: it is made anew at every step",
+        "d.weight": "a Own, which may use it in another way than Linear",
+        "b.weight": "not asked for",
+        "head.weight": "the last layer",
         "unused.weight": "no calibration row comes to it",
     }
-    with pytest.raises(ValueError, match="no linear layer"):
+    with pytest.raises(ValueError, match="no layer to factor"):
         rank_frontier(nn.Sequential(nn.ReLU()), data, F.cross_entropy)
+    with pytest.raises(ValueError, match=r"no weight is called 'e\.weight'"):
+        rank_frontier(Odd(), data, F.cross_entropy, layers=["e.weight"])
 
 
 def test_says_what_is_wrong_with_the_data(data: tuple[Tensor, Tensor]) -> None:
@@ -220,30 +243,3 @@ def test_says_what_is_wrong_with_the_data(data: tuple[Tensor, Tensor]) -> None:
         rank_frontier(network(), data, F.cross_entropy, damping=0.0)
     with pytest.raises(ValueError, match="gradient"):
         rank_frontier(network(), data, lambda out, y: (out - out).sum().sqrt())
-
-
-@pytest.mark.parametrize("rival", [uniform_ranks, energy_ranks, minimax_ranks])
-def test_rivals_use_the_budget_and_no_more(rival: Any, data: tuple[Tensor, Tensor]) -> None:
-    model = network()
-    frontier = rank_frontier(model, data, F.cross_entropy, kind="plain")
-    before = 0
-    for budget in (110, 200, 300, 450, 576):
-        ranks = rival(model, budget)
-        assert list(ranks) == list(frontier.layers)
-        assert before <= frontier.params(ranks) <= budget
-        before = frontier.params(ranks)
-    assert set(rival(model, 576).values()) == {None}
-    assert rival(model, 300, dense=["4.weight"])["4.weight"] is None
-    with pytest.raises(ValueError, match="larger budget"):
-        rival(model, 20)
-
-
-def test_the_exhaustive_search_is_the_best(data: tuple[Tensor, Tensor]) -> None:
-    model = network()
-    frontier = rank_frontier(model, data, F.cross_entropy)
-    best = exhaustive_ranks(model, 300, frontier.predicted_loss)
-    assert frontier.predicted_loss(best) == pytest.approx(
-        frontier.predicted_loss(frontier.ranks(params=300)), rel=1e-3
-    )
-    with pytest.raises(ValueError, match="combinations"):
-        exhaustive_ranks(model, 300, frontier.predicted_loss, limit=10)

@@ -1,5 +1,7 @@
-"""Low-rank matrices: truncated and randomised SVD, and layers kept as two thin factors."""
+"""Low-rank matrices: truncated and randomised SVD, layers as two thin factors, whole models."""
 
+from svdbench.lowrank.compressed import Compressed
+from svdbench.lowrank.compression import compress
 from svdbench.lowrank.drivers.base import SVD
 from svdbench.lowrank.drivers.estimate import (
     frobenius_error,
@@ -10,8 +12,11 @@ from svdbench.lowrank.drivers.gram import gram_svd
 from svdbench.lowrank.drivers.randomized import randomized_svd
 from svdbench.lowrank.drivers.randqb import QB, randqb
 from svdbench.lowrank.drivers.truncated import choose_driver, truncated_svd
-from svdbench.lowrank.layers.conv import LowRankConv2d
-from svdbench.lowrank.layers.factor import Factored, Weight, factor, unfactor
+from svdbench.lowrank.layers.attention import LowRankAttention
+from svdbench.lowrank.layers.base import Weight
+from svdbench.lowrank.layers.conv import LowRankConv1d, LowRankConv2d
+from svdbench.lowrank.layers.embedding import LowRankEmbedding
+from svdbench.lowrank.layers.factor import Factored, factor, unfactor
 from svdbench.lowrank.layers.linear import LowRankLinear
 from svdbench.lowrank.layers.recurrent import LowRankRecurrent
 from svdbench.lowrank.reveal.certify import Certificate, Increase, certify
@@ -24,34 +29,42 @@ from svdbench.lowrank.reveal.rivals import (
     minimax_ranks,
     uniform_ranks,
 )
+from svdbench.lowrank.storage import load, save
 
 __all__ = [
     "QB",
     "SVD",
     "Certificate",
+    "Compressed",
     "Curve",
     "Factored",
     "Frontier",
     "Increase",
+    "LowRankAttention",
+    "LowRankConv1d",
     "LowRankConv2d",
+    "LowRankEmbedding",
     "LowRankLinear",
     "LowRankRecurrent",
     "Ranks",
     "Weight",
     "certify",
     "choose_driver",
+    "compress",
     "energy_ranks",
     "example_losses",
     "exhaustive_ranks",
     "factor",
     "frobenius_error",
     "gram_svd",
+    "load",
     "loss_curves",
     "minimax_ranks",
     "projection_error",
     "randomized_svd",
     "randqb",
     "rank_frontier",
+    "save",
     "spectral_error_bound",
     "truncated_svd",
     "unfactor",

@@ -1,21 +1,32 @@
-"""``LowRankConv2d``: a convolution as two smaller ones, one after the other."""
+"""``LowRankConv1d`` and ``LowRankConv2d``: a convolution as two smaller ones in a row."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.base import (
+    Factors,
+    Folding,
+    LayerKind,
+    LowRankLayer,
+    Observer,
+    Part,
+    hooked,
+    shifted,
+)
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
-
-Folding = Literal["spatial", "channel"]
+from svdbench.lowrank.layers.patches import column_gradients, output_gradients, patches
 
 # The sizes of a convolution, and what they are along an axis in which it does nothing.
 NOTHING = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
-class LowRankConv2d(nn.Module):
+class LowRankConv2d(LowRankLayer):
     """A convolution whose kernel (out, in, h, w), folded to a matrix, is W₁W₂.
 
     * "spatial": W₁ is (out·w, rank) and W₂ (rank, in·h): a convolution of h×1 to ``rank``
@@ -25,15 +36,17 @@ class LowRankConv2d(nn.Module):
       channels, then one of 1×1. Takes rank·(in·h·w + out).
 
     Padding, stride and dilation go to where the kernel has its extent, so that the output has
-    the shape that it had. The bias stands in the second convolution.
+    the shape that it had. The bias stands in the second convolution. A convolution in groups
+    is one matrix for each group, (out/groups·w, in/groups·h) or (out/groups, in/groups·h·w),
+    all of them of the same rank.
 
     Args:
         conv: the dense convolution, for its sizes; its numbers are not used.
-        rank: of the folded kernel.
+        rank: of the folded kernel, or of that of each group.
         folding: "spatial" or "channel".
 
     Raises:
-        ValueError: a convolution in groups, a rank out of range, or an unknown folding.
+        ValueError: a rank out of range, or an unknown folding.
 
     Sources: Jaderberg, Vedaldi, Zisserman, "Speeding up convolutional neural networks with low
     rank expansions", BMVC 2014; Tai et al., "Convolutional neural networks with low-rank
@@ -41,86 +54,104 @@ class LowRankConv2d(nn.Module):
     convolutional networks for classification and detection", TPAMI 2016 (channel).
     """
 
-    factors: ClassVar[dict[str, tuple[str, str]]] = {"weight": ("second.weight", "first.weight")}
+    factors: Mapping[str, tuple[str, str]] = {"weight": ("second.weight", "first.weight")}
     renamed: ClassVar[dict[str, str]] = {"bias": "second.bias"}
+    dense: ClassVar[type[Any]] = nn.Conv2d
 
-    def __init__(self, conv: nn.Conv2d, rank: int, folding: Folding = "spatial") -> None:
+    def __init__(self, conv: Any, rank: int, folding: Folding = "spatial") -> None:
         super().__init__()
-        rows, columns = folded_shape(conv, folding)
-        check_rank(rank, rows, columns)
-        self.rank, self.folding = rank, folding
-        options: dict[str, Any] = {
-            "padding_mode": conv.padding_mode,
-            "device": conv.weight.device,
-            "dtype": conv.weight.dtype,
-        }
+        check_rank(rank, *folded_shape(conv, folding))
+        self._build(conv, rank, folding, {"device": conv.weight.device, "dtype": conv.weight.dtype})
+
+    def _build(self, conv: Any, rank: int, folding: Folding, place: dict[str, Any]) -> None:
+        self.rank, self.folding, self.groups = rank, folding, conv.groups
         tall, wide = _along(conv, 0), _along(conv, 1)
-        if folding == "channel":
+        if not _splits(conv, folding):
             tall, wide = {name: getattr(conv, name) for name in NOTHING}, {"kernel_size": 1}
-        bias = conv.bias is not None
-        self.first = nn.Conv2d(conv.in_channels, rank, bias=False, **tall, **options)
-        self.second = nn.Conv2d(rank, conv.out_channels, bias=bias, **wide, **options)
+        options = {**place, "padding_mode": conv.padding_mode, "groups": conv.groups}
+        between, bias = rank * conv.groups, conv.bias is not None
+        self.first = self.dense(conv.in_channels, between, bias=False, **tall, **options)
+        self.second = self.dense(between, conv.out_channels, bias=bias, **wide, **options)
 
     @classmethod
     @torch.no_grad()
     def from_conv(
         cls,
-        conv: nn.Conv2d,
+        conv: Any,
         rank: int,
         svd: Driver = truncated_svd,
         *,
         folding: Folding = "spatial",
         split: Split = "balanced",
-    ) -> "LowRankConv2d":
+    ) -> Self:
         """The pair whose kernel is nearest to that of ``conv``, which stays as it is.
 
         Args and errors as in :class:`LowRankConv2d` and
         :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
-        layer = cls(conv, rank, folding)
-        out, channels, h, w = conv.weight.shape
-        if folding == "spatial":
-            matrix = conv.weight.permute(0, 3, 1, 2).reshape(out * w, channels * h)
-            W1, W2 = two_factors(matrix, rank, svd, split)
-            layer.second.weight.copy_(W1.reshape(out, 1, w, rank).permute(0, 3, 1, 2))
-            layer.first.weight.copy_(W2.reshape(rank, channels, h, 1))
-        else:
-            W1, W2 = two_factors(conv.weight.flatten(1), rank, svd, split)
-            layer.second.weight.copy_(W1.reshape(out, rank, 1, 1))
-            layer.first.weight.copy_(W2.reshape(rank, channels, h, w))
-        if conv.bias is not None and layer.second.bias is not None:
-            layer.second.bias.copy_(conv.bias)
+        check_rank(rank, *folded_shape(conv, folding))
+        pair = (nn.Parameter(W) for W in two_factors(folded(conv, folding), rank, svd, split))
+        layer = cls.sharing(conv, Factors(*pair), folding)
+        if conv.bias is not None:
+            layer.second.bias = nn.Parameter(conv.bias.clone())
         return layer
 
+    @classmethod
+    def sharing(cls, conv: Any, factors: Factors, folding: Folding = "spatial") -> Self:
+        """The pair with these factors, and the bias of ``conv`` unless it is shifted."""
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        rank = factors.W1.shape[-1]
+        layer._build(conv, rank, folding, {"device": "meta"})
+        W1, W2 = factors.W1.detach(), factors.W2.detach()
+        out, g = conv.out_channels, conv.groups
+        channels, kernel = conv.in_channels // g, conv.kernel_size
+        if _splits(conv, folding):
+            second = W1.reshape(out, 1, kernel[1], rank).permute(0, 3, 1, 2)
+            first = W2.reshape(g * rank, channels, kernel[0], 1)
+        else:
+            second = W1.reshape(out, rank, *(1 for _ in kernel))
+            first = W2.reshape(g * rank, channels, *kernel)
+        trained = factors.W1.requires_grad
+        layer.second.weight = nn.Parameter(second.contiguous(), requires_grad=trained)
+        layer.first.weight = nn.Parameter(first.contiguous(), requires_grad=trained)
+        layer.second.bias = shifted(conv.bias, factors.shift)
+        return layer.train(conv.training)
+
     @torch.no_grad()
-    def to_conv(self) -> nn.Conv2d:
-        """A ``torch.nn.Conv2d`` with the same kernel and bias, no longer tied to this layer."""
+    def to_conv(self) -> Any:
+        """The ``torch.nn`` convolution with the same kernel and bias, no longer tied to this."""
         first, second = self.first, self.second
         options: dict[str, Any] = {name: getattr(first, name) for name in NOTHING}
-        if self.folding == "spatial":
+        if _splits(first, self.folding):
             for name, value in options.items():
                 if not isinstance(value, str):
                     options[name] = value[0], getattr(second, name)[1]
-        conv = nn.Conv2d(
+        conv = self.dense(
             first.in_channels,
             second.out_channels,
             bias=second.bias is not None,
+            groups=self.groups,
             padding_mode=first.padding_mode,
             device=first.weight.device,
             dtype=first.weight.dtype,
             **options,
         )
         conv.weight.copy_(self.weight)
-        if conv.bias is not None and second.bias is not None:
+        if conv.bias is not None:
             conv.bias.copy_(second.bias)
         return conv
 
     @staticmethod
     def product(second: Tensor, first: Tensor) -> Tensor:
         """The dense kernel (out, in, h, w) that two make, linear in each of them."""
-        if second.shape[-1] == 1:  # 1×1, or of a kernel that has no width
-            return torch.einsum("orxy,rchw->ochw", second, first)
-        return torch.einsum("orxw,rchy->ochw", second, first)
+        groups = first.shape[0] // second.shape[1]
+        W1, W2 = second.unflatten(0, (groups, -1)), first.unflatten(0, (groups, -1))
+        if second[0, 0].numel() == 1:  # 1×1, or of a kernel that has no width
+            kernel = torch.einsum("gor,gr...->go...", W1.flatten(2), W2)
+        else:
+            kernel = torch.einsum("gorxw,grchy->gochw", W1, W2)
+        return kernel.flatten(0, 1)
 
     @property
     def weight(self) -> Tensor:
@@ -135,31 +166,107 @@ class LowRankConv2d(nn.Module):
         return f"rank={self.rank}, folding={self.folding}"
 
 
-def folded_shape(conv: nn.Conv2d, folding: Folding = "spatial") -> tuple[int, int]:
-    """The rows and columns of a convolution's kernel as the matrix that is factored.
+class LowRankConv1d(LowRankConv2d):
+    """The same in one dimension, which is taken for the height: both foldings are one.
+
+    W₁ is (out, rank) and W₂ (rank, in·length): a convolution to ``rank`` channels, then one
+    of a single step. See :class:`LowRankConv2d`.
+    """
+
+    dense = nn.Conv1d
+
+
+class ConvKind(LayerKind):
+    """``nn.Conv1d`` and ``nn.Conv2d``: a matrix for each group.
+
+    In the channel folding, W is applied to patches of the padded input, a row for each position
+    of the output. In the spatial folding it is applied to columns (in, h) of them, a row for
+    each that a kernel reaches, and the output is the sum of w of the results, shifted. The
+    gradient at those results is exact; E[g gᵀ] is (out·w, out·w). What remains an
+    approximation is that neighbouring columns, which overlap in no row but are alike, are
+    taken as independent, as are the positions of any layer that is used at several.
+    """
+
+    dense, low_rank = (nn.Conv1d, nn.Conv2d), (LowRankConv2d,)
+
+    def parts(self, module: Any, folding: Folding) -> list[Part]:
+        rows, columns = folded_shape(module, folding)
+        part = Part("weight", module.weight, rows, columns, module.groups, module.bias is not None)
+        if module.groups > 1 and rows * columns <= rows + columns:
+            reason = f"{module.groups} groups of {rows}×{columns}: rank 1 has no fewer numbers"
+            return [part._replace(refusal=reason)]
+        return [part]
+
+    def matrix(self, module: Any, own: str, folding: Folding) -> Tensor:
+        return folded(module, folding)
+
+    def watch(
+        self, module: Any, observers: Mapping[str, Observer], folding: Folding
+    ) -> AbstractContextManager[None]:
+        observer, by_columns = observers["weight"], _splits(module, folding)
+
+        def arrange(g: Tensor) -> Iterator[Tensor]:
+            return column_gradients(module, g) if by_columns else output_gradients(module, g)
+
+        def see(x: Tensor, y: Tensor) -> Tensor:
+            for rows in patches(module, x.detach(), columns_only=by_columns):
+                observer.columns(rows)
+            return observer.output(y, arrange)
+
+        return hooked(module, see)
+
+    def factored(
+        self, module: Any, factors: Mapping[str, Factors], folding: Folding
+    ) -> LowRankConv2d:
+        cls = LowRankConv1d if type(module) is nn.Conv1d else LowRankConv2d
+        pair = factors["weight"]
+        if pair.shift is not None and _splits(module, folding):
+            # Each output has one of each of w columns, whose parts are (out, w).
+            shift = pair.shift.unflatten(-1, (-1, module.kernel_size[1])).sum(-1)
+            pair = pair._replace(shift=shift)
+        if pair.shift is not None:
+            pair = pair._replace(shift=pair.shift.flatten())
+        return cls.sharing(module, pair, folding)
+
+    def unfactored(self, layer: LowRankConv2d) -> nn.Module:
+        conv: nn.Module = layer.to_conv()
+        return conv
+
+
+def folded_shape(conv: Any, folding: Folding = "spatial") -> tuple[int, int]:
+    """The rows and columns of the matrix that is factored: of a convolution's kernel, or a group's.
 
     Raises:
-        ValueError: a convolution in groups, or an unknown folding.
+        ValueError: an unknown folding.
     """
-    if conv.groups > 1:
-        raise ValueError(
-            f"a convolution in {conv.groups} groups is already block-diagonal: leave it dense"
-        )
-    h, w = conv.kernel_size
-    match folding:
-        case "spatial":
-            return conv.out_channels * w, conv.in_channels * h
-        case "channel":
-            return conv.out_channels, conv.in_channels * h * w
-    raise ValueError(f"no folding is called {folding!r}: choose spatial or channel")
+    if folding not in ("spatial", "channel"):
+        raise ValueError(f"no folding is called {folding!r}: choose spatial or channel")
+    out, channels, *kernel = conv.weight.shape
+    wide = kernel.pop() if _splits(conv, folding) else 1
+    return out // conv.groups * wide, channels * torch.Size(kernel).numel()
 
 
-def _along(conv: nn.Conv2d, axis: int) -> dict[str, Any]:
+def folded(conv: Any, folding: Folding) -> Tensor:
+    """The kernel as a matrix (rows, columns), or as (groups, rows, columns)."""
+    rows, columns = folded_shape(conv, folding)
+    kernel = conv.weight.detach()
+    if _splits(conv, folding):
+        kernel = kernel.permute(0, 3, 1, 2)
+    matrix: Tensor = kernel.reshape(conv.groups, rows, columns)
+    return matrix[0] if conv.groups == 1 else matrix
+
+
+def _splits(conv: Any, folding: Folding) -> bool:
+    """Whether the kernel is split into a tall and a wide one."""
+    return folding == "spatial" and len(conv.kernel_size) == 2
+
+
+def _along(conv: Any, axis: int) -> dict[str, Any]:
     """What a convolution does along one axis alone, as the options of another one."""
     options: dict[str, Any] = {}
     for name, nothing in NOTHING.items():
         value = getattr(conv, name)
         if not isinstance(value, str):  # padding may be "same"
-            value = (value[0], nothing) if axis == 0 else (nothing, value[1])
+            value = (value[0], nothing) if axis == 0 else (nothing, value[-1])
         options[name] = value
     return options

@@ -1,28 +1,28 @@
-"""``factor`` and ``unfactor``: the linear, convolutional and recurrent layers of any module."""
+"""``factor`` and ``unfactor``: the layers of any module as factors, and dense again."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.conv import Folding, LowRankConv2d, folded_shape
-from svdbench.lowrank.layers.linear import LowRankLinear, Split, check_rank
-from svdbench.lowrank.layers.recurrent import LowRankRecurrent, weight_shapes
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight
+from svdbench.lowrank.layers.exchange import exchange, exchanged
+from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
+from svdbench.lowrank.layers.registry import kind_of_low_rank
+from svdbench.lowrank.layers.weights import (
+    FactorableWeight,
+    by_any_name,
+    factorable_weights,
+    last_layer,
+    replacements,
+    with_factors,
+)
 
-LowRank = LowRankLinear | LowRankConv2d | LowRankRecurrent
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight that can be factored, as a matrix: its full name in the model, and its size."""
-
-    name: str
-    rows: int
-    columns: int
+LowRank = LowRankLayer
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Factored:
     @property
     def numbers(self) -> tuple[int, int]:
         """How many numbers the weight has, dense and as it now is."""
-        dense = self.weight.rows * self.weight.columns
-        if self.rank is None:
-            return dense, dense
-        return dense, self.rank * (self.weight.rows + self.weight.columns)
+        return self.weight.numbers(None), self.weight.numbers(self.rank)
 
 
 # The rank of a weight, or None to leave it dense.
@@ -65,9 +62,10 @@ def factor(
 ) -> tuple[nn.Module, list[Factored]]:
     """Replace the weights of a model by two factors each, by truncated SVDs.
 
-    Takes ``nn.Linear``, ``nn.Conv2d``, ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU``, wherever they
-    are; classes derived from them stay, as they may do something else with their weight, and
-    so do weights that two modules share.
+    Takes ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Embedding``, ``nn.RNN``, ``nn.LSTM``,
+    ``nn.GRU`` and ``nn.MultiheadAttention``, wherever they are; classes derived from them stay,
+    as they may do something else with their weight. Linear layers and embeddings that share a
+    weight share its factors afterwards.
 
     Args:
         model: any module.
@@ -85,43 +83,77 @@ def factor(
         The model, and what became of each weight.
 
     Raises:
-        ValueError: a rank out of range, or a name that no weight has.
+        ValueError: a rank out of range, a name that no weight has, or an unknown folding.
     """
-    if not inplace:
-        model = deepcopy(model)
-    layers = [(name, m) for name, m in model.named_modules() if type(m) in _DENSE]
-    names = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    rule = _rule(rank, [f"{_dot(name)}{own}" for name, m in layers for own in _names(m)])
+    sites, _ = factorable_weights(model, folding)
+    rule = _rule(rank, sites)
+    last = last_layer(model, sites) if skip_last else None
     report: list[Factored] = []
-    for number, (name, module) in enumerate(layers):
-        last = skip_last and number == len(layers) - 1
-        ranks: dict[str, int] = {}
-        for own, (rows, columns), refusal in _matrices(module, folding):
-            weight = Weight(_dot(name) + own, rows, columns)
-            shared = names[id(getattr(module, own))] > 1
-            found, reason = _decide(weight, rule, refusal, last, shared, only_if_saves)
-            report.append(Factored(weight, found, reason))
-            if found is not None:
-                ranks[own] = found
-        if ranks:
-            model = _replace(model, name, _factored(module, ranks, svd, split, folding))
-    return model, report
+    chosen = []
+    for site in sites:
+        is_last = any(use.module is last for use in site.uses)
+        found, reason = _decide(site, rule, is_last, only_if_saves)
+        report.append(Factored(site.weight, found, reason))
+        if found is not None:
+            pair = two_factors(site.matrix, found, svd, split)
+            chosen.append((site, factors_of(site, *pair)))
+    if inplace:
+        return exchange(model, replacements(chosen)), report
+    return deepcopy(with_factors(model, chosen)), report
 
 
+def factors_of(
+    site: FactorableWeight, W1: Tensor, W2: Tensor, shifts: Sequence[Tensor | None] = ()
+) -> list[Factors]:
+    """The factors of a weight for each of its uses, the same parameters for all of them."""
+    first, second = (nn.Parameter(W.detach(), requires_grad=site.trained) for W in (W1, W2))
+    return [Factors(first, second, shift) for shift in shifts or [None] * len(site.uses)]
+
+
+def with_empty_factors(
+    model: nn.Module, ranks: Mapping[str, int | None], folding: Folding = "spatial"
+) -> nn.Module:
+    """A copy of the model with factors of these ranks, whose numbers are yet to be loaded.
+
+    Its ``state_dict`` has the names and shapes of a model that was factored so. Everything
+    else is shared with the model.
+
+    Args:
+        ranks: by the full names of weights; None, or no entry, leaves a weight dense.
+
+    Raises:
+        ValueError: a rank out of range, a name that no weight has, or an unknown folding.
+    """
+    sites = by_any_name(factorable_weights(model, folding)[0], list(ranks))
+    chosen = {}
+    for name, site in sites.items():
+        rank = ranks[name]
+        if rank is None:
+            continue
+        if site.refusal:
+            raise ValueError(f"{name} can't be factored: {site.refusal}")
+        m, n, groups = site.weight.rows, site.weight.columns, site.weight.groups
+        check_rank(rank, m, n)
+        like, lead = site.matrix, () if groups == 1 else (groups,)
+        pair = like.new_empty(*lead, m, rank), like.new_empty(*lead, rank, n)
+        chosen[site.name] = site, factors_of(site, *pair)
+    return with_factors(model, list(chosen.values()))
+
+
+@torch.no_grad()
 def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """Multiply the factors back: the dense model that does the same."""
-    if not inplace:
-        model = deepcopy(model)
-    for name, module in low_rank_modules(model):
-        match module:
-            case LowRankLinear():
-                dense: nn.Module = module.to_linear()
-            case LowRankConv2d():
-                dense = module.to_conv()
-            case LowRankRecurrent():
-                dense = module.to_recurrent()
-        model = _replace(model, name, dense.train(module.training))
-    return model
+    """Multiply the factors back: the dense model that does the same, weights tied as they were."""
+    new: dict[nn.Module, nn.Module] = {}
+    shared: dict[tuple[int, ...], nn.Parameter] = {}
+    for _, module in _outermost(model):
+        dense = kind_of_low_rank(module).unfactored(module).train(module.training)
+        if {"W1", "W2"} <= dict(module.named_parameters(recurse=False)).keys():
+            pair = id(module.W1), id(module.W2)
+            dense.weight = shared.setdefault(pair, dense.get_parameter("weight"))
+        new[module] = dense
+    if inplace:
+        return exchange(model, new)
+    return deepcopy(exchanged(model, new))
 
 
 def low_rank_modules(model: nn.Module) -> list[tuple[str, LowRank]]:
@@ -129,95 +161,38 @@ def low_rank_modules(model: nn.Module) -> list[tuple[str, LowRank]]:
     return [(name, m) for name, m in model.named_modules() if isinstance(m, LowRank)]
 
 
-_DENSE = (nn.Linear, nn.Conv2d, nn.RNN, nn.LSTM, nn.GRU)
-
-
-def _matrices(module: nn.Module, folding: Folding) -> Iterator[tuple[str, tuple[int, int], str]]:
-    """The weights of a dense layer: name, size as a matrix, and why it can't be factored."""
-    match module:
-        case nn.Linear():
-            yield "weight", (module.out_features, module.in_features), ""
-        case nn.Conv2d():
-            refusal, size = "", (module.out_channels, module.weight[0].numel())
-            try:
-                size = folded_shape(module, folding)
-            except ValueError as error:
-                if module.groups == 1:
-                    raise
-                refusal = str(error)
-            yield "weight", size, refusal
-        case nn.RNNBase():
-            refusal = ""
-            try:
-                weight_shapes(module)
-            except ValueError as error:
-                refusal = str(error)
-            for name in _names(module):
-                rows, columns = getattr(module, name).shape
-                yield name, (rows, columns), refusal
-
-
-def _names(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_parameters() if name.startswith("weight")]
+def _outermost(model: nn.Module) -> list[tuple[str, LowRank]]:
+    """Those that are not a part of another one."""
+    found = low_rank_modules(model)
+    inner = {id(m) for _, outer in found for m in outer.modules() if m is not outer}
+    return [(name, m) for name, m in found if id(m) not in inner]
 
 
 def _decide(
-    weight: Weight, rule: RankRule, refusal: str, last: bool, shared: bool, only_if_saves: bool
+    site: FactorableWeight, rule: RankRule, last: bool, only_if_saves: bool
 ) -> tuple[int | None, str]:
     """The rank of a weight, or None and why."""
-    if refusal:
-        return None, refusal
+    if site.refusal:
+        return None, site.refusal
     if last:
         return None, "the last layer"
-    if shared:
-        return None, "shared by two modules"
-    rank = rule(weight)
+    rank = rule(site.weight)
     if rank is None:
         return None, "not asked for"
-    check_rank(rank, weight.rows, weight.columns)
-    if only_if_saves and not LowRankLinear.saves(weight.columns, weight.rows, rank):
+    check_rank(rank, site.weight.rows, site.weight.columns)
+    if only_if_saves and rank > site.weight.most:
         return None, f"rank {rank} has no fewer numbers"
     return rank, ""
 
 
-def _rule(rank: int | Mapping[str, int | None] | RankRule, names: list[str]) -> RankRule:
+def _rule(
+    rank: int | Mapping[str, int | None] | RankRule, sites: Sequence[FactorableWeight]
+) -> RankRule:
     if isinstance(rank, int):
         same = rank
         return lambda weight: same if same <= min(weight.rows, weight.columns) else None
     if isinstance(rank, Mapping):
-        by_name = rank
-        for name in by_name:
-            if name not in names:
-                raise ValueError(f"no weight is called {name!r}: there are {', '.join(names)}")
+        named = by_any_name(sites, list(rank))
+        by_name = {site.name: rank[name] for name, site in named.items()}
         return lambda weight: by_name.get(weight.name)
     return rank
-
-
-def _factored(
-    module: nn.Module, ranks: dict[str, int], svd: Driver, split: Split, folding: Folding
-) -> nn.Module:
-    match module:
-        case nn.Linear():
-            new: nn.Module = LowRankLinear.from_linear(module, ranks["weight"], svd, split=split)
-        case nn.Conv2d():
-            new = LowRankConv2d.from_conv(
-                module, ranks["weight"], svd, folding=folding, split=split
-            )
-        case nn.RNNBase():
-            new = LowRankRecurrent.from_recurrent(module, ranks, svd, split=split)
-    # A frozen layer stays frozen.
-    new.requires_grad_(any(parameter.requires_grad for parameter in module.parameters()))
-    return new.train(module.training)
-
-
-def _replace(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """The model with ``new`` in the place of the module called ``name``; "" is all of it."""
-    if not name:
-        return new
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, new)
-    return model
-
-
-def _dot(name: str) -> str:
-    return f"{name}." if name else ""

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import Driver
@@ -22,6 +23,9 @@ from svdbench.lowrank.layers.base import (
 )
 
 Split = Literal["balanced", "left", "right"]
+
+_ALIGNED = 8  # numbers that a row of W₂x should have a multiple of
+_MANY = 256  # rows of x from which on it is padded to that
 
 
 class LowRankLinear(LowRankLayer):
@@ -47,7 +51,7 @@ class LowRankLinear(LowRankLayer):
     """
 
     # Which parameters make a weight of the dense layer: its name, and those of W₁ and W₂.
-    factors: ClassVar[dict[str, tuple[str, str]]] = {"weight": ("W1", "W2")}
+    factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
 
     def __init__(
         self,
@@ -134,14 +138,25 @@ class LowRankLinear(LowRankLayer):
         return self.product(self.W1, self.W2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 2:
-            y = self(x.reshape(-1, self.in_features))
-            return y.reshape(*x.shape[:-1], self.out_features)
-        # W₂xᵀ, with rows of length N, and W₁ᵀ as it will be read: in these layouts all six
-        # products, forward and backward, run at full speed whatever the rank. Rows of 154
-        # numbers, as nn.functional.linear makes them, take a third longer than of 160 (MKL).
-        h, W1t = (self.W2 @ x.t()).t(), self.W1.t().contiguous()
-        return h @ W1t if self.bias is None else torch.addmm(self.bias, h, W1t)
+        missing = -self.rank % _ALIGNED
+        if not (missing and self._trains_on_many(x)):
+            return F.linear(F.linear(x, self.W2), self.W1, self.bias)
+        W1, W2 = F.pad(self.W1, (0, missing)), F.pad(self.W2, (0, 0, 0, missing))
+        return F.linear(F.linear(x, W2), W1, self.bias)
+
+    def _trains_on_many(self, x: Tensor) -> bool:
+        """Whether padding W₁ and W₂ costs less than it saves.
+
+        On a CPU MKL multiplies rows of 160 numbers, forward and backward, 5 to 10 % faster than
+        rows of 154, which don't all begin on 32 bytes. The columns W₂xᵀ are faster still in one
+        process and a third slower in the next.
+        """
+        return (
+            torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and x.device.type == "cpu"
+            and x.numel() >= _MANY * self.in_features
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -157,7 +172,15 @@ class LinearKind(LayerKind):
 
     def parts(self, module: nn.Linear, folding: Folding) -> list[Part]:
         rows, columns = module.weight.shape
-        return [Part("weight", module.weight, rows, columns, bias=module.bias is not None)]
+        return [
+            Part(
+                "weight",
+                module.get_parameter("weight"),
+                rows,
+                columns,
+                bias=module.bias is not None,
+            )
+        ]
 
     def matrix(self, module: nn.Linear, own: str, folding: Folding) -> Tensor:
         return module.weight.detach()

@@ -1,4 +1,4 @@
-"""How to share out numbers among layers: a frontier by sorting, and an exact knapsack."""
+"""How to share out a budget among layers: a frontier by sorting, and an exact knapsack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,59 +9,89 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Seconds for a knapsack: tens of layers with hundreds of ranks each take one or two.
+PATIENCE_S = 20.0
+
 DENSE = 0  # in the place of a rank
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What can become of a layer, from the smallest to the dense one.
+class Cost:
+    """What a layer costs, in numbers, multiply-adds or seconds.
 
     Attributes:
-        ranks: 1 and up where factors have fewer numbers than the matrix; at the end
-            ``DENSE``.
-        params: numbers that each has.
-        losses: predicted for each; 0 for the dense one.
+        dense: with the matrix.
+        ranks: ascending (k,), at which the cost of two factors is known; none for a weight
+            that has no factors with fewer numbers.
+        factors: it (k,).
+    """
+
+    dense: float
+    ranks: Ints
+    factors: Floats
+
+    def at(self, ranks: Ints) -> Floats:
+        """The cost at some ranks: on straight lines between those known, level beyond."""
+        if not len(self.ranks):
+            return np.full(len(ranks), np.inf)
+        return np.interp(ranks, self.ranks, self.factors)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What can become of a layer, from the cheapest to the dense one.
+
+    Attributes:
+        ranks: ascending; at the end ``DENSE``.
+        costs: of each, ascending; whole numbers where numbers are counted.
+        losses: predicted for each, descending; 0 for the dense one.
     """
 
     ranks: Ints
-    params: Ints
+    costs: Floats | Ints
     losses: Floats
 
 
 @dataclass(frozen=True)
 class Path:
-    """Ever larger networks with ever lower predicted losses.
+    """Ever dearer networks with ever lower predicted losses.
 
     Attributes:
-        params, losses: (P,).
+        costs, losses: (P,).
         chosen: which choice of each layer (P, layers).
     """
 
-    params: Ints
+    costs: Floats | Ints
     losses: Floats
     chosen: Ints
 
+    @property
+    def params(self) -> Floats | Ints:
+        """The costs, where they are numbers in the weights."""
+        return self.costs
 
-def choices(rows: int, columns: int, energies: Floats, multiple_of: int = 1) -> Choices:
-    """The choices of a layer (m, n) whose components have energies σ², descending.
 
-    Rank k has k(m + n) numbers and a predicted loss of ½ Σ_{i>k} σᵢ².
+def choices(ranks: Ints, costs: Floats | Ints, energies: Floats) -> Choices:
+    """The choices of a layer whose components have energies σ², descending.
+
+    Rank k has a predicted loss of ½ Σ_{i>k} σᵢ². Left out are ranks that cost no less than
+    a higher one or the matrix does, as where a latency is measured.
 
     Args:
-        multiple_of: leaves out ranks that aren't; where none is left, the layer stays dense.
+        ranks: that may be, ascending (k,); where there are none, the layer stays dense.
+        costs: of each, and of the matrix (k + 1,).
     """
-    most = (rows * columns - 1) // (rows + columns)
-    ranks = np.arange(multiple_of, most + 1, multiple_of)
     left_out = np.append(np.cumsum(energies[::-1])[::-1], 0.0)
+    worth = costs[:-1] < np.minimum.accumulate(costs[::-1])[::-1][1:]
     return Choices(
-        np.append(ranks, DENSE),
-        np.append(ranks * (rows + columns), rows * columns),
-        np.append(left_out[ranks] / 2, 0.0),
+        np.append(ranks[worth], DENSE),
+        np.append(costs[:-1][worth], costs[-1]),
+        np.append(left_out[ranks[worth]] / 2, 0.0),
     )
 
 
 def greedy_path(layers: Sequence[Choices]) -> Path:
-    """From every layer's smallest choice to all dense, the best step first: O(R log R).
+    """From every layer's cheapest choice to all dense, the best step first: O(R log R).
 
     Twice: a rank at a time, and along the lower convex hull of each layer's choices, which is
     optimal where it has points but jumps from half the rank to dense where factors save no
@@ -71,21 +101,22 @@ def greedy_path(layers: Sequence[Choices]) -> Path:
         _walk(layers, [np.arange(len(layer.ranks)) for layer in layers]),
         _walk(layers, [_hull(layer) for layer in layers]),
     ]
-    params = np.concatenate([walk.params for walk in walks])
+    costs = np.concatenate([walk.costs for walk in walks])
     losses = np.concatenate([walk.losses for walk in walks])
     chosen = np.concatenate([walk.chosen for walk in walks])
-    order = np.lexsort((losses, params))
+    order = np.lexsort((losses, costs))
     best = np.minimum.accumulate(losses[order])
     order = order[np.append(True, losses[order][1:] < best[:-1])]
-    return Path(params[order], losses[order], chosen[order])
+    return Path(costs[order], losses[order], chosen[order])
 
 
 def knapsack(
-    layers: Sequence[Choices], *, params: float | None = None, loss: float | None = None
+    layers: Sequence[Choices], *, cost: float | None = None, loss: float | None = None
 ) -> list[int]:
-    """The choice of each layer: the lowest loss within ``params``, or the fewest for ``loss``.
+    """The choice of each layer: the lowest loss within ``cost``, or the cheapest for ``loss``.
 
-    A multiple-choice knapsack, solved to 1e-4 by HiGHS (``scipy.optimize.milp``).
+    A multiple-choice knapsack, solved to 1e-4 by HiGHS (``scipy.optimize.milp``); where that
+    finds nothing better within ``PATIENCE_S``, the point of :func:`greedy_path`.
 
     Raises:
         ValueError: nothing is small enough, or there are not exactly one of the two limits.
@@ -93,42 +124,45 @@ def knapsack(
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    if (params is None) == (loss is None):
-        raise ValueError("give one of params and loss")
+    if (cost is None) == (loss is None):
+        raise ValueError("give one of cost and loss")
     owner = np.repeat(np.arange(len(layers)), [len(layer.ranks) for layer in layers])
-    sizes = np.concatenate([layer.params for layer in layers]).astype(float)
+    costs = np.concatenate([layer.costs for layer in layers]).astype(float)
     losses = np.concatenate([layer.losses for layer in layers])
     one_each = csr_array((np.ones(len(owner)), (owner, np.arange(len(owner)))))
     path = greedy_path(layers)  # its best point bounds what the optimum costs
-    if params is not None:
-        if params < path.params[0]:
+    if cost is not None:
+        if cost < path.costs[0]:
             raise ValueError(
-                f"params is {params:g}: the smallest factors have {path.params[0]:,} numbers; "
-                "give more, or leave layers out"
+                f"the budget is {cost / path.costs[-1]:.3g} of the dense layers: the smallest "
+                f"factors take {path.costs[0] / path.costs[-1]:.3g}; give more, or leave layers out"
             )
-        cost, limited, limit = losses, sizes, params
-        bound = float(path.losses[path.params <= params][-1])
+        # In millionths of the budget, as HiGHS allows a slack of a millionth.
+        paid, limited, limit = losses, costs * (1e6 / (cost or 1.0)), 1e6 * (cost > 0)
+        greedy = int(np.flatnonzero(path.costs <= cost)[-1])
+        bound = float(path.losses[greedy])
     else:
         assert loss is not None
         if loss < 0:
             raise ValueError(f"the predicted loss is {loss:g}: give 0 or more")
-        # In units of the limit, as HiGHS allows an absolute slack.
-        cost, limited, limit = sizes, losses / (loss or 1.0), float(loss > 0)
-        bound = float(path.params[path.losses <= loss][0])
+        # In units of the limit: as exact as a prediction need be.
+        paid, limited, limit = costs, losses / (loss or 1.0), float(loss > 0)
+        greedy = int(np.flatnonzero(path.losses <= loss)[0])
+        bound = float(path.costs[greedy])
     if not bound:
         return [len(layer.ranks) - 1 for layer in layers]
     found = milp(
-        np.minimum(cost / bound, 2.0),
+        np.minimum(paid / bound, 2.0),
         integrality=np.ones(len(owner)),
-        bounds=Bounds(0, np.where(cost <= bound * (1 + 1e-9), 1.0, 0.0)),
+        bounds=Bounds(0, np.where(paid <= bound * (1 + 1e-9), 1.0, 0.0)),
         constraints=[
             LinearConstraint(one_each, 1, 1),
             LinearConstraint(limited[np.newaxis], -np.inf, limit),
         ],
-        options={"mip_rel_gap": 1e-4},
+        options={"mip_rel_gap": 1e-4, "time_limit": PATIENCE_S},
     )
-    if found.x is None:
-        raise RuntimeError(f"the knapsack has no solution: {found.message}")
+    if found.x is None or found.x @ paid > bound:  # nothing better was found in time
+        return [int(one) for one in path.chosen[greedy]]
     starts = np.searchsorted(owner, np.arange(len(layers)))
     ends = np.append(starts[1:], len(owner))
     return [int(found.x[a:b].argmax()) for a, b in zip(starts, ends, strict=True)]
@@ -136,13 +170,10 @@ def knapsack(
 
 def _walk(layers: Sequence[Choices], ways: Sequence[Ints]) -> Path:
     """Through some choices of each layer, from the first to the last."""
-    sizes = [np.diff(layer.params[way]) for layer, way in zip(layers, ways, strict=True)]
+    sizes = [np.diff(layer.costs[way]) for layer, way in zip(layers, ways, strict=True)]
     drops = [np.diff(layer.losses[way]) for layer, way in zip(layers, ways, strict=True)]
     # A layer's steps stay in order, even where a later one is worth more.
-    worth = [
-        np.minimum.accumulate(-drop / np.maximum(size, 1))
-        for size, drop in zip(sizes, drops, strict=True)
-    ]
+    worth = [np.minimum.accumulate(-drop / size) for size, drop in zip(sizes, drops, strict=True)]
     order = np.argsort(-np.concatenate(worth), kind="stable")
     owner = np.repeat(np.arange(len(layers)), [len(size) for size in sizes])[order]
     reached = np.concatenate([way[1:] for way in ways])[order]
@@ -150,14 +181,14 @@ def _walk(layers: Sequence[Choices], ways: Sequence[Ints]) -> Path:
     chosen[0] = [way[0] for way in ways]
     chosen[np.arange(1, len(order) + 1), owner] = reached
     chosen = np.maximum.accumulate(chosen)
-    params = sum(layer.params[chosen[:, i]] for i, layer in enumerate(layers))
+    costs = sum(layer.costs[chosen[:, i]] for i, layer in enumerate(layers))
     losses = sum(layer.losses[chosen[:, i]] for i, layer in enumerate(layers))
-    return Path(np.asarray(params), np.asarray(losses), chosen)
+    return Path(np.asarray(costs), np.asarray(losses), chosen)
 
 
 def _hull(layer: Choices) -> Ints:
-    """The choices on the lower convex hull of (params, losses) (Andrew's monotone chain)."""
-    x, y = layer.params, layer.losses
+    """The choices on the lower convex hull of (costs, losses) (Andrew's monotone chain)."""
+    x, y = layer.costs, layer.losses
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:

@@ -23,11 +23,13 @@ class Increase:
         mean: of the differences.
         standard_error: of that mean; the examples' own difficulty cancels in pairs.
         examples: pairs.
+        dense: the dense network's mean loss on them.
     """
 
     mean: float
     standard_error: float
     examples: int
+    dense: float
 
     @classmethod
     def of(cls, losses: Tensor, dense: Tensor) -> "Increase":
@@ -44,17 +46,16 @@ class Increase:
         difference = losses.double() - dense.double()
         n = len(difference)
         error = float(difference.std()) / math.sqrt(n) if n > 1 else math.inf
-        return cls(float(difference.mean()), error, n)
+        return cls(float(difference.mean()), error, n, float(dense.double().mean()))
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The point of a frontier that was chosen, and what was measured of it.
+    """Ranks that were chosen, and what was measured of them.
 
     Attributes:
         ranks, params, predicted_loss: of the point; the prediction is of the increase.
-        point: its number on the frontier.
-        max_loss_increase: what was allowed.
+        max_loss_increase: what was allowed; infinity where the budget was another.
         search: the increase on the examples that chose it, and so an optimistic one.
         held_out: the increase on others; None where there were none.
         evaluations: of the true loss, both splits together.
@@ -63,7 +64,6 @@ class Certificate:
     ranks: Ranks
     params: int
     predicted_loss: float
-    point: int
     max_loss_increase: float
     search: Increase
     held_out: Increase | None
@@ -92,8 +92,8 @@ def certify(
     on the examples held out among them.
 
     Args:
-        evaluate: as ``lambda ranks: example_losses(frontier.compressed(model, ranks), data,
-            loss)``. A loss that is not finite is too high.
+        evaluate: as ``lambda ranks: example_losses(frontier.view(model, ranks), data, loss)``.
+            A loss that is not finite is too high.
         max_loss_increase: of the mean, in the loss's unit, 0 or more.
         held_out: the same on examples that neither calibrated the frontier nor are in
             ``evaluate``; they judge the one point that was chosen, and nothing is chosen by them.
@@ -105,7 +105,7 @@ def certify(
         raise ValueError(f"max_loss_increase is {max_loss_increase:g}: give 0 or more")
     last = len(frontier.points.params) - 1  # which is dense, and loses nothing
     dense = evaluate(frontier.ranks_at(last))
-    seen = {last: Increase(0.0, 0.0, len(dense))}
+    seen = {last: Increase.of(dense, dense)}
 
     def fits(point: int) -> bool:
         seen[point] = Increase.of(evaluate(frontier.ranks_at(point)), dense)
@@ -124,15 +124,38 @@ def certify(
 
     ranks, confirmation = frontier.ranks_at(best), None
     if held_out is not None:
-        apart = held_out(frontier.ranks_at(last))
-        confirmation = Increase.of(held_out(ranks), apart)
+        confirmation = _increase(held_out, frontier, ranks)
     return Certificate(
         ranks=ranks,
         params=int(frontier.points.params[best]),
         predicted_loss=float(frontier.points.losses[best]),
-        point=best,
         max_loss_increase=max_loss_increase,
         search=seen[best],
         held_out=confirmation,
         evaluations=len(seen) + 2 * (held_out is not None),
     )
+
+
+def judge(
+    frontier: Frontier,
+    ranks: Ranks,
+    evaluate: Evaluate,
+    *,
+    held_out: Evaluate | None = None,
+    max_loss_increase: float = math.inf,
+) -> Certificate:
+    """What some ranks lose, however they were chosen; arguments as of :func:`certify`."""
+    return Certificate(
+        ranks=ranks,
+        params=frontier.params(ranks),
+        predicted_loss=frontier.predicted_loss(ranks),
+        max_loss_increase=max_loss_increase,
+        search=_increase(evaluate, frontier, ranks),
+        held_out=None if held_out is None else _increase(held_out, frontier, ranks),
+        evaluations=2 + 2 * (held_out is not None),
+    )
+
+
+def _increase(evaluate: Evaluate, frontier: Frontier, ranks: Ranks) -> Increase:
+    dense = evaluate(dict.fromkeys(frontier.layers))
+    return Increase.of(evaluate(ranks), dense)

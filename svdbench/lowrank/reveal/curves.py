@@ -1,5 +1,6 @@
 """``loss_curves``: the exact loss of a network against the rank of each of its layers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +9,12 @@ from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.drivers.gram import by_lapack
-from svdbench.lowrank.reveal.examples import Data, Loss, batches, evaluating
-from svdbench.lowrank.reveal.statistics import linear_weights
+from svdbench.lowrank.reveal.examples import Data, Inputs, Loss, batches, called, evaluating, size
 from svdbench.registry import refuse_unknown
 
 # Rows of the rest of the network at once: enough for fast products, few enough to stay in
 # the cache of a core.
-ROWS = 1024
+ROWS = 512
 
 # Modules that do the same to every row whatever the others are, in evaluation mode.
 _ROW_BY_ROW = (
@@ -66,7 +66,7 @@ def loss_curves(
         model: any module; evaluated in evaluation mode.
         data: (X, y), or batches that can be gone through again for each layer.
         loss: of the model's output and y, the mean over a batch.
-        layers: full names of weights, as "0.weight"; by default all of ``nn.Linear`` layers.
+        layers: full names of weights, as "0.weight"; by default those of ``linear_weights``.
 
     Raises:
         ValueError: an unknown layer, one that a forward pass does not call exactly once, or
@@ -74,13 +74,27 @@ def loss_curves(
 
     Source: the rank revealer of document 002, Algorithm 3, without its Σrᵢ SVDs.
     """
-    found, _ = linear_weights(model)
+    found = linear_weights(model)
     refuse_unknown("layer", layers or [], tuple(found))
     curves = {}
     with evaluating(model):
         for name in layers or found:
             curves[name] = _curve(model, found[name], data, loss)
     return curves
+
+
+def linear_weights(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers by the full names of their weights.
+
+    Without classes derived from ``nn.Linear``, which may do something else with their weight,
+    and weights that two modules share.
+    """
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return {
+        f"{name}.weight" if name else "weight": module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and uses[id(module.weight)] == 1
+    }
 
 
 def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
@@ -90,7 +104,7 @@ def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
     dense, count = 0.0, 0
     for x, y in batches(data, model):
         X, output, rest = _around(model, layer, x, y, loss)
-        dense += len(x) * float(loss(output, y))
+        dense += size(x) * float(loss(output, y))
         # What each rank adds, a contiguous column of the batch at a time.
         added = (S.unsqueeze(1) * (Vh @ X.reshape(-1, X.shape[-1]).to(W.dtype).T)).contiguous()
         losses = [
@@ -98,8 +112,8 @@ def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
             for Z in _outputs(layer, X.shape[:-1], added, U)
             for one in rest(Z.to(layer.weight.dtype))
         ]
-        total += len(x) * torch.stack(losses).double().cpu()
-        count += len(x)
+        total += size(x) * torch.stack(losses).double().cpu()
+        count += size(x)
     return Curve(total / count, dense / count, S.cpu())
 
 
@@ -122,12 +136,12 @@ def _outputs(layer: nn.Linear, shape: Sequence[int], added: Tensor, U: Tensor) -
 
 
 def _around(
-    model: nn.Module, layer: nn.Linear, x: Tensor, y: Tensor, loss: Loss
+    model: nn.Module, layer: nn.Linear, x: Inputs, y: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor, _Rest]:
     """What comes into the layer, what the model puts out, and the model after the layer."""
     calls: list[Tensor] = []
     with layer.register_forward_hook(lambda module, given, output: calls.append(given[0])):
-        output = model(x)
+        output = called(model, x)
     if len(calls) != 1:
         raise ValueError(
             f"a forward pass calls {layer} {len(calls)} times: a curve needs a layer that is "
@@ -144,7 +158,7 @@ def _around(
         found = []
         for each in Z:
             with layer.register_forward_hook(lambda module, given, output: each):
-                found.append(loss(model(x), y))
+                found.append(loss(called(model, x), y))
         return found
 
     return calls[0], output, through_model if tail is None else through_tail

@@ -1,20 +1,35 @@
 """``rank_frontier``: every size a network can have, with its loss foretold, in one pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
-from svdbench.lowrank.layers.factor import Weight, factor
-from svdbench.lowrank.layers.linear import LowRankLinear
-from svdbench.lowrank.reveal.allocation import Choices, Path, choices, greedy_path, knapsack
+from svdbench.lowrank.layers.base import Folding
+from svdbench.lowrank.layers.weights import (
+    FactorableWeight,
+    by_any_name,
+    factorable_weights,
+    last_layer,
+    with_factors,
+)
+from svdbench.lowrank.reveal.allocation import (
+    Choices,
+    Cost,
+    Path,
+    choices,
+    greedy_path,
+    knapsack,
+)
 from svdbench.lowrank.reveal.examples import Data, Loss
+from svdbench.lowrank.reveal.moments import Moments
 from svdbench.lowrank.reveal.spectrum import Spectrum, spectrum
-from svdbench.lowrank.reveal.statistics import calibrate, linear_weights
+from svdbench.lowrank.reveal.statistics import calibrate
 from svdbench.registry import refuse_unknown
 
 Kind = Literal["kronecker", "whitened", "plain"]
@@ -26,7 +41,7 @@ Ranks = dict[str, int | None]
 
 @dataclass(frozen=True)
 class Frontier:
-    """The linear layers of a network as components, and what leaving them out should cost.
+    """The weights of a network as components, and what leaving them out should cost.
 
     Losses are predicted, and above the dense network's: certify them. Numbers are counted
     in the weights of ``layers`` alone, without biases and what else the network has.
@@ -34,15 +49,23 @@ class Frontier:
     Attributes:
         layers: by the full name of the weight.
         skipped: weights that stay as they are, and why.
+        multiple_of: of every rank, as 8 or 16 for hardware; a layer may stay dense.
+        macs, latency: multiply-adds for an example, and seconds, of each weight's part of
+            its layer; empty until ``svdbench.lowrank.costs`` counts and measures them.
+        only_faster: a layer has only ranks at which its latency is below the dense one's.
     """
 
     layers: Mapping[str, Spectrum]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    multiple_of: int = 1
+    macs: Mapping[str, Cost] = field(default_factory=dict)
+    latency: Mapping[str, Cost] = field(default_factory=dict)
+    only_faster: bool = False
 
     @property
     def n_params(self) -> int:
         """Numbers in the weights while all are dense."""
-        return sum(int(each.params[-1]) for each in self._choices())
+        return self.params({})
 
     @cached_property
     def points(self) -> Path:
@@ -63,37 +86,53 @@ class Frontier:
         *,
         params: int | None = None,
         fraction: float | None = None,
+        macs: float | None = None,
+        latency: float | None = None,
         predicted_loss: float | None = None,
-        multiple_of: int = 1,
+        multiple_of: int | None = None,
     ) -> Ranks:
-        """The ranks with the lowest predicted loss for a size, or the smallest for a loss.
+        """The ranks with the lowest predicted loss for a budget, or the smallest for a loss.
 
         Args:
             params: numbers in the weights, at most.
             fraction: of ``n_params``, in their place.
+            macs, latency: a fraction of what all layers take while dense, in their place.
             predicted_loss: above the dense network's, at most, in their place.
-            multiple_of: of every rank, as 8 or 16 for hardware; a layer may stay dense.
+            multiple_of: in the place of the frontier's own.
 
         Raises:
-            ValueError: not exactly one limit, one that nothing is small enough for, or
-                ``multiple_of`` below 1.
+            ValueError: not exactly one limit, one that nothing is small enough for,
+                ``multiple_of`` below 1, or multiply-adds or latency that are not known.
         """
-        if sum(limit is not None for limit in (params, fraction, predicted_loss)) != 1:
-            raise ValueError("give one of params, fraction and predicted_loss")
-        if multiple_of < 1:
-            raise ValueError(f"multiple_of is {multiple_of}: give 1 or more")
-        limit = fraction * self.n_params if fraction is not None else params
-        available = self._choices(multiple_of)
-        return self._named(available, knapsack(available, params=limit, loss=predicted_loss))
+        limits: dict[str, Any] = {"params": params, "fraction": fraction, "macs": macs}
+        limits |= {"latency": latency, "predicted_loss": predicted_loss}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(limits)}")
+        if multiple_of is not None:
+            return replace(self, multiple_of=multiple_of).ranks(**given)
+        ((name, limit),) = given.items()
+        if name == "predicted_loss":
+            available = self._choices()
+            return self._named(available, knapsack(available, loss=limit))
+        available = self._choices(name if name in ("macs", "latency") else "params")
+        if name != "params":
+            limit *= sum(float(each.costs[-1]) for each in available)
+        return self._named(available, knapsack(available, cost=limit))
+
+    def sites(self, model: nn.Module) -> dict[str, FactorableWeight]:
+        """The weights where they stand in the model that the frontier was made of."""
+        foldings = {each.folding for each in self.layers.values()}
+        found = [site for folding in foldings for site in factorable_weights(model, folding)[0]]
+        return {site.name: site for site in found if site.name in self.layers}
+
+    def highest_rank(self, name: str) -> int:
+        """Of the factors of a weight that still have fewer numbers than it; 0 if none have."""
+        return self.layers[name].weight.most
 
     def params(self, ranks: Mapping[str, int | None]) -> int:
-        """Numbers in the weights at some ranks."""
-        return sum(
-            each.weight.rows * each.weight.columns
-            if ranks.get(name) is None
-            else (ranks[name] or 0) * (each.weight.rows + each.weight.columns)
-            for name, each in self.layers.items()
-        )
+        """Numbers in the weights at some ranks; those not named are dense."""
+        return sum(each.numbers(ranks.get(name)) for name, each in self.layers.items())
 
     def predicted_loss(self, ranks: Mapping[str, int | None]) -> float:
         """½ Σσ² of what some ranks leave out, of all layers together."""
@@ -103,42 +142,61 @@ class Frontier:
             if ranks.get(name) is not None
         )
 
-    @torch.no_grad()
     def compressed(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
         """A copy of the model with W_k as two factors for each weight that has a rank.
+
+        Weights that modules share are shared as factors.
 
         Args:
             model: that which the frontier was made of.
             ranks: by the names of ``layers``; None, or no entry, leaves a weight dense.
 
         Raises:
-            ValueError: an unknown name, or a rank out of range.
+            ValueError: an unknown name, a rank out of range, or one at which factors have no
+                fewer numbers.
+        """
+        return deepcopy(self.view(model, ranks))
+
+    @torch.no_grad()
+    def view(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
+        """As :meth:`compressed`, for evaluations only: nothing is copied.
+
+        Factors are slices of the spectra, all else is shared with the model.
         """
         refuse_unknown("weight", list(ranks), tuple(self.layers))
-        model = deepcopy(model)
-        for name, rank in ranks.items():
-            if rank is None:
-                continue
-            layer, owner = self.layers[name], name.rpartition(".")[0]
-            dense = model.get_parameter(name)
-            model, _ = factor(
-                model,
-                {name: rank},
-                skip_last=False,
-                only_if_saves=False,
-                inplace=True,
-                svd=layer.driver,
-            )
-            new, shift = model.get_submodule(owner), layer.bias_shift(dense, rank)
-            if shift is not None and isinstance(new, LowRankLinear) and new.bias is not None:
-                new.bias.add_(shift)
-        return model
+        sites = self.sites(model)
+        return with_factors(
+            model,
+            [
+                (sites[name], self.layers[name].factors(sites[name], rank))
+                for name, rank in ranks.items()
+                if rank is not None
+            ],
+        )
 
-    def _choices(self, multiple_of: int = 1) -> list[Choices]:
-        return [
-            choices(each.weight.rows, each.weight.columns, each.energies.cpu().numpy(), multiple_of)
-            for each in self.layers.values()
-        ]
+    def _choices(self, of: str = "params") -> list[Choices]:
+        """What can become of each layer, with its cost in numbers, multiply-adds or seconds."""
+        if self.multiple_of < 1:
+            raise ValueError(f"multiple_of is {self.multiple_of}: give 1 or more")
+        found = []
+        for name, each in self.layers.items():
+            ranks = np.arange(self.multiple_of, self.highest_rank(name) + 1, self.multiple_of)
+            if self.only_faster:
+                latency = self._cost(name, "latency")
+                ranks = ranks[latency.at(ranks) < latency.dense]
+            if of == "params":
+                costs = np.append(ranks * each.numbers(1), each.numbers(None))
+            else:
+                cost = self._cost(name, of)
+                costs = np.append(cost.at(ranks), cost.dense)
+            found.append(choices(ranks, costs, each.energies.cpu().numpy()))
+        return found
+
+    def _cost(self, name: str, of: str) -> Cost:
+        known = self.latency if of == "latency" else self.macs
+        if name not in known:
+            raise ValueError(f"the {of} of {name} is not known: give the frontier what it is")
+        return known[name]
 
     def _named(self, available: list[Choices], chosen: list[int]) -> Ranks:
         """By name, with None for dense."""
@@ -156,53 +214,84 @@ def rank_frontier(
     kind: Kind = "kronecker",
     damping: float = 0.01,
     recentre: bool = True,
+    layers: Sequence[str] | None = None,
+    skip_last: bool = False,
+    folding: Folding = "spatial",
+    budget: int | None = None,
 ) -> Frontier:
-    """What each component of each linear layer is worth, from one pass over calibration data.
+    """What each component of each weight is worth, from passes over calibration data.
 
     The loss near a trained network is about a parabola, ½ tr(ΔᵀG Δ C) for a change Δ of a
     weight, C = E[x xᵀ] and G = E[g gᵀ]; in the SVD of G^½ W C^½ it is ½ Σσ² of the components
     left out. Changes of different layers are taken to add up.
 
     Args:
-        model: any module; its layers of class ``nn.Linear`` are looked at, and it stays as
-            it is.
-        data: calibration examples, apart from those that will judge: (X, y), or batches.
+        model: any module; it stays as it is. See :func:`svdbench.lowrank.factor` for the
+            layers that are looked at.
+        data: calibration examples, apart from those that will judge: (X, y), or batches. An
+            input may be a tensor, or a tuple or dict of them: ``model(*X)``, ``model(**X)``.
         loss: of the model's output and y, the mean over a batch.
         kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output;
             "plain" with C = I too, the error of the weight, which needs no data.
         damping: of C and G, above 0, as a fraction of their mean diagonal entry.
         recentre: a layer's bias takes over what its mean input loses, (W − W_k) E[x], so
             that only the spread of the inputs counts. Not for "plain".
+        layers: full names of the weights to look at, as "0.weight"; by default all.
+        skip_last: leaves the last layer dense.
+        folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
+        budget: bytes that moments may take at a time, which there is one pass over the data
+            for; by default as many as the model's parameters.
 
     Raises:
-        ValueError: nothing to factor; NaN or infinity; an unknown kind; damping not above 0.
+        ValueError: nothing to factor; NaN or infinity; an unknown kind, folding or layer;
+            damping not above 0.
     """
     refuse_unknown("kind of frontier", [kind], KINDS)
     if not damping > 0:
         raise ValueError(f"damping is {damping:g}: give a number above 0")
-    found, skipped = linear_weights(model)
+    found, skipped = _looked_at(model, layers, skip_last, folding)
     _refuse_none(found, skipped)
-    moments = {}
-    if kind != "plain":
-        moments = calibrate(model, data, loss if kind == "kronecker" else None, found)
-        for name in [name for name in found if name not in moments]:
-            skipped[name] = "no calibration row comes to it"
-            del found[name]
-        _refuse_none(found, skipped)
-    layers = {}
-    for name, layer in found.items():
-        weight = Weight(name, *layer.weight.shape)
-        layers[name] = spectrum(
-            weight,
-            layer.weight,
-            moments.pop(name, None),  # freed as it is used
-            damping=damping,
-            recentre=recentre and layer.bias is not None,
-        )
-    return Frontier(layers, skipped)
+    spectra: dict[str, Spectrum] = {}
+
+    def components(site: FactorableWeight, moments: Sequence[Moments] = ()) -> Spectrum:
+        return spectrum(site, moments, damping=damping, recentre=recentre)
+
+    if kind == "plain":
+        spectra = {site.name: components(site) for site in found}
+    else:
+        judged = loss if kind == "kronecker" else None
+        for site, moments in calibrate(model, data, judged, found, budget=budget):
+            spectra[site.name] = components(site, moments)
+    seen = [site for site in found if site.name in spectra]
+    for site in found:
+        if site.name not in spectra:
+            skipped[site.name] = "no calibration row comes to it"
+    _refuse_none(seen, skipped)
+    return Frontier({site.name: spectra[site.name] for site in seen}, skipped)
 
 
-def _refuse_none(found: Mapping[str, nn.Linear], skipped: Mapping[str, str]) -> None:
+def _looked_at(
+    model: nn.Module, layers: Sequence[str] | None, skip_last: bool, folding: Folding
+) -> tuple[list[FactorableWeight], dict[str, str]]:
+    """The weights to factor, and why others are left out."""
+    sites, skipped = factorable_weights(model, folding)
+    last = last_layer(model, sites) if skip_last else None
+    named = None if layers is None else by_any_name(sites, layers).values()
+    found = []
+    for site in sites:
+        reason = site.refusal
+        if not reason and any(use.module is last for use in site.uses):
+            reason = "the last layer"
+        if not reason and named is not None and site not in named:
+            reason = "not asked for"
+        if reason:
+            skipped |= dict.fromkeys((use.name for use in site.uses), reason)
+        else:
+            found.append(site)
+    return found, skipped
+
+
+def _refuse_none(found: Sequence[FactorableWeight], skipped: Mapping[str, str]) -> None:
     if not found:
         why = "; ".join(f"{name} ({reason})" for name, reason in skipped.items())
-        raise ValueError(f"the model has no linear layer to factor{why and ', only ' + why}")
+        raise ValueError(f"the model has no layer to factor{why and ', only ' + why}")

@@ -1,8 +1,7 @@
 """Other ways to share out ranks, which look at the weights alone: to compare with.
 
-Each takes a model and a budget, the numbers in the weights of its linear layers, and gives
-the rank of each by name, None for dense. They are meant for plain truncated SVDs, as
-``rank_frontier(model, data, loss, kind="plain").compressed(model, ranks)`` makes them.
+Each takes a frontier of kind "plain", which has the singular values of every weight, and a
+budget, the numbers in all weights; it gives the rank of each by name, None for dense.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -10,51 +9,47 @@ from itertools import product
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from svdbench.lowrank.layers.linear import LowRankLinear
-from svdbench.lowrank.reveal.frontier import Ranks
-from svdbench.lowrank.reveal.statistics import linear_weights
+from svdbench.lowrank.layers.factor import Weight
+from svdbench.lowrank.reveal.frontier import Frontier, Ranks
 from svdbench.registry import refuse_unknown
 
 
-def uniform_ranks(model: nn.Module, params: int, *, dense: Collection[str] = ()) -> Ranks:
+def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
     """The same fraction of every weight, rounded down to whole ranks, 1 at least.
 
     Args:
+        plain: of the network, of kind "plain".
+        params: the budget.
         dense: weights that stay so, as the last layer often does; the budget counts them.
 
     Raises:
         ValueError: the budget is too small, or there is no such weight.
     """
-    shapes = _shapes(model, dense)
+    weights = _weights(plain, dense)
     candidates = torch.linspace(0, 1, 10_001, dtype=torch.float64)
 
     def at(fraction: float) -> Ranks:
         if fraction == 1:
-            return dict.fromkeys(shapes)
+            return dict.fromkeys(weights)
         return {
-            name: _saving(max(1, int(fraction * m * n / (m + n))), m, n)
-            for name, (m, n) in shapes.items()
+            name: _saving(max(1, int(fraction * w.rows * w.columns / (w.rows + w.columns))), w)
+            for name, w in weights.items()
         }
 
-    return _largest(at, candidates, model, params, dense)
+    return _largest(at, candidates, plain, params, dense)
 
 
-def energy_ranks(model: nn.Module, params: int, *, dense: Collection[str] = ()) -> Ranks:
+def energy_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
     """The same part of ‖W‖² for every weight: the largest part that the budget allows.
 
     Args and errors as :func:`uniform_ranks`.
     """
-
-    def lost(S: Tensor) -> Tensor:
-        squares = S.square()
-        return 1 - squares.cumsum(0) / squares.sum()
-
-    return _threshold(model, params, dense, lost)
+    return _threshold(plain, params, dense, lambda squares: 1 - squares.cumsum(0) / squares.sum())
 
 
-def minimax_ranks(model: nn.Module, params: int, *, dense: Collection[str] = ()) -> Ranks:
+def minimax_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
     """The smallest largest relative error ‖W − W_k‖₂/‖W‖₂ = σ_{k+1}/σ₁ of all weights.
 
     Args and errors as :func:`uniform_ranks`.
@@ -63,11 +58,16 @@ def minimax_ranks(model: nn.Module, params: int, *, dense: Collection[str] = ())
     determining the optimal layer-wise decomposition" (ALDS), NeurIPS 2021, §2.2, without
     its folding into several subspaces.
     """
-    return _threshold(model, params, dense, lambda S: torch.cat([S[1:], S.new_zeros(1)]) / S[0])
+
+    def lost(squares: Tensor) -> Tensor:
+        S = squares.sqrt()
+        return torch.cat([S[1:], S.new_zeros(1)]) / S[0]
+
+    return _threshold(plain, params, dense, lost)
 
 
 def exhaustive_ranks(
-    model: nn.Module,
+    frontier: Frontier,
     params: int,
     evaluate: Callable[[Ranks], float],
     *,
@@ -77,27 +77,28 @@ def exhaustive_ranks(
     """The best of all ranks within the budget, by the true loss of each.
 
     Args:
+        frontier: of any kind: its weights are looked at, not their spectra.
         evaluate: the loss at some ranks.
         limit: of the combinations that there may be, in the budget or not.
 
     Raises:
         ValueError: more combinations than ``limit``; else as :func:`uniform_ranks`.
     """
-    shapes = _shapes(model, dense)
-    options: list[list[int | None]] = [
-        [*range(1, (m * n - 1) // (m + n) + 1), None] for m, n in shapes.values()
-    ]
-    count = prod(len(each) for each in options)
+    weights = _weights(frontier, dense)
+    count = combinations(frontier, dense=dense)
     if count > limit:
         raise ValueError(
             f"there are {count:,} combinations of ranks, more than the limit of {limit:,}: "
             "take a smaller network, or keep layers dense"
         )
+    options: list[list[int | None]] = [
+        [*range(1, _most(weight) + 1), None] for weight in weights.values()
+    ]
 
     def within() -> Iterator[Ranks]:
         for combination in product(*options):
-            ranks: Ranks = dict.fromkeys(dense) | dict(zip(shapes, combination, strict=True))
-            if _size(model, ranks) <= params:
+            ranks: Ranks = dict.fromkeys(dense) | dict(zip(weights, combination, strict=True))
+            if frontier.params(ranks) <= params:
                 yield ranks
 
     found = min(within(), key=evaluate, default=None)
@@ -106,36 +107,34 @@ def exhaustive_ranks(
     return found
 
 
+def combinations(frontier: Frontier, *, dense: Collection[str] = ()) -> int:
+    """How many :func:`exhaustive_ranks` would look through, in any budget."""
+    return prod(_most(weight) + 1 for weight in _weights(frontier, dense).values())
+
+
 def _threshold(
-    model: nn.Module, params: int, dense: Collection[str], lost: Callable[[Tensor], Tensor]
+    plain: Frontier, params: int, dense: Collection[str], lost: Callable[[Tensor], Tensor]
 ) -> Ranks:
     """The smallest ranks whose error is below a threshold common to all: the lowest it can be."""
-    shapes = _shapes(model, dense)
-    errors = {
-        name: lost(torch.linalg.svdvals(model.get_parameter(name).detach().double())).cpu()
-        for name in shapes
-    }
+    weights = _weights(plain, dense)
+    errors = {name: lost(plain.layers[name].energies.double()).cpu() for name in weights}
 
     def at(threshold: float) -> Ranks:
         return {
-            name: _saving(
-                min(int((errors[name] > -threshold).sum()) + 1, min(m, n)),
-                m,
-                n,
-            )
-            for name, (m, n) in shapes.items()
+            name: _saving(min(int((errors[name] > -threshold).sum()) + 1, len(errors[name])), own)
+            for name, own in weights.items()
         }
 
     # Downwards from all errors allowed, as budgets grow; 0 at the end, where all are dense.
     ends = [torch.ones(1), torch.zeros(1)]
     candidates = torch.cat([*errors.values(), *ends]).sort(descending=True).values
-    return _largest(at, -candidates, model, params, dense)
+    return _largest(at, -candidates, plain, params, dense)
 
 
 def _largest(
     at: Callable[[float], Ranks],
     candidates: Tensor,
-    model: nn.Module,
+    plain: Frontier,
     params: int,
     dense: Collection[str],
 ) -> Ranks:
@@ -144,35 +143,27 @@ def _largest(
     def ranks(index: int) -> Ranks:
         return dict.fromkeys(dense) | at(float(candidates[index]))
 
-    if _size(model, ranks(0)) > params:
+    if plain.params(ranks(0)) > params:
         raise _too_small(params)
     low, high = 0, len(candidates)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _size(model, ranks(middle)) <= params else (low, middle)
+        low, high = (middle, high) if plain.params(ranks(middle)) <= params else (low, middle)
     return ranks(low)
 
 
-def _shapes(model: nn.Module, dense: Collection[str]) -> dict[str, tuple[int, int]]:
-    found, _ = linear_weights(model)
-    refuse_unknown("weight", list(dense), tuple(found))
-    return {
-        name: (layer.out_features, layer.in_features)
-        for name, layer in found.items()
-        if name not in dense
-    }
+def _weights(frontier: Frontier, dense: Collection[str]) -> dict[str, Weight]:
+    refuse_unknown("weight", list(dense), tuple(frontier.layers))
+    return {name: each.weight for name, each in frontier.layers.items() if name not in dense}
 
 
-def _saving(rank: int, m: int, n: int) -> int | None:
-    return rank if LowRankLinear.saves(n, m, rank) else None
+def _most(weight: Weight) -> int:
+    """The largest rank at which factors have fewer numbers than the matrix."""
+    return (weight.rows * weight.columns - 1) // (weight.rows + weight.columns)
 
 
-def _size(model: nn.Module, ranks: Ranks) -> int:
-    total = 0
-    for name, rank in ranks.items():
-        m, n = model.get_parameter(name).shape
-        total += m * n if rank is None else rank * (m + n)
-    return total
+def _saving(rank: int, weight: Weight) -> int | None:
+    return rank if rank <= _most(weight) else None
 
 
 def _too_small(params: int) -> ValueError:

@@ -1,0 +1,297 @@
+"""``compress``: any model with fewer numbers, and what that costs it, measured."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
+from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
+from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.losses import usual_loss
+from svdbench.lowrank.output_errors import OutputError, output_errors
+from svdbench.lowrank.reveal.certify import Certificate, Evaluate, Increase, certify, judge
+from svdbench.lowrank.reveal.examples import (
+    Data,
+    DataWarning,
+    Inputs,
+    Loss,
+    batches,
+    example_losses,
+)
+from svdbench.lowrank.reveal.frontier import Frontier, Kind, Ranks, rank_frontier
+from svdbench.lowrank.splits import Splits, split_examples, take
+from svdbench.registry import refuse_unknown
+
+SIZE, LATENCY = "size", "latency"
+
+# Examples at once when layers are timed, if the data doesn't come in batches.
+BATCH = 64
+
+
+def compress(
+    model: nn.Module,
+    data: Data | Splits,
+    *,
+    loss: Loss | None = None,
+    max_loss_increase: float | None = None,
+    params: float | None = None,
+    macs: float | None = None,
+    latency: float | None = None,
+    kind: Kind = "kronecker",
+    multiple_of: int = 1,
+    keep_if: str = "size",
+    finetune_epochs: int = 0,
+    lr: float = 1e-4,
+    validation: Data | None = None,
+    held_out: Data | None = None,
+    calibration: int | None = None,
+    timing_s: float = 4.0,
+    seed: int = 0,
+    on_progress: Callable[[float, str], None] = lambda part, doing: None,
+    **options: Any,
+) -> Compressed:
+    """Factor weights of a model at ranks that are chosen for all of them together.
+
+    Either within a budget, where the predicted loss is lowest; or, by bisection on the true
+    loss, the smallest model whose loss is at most so much higher.
+
+    Args:
+        model: any module, on any device; it stays as it is.
+        data: (X, y), or batches, as of a ``DataLoader``; or all three parts.
+        loss: of the model's output and y, the mean over a batch; by default cross entropy
+            for whole numbers and mean squared error for others.
+        max_loss_increase: in the loss's own unit (nats, for cross entropy), on the search
+            examples; by default 0.01, where no budget is given.
+        params, macs, latency: a budget in its place: a fraction of the numbers,
+            multiply-adds or measured seconds that the weights' layers take while dense.
+        kind: see :func:`svdbench.lowrank.rank_frontier`.
+        multiple_of: of every rank.
+        keep_if: "size": a weight may become factors where they have fewer numbers;
+            "latency": where they are measured to be faster besides.
+        finetune_epochs, lr: of :func:`svdbench.lowrank.finetuning.finetune` on the calibration
+            examples, 0 for none.
+        validation, held_out: examples to search on and to judge by; what is not given is
+            parted from ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
+        calibration: examples of ``data`` to calibrate on.
+        timing_s: seconds for timing the model, and again for its layers; 0: time nothing.
+        seed: of the parting and of fine-tuning.
+        on_progress: told the part that is done, 0 to 1, roughly, and what is next.
+        options: more of :func:`svdbench.lowrank.rank_frontier`, as ``layers``.
+
+    Raises:
+        ValueError: more than one budget, one that can't be kept, NaN in the data, nothing to
+            factor, or a loss that doesn't fit the model.
+    """
+    fractions = {"params": params, "macs": macs, "latency": latency}
+    budget = {name: part for name, part in fractions.items() if part is not None}
+    if len(budget) + (max_loss_increase is not None) > 1:
+        raise ValueError(f"give one of max_loss_increase, {', '.join(fractions)}")
+    for name, part in budget.items():
+        if not 0 < part <= 1:
+            raise ValueError(f"{name} is {part:g}: give a part of the dense model, 0 to 1")
+    refuse_unknown("keep_if", [keep_if], (SIZE, LATENCY))
+    if not timing_s and (latency is not None or keep_if == LATENCY):
+        raise ValueError("timing_s is 0: a latency takes seconds to measure")
+    if not isinstance(data, Splits):
+        data = split_examples(data, validation, held_out, calibration=calibration, seed=seed)
+    allowed = 0.01 if max_loss_increase is None else max_loss_increase
+    with _data_warnings() as told:
+        subject = _Subject(model, data, loss or usual_loss, timing_s, on_progress)
+        on_progress(0.0, "calibrating")
+        frontier = rank_frontier(model, data.calibration, subject.loss, kind=kind, **options)
+        frontier = replace(frontier, multiple_of=multiple_of)
+        frontier = subject.priced(frontier, latency is not None, keep_if)
+        frontier, certificate, seconds = subject.chosen(frontier, budget, allowed)
+        on_progress(0.7, "factoring")
+        small, tuned = frontier.compressed(model, certificate.ranks), list[float]()
+        if finetune_epochs:
+            tuned = subject.tuned(small, finetune_epochs, lr, seed)
+            certificate = subject.judged_anew(certificate, small)
+        on_progress(0.9, "measuring")
+        return subject.described(frontier, certificate, seconds, small, tuned, told)
+
+
+@contextmanager
+def _data_warnings() -> Iterator[list[str]]:
+    """Warnings of the data as lines, each once; they are given out at the end."""
+    lines: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def kept(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, DataWarning):
+                show(message, category, *where, **more)
+            elif str(message) not in lines:
+                lines.append(str(message))
+
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = kept
+        yield lines
+    for line in lines:
+        warnings.warn(line, DataWarning, stacklevel=4)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model with its examples, and the steps of compressing it."""
+
+    model: nn.Module
+    splits: Splits
+    loss: Loss
+    timing_s: float
+    told: Callable[[float, str], None]
+
+    def batch(self) -> tuple[Inputs, int]:
+        """Inputs of the shape that the model runs with, and how many examples that is."""
+        x, y = next(iter(batches(self.splits.search, self.model)))
+        count = min(len(y), BATCH) if isinstance(self.splits.search, tuple) else len(y)
+        return take(x, torch.arange(count)), count
+
+    def losses(self, frontier: Frontier, examples: Data) -> Evaluate:
+        """Of the model at some ranks."""
+        return lambda ranks: example_losses(frontier.view(self.model, ranks), examples, self.loss)
+
+    def priced(self, frontier: Frontier, latency: bool, keep_if: str) -> Frontier:
+        """The frontier with what its layers cost."""
+        x, count = self.batch()
+        frontier = replace(frontier, macs=layer_macs(frontier, self.model, x, count))
+        if latency or keep_if == LATENCY:
+            self.told(0.3, "timing the layers")
+            timed = layer_latencies(frontier, self.model, x, budget_s=self.timing_s)
+            frontier = replace(frontier, latency=timed, only_faster=keep_if == LATENCY)
+        return frontier
+
+    def chosen(
+        self, frontier: Frontier, budget: Mapping[str, float], allowed: float
+    ) -> tuple[Frontier, Certificate, dict[str, BeforeAfter]]:
+        """The ranks, certified, and the seconds of each factored weight's layer.
+
+        Where all must be faster, those that turn out not to be are kept dense, and it is
+        chosen anew, from the frontier that is returned.
+        """
+        search = self.losses(frontier, self.splits.search)
+        held_out = self.losses(frontier, self.splits.held_out)
+        limits: dict[str, Any] = {{"params": "fraction"}.get(k, k): v for k, v in budget.items()}
+        while True:
+            self.told(0.4, "choosing ranks")
+            if budget:
+                certificate = judge(frontier, frontier.ranks(**limits), search, held_out=held_out)
+            else:
+                certificate = certify(
+                    frontier, search, max_loss_increase=allowed, held_out=held_out
+                )
+            seconds = self._seconds(frontier, certificate.ranks)
+            slower = [name for name, each in seconds.items() if each.after >= each.before]
+            if not (frontier.only_faster and slower):
+                return frontier, certificate, seconds
+            frontier = _without(frontier, slower)
+
+    def _seconds(self, frontier: Frontier, ranks: Ranks) -> dict[str, BeforeAfter]:
+        factored = {name: rank for name, rank in ranks.items() if rank is not None}
+        if not (self.timing_s and factored):
+            return {}
+        self.told(0.6, "timing the layers")
+        x, _ = self.batch()
+        found = layer_latencies(frontier, self.model, x, ranks=factored, budget_s=self.timing_s)
+        return {name: BeforeAfter(at.dense, float(at.factors[0])) for name, at in found.items()}
+
+    def tuned(self, small: nn.Module, epochs: int, lr: float, seed: int) -> list[float]:
+        """Fine-tune the compressed model."""
+        return finetune(
+            small,
+            self.splits.calibration,
+            self.loss,
+            search=self.splits.search,
+            epochs=epochs,
+            lr=lr,
+            seed=seed,
+            on_epoch=lambda n, now: self.told(
+                0.7 + 0.2 * n / epochs, f"fine-tuning, {n}/{epochs} epochs"
+            ),
+        )
+
+    def judged_anew(self, certificate: Certificate, small: nn.Module) -> Certificate:
+        """The certificate for a model whose numbers have changed since."""
+        search, held_out = (
+            Increase.of(*(example_losses(each, part, self.loss) for each in (small, self.model)))
+            for part in (self.splits.search, self.splits.held_out)
+        )
+        return replace(certificate, search=search, held_out=held_out)
+
+    def described(
+        self,
+        frontier: Frontier,
+        certificate: Certificate,
+        seconds: Mapping[str, BeforeAfter],
+        small: nn.Module,
+        tuned: list[float],
+        told: list[str],
+    ) -> Compressed:
+        """All that there is to say of the compressed model."""
+        model, (x, count), ranks = self.model, self.batch(), certificate.ranks
+        errors = output_errors(frontier, model, ranks, self.splits.held_out)
+        latency = None
+        if self.timing_s:
+            whole = latencies({"before": model, "after": small}, x, budget_s=self.timing_s)
+            latency = BeforeAfter(whole["before"], whole["after"])
+        return Compressed(
+            model=small,
+            ranks=ranks,
+            layers=[
+                _layer(frontier, name, ranks[name], seconds.get(name), errors.get(name))
+                for name in frontier.layers
+            ],
+            skipped=frontier.skipped,
+            certificate=certificate,
+            n_params=_of_both(lambda each: each.numel(), model, small),
+            bytes=_of_both(lambda each: each.numel() * each.element_size(), model, small),
+            macs=BeforeAfter(*(multiply_adds(each, x) / count for each in (model, small))),
+            latency_s=latency,
+            batch=count,
+            tuned=tuned,
+            warnings=told,
+            splits=self.splits.told,
+            frontier=frontier,
+        )
+
+
+def _without(frontier: Frontier, names: list[str]) -> Frontier:
+    """The frontier with some weights that are never faster as factors."""
+    never = {
+        name: replace(known, factors=np.full(len(known.ranks), math.inf))
+        for name, known in frontier.latency.items()
+        if name in names
+    }
+    return replace(frontier, latency={**frontier.latency, **never})
+
+
+def _layer(
+    frontier: Frontier,
+    name: str,
+    rank: int | None,
+    seconds: BeforeAfter | None,
+    error: OutputError | None,
+) -> CompressedLayer:
+    each, macs = frontier.layers[name], frontier.macs[name]
+    after = macs.dense if rank is None else float(macs.at(np.array([rank]))[0])
+    return CompressedLayer(
+        name=name,
+        rows=each.weight.rows,
+        columns=each.weight.columns,
+        rank=rank,
+        numbers=BeforeAfter(each.numbers(None), each.numbers(rank)),
+        macs=BeforeAfter(macs.dense, after),
+        latency_s=seconds,
+        error=error,
+    )
+
+
+def _of_both(size: Callable[[Tensor], int], model: nn.Module, small: nn.Module) -> BeforeAfter:
+    return BeforeAfter(*(sum(map(size, each.parameters())) for each in (model, small)))

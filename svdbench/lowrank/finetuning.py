@@ -1,0 +1,100 @@
+"""Training a compressed model for a while more, to win back what compression lost."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.lowrank.reveal.examples import (
+    Data,
+    Inputs,
+    Loss,
+    batches,
+    called,
+    evaluating,
+    example_losses,
+)
+from svdbench.lowrank.splits import take
+
+
+def finetune(
+    model: nn.Module,
+    data: Data,
+    loss: Loss,
+    *,
+    search: Data,
+    epochs: int = 1,
+    lr: float = 1e-4,
+    batch_size: int = 64,
+    seed: int = 0,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> list[float]:
+    """Train all parameters by AdamW, and leave the model as it was best.
+
+    Args:
+        model: trained in place, in training mode meanwhile.
+        data: (X, y), cut anew in every epoch; or batches, as they come.
+        loss: the mean over a batch.
+        search: examples by which the best epoch is chosen, none of them in ``data``; before
+            the first epoch counts as well.
+        lr: the learning rate, constant.
+        batch_size: of (X, y).
+        seed: of the order, and of torch, as for dropout.
+        on_epoch: told each epoch's number, from 0 for the beginning, and its mean loss.
+
+    Returns:
+        The mean loss on ``search`` before the first epoch and after each.
+
+    Raises:
+        ValueError: weights in half precision, in which small steps are lost to rounding.
+    """
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    for each in parameters:
+        if each.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"fine-tuning in {each.dtype} loses its steps to rounding: use float32"
+            )
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(parameters, lr)
+    generator = torch.Generator().manual_seed(seed)
+    losses: list[float] = []
+    lowest, best = math.inf, dict[str, Tensor]()
+    for epoch in range(epochs + 1):
+        if epoch:
+            _train(model, data, loss, optimizer, batch_size, generator)
+        losses.append(float(example_losses(model, search, loss).mean()))
+        on_epoch(epoch, losses[-1])
+        if not epoch or losses[-1] < lowest:
+            lowest = losses[-1]
+            best = {name: each.detach().clone() for name, each in model.state_dict().items()}
+    model.load_state_dict(best)
+    return losses
+
+
+def _train(
+    model: nn.Module,
+    data: Data,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    batch_size: int,
+    generator: torch.Generator,
+) -> None:
+    with evaluating(model):  # afterwards each module is in its own mode again
+        model.train()
+        for x, y in batches(_epoch(data, batch_size, generator), model):
+            optimizer.zero_grad()
+            loss(called(model, x), y).backward()
+            optimizer.step()
+    optimizer.zero_grad()
+
+
+def _epoch(
+    data: Data, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Inputs, Tensor]]:
+    if not isinstance(data, tuple):
+        yield from data
+        return
+    X, y = data
+    for rows in torch.randperm(len(y), generator=generator).split(batch_size):
+        yield take(X, rows), y[rows]

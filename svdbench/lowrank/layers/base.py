@@ -1,0 +1,193 @@
+"""What all kinds of layers share: a weight seen as a matrix, its two factors, who watches it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+# How the kernel of a convolution is seen as a matrix, see `LowRankConv2d`.
+Folding = Literal["spatial", "channel"]
+
+# Of a matrix, for a vector that its product with another one can be multiplied with.
+Side = Literal["rows", "columns"]
+
+# The gradient at an output ↦ its vectors as rows (..., R, m), piece by piece.
+Arrange = Callable[[Tensor], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight as a matrix, or as ``groups`` matrices of one size: its full name, and that size."""
+
+    name: str
+    rows: int
+    columns: int
+    groups: int = 1
+
+    @property
+    def most(self) -> int:
+        """The highest rank at which two factors have fewer numbers than the matrix."""
+        return max(0, (self.rows * self.columns - 1) // (self.rows + self.columns))
+
+    def numbers(self, rank: int | None) -> int:
+        """How many numbers it has, as factors of a rank or dense (None)."""
+        m, n = self.rows, self.columns
+        return self.groups * (m * n if rank is None else rank * (m + n))
+
+
+class Factors(NamedTuple):
+    """What takes the place of a weight: W₁W₂, and what is added to the layer's bias.
+
+    Attributes:
+        W1: (rows, rank), or (groups, rows, rank).
+        W2: (rank, columns), or (groups, rank, columns).
+        shift: of the shape of the bias that stands with this weight, or None.
+    """
+
+    W1: nn.Parameter
+    W2: nn.Parameter
+    shift: Tensor | None = None
+
+
+class Part(NamedTuple):
+    """A weight of one module, as its kind sees it.
+
+    Attributes:
+        own: its name within the module.
+        parameter: where its numbers are; several parts may have one parameter.
+        rows, columns, groups: its size.
+        bias: whether the product with it is followed by a bias of its own.
+        refusal: why it stays dense; "" if it need not.
+    """
+
+    own: str
+    parameter: nn.Parameter
+    rows: int
+    columns: int
+    groups: int = 1
+    bias: bool = False
+    refusal: str = ""
+
+
+class Observer(Protocol):
+    """Who takes note of what passes through a weight W (m, n), or (groups, m, n)."""
+
+    def columns(self, X: Tensor) -> None:
+        """Vectors on the side of the columns, as rows (..., R, n): W is applied to them."""
+
+    def picks(self, rows: Tensor) -> None:
+        """Rows of W that were looked up, by their numbers."""
+
+    def output(self, y: Tensor, arrange: Arrange | None = None, *, side: Side = "rows") -> Tensor:
+        """What came out; its gradient, arranged as rows, belongs to one side of W.
+
+        Returns the tensor that is to be used in its place.
+        """
+
+
+class LowRankLayer(nn.Module):
+    """A layer with weights that are kept as two factors.
+
+    Attributes:
+        factors: for each weight of the dense layer that is factored: names of W₁ and W₂.
+    """
+
+    factors: Mapping[str, tuple[str, str]]
+
+    @staticmethod
+    def product(W1: Tensor, W2: Tensor) -> Tensor:
+        """The dense weight that two factors make, linear in each of them."""
+        return W1 @ W2
+
+
+class LayerKind(ABC):
+    """A kind of layer: where its matrices are, what passes through them, what replaces them.
+
+    A class that derives from this one is found by :func:`svdbench.lowrank.layers.registry.kind_of`
+    where it stands in a file of this package.
+
+    Attributes:
+        dense: the classes of layers that it is for; those derived from them may do something
+            else with their weights, and are left alone.
+        low_rank: what it makes of them.
+        ties: whether a weight that layers of such kinds share, as (rows, columns) alike, can
+            be shared as factors.
+        lookup: whether rows of the matrix are picked, and not multiplied with.
+    """
+
+    dense: ClassVar[tuple[type[nn.Module], ...]]
+    low_rank: ClassVar[tuple[type[LowRankLayer], ...]]
+    ties: ClassVar[bool] = False
+    lookup: ClassVar[bool] = False
+
+    @abstractmethod
+    def parts(self, module: Any, folding: Folding) -> list[Part]:
+        """The weights of a module."""
+
+    @abstractmethod
+    def matrix(self, module: Any, own: str, folding: Folding) -> Tensor:
+        """One of them, (rows, columns) or (groups, rows, columns)."""
+
+    @abstractmethod
+    def watch(
+        self, module: Any, observers: Mapping[str, Observer], folding: Folding
+    ) -> AbstractContextManager[None]:
+        """Meanwhile the module tells the observers of its weights what passes through them.
+
+        It is in evaluation mode and does what it did, to rounding.
+        """
+
+    @abstractmethod
+    def factored(
+        self, module: Any, factors: Mapping[str, Factors], folding: Folding
+    ) -> LowRankLayer:
+        """A layer with some of the weights as factors, which shares everything else."""
+
+    @abstractmethod
+    def unfactored(self, layer: Any) -> nn.Module:
+        """The dense layer that does the same, with numbers of its own."""
+
+    def inner(self, module: Any) -> tuple[nn.Module, ...]:
+        """Submodules whose weights are parts of this module."""
+        return ()
+
+
+def shifted(bias: nn.Parameter | None, shift: Tensor | None) -> nn.Parameter | None:
+    """The bias itself, or a new one with a shift added."""
+    if bias is None or shift is None:
+        return bias
+    return nn.Parameter((bias + shift.to(bias.dtype)).detach(), requires_grad=bias.requires_grad)
+
+
+@contextmanager
+def hooked(module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """Meanwhile ``see(input, output)`` gives the output of a module with one input."""
+
+    def hook(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> Tensor:
+        return see(args[0] if args else kwargs["input"], output)
+
+    with module.register_forward_hook(hook, with_kwargs=True):
+        yield
+
+
+@contextmanager
+def substituted(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Meanwhile the module runs ``forward`` in the place of its own."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """(..., n) as (R, n)."""
+    return x.reshape(-1, x.shape[-1])

@@ -1,0 +1,156 @@
+"""``LowRankEmbedding``: a table of few columns, and what makes the embedding of them."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.layers.base import (
+    Factors,
+    Folding,
+    LayerKind,
+    LowRankLayer,
+    Observer,
+    Part,
+    hooked,
+)
+from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
+
+
+class LowRankEmbedding(LowRankLayer):
+    """Token t ↦ W₁[t] W₂ with a table W₁ (num_embeddings, rank) and W₂ (rank, embedding_dim).
+
+    The table has the rows and columns of ``nn.Embedding.weight``, so that a linear layer that
+    shares it can share the factors.
+
+    Args:
+        num_embeddings, embedding_dim, padding_idx: as of ``nn.Embedding``.
+        rank: of W₁W₂ at most, 1 … min(num_embeddings, embedding_dim).
+
+    Raises:
+        ValueError: a rank out of range.
+
+    Source: Lan et al., "ALBERT: a lite BERT", ICLR 2020, for the factored table.
+    """
+
+    factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        rank: int,
+        padding_idx: int | None = None,
+        *,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        check_rank(rank, num_embeddings, embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.rank, self.padding_idx = rank, padding_idx
+        place = {"device": device, "dtype": dtype}
+        self.W1 = nn.Parameter(torch.empty(num_embeddings, rank, **place))
+        self.W2 = nn.Parameter(torch.empty(rank, embedding_dim, **place))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """New random W₁ and W₂, whose product has the variance of ``nn.Embedding``'s, 1."""
+        if self.W1.is_meta:
+            return
+        nn.init.normal_(self.W1)
+        nn.init.normal_(self.W2, std=self.rank**-0.5)
+        if self.padding_idx is not None:
+            self.W1[self.padding_idx] = 0
+
+    @classmethod
+    @torch.no_grad()
+    def from_embedding(
+        cls,
+        embedding: nn.Embedding,
+        rank: int,
+        svd: Driver = truncated_svd,
+        *,
+        split: Split = "balanced",
+    ) -> "LowRankEmbedding":
+        """The table of that rank nearest to ``embedding``'s, which stays as it is.
+
+        Args and errors as in :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
+        """
+        check_rank(rank, *embedding.weight.shape)
+        pair = (nn.Parameter(W) for W in two_factors(embedding.weight, rank, svd, split))
+        return cls.sharing(embedding, Factors(*pair))
+
+    @classmethod
+    def sharing(cls, embedding: nn.Embedding, factors: Factors) -> "LowRankEmbedding":
+        """The layer with these very factors."""
+        rows, columns = embedding.weight.shape
+        rank = factors.W1.shape[1]
+        layer = cls(rows, columns, rank, embedding.padding_idx, device="meta")
+        layer.W1, layer.W2 = factors.W1, factors.W2
+        return layer.train(embedding.training)
+
+    @torch.no_grad()
+    def to_embedding(self) -> nn.Embedding:
+        """A ``torch.nn.Embedding`` with the product as its table, no longer tied to this."""
+        return nn.Embedding.from_pretrained(
+            self.weight, freeze=not self.W1.requires_grad, padding_idx=self.padding_idx
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """W₁W₂ (num_embeddings, embedding_dim), made each time it is asked for."""
+        return self.product(self.W1, self.W2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.W1, self.padding_idx) @ self.W2
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}, rank={self.rank}"
+
+
+class EmbeddingKind(LayerKind):
+    """``nn.Embedding``: rows of a table are picked.
+
+    The matrix is the table, and its curvature E[e eᵀ] ⊗ E[g gᵀ], where e picks a row: the
+    frequencies of the tokens as a diagonal, on the side of the rows.
+    """
+
+    dense, low_rank = (nn.Embedding,), (LowRankEmbedding,)
+    ties = lookup = True
+
+    def parts(self, module: nn.Embedding, folding: Folding) -> list[Part]:
+        refusal = ""
+        for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+            if getattr(module, option):
+                refusal = f"{option} acts on the rows of a dense table"
+        rows, columns = module.weight.shape
+        return [Part("weight", module.get_parameter("weight"), rows, columns, refusal=refusal)]
+
+    def matrix(self, module: nn.Embedding, own: str, folding: Folding) -> Tensor:
+        return module.weight.detach()
+
+    def watch(
+        self, module: nn.Embedding, observers: Mapping[str, Observer], folding: Folding
+    ) -> AbstractContextManager[None]:
+        observer = observers["weight"]
+
+        def see(tokens: Tensor, y: Tensor) -> Tensor:
+            observer.picks(tokens)
+            return observer.output(y, side="columns")
+
+        return hooked(module, see)
+
+    def factored(
+        self, module: nn.Embedding, factors: Mapping[str, Factors], folding: Folding
+    ) -> LowRankEmbedding:
+        return LowRankEmbedding.sharing(module, factors["weight"])
+
+    def unfactored(self, layer: LowRankEmbedding) -> nn.Embedding:
+        return layer.to_embedding()

@@ -1,0 +1,188 @@
+"""The weights of a model that can be factored, wherever they are, and those that can't."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from svdbench.lowrank.layers.base import Factors, Folding, LayerKind, LowRankLayer, Part, Weight
+from svdbench.lowrank.layers.exchange import exchanged
+from svdbench.lowrank.layers.registry import derived_from, kind_of
+from svdbench.registry import refuse_unknown
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A weight in one of the modules that have it."""
+
+    path: str
+    module: nn.Module
+    kind: LayerKind
+    part: Part
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}.{self.part.own}" if self.path else self.part.own
+
+
+@dataclass(frozen=True, eq=False)
+class FactorableWeight:
+    """A weight of a model as a matrix, with all modules that have it.
+
+    Attributes:
+        weight: name, by its first use, and size.
+        uses: several where modules share it, and so will share the factors.
+        folding: of convolutions.
+        refusal: why it stays dense; "" if it need not.
+    """
+
+    weight: Weight
+    uses: tuple[Use, ...]
+    folding: Folding
+    refusal: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.weight.name
+
+    @property
+    def matrix(self) -> Tensor:
+        """Its numbers (rows, columns), or (groups, rows, columns)."""
+        first = self.uses[0]
+        return first.kind.matrix(first.module, first.part.own, self.folding)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has gradients; its factors then have them too."""
+        return self.uses[0].part.parameter.requires_grad
+
+
+def factorable_weights(
+    model: nn.Module, folding: Folding = "spatial"
+) -> tuple[list[FactorableWeight], dict[str, str]]:
+    """All weights of the kinds of layers that this package knows, and other weights with a reason.
+
+    Modules are looked at in the order of ``model.named_modules()``; a module that stands in
+    several places, or is called several times, counts once. Linear layers and embeddings that
+    share a weight are one.
+
+    Args:
+        model: any module.
+        folding: of convolutions, see :class:`LowRankConv2d`.
+
+    Returns:
+        The weights, some with a ``refusal``; and by name all other parameters that have two
+        dimensions or more, with why they stay as they are.
+
+    Raises:
+        ValueError: an unknown folding.
+    """
+    uses: list[Use] = []
+    others: dict[str, str] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        if id(module) in seen:
+            continue
+        kind = kind_of(module)
+        if kind is not None:
+            seen |= {id(inner) for inner in kind.inner(module)}
+            uses += [Use(path, module, kind, part) for part in kind.parts(module, folding)]
+            continue
+        if parametrize.is_parametrized(module):
+            seen |= {id(inner) for inner in module.parametrizations.modules()}
+            for name in module.parametrizations:
+                others[_dotted(path, name)] = "parametrized: it is made anew at every step"
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1:
+                others[_dotted(path, name)] = _foreign(module)
+    return _tied(model, uses, folding), others
+
+
+def last_layer(model: nn.Module, sites: Sequence[FactorableWeight]) -> nn.Module | None:
+    """The last module that has one of those weights."""
+    having = {use.module for site in sites for use in site.uses}
+    return next((module for module in reversed(list(model.modules())) if module in having), None)
+
+
+def with_factors(
+    model: nn.Module, chosen: Sequence[tuple[FactorableWeight, Sequence[Factors]]]
+) -> nn.Module:
+    """A copy of the model with factors in the place of weights; all else is shared with it.
+
+    Args:
+        model: that of the weights.
+        chosen: weights, and factors for each of its uses.
+    """
+    return exchanged(model, replacements(chosen))
+
+
+def replacements(
+    chosen: Sequence[tuple[FactorableWeight, Sequence[Factors]]],
+) -> dict[nn.Module, nn.Module]:
+    """The modules that have those weights, and what takes their places."""
+    of_module: dict[nn.Module, dict[str, Factors]] = {}
+    kinds: dict[nn.Module, tuple[LayerKind, Folding]] = {}
+    for site, factors in chosen:
+        for use, each in zip(site.uses, factors, strict=True):
+            of_module.setdefault(use.module, {})[use.part.own] = each
+            kinds[use.module] = use.kind, site.folding
+    return {
+        module: kinds[module][0].factored(module, factors, kinds[module][1])
+        for module, factors in of_module.items()
+    }
+
+
+def by_any_name(
+    sites: Sequence[FactorableWeight], names: Sequence[str]
+) -> Mapping[str, FactorableWeight]:
+    """Weights by the names of any of their uses.
+
+    Raises:
+        ValueError: a name that none has, with the nearest.
+    """
+    every = {use.name: site for site in sites for use in site.uses}
+    refuse_unknown("weight", names, tuple(every))
+    return {name: every[name] for name in names}
+
+
+def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[FactorableWeight]:
+    """The uses of one parameter as one weight."""
+    owners: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(_dotted(path, name))
+    order: dict[tuple[int, str], int] = {}
+    for use in uses:
+        order.setdefault(_key(use), len(order))
+    found = []
+    for _, group in groupby(sorted(uses, key=lambda use: order[_key(use)]), key=_key):
+        own = tuple(group)
+        part, names = own[0].part, owners[id(own[0].part.parameter)]
+        refusals = [use.part.refusal for use in own if use.part.refusal]
+        if len(names) > 1 and not (len(names) == len(own) and all(use.kind.ties for use in own)):
+            refusals = [f"shared, as {' and '.join(names)}, in a way that factors can't be"]
+        if not part.parameter.is_floating_point() or not part.parameter.numel():
+            refusals = ["no real floating-point numbers"]
+        weight = Weight(own[0].name, part.rows, part.columns, part.groups)
+        found.append(FactorableWeight(weight, own, folding, refusals[0] if refusals else ""))
+    return found
+
+
+def _key(use: Use) -> tuple[int, str]:
+    """Equal for uses of one parameter, not for several parts of it in one module."""
+    return id(use.part.parameter), "" if use.kind.ties else use.name
+
+
+def _foreign(module: nn.Module) -> str:
+    if isinstance(module, LowRankLayer):
+        return "a factor already"
+    base = derived_from(module)
+    if base is not None:
+        return f"a {type(module).__name__}, which may use it in another way than {base.__name__}"
+    return f"a weight of {type(module).__name__}, which is no layer that is known here"
+
+
+def _dotted(path: str, own: str) -> str:
+    return f"{path}.{own}" if path else own

@@ -1,0 +1,163 @@
+"""Examples parted for three purposes: to calibrate, to choose by, and to judge the choice."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from svdbench.lowrank.reveal.examples import Data, Inputs, each
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three parts of some examples that have none in common.
+
+    Attributes:
+        calibration: what statistics are of, and what a model is fine-tuned on.
+        search: what chooses among compressed models.
+        held_out: what judges the chosen one, and chooses nothing.
+        told: how the examples were parted, in words.
+    """
+
+    calibration: Data
+    search: Data
+    held_out: Data
+    told: str
+
+    def cast(self, dtype: torch.dtype) -> "Splits":
+        """The same with inputs that have a point in ``dtype``, batches as they come."""
+        parts = (self.calibration, self.search, self.held_out)
+        calibration, search, held_out = (_cast(part, dtype) for part in parts)
+        return Splits(calibration, search, held_out, self.told)
+
+
+def split_examples(
+    data: Data,
+    validation: Data | None = None,
+    held_out: Data | None = None,
+    *,
+    calibration: int | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Part examples for calibration, search and judging; what is given stays whole.
+
+    ``data`` alone is parted into a half and two quarters, after a shuffle; with one of the
+    other two it gives a third of itself in place of the missing one. A ``DataLoader`` is
+    parted by the examples of its data set, and keeps its batch size, workers and way to
+    collate. Of any other iterable whole batches are drawn, all of which are kept in memory:
+    it may be one that can be gone through only once.
+
+    Args:
+        data: (X, y), or batches.
+        validation: to search on.
+        held_out: to judge on.
+        calibration: examples of ``data`` to calibrate on (of an iterable, rounded up to whole
+            batches); None: a half, or with one of the others two thirds, or all.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: too few examples or batches to part.
+    """
+    missing = (validation is None) + (held_out is None)
+    parts = _part(data, missing, calibration, seed)
+    search = parts[1].data if validation is None else validation
+    apart = parts[-1].data if held_out is None else held_out
+    counts = " + ".join(f"{part.count:,}" for part in parts)
+    names = [
+        "to calibrate",
+        *(["to search"] if validation is None else []),
+        *(["held out"] if held_out is None else []),
+    ]
+    told = f"{counts} {parts[0].unit} {', '.join(names)}" + (f" (seed {seed})" if missing else "")
+    return Splits(parts[0].data, search, apart, told)
+
+
+@dataclass(frozen=True)
+class _Part:
+    data: Data
+    count: int
+    unit: str
+
+
+def _part(data: Data, missing: int, calibration: int | None, seed: int) -> list[_Part]:
+    """``missing`` + 1 parts; the first has twice as many examples as each of the others."""
+    if calibration is not None and calibration < 1:
+        raise ValueError(f"calibration is {calibration}: give 1 example or more")
+    if isinstance(data, tuple):
+        X, y = data
+        rows = _shares(len(y), missing, calibration, seed, "examples")
+        return [_Part((take(X, own), y[own]), len(own), "examples") for own in rows]
+    if isinstance(data, DataLoader) and _parts_by_example(data):
+        count = len(data.dataset)  # type: ignore[arg-type]
+        rows = _shares(count, missing, calibration, seed, "examples")
+        return [_Part(_reloaded(data, own), len(own), "examples") for own in rows]
+    kept = list(data)
+    wanted = None
+    if calibration is not None and kept:
+        wanted = -(-calibration // max(len(kept[0][1]), 1))
+    rows = _shares(len(kept), missing, wanted, seed, "batches")
+    return [_Part([kept[i] for i in own.tolist()], len(own), "batches") for own in rows]
+
+
+def _shares(
+    count: int, missing: int, calibration: int | None, seed: int, unit: str
+) -> Sequence[Tensor]:
+    """Numbers from 0 to ``count``, in parts; in their order where there is but one part."""
+    if count < missing + 1:
+        raise ValueError(
+            f"there are {count} {unit}, which can't be parted in {missing + 1}: give more"
+        )
+    first = count - missing * max(count // (missing + 2), 1)
+    if calibration is not None:
+        first = min(calibration, count - missing)
+    order = torch.arange(count)
+    if missing or first < count:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    rest = order[first:]
+    return [order[:first], *(rest.tensor_split(missing) if missing else [])]
+
+
+def take(x: Inputs, rows: Tensor) -> Inputs:
+    """The inputs of some examples."""
+    return each(x, lambda part: part[rows.to(part.device)])
+
+
+def _parts_by_example(loader: "DataLoader[Any]") -> bool:
+    # Without a batch size, the data set or a sampler of the user's own makes the batches.
+    return loader.batch_size is not None and not isinstance(loader.dataset, IterableDataset)
+
+
+def _reloaded(loader: "DataLoader[Any]", rows: Tensor) -> "DataLoader[Any]":
+    """The same loader of some examples, in their order."""
+    return DataLoader(
+        Subset(loader.dataset, rows.tolist()),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+    )
+
+
+def _cast(data: Data, dtype: torch.dtype) -> Data:
+    if isinstance(data, tuple):
+        return _in(data[0], dtype), data[1]
+    return _Cast(data, dtype)
+
+
+@dataclass(frozen=True)
+class _Cast(Iterable[tuple[Inputs, Tensor]]):
+    batches: Iterable[tuple[Inputs, Tensor]]
+    dtype: torch.dtype
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        for x, y in self.batches:
+            yield _in(x, self.dtype), y
+
+
+def _in(x: Inputs, dtype: torch.dtype) -> Inputs:
+    return each(x, lambda part: part.to(dtype) if part.is_floating_point() else part)

@@ -1,0 +1,236 @@
+"""Compressed models on disk: tensors in a safetensors file, and what they make in a JSON file.
+
+Neither holds code. ``model.safetensors`` has every number once, also those of weights that are
+tied; ``model.json`` says which weights are factors, at which rank, and what else is needed to
+put the tensors into a model that the user builds anew.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench import __version__
+from svdbench.lowrank.layers.base import LowRankLayer
+from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
+
+FORMAT = 1
+
+
+def save(model: Any, path: str | Path) -> Path:
+    """Write a compressed model; each file is the old one or the new one, never half of it.
+
+    Args:
+        model: a module, as :func:`svdbench.lowrank.factor` and :func:`~svdbench.lowrank.compress`
+            make them, or what ``compress`` returns.
+        path: of the tensors; .safetensors is added where it is missing, and the JSON beside
+            it has the same name, ending in .json.
+
+    Returns:
+        The path of the tensors.
+
+    Raises:
+        ValueError: a module whose state is not of tensors alone.
+        OSError: the files can't be written.
+    """
+    from safetensors.torch import save_file
+
+    module: nn.Module = (
+        getattr(model, "model", model) if not isinstance(model, nn.Module) else model
+    )
+    tensors, tied = _tensors(module)
+    layers = low_rank_modules(module)
+    inner = {id(each) for _, layer in layers for each in [*layer.modules()][1:]}
+    weights = {
+        f"{path}.{own}" if path else own: entry
+        for path, layer in layers
+        if id(layer) not in inner
+        for own, entry in _entries(layer).items()
+    }
+    place, beside = _place(path), _place(path).with_suffix(".json")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(place) as partial:
+        save_file(tensors, partial)
+        about = {
+            "format": FORMAT,
+            "svdbench": __version__,
+            "sha256": _sha256(partial),
+            "weights": weights,
+            "tied": tied,
+        }
+    with _whole(beside) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return place
+
+
+def load(model: nn.Module, path: str | Path) -> nn.Module:
+    """The compressed model that :func:`save` wrote, made in the place of a dense one.
+
+    Args:
+        model: the dense model as it was before it was compressed, whatever its numbers; it
+            stays as it is, and the tensors go where it is.
+        path: as in :func:`save`.
+
+    Returns:
+        The compressed model.
+
+    Raises:
+        ValueError: files that are missing, damaged, of a later version or of another model.
+    """
+    place = _place(path)
+    about, tensors = _read(place, next((p.device for p in model.parameters()), None))
+    weights: dict[str, Any] = about["weights"]
+    try:
+        for folding in {entry.get("folding", "spatial") for entry in weights.values()}:
+            ranks = {
+                name: entry["rank"]
+                for name, entry in weights.items()
+                if entry.get("folding", "spatial") == folding
+            }
+            model = with_empty_factors(model, ranks, folding)
+        for name, first in about["tied"].items():
+            tensors[name] = tensors[first]
+    except ValueError as error:
+        raise ValueError(f"{place} is of another model: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{place.with_suffix('.json')} is damaged: {error}") from error
+    own = model.state_dict()
+    told = [
+        f"{what} {', '.join(sorted(names)[:3])}" + (" and more" if len(names) > 3 else "")
+        for what, names in (
+            ("the file lacks", own.keys() - tensors.keys()),
+            ("the model lacks", tensors.keys() - own.keys()),
+            (
+                "sizes differ at",
+                {n for n in own.keys() & tensors if own[n].shape != tensors[n].shape},
+            ),
+        )
+        if names
+    ]
+    if told:
+        raise ValueError(f"{place} is of another model: {'; '.join(told)}")
+    model.load_state_dict(tensors, assign=True)
+    _tie(model, about["tied"])
+    return model
+
+
+def _tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors by name, each once; and other names of some with the name they are under."""
+    found: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    names: dict[int, str] = {}
+    places: set[int] = set()
+    for name, value in module.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__}: only tensors can be saved")
+        if id(value) in names:
+            tied[name] = names[id(value)]
+        else:
+            names[id(value)] = name
+            found[name] = _apart(value.detach(), places)
+    return found, tied
+
+
+def _apart(value: Tensor, places: set[int]) -> Tensor:
+    """A tensor that has its storage to itself, as the file asks for."""
+    storage = value.untyped_storage()
+    if (
+        not value.is_contiguous()
+        or storage.nbytes() != value.nbytes
+        or storage.data_ptr() in places
+    ):
+        return value.clone(memory_format=torch.contiguous_format)
+    places.add(storage.data_ptr())
+    return value
+
+
+def _entries(layer: LowRankLayer) -> dict[str, dict[str, Any]]:
+    """What is to be known of each weight of a low-rank layer, by its name in the dense one."""
+    found = {}
+    for own, (_, second) in layer.factors.items():
+        W2: Tensor = layer.get_parameter(second)
+        entry: dict[str, Any] = {
+            "kind": type(layer).__name__,
+            "rank": getattr(layer, "rank", W2.shape[0]),
+            "dtype": str(W2.dtype).removeprefix("torch."),
+        }
+        for option in ("folding", "groups"):
+            if hasattr(layer, option):
+                entry[option] = getattr(layer, option)
+        found[own] = entry
+    return found
+
+
+def _tie(model: nn.Module, tied: Mapping[str, str]) -> None:
+    for name, first in tied.items():
+        (owner, own), (other, theirs) = (_owner(model, each) for each in (name, first))
+        for kind in ("_parameters", "_buffers"):
+            if theirs in getattr(other, kind):
+                getattr(owner, kind)[own] = getattr(other, kind)[theirs]
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return model.get_submodule(path), own
+
+
+def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Both files, if they are whole and belong together."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    beside = place.with_suffix(".json")
+    try:
+        about, found = json.loads(beside.read_bytes()), _sha256(place)
+    except OSError as error:
+        raise ValueError(f"can't read {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{beside} is damaged: {error}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+        raise ValueError(f"{beside} is not of a compressed model of svdbench")
+    if about["format"] > FORMAT:
+        raise ValueError(
+            f"{beside} has format {about['format']}, this svdbench reads up to {FORMAT}: "
+            f"upgrade it to {about.get('svdbench')} or later"
+        )
+    try:
+        if found != about["sha256"]:
+            raise ValueError(f"{place} is damaged, or not the one that {beside.name} tells of")
+        tensors = load_file(place, device=str(device or "cpu"))
+        dict(about["weights"]), dict(about["tied"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{beside} is damaged: it lacks {error}") from error
+    except SafetensorError as error:
+        raise ValueError(f"{place} is damaged: {error}") from error
+    return about, tensors
+
+
+def _place(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix in (".safetensors", ".json"):
+        return path.with_suffix(".safetensors")
+    return path.with_name(f"{path.name}.safetensors")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file to be written, which takes its place once it is on the disk as a whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,334 @@
+"""``svdbench.lowrank.compress``: budgets, what they cost, how it is judged, and its parts."""
+
+import math
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from svdbench.lowrank import Frontier, LowRankLinear, compress, example_losses, rank_frontier
+from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
+from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.losses import usual_loss
+from svdbench.lowrank.output_errors import output_errors
+from svdbench.lowrank.reveal.allocation import Cost
+from svdbench.lowrank.reveal.examples import DataWarning
+from svdbench.lowrank.splits import split_examples
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    """A network that has learnt three classes of ten numbers."""
+    torch.manual_seed(0)
+    X = torch.randn(800, 10)
+    y = (X[:, :2].sum(1) > 0).long() + (X[:, 2] > 0).long()
+    model = nn.Sequential(
+        nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X[:500]), y[:500]).backward()
+        optimizer.step()
+    return model.eval(), (X, y)
+
+
+class TinyClock:
+    """A clock by which a layer takes a second for each time that it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def stamp(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def sync(self) -> None:
+        pass
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+
+def test_finds_the_smallest_within_the_loss(trained: tuple[nn.Module, Any]) -> None:
+    model, data = trained
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    found = compress(model, data, max_loss_increase=0.02, timing_s=0)
+    for name, p in model.state_dict().items():
+        assert torch.equal(p, before[name])
+    certificate = found.certificate
+    assert certificate.search.mean <= 0.02
+    assert certificate.search.examples == 200
+    assert certificate.held_out is not None
+    assert found.n_params.after < 0.5 * found.n_params.before
+    assert found.n_params.after == sum(p.numel() for p in found.model.parameters())
+    assert found.latency_s is None
+    parts = split_examples(data)
+    for part, increase in (
+        (parts.search, certificate.search),
+        (parts.held_out, certificate.held_out),
+    ):
+        small, dense = (example_losses(m, part, usual_loss) for m in (found.model, model))
+        assert float((small - dense).mean()) == pytest.approx(increase.mean, abs=1e-6)
+        assert float(dense.mean()) == pytest.approx(increase.dense, abs=1e-6)
+    for layer in found.layers:
+        assert (layer.error is None) == (layer.rank is None)
+        if layer.rank is not None:
+            assert (
+                layer.numbers.after == layer.macs.after == layer.rank * (layer.rows + layer.columns)
+            )
+
+
+@pytest.mark.parametrize("budget", ["params", "macs", "latency"])
+def test_keeps_a_budget(trained: tuple[nn.Module, Any], budget: str) -> None:
+    model, data = trained
+    part = 1.0 if budget == "latency" else 0.4
+    limits: dict[str, Any] = {budget: part}
+    found = compress(model, data, timing_s=0.05, multiple_of=2, **limits)
+    assert not any(rank % 2 for rank in found.ranks.values() if rank is not None)
+    assert found.certificate.max_loss_increase == math.inf
+    assert found.certificate.confirmed
+    costs = {"params": "numbers", "macs": "macs"}
+    if budget in costs:
+        pairs = [getattr(layer, costs[budget]) for layer in found.layers]
+        assert sum(p.after for p in pairs) <= part * sum(p.before for p in pairs)
+    assert found.latency_s is not None
+
+
+def test_a_column_stays_dense() -> None:
+    """A logit of two classes: no factors of its weight have fewer numbers."""
+    model = nn.Sequential(nn.Linear(10, 24), nn.ReLU(), nn.Linear(24, 1))
+    data = torch.randn(90, 10), torch.randint(2, (90,))
+    for limits in ({"params": 0.6}, {"macs": 0.6}, {"latency": 1.0, "keep_if": "latency"}):
+        found = compress(model, data, timing_s=0.02, **limits)  # type: ignore[arg-type]
+        assert found.ranks["2.weight"] is None
+        assert found.layers[1].macs.after == 24
+    frontier = found.frontier
+    assert frontier.highest_rank("2.weight") == 0
+
+
+def test_factors_must_be_faster(
+    trained: tuple[nn.Module, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a measurement that says so of the first layer alone, and changes its mind on others."""
+    calls = []
+
+    def timed(frontier: Frontier, model: nn.Module, x: Tensor, **options: Any) -> dict[str, Cost]:
+        calls.append(options.get("ranks"))
+        names = options.get("ranks") or frontier.layers
+        fast = {"0.weight"} if options.get("ranks") else {"0.weight", "2.weight"}
+        return {
+            name: Cost(1.0, np.array([1]), np.array([0.5 if name in fast else 1.5]))
+            for name in names
+        }
+
+    monkeypatch.setattr("svdbench.lowrank.compression.layer_latencies", timed)
+    model, data = trained
+    found = compress(model, data, params=0.9, keep_if="latency", timing_s=0.01)
+    assert [name for name, rank in found.ranks.items() if rank is not None] == ["0.weight"]
+    assert len(calls) == 3
+
+
+def test_refuses_nonsense(trained: tuple[nn.Module, Any]) -> None:
+    model, (X, y) = trained
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"params": 0.5, "macs": 0.5}, "give one of"),
+        ({"params": 0.5, "max_loss_increase": 0.1}, "give one of"),
+        ({"macs": 0.0}, "0 to 1"),
+        ({"keep_if": "smaller"}, "no keep_if"),
+        ({"latency": 0.5, "timing_s": 0}, "takes seconds to measure"),
+        ({"params": 1e-3}, "the smallest factors take"),
+        ({"max_loss_increase": -1.0}, "0 or more"),
+        ({"layers": ["nope"]}, "nope"),
+        ({"calibration": 0}, "1 example or more"),
+    ]
+    for options, says in wrong:
+        with pytest.raises(ValueError, match=says):
+            compress(model, (X, y), **({"timing_s": 0.01} | options))
+    with pytest.raises(ValueError, match="NaN"):
+        compress(model, (X * math.nan, y), timing_s=0)
+    with pytest.raises(ValueError, match="give a loss"):
+        compress(model, (X, X), timing_s=0)
+
+
+def test_warns_once_of_what_the_data_is_like(trained: tuple[nn.Module, Any]) -> None:
+    model, (X, y) = trained
+    with pytest.warns(DataWarning) as caught:
+        found = compress(model, (X, torch.zeros_like(y)), params=0.5, calibration=5, timing_s=0)
+    assert [str(each.message) for each in caught] == found.warnings
+    assert len(set(found.warnings)) == len(found.warnings)
+    assert any("all 5 labels are 0" in line for line in found.warnings)
+    assert any("5 calibration rows are fewer than the 10 inputs" in line for line in found.warnings)
+
+
+def test_fine_tuning_helps_and_keeps_the_best(trained: tuple[nn.Module, Any]) -> None:
+    model, data = trained
+    coarse = compress(model, data, params=0.15, timing_s=0)
+    fine = compress(model, data, params=0.15, timing_s=0, finetune_epochs=3, lr=3e-3)
+    assert fine.ranks == coarse.ranks
+    assert len(fine.tuned) == 4
+    assert fine.certificate.search.mean < coarse.certificate.search.mean
+    parts = split_examples(data)
+    now = example_losses(fine.model, parts.search, usual_loss).mean()
+    assert float(now) == pytest.approx(min(fine.tuned))
+    small = coarse.model
+    start = {name: p.clone() for name, p in small.state_dict().items()}
+    losses = finetune(small, parts.calibration, usual_loss, search=parts.search, epochs=2, lr=1e6)
+    assert min(loss for loss in losses if loss == loss) == losses[0]
+    assert all(torch.equal(p, start[name]) for name, p in small.state_dict().items())
+    assert not small.training
+    with pytest.raises(ValueError, match="use float32"):
+        finetune(small.bfloat16(), parts.calibration, usual_loss, search=parts.search)
+
+
+def test_the_bound_holds_where_it_calibrated(trained: tuple[nn.Module, Any]) -> None:
+    model, data = trained
+    for kind in ("kronecker", "whitened", "plain"):
+        frontier = rank_frontier(model, data, F.cross_entropy, kind=kind, damping=1e-6)  # type: ignore[arg-type]
+        ranks = {"0.weight": 4, "2.weight": 7, "4.weight": None}
+        small = frontier.compressed(model, ranks)
+        inputs, factored, dense = data[0], small[0], model[0]  # type: ignore[index]
+        assert isinstance(factored, LowRankLinear)
+        errors = output_errors(frontier, model, ranks, data)
+        assert set(errors) == {"0.weight", "2.weight"}
+        with torch.no_grad():
+            lost = (factored(inputs) - dense(inputs)).norm() / (inputs @ dense.weight.T).norm()
+        assert errors["0.weight"].measured == pytest.approx(float(lost), rel=1e-4)
+        for error in errors.values():
+            assert error.measured is not None
+            assert (error.bound is None) == (kind == "plain")
+            if error.bound is not None:
+                assert error.bound == pytest.approx(error.measured, rel=1e-3)
+
+
+class Mixed(nn.Module):
+    """An attention, a convolution in groups and an LSTM, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.conv = nn.Conv1d(12, 12, 3, padding=1, groups=2)
+        self.loop = nn.LSTM(12, 10, batch_first=True)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attention(x, x, x, need_weights=False)[0]
+        x = self.conv(x.mT).mT
+        y: Tensor = self.out(self.loop(x)[0][:, -1])
+        return y
+
+
+def test_counts_and_times_any_layer() -> None:
+    model = Mixed().eval()
+    x, y = torch.randn(6, 5, 12), torch.randint(3, (6,))
+    frontier = rank_frontier(model, (x, y), F.cross_entropy, kind="plain")
+    macs = layer_macs(frontier, model, x, 6)
+    # An example has 5 rows; attention itself takes 2·5²·12 beside its four projections.
+    for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"):
+        cost = macs[f"attention.{name}"]
+        assert cost.dense == 5 * 12 * 12 + 5 * 5 * 12 / 2
+        rest = cost.dense - 5 * 12 * 12
+        assert cost.at(np.array([3]))[0] == pytest.approx(rest + 5 * 3 * 24)
+    conv = macs["conv.weight"]
+    assert conv.dense == 5 * 12 * 6 * 3
+    assert conv.at(np.array([2]))[0] == 5 * 2 * (2 * 6 * 3 + 12)
+    # An LSTM makes its dense weights from factors once for a batch: nothing is saved.
+    recurrent = macs["loop.weight_ih_l0"]
+    assert recurrent.dense == pytest.approx(5 * 40 * 12)
+    assert recurrent.at(np.array([3]))[0] == pytest.approx(5 * 40 * 12 + 3 * 40 * 12 / 6)
+    assert multiply_adds(model, x) == pytest.approx(6 * sum(each.dense for each in macs.values()))
+    timed = layer_latencies(frontier, model, x, budget_s=0.05)
+    assert all(0 < each.dense < 1 for each in timed.values())
+    ranks = {"out.weight": 1, "conv.weight": 3}
+    at_ranks = layer_latencies(frontier, model, x, ranks=ranks, budget_s=0.02, clock=TinyClock())
+    assert {name: list(each.ranks) for name, each in at_ranks.items()} == {
+        "out.weight": [1],
+        "conv.weight": [3],
+    }
+    assert all(each.dense == each.factors[0] == 2.0 for each in at_ranks.values())
+    whole = latencies({"one": model, "other": model}, x, budget_s=0.02, clock=TinyClock())
+    assert whole == {"one": 2.0, "other": 2.0}
+
+
+def test_costs_choose_ranks(trained: tuple[nn.Module, Any]) -> None:
+    model, data = trained
+    frontier = rank_frontier(model, data, F.cross_entropy)
+    with pytest.raises(ValueError, match=r"macs of 0\.weight is not known"):
+        frontier.ranks(macs=0.5)
+    # A latency that has a step: rank 4 takes no less than 8.
+    names, ranks = list(frontier.layers), np.array([1, 3, 4, 8, 9])
+    latency = {name: Cost(1.0, ranks, np.array([0.2, 0.3, 0.8, 0.8, 1.2])) for name in names}
+    timed = replace(frontier, latency=latency, only_faster=True)
+    for part in (0.3, 0.55, 0.8, 0.9, 1.0):
+        found = timed.ranks(latency=part)
+        spent = sum(
+            1.0 if rank is None else float(latency[name].at(np.array([rank]))[0])
+            for name, rank in found.items()
+        )
+        assert spent <= part * len(names) + 1e-9
+        assert not any(4 <= rank < 8 for rank in found.values() if rank is not None)
+    assert all(rank is None or rank < 9 for rank in timed.ranks_at(-2).values())
+    with pytest.raises(ValueError, match=r"the smallest factors take 0\.2"):
+        timed.ranks(latency=0.1)
+
+
+def test_parts_examples_without_overlap() -> None:
+    X, y = torch.arange(40.0).reshape(40, 1), torch.arange(40)
+
+    def seen(data: Any) -> list[int]:
+        every = [data] if isinstance(data, tuple) else data
+        return sorted(int(label) for _, labels in every for label in labels)
+
+    class Stream(IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return iter(zip(X.split(4), y.split(4), strict=True))
+
+    loader: DataLoader[Any] = DataLoader(TensorDataset(X, y), batch_size=4, shuffle=True)
+    streams = DataLoader(Stream(), batch_size=None)
+    once = (batch for batch in zip(X.split(4), y.split(4), strict=True))
+    for data in ((X, y), loader, streams, once, list(zip(X.split(4), y.split(4), strict=True))):
+        parts = split_examples(data, seed=1)
+        counts = [seen(part) for part in (parts.calibration, parts.search, parts.held_out)]
+        assert sorted(chain(*counts)) == list(range(40))
+        assert len(counts[0]) in (20, 24)
+        assert counts == [seen(part) for part in (parts.calibration, parts.search, parts.held_out)]
+    first, again = split_examples((X, y), seed=1), split_examples((X, y), seed=2)
+    assert seen(first.search) != seen(again.search)
+    assert len(seen(split_examples((X, y), calibration=30).search)) == 5
+    given = split_examples((X, y), (X[:2], y[:2]))
+    assert (len(seen(given.calibration)), seen(given.search)) == (27, [0, 1])
+    whole = split_examples((X, y), (X[:2], y[:2]), (X[2:4], y[2:4]))
+    assert seen(whole.calibration) == list(range(40))
+    named = split_examples(({"a": X, "b": X}, y))
+    assert set(named.search[0]) == {"a", "b"}  # type: ignore[index]
+    half = first.cast(torch.float64).search
+    assert half[0].dtype is torch.float64  # type: ignore[index]
+    with pytest.raises(ValueError, match="can't be parted in 3"):
+        split_examples((X[:2], y[:2]))
+
+
+def test_the_usual_loss_is_what_fits() -> None:
+    output, classes = torch.randn(6, 4), torch.randint(4, (6,))
+    assert torch.equal(usual_loss(output, classes), F.cross_entropy(output, classes))
+    tokens, picture = torch.randn(6, 5, 4), torch.randn(6, 4, 3, 3)
+    labels = torch.randint(4, (6, 5))
+    assert torch.equal(usual_loss(tokens, labels), F.cross_entropy(tokens.mT, labels))
+    pixels = torch.randint(4, (6, 3, 3))
+    assert torch.equal(usual_loss(picture, pixels), F.cross_entropy(picture, pixels))
+    logit, truth = torch.randn(6, 1), torch.randint(2, (6,))
+    expected = F.binary_cross_entropy_with_logits(logit[:, 0], truth.float())
+    assert torch.equal(usual_loss(logit, truth), expected)
+    assert torch.equal(usual_loss(output, output + 1), F.mse_loss(output, output + 1))
+    for wrong, target in ((output, output[:, :2]), (output, labels)):
+        with pytest.raises(ValueError, match="give a loss"):
+            usual_loss(wrong, target)
+    with pytest.raises(ValueError, match="returns a tuple: wrap it"):
+        usual_loss((output,), classes)
