@@ -25,6 +25,14 @@ def share(value: float, digits: int = 3) -> str:
     return f"{percent:.0f} %" if whole else f"{percent:.{digits}g} %"
 
 
+def count(value: float) -> str:
+    """A number of things, of three digits from a thousand up: 812, 1.23 k, 45.6 M."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            return f"{value / size:#.3g}".rstrip(".") + f" {unit}"
+    return f"{value:.0f}"
+
+
 def clock_time(value: float) -> str:
     """Minutes and seconds, or hours too: 1:02:03."""
     minutes, s = divmod(round(value), 60)

@@ -10,6 +10,8 @@ from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
 from svdbench.schemas.compression import Compress
 from svdbench.schemas.decomposition import MatrixSizes, TimeSVD
+from svdbench.schemas.model_compression import CompressModel
+from svdbench.schemas.reveal import RankReveal
 from svdbench.schemas.timing import (
     L2,
     LoopSizes,
@@ -40,6 +42,7 @@ __all__ = [
     "Adam",
     "Budget",
     "Compress",
+    "CompressModel",
     "Dtype",
     "Gradients",
     "Job",
@@ -49,6 +52,7 @@ __all__ = [
     "Measured",
     "Optimizer",
     "RMSprop",
+    "RankReveal",
     "Schedule",
     "Shapes",
     "Sizes",
@@ -79,6 +83,7 @@ def register() -> None:
     schemas = {"time_fasth": TimeFastH, "time_svd_ops": TimeSvdOps, "tune_blocks": TuneBlocks}
     schemas |= {"time_rnn": TimeRNN, "train": Train, "gradients": Gradients}
     schemas |= {"accelerate": Accelerate, "compress": Compress, "time_svd": TimeSVD}
+    schemas |= {"rank_reveal": RankReveal, "compress_model": CompressModel}
     for name, schema in schemas.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
     for optimizer in (Adam, RMSprop, SGD):

@@ -1,0 +1,92 @@
+"""Compresses a model of the user's own, and writes it down with what was found out about it."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.compress_model_rows import write_rows
+from svdbench.jobs.display import Display
+from svdbench.jobs.timing import device_of, running
+from svdbench.jobs.user_model import UserModel, called_by_name, user_model
+from svdbench.lowrank import Compressed, compress, save
+from svdbench.lowrank.reveal.examples import DataWarning
+from svdbench.report.model_compression import show_run
+from svdbench.schemas import CompressModel
+
+JOB = "compress-model"
+
+
+def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/compress-model/<name>``.
+
+    Raises:
+        UserError: a model, weights, examples or a budget that can't be had.
+    """
+    device, own = device_of(config), config.model
+    loss = None if config.loss is None else called_by_name(config.loss, "the loss")
+    brought = user_model(
+        str(own.build),
+        own.weights,
+        own.loader,
+        device=device,
+        dtype=getattr(torch, config.dtype.value),
+        calibration=config.calibration,
+        seed=config.seed,
+    )
+    with running(JOB, config, text, folder, 1, show_run) as (record, shown):
+        shown.begin(brought.build)
+        try:
+            found = _compressed(config, brought, loss, shown)
+        except (KeyboardInterrupt, UserError):
+            shutil.rmtree(record.folder)  # there is nothing in it yet
+            raise
+        path = save(found, record.folder / "model.safetensors")
+        write_rows(record, config, brought, found, path)
+        factored = sum(rank is not None for rank in found.ranks.values())
+        shown.finish(f"{brought.build}: {factored} of {len(found.ranks)} weights factored")
+    return record.folder
+
+
+def _compressed(
+    config: CompressModel,
+    brought: UserModel,
+    loss: Callable[..., Any] | None,
+    shown: Display,
+) -> Compressed:
+    assert brought.splits is not None  # as the configuration has a loader
+    options: dict[str, Any] = config.budget.given()
+    if config.max_loss_increase is not None:
+        options["max_loss_increase"] = config.max_loss_increase
+    if config.layers is not None:
+        options["layers"] = config.layers
+    try:
+        with warnings.catch_warnings():  # which the report tells
+            warnings.simplefilter("ignore", DataWarning)
+            return compress(
+                brought.model,
+                brought.splits,
+                loss=loss,
+                kind=config.kind,  # type: ignore[arg-type]
+                multiple_of=config.multiple_of,
+                keep_if=config.keep_if,
+                finetune_epochs=config.finetune.epochs,
+                lr=config.finetune.lr,
+                timing_s=config.timing_s,
+                seed=config.seed,
+                on_progress=shown.doing,
+                skip_last=config.skip_last,
+                folding=config.folding,
+                **options,
+            )
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{brought.build}: {one_line(error)}") from error

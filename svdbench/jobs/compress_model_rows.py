@@ -1,0 +1,159 @@
+"""What ``svdbench compress MODULE:FUNCTION`` writes down: layers, the model, its frontier."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svdbench.jobs.user_model import UserModel
+from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
+from svdbench.lowrank.reveal.certify import Increase
+from svdbench.record.schema import Table, cell_id
+from svdbench.record.store import Run
+from svdbench.schemas import CompressModel
+
+_MODEL = ("model", "seed", "device", "dtype", "threads")
+
+# A row for each weight. ``macs`` are multiply-adds for an example, ``latency_s`` the seconds of
+# a batch, of the layer that the weight is in; ``error`` = ‖(W − W_k)X‖/‖WX‖ on rows that were
+# held out, and ``error_bound`` what it is at most on those that calibrated. ``dense_`` is
+# before. A weight that was not looked at is skipped, with the reason.
+LAYERS = Table(
+    "layers",
+    (
+        *_MODEL,
+        *("layer", "rows", "columns", "rank", "form", "dense_numbers", "numbers"),
+        *("dense_macs", "macs", "dense_latency_s", "latency_s", "error_bound", "error"),
+    ),
+)
+
+# One row. Losses are means in the loss's own unit: ``increase`` over the dense model's on the
+# examples held out, ``searched`` on those that chose; ``_se`` are standard errors of means of
+# pairs. ``budget`` is a fraction of ``budget_of``; ``weights`` the numbers in those looked at.
+SUMMARY = Table(
+    "summary",
+    (
+        *_MODEL,
+        *("kind", "multiple_of", "keep_if", "budget_of", "budget"),
+        *("dense_n_params", "n_params", "dense_weights", "weights"),
+        *("dense_macs", "macs", "dense_bytes", "bytes"),
+        *("dense_latency_s", "latency_s", "latency_batch"),
+        *("predicted", "dense_searched", "searched", "searched_se", "searched_examples"),
+        *("dense_loss", "increase", "increase_se", "examples"),
+        *("evaluations", "tuned_epochs", "untuned_loss", "tuned_loss"),
+        *("splits", "warnings", "weights_file", "loader", "file", "device_name"),
+    ),
+)
+
+# The predicted loss of ever larger models; ``params`` are numbers in the weights looked at. Of
+# other kinds than kronecker it is half of their squared error instead.
+POINTS = Table("frontier", (*_MODEL, "params", "predicted"))
+
+
+def write_rows(
+    record: Run, config: CompressModel, brought: UserModel, found: Compressed, path: Path
+) -> None:
+    """Write all three tables; the model is at ``path``."""
+    device = torch.device(config.device)
+    model: dict[str, Any] = {
+        "model": brought.build,
+        "seed": config.seed,
+        "device": config.device,
+        "dtype": config.dtype.value,
+    }
+    asked: dict[str, Any] = {
+        "weights": config.model.weights,
+        "loader": config.model.loader,
+        "loss": config.loss,
+    }
+    asked |= {"limit": _limit(config), "kind": config.kind, "multiple_of": config.multiple_of}
+    asked |= {"keep_if": config.keep_if, "epochs": config.finetune.epochs, "lr": config.finetune.lr}
+    asked |= {"layers": config.layers, "skip_last": config.skip_last, "folding": config.folding}
+    shared = model | {
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "cell": cell_id(job=record.job, settings=model, options=asked),
+        "status": "ok",
+    }
+    for layer in found.layers:
+        record.append(LAYERS, shared | _layer(layer))
+    for name, reason in found.skipped.items():
+        record.append(LAYERS, shared | {"layer": name, "status": "skipped", "reason": reason})
+    for params, loss in zip(
+        found.frontier.points.params, found.frontier.points.losses, strict=True
+    ):
+        record.append(POINTS, shared | {"params": int(params), "predicted": float(loss)})
+    row = _summary(config, found) | {"file": str(path)}
+    if device.type == "cuda":
+        row["device_name"] = torch.cuda.get_device_name(device)
+    record.append(SUMMARY, shared | row)
+    record.commit()
+
+
+def _layer(layer: CompressedLayer) -> dict[str, Any]:
+    row = {
+        "layer": layer.name,
+        "rows": layer.rows,
+        "columns": layer.columns,
+        "rank": layer.rank,
+        "form": "dense" if layer.rank is None else "factors",
+        **_pair("numbers", layer.numbers),
+        **_pair("macs", layer.macs),
+        **_pair("latency_s", layer.latency_s),
+    }
+    if layer.error is not None:
+        row |= {"error_bound": layer.error.bound, "error": layer.error.measured}
+    return row
+
+
+def _summary(config: CompressModel, found: Compressed) -> dict[str, Any]:
+    certificate, frontier = found.certificate, found.frontier
+    of, budget = _limit(config)
+    row: dict[str, Any] = {
+        "kind": config.kind,
+        "multiple_of": config.multiple_of,
+        "keep_if": config.keep_if,
+        "budget_of": of,
+        "budget": budget,
+        **_pair("n_params", found.n_params),
+        **_pair("weights", BeforeAfter(frontier.n_params, certificate.params)),
+        **_pair("macs", found.macs),
+        **_pair("bytes", found.bytes),
+        **_pair("latency_s", found.latency_s),
+        "latency_batch": found.batch,
+        "predicted": certificate.predicted_loss if config.kind == "kronecker" else None,
+        "evaluations": certificate.evaluations,
+        "tuned_epochs": len(found.tuned) - 1 if found.tuned else None,
+        "splits": found.splits,
+        "warnings": " | ".join(found.warnings),
+        "weights_file": config.model.weights,
+        "loader": config.model.loader,
+    }
+    if found.tuned:
+        finite = [loss for loss in found.tuned if math.isfinite(loss)]
+        first = found.tuned[0]
+        row["untuned_loss"] = first if math.isfinite(first) else None
+        row["tuned_loss"] = min(finite, default=None)
+    row |= _increase("searched", "dense_searched", "searched_examples", certificate.search)
+    if certificate.held_out is not None:
+        row |= _increase("increase", "dense_loss", "examples", certificate.held_out)
+    return row
+
+
+def _limit(config: CompressModel) -> tuple[str, float]:
+    """What was limited, and to what."""
+    for name, part in config.budget.given().items():
+        return name, part
+    allowed = config.max_loss_increase
+    return "loss", 0.01 if allowed is None else allowed
+
+
+def _increase(name: str, dense: str, count: str, found: Increase) -> dict[str, Any]:
+    """What is not finite stays empty: a loss that is not a number, the error of one example."""
+    row = {name: found.mean, f"{name}_se": found.standard_error, dense: found.dense}
+    known: dict[str, Any] = {key: value for key, value in row.items() if math.isfinite(value)}
+    return known | {count: found.examples}
+
+
+def _pair(name: str, found: BeforeAfter | None) -> dict[str, Any]:
+    return {} if found is None else {f"dense_{name}": found.before, name: found.after}

@@ -1,0 +1,222 @@
+"""What ``svdbench compress MODULE:FUNCTION`` says: a line for each weight, totals, certificate."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.report.plots import HUES
+from svdbench.report.tables import new_table, print_lines, read_table
+from svdbench.report.units import count, seconds, share
+
+# Of a large model every layer may have one.
+MOST_WARNINGS = 5
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print the tables and the certificate, and draw the frontier."""
+    layers, summary = read_table(folder, "layers"), read_table(folder, "summary")
+    row = summary.to_dict("records")[0]
+    taken = layers[layers["status"] == "ok"].to_dict("records")
+    console.print(_fitted(sizes_table(taken, str(row["model"]))))
+    factored = [layer for layer in taken if layer["form"] == "factors"]
+    if factored:
+        console.print(_fitted(measured_table(factored)))
+    skipped = layers[layers["status"] == "skipped"]
+    lines = [
+        f"{layer} left alone: {why}"
+        for layer, why in zip(skipped["layer"], skipped["reason"], strict=True)
+    ]
+    print_lines(console, lines)
+    console.print(totals_table(row))
+    print_lines(console, certificate(row))
+    path = folder / "frontier.png"
+    frontier(folder, row).savefig(path)
+    print_lines(console, [path, how_to_load(row)])
+
+
+def sizes_table(layers: list[dict[Any, Any]], title: str) -> Table:
+    """A line for each weight: its size, its rank, numbers and multiply-adds before and after."""
+    numbers = ["size", "rank", "params", "after", "macs", "after"]
+    table = new_table(title, ["weight"], numbers)
+    for layer in layers:
+        dense = layer["form"] == "dense"
+        size = f"{layer['rows']:.0f}×{layer['columns']:.0f}"
+        table.add_row(
+            layer["layer"],
+            size,
+            "dense" if dense else f"{layer['rank']:.0f}",
+            count(layer["dense_numbers"]),
+            "" if dense else count(layer["numbers"]),
+            count(layer["dense_macs"]),
+            "" if dense else count(layer["macs"]),
+        )
+    return table
+
+
+def measured_table(layers: list[dict[Any, Any]]) -> Table:
+    """A line for each factored weight: its layer's latency, and how far its output is off."""
+    columns = ["latency", "after", "error ≤", "measured"]
+    table = new_table("factored weights", ["weight"], columns)
+    for layer in layers:
+        table.add_row(
+            layer["layer"],
+            *(_known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
+            *(_known(layer[name], share) for name in ("error_bound", "error")),
+        )
+    return table
+
+
+def _fitted(table: Table) -> Table:
+    """Numbers are shown whole, however narrow the console; long names go on in a second line."""
+    names, *numbers = table.columns
+    names.no_wrap, names.overflow = False, "fold"
+    for column in numbers:
+        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+    return table
+
+
+def totals_table(row: dict[Any, Any]) -> Table:
+    """The whole model before and after."""
+    table = new_table("the whole model", [""], ["before", "after", "change"])
+    names = {
+        "parameters": ("n_params", count),
+        "bytes": ("bytes", count),
+        "multiply-adds": ("macs", count),
+        f"latency, batch of {row['latency_batch']}": ("latency_s", seconds),
+    }
+    for what, (name, form) in names.items():
+        before, after = row[f"dense_{name}"], row[name]
+        if before == before:
+            change = f"{100 * (after / before - 1):+.0f} %" if before else ""
+            table.add_row(what, form(before), form(after), change)
+    return table
+
+
+def certificate(row: dict[Any, Any]) -> Iterator[str]:
+    """What was allowed, what was measured of it, and what to keep in mind, each a line."""
+    tuned = row["tuned_epochs"] == row["tuned_epochs"]
+    yield (
+        "error: of a layer's output, relative; ≤: on calibration rows, by the spectrum; "
+        f"measured: on rows held out{', before fine-tuning' if tuned else ''}"
+    )
+    yield f"examples: {row['splits']}"
+    if tuned:
+        yield (
+            f"fine-tuned for {_epochs(row['tuned_epochs'])}: the loss on the search examples went "
+            f"from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at its lowest"
+        )
+    foretold = row["predicted"] == row["predicted"]
+    predicted = f"; predicted was {row['predicted']:+.2g}" if foretold else ""
+    yield (
+        f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
+        f"{_loss(row['dense_searched'])} on {row['searched_examples']:.0f} examples{predicted}; "
+        f"{row['evaluations']:.0f} evaluations"
+    )
+    change = (
+        f"held out: the loss changed by {_increase(row, 'increase', 'increase_se')} from "
+        f"{_loss(row['dense_loss'])} on {row['examples']:.0f} examples that chose nothing"
+    )
+    if row["budget_of"] == "loss":
+        yield f"{change}: {_verdict(row)} {row['budget']:g} that was allowed"
+    else:
+        yield f"{change}, for {share(row['budget'])} of the {_BUDGETS[row['budget_of']]}"
+    if row["warnings"] == row["warnings"]:
+        lines = str(row["warnings"]).split(" | ")
+        yield from (f"warning: {line}" for line in lines[:MOST_WARNINGS])
+        if len(lines) > MOST_WARNINGS:
+            yield f"and {len(lines) - MOST_WARNINGS} more warnings, in summary.csv"
+
+
+_BUDGETS = {
+    "params": "numbers in the weights",
+    "macs": "multiply-adds of their layers",
+    "latency": "time of their layers",
+}
+
+
+def _verdict(row: dict[Any, Any]) -> str:
+    """Whether the increase is below what was allowed, and how sure that is."""
+    room = row["budget"] - row["increase"]
+    if room != room:
+        return "not confirmed, as it is not a number, for the"
+    if abs(room) < 2 * row["increase_se"]:
+        return "within two standard errors of the"
+    return "confirmed, below the" if room >= 0 else "not confirmed, above the"
+
+
+def _increase(row: dict[Any, Any], name: str, error: str) -> str:
+    return f"{_known(row[name], '{:+.2g}'.format)} ± {_known(row[error], '{:.2g}'.format)}"
+
+
+def _epochs(number: float) -> str:
+    return "1 epoch" if number == 1 else f"{number:.0f} epochs"
+
+
+def _known(value: float, form: Any) -> str:
+    return form(value) if value == value else "–"
+
+
+def _loss(value: float) -> str:
+    return _known(value, "{:.4g}".format)
+
+
+def how_to_load(row: dict[Any, Any]) -> str:
+    """A line of Python that restores the model."""
+    module, _, function = str(row["model"]).partition(":")
+    return (
+        f"load it: import {module}, svdbench.lowrank; "
+        f"model = svdbench.lowrank.load({module}.{function}(), {str(row['file'])!r})"
+    )
+
+
+def frontier(folder: Path, row: dict[Any, Any]) -> Figure:
+    """Predicted loss by the numbers kept, with the point that was chosen as it was measured."""
+    points = read_table(folder, "frontier")
+    whole = row["dense_weights"]
+    figure = Figure(figsize=(8.2, 4.8), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    kept = 100 * points["params"] / whole
+    if row["predicted"] == row["predicted"]:  # in the unit of the loss
+        axes.plot(kept, points["predicted"], color=HUES[0], lw=1.8, label="frontier, predicted")
+    axes.set_xlim(0.9 * kept.min(), 110)
+    chosen = 100 * row["weights"] / whole
+    known = []  # a single example has no standard error
+    for i, (name, label) in enumerate((("searched", "search"), ("increase", "held-out")), 1):
+        increase, error = row[name], row[f"{name}_se"]
+        error = error if math.isfinite(error) else 0.0
+        if math.isfinite(increase):
+            known.append((increase, error))
+        axes.errorbar(
+            chosen * (0.99, 1.01)[i - 1],  # side by side
+            increase,
+            yerr=2 * error,
+            label=f"chosen, on the {label} examples",
+            color=HUES[i],
+            marker="so"[i - 1],
+            ls="none",
+            capsize=3,
+        )
+    if row["budget_of"] == "loss":
+        axes.axhline(row["budget"], color="black", lw=1, ls=":", label="allowed")
+    axes.set_xscale("log")
+    # Linear below what can be told from nothing.
+    least = max(min((error for _, error in known), default=0.0), 1e-6)
+    axes.set_yscale("symlog", linthresh=least)
+    lowest = min((increase - 2 * error for increase, error in known), default=0.0)
+    axes.set_ylim(bottom=min(1.3 * lowest, -least / 3))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} %"))
+    axes.set_xlabel("numbers kept in the weights")
+    axes.set_ylabel("increase of the loss (bars: two standard errors)")
+    axes.set_title(f"{row['model']}: size and loss", loc="left")
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
