@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "tasks": {"datasets"},
     "rnn_loops": {"kernels", "measure", "nn", "orthogonal"},
     "classification": {"measure"},
-    "lowrank": set(),
+    "lowrank": {"measure"},
     "acceleration": {"classification", "lowrank", "measure"},
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
@@ -29,8 +29,9 @@ MAY_IMPORT = {
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics
+    "compare": {"measure", "record", "report"},
     "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
-    "cli": {"jobs", "schemas"},
+    "cli": {"compare", "jobs", "schemas"},
     "jobs": {
         "schemas",
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),

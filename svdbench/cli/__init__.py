@@ -4,16 +4,32 @@ Nothing heavy is imported here, so that ``svdbench --help`` answers at once.
 """
 
 # The commands register as their modules load.
-from svdbench.cli import acceleration, compression, data, decomposition, timing, training, tuning
+from svdbench.cli import (
+    acceleration,
+    comparison,
+    compression,
+    data,
+    decomposition,
+    doctor,
+    report,
+    reveal,
+    timing,
+    training,
+    tuning,
+)
 from svdbench.cli.app import app, main
 
 __all__ = [
     "acceleration",
     "app",
+    "comparison",
     "compression",
     "data",
     "decomposition",
+    "doctor",
     "main",
+    "report",
+    "reveal",
     "timing",
     "training",
     "tuning",

@@ -1,0 +1,175 @@
+"""One side of a comparison: a run, or a folder of runs of one job, as it lies on disk."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svdbench.errors import UserError, one_line
+from svdbench.record.store import RecordError, read_rows
+
+Row = dict[str, str]
+
+# In which folder of a side a row was found; no column of any table has this name.
+RUN = "run folder"
+
+# A name without separators, and nothing that a pattern of file names would read otherwise.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+# Keys of a configuration that say where a run goes or for how long it may, not what it is.
+_PLACE = ("name", "results", "seed", "seeds", "max_minutes", "budget_s")
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side of a comparison has written down.
+
+    Attributes:
+        name: what the user called it.
+        job: the command that wrote it.
+        summary, samples: rows, every value as text, with the run's folder beside.
+        environments: what each ``env.json`` says; empty where there is none.
+        settings: of each run, its configuration, flat: ``{"sizes.m": 32, …}``.
+        complaints: about files that could be read in part.
+    """
+
+    name: str
+    job: str
+    summary: list[Row]
+    samples: list[Row]
+    environments: list[dict[str, Any]]
+    settings: list[dict[str, Any]]
+    complaints: list[str]
+
+    @property
+    def versions(self) -> set[str]:
+        """The versions of the schema that the rows have."""
+        return {row["schema_version"] for row in self.summary}
+
+    def values(self, column: str) -> set[str]:
+        """What stands in a column of the summary, empty cells left out."""
+        return {row[column] for row in self.summary if row.get(column)}
+
+
+def load(given: str, results: Path = Path("results")) -> Side:
+    """Read a folder, or a name that only one run under ``results`` has.
+
+    A folder without tables of its own stands for the runs in it: repetitions of the same
+    cells, or the parts of a sweep.
+
+    Raises:
+        UserError: no such run, several, or one that can't be read.
+    """
+    folders = _runs(_find(given, results))
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        summary, samples = list(_rows(folders, "summary")), list(_rows(folders, "samples"))
+    jobs = sorted({row.get("job", "") for row in summary})
+    if not summary:
+        raise UserError(f"{given} has no rows in summary.csv: nothing was measured")
+    if len(jobs) > 1:
+        raise UserError(f"{given} holds runs of {', '.join(jobs)}: give the folder of one")
+    return Side(
+        given,
+        jobs[0],
+        summary,
+        samples,
+        [_environment(folder / "env.json") for folder in folders],
+        [_settings(folder / "config.yaml") for folder in folders],
+        [str(complaint.message) for complaint in complaints],
+    )
+
+
+def _find(given: str, results: Path) -> Path:
+    path = Path(given)
+    try:
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise UserError(f"{given} is a file: give the folder of a run")
+        if (results / path).is_dir() and ".." not in path.parts and not path.is_absolute():
+            candidates = [results / path] if list(_having_tables(results / path)) else []
+        else:
+            candidates = []
+        if not candidates and _NAME.fullmatch(given):
+            found = (one for depth in range(1, 5) for one in results.glob("*/" * depth + given))
+            candidates = sorted(one for one in found if list(_having_tables(one)))
+    except (OSError, ValueError) as error:  # a name too long, or with NUL in it
+        raise UserError(f"can't read {given!r}: {one_line(error)}: check the path") from error
+    if len(candidates) > 1:
+        raise UserError(
+            f"several runs are called {given!r}: give the folder, "
+            f"{', '.join(map(str, candidates[:3]))}{' or another' * (len(candidates) > 3)}"
+        )
+    if not candidates:
+        raise UserError(
+            f"there is no run {given!r}: give a folder, as results/time-fasth/NAME, "
+            f"or a name under {results}/"
+        )
+    return candidates[0]
+
+
+def _having_tables(folder: Path) -> Iterator[Path]:
+    """The folder itself if it is a run, else the runs in it, by name."""
+    if (folder / "summary.csv").is_file():
+        yield folder
+    elif folder.is_dir():
+        yield from sorted(path.parent for path in folder.glob("*/summary.csv"))
+
+
+def _runs(folder: Path) -> list[Path]:
+    try:
+        folders = list(_having_tables(folder))
+    except OSError as error:
+        raise UserError(f"can't read {folder}: {error.strerror}: check its rights") from error
+    if not folders:
+        raise UserError(f"{folder} is no run: there is no summary.csv in it, nor one folder below")
+    return folders
+
+
+def _rows(folders: list[Path], table: str) -> Iterator[Row]:
+    for folder in folders:
+        path = folder / f"{table}.csv"
+        if table == "summary" or path.exists():
+            for row in read_rows(path):
+                if not {"cell", "job", "status"} <= row.keys():
+                    raise RecordError(f"{path} is not a table of svdbench: it has no cells")
+                yield row | {RUN: folder.name}
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """What ``env.json`` says; nothing where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
+    if not isinstance(found, dict):
+        raise RecordError(f"{path} is not an environment: repair or delete it")
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The configuration without the keys that say where; nothing where there is none."""
+    import yaml  # type: ignore[import-untyped]
+
+    if not path.exists():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
+    flat = _flat(found) if isinstance(found, dict) else []
+    return {key: value for key, value in flat if key.rpartition(".")[2] not in _PLACE}
+
+
+def _flat(tree: dict[Any, Any], above: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        inner = isinstance(value, dict)
+        found += _flat(value, f"{above}{key}.") if inner else [(f"{above}{key}", value)]
+    return found

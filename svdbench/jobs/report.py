@@ -1,0 +1,88 @@
+"""Writes runs as web pages, and the list of all runs of a folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from svdbench.errors import UserError
+from svdbench.jobs.repeat import repeat
+from svdbench.report.html.page import REPORT, View, line, render, render_index, view
+from svdbench.report.html.runs import Run, find_runs, is_run, read_run
+
+INDEX = "index.html"
+
+
+def pages(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
+    """Write ``report.html`` into the folder of each run, or one page of all into ``output``.
+
+    Returns what was written. Raises UserError for a folder that is no run, before
+    anything is written, and where nothing can be written.
+    """
+    for folder in folders:
+        _check(folder)
+    if output is not None:
+        place = output.parent
+        return [_write(output, render([_view(folder, place) for folder in folders]))]
+    return [_write(folder / REPORT, render([_view(folder, folder)])) for folder in folders]
+
+
+def index(root: Path) -> Path:
+    """Write ``index.html`` with a line for each run below ``root``; its path.
+
+    Raises UserError where there is no run.
+    """
+    runs = [_read(folder) for folder in find_runs(root)]
+    if not runs:
+        what = f"{root} holds no runs" if root.is_dir() else f"there is no folder {root}"
+        raise UserError(f"{what}: give the folder of results as --results FOLDER")
+    runs.sort(key=lambda run: run.date, reverse=True)
+    return _write(root / INDEX, render_index([line(run, root) for run in runs], root.resolve()))
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: give one of a run, as results/train/NAME")
+    if not is_run(folder):
+        inside = next(find_runs(folder), None)
+        remedy = "give one that svdbench wrote" if inside is None else f"give those in it: {inside}"
+        raise UserError(f"{folder} is not the folder of a run: {remedy}")
+
+
+def _view(folder: Path, place: Path) -> View:
+    run = _read(folder)
+    return view(run, repeat(run.job, run.config, run.environment), place)
+
+
+def _read(folder: Path) -> Run:
+    try:
+        return read_run(folder)
+    except OSError as error:
+        raise UserError(f"can't read {folder}: {error.strerror}: check its permissions") from error
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a page whole or not at all."""
+    try:
+        with NamedTemporaryFile(
+            "wb", dir=path.parent, prefix=".", suffix=".html", delete=False
+        ) as file:
+            try:
+                file.write(text.encode(errors="replace"))
+                file.close()
+                os.chmod(file.name, 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise UserError(
+            f"can't write {path}: {error.strerror}: choose a writable place with --output FILE"
+        ) from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,166 @@
+"""The pages: of one run or several, and the list of all. Everything from files is escaped."""
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from itertools import islice
+from os import fsencode
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from svdbench.report.html.columns import Payload, payload
+from svdbench.report.html.endings import Ending, endings, progress
+from svdbench.report.html.findings import Findings, findings
+from svdbench.report.html.headline import headline
+from svdbench.report.html.runs import Run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+REPORT = "report.html"
+MOST_FILES = 200
+# Levels of an environment that are told apart.
+DEEPEST = 4
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The command that repeats a run, and what to know about it; no command if none is known."""
+
+    command: str | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a page says of a run."""
+
+    run: Run
+    progress: str
+    endings: list[Ending]
+    findings: Findings
+    tables: list[tuple[str, Payload]]
+    repeat: Repeat
+    environment: list[tuple[str, str]]
+    files: list[tuple[str, str, int]]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each thing that can't be shown."""
+        return [*self.run.notes, *self.findings.notes]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run in the list: its cells in words, and where its page or its folder is."""
+
+    run: Run
+    progress: str
+    well: bool
+    headline: str
+    link: str
+
+
+def view(run: Run, repeat: Repeat, place: Path) -> View:
+    """Gather what a page in the folder ``place`` says of a run; draws its plots."""
+    return View(
+        run=run,
+        progress=progress(run),
+        endings=endings(run),
+        findings=findings(run),
+        tables=[(sheet.name, payload(sheet)) for sheet in run.sheets],
+        repeat=repeat,
+        environment=list(_flat(run.environment)),
+        files=list(islice(_files(run.folder, place), MOST_FILES)),
+    )
+
+
+def line(run: Run, place: Path) -> Line:
+    """The line of a run in a list that lies in ``place``; linked with its report, if it has one."""
+    page = run.folder / REPORT
+    link = _link(page, place) if page.is_file() else f"{_link(run.folder, place)}/"
+    return Line(run, progress(run), bool(run.sheets) and not endings(run), headline(run), link)
+
+
+def render(views: Sequence[View]) -> str:
+    """The page of one run or of several."""
+    run = views[0].run
+    title = f"{run.job} {run.name}" if len(views) == 1 else f"{len(views)} runs"
+    return _render("run.html", title=title, views=views)
+
+
+def render_index(lines: Sequence[Line], root: Path) -> str:
+    """The list of all runs of a folder."""
+    return _render("index.html", title=f"Runs in {root.name}", lines=lines)
+
+
+def _render(template: str, **values: Any) -> str:
+    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    return (
+        _templates()
+        .get_template(template)
+        .render(style=style, script=script, policy=_policy(style, script), **values)
+    )
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("svdbench.report.html", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> str:
+    return files("svdbench.report.html").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """What the browser may use: this style and this script, pictures inside, and no network."""
+    hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
+        f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """``("caches.L2", "2048K"), …``; what was not found is left out."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and above.count(".") < DEEPEST:
+            yield from _flat(value, f"{above}{key}.")
+        elif value not in (None, [], ""):
+            shown = ", ".join(map(_short, value)) if isinstance(value, list) else _short(value)
+            yield f"{above}{key}", shown
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return "…"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _files(folder: Path, place: Path) -> Iterator[tuple[str, str, int]]:
+    """Address, name and bytes of the files of a run, but for its report and hidden ones."""
+    for path in sorted(folder.rglob("*"), key=lambda path: (len(path.parts), path)):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != REPORT and not name.startswith("."):
+            yield _link(path, place), name, path.stat().st_size
+
+
+def _link(path: Path, place: Path) -> str:
+    return quote(fsencode(Path(relpath(path.resolve(), place.resolve())).as_posix()))

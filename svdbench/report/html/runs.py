@@ -1,0 +1,211 @@
+"""Reading a run to show it: whatever can be read, and a line about what can't."""
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+CONFIG, ENVIRONMENT = "config.yaml", "env.json"
+# Rows of a table that a page holds; the rest stays in the file.
+MOST_ROWS = 200_000
+# How a cell ended that ended as it should.
+WELL = ("ok", "target")
+# Why a cell has samples and no row in the summary.
+STOPPED = "the run was stopped before it was done"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of a run as text: ``rows`` are as long as ``columns``; ``total`` is that of the file.
+
+    ``total`` counts lines, of which those that don't fit were left out.
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    total: int
+
+    def column(self, name: str) -> list[str]:
+        """The values of a column; empty where there is no such column."""
+        if name not in self.columns:
+            return []
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+    def records(self) -> Iterator[dict[str, str]]:
+        """The rows by column; of those that are empty nothing."""
+        for row in self.rows:
+            yield {name: text for name, text in zip(self.columns, row, strict=True) if text}
+
+
+@dataclass
+class Run:
+    """What a run's folder holds.
+
+    Attributes:
+        folder: of the run.
+        job, name: the command, and what the run was called.
+        config: the text of ``config.yaml``; None where there is none.
+        environment: what ``env.json`` says.
+        sheets: the tables, the summary first.
+        notes: a line for each thing that could not be read.
+    """
+
+    folder: Path
+    job: str
+    name: str
+    config: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    sheets: list[Sheet] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def sheet(self, name: str) -> Sheet | None:
+        """A table by its name."""
+        return next((sheet for sheet in self.sheets if sheet.name == name), None)
+
+    @property
+    def summary(self) -> Sheet | None:
+        """A row for each cell; of a run that ended before that, the samples."""
+        return self.sheet("summary") or self.sheet("samples")
+
+    @cached_property
+    def outcomes(self) -> list[dict[str, str]]:
+        """The rows of the summary, and of each cell that was not finished the first sample."""
+        summary, samples = self.sheet("summary"), self.sheet("samples")
+        rows = list(summary.records()) if summary else []
+        if samples is None:
+            return rows
+        known = {row.get("cell") for row in rows}
+        first = dict(zip(reversed(samples.column("cell")), reversed(samples.rows), strict=False))
+        for cell, row in reversed(first.items()):
+            if cell not in known:
+                begun = dict(zip(samples.columns, row, strict=True))
+                rows.append(begun | {"status": "unfinished", "reason": STOPPED})
+        return rows
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How many cells ended how; one that did not end well anywhere, did not."""
+        ended: dict[object, str] = {}
+        for i, row in enumerate(self.outcomes):
+            cell = row.get("cell", i)
+            if "status" in row and ended.get(cell, "ok") in WELL:
+                ended[cell] = row["status"]
+        return Counter(ended.values())
+
+    @property
+    def date(self) -> str:
+        """When it began, in UTC; empty where nothing says so."""
+        stamp = str(self.environment.get("timestamp_utc") or "")
+        return stamp.replace("T", " ").removesuffix("+00:00")
+
+    @property
+    def device(self) -> str:
+        """What it ran on: the processor and its threads, or the GPU."""
+        first = next(self.summary.records(), {}) if self.summary else {}
+        gpus = self.environment.get("gpus")
+        if first.get("device", "cpu").startswith("cuda"):
+            named = first.get("device_name") or (gpus[0] if isinstance(gpus, list) and gpus else "")
+            return str(named or first["device"])
+        threads = first.get("threads") or self.environment.get("threads")
+        count = "" if threads is None else f", {threads} thread{'' if str(threads) == '1' else 's'}"
+        return f"{self.environment.get('cpu') or 'cpu'}{count}"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder has what a run leaves: settings, an environment, or a table of its kind."""
+    if any((folder / name).is_file() for name in (CONFIG, ENVIRONMENT)):
+        return True
+    return any(_begins_as_table(path) for path in folder.glob("*.csv"))
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """The runs below a folder, by path; hidden folders and links to folders are left alone."""
+    for place, folders, _ in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if is_run(Path(place)):
+            yield Path(place)
+
+
+def read_run(folder: Path) -> Run:
+    """What can be read of a run. Raises OSError where the folder itself can't be."""
+    run = Run(folder, folder.resolve().parent.name, folder.resolve().name)
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (_rank(path.stem), path.name))
+    for path in paths:
+        if (sheet := _sheet(path, run.notes)) is not None:
+            run.sheets.append(sheet)
+    run.config = _text(folder / CONFIG, run.notes)
+    run.environment = _environment(folder / ENVIRONMENT, run.notes)
+    if run.summary is not None:
+        first = next(run.summary.records(), {})
+        run.job, run.name = first.get("job", run.job), first.get("run_id", run.name)
+    return run
+
+
+def _rank(name: str) -> int:
+    """The summary first, all repetitions last."""
+    return {"summary": 0, "samples": 2}.get(name, 1)
+
+
+def _begins_as_table(path: Path) -> bool:
+    if not path.is_file():  # as a pipe, which never ends
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(24).startswith(b"schema_version,job,")
+    except OSError:
+        return False
+
+
+def _sheet(path: Path, notes: list[str]) -> Sheet | None:
+    text = _text(path, notes)
+    if text is None:
+        return None
+    lines = csv.reader(StringIO(text.replace("\0", " "), newline=""))
+    try:
+        columns = next(lines, [])
+        rows = [row for row in islice(lines, MOST_ROWS) if row]
+        total = len(rows) + sum(1 for row in lines if row)
+    except csv.Error as error:
+        notes.append(f"{path.name} can't be read as a table: {error}")
+        return None
+    fitting = [row for row in rows if len(row) == len(columns)]
+    if torn := len(rows) - len(fitting):
+        notes.append(f"{path.name}: left out {torn} of {total:,} lines that don't fit its columns")
+    if not fitting:
+        notes.append(f"{path.name} has no rows")
+        return None
+    return Sheet(path.stem, columns, fitting, total)
+
+
+def _environment(path: Path, notes: list[str]) -> dict[str, Any]:
+    text = _text(path, notes)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    notes.append(f"{path.name} is not the JSON of an environment")
+    return {}
+
+
+def _text(path: Path, notes: list[str]) -> str | None:
+    if not path.is_file():
+        notes.append(f"{path.name} is {'no file' if path.exists() else 'missing'}")
+        return None
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError as error:
+        notes.append(f"{path.name} can't be read: {error.strerror}")
+        return None
