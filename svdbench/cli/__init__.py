@@ -17,7 +17,9 @@ from svdbench.cli import (
     training,
     tuning,
 )
-from svdbench.cli.app import app, main
+from svdbench.cli.app import app, flow_help, main
+
+flow_help(app)
 
 __all__ = [
     "acceleration",

@@ -1,6 +1,7 @@
 """The command line's frame: what all commands are registered with, and how a mistake ends."""
 
 import sys
+from inspect import getdoc
 from typing import Annotated
 
 import typer
@@ -28,6 +29,16 @@ def _main(
 
         typer.echo(f"svdbench {__version__}")
         raise typer.Exit
+
+
+def flow_help(app: typer.Typer) -> None:
+    """Let the lines of each command's description end where the terminal does."""
+    for command in app.registered_commands:
+        text = command.help or getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            flow_help(group.typer_instance)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -187,14 +187,17 @@ def compress(
     the same batches, epoch by epoch in turn. The table says what is different, by how
     much, and whether that is more than noise. Layers become two factors only where that
     saves; how much is counted, and the latency measured.
+
     experiment=three_layer_published repeats document 002's experiment as its code had
     it, experiment=three_layer_corrected as its text has it.
+
     Writes results/compress/NAME: every epoch, a summary and the layers as CSV, the
     environment, the configuration, and plots.
 
     MODULE:BUILD: ranks are chosen for all weights together, from one pass over calibration
     examples and a search on true loss, and judged by examples held out. The module is
     looked for in this folder; nothing else of yours is executed.
+
     Writes results/compress-model/NAME: the model as safetensors and JSON, which
     svdbench.lowrank.load(build(), PATH) restores; a summary, the layers and the frontier
     as CSV, the environment, the configuration, and a plot.

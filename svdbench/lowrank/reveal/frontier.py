@@ -240,7 +240,7 @@ def rank_frontier(
         skip_last: leaves the last layer dense.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         budget: bytes that moments may take at a time, which there is one pass over the data
-            for; by default as many as the model's parameters.
+            for; by default half as many as the model's parameters.
 
     Raises:
         ValueError: nothing to factor; NaN or infinity; an unknown kind, folding or layer;
