@@ -91,10 +91,11 @@ def observe(
         for x, y in batches(data, model):
             examples += size(x)
             output = called(model, x)
-            if loss is not None:
-                # Of a mean over the batch: times B, gradients are an example's own.
-                (loss(output, y) * size(x)).backward()
-            del output
+            # Of a mean over the batch: times B, gradients are an example's own.
+            total = None if loss is None else loss(output, y) * size(x)
+            if total is not None and total.requires_grad:  # not if none of the weights was used
+                total.backward()
+            del output, total
             _give_back()
     return examples
 
