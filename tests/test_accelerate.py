@@ -66,7 +66,7 @@ class TestMultiplications:
     def test_the_ceilings_of_the_specification(self, meaning: str, expected: float) -> None:
         """They count a gradient of the examples, as the report's step makes it."""
         network, loss = mlp([784, 512, 256, 10]), loss_for(10)
-        X, y = torch.rand(4, 784), torch.zeros(4, dtype=torch.long)
+        X, y = torch.rand(256, 784), torch.zeros(256, dtype=torch.long)
         small, _ = factor(network, alpha_rule(0.5, meaning))
         for wanted in (True, False):
             X.requires_grad_(wanted)

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.classification import Loss
+from svdbench.lowrank import LowRankLinear
 
 
 def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> float:
     """Of a step forward and backward, in products of matrices and convolutions, per example.
 
     No product is counted that isn't made: the first layer has no gradient of its input to
-    find, unless X asks for one.
+    find, unless X asks for one. Nor are those with the zeros that factors are padded with.
 
     Args:
         network: stays as it is.
@@ -21,6 +22,9 @@ def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> flo
         loss: of outputs and labels.
     """
     copy = deepcopy(network).train()
+    for module in copy.modules():
+        if isinstance(module, LowRankLinear):
+            module.pads = False
     with FlopCounterMode(display=False) as counter:
         loss(copy(X.detach().requires_grad_(X.requires_grad)), y).backward()
     return counter.get_total_flops() / 2 / len(X)

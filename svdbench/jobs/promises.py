@@ -59,6 +59,7 @@ def measure_parts(
 
 def finish(figures: Sequence[Figure], folder: Path) -> None:
     """Write ``figures.csv`` into ``folder`` and print the verdicts."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "figures.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

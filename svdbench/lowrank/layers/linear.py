@@ -53,6 +53,8 @@ class LowRankLinear(LowRankLayer):
     # Which parameters make a weight of the dense layer: its name, and those of W₁ and W₂.
     factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
 
+    pads = True  # whether zeros may be multiplied with, where that is faster
+
     def __init__(
         self,
         in_features: int,
@@ -152,7 +154,8 @@ class LowRankLinear(LowRankLayer):
         process and a third slower in the next.
         """
         return (
-            torch.is_grad_enabled()
+            self.pads
+            and torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and x.device.type == "cpu"
             and x.numel() >= _MANY * self.in_features
