@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from svdbench.lowrank import LowRankLinear, factor, load, rank_frontier, save, storage
+from svdbench.lowrank import LowRankLinear, factor, load, rank_frontier, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -177,7 +177,7 @@ def test_a_write_that_fails_leaves_the_old_files(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr("svdbench.whole.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(perceptron(), saved)
     assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.classification import Loss
 from svdbench.lowrank import LowRankLinear
+from svdbench.lowrank.sizes import bytes_of, numbers_of
 
 
 def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> float:
@@ -43,9 +44,8 @@ def ceiling(dense: float, factored: float, phi: float) -> float:
 @torch.no_grad()
 def size_of(network: nn.Module) -> dict[str, int]:
     """Numbers, multiply-adds of an example with weights of linear layers, and bytes."""
-    parameters = list(network.parameters())
     return {
-        "n_params": sum(p.numel() for p in parameters),
-        "macs": sum(p.numel() for p in parameters if p.ndim == 2),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "n_params": numbers_of(network),
+        "macs": sum(p.numel() for p in network.parameters() if p.ndim == 2),
+        "bytes": bytes_of(network),
     }

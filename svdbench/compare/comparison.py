@@ -11,7 +11,7 @@ from svdbench.compare.pairing import Cell, What, families, pair, strangers
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared, by_heaps, by_seeds, judged
 from svdbench.errors import UserError
-from svdbench.report.timing import BUSY
+from svdbench.measure.quiet import BUSY
 
 # Ends that are a defect of what was measured, not a wish of the user's or of the clock's.
 _DEFECTS = ("failed", "gate", "oom", "nan")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from svdbench.lowrank.layers.factor import Factored, factor
+from svdbench.lowrank.sizes import bytes_of, numbers_of
 
 from .network import Compression
 
@@ -39,13 +40,12 @@ def deployed(network: nn.Module, compression: Compression | None) -> Deployed:
     kept = compression.kept if compression is not None else 0
     ranks = {f"{name}.weight": kept for name in names}
     copy, layers = factor(network, ranks, skip_last=False)
-    parameters = list(copy.parameters())
     return Deployed(
         network=copy.eval(),
         layers=[_told(layer, kept) for layer in layers],
-        n_params=sum(parameter.numel() for parameter in parameters),
+        n_params=numbers_of(copy),
         macs=sum(layer.numbers[1] for layer in layers),
-        bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        bytes=bytes_of(copy),
     )
 
 

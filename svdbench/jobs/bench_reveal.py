@@ -22,6 +22,7 @@ from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.rank_reveal_subject import Subject, trained
 from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
+from svdbench.lowrank.sizes import bytes_of, numbers_of
 from svdbench.measure.paired import mean_interval, paired_difference
 from svdbench.report.tables import read_table
 
@@ -199,7 +200,6 @@ def compressed_encoder(
     """
     torch.manual_seed(0)
     model = Encoder(layers, width).eval()
-    parameters = list(model.parameters())
     data = torch.randint(TOKENS, (examples, LENGTH)), torch.randint(CLASSES, (examples,))
     few = data[0][:80], data[1][:80]
     compress(Encoder(1, 16), few, params=0.5, timing_s=0)  # what is loaded at first use
@@ -208,8 +208,8 @@ def compressed_encoder(
     seconds = time.perf_counter() - start
     numbers = [layer.numbers for layer in found.layers]
     return {
-        "parameters": sum(each.numel() for each in parameters),
-        "bytes": sum(each.numel() * each.element_size() for each in parameters),
+        "parameters": numbers_of(model),
+        "bytes": bytes_of(model),
         "seconds": seconds,
         "extra_bytes": 1024 * getrusage(RUSAGE_SELF).ru_maxrss - before,
         "kept": sum(each.after for each in numbers) / sum(each.before for each in numbers),

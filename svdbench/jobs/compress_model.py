@@ -65,8 +65,7 @@ def _compressed(
 ) -> Compressed:
     assert brought.splits is not None  # as the configuration has a loader
     options: dict[str, Any] = config.budget.given()
-    if config.max_loss_increase is not None:
-        options["max_loss_increase"] = config.max_loss_increase
+    options["max_loss_increase"] = config.budget.allowed(config.max_loss_increase)
     if config.layers is not None:
         options["layers"] = config.layers
     try:

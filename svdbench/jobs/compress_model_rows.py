@@ -144,8 +144,9 @@ def _limit(config: CompressModel) -> tuple[str, float]:
     """What was limited, and to what."""
     for name, part in config.budget.given().items():
         return name, part
-    allowed = config.max_loss_increase
-    return "loss", 0.01 if allowed is None else allowed
+    allowed = config.budget.allowed(config.max_loss_increase)
+    assert allowed is not None  # as there is no budget
+    return "loss", allowed
 
 
 def _increase(name: str, dense: str, count: str, found: Increase) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from svdbench.report.timing import BUSY
+from svdbench.measure.quiet import BUSY
 from svdbench.report.units import share
 
 # From which on the quartiles of one product, or its two halves, are too far apart.

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -260,14 +260,3 @@ class Revealer:
             layers.append(Layer(name, rows, columns, rank, rows * columns, numbers))
         network, _ = factor(network, saving, skip_last=False, inplace=True)
         return Found(method, layers, network.eval(), 0.0)
-
-
-def numbers_of(model: nn.Module) -> int:
-    """Numbers in all parameters; those that are shared count once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def bytes_of(model: nn.Module) -> int:
-    """Their bytes."""
-    parameters: Iterable[torch.Tensor] = model.parameters()
-    return sum(each.numel() * each.element_size() for each in parameters)

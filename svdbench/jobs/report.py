@@ -1,14 +1,13 @@
 """Writes runs as web pages, and the list of all runs of a folder."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from svdbench.errors import UserError
 from svdbench.jobs.repeat import repeat
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
+from svdbench.whole import replacing
 
 INDEX = "index.html"
 
@@ -64,25 +63,10 @@ def _read(folder: Path) -> Run:
 def _write(path: Path, text: str) -> Path:
     """Write a page whole or not at all."""
     try:
-        with NamedTemporaryFile(
-            "wb", dir=path.parent, prefix=".", suffix=".html", delete=False
-        ) as file:
-            try:
-                file.write(text.encode(errors="replace"))
-                file.close()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replacing(path) as partial:
+            partial.write_bytes(text.encode(errors="replace"))
     except OSError as error:
         raise UserError(
             f"can't write {path}: {error.strerror}: choose a writable place with --output FILE"
         ) from error
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -79,7 +79,7 @@ def user_model(
         load_weights(model, weights)
     try:
         model = model.to(device=device, dtype=dtype).eval()
-    except (NotImplementedError, RuntimeError) as error:
+    except RuntimeError as error:
         raise UserError(f"{build}: the model can't go to {device}: {one_line(error)}") from error
     splits = None
     if data is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
@@ -26,6 +26,7 @@ from svdbench.lowrank.reveal.examples import (
     example_losses,
 )
 from svdbench.lowrank.reveal.frontier import Frontier, Kind, Ranks, rank_frontier
+from svdbench.lowrank.sizes import bytes_of, numbers_of
 from svdbench.lowrank.splits import Splits, split_examples, take
 from svdbench.registry import refuse_unknown
 
@@ -250,8 +251,8 @@ class _Subject:
             ],
             skipped=frontier.skipped,
             certificate=certificate,
-            n_params=_of_both(lambda each: each.numel(), model, small),
-            bytes=_of_both(lambda each: each.numel() * each.element_size(), model, small),
+            n_params=BeforeAfter(*map(numbers_of, (model, small))),
+            bytes=BeforeAfter(*map(bytes_of, (model, small))),
             macs=BeforeAfter(*(multiply_adds(each, x) / count for each in (model, small))),
             latency_s=latency,
             batch=count,
@@ -291,7 +292,3 @@ def _layer(
         latency_s=seconds,
         error=error,
     )
-
-
-def _of_both(size: Callable[[Tensor], int], model: nn.Module, small: nn.Module) -> BeforeAfter:
-    return BeforeAfter(*(sum(map(size, each.parameters())) for each in (model, small)))

@@ -7,9 +7,7 @@ put the tensors into a model that the user builds anew.
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from svdbench import __version__
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
+from svdbench.whole import replacing
 
 FORMAT = 1
 
@@ -55,7 +54,7 @@ def save(model: Any, path: str | Path) -> Path:
     }
     place, beside = _place(path), _place(path).with_suffix(".json")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(place) as partial:
+    with replacing(place) as partial:
         save_file(tensors, partial)
         about = {
             "format": FORMAT,
@@ -64,7 +63,7 @@ def save(model: Any, path: str | Path) -> Path:
             "weights": weights,
             "tied": tied,
         }
-    with _whole(beside) as partial:
+    with replacing(beside) as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return place
 
@@ -221,16 +220,3 @@ def _place(path: str | Path) -> Path:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file to be written, which takes its place once it is on the disk as a whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.measure.quiet import BUSY
 from svdbench.report.plots import BASELINE, draw_all
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Cores of other processes from which on timings are not to be trusted.
-BUSY = 0.25
 
 
 def read_summary(folder: Path) -> "pd.DataFrame":

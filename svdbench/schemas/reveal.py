@@ -9,6 +9,9 @@ from svdbench.schemas.compression import Latency
 
 EXACT, FRONTIER, PUBLISHED = "exact", "frontier", "published"
 ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
+
+# What a loss may rise by where nothing is said of it.
+USUAL_INCREASE = 0.01
 KINDS = ("kronecker", "whitened", "plain")
 
 
@@ -72,6 +75,12 @@ class Share:
         """Those that are set."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    def allowed(self, max_loss_increase: float | None) -> float | None:
+        """The bound on the loss in the place of a budget; None with one."""
+        if self.given():
+            return None
+        return USUAL_INCREASE if max_loss_increase is None else max_loss_increase
+
 
 @dataclass
 class RankReveal(SideBySide):
@@ -132,6 +141,4 @@ class RankReveal(SideBySide):
     @property
     def allowed(self) -> float | None:
         """The loss increase that the frontier is certified for; None with a budget."""
-        if self.budget.given():
-            return None
-        return 0.01 if self.max_loss_increase is None else self.max_loss_increase
+        return self.budget.allowed(self.max_loss_increase)

@@ -1,12 +1,12 @@
 """Checkpoints on disk: whole or not there, and loaded without running anybody's code."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from svdbench.errors import UserError, one_line
+from svdbench.whole import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -15,14 +15,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: it can't be written.
     """
-    partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
         raise UserError(
             f"can't write {path}: {error.strerror}: free the disk, or leave checkpoints out "

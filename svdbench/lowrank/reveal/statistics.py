@@ -13,6 +13,7 @@ from svdbench.lowrank.layers.base import Folding, Observer
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
 from svdbench.lowrank.reveal.examples import Data, Loss, batches, called, evaluating, size
 from svdbench.lowrank.reveal.moments import Moments, Sums, precision
+from svdbench.lowrank.sizes import bytes_of
 
 
 def calibrate(
@@ -48,7 +49,7 @@ def calibrate(
     approximate curvature", ICML 2015, for C ⊗ R as the curvature of a layer.
     """
     if budget is None:
-        budget = sum(p.numel() * p.element_size() for p in model.parameters()) // 2
+        budget = bytes_of(model) // 2
     groups = [list(weights)] if isinstance(data, Iterator) else _passes(weights, budget)
     for group in groups:
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
