@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types format bench bench-rnn bench-lowrank bench-reveal gpu kernels wheel clean
+.PHONY: help setup run test test-all lint types format bench bench-rnn bench-lowrank bench-reveal bench-trust gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; resul
 
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
 	$(BIN)/python -m svdbench.jobs.bench_reveal
+
+bench-trust: $(READY) ## kill -9 at random, what recording costs, a large report; results/bench-trust/
+	$(BIN)/python -m svdbench.jobs.bench_trust
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/

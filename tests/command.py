@@ -10,6 +10,9 @@ import pytest
 
 from svdbench.cli import main
 
+# The files that every run begins with.
+EVERY_RUN = ("config.yaml", "env.json", "progress.jsonl")
+
 
 class Answer(NamedTuple):
     """Exit code, standard output and standard error of a command."""

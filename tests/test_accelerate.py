@@ -282,7 +282,14 @@ class TestCommand:
         assert code == 0
         folder = Path("results/accelerate/one")
         assert {path.name for path in folder.iterdir()} == {
-            *("config.yaml", "env.json", "samples.csv", "summary.csv", "layers.csv"),
+            *(
+                "config.yaml",
+                "env.json",
+                "progress.jsonl",
+                "samples.csv",
+                "summary.csv",
+                "layers.csv",
+            ),
             *("loss.png", "speed.png"),
         }
         samples, summary = table(folder / "samples.csv"), table(folder / "summary.csv")
@@ -359,7 +366,7 @@ class TestCommand:
         monkeypatch.setattr(accelerate_session, "evaluate", interrupted)
         code, out, err = run(["accelerate", *TINY, "--name", "one"])
         assert code == 130
-        assert "kept in results/accelerate/one" in err
+        assert "--resume results/accelerate/one" in err
         assert len(table("results/accelerate/one/samples.csv")) == 7
         assert {row["status"] for row in table("results/accelerate/one/summary.csv")} == {
             "interrupted"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import assert_mistake, run, table
+from command import EVERY_RUN, assert_mistake, run, table
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -22,7 +22,7 @@ class TestTimeFastH:
         assert code == 0
         folder = Path("results/time-fasth/one")
         assert {path.name for path in folder.iterdir()} == {
-            *("config.yaml", "env.json", "samples.csv", "summary.csv"),
+            *(*EVERY_RUN, "samples.csv", "summary.csv"),
             *("step_time.png", "ratio_to_fasth.png", "fraction_of_floor.png"),
         }
         rows = table(folder / "summary.csv")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import assert_mistake, run, table
+from command import EVERY_RUN, assert_mistake, run, table
 
 from svdbench.datasets.splits import Split
 from svdbench.jobs import compress_session
@@ -30,7 +30,7 @@ def test_writes_what_it_promises() -> None:
     code, out, _ = run([*TINY, "--rank", "4,11", "--method", "rsvd,truncsvd,whitened"])
     assert code == 0
     assert {path.name for path in FOLDER.iterdir()} == {
-        *("config.yaml", "env.json", "samples.csv", "summary.csv", "layers.csv"),
+        *(*EVERY_RUN, "samples.csv", "summary.csv", "layers.csv"),
         *("training.png", "rank.png"),
     }
     samples, summary = rows_of("samples"), rows_of("summary")
@@ -124,7 +124,7 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(CompressedArm, "train", interrupted)
     code, out, err = run([*TINY, "--rank", "4"])
     assert code == 130
-    assert "the epochs so far are kept in" in err
+    assert "what was finished is kept: go on with" in err
     assert len(rows_of("samples")) == 6 + 4
     assert [row["status"] for row in rows_of("summary")] == ["ok"] * 3 + ["interrupted"] * 3
     assert "seed 1: interrupted after epoch" in out
@@ -136,7 +136,10 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
     ("where", "says"),
     [
         ("svdbench.jobs.side_by_side.classification", "interrupted; what was finished is kept"),
-        ("svdbench.jobs.compress_session.warm_up", "interrupted; the epochs so far are kept in"),
+        (
+            "svdbench.jobs.compress_session.warm_up",
+            "go on with svdbench compress --resume",
+        ),
     ],
 )
 def test_an_interruption_before_training_is_one_line(

@@ -117,7 +117,14 @@ FOLDER = Path("results/compress-model/one")
 def test_writes_what_it_promises() -> None:
     code, out, _ = run([*QUICK, "--max-loss-increase", "0.05"])
     assert code == 0
-    names = ("config.yaml", "env.json", "summary.csv", "layers.csv", "frontier.csv")
+    names = (
+        "config.yaml",
+        "env.json",
+        "progress.jsonl",
+        "summary.csv",
+        "layers.csv",
+        "frontier.csv",
+    )
     names += ("frontier.png", "model.safetensors", "model.json")
     assert {path.name for path in FOLDER.iterdir()} == set(names)
     (row,), layers = table(FOLDER / "summary.csv"), table(FOLDER / "layers.csv")
@@ -292,7 +299,7 @@ def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("svdbench.jobs.compress_model.compress", interrupted)
     code, _, err = run(QUICK)
-    assert (code, err) == (130, "svdbench: interrupted; what was finished is kept\n")
+    assert (code, err) == (130, "svdbench: interrupted; nothing was finished\n")
     assert not FOLDER.exists()
 
 

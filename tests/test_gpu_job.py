@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from command import EVERY_RUN
 from rich.console import Console
 
 from svdbench.errors import UserError
@@ -251,7 +252,7 @@ def test_a_run_whose_time_was_up_at_once_is_reported(
         methods=["fasth", "cayley"],
     )
     folder = time_fasth.run(config, "", left=lambda: 0.0)
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "env.json", "summary.csv"}
+    assert {path.name for path in folder.iterdir()} == {*(*EVERY_RUN, "summary.csv")}
     out = capsys.readouterr().out
     assert "cayley, fasth skipped at d = 4, 8: the time for everything was up" in out
 

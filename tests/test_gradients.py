@@ -97,7 +97,14 @@ class TestCommand:
     def test_writes_what_it_promises(self) -> None:
         code, out, _ = run(["gradients", "lstm,rnn", *TINY, "--seed", "3", "trainer.seeds=2"])
         assert code == 0
-        written = {"config.yaml", "env.json", "gradients.csv", "samples.csv", "summary.csv"}
+        written = {
+            "config.yaml",
+            "env.json",
+            "progress.jsonl",
+            "gradients.csv",
+            "samples.csv",
+            "summary.csv",
+        }
         assert {path.name for path in FOLDER.iterdir()} == written | {"heat_map.png", "norms.png"}
         rows = table(FOLDER / "gradients.csv")
         looks = {(row["model"], row["seed"], row["step"], row["t"]) for row in rows}

@@ -274,7 +274,14 @@ class TestCommand:
         code, out, _ = run(["time-svd-ops", *TINY, "--name", "one"])
         assert code == 0
         folder = Path("results/time-svd-ops/one")
-        written = {"config.yaml", "env.json", "samples.csv", "summary.csv", "step_time.png"}
+        written = {
+            "config.yaml",
+            "env.json",
+            "progress.jsonl",
+            "samples.csv",
+            "summary.csv",
+            "step_time.png",
+        }
         assert {path.name for path in folder.iterdir()} == written
         rows = table(folder / "summary.csv")
         passes = {(row["method"], row["pass"]) for row in rows}

@@ -32,7 +32,15 @@ def test_writes_what_it_promises() -> None:
     code, out, _ = run([*TINY, "--algorithm", "exact,frontier,published", "--rank", "8"])
     assert code == 0
     assert {path.name for path in FOLDER.iterdir()} == {
-        *("config.yaml", "env.json", "samples.csv", "summary.csv", "curves.csv", "frontier.csv"),
+        *(
+            "config.yaml",
+            "env.json",
+            "progress.jsonl",
+            "samples.csv",
+            "summary.csv",
+            "curves.csv",
+            "frontier.csv",
+        ),
         *("curves.png", "frontier.png"),
     }
     summary = rows_of("summary")
@@ -159,7 +167,7 @@ def test_an_interruption_keeps_the_seeds_that_were_done(monkeypatch: pytest.Monk
     monkeypatch.setattr(Arm, "train_epoch", interrupted)
     code, out, err = run([*TINY, "--algorithm", "frontier", "fractions=[0.5]"])
     assert code == 130
-    assert "the seeds that were done are kept in" in err
+    assert "what was finished is kept: go on with" in err
     assert {row["seed"] for row in rows_of("summary")} == {"0"}
     assert "ranks of digits" in out
     assert (FOLDER / "frontier.png").exists()

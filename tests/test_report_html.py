@@ -16,7 +16,8 @@ from command import assert_mistake, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svdbench.jobs.repeat import COMMANDS, repeat
+from svdbench.jobs.commands import COMMANDS
+from svdbench.jobs.repeat import repeat
 from svdbench.record.schema import SUMMARY, TRAINED, Table
 from svdbench.record.store import Run
 from svdbench.report.html.columns import payload

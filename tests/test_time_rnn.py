@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import assert_mistake, run, table
+from command import EVERY_RUN, assert_mistake, run, table
 from torch import Tensor, nn
 
 from svdbench.algorithm import Flops
@@ -160,7 +160,7 @@ class TestCommand:
         code, out, _ = run(["time-rnn", *TINY])
         assert code == 0
         plots = {"step_time.png", "step_time_by_length.png", "ratio_to_torch_rnn.png"}
-        tables = {"config.yaml", "env.json", "samples.csv", "summary.csv"}
+        tables = {*EVERY_RUN, "samples.csv", "summary.csv"}
         assert {path.name for path in FOLDER.iterdir()} == plots | tables
         rows = table(FOLDER / "summary.csv")
         assert {row["status"] for row in rows} == {"ok"}

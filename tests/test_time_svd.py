@@ -159,7 +159,14 @@ class TestCommand:
     def test_writes_what_it_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(TINY) == 0
         assert {path.name for path in FOLDER.iterdir()} == {
-            *("config.yaml", "env.json", "samples.csv", "summary.csv", "time_against_error.png")
+            *(
+                "config.yaml",
+                "env.json",
+                "progress.jsonl",
+                "samples.csv",
+                "summary.csv",
+                "time_against_error.png",
+            )
         }
         rows = table("summary")
         assert {row["status"] for row in rows} == {"ok"}, {row["reason"] for row in rows}

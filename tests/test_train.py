@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import assert_mistake, run, table
+from command import EVERY_RUN, assert_mistake, run, table
 from fake_clock import FakeClock
 from torch import Tensor
 
@@ -36,7 +36,7 @@ def test_writes_what_it_promises() -> None:
     assert code == 0
     folder = Path("results/train/one")
     assert {path.name for path in folder.iterdir()} == {
-        *("config.yaml", "env.json", "samples.csv", "summary.csv", "loss.png"),
+        *(*EVERY_RUN, "samples.csv", "summary.csv", "loss.png"),
         *("seed-0", "seed-1"),
     }
     samples, summary = table(folder / "samples.csv"), table(folder / "summary.csv")
@@ -159,9 +159,7 @@ def test_an_interrupt_keeps_rows_and_checkpoints(monkeypatch: pytest.MonkeyPatch
     spoil_at(monkeypatch, 4, press)
     code, out, err = run(["train", *SPECTRAL, "--seeds", "2", "--name", "cut"])
     assert code == Interrupted.exit_code
-    assert err == (
-        "svdbench: interrupted; rows and checkpoints so far are kept in results/train/cut\n"
-    )
+    assert err == ("svdbench: interrupted; go on with svdbench train --resume results/train/cut\n")
     assert "interrupted after step 3" in out
     rows = table("results/train/cut/summary.csv")
     assert [row["status"] for row in rows] == ["interrupted"]

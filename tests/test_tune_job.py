@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import assert_mistake, run, table
+from command import EVERY_RUN, assert_mistake, run, table
 
 from svdbench.jobs import tune_blocks, tune_plans
 from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
@@ -103,7 +103,7 @@ class TestCommand:
         code, out, _ = run(TINY)
         assert code == 0
         assert {path.name for path in FOLDER.iterdir()} == {
-            *("config.yaml", "env.json", "summary.csv", "model.csv", "fit.csv"),
+            *(*EVERY_RUN, "summary.csv", "model.csv", "fit.csv"),
             *("step_time.png", "best_block.png", "regret.png"),
         }
         rows = table(FOLDER / "summary.csv")

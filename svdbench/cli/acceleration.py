@@ -14,6 +14,7 @@ from svdbench.cli.options import (
     Net,
     Overrides,
     Rate,
+    Resume,
     Seeds,
     ShowConfig,
     TrainingSeed,
@@ -57,6 +58,7 @@ def accelerate(
     max_minutes: Minutes = None,
     seed: TrainingSeed = None,
     name: Name = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -91,7 +93,7 @@ def accelerate(
         "seed": seed,
         "name": name,
     }
-    launch_job("accelerate", typed, options, multirun, show_config)
+    launch_job("accelerate", typed, options, multirun, show_config, resume)
 
 
 def shares(text: str | None, option: str) -> list[float] | None:

@@ -15,6 +15,7 @@ from svdbench.cli.options import (
     Net,
     Overrides,
     Rate,
+    Resume,
     Seeds,
     ShowConfig,
     TrainingSeed,
@@ -177,6 +178,7 @@ def compress(
     lr: Rate = None,
     seed: TrainingSeed = None,
     name: Name = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -237,11 +239,11 @@ def compress(
     if subject is not None and ":" in subject:
         _refuse(trained, "networks that are trained on a DATASET, and a model is given")
         options = own | {"finetune.lr": lr} | both
-        launch_job("compress_model", typed, options, multirun, show_config)
+        launch_job("compress_model", typed, options, multirun, show_config, resume)
     else:
         _refuse(own, "a model of your own: name it first, as my_net:build")
         options = trained | {"optimizer.lr": lr} | both
-        launch_job("compress", typed, options, multirun, show_config)
+        launch_job("compress", typed, options, multirun, show_config, resume)
 
 
 # Options whose keys in the configuration have other names.

@@ -11,6 +11,7 @@ from svdbench.cli.options import (
     Name,
     Overrides,
     Quick,
+    Resume,
     Seed,
     ShowConfig,
     launch_job,
@@ -43,6 +44,7 @@ def time_svd(
     quick: Quick = False,
     name: Name = None,
     seed: Seed = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -59,4 +61,4 @@ def time_svd(
     given = {"sizes.shapes": names(shapes), "sizes.ranks": numbers(ranks, "--ranks")}
     options = sized(given, quick, QUICK_MATRICES)
     options |= timing_options(budget, name, seed, spectra=spectra, methods=methods)
-    launch_job("time_svd", overrides, options, multirun, show_config)
+    launch_job("time_svd", overrides, options, multirun, show_config, resume)

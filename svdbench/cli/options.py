@@ -32,11 +32,16 @@ Seed = Annotated[int | None, typer.Option(help="Of the random inputs and the ord
 Multirun = Annotated[
     bool, typer.Option("--multirun", "-m", help="Sweep: one run per combination of a,b,c values.")
 ]
+Resume = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Finish a run that was cut short: its folder, nothing else."),
+]
 ShowConfig = Annotated[
     bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all.")
+    str | None,
+    typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all."),
 ]
 Task = Annotated[str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")]
 TrainingSeed = Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")]
@@ -126,12 +131,35 @@ def launch_job(
     options: Mapping[str, Any],
     multirun: bool = False,
     show_config: bool = False,
+    resume: str | None = None,
 ) -> None:
-    """Run a job, or show its configuration: with ``options`` by key, over which ``typed`` win."""
+    """Run a job, or show its configuration: with ``options`` by key, over which ``typed`` win.
+
+    Args:
+        resume: the folder of a run to be finished instead.
+    """
+    given = [*overrides_of(options), *key_values(typed)]
+    if resume is not None:
+        go_on(resume, job, [*given, *(["-m"] if multirun else [])])
+        return
     from svdbench.launch import launch, show
 
-    given = [*overrides_of(options), *key_values(typed)]
     if show_config:
         typer.echo(show(job, given), nl=False)
     else:
         launch(job, given, multirun)
+
+
+def go_on(run: str, job: str, given: list[str]) -> Any:
+    """Finish a run of a job's command; returns what the job does.
+
+    Raises:
+        UserError: something else was given, which the run's own configuration says already.
+    """
+    if given:
+        raise UserError(
+            f"--resume finishes a run as it was begun: leave out {given[0]}, or begin another run"
+        )
+    from svdbench.jobs.resume import resume
+
+    return resume(run, job)

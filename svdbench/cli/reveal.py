@@ -15,6 +15,7 @@ from svdbench.cli.options import (
     Net,
     Overrides,
     Rate,
+    Resume,
     Seeds,
     ShowConfig,
     TrainingSeed,
@@ -84,6 +85,7 @@ def rank_reveal(
     max_minutes: Minutes = None,
     seed: TrainingSeed = None,
     name: Name = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -125,7 +127,7 @@ def rank_reveal(
         "seed": seed,
         "name": name,
     }
-    launch_job("rank_reveal", typed, options, multirun, show_config)
+    launch_job("rank_reveal", typed, options, multirun, show_config, resume)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:

@@ -13,6 +13,7 @@ from svdbench.cli.options import (
     Name,
     Overrides,
     Quick,
+    Resume,
     Seed,
     ShowConfig,
     Sizes,
@@ -39,6 +40,7 @@ def time_fasth(
     quick: Quick = False,
     name: Name = None,
     seed: Seed = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -53,7 +55,7 @@ def time_fasth(
     """
     options = sized({"sizes.d": numbers(d)}, quick, QUICK_SIZES)
     options |= timing_options(budget, name, seed, methods=methods)
-    launch_job("time_fasth", overrides, options, multirun, show_config)
+    launch_job("time_fasth", overrides, options, multirun, show_config, resume)
 
 
 @app.command("time-svd-ops")
@@ -67,6 +69,7 @@ def time_svd_ops(
     quick: Quick = False,
     name: Name = None,
     seed: Seed = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -82,7 +85,7 @@ def time_svd_ops(
     """
     options = sized({"sizes.d": numbers(d)}, quick, QUICK_SIZES)
     options |= timing_options(budget, name, seed, ops=ops)
-    launch_job("time_svd_ops", overrides, options, multirun, show_config)
+    launch_job("time_svd_ops", overrides, options, multirun, show_config, resume)
 
 
 @app.command("time-rnn")
@@ -101,6 +104,7 @@ def time_rnn(
     quick: Quick = False,
     name: Name = None,
     seed: Seed = None,
+    resume: Resume = None,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -121,7 +125,7 @@ def time_rnn(
     }
     options = sized(given, quick, QUICK_LOOPS)
     options |= timing_options(budget, name, seed, methods=methods)
-    launch_job("time_rnn", overrides, options, multirun, show_config)
+    launch_job("time_rnn", overrides, options, multirun, show_config, resume)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Commands that train models on tasks."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +12,12 @@ from svdbench.cli.options import (
     Name,
     Overrides,
     Rate,
+    Resume,
     Seeds,
     ShowConfig,
     Task,
     TrainingSeed,
+    go_on,
     key_values,
     overrides_of,
 )
@@ -25,7 +28,7 @@ GRADIENT_STEPS, GRADIENTS_EVERY = 2000, 50
 
 @app.command()
 def train(
-    model: Model,
+    model: Model = None,
     overrides: Overrides = None,
     task: Task = "addition",
     steps: Annotated[
@@ -48,7 +51,12 @@ def train(
     seeds: Seeds = None,
     seed: TrainingSeed = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Go on from a checkpoint, as last.pt.")
+        str | None,
+        typer.Option(
+            metavar="RUN|FILE",
+            help="Finish a run that was cut short: its folder, nothing else. Or begin a new one "
+            "from a checkpoint, as last.pt.",
+        ),
     ] = None,
     preset: Annotated[
         bool, typer.Option("--preset/--no-preset", help="Start from what conf/preset has.")
@@ -76,12 +84,16 @@ def train(
         "model.hidden_size": hidden,
         "optimizer.lr": lr,
         "optimizer.orthogonal_lr": orthogonal_lr,
-        "trainer.resume": resume,
         "seed": seed,
     }
-    if "=" in model:
-        raise UserError(f"the first argument is MODEL, not {model!r}: as in svdbench train lstm")
     given = [*overrides_of(options), *key_values(overrides)]
+    if resume is not None and (model is None or Path(resume).is_dir()):
+        typed = [*given, *([model] if model else []), *(["--name"] if name else [])]
+        if not go_on(resume, "train", typed).well:
+            raise typer.Exit(1)
+        return
+    model = _named(model)
+    given += overrides_of({"trainer.resume": resume})
     from svdbench.jobs import train_models as job
 
     if show_config:
@@ -92,7 +104,7 @@ def train(
 
 @app.command()
 def gradients(
-    model: Model,
+    model: Model = None,
     overrides: Overrides = None,
     task: Task = "addition",
     steps: Annotated[
@@ -103,6 +115,7 @@ def gradients(
     ] = GRADIENTS_EVERY,
     seed: TrainingSeed = None,
     name: Name = None,
+    resume: Resume = None,
     show_config: ShowConfig = False,
 ) -> None:
     """Train MODEL on TASK and look at ‖∂L/∂h_t‖ for every step t of the sequence.
@@ -116,6 +129,10 @@ def gradients(
     """
     options: dict[str, Any] = {"trainer.steps": steps, "trainer.evaluate_every": every}
     options |= {"trainer.target": 0, "trainer.checkpoint": False, "seed": seed}
+    if resume is not None:
+        go_on(resume, "gradients", [*key_values(overrides), *([model] if model else [])])
+        return
+    model = _named(model)
     given = [*overrides_of(options), *key_values(overrides)]
     from svdbench.jobs import gradients as job
 
@@ -123,3 +140,11 @@ def gradients(
         typer.echo(job.configurations(model, task, given), nl=False)
     else:
         job.run(model, task, given, name=name)
+
+
+def _named(model: str | None) -> str:
+    """The first argument, if it is one."""
+    if model is None or "=" in model:
+        given = "" if model is None else f", not {model!r}"
+        raise UserError(f"the first argument is MODEL{given}: as in svdbench train lstm")
+    return model

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from svdbench.cli.app import app
-from svdbench.cli.options import Name, Overrides, ShowConfig, launch_job, numbers
+from svdbench.cli.options import Name, Overrides, Resume, ShowConfig, launch_job, numbers
 from svdbench.errors import UserError
 
 
@@ -40,6 +40,7 @@ def tune(
         bool, typer.Option("--plot", help="Sweep the block size, and say how to choose it.")
     ] = False,
     name: Name = None,
+    resume: Resume = None,
     show_config: ShowConfig = False,
 ) -> None:
     """Measure which block size makes `apply_reflectors` fastest; show what is known.
@@ -60,10 +61,10 @@ def tune(
             "sizes.m": numbers(m, "--m"),
         }
         options |= {"dtype": dtype, "device": device, "measure.budget_s": budget, "name": name}
-        launch_job("tune_blocks", overrides, options, show_config=show_config)
+        launch_job("tune_blocks", overrides, options, show_config=show_config, resume=resume)
         return
-    if overrides or name is not None or show_config:
-        raise UserError("KEY=VALUE, --name and --show-config are for a sweep: add --plot")
+    if overrides or name is not None or resume is not None or show_config:
+        raise UserError("KEY=VALUE, --name, --resume and --show-config are for a sweep: add --plot")
     lengths, columns = numbers(d) or [], numbers(m or "32", "--m") or []
     from svdbench.schemas import Dtype
 

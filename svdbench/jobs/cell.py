@@ -263,7 +263,6 @@ def _write(
                 found["gflops"] = work / median / 1e9
                 found["vs_best"] = min(rivals) / median if rivals else None
             record.append(conditions.summary, {**common, **described, **row, **found})
-    record.commit()
 
 
 def _against_the_machine(

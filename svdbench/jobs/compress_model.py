@@ -44,6 +44,8 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         seed=config.seed,
     )
     with running(JOB, config, text, folder, 1, show_run) as (record, shown):
+        if brought.build in record.units:
+            return record.folder
         shown.begin(brought.build)
         try:
             found = _compressed(config, brought, loss, shown)
@@ -52,6 +54,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
             raise
         path = save(found, record.folder / "model.safetensors")
         write_rows(record, config, brought, found, path)
+        record.finish(brought.build)
         factored = sum(rank is not None for rank in found.ranks.values())
         shown.finish(f"{brought.build}: {factored} of {len(found.ranks)} weights factored")
     return record.folder

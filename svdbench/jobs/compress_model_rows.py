@@ -87,7 +87,6 @@ def write_rows(
     if device.type == "cuda":
         row["device_name"] = torch.cuda.get_device_name(device)
     record.append(SUMMARY, shared | row)
-    record.commit()
 
 
 def _layer(layer: CompressedLayer) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training of the arms of ``svdbench compress``, and the inference that is timed after it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,12 @@ class CompressSession(Session[Given, CompressedArm]):
         self.rows = Rows(record, given)
         self.latency_s: dict[str, float] | None = None
 
+    def found(self) -> dict[str, Any]:
+        return {"latency_s": self.latency_s}
+
+    def go_on(self, found: Mapping[str, Any]) -> None:
+        self.latency_s = found.get("latency_s")
+
     def arms(self, seed: int) -> list[CompressedArm]:
         given, config = self.given, self.given.config
         X = given.train[0]
@@ -53,8 +60,9 @@ class CompressSession(Session[Given, CompressedArm]):
 
     def begin(self, arms: list[CompressedArm], seed: int) -> None:
         """Write down what the arms are, and warm up with copies that are thrown away."""
-        for arm in arms:
-            self.rows.layers(arm)
+        if not self.rows.record.units:  # else an earlier seed's are there
+            for arm in arms:
+                self.rows.layers(arm)
         for arm in self.arms(seed):
             if arm.compression is not None:
                 arm.compression()

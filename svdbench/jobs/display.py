@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from svdbench.record.store import Run
+
 
 class Display:
     """A live bar on a terminal, a line per finished size everywhere."""
@@ -22,7 +24,14 @@ class Display:
             transient=True,
         )
         self.task = self.progress.add_task("", total=total, doing="")
+        self.total = total
         self.done = 0
+
+    def resume(self, record: Run) -> None:
+        """Say how far a run came before, if it did."""
+        if record.resumed:
+            self.done = len(record.units)
+            self._print(f"goes on: {len(record.units)} of {self.total} finished before")
 
     def begin(self, what: str) -> None:
         self.progress.update(self.task, description=what, completed=self.done, doing="")
@@ -33,6 +42,9 @@ class Display:
     def finish(self, line: str) -> None:
         self.done += 1
         self.progress.update(self.task, completed=self.done)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.errors import Interrupted
+from svdbench.jobs.commands import interrupted
 from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train import loop_of
 from svdbench.jobs.train_display import PLAIN, Display
@@ -52,21 +52,43 @@ def run(
     """
     composed = _composed(models, task, typed)
     configs, texts = [config for config, _ in composed], [text for _, text in composed]
+    return train_all(configs, YAML_END.join(texts), name=name, clock=clock, console=console)
+
+
+def train_all(
+    configs: Sequence[Gradients],
+    text: str,
+    folder: str | None = None,
+    *,
+    name: str | None = None,
+    clock: Clock | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Run the job with a configuration for each model; as :func:`run`.
+
+    Args:
+        text: all of them as YAML, kept beside the results.
+        folder: where to write instead of ``results/gradients/<name>``.
+    """
     place = configs[0].trainer.place()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     for config in configs:  # whatever mistake there is, nothing is written yet
         loop_of(config, config.seed, clock)
     settle_allocator()
     status = ""
-    with Run.create(configs[0].results, JOB, name, config=YAML_END.join(texts)) as record:
+    with Run.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
         for config, seed in _trainings(configs):
+            unit = f"{config.model_name}, seed {seed}"
+            if unit in record.units:
+                continue
             status = _train(loop_of(config, seed, clock), config, seed, record, console)
             if status == "interrupted":
                 break
+            record.finish(unit)
     show_run(record.folder, console)
     if status == "interrupted":
-        raise Interrupted(f"interrupted; the rows so far are kept in {record.folder}")
+        raise interrupted(JOB, record.folder)
     return record.folder
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display
 from svdbench.jobs.rank_reveal_algorithms import Found, Revealer
 from svdbench.jobs.rank_reveal_points import points, seconds_of_points
@@ -46,7 +47,10 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
         session = Session(config, source, record, shown)
         try:
             for seed in range(config.seed, config.seed + seeds):
+                if f"seed {seed}" in record.units:
+                    continue
                 session.reveal(seed)
+                record.finish(f"seed {seed}")
                 if session.time_is_up():
                     break
         except KeyboardInterrupt:
@@ -56,7 +60,7 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
                 shutil.rmtree(record.folder)  # there is nothing in it yet
             raise
     if session.interrupted:
-        raise Interrupted(f"interrupted; the seeds that were done are kept in {record.folder}")
+        raise interrupted(JOB, record.folder)
     return record.folder
 
 
@@ -115,7 +119,6 @@ class Session:
             rows.curve(seed, name, curve)
         for point in compared:
             rows.point(seed, point, dense)
-        rows.record.commit()
         told = [f"dense {dense.loss:.4g}"]
         for each in found:
             rise = judged[each.method].loss - dense.loss

@@ -7,25 +7,12 @@ from importlib.resources import files
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
 from svdbench.report.html.page import Repeat
 from svdbench.training.presets import preset
 
-# The command of each job, and its root in conf/.
-COMMANDS = {
-    "accelerate": ("accelerate", "accelerate"),
-    "compress": ("compress", "compress"),
-    "compress-model": ("compress", "compress_model"),
-    "gradients": ("gradients", "gradients"),
-    "rank-reveal": ("rank-reveal", "rank_reveal"),
-    "time-fasth": ("time-fasth", "time_fasth"),
-    "time-rnn": ("time-rnn", "time_rnn"),
-    "time-svd": ("time-svd", "time_svd"),
-    "time-svd-ops": ("time-svd-ops", "time_svd_ops"),
-    "train": ("train", "train"),
-    "tune": ("tune --plot", "tune_blocks"),
-}
 # Where results go; and what the arguments of the command stand for.
 PLACE = {"name", "results"}
 SPOKEN = {"model_name", "task_name", "model.build"}

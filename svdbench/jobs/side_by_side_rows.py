@@ -52,7 +52,6 @@ class SharedRows:
         if self.device.type == "cuda":
             row |= {"device_name": torch.cuda.get_device_name(self.device)}
         self.record.append(COMPRESSED, row)
-        self.record.commit()
 
 
 def weight_columns(layer: Factored) -> dict[str, Any]:

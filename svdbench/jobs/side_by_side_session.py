@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from svdbench.classification import Arm, Batches, Scores, side_by_side
-from svdbench.errors import Interrupted
+from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side import Given
 from svdbench.jobs.timing import running
@@ -65,8 +65,15 @@ class Session(ABC, Generic[G, A]):
     def summary(self, arm: A, stock: A, scores: Scores | None) -> None:
         """Write down what became of an arm; ``stock`` is the unchanged network."""
 
-    def train(self, seed: int) -> bool:
-        """Train all arms from one seed; whether to go on to the next."""
+    def found(self) -> dict[str, Any]:
+        """What later seeds need to know of those before them, such as JSON can hold."""
+        return {}
+
+    def go_on(self, found: Mapping[str, Any]) -> None:
+        """Take in what :meth:`found` told before the run was cut short."""
+
+    def train(self, seed: int) -> None:
+        """Train all arms from one seed."""
         self.shown.begin(f"seed {seed}")
         arms = self.arms(seed)
         scores: dict[str, Scores] = {}
@@ -84,7 +91,6 @@ class Session(ABC, Generic[G, A]):
                 arm.status = self.ending
             self.summary(arm, arms[0], scores.get(arm.name))
         self.shown.finish(f"seed {seed}: {self._told(arms, scores)}")
-        return self.ending == "ok"
 
     def batches(self, seed: int) -> Batches:
         given = self.given
@@ -137,9 +143,15 @@ def run_session(
     config = given.config
     with running(job, config, text, folder, config.seeds, show) as (record, shown):
         session = kind(given, record, shown)
+        session.go_on(record.memo)
         for seed in range(config.seed, config.seed + config.seeds):
-            if not session.train(seed):
+            if f"seed {seed}" in record.units:
+                continue
+            session.train(seed)
+            if session.ending != "interrupted":
+                record.finish(f"seed {seed}", **session.found())
+            if session.ending != "ok":
                 break
     if session.ending == "interrupted":
-        raise Interrupted(f"interrupted; the epochs so far are kept in {record.folder}")
+        raise interrupted(job, record.folder)
     return record.folder

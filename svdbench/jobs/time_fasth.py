@@ -45,11 +45,16 @@ def run(
     names = config.methods or sorted(config.orthogonal)
     methods = {name: load(GROUP, name, config.orthogonal[name]) for name in names}
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
+        conditions.too_slow |= record.memo.get("too_slow", {})
         for d in config.sizes.d:
+            unit = f"d = {d}"
+            if unit in record.units:
+                continue
             problem = problem_of(config, d)
-            shown.begin(f"d = {d}")
+            shown.begin(unit)
             entries = _entries(problem, methods, config.seed)
             time_cell(problem, entries, conditions, record, shown)
+            record.finish(unit, too_slow=conditions.too_slow)
             shown.finish(line(problem, entries))
     return record.folder
 

@@ -43,11 +43,15 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
             conditions = Conditions(
                 plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
             )
+            conditions.too_slow |= record.memo.get(f"too_slow at {length}", {})
             for hidden in sorted(sizes.hidden):
                 problem = _problem(config, hidden, length)
+                if problem.label in record.units:
+                    continue
                 shown.begin(problem.label)
                 entries = list(_entries(problem, methods, config))
                 time_cell(problem, entries, conditions, record, shown)
+                record.finish(problem.label, **{f"too_slow at {length}": conditions.too_slow})
                 shown.finish(line(problem, entries))
     return record.folder
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +110,29 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     conditions = Conditions(plan_of(config, cells), config.measure.l2, {})
     torch.manual_seed(config.seed)  # of the probes of those that take no generator
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+        too_slow = record.memo.get("too_slow", [])
+        conditions.too_slow |= {(name, *place): why for name, *place, why in too_slow}
         for m, n, ranks in shapes:
+            missing: dict[str, list[Case]] = {}
+            for spectrum, k in product(config.spectra, ranks):
+                case = Case(m, n, k, spectrum, dtype, str(device))
+                if case.label not in record.units:
+                    missing.setdefault(spectrum, []).append(case)
+            if not missing:
+                continue
             shown.begin(f"{m} × {n}")
             shown.doing(0.0, "random singular vectors")
             spectra = Spectra(m, n, config.seed)
-            for spectrum in config.spectra:
+            for spectrum, cases in missing.items():
                 shown.doing(0.0, f"{spectrum}: singular values in float64")
                 A = spectra.matrix(spectrum).to(device, dtype)
                 exact = Exact.of(A)
-                for k in ranks:
-                    case = Case(m, n, k, spectrum, dtype, str(device))
+                for case in cases:
                     shown.begin(case.label)
                     entries = [Entry(name, driver) for name, driver in drivers.items()]
                     time_cell(case, A, exact, entries, conditions, record, shown)
+                    slow = [[*place, why] for place, why in conditions.too_slow.items()]
+                    record.finish(case.label, too_slow=slow)
                     shown.finish(line(case, entries))
     return record.folder
 
@@ -198,7 +209,6 @@ def _write(
         about = {"ours": entry.driver.ours, "exact": entry.driver.exact}
         chosen = entry.driver.described(case)
         record.append(SUMMARY, {**common, **found, **about, "chosen": chosen, **machine})
-    record.commit()
 
 
 def line(case: Case, entries: list[Entry]) -> str:

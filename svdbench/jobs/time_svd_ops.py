@@ -55,14 +55,19 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
     cells = len(config.sizes.d) * len(ways)
     conditions = Conditions(plan_of(config, cells), config.measure.l2)
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+        conditions.too_slow |= record.memo.get("too_slow", {})
         for d in config.sizes.d:
+            units = {op: f"d = {d}, {op}" for op in ways if f"d = {d}, {op}" not in record.units}
+            if not units:
+                continue
             problem = problem_of(config, d)
             inputs = _inputs(problem, config)
             rates = rates_of(problem.dtype, problem.device, clock)
-            for operation, methods in ways.items():
-                shown.begin(f"d = {d}, {operation}")
-                entries = list(_entries(methods, inputs))
+            for operation, unit in units.items():
+                shown.begin(unit)
+                entries = list(_entries(ways[operation], inputs))
                 time_cell(problem, entries, conditions, record, shown, rates)
+                record.finish(unit, too_slow=conditions.too_slow)
                 shown.finish(f"{operation:8} {line(problem, entries)}")
     return record.folder
 

@@ -13,11 +13,15 @@ from rich.console import Console
 
 from svdbench.algorithm import Problem
 from svdbench.errors import UserError, one_line
+from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
 from svdbench.record.store import Run
 from svdbench.registry import Group, refuse_unknown
 from svdbench.schemas import L2, Job, Measured, Timing
+
+# What of the environment tells machines apart: a run's timings are of one machine.
+SAME_MACHINE = ("cpu", "caches", "gpus", "torch")
 
 
 def device_of(config: Job) -> torch.device:
@@ -69,17 +73,27 @@ def running(
     cells: int,
     show: Callable[[Path, Console], None],
 ) -> Iterator[tuple[Run, Display]]:
-    """A run of so many cells: its record and its display, and its report at the end."""
+    """A run of so many cells: its record and its display, and its report at the end.
+
+    Raises:
+        Interrupted: ^C; what was finished is kept.
+    """
     console = Console()
     settle_allocator()
-    record = Run.create(config.results, job, config.name, config=text, folder=folder)
+    record = Run.create(
+        config.results, job, config.name, config=text, folder=folder, same=SAME_MACHINE
+    )
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
-    with (
-        reported(record.folder, partial(show, record.folder, console)),
-        record,
-        display(console, cells) as shown,
-    ):
-        yield record, shown
+    try:
+        with (
+            reported(record.folder, partial(show, record.folder, console)),
+            record,
+            display(console, cells) as shown,
+        ):
+            shown.resume(record)
+            yield record, shown
+    except KeyboardInterrupt as error:
+        raise interrupted(job, record.folder) from error
 
 
 def settle_allocator() -> None:

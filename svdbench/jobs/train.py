@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.commands import interrupted
 from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train_display import PLAIN, Display
 from svdbench.jobs.train_rows import Rows
@@ -27,6 +28,8 @@ from svdbench.training.progress import Limits, Point
 
 JOB = "train"
 
+BEST, LAST = "best.pt", "last.pt"  # of each seed
+
 # Endings after which there is nothing to go on with or to look into.
 WELL = ("ok", "target", "timeout")
 
@@ -37,6 +40,11 @@ class Result:
 
     folder: Path
     endings: list[str]
+
+    @property
+    def well(self) -> bool:
+        """Whether at least one did."""
+        return any(status in WELL for status in self.endings)
 
 
 def run(
@@ -62,25 +70,31 @@ def run(
     """
     place = config.trainer.place()
     clock, console = clock or WallClock(device_of(place)), console or Console()
-    loop = loop_of(config, config.seed, clock)  # before anything is written: it may be a mistake
+    first = loop_of(config, config.seed, clock)  # before anything is written: it may be a mistake
     settle_allocator()
-    endings = []
+    endings: dict[int, str] = {}
     with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        endings |= {int(seed): status for seed, status in record.memo.get("endings", {}).items()}
+        if record.resumed:
+            told = f"{len(endings)} of {config.trainer.seeds} seeds were done before"
+            console.print(f"goes on: {told}", **PLAIN)
         try:
             for seed in range(config.seed, config.seed + config.trainer.seeds):
-                if seed != config.seed:
-                    loop = loop_of(config, seed, clock)
-                endings.append(_train(loop, config, text, seed, record, console))
-                if endings[-1] == "interrupted":
+                if seed in endings:
+                    continue
+                loop = first if seed == config.seed else loop_of(config, seed, clock)
+                endings[seed] = _train(loop, config, text, seed, record, console)
+                if endings[seed] == "interrupted":
                     break
+                record.finish(f"seed {seed}", endings=endings)
         except KeyboardInterrupt:  # while a model is made
-            endings.append("interrupted")
+            endings[seed] = "interrupted"
     if folder is None:  # a sweep's runs are reported together
         show_run(record.folder, console)
-    if endings[-1] == "interrupted":
-        raise Interrupted(f"interrupted; rows and checkpoints so far are kept in {record.folder}")
-    return Result(record.folder, endings)
+    if "interrupted" in endings.values():
+        raise interrupted(JOB, record.folder)
+    return Result(record.folder, list(endings.values()))
 
 
 def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
@@ -133,7 +147,8 @@ def loop_of(config: Train, seed: int, clock: Clock) -> Loop:
     )
     loop = Loop(learner, limits, clock)
     if trainer.resume is not None:
-        _resume(loop, trainer.resume)
+        _load(loop, checkpoint.load(trainer.resume), trainer.resume)
+        loop.last = None  # this run begins with an evaluation of its own
     return loop
 
 
@@ -142,14 +157,19 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
     model, task = loop.learner.model, loop.learner.task
     rows = Rows(record, config, seed, model, task)
     folder = record.folder / f"seed-{seed}" if config.trainer.checkpoint else None
+    if folder is not None and record.resumed and (folder / LAST).exists():
+        _go_on(loop, folder / LAST, record)
+        console.print(f"from step {loop.learner.step:,}", **PLAIN)
 
     def on_evaluation(point: Point, best: bool) -> None:
         rows.evaluation(point)
         shown.evaluation(point)
+        record.commit()
         if folder is not None:
-            state = loop.state_dict() | {"config": text, "seed": seed}
-            for name in ("last", "best") if best else ("last",):
-                checkpoint.save(folder / f"{name}.pt", state)
+            state = loop.state_dict() | {"config": text, "seed": seed, "tables": record.mark()}
+            # The last one is what a run goes on from: it is written when all else is.
+            for name in (BEST, LAST) if best else (LAST,):
+                checkpoint.save(folder / name, state)
 
     with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
@@ -157,13 +177,19 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
         rows.summary(outcome, outcome.reason)
         kept = ""
         if folder is not None and outcome.best is not None and outcome.status not in WELL:
-            kept = f"; the last good checkpoint is {folder / 'last.pt'}"
+            kept = f"; the last good checkpoint is {folder / LAST}"
         shown.finish(outcome, outcome.reason + kept)
     return outcome.status
 
 
-def _resume(loop: Loop, path: str) -> None:
+def _go_on(loop: Loop, path: Path, record: Run) -> None:
+    """From the checkpoint of a training that was cut short."""
     state = checkpoint.load(path)
+    _load(loop, state, path)
+    record.rewind(state["tables"])
+
+
+def _load(loop: Loop, state: dict[str, Any], path: str | Path) -> None:
     try:
         loop.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from datetime import datetime
 from rich.console import Console
 
 from svdbench.errors import UserError
-from svdbench.jobs.train import JOB, WELL, Result, build
+from svdbench.jobs.train import JOB, Result, build
 from svdbench.launch import compose, launch, show
 from svdbench.models.registry import GROUP as MODELS
 from svdbench.overrides import override
@@ -63,7 +63,7 @@ def train(
     finally:
         if results and (several or multirun):
             show_run(results[0].folder.parent, Console())
-    return any(status in WELL for result in results for status in result.endings)
+    return any(result.well for result in results)
 
 
 def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:

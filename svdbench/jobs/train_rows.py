@@ -14,7 +14,7 @@ from svdbench.training.progress import Outcome, Point
 
 
 class Rows:
-    """The rows of one model, task and seed, each on the disk as soon as it is known."""
+    """The rows of one model, task and seed, each written as soon as it is known."""
 
     def __init__(
         self, record: Run, config: Train, seed: int, model: SequenceModel, task: Task
@@ -79,12 +79,10 @@ class Rows:
             row["steps_to_target"] = outcome.reached.step
             row["seconds_to_target"] = outcome.reached.elapsed_s
         self.record.append(TRAINED, row)
-        self.record.commit()
 
     def _sample(self, point: Point, status: str, reason: str) -> None:
         row = self.common | self._point(point) | {"status": status, "reason": reason}
         self.record.append(TRAINING, row)
-        self.record.commit()
 
     def _point(self, point: Point | None) -> dict[str, Any]:
         if point is None:

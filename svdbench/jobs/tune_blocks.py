@@ -52,18 +52,22 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
     device, dtype = device_of(config), getattr(torch, config.dtype.value)
     torch.manual_seed(config.seed)
     shapes = list(product(config.sizes.d, config.sizes.m))
-    fastest: dict[Shape, float] = {}
     with running(JOB, config, text, folder, len(shapes), show_run) as (record, shown):
+        fastest = {Shape(*shape): s for *shape, s in record.memo.get("fastest", [])}
         place = _place(config, device)
         try:
             for d, m in shapes:
+                unit = f"d = {d}, m = {m}"
+                if unit in record.units:
+                    continue
                 V = torch.empty(config.sizes.n or d, d, dtype=dtype, device=device)
                 X = torch.empty(d, m, dtype=dtype, device=device)
                 plans = plans_of(case_of(V, X))
-                shown.begin(f"d = {d}, m = {m}")
+                shown.begin(unit)
                 shown.doing(0.0, f"{len(plans)} plans")
                 found = _measure(V, X, plans, config.measure.budget_s, place, record)
                 fastest |= found
+                record.finish(unit, fastest=[[*shape, s] for shape, s in fastest.items()])
                 shown.finish(_line(d, m, found))
         finally:  # interrupted or not, what was finished is worth a fit
             if fastest:
@@ -122,7 +126,6 @@ def _measure(
             fastest[shape] = min(s, fastest.get(shape, s))
             row |= {"step_s": s, "of_best": min(step_s.values()) / s}
         record.append(SUMMARY, row)
-    record.commit()
     return fastest
 
 
@@ -147,7 +150,6 @@ def _write_model(
         said = {"model_s": model.step_s(shape), "optimum": model.optimum(shape.d, shape.m)}
         row = {**defining, **said, "cell": cell_id(job=JOB, **defining), "status": "ok"}
         record.append(MODEL, row)
-    record.commit()
 
 
 def _line(d: int, m: int, fastest: dict[Shape, float]) -> str:

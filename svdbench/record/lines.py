@@ -29,14 +29,19 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def append_lines(file: int, lines: Iterable[Iterable[Any]]) -> None:
-    """Write rows of values to the end of a file that was opened with O_APPEND.
+    """Write rows of values to the end of a file that was opened with O_APPEND."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([_text(v) for v in line] for line in lines)
+    append(file, buffer.getvalue().encode(errors="replace"))
+
+
+def append(file: int, data: bytes) -> None:
+    """Write to the end of a file that was opened with O_APPEND.
 
     All at once, so that a kill tears nothing or the end; what doesn't fit on the
     disk is taken back, and OSError raised.
     """
-    buffer, size = io.StringIO(), os.fstat(file).st_size
-    csv.writer(buffer, lineterminator="\n").writerows([_text(v) for v in line] for line in lines)
-    data = buffer.getvalue().encode(errors="replace")
+    size = os.fstat(file).st_size
     try:
         while data:  # a second turn only when the disk is full, to be told so
             data = data[os.write(file, data) :]

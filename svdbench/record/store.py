@@ -1,25 +1,36 @@
 """Runs on disk: results that survive a crash.
 
 ``results/<job>/<run>/`` holds ``config.yaml`` and ``env.json`` from the start, and
-tables that grow by whole lines: each is one write to the end of its file, so
-that a process that dies loses the row it was writing at most.
+tables that grow by whole lines: each is one write to the end of its file. A journal
+says which units of the work are finished, so that a process that dies loses the one
+it was at, at most.
 """
 
 import json
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from svdbench.errors import one_line
 from svdbench.record.environment import environment
+from svdbench.record.journal import NAME as JOURNAL
+from svdbench.record.journal import Journal, Mark, fits
 from svdbench.record.lines import RecordError, append_lines, read_rows, writing
-from svdbench.record.schema import SCHEMA_VERSION, Table
+from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
+from svdbench.whole import replacing
 
-__all__ = ["RecordError", "Run", "read_rows"]
+__all__ = ["JOURNAL", "Mark", "RecordError", "Run", "read_rows"]
+
+CONFIG, ENVIRONMENT = "config.yaml", "env.json"
+SYNC_S = 1.0
+_TABLE = ",".join(COMMON).encode()  # what every table begins with
 
 # No dot in front and no separator: the name stays inside its folder, and visible.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -33,14 +44,22 @@ class Run:
         job: the command.
         run_id: the folder's name.
         environment: what ``env.json`` says.
+        resumed: whether it goes on with what is there.
     """
 
-    def __init__(self, folder: Path, job: str, environment: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, job: str, environment: Mapping[str, Any], journal: Journal
+    ) -> None:
         self.folder = folder
         self.job = job
         self.run_id = folder.name
         self.environment = environment
+        self.resumed = journal.begun
+        self._journal = journal
+        self._mark: Mark = {}
+        self._to_rewind = journal.begun
         self._files: dict[str, int] = {}
+        self._synced = time.monotonic()
 
     @classmethod
     def create(
@@ -52,8 +71,13 @@ class Run:
         *,
         folder: str | Path | None = None,
         env: Mapping[str, Any] | None = None,
+        same: Collection[str] = (),
     ) -> "Run":
         """Make ``root/job/name`` and write down the configuration and the environment.
+
+        A folder that already has a run of the same configuration is gone on with: the rows of
+        its finished units stay; those of a unit that was cut short are taken back before the
+        first row is written, unless the job knows how to go on with it and rewinds itself.
 
         Args:
             root: the results folder.
@@ -62,20 +86,86 @@ class Run:
             config: the text of ``config.yaml``.
             folder: to be used instead of ``root/job/name``.
             env: of ``env.json``; by default what ``environment()`` finds.
+            same: fields of the environment that must not change while a run lasts.
 
         Raises:
-            RecordError: a name that is no plain folder name, a folder that already
-                holds something or can't be written.
+            RecordError: a name that is no plain folder name; a folder that holds something
+                else, that another process writes, or that can't be written.
         """
-        if folder is None:
-            place = _place(Path(root), job, name)
-        else:
-            place = _claim(Path(folder), "give another folder")
+        place = Path(folder) if folder is not None else _place(Path(root), job, name)
+        remedy = "choose a different --name" if folder is None else "give another folder"
+        _refuse_foreign(place, remedy)
         env = environment() if env is None else env
-        with writing(place):
-            _write_text(place / "config.yaml", config)
-            _write_text(place / "env.json", json.dumps(env, indent=2, ensure_ascii=False) + "\n")
-        return cls(place, job, env)
+        with ExitStack() as undo:
+            journal = undo.enter_context(Journal(place))
+            if journal.begun:
+                began = _refuse_other(place, config, env, same, remedy)
+                run = cls(place, job, began, journal)
+                journal.went_on(_differences(began, env))
+            else:
+                run = cls(place, job, env, journal)
+                text = json.dumps(env, indent=2, ensure_ascii=False) + "\n"
+                _write_text(place / ENVIRONMENT, text)
+                _write_text(place / CONFIG, config)
+                journal.begin(job)
+            undo.pop_all()
+        return run
+
+    @property
+    def units(self) -> Collection[str]:
+        """What is finished."""
+        return self._journal.units
+
+    @property
+    def memo(self) -> Mapping[str, Any]:
+        """What :meth:`finish` was given for the units to come."""
+        return self._journal.memo
+
+    def finish(self, unit: str, **memo: Any) -> None:
+        """Note that a unit need not be done again.
+
+        A process that dies from then on loses nothing of it. For a machine that dies, all is
+        written through to the disk once a second at most, as that takes milliseconds.
+
+        Args:
+            unit: a size, a seed, a case: its name within the run.
+            memo: what later units need to know of it, such as JSON can hold.
+        """
+        self._journal.finish(unit, self.mark(), memo)
+        if time.monotonic() - self._synced > SYNC_S:
+            self.commit()
+
+    def mark(self) -> Mark:
+        """How long the tables are."""
+        self._settle()
+        sizes = {f"{name}.csv": os.fstat(file).st_size for name, file in self._files.items()}
+        return self._mark | sizes
+
+    def rewind(self, mark: Mark) -> None:
+        """Take back all rows since ``mark`` was taken.
+
+        Raises:
+            RecordError: the tables have lost rows since, or can't be written.
+        """
+        self._close_files()
+        self._to_rewind = False
+        self._mark = dict(mark)
+        if not fits(self.folder, mark):
+            raise RecordError(
+                f"the tables of {self.folder} have lost rows since they were written: choose a "
+                "different --name"
+            )
+        for path in self.folder.glob("*.csv"):
+            with writing(path):
+                if size := mark.get(path.name):
+                    os.truncate(path, size)
+                elif _is_table(path):  # of a unit that was cut short
+                    path.unlink()
+
+    def _settle(self) -> None:
+        """Before the first row of a run that goes on: take back what was cut short."""
+        if self._to_rewind:
+            self.rewind(self._journal.mark)
 
     def append(self, table: Table, row: Mapping[str, Any]) -> None:
         """Write a row; ``schema_version``, ``job`` and ``run_id`` are filled in.
@@ -88,6 +178,8 @@ class Run:
         path = self.folder / f"{table.name}.csv"
         with writing(path):
             if table.name not in self._files:
+                _refuse_other_columns(path, table)
+                self._settle()
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
                 self._files[table.name] = os.open(path, flags, 0o666)
             file = self._files[table.name]
@@ -95,18 +187,24 @@ class Run:
             append_lines(file, [*header, [row.get(column) for column in table.columns]])
 
     def commit(self) -> None:
-        """Have everything on the disk itself; for the end of a cell."""
+        """Have everything on the disk itself."""
         for name, file in self._files.items():
             with writing(self.folder / f"{name}.csv"):
                 os.fsync(file)
+        self._journal.sync()
+        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Commit, and close the files."""
         try:
             self.commit()
         finally:
-            while self._files:
-                os.close(self._files.popitem()[1])
+            self._close_files()
+            self._journal.close()
+
+    def _close_files(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
 
     def __enter__(self) -> "Run":
         return self
@@ -121,7 +219,7 @@ class Run:
 
 
 def _place(root: Path, job: str, name: str | None) -> Path:
-    """The new folder ``root/job/name``."""
+    """The folder ``root/job/name``; without a name, a new one."""
     for what, given in (("job", job), ("run", name)):
         if given is not None and not _NAME.fullmatch(given):
             raise RecordError(
@@ -129,7 +227,7 @@ def _place(root: Path, job: str, name: str | None) -> Path:
                 "with no '.' in front"
             )
     if name is not None:
-        return _claim(root / job / name, "choose a different --name")
+        return root / job / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     with writing(root / job):
         (root / job).mkdir(parents=True, exist_ok=True)
@@ -143,18 +241,62 @@ def _place(root: Path, job: str, name: str | None) -> Path:
     return folder
 
 
-def _claim(folder: Path, remedy: str) -> Path:
-    """``folder``, made if need be, if it is empty."""
+def _refuse_foreign(folder: Path, remedy: str) -> None:
+    """Make ``folder`` if need be; raise RecordError if it holds something without a journal."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(folder.iterdir()) and not (folder / JOURNAL).is_file():
             raise RecordError(f"{folder} already holds results: {remedy}, or delete it")
-    return folder
+
+
+def _refuse_other(
+    folder: Path, config: str, env: Mapping[str, Any], same: Collection[str], remedy: str
+) -> dict[str, Any]:
+    """The environment in which the run of ``folder`` began, if this is the same run."""
+    try:
+        began_with = (folder / CONFIG).read_text(encoding="utf-8")
+        began: Any = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(
+            f"can't go on with {folder}: {one_line(error)}: {remedy}, or delete it"
+        ) from error
+    if began_with != config:
+        raise RecordError(
+            f"{folder} already holds results of another configuration: {remedy}, or delete it"
+        )
+    if not isinstance(began, dict):
+        raise RecordError(f"{folder / ENVIRONMENT} is not of svdbench: {remedy}, or delete it")
+    if other := [f"{key} was {began.get(key)}" for key in same if began.get(key) != env.get(key)]:
+        raise RecordError(
+            f"{folder} was begun elsewhere ({'; '.join(other)}), and its timings can't be mixed: "
+            f"{remedy}"
+        )
+    return began
+
+
+def _is_table(path: Path) -> bool:
+    """Whether it is ours, or nothing yet."""
+    with open(path, "rb") as file:
+        start = file.read(len(_TABLE))
+    return _TABLE.startswith(start)
+
+
+def _refuse_other_columns(path: Path, table: Table) -> None:
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        header = file.readline().decode(errors="replace").rstrip("\n")
+    if header and header != ",".join(table.columns):
+        raise RecordError(
+            f"{path} has the columns of another version of svdbench: choose a different --name"
+        )
+
+
+def _differences(began: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
+    """What is different now, the moment included."""
+    return {key: value for key, value in env.items() if began.get(key) != value}
 
 
 def _write_text(path: Path, text: str) -> None:
-    # "x": of two runs that were given the same name at once, the second stops here.
-    with open(path, "x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path), replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

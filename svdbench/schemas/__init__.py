@@ -5,7 +5,9 @@ job starts. Messages are one line: the cause, then the remedy.
 """
 
 from datetime import datetime
+from typing import Any
 
+from svdbench.errors import UserError, one_line
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
 from svdbench.schemas.compression import Compress
@@ -64,8 +66,25 @@ __all__ = [
     "Train",
     "Trainer",
     "TuneBlocks",
+    "read",
     "register",
 ]
+
+# By the root in ``conf/``, and by the name of the optimiser.
+JOBS: dict[str, type] = {
+    "accelerate": Accelerate,
+    "compress": Compress,
+    "compress_model": CompressModel,
+    "gradients": Gradients,
+    "rank_reveal": RankReveal,
+    "time_fasth": TimeFastH,
+    "time_rnn": TimeRNN,
+    "time_svd": TimeSVD,
+    "time_svd_ops": TimeSvdOps,
+    "train": Train,
+    "tune_blocks": TuneBlocks,
+}
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMSprop, SGD)}
 
 
 def register() -> None:
@@ -80,17 +99,45 @@ def register() -> None:
     from svdbench.svd_drivers.registry import GROUP as SVD_DRIVERS
 
     store = ConfigStore.instance()
-    schemas = {"time_fasth": TimeFastH, "time_svd_ops": TimeSvdOps, "tune_blocks": TuneBlocks}
-    schemas |= {"time_rnn": TimeRNN, "train": Train, "gradients": Gradients}
-    schemas |= {"accelerate": Accelerate, "compress": Compress, "time_svd": TimeSVD}
-    schemas |= {"rank_reveal": RankReveal, "compress_model": CompressModel}
-    for name, schema in schemas.items():
+    for name, schema in JOBS.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
-    for optimizer in (Adam, RMSprop, SGD):
-        store.store(group="schema/optimizer", name=optimizer.name, node=optimizer)
+    for name, optimizer in OPTIMIZERS.items():
+        store.store(group="schema/optimizer", name=name, node=optimizer)
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
     OmegaConf.register_new_resolver(
         "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
     )
+
+
+def read(job: str, text: str) -> list[Any]:
+    """The configurations that a run's ``config.yaml`` has, checked like new ones.
+
+    Args:
+        job: its root in ``conf/``.
+        text: YAML, a document for each.
+
+    Raises:
+        UserError: it is no such configuration, or one that doesn't fit this svdbench.
+    """
+    import yaml  # type: ignore[import-untyped]
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    found = []
+    try:
+        for tree in yaml.safe_load_all(text):
+            schema = OmegaConf.structured(JOBS[job])
+            if "optimizer" in tree:
+                schema.optimizer = OPTIMIZERS[tree["optimizer"]["name"]]
+            found.append(OmegaConf.to_object(OmegaConf.merge(schema, tree)))
+    except (
+        *(yaml.YAMLError, OmegaConfBaseException, RecursionError),
+        *(KeyError, TypeError, ValueError),
+    ) as error:
+        raise UserError(
+            f"config.yaml is no configuration of this svdbench: {one_line(error)}: run the "
+            "command anew"
+        ) from error
+    return found

@@ -59,6 +59,8 @@ class Loop:
             UserError: of a callback.
         """
         self._first_step, self._first_s = self.learner.step, self.elapsed_s
+        # What a training that goes on has already taken of its minutes.
+        self._before_s = self.elapsed_s + self.evaluation_s if self.last else 0.0
         self.clock.sync()
         self._begin = self.clock.stamp()
         try:
@@ -96,6 +98,7 @@ class Loop:
         """All that is needed to go on: of the learner, the best so far, and time."""
         return {
             "learner": self.learner.state_dict(),
+            "last": asdict(self.last) if self.last else None,
             "best": asdict(self.best) if self.best else None,
             "best_weights": self.best_weights,
             "elapsed_s": self.elapsed_s,
@@ -105,13 +108,15 @@ class Loop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken; raises as the learner's does."""
         self.learner.load_state_dict(state["learner"])
+        last = state.get("last")  # which checkpoints once had not
+        self.last = Point(**last) if last else None
         self.best = Point(**state["best"]) if state["best"] else None
         self.best_weights = state["best_weights"]
         self.elapsed_s, self.evaluation_s = state["elapsed_s"], state["evaluation_s"]
 
     def _train(self) -> tuple[str, str]:
         limits, learner = self.limits, self.learner
-        point = self._evaluate({})
+        point = self.last or self._evaluate({})
         while True:
             if limits.target is not None and point.loss is not None and point.loss <= limits.target:
                 return "target", f"the target was reached at step {point.step:,}"
@@ -186,17 +191,20 @@ class Loop:
         return f"{error} ({other}); at step {before.step:,} the loss was {before.loss:.3g}{norm}"
 
     def _seconds(self) -> float:
+        """Since :meth:`run` was called."""
         self.clock.sync()
         return self.clock.seconds(self._begin, self.clock.stamp())
 
     def _time_is_up(self) -> bool:
-        return self.limits.max_s is not None and self._seconds() >= self.limits.max_s
+        limit = self.limits.max_s
+        return limit is not None and self._before_s + self._seconds() >= limit
 
     def _tick(self, loss: float, grad_norm: float) -> Tick:
         step, spent = self.learner.step, self._seconds()
         pace = (step - self._first_step) / spent if spent > 0 else math.inf
         by_steps = (self.limits.steps - step) / pace
-        by_clock = math.inf if self.limits.max_s is None else max(0.0, self.limits.max_s - spent)
+        limit = math.inf if self.limits.max_s is None else self.limits.max_s
+        by_clock = max(0.0, limit - self._before_s - spent)
         left = min(by_steps, by_clock)
         return Tick(step, loss, grad_norm, pace, left, by_clock < by_steps)
 

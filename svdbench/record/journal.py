@@ -1,0 +1,176 @@
+"""What a run has finished, unit by unit, so that it can go on where it stopped.
+
+A unit is whatever a job writes down together: a size, a seed, a case. Its line in
+``progress.jsonl`` comes after its rows and tells how long the tables were then; rows
+beyond the last line belong to a unit that was cut short, and a line that tells of rows
+that never reached the disk counts for nothing.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from svdbench.record.lines import RecordError, append, writing
+from svdbench.record.schema import SCHEMA_VERSION
+
+NAME = "progress.jsonl"
+LONGEST = 4096  # of the first line, in bytes
+
+# The bytes of each table, by the name of its file.
+Mark = dict[str, int]
+
+
+def job_of(folder: Path) -> str:
+    """The job of a run that can be gone on with.
+
+    Raises:
+        RecordError: there is no journal that says so.
+    """
+    try:
+        with open(folder / NAME, "rb") as file:
+            job = json.loads(file.readline(LONGEST))["job"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RecordError(
+            f"{folder} is no run to go on with: give a folder with a {NAME}, as "
+            "results/train/20260301-120000"
+        ) from error
+    return str(job)
+
+
+def fits(folder: Path, mark: Mark) -> bool:
+    """Whether all rows up to a mark are there."""
+    try:
+        return all((folder / name).stat().st_size >= size for name, size in mark.items())
+    except OSError:
+        return False
+
+
+class Journal:
+    """The journal of a run's folder, held by this process alone until it is closed.
+
+    Attributes:
+        begun: whether the run's configuration and environment are there.
+        units: those that are finished.
+        memo: what the job wrote down for its units to come.
+        mark: the tables' sizes after the last of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the journal of ``folder``, or make it.
+
+        Raises:
+            RecordError: another process holds it, or it can't be read or written.
+        """
+        self.path = folder / NAME
+        self.begun = False
+        self.units: set[str] = set()
+        self.memo: dict[str, Any] = {}
+        self.mark: Mark = {}
+        with writing(self.path):
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            self._hold()
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, job: str) -> None:
+        """Note that the run has all that it needs to be repeated."""
+        self._write({"job": job, "schema_version": SCHEMA_VERSION})
+        self.sync()
+        self.begun = True
+
+    def finish(self, unit: str, mark: Mark, memo: Mapping[str, Any]) -> None:
+        """Note a unit, once its rows are on the disk."""
+        self._write({"unit": unit, "tables": mark, **({"memo": dict(memo)} if memo else {})})
+        self.units.add(unit)
+        self.memo |= memo
+        self.mark = dict(mark)
+
+    def went_on(self, differences: Mapping[str, Any]) -> None:
+        """Note that the run was taken up again, and what of its environment is new."""
+        self._write({"resumed": dict(differences)})
+
+    def close(self) -> None:
+        """Let another process have it."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordError(
+                f"{self.path.parent} is being written by another process: wait for it, or "
+                "choose a different --name"
+            ) from error
+        except OSError as error:
+            # Some network file systems have no locks; whole lines are still written at once.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise RecordError(f"can't lock {self.path}: {error.strerror}") from error
+
+    def _read(self) -> None:
+        """Take in the lines, up to one that is torn or tells of more than there is."""
+        with writing(self.path):
+            size = os.fstat(self._file).st_size
+            text = os.pread(self._file, size, 0)
+        good = 0
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
+            try:
+                if not line.endswith(b"\n") or not self._take(json.loads(line)):
+                    break
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise RecordError(
+                    f"{self.path}, line {number} is no line of a journal: choose a different "
+                    "--name, or delete the folder"
+                ) from error
+            good += len(line)
+        if good < size:
+            with writing(self.path):
+                os.ftruncate(self._file, good)
+
+    def _take(self, line: dict[str, Any]) -> bool:
+        """Take in a line, unless its rows aren't there: only a machine that died lost them."""
+        kind = line.keys()
+        if "schema_version" in kind:
+            if line["schema_version"] != SCHEMA_VERSION:
+                raise RecordError(
+                    f"{self.path.parent} has schema version {line['schema_version']}, this "
+                    f"svdbench writes {SCHEMA_VERSION}: choose a different --name"
+                )
+            self.begun = True
+        elif "unit" in kind:
+            mark = {str(name): int(size) for name, size in line["tables"].items()}
+            if not fits(self.path.parent, mark):
+                return False
+            self.units.add(str(line["unit"]))
+            self.mark = mark
+            self.memo |= line.get("memo", {})
+        return True
+
+    def sync(self) -> None:
+        """Have it on the disk itself."""
+        with writing(self.path):
+            os.fsync(self._file)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with writing(self.path):
+            append(self._file, json.dumps(line, ensure_ascii=False).encode() + b"\n")
