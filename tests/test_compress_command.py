@@ -136,10 +136,7 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
     ("where", "says"),
     [
         ("svdbench.jobs.side_by_side.classification", "interrupted; what was finished is kept"),
-        (
-            "svdbench.jobs.compress_session.warm_up",
-            "go on with svdbench compress --resume",
-        ),
+        ("svdbench.jobs.compress_session.warm_up", "interrupted; what was finished is kept: go on"),
     ],
 )
 def test_an_interruption_before_training_is_one_line(

@@ -159,7 +159,10 @@ def test_an_interrupt_keeps_rows_and_checkpoints(monkeypatch: pytest.MonkeyPatch
     spoil_at(monkeypatch, 4, press)
     code, out, err = run(["train", *SPECTRAL, "--seeds", "2", "--name", "cut"])
     assert code == Interrupted.exit_code
-    assert err == ("svdbench: interrupted; go on with svdbench train --resume results/train/cut\n")
+    assert err == (
+        "svdbench: interrupted; what was finished is kept: go on with svdbench train "
+        "--resume results/train/cut\n"
+    )
     assert "interrupted after step 3" in out
     rows = table("results/train/cut/summary.csv")
     assert [row["status"] for row in rows] == ["interrupted"]
