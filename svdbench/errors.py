@@ -17,3 +17,14 @@ def one_line(error: BaseException) -> str:
     """An exception's first line that says something, without the library's decoration."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was too small, in whichever way libraries do.
+
+    torch has an exception for it on a GPU, and on a CPU only words.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)

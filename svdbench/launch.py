@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.refusals import refuse_many_jobs, refuse_nests, refuse_overrides
 
 
 def launch(
@@ -36,7 +37,7 @@ def launch(
 
     from svdbench.schemas import register
 
-    mistakes: list[UserError] = []
+    mistakes: list[BaseException] = []
 
     def run(config: DictConfig) -> None:
         if mistakes:  # of a sweep's earlier run
@@ -44,17 +45,20 @@ def launch(
         own = HydraConfig.get()
         folder = own.runtime.output_dir if own.mode == RunMode.MULTIRUN else None
         try:
-            checked = _checked(config)
-            text = OmegaConf.to_yaml(config, resolve=True)
+            with _in_one_line():
+                checked, text = _checked(config), OmegaConf.to_yaml(config, resolve=True)
             on_result(import_module(f"svdbench.jobs.{job}").run(checked, text, folder))
-        except UserError as error:  # raised in here, Hydra would add lines of its own
+        except Exception as error:  # raised in here, it would pass for one of Hydra's
             mistakes.append(error)
         except KeyboardInterrupt:
             mistakes.append(Interrupted("interrupted; what was finished is kept"))
 
     register()
+    refuse_overrides(overrides)
     program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]
     with _arguments(program), _in_one_line():
+        if multirun:
+            refuse_many_jobs(overrides)
         hydra.main(version_base="1.3", config_path="pkg://svdbench.conf", config_name=job)(run)()
     if mistakes:
         raise mistakes[0]
@@ -77,6 +81,7 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     from svdbench.schemas import register
 
     register()
+    refuse_overrides(overrides)
     with (
         _in_one_line(),
         hydra.initialize_config_module("svdbench.conf", version_base="1.3"),
@@ -89,6 +94,7 @@ def _checked(config: Any) -> Any:
     """The configuration as dataclasses, whose ``__post_init__`` checks the ranges."""
     from omegaconf import OmegaConf
 
+    refuse_nests(config)
     try:
         return OmegaConf.to_object(config)
     except ValueError as error:
@@ -112,12 +118,12 @@ def _arguments(argv: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+    """Turn whatever Hydra and OmegaConf have against a configuration into one line."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds: they check less than they rely on
         raise UserError(explain(error)) from error
 
 

@@ -9,8 +9,6 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-_PACKAGE = "svdbench."
-
 
 @dataclass(frozen=True)
 class Group:
@@ -61,8 +59,9 @@ class Group:
         """The class that ``_target_`` of ``name``.yaml names; ValueError if it is not of ours."""
         module, _, attribute = self.base.rpartition(".")
         base = getattr(import_module(module), attribute)
-        if not target.startswith(_PACKAGE):
-            raise ValueError(f"{name}.yaml: _target_ {target!r} is not inside {_PACKAGE[:-1]}")
+        package = module.rpartition(".")[0]
+        if not target.startswith(f"{package}."):
+            raise ValueError(f"{name}.yaml: _target_ {target!r} is not inside {package}")
         module, _, attribute = target.rpartition(".")
         found = getattr(import_module(module), attribute, None)
         if not (isinstance(found, type) and issubclass(found, base)):

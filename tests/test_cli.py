@@ -104,10 +104,10 @@ class TestTimeFastH:
         assert not Path("results").exists()
 
     def test_options_are_taken_to_the_letter(self) -> None:
-        arguments = ["--show-config", "--name", r"a\b", "--methods", "fasth, cayley"]
-        out = run(["time-fasth", *arguments]).out
-        assert "name: a\\b\n" in out
+        out = run(["time-fasth", "--show-config", "--methods", "fasth, cayley"]).out
         assert "methods:\n- fasth\n- cayley\n" in out
+        out = run(["train", "lstm", "--show-config", "--resume", r"a\b"]).out
+        assert "resume: a\\b\n" in out
 
 
 MISTAKES = [

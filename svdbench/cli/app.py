@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from svdbench.errors import UserError
+from svdbench.errors import UserError, one_line, out_of_memory
+
+LONGEST = 1000  # characters of a message
 
 app = typer.Typer(
     name="svdbench",
@@ -48,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:
+        if out_of_memory(error):
+            _fail(f"there is too little memory: {one_line(error)}: ask for smaller sizes")
         if not hasattr(error, "format_message"):  # not a mistake on the command line
             raise
         message = error.format_message()
@@ -59,5 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int = 2) -> None:
-    print(f"svdbench: {message}", file=sys.stderr)
+    print(f"svdbench: {_shown(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _shown(message: str) -> str:
+    """One line that can be read, whatever was typed or found in a file."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

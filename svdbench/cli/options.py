@@ -1,6 +1,6 @@
 """What commands share: the options that they have alike, and what becomes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +55,8 @@ Examples = Annotated[int | None, typer.Option(metavar="B", help="Examples in a b
 Minutes = Annotated[
     float | None, typer.Option(metavar="MINUTES", help="Stop all training by the clock.")
 ]
+# Keys whose values are functions of the user's own, as MODULE:FUNCTION.
+FUNCTIONS = ("model.build", "model.loader", "loss")
 
 
 def overrides_of(options: Mapping[str, Any]) -> list[str]:
@@ -120,7 +122,8 @@ def key_values(typed: list[str] | None) -> list[str]:
     """
     typed = typed or []
     for given in typed:
-        if "=" not in given and not given.startswith("~"):
+        # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
+        if given.startswith("-") or ("=" not in given and not given.startswith("~")):
             raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
     return typed
 
@@ -140,7 +143,10 @@ def launch_job(
     """
     given = [*overrides_of(options), *key_values(typed)]
     if resume is not None:
-        go_on(resume, job, [*given, *(["-m"] if multirun else [])])
+        named = {key: options[key] for key in FUNCTIONS if options.get(key) is not None}
+        rest = {key: value for key, value in options.items() if key not in named}
+        others = [*overrides_of(rest), *key_values(typed), *(["-m"] if multirun else [])]
+        go_on(resume, job, others, list(named.values()))
         return
     from svdbench.launch import launch, show
 
@@ -150,8 +156,11 @@ def launch_job(
         launch(job, given, multirun)
 
 
-def go_on(run: str, job: str, given: list[str]) -> Any:
+def go_on(run: str, job: str, given: list[str], functions: Sequence[str] = ()) -> Any:
     """Finish a run of a job's command; returns what the job does.
+
+    Args:
+        functions: of the user's own, which a file alone can't have called.
 
     Raises:
         UserError: something else was given, which the run's own configuration says already.
@@ -162,4 +171,4 @@ def go_on(run: str, job: str, given: list[str]) -> Any:
         )
     from svdbench.jobs.resume import resume
 
-    return resume(run, job)
+    return resume(run, job, functions)

@@ -1,7 +1,6 @@
 """One side of a comparison: a run, or a folder of runs of one job, as it lies on disk."""
 
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import Any
 
 from svdbench.errors import UserError, one_line
 from svdbench.record.store import RecordError, read_rows
+from svdbench.refusals import NAME
+from svdbench.whole import regular
 
 Row = dict[str, str]
 
 # In which folder of a side a row was found; no column of any table has this name.
 RUN = "run folder"
-
-# A name without separators, and nothing that a pattern of file names would read otherwise.
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 # Keys of a configuration that say where a run goes or for how long it may, not what it is.
 _PLACE = ("name", "results", "seed", "seeds", "max_minutes", "budget_s")
@@ -94,7 +92,7 @@ def _find(given: str, results: Path) -> Path:
             candidates = [results / path] if list(_having_tables(results / path)) else []
         else:
             candidates = []
-        if not candidates and _NAME.fullmatch(given):
+        if not candidates and NAME.fullmatch(given):
             found = (one for depth in range(1, 5) for one in results.glob("*/" * depth + given))
             candidates = sorted(one for one in found if list(_having_tables(one)))
     except (OSError, ValueError) as error:  # a name too long, or with NUL in it
@@ -145,7 +143,7 @@ def _environment(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
     if not isinstance(found, dict):
@@ -160,7 +158,7 @@ def _settings(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
     flat = _flat(found) if isinstance(found, dict) else []

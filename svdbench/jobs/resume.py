@@ -1,5 +1,6 @@
 """Goes on with a run that was cut short: its configuration file alone says how."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from svdbench.record.journal import job_of
 from svdbench.record.store import CONFIG
 from svdbench.report.training import show_run
 from svdbench.schemas import read
+from svdbench.whole import regular
 
 
-def resume(folder: str | Path, root: str) -> Any:
+def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
     """Finish what is missing of a run, and repeat nothing.
 
     Args:
         folder: of the run, as ``results/train/20260301-120000``.
         root: of the command that was given, in ``conf/``.
+        functions: of the user's own, as MODULE:FUNCTION: those that the run has, and no others.
 
     Returns:
         What the job returns.
@@ -36,10 +39,12 @@ def resume(folder: str | Path, root: str) -> Any:
         raise UserError(f"{folder} is of another command: svdbench {command} --resume {folder}")
     path, root = folder / CONFIG, own
     try:
-        text = path.read_bytes().decode()
+        text = regular(path).read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
     configs = read(root, text)
+    for config in configs:
+        _check_functions(config, functions, folder)
     module = import_module(f"svdbench.jobs.{root}")
     if job == "gradients":  # a configuration for each model
         return module.train_all(configs, text, str(folder))
@@ -49,3 +54,19 @@ def resume(folder: str | Path, root: str) -> Any:
     if job == "train":  # which leaves it to a sweep to report all of its runs
         show_run(folder, Console())
     return found
+
+
+def _check_functions(config: Any, functions: Sequence[str], folder: Path) -> None:
+    """Raise UserError unless the functions that the configuration names were named, too.
+
+    A file alone calls nothing: who goes on with a run that somebody else has sent, may not
+    know what is in it.
+    """
+    model = getattr(config, "model", None)
+    found = [getattr(model, "build", None), getattr(model, "loader", None)]
+    theirs = [str(name) for name in [*found, getattr(config, "loss", None)] if name is not None]
+    if set(theirs) != set(functions):
+        raise UserError(
+            f"{folder} calls {' and '.join(theirs) or 'no functions'}: name the same again, "
+            "as MODULE:BUILD, --data and --loss, if you want it"
+        )

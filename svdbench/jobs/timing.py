@@ -33,6 +33,9 @@ def device_of(config: Job) -> torch.device:
     device = torch.device(config.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UserError(f"device is {device}, but torch's GPUs end with cuda:{last}: use that")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
+from svdbench.errors import out_of_memory
 from svdbench.measure.clock import Clock
 
 
@@ -90,8 +89,4 @@ def failure(error: Exception) -> tuple[str, str]:
     """The status (``oom`` or ``failed``) and the one-line reason that an exception stands for."""
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    # The CPU allocator has no exception of its own, only its words.
-    refused = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    if refused or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "oom", reason
-    return "failed", reason
+    return "oom" if out_of_memory(error) else "failed", reason

@@ -8,7 +8,6 @@ it was at, at most.
 
 import json
 import os
-import re
 import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits
 from svdbench.record.lines import RecordError, append_lines, read_rows, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
+from svdbench.refusals import refuse_name
 from svdbench.whole import replacing
 
 __all__ = ["JOURNAL", "Mark", "RecordError", "Run", "read_rows"]
@@ -31,9 +31,6 @@ __all__ = ["JOURNAL", "Mark", "RecordError", "Run", "read_rows"]
 CONFIG, ENVIRONMENT = "config.yaml", "env.json"
 SYNC_S = 1.0
 _TABLE = ",".join(COMMON).encode()  # what every table begins with
-
-# No dot in front and no separator: the name stays inside its folder, and visible.
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class Run:
@@ -220,12 +217,11 @@ class Run:
 
 def _place(root: Path, job: str, name: str | None) -> Path:
     """The folder ``root/job/name``; without a name, a new one."""
-    for what, given in (("job", job), ("run", name)):
-        if given is not None and not _NAME.fullmatch(given):
-            raise RecordError(
-                f"{given!r} can't name a {what}: use letters, digits, '.', '_' and '-', "
-                "with no '.' in front"
-            )
+    try:
+        refuse_name(job, "job")
+        refuse_name(name)
+    except ValueError as error:
+        raise RecordError(str(error)) from error
     if name is not None:
         return root / job / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

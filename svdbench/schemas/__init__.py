@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.refusals import refuse_name, refuse_nests
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
 from svdbench.schemas.compression import Compress
@@ -106,9 +107,13 @@ def register() -> None:
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
-    OmegaConf.register_new_resolver(
-        "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
-    )
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def _run_name(name: str | None) -> str:
+    """The folder of a sweep, which Hydra makes before any configuration is checked."""
+    refuse_name(name)
+    return name or datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def read(job: str, text: str) -> list[Any]:
@@ -127,11 +132,16 @@ def read(job: str, text: str) -> list[Any]:
 
     found = []
     try:
+        # Those of a few letters may stand for gigabytes; a run writes none.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it has aliases")
         for tree in yaml.safe_load_all(text):
             schema = OmegaConf.structured(JOBS[job])
             if "optimizer" in tree:
                 schema.optimizer = OPTIMIZERS[tree["optimizer"]["name"]]
-            found.append(OmegaConf.to_object(OmegaConf.merge(schema, tree)))
+            merged = OmegaConf.merge(schema, tree)
+            refuse_nests(merged)
+            found.append(OmegaConf.to_object(merged))
     except (
         *(yaml.YAMLError, OmegaConfBaseException, RecursionError),
         *(KeyError, TypeError, ValueError),

@@ -1,8 +1,15 @@
 """What configurations of all jobs share: where a job runs, and checks of a range."""
 
 import math
+import re
 from dataclasses import dataclass
 from enum import Enum
+
+from svdbench.refusals import refuse_name
+
+# More would be a slip of the finger, and the system may refuse them in the midst of a run.
+MOST_THREADS = 1024
+SEEDS = 2**32
 
 
 class Dtype(Enum):
@@ -26,20 +33,30 @@ class Job:
     results: str = "results"
 
     def __post_init__(self) -> None:
-        at_least(1, threads=self.threads)
-        if self.device != "cpu" and not self.device.startswith("cuda"):
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(f"threads is {self.threads}: it must be from 1 to {MOST_THREADS}")
+        check_seed(self.seed)
+        refuse_name(self.name)
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device, re.ASCII):
             raise ValueError(f"device is {self.device!r}: choose cpu, cuda or cuda:N")
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that not every library takes."""
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"seed is {seed}: it must be from 0 to {SEEDS - 1}")
+
+
 def at_least(least: float, **values: float | None) -> None:
-    """Raise ValueError for the first value below ``least``; None is any."""
+    """Raise ValueError for the first value below ``least`` or not finite; None is any."""
     for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} is {value}: it must be {least} or more")
+        if value is not None and not least <= value < math.inf:
+            finite = ", and finite" if isinstance(value, float) else ""
+            raise ValueError(f"{name} is {value}: it must be {least} or more{finite}")
 
 
 def above_zero(**values: float | None) -> None:
     """Raise ValueError for the first value that is not positive and finite; None is any."""
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}: it must be above 0")
+            raise ValueError(f"{name} is {value}: it must be above 0, and finite")

@@ -42,7 +42,6 @@ class SideBySide(Job):
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype.value}: train in float32 or float64")
         at_least(1, epochs=self.epochs, batch_size=self.batch_size, seeds=self.seeds)
-        at_least(0, seed=self.seed)
         above_zero(max_minutes=self.max_minutes)
         optimizer = self.optimizer
         if optimizer.clip is not None or optimizer.orthogonal_lr is not None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from svdbench.schemas.base import Job, above_zero, at_least
+from svdbench.refusals import refuse_name
+from svdbench.schemas.base import Job, above_zero, at_least, check_seed
 
 
 class Schedule(Enum):
@@ -128,7 +129,8 @@ class Train:
     results: str = "results"
 
     def __post_init__(self) -> None:
-        at_least(0, seed=self.seed)
+        check_seed(self.seed)
+        refuse_name(self.name)
 
 
 @dataclass

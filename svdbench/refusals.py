@@ -1,0 +1,99 @@
+"""What Hydra and OmegaConf would let pass in a configuration, and svdbench doesn't."""
+
+import math
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from svdbench.errors import UserError
+
+MOST_JOBS = 10_000
+
+# No dot in front and no separator: such a name stays inside its folder, and visible.
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+def refuse_name(name: str | None, what: str = "run") -> None:
+    """Refuse what is no plain name of a folder; None is none.
+
+    Raises:
+        ValueError: with what is allowed.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} can't name a {what}: use letters, digits, '.', '_' and '-', with no '.' in "
+            "front"
+        )
+
+
+def refuse_overrides(overrides: Sequence[str]) -> None:
+    """Refuse to name classes, which are named by files of this package alone, and files elsewhere.
+
+    Raises:
+        UserError: an override does either.
+    """
+    for given in overrides:
+        if "_target_" in given:
+            raise UserError(
+                f"{given!r} names a class: choose methods, models and launchers by their names, "
+                "and a model of your own as MODULE:FUNCTION"
+            )
+        key, _, value = given.lstrip("+~").partition("=")
+        if ".." in value and _is_group(key.partition("@")[0]):
+            raise UserError(f"{given!r} leaves the folder of its group: give a name in it")
+
+
+def refuse_many_jobs(overrides: Sequence[str]) -> None:
+    """Refuse a sweep of more jobs than anybody means, which would take ages to list.
+
+    Raises:
+        UserError: there are more than MOST_JOBS, or a number that is none.
+        hydra.errors.HydraException: an override can't be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    jobs = 1.0
+    for given in OverridesParser.create().parse_overrides(list(overrides)):
+        values: Any = given.value()
+        if isinstance(values, ChoiceSweep):
+            jobs *= len(values.list)
+        elif isinstance(values, RangeSweep):
+            start, stop, step = values.start or 0, values.stop or 0, values.step
+            jobs *= (stop - start) / step if step else math.inf
+        if not jobs <= MOST_JOBS:
+            raise UserError(
+                f"{given.input_line!r} makes a sweep of more than {MOST_JOBS:,} jobs: leave out "
+                "some values"
+            )
+
+
+def _is_group(key: str) -> bool:
+    """Whether a key chooses a file in a folder of ``conf``, or in one of Hydra's."""
+    if not all(part.isidentifier() for part in key.split("/")):
+        return False
+    return "/" in key or files("svdbench.conf").joinpath(key).is_dir()
+
+
+def refuse_nests(config: Any) -> None:
+    """Refuse lists and mappings in a list of numbers or words, which OmegaConf lets pass.
+
+    Raises:
+        UserError: there are some.
+    """
+    from omegaconf import Container, ListConfig
+
+    plain = {int: "a whole number", float: "a number", str: "a word"}
+    words: dict[Any, str] = plain | {kind | None: word for kind, word in plain.items()}
+    for key in config:
+        node = config._get_node(key)
+        if not isinstance(node, Container) or node._is_none() or node._is_missing():
+            continue
+        if not isinstance(node, ListConfig):
+            refuse_nests(node)
+        elif word := words.get(node._metadata.element_type):
+            for inner in node._iter_ex(resolve=False):
+                if isinstance(inner, Container):
+                    whole = node._get_full_key(None)
+                    raise UserError(f"cannot set {whole!r}: {inner} stands where {word} belongs")
