@@ -8,6 +8,7 @@ of threads.
 """
 
 import json
+import math
 import os
 import random
 import statistics
@@ -261,17 +262,36 @@ def answers() -> dict[Case, Tuned]:
 
 def _read(path: Path) -> dict[Case, Tuned]:
     try:
+        if not path.is_file():  # not there, or a pipe, which never ends
+            return {}
         content = json.loads(path.read_text())
         if content["algorithm"] != ALGORITHM:
             return {}
-        found = [
-            Tuned(
-                Case(**a["case"]),
-                Plan(*a["plan"]),
-                {Plan(*t["plan"]): float(t["s"]) for t in a["step_s"]},
-            )
-            for a in content["tuned"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: measure again
-        return {}
+        found = [_tuned(each) for each in content["tuned"]]
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        return {}  # none yet, or not ours: measure again
     return {a.case: a for a in found}
+
+
+def _tuned(entry: dict[str, Any]) -> Tuned:
+    """An answer as the file has it; raises ValueError and others for what is none."""
+    case, plan = Case(**entry["case"]), _plan_of(entry["plan"])
+    step_s = {_plan_of(each["plan"]): float(each["s"]) for each in entry["step_s"]}
+    numbers = (case.n, case.d, case.m, case.threads)
+    if not all(type(number) is int for number in numbers) or plan not in step_s:
+        raise ValueError("not an answer")
+    if not (isinstance(case.dtype, str) and isinstance(case.device, str)):
+        raise ValueError("not an answer")
+    if not all(0 < seconds < math.inf for seconds in step_s.values()):
+        raise ValueError("not an answer")
+    return Tuned(case, plan, step_s)
+
+
+def _plan_of(values: list[Any]) -> Plan:
+    plan = Plan(*values)
+    *numbers, sweep = plan
+    if not all(type(number) is int for number in numbers) or sweep not in ("torch", "triton"):
+        raise ValueError("not a plan")
+    if plan.block_size < 1 or plan.panels < 1 or plan.threads < 0:
+        raise ValueError("not a plan")
+    return plan

@@ -227,7 +227,7 @@ def test_says_when_labels_look_constant_and_rows_are_few() -> None:
         ({"build": "broken:build"}, "ZeroDivisionError: division by zero (broken.py, line 2)"),
         ({"build": "needy:build"}, "needs no_such_package: install it"),
         ({"build": "my_net:wide"}, "0.weight is [24, 12] in the file and [30, 12]"),
-        ({"weights": "none.pt"}, "there is no such file"),
+        ({"weights": "none.pt"}, "No such file"),
         ({"weights": "my_net.py"}, "is not a file of weights"),
         ({"weights": "pickle.pt"}, "needs torch.nn.modules.container.Sequential besides tensors"),
         ({"data": "my_net:nothing"}, "it returned None: return (X, y)"),

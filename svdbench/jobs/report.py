@@ -1,6 +1,7 @@
 """Writes runs as web pages, and the list of all runs of a folder."""
 
 from collections.abc import Sequence
+from os.path import isdir
 from pathlib import Path
 
 from svdbench.errors import UserError
@@ -33,14 +34,14 @@ def index(root: Path) -> Path:
     """
     runs = [_read(folder) for folder in find_runs(root)]
     if not runs:
-        what = f"{root} holds no runs" if root.is_dir() else f"there is no folder {root}"
+        what = f"{root} holds no runs" if isdir(root) else f"there is no folder {root}"
         raise UserError(f"{what}: give the folder of results as --results FOLDER")
     runs.sort(key=lambda run: run.date, reverse=True)
     return _write(root / INDEX, render_index([line(run, root) for run in runs], root.resolve()))
 
 
 def _check(folder: Path) -> None:
-    if not folder.is_dir():
+    if not isdir(folder):  # unlike Path.is_dir, it takes names that no folder can have
         raise UserError(f"there is no folder {folder}: give one of a run, as results/train/NAME")
     if not is_run(folder):
         inside = next(find_runs(folder), None)

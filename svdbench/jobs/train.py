@@ -1,6 +1,7 @@
 """Trains one model on one task, once for each seed: rows, checkpoints, a report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from svdbench.jobs.train_display import PLAIN, Display
 from svdbench.jobs.train_rows import Rows
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.models.base import SequenceModel
+from svdbench.models.registry import GROUP as MODELS
 from svdbench.models.registry import load_model
 from svdbench.record.store import Run
 from svdbench.report.training import show_run
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
+from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.tasks.registry import load_task
 from svdbench.training import checkpoint
 from svdbench.training.learner import Learner
@@ -109,6 +112,7 @@ def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generato
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     try:
+        _check_classes(config)
         task = load_task(config.task_name, **_options(config.task))
         task.prepare()
         sizes = {"input_size": task.input_size, "output_size": task.output_size}
@@ -116,6 +120,16 @@ def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generato
     except (TypeError, ValueError) as error:
         raise UserError(one_line(error)) from error
     return model, task, generator
+
+
+def _check_classes(config: Train) -> None:
+    """Raise ValueError where the configuration names a class that is no model, or no task."""
+    for group, own, name in (
+        (MODELS, config.model, config.model_name),
+        (TASKS, config.task, config.task_name),
+    ):
+        if "_target_" in own:
+            group.class_of(str(own["_target_"]), name)
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +161,9 @@ def loop_of(config: Train, seed: int, clock: Clock) -> Loop:
     )
     loop = Loop(learner, limits, clock)
     if trainer.resume is not None:
-        _load(loop, checkpoint.load(trainer.resume), trainer.resume)
+        state = checkpoint.load(trainer.resume)
+        with _fitting(trainer.resume):
+            loop.load_state_dict(state)
         loop.last = None  # this run begins with an evaluation of its own
     return loop
 
@@ -185,14 +201,18 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
 def _go_on(loop: Loop, path: Path, record: Run) -> None:
     """From the checkpoint of a training that was cut short."""
     state = checkpoint.load(path)
-    _load(loop, state, path)
-    record.rewind(state["tables"])
-
-
-def _load(loop: Loop, state: dict[str, Any], path: str | Path) -> None:
-    try:
+    with _fitting(path):
         loop.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        mark = {str(name): int(size) for name, size in state["tables"].items()}
+    record.rewind(mark)
+
+
+@contextmanager
+def _fitting(path: str | Path) -> Iterator[None]:
+    """Turn what anything has against the contents of a checkpoint into a UserError."""
+    try:
+        yield
+    except Exception as error:  # of any kind, as the contents may be
         raise UserError(
             f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "
             "options that it was trained with"

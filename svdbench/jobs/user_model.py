@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from svdbench.errors import UserError, one_line
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.registry import refuse_unknown
+from svdbench.whole import regular
 
 SPLITS = ("calibration", "validation", "test")
 REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
@@ -146,8 +147,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise UserError(f"can't read the weights {path}: there is no such file")
+    try:
+        regular(path)
+    except OSError as error:
+        raise UserError(
+            f"can't read the weights {path}: {error.strerror}: check the path"
+        ) from error
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -158,7 +163,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler thinks of a foreign file
-        raise UserError(f"{path} {_refusal(str(error))}: {REMEDY}") from error
+        raise UserError(f"{path} {_refusal(error)}: {REMEDY}") from error
     if isinstance(found, dict):
         for key in ("state_dict", "model_state_dict", "model"):
             if isinstance(found.get(key), dict):
@@ -168,8 +173,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     raise UserError(f"{path} has no state_dict, but {_a(found)}: {REMEDY}")
 
 
-def _refusal(message: str) -> str:
+def _refusal(error: Exception) -> str:
     """What torch has against a file, in one line."""
+    message = str(error)
     needs = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global):?) (?!GLOBAL)([\w.]+)", message)
     if needs:
         return (
@@ -177,7 +183,7 @@ def _refusal(message: str) -> str:
             "anybody's code: where you trust it"
         )
     why = re.search(r"WeightsUnpickler error: (.+)", message)
-    return f"is not a file of weights ({why[1] if why else message.strip().splitlines()[0]})"
+    return f"is not a file of weights ({why[1] if why else one_line(error)})"
 
 
 def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -> list[str]:

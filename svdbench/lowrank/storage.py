@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from svdbench import __version__
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
-from svdbench.whole import replacing
+from svdbench.whole import regular, replacing
 
 FORMAT = 1
 
@@ -186,7 +186,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
 
     beside = place.with_suffix(".json")
     try:
-        about, found = json.loads(beside.read_bytes()), _sha256(place)
+        about, found = json.loads(regular(beside).read_bytes()), _sha256(regular(place))
     except OSError as error:
         raise ValueError(f"can't read {error.filename}: {error.strerror}") from error
     except ValueError as error:

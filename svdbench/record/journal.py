@@ -17,6 +17,7 @@ from typing import Any
 
 from svdbench.record.lines import RecordError, append, writing
 from svdbench.record.schema import SCHEMA_VERSION
+from svdbench.whole import regular
 
 NAME = "progress.jsonl"
 LONGEST = 4096  # of the first line, in bytes
@@ -32,7 +33,7 @@ def job_of(folder: Path) -> str:
         RecordError: there is no journal that says so.
     """
     try:
-        with open(folder / NAME, "rb") as file:
+        with open(regular(folder / NAME), "rb") as file:
             job = json.loads(file.readline(LONGEST))["job"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecordError(
@@ -137,7 +138,14 @@ class Journal:
             try:
                 if not line.endswith(b"\n") or not self._take(json.loads(line)):
                     break
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except (
+                ValueError,
+                TypeError,
+                LookupError,
+                AttributeError,
+                ArithmeticError,
+                RecursionError,
+            ) as error:
                 raise RecordError(
                     f"{self.path}, line {number} is no line of a journal: choose a different "
                     "--name, or delete the folder"

@@ -11,6 +11,7 @@ from typing import Any
 
 from svdbench.errors import UserError
 from svdbench.record.schema import SCHEMA_VERSION
+from svdbench.whole import regular
 
 
 class RecordError(UserError):
@@ -60,7 +61,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     """
     path = Path(path)
     try:
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        whole, _, torn = regular(path).read_bytes().rpartition(b"\n")
         lines = list(csv.reader(whole.decode().split("\n"), strict=True))
     except OSError as error:
         raise RecordError(f"can't read {path}: {error.strerror}: check the path") from error

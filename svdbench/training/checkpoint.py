@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from svdbench.errors import UserError, one_line
-from svdbench.whole import replacing
+from svdbench.whole import regular, replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         UserError: the file isn't there, or is no checkpoint.
     """
     try:
-        found = torch.load(path, map_location=device, weights_only=True)
+        found = torch.load(regular(path), map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}: check the path") from error
     except Exception as error:  # whatever the unpickler thinks of a foreign file
