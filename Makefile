@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types format bench bench-rnn bench-lowrank bench-reveal bench-trust gpu kernels wheel clean
+.PHONY: help setup run test test-all fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-trust gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(READY) ## the tests (a few minutes)
 
 test-all: $(READY) ## the tests, slow ones included
 	$(BIN)/python -m pytest
+
+fuzz: $(READY) ## malformed configurations, files and arguments, others each time; counts them
+	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
 
 lint: $(READY) ## ruff: style and likely mistakes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

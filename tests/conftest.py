@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
 from svdbench.kernels import tuning
 from svdbench.measure.probe import Rates
 
-pytest.register_assert_rewrite("command")
+pytest.register_assert_rewrite("command", "judge")
 
 
 @pytest.fixture(autouse=True)

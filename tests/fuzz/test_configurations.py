@@ -1,0 +1,159 @@
+"""Every field of every schema, with values of another type or out of any range."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from judge import judged
+
+from svdbench import schemas
+from svdbench.overrides import override
+
+Hunting = Callable[..., None]
+
+# For each configuration the command, and what it needs besides.
+COMMANDS: dict[type, list[str]] = {
+    schemas.TimeFastH: ["time-fasth", "methods=[fasth]", "sizes.d=[8]"],
+    schemas.TimeSvdOps: ["time-svd-ops", "sizes.d=[8]"],
+    schemas.TimeRNN: ["time-rnn", "sizes.hidden=[8]", "sizes.reflectors=[4]"],
+    schemas.TimeSVD: ["time-svd", "sizes.shapes=[8x9]", "sizes.ranks=[3]"],
+    schemas.TuneBlocks: ["tune", "--plot", "sizes.d=[8]"],
+    schemas.Train: ["train", "lstm", "task.length=4"],
+    schemas.Gradients: ["gradients", "lstm", "task.length=4"],
+    schemas.Accelerate: ["accelerate", "xor"],
+    schemas.Compress: ["compress", "xor"],
+    schemas.RankReveal: ["rank-reveal", "xor"],
+    schemas.CompressModel: ["compress", "no_such:build", "--data", "no_such:loader"],
+}
+# Chosen by name on the command line, or anything that the user likes.
+NOT_HERE = {"model_name", "task_name"}
+
+WRONG_TEXT = st.sampled_from(["", "many", "../up", "a b", "1,5", "0x1g", "é", "none", "cpu", "-"])
+LISTS = st.lists(st.integers(-1, 3), max_size=2)
+TREES = st.dictionaries(st.sampled_from(["a", "lr", "d"]), st.integers(), min_size=1, max_size=1)
+EDGES = [0, -1, -(2**63), 2**31, 2**63, 2**64, 10**30]
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+REALS = [0.0, -1.0, 1e-320, 1e300, -0.0, *NOT_FINITE]
+REAL_OR_TREE = st.sampled_from(REALS) | TREES
+TEXTS = [
+    "",
+    ".",
+    "..",
+    "../up",
+    "a\0b",
+    "a\nb",
+    " ",
+    "é",
+    "\ud800",
+    "x" * 5000,
+    "null",
+    "a,a",
+    "1-2",
+    "-1",
+]
+
+# None is there where these tests run but for the processor.
+DEVICES = [
+    "cudaxyz",
+    "cuda:-1",
+    "cuda:",
+    "cuda:1.5",
+    "cuda:99999999999",
+    "meta",
+    "CPU",
+    "cpu:0",
+    "cpu:7",
+]
+
+
+def leaves(kind: type, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a dataclass and of those in it, with their types."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):  # type: ignore[arg-type]
+        hint = hints[field.name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from leaves(
+                schemas.Adam if hint is schemas.Optimizer else hint, f"{above}{field.name}."
+            )
+        elif f"{above}{field.name}" not in NOT_HERE:
+            yield f"{above}{field.name}", hint
+
+
+def parts(hint: Any) -> tuple[Any, bool]:
+    """A type without None, and whether it may be None."""
+    if get_origin(hint) in (Union, UnionType):
+        own = [one for one in get_args(hint) if one is not NoneType]
+        return own[0], len(own) < len(get_args(hint))
+    return hint, False
+
+
+def wrong(hint: Any) -> SearchStrategy[Any]:
+    """Values that are none of this type, nor can be read as one."""
+    kind, may_be_none = parts(hint)
+    none = [] if may_be_none else [st.none()]
+    if get_origin(kind) is list:
+        inner = wrong(get_args(kind)[0]) | LISTS | TREES
+        return st.one_of(st.integers(), TREES, st.lists(inner, min_size=1, max_size=2), *none)
+    if get_origin(kind) is dict:
+        return st.one_of(st.integers(), WRONG_TEXT.filter(bool))  # a list is one of groups
+    if kind is str:
+        return st.one_of(LISTS, TREES, *none)
+    if is_dataclass(kind):
+        return st.one_of(st.integers(), WRONG_TEXT, TREES)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return st.one_of(WRONG_TEXT, st.floats(), LISTS, TREES, *none)
+    if kind is bool:
+        return st.one_of(
+            WRONG_TEXT.filter(lambda text: text != ""), st.floats(2, 9), LISTS, TREES, *none
+        )
+    if kind is int:
+        return st.one_of(WRONG_TEXT, st.just(1.5), st.sampled_from(NOT_FINITE), LISTS, TREES, *none)
+    assert kind is float, kind
+    return st.one_of(WRONG_TEXT, LISTS, TREES, st.just(math.nan), *none)
+
+
+def edges(hint: Any) -> SearchStrategy[Any]:
+    """Values of this type that are hardly ever in range."""
+    kind, _ = parts(hint)
+    if get_origin(kind) is list:
+        return st.lists(edges(get_args(kind)[0]), max_size=3)
+    if get_origin(kind) is dict:
+        return st.dictionaries(
+            st.sampled_from(["a", "fasth", "hidden_size"]), REAL_OR_TREE, max_size=2
+        )
+    if is_dataclass(kind):
+        return TREES
+    if kind is str:
+        return st.one_of(
+            st.sampled_from(TEXTS), st.text(st.characters(exclude_characters="/"), max_size=5)
+        )
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return st.sampled_from([one.value.upper() for one in kind])
+    if kind is bool:
+        return st.booleans()
+    return st.sampled_from(EDGES if kind is int else REALS)
+
+
+@st.composite
+def lines(draw: st.DrawFn, strategy: Callable[[Any], SearchStrategy[Any]], kind: type) -> list[str]:
+    key, hint = draw(st.sampled_from([(key, hint) for key, hint in leaves(kind)]))
+    values = strategy(hint)
+    if key.endswith("device"):
+        values |= st.sampled_from(DEVICES)
+    return [*COMMANDS[kind], override(key, draw(values))]
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_another_type_is_refused(kind: type, hunting: Hunting) -> None:
+    hunting(lambda line: judged(line, codes=(2,)), lines(wrong, kind), examples=4)
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_a_value_is_taken_or_refused(kind: type, hunting: Hunting) -> None:
+    hunting(lambda line: judged(line, codes=(0, 2)), lines(edges, kind), examples=4)

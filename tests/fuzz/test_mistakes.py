@@ -1,0 +1,89 @@
+"""Mistakes that these tests have found once, and attempts to have something executed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from judge import judged
+
+from svdbench.models.registry import GROUP
+from svdbench.schemas import CompressModel, read
+
+TIME = ["time-fasth", "--methods", "fasth", "--d", "8"]
+HUGE = "1" + "0" * 12
+
+MISTAKES = [
+    # Hydra's and torch's own exceptions
+    ([*TIME, "measure=null"], "must be a string"),
+    ([*TIME, "orthogonal=3"], "must be a string"),
+    (["time-fasth", "methods=[[fasth]]"], "cannot set 'methods'"),
+    (["time-rnn", "sizes.reflectors=[[8]]"], "where a whole number belongs"),
+    ([*TIME, "device=cudaxyz"], "choose cpu, cuda or cuda:N"),
+    ([*TIME, "device=cuda:-1"], "choose cpu, cuda or cuda:N"),
+    ([*TIME, f"threads={HUGE}"], "it must be from 1 to 1024"),
+    ([*TIME, "seed=-1"], "it must be from 0 to"),
+    ([*TIME, f"seed={HUGE}"], "it must be from 0 to"),
+    (["train", "lstm", f"trainer.threads={HUGE}"], "it must be from 1 to 1024"),
+    (["train", "lstm", "trainer.target=nan"], "and finite"),
+    (["train", "lstm", f"model.hidden_size={HUGE}"], "too little memory"),
+    (["tune", "--d", HUGE], "too little memory"),
+    (["tune", "--d", "8", "--device", "cudaxyz"], "choose cpu"),
+    # lines
+    (["time-fasth", "--methods", "a\nb"], r"a\nb"),
+    (["time-fasth", "--methods", "x" * 10**5], "…"),
+    (["report", "x" * 5000], "there is no folder"),
+    (["report", "a\0b"], "null byte"),
+    # more than there can be
+    ([*TIME, "-m", "sizes.m=range(1,100000000)"], "more than 10,000 jobs"),
+    ([*TIME, "-m", "sizes.m=range(1,200)", "seed=range(1,200)"], "more than 10,000 jobs"),
+    ([*TIME, "-m", "sizes.m=range(0,inf)"], ""),
+    ([*TIME, "-m", "sizes.m=range(0,3,0)"], ""),
+    # names that leave their folder
+    ([*TIME, "--name", "../up", "-m"], "can't name a run"),
+    ([*TIME, "--name", "../up"], "can't name a run"),
+    ([*TIME, "measure=../task/addition"], "leaves the folder of its group"),
+    ([*TIME, "+schema/optimizer=../../x"], "leaves the folder of its group"),
+    # code
+    ([*TIME, "orthogonal.fasth._target_=os.system"], "names a class"),
+    (["train", "lstm", "model._target_=os.system"], "names a class"),
+    (["train", "lstm", "+model={_target_:os.system}"], "names a class"),
+    ([*TIME, "-m", "hydra.launcher._target_=os.system"], "names a class"),
+    ([*TIME, "+hydra.callbacks={a:{_target_:os.mkdir,path:touched}}"], "names a class"),
+    ([*TIME, "--", "--experimental-rerun=a=b.pickle"], "is not KEY=VALUE"),
+    ([*TIME, "--", "--config-dir=a=b"], "is not KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_a_mistake_is_refused(line: list[str], says: str) -> None:
+    assert says in judged(line, codes=(2,)).err
+
+
+@pytest.mark.parametrize("target", ["os.system", "svdbench.__main__.main", "svdbench.cli.main", ""])
+def test_only_a_class_of_the_group_is_made(target: str) -> None:
+    with pytest.raises(ValueError, match=r"is not inside svdbench\.models"):
+        GROUP.class_of(target, "lstm")
+
+
+def test_a_configuration_alone_calls_no_function() -> None:
+    """Of a run that somebody else has sent: the user has to name what is called."""
+    own = {"model": {"build": "os:abort", "loader": "os:abort"}}
+    text = json.dumps(own)  # JSON is YAML
+    assert isinstance(read("compress_model", text)[0], CompressModel)
+    folder = Path("sent")
+    folder.mkdir()
+    (folder / "config.yaml").write_text(text)
+    (folder / "progress.jsonl").write_text('{"job": "compress-model", "schema_version": 2}\n')
+    answer = judged(["compress", "--resume", "sent"], codes=(2,))
+    assert "sent calls os:abort and os:abort: name the same again" in answer.err
+
+
+@pytest.mark.parametrize(
+    "text", ["optimizer: 3", "- 1", "1", "a: &a [1]\nb: *a", "!!python/name:os.system"]
+)
+def test_a_configuration_of_another_kind_is_refused(text: str) -> None:
+    folder = Path("sent")
+    folder.mkdir()
+    (folder / "config.yaml").write_text(text)
+    (folder / "progress.jsonl").write_text('{"job": "train", "schema_version": 2}\n')
+    assert "config.yaml" in judged(["train", "--resume", "sent"], codes=(2,)).err
