@@ -40,7 +40,7 @@ def prepare(config: Compress) -> Given:
         UserError: as :func:`run`.
     """
     settings = [Setting()] + [
-        Setting(method, rank, load(GROUP, method, config.compressor[method]))
+        Setting(method, rank, load(GROUP, method, config.compressor))
         for method in config.methods
         for rank in config.ranks
     ]

@@ -43,7 +43,7 @@ def run(
     plan = plan_of(config, cells=len(config.sizes.d))
     conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     names = config.methods or sorted(config.orthogonal)
-    methods = {name: load(GROUP, name, config.orthogonal[name]) for name in names}
+    methods = {name: load(GROUP, name, config.orthogonal) for name in names}
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         conditions.too_slow |= record.memo.get("too_slow", {})
         for d in config.sizes.d:

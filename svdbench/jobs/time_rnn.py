@@ -36,7 +36,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)
     names = config.methods or sorted(config.rnn)
-    methods = {name: load(GROUP, name, config.rnn[name]) for name in names}
+    methods = {name: load(GROUP, name, config.rnn) for name in names}
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.

@@ -102,7 +102,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     device = device_of(config)
     dtype: torch.dtype = getattr(torch, config.dtype.value)
     drivers: dict[str, SVDDriver] = {
-        name: load(GROUP, name, config.svd_driver[name])
+        name: load(GROUP, name, config.svd_driver)
         for name in config.methods or sorted(config.svd_driver)
     }
     shapes = config.sizes.cases()

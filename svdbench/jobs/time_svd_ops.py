@@ -78,7 +78,7 @@ def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:
     for name in sorted(config.matrix_op):
         operation = operation_of(name)
         if config.ops is None or operation in config.ops:
-            loaded = load(GROUP, name, config.matrix_op[name])
+            loaded = load(GROUP, name, config.matrix_op)
             ways.setdefault(operation, {})[name] = loaded
     ways = {operation: methods for operation, methods in ways.items() if methods}
     if not ways:

@@ -41,12 +41,21 @@ def device_of(config: Job) -> torch.device:
     return device
 
 
-def load(group: Group, name: str, config: Mapping[str, Any]) -> Any:
+def load(group: Group, name: str, configs: Mapping[str, Any]) -> Any:
     """The member ``name`` of a group, made from all that the configuration says of it.
 
+    Args:
+        configs: of the group's members, by their names.
+
     Raises:
-        UserError: an option that the member does not take, or a ``_target_`` that is none.
+        UserError: a member that was left out, an option that it does not take, or a
+            ``_target_`` that is none.
     """
+    config = configs.get(name)
+    if config is None:
+        raise UserError(f"{group.folder}.{name} was taken out of the configuration: leave it in")
+    if not isinstance(config, Mapping):
+        raise UserError(f"{group.folder}.{name} is {config!r}: set its options, by their keys")
     options = {key: value for key, value in config.items() if key != "_target_"}
     try:
         kind = group.class_of(str(config.get("_target_")), name)

@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 
 from svdbench.errors import UserError
 
-LIMIT_S = 30
+LIMIT_S = 60
 SPARE_BYTES = 6 << 30
 PAGES = ("report.html", "index.html")
 

@@ -18,6 +18,8 @@ MISTAKES = [
     ([*TIME, "orthogonal=3"], "must be a string"),
     (["time-fasth", "methods=[[fasth]]"], "cannot set 'methods'"),
     (["time-rnn", "sizes.reflectors=[[8]]"], "where a whole number belongs"),
+    ([*TIME, "~orthogonal.fasth"], "leave it in"),
+    ([*TIME, "orthogonal.fasth=3"], "set its options"),
     ([*TIME, "device=cudaxyz"], "choose cpu, cuda or cuda:N"),
     ([*TIME, "device=cuda:-1"], "choose cpu, cuda or cuda:N"),
     ([*TIME, f"threads={HUGE}"], "it must be from 1 to 1024"),
