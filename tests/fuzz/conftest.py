@@ -15,7 +15,7 @@ from judge import ENDS, Accepted, hunt
 
 from svdbench.record import store
 
-FAST, FULL = 1, 8
+FAST, FULL = 1, 12
 ENVIRONMENT = cache(store.environment)
 
 

@@ -156,4 +156,4 @@ def overrides(draw: st.DrawFn, command: str) -> str:
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_a_command_line_is_taken_or_refused(path: tuple[str, ...], hunting: Hunting) -> None:
-    hunting(judged, command_lines(path), examples=6)
+    hunting(judged, command_lines(path), examples=4)

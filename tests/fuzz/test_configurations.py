@@ -151,9 +151,9 @@ def lines(draw: st.DrawFn, strategy: Callable[[Any], SearchStrategy[Any]], kind:
 
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
 def test_another_type_is_refused(kind: type, hunting: Hunting) -> None:
-    hunting(lambda line: judged(line, codes=(2,)), lines(wrong, kind), examples=4)
+    hunting(lambda line: judged(line, codes=(2,)), lines(wrong, kind), examples=3)
 
 
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
 def test_a_value_is_taken_or_refused(kind: type, hunting: Hunting) -> None:
-    hunting(lambda line: judged(line, codes=(0, 2)), lines(edges, kind), examples=4)
+    hunting(lambda line: judged(line, codes=(0, 2)), lines(edges, kind), examples=3)
