@@ -146,8 +146,14 @@ def launch_job(
 
     if show_config:
         typer.echo(show(job, given), nl=False)
+    elif multirun:
+        from svdbench.sweeps import Base, Sweep, run_sweep
+
+        command = {"compress_model": ["compress", options.get("model.build")]}
+        words = command.get(job, [job.replace("_", "-")])
+        run_sweep(Sweep(job, (Base(tuple(given)),), (*map(str, words), "-m", *given))).check()
     else:
-        launch(job, given, multirun)
+        launch(job, given)
 
 
 def go_on(run: str, job: str, given: list[str]) -> Any:

@@ -218,14 +218,20 @@ class Run:
         self.close()
 
 
+def check_name(what: str, given: str) -> None:
+    """Raise RecordError for a name that isn't one of a plain, visible folder."""
+    if not _NAME.fullmatch(given):
+        raise RecordError(
+            f"{given!r} can't name a {what}: use letters, digits, '.', '_' and '-', "
+            "with no '.' in front"
+        )
+
+
 def _place(root: Path, job: str, name: str | None) -> Path:
     """The folder ``root/job/name``; without a name, a new one."""
     for what, given in (("job", job), ("run", name)):
-        if given is not None and not _NAME.fullmatch(given):
-            raise RecordError(
-                f"{given!r} can't name a {what}: use letters, digits, '.', '_' and '-', "
-                "with no '.' in front"
-            )
+        if given is not None:
+            check_name(what, given)
     if name is not None:
         return root / job / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -44,7 +44,7 @@ def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
     """
     import pandas as pd
 
-    folders = [folder] if (folder / "summary.csv").exists() else _inside(folder)
+    folders = _inside(folder) or [folder]
     settings = [_settings(run) for run in folders]
     swept = _swept(settings)
     tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}

@@ -4,7 +4,6 @@ Hydra checks the types while it composes; the ranges are checked here, before a
 job starts. Messages are one line: the cause, then the remedy.
 """
 
-from datetime import datetime
 from typing import Any
 
 from svdbench.errors import UserError, one_line
@@ -90,7 +89,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMS
 def register() -> None:
     """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
     from svdbench.compressors.registry import GROUP as COMPRESSORS
     from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
@@ -106,9 +104,6 @@ def register() -> None:
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
-    OmegaConf.register_new_resolver(
-        "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
-    )
 
 
 def read(job: str, text: str) -> list[Any]:

@@ -1,0 +1,27 @@
+"""Runs again what is missing of a sweep, from what its folder keeps of it."""
+
+from pathlib import Path
+
+from svdbench.errors import Failed, UserError
+from svdbench.jobs.repeat import COMMANDS
+from svdbench.sweeps import read_sweep, run_sweep
+
+
+def resume_sweep(folder: Path) -> None:
+    """Run the jobs of a sweep that have not ended well, on the launcher that it was typed with.
+
+    Raises:
+        UserError: the folder is not that of a sweep, or of another sweep than it says.
+        Failed: jobs failed again.
+        Interrupted: ^C.
+    """
+    sweep = read_sweep(folder)
+    if sweep.job not in {root for _, root in COMMANDS.values()}:
+        raise UserError(f"{folder} is a sweep of {sweep.job!r}, which is no job of this svdbench")
+    if sweep.job != "train":
+        run_sweep(sweep, folder).check()
+        return
+    from svdbench.jobs.train_models import train_sweep
+
+    if not train_sweep(sweep, folder):
+        raise Failed(f"no training in {folder} went well: see its summary.csv")
