@@ -1,10 +1,15 @@
 """Runs again what is missing of a sweep, from what its folder keeps of it."""
 
+import shlex
 from pathlib import Path
 
 from svdbench.errors import Failed, UserError
 from svdbench.jobs.repeat import COMMANDS
 from svdbench.sweeps import read_sweep, run_sweep
+from svdbench.sweeps.plan import engine_overrides
+
+# Options of launchers in which shell commands, or other people's code, may stand.
+EXECUTED = ("hydra.launcher.setup", "hydra.launcher.init")
 
 
 def resume_sweep(folder: Path) -> None:
@@ -18,6 +23,12 @@ def resume_sweep(folder: Path) -> None:
     sweep = read_sweep(folder)
     if sweep.job not in {root for _, root in COMMANDS.values()}:
         raise UserError(f"{folder} is a sweep of {sweep.job!r}, which is no job of this svdbench")
+    for text in engine_overrides(sweep):
+        if text.lstrip("+").startswith(EXECUTED):
+            raise UserError(
+                f"{text!r} of {folder} may have commands executed, which no file may: type the "
+                f"command again, svdbench {shlex.join(sweep.words)}"
+            )
     if sweep.job != "train":
         run_sweep(sweep, folder).check()
         return

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from svdbench.errors import UserError
+from svdbench.registry import refuse_unknown
 
 # The extra with which a launcher is installed, and a module that is then there.
 NEEDS = {
@@ -44,17 +45,27 @@ class Engine:
         return max(1, cores() // self.at_once)
 
 
-def check_installed(overrides: Sequence[str]) -> None:
-    """Refuse a launcher whose packages aren't there.
+def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a launcher that there is none of, or whose packages aren't there.
+
+    Args:
+        known: the launchers that Hydra finds.
 
     Raises:
         UserError: with the command that installs them.
     """
     for text in overrides:
         key, _, name = text.lstrip("+").partition("=")
-        extra, module = NEEDS.get(name.strip("'\""), ("", ""))
-        if key == "hydra/launcher" and extra and not _is_there(module):
+        if key != "hydra/launcher":
+            continue
+        name = name.strip("'\"")
+        extra, module = NEEDS.get(name, ("", ""))
+        if extra and not _is_there(module):
             raise UserError(f"{text} needs a package: pip install 'svdbench[{extra}]'")
+        try:
+            refuse_unknown("launcher", [name], known)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def engine_of(options: Any, name: str, jobs: int) -> Engine:
@@ -95,11 +106,11 @@ def refuse_timing(engine: Engine, config: Any) -> None:
     """
     if engine.alone or getattr(config, "parallel", True):
         return
-    exclusive = "hydra.launcher.additional_parameters={exclusive:true}, "
+    exclusive = "+hydra.launcher.additional_parameters.exclusive=true, or "
     raise UserError(
         f"this job measures seconds, and hydra/launcher={engine.name} may run several beside each "
-        "other on one machine: leave it out, or give "
-        f"{exclusive if engine.name == SLURM else ''}parallel=true to have them nevertheless"
+        f"other on one machine: leave it out, or give {exclusive * (engine.name == SLURM)}"
+        "parallel=true to have them nevertheless"
     )
 
 

@@ -85,15 +85,25 @@ def jobs_of(sweep: Sweep, hydra: Any) -> list[Job]:
 
 
 def engine_overrides(sweep: Sweep) -> list[str]:
-    """Those for Hydra: which launcher, and its options; the same for all jobs."""
-    return [text for text in sweep.bases[0].overrides if _is_for_hydra(text)]
+    """Those for Hydra: which launcher, and its options; the same for all jobs.
+
+    Raises:
+        UserError: there are others, of which some could have anything executed.
+    """
+    found = [text for text in sweep.bases[0].overrides if _is_for_hydra(text)]
+    for text in found:
+        key = text.partition("=")[0].lstrip("+~")
+        ours = key == "hydra/launcher" or key.startswith("hydra.launcher.")
+        if not ours or "_target_" in text:
+            raise UserError(
+                f"{text!r} has no place in a sweep: of Hydra's own keys only hydra/launcher=NAME "
+                "and its options, hydra.launcher.KEY=VALUE, count"
+            )
+    return found
 
 
 def _expanded(base: Base, loader: Any) -> Iterator[Job]:
     own = [text for text in base.overrides if not _is_for_hydra(text)]
-    for text in base.overrides:
-        if text.lstrip("+~").startswith(("hydra/sweeper", "hydra.sweeper")):
-            raise UserError(f"{text!r}: there is one way to sweep, KEY=a,b,c: leave it out")
     if not base.swept:
         yield Job(base.name, tuple(own))
         return
@@ -124,6 +134,8 @@ def combinations(
     for key in swept:
         if key in PLACE:
             raise UserError(f"{key} can't be swept: the jobs of a sweep lie in one folder")
+        if not last[key].is_discrete_sweep():
+            raise UserError(f"{key} has no end of values: list them, as in {key}=1,2,3")
     for combination in BasicSweeper.split_arguments(parsed, None)[0]:
         by_key = dict(zip(last, combination, strict=True))
         yield (

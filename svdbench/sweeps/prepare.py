@@ -48,10 +48,10 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
             a launcher that isn't there, or that may not run these jobs.
     """
     for_hydra = engine_overrides(sweep)
-    check_installed(for_hydra)
     module = import_module(f"svdbench.jobs.{sweep.job}")
     check = import_module("svdbench.jobs.checks").check
     with composing() as hydra:
+        check_installed(for_hydra, hydra.config_loader.get_group_options("hydra/launcher"))
         jobs = jobs_of(sweep, hydra)
         config: Any = None
         for number, job in enumerate(jobs, 1):

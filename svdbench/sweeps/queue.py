@@ -7,7 +7,9 @@ other jobs alone at the first that dies. Here they are waited for, each.
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from getpass import getuser
+from io import StringIO
 from typing import Any
 
 from svdbench.errors import UserError, one_line
@@ -123,7 +125,9 @@ def _executor(launcher: Any) -> Any:
 def _submitted(executor: Any, launcher: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     from submitit.core.utils import FailedJobError
 
+    silence = StringIO()  # what sbatch complains of is in the exception
     try:
-        return list(executor.map_array(launcher, *zip(*calls, strict=True)))
+        with redirect_stdout(silence), redirect_stderr(silence):
+            return list(executor.map_array(launcher, *zip(*calls, strict=True)))
     except (FailedJobError, OSError) as error:
         raise UserError(f"can't submit jobs: {one_line(error)}") from error

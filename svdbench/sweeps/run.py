@@ -129,7 +129,7 @@ def _launch(
         {} if engine.elsewhere else titles,
     )
     launcher = Plugins.instance().instantiate_launcher(
-        HydraContext(prepared.loader, Callbacks(prepared.master)), task, prepared.master
+        HydraContext(prepared.loader, Callbacks()), task, prepared.master
     )
     overrides = [[*job.overrides, override("hydra.sweep.subdir", job.folder)] for job in jobs]
     shown = watching(jobs, states, console) if engine.elsewhere else nullcontext()
