@@ -8,7 +8,7 @@ from pathlib import Path
 from svdbench.record.lines import RecordError, read_rows, writing
 from svdbench.record.schema import SCHEMA_VERSION
 from svdbench.sweeps.plan import Job
-from svdbench.sweeps.states import FAILED, OK, State
+from svdbench.sweeps.states import FAILED, INTERRUPTED, OK, RUNNING, State
 from svdbench.whole import replacing
 
 Row = dict[str, str]
@@ -68,6 +68,8 @@ def _rows(run: Path) -> list[Row] | RecordError:
 def _missing(name: str, job: Job, state: State) -> Row:
     """The row of a job that didn't end well."""
     status, reason = state.status or "skipped", state.reason or "it has not begun"
+    if status == RUNNING:
+        status, reason = INTERRUPTED, "it was running when the sweep was left"
     return {
         "schema_version": str(SCHEMA_VERSION),
         "job": name,

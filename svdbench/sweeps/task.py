@@ -47,7 +47,7 @@ class Task:
                 settings, text = checked(config)
                 import_module(f"svdbench.jobs.{self.job}").run(settings, text, str(folder))
             except (Interrupted, KeyboardInterrupt) as error:
-                begun.end(INTERRUPTED, str(error) or "interrupted")
+                begun.end(INTERRUPTED, str(error) or "by ^C")
             except UserError as error:
                 begun.end(FAILED, str(error))
             except Exception as error:  # the other jobs don't depend on this one
