@@ -72,6 +72,11 @@ class Run:
         return next((sheet for sheet in self.sheets if sheet.name == name), None)
 
     @property
+    def swept(self) -> bool:
+        """Whether it is a sweep: a folder with a run for each of its jobs."""
+        return (self.folder / SWEEP).is_file()
+
+    @property
     def summary(self) -> Sheet | None:
         """A row for each cell; of a run that ended before that, the samples."""
         return self.sheet("summary") or self.sheet("samples")
@@ -147,13 +152,12 @@ def read_run(folder: Path) -> Run:
     for path in paths:
         if (sheet := _sheet(path, run.notes)) is not None:
             run.sheets.append(sheet)
-    swept = (folder / SWEEP).is_file()
-    run.config = _text(folder / (SWEEP if swept else CONFIG), run.notes)
+    run.config = _text(folder / (SWEEP if run.swept else CONFIG), run.notes)
     run.environment = _environment(folder / ENVIRONMENT, run.notes)
     if run.summary is not None:
         first = next(run.summary.records(), {})
         run.job = first.get("job", run.job)
-        if not swept:
+        if not run.swept:
             run.name = first.get("run_id", run.name)
     return run
 
