@@ -210,7 +210,8 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_there_is() -> None:
     with seed_1_raises(KeyboardInterrupt()):
         code, _, err = run(SEEDS)
     assert code == 130
-    assert err == f"svdbench: interrupted; 1 of 3 jobs are done and kept in {SWEEP}\n"
+    kept = f"1 of 3 jobs are done and kept in {SWEEP}"
+    assert err == f"svdbench: interrupted; {kept}: the same command with --name s goes on\n"
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == [
         *("ok", "interrupted", "skipped")
     ]

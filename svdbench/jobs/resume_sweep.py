@@ -3,21 +3,21 @@
 import shlex
 from pathlib import Path
 
-from svdbench.errors import Failed, UserError
+from svdbench.errors import UserError
 from svdbench.jobs.repeat import COMMANDS
-from svdbench.sweeps import read_sweep, run_sweep
+from svdbench.sweeps import Swept, read_sweep, run_sweep
 from svdbench.sweeps.plan import engine_overrides
 
 # Options of launchers in which shell commands, or other people's code, may stand.
 EXECUTED = ("hydra.launcher.setup", "hydra.launcher.init")
 
 
-def resume_sweep(folder: Path) -> None:
+def resume_sweep(folder: Path) -> Swept:
     """Run the jobs of a sweep that have not ended well, on the launcher that it was typed with.
 
     Raises:
         UserError: the folder is not that of a sweep, or of another sweep than it says.
-        Failed: jobs failed again.
+        Failed: jobs failed again; the others were run.
         Interrupted: ^C.
     """
     sweep = read_sweep(folder)
@@ -30,9 +30,7 @@ def resume_sweep(folder: Path) -> None:
                 f"command again, svdbench {shlex.join(sweep.words)}"
             )
     if sweep.job != "train":
-        run_sweep(sweep, folder).check()
-        return
+        return run_sweep(sweep, folder).check()
     from svdbench.jobs.train_models import train_sweep
 
-    if not train_sweep(sweep, folder):
-        raise Failed(f"no training in {folder} went well: see its summary.csv")
+    return train_sweep(sweep, folder)

@@ -16,7 +16,7 @@ from svdbench.models.registry import GROUP as MODELS
 from svdbench.overrides import override
 from svdbench.registry import plain
 from svdbench.report.training import show_run
-from svdbench.sweeps import Base, Sweep, run_sweep
+from svdbench.sweeps import Base, Sweep, Swept, run_sweep
 from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.training.presets import preset, sources
 
@@ -61,11 +61,11 @@ def train(
         )
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
         words += [*(["-m"] if multirun else []), *typed]
-        return train_sweep(Sweep(JOB, bases, tuple(words)))
+        return train_sweep(Sweep(JOB, bases, tuple(words))).well
 
 
-def train_sweep(sweep: Sweep, folder: Path | None = None) -> bool:
-    """Train several models, or with several settings; whether one of them went well.
+def train_sweep(sweep: Sweep, folder: Path | None = None) -> Swept:
+    """Train several models, or with several settings, and show how they compare.
 
     Args:
         folder: of the sweep, where it has been begun.
@@ -73,9 +73,7 @@ def train_sweep(sweep: Sweep, folder: Path | None = None) -> bool:
     Raises:
         Failed: some could not be trained; the others were.
     """
-    swept = run_sweep(sweep, folder, show=lambda place: show_run(place, Console()))
-    swept.check()
-    return any(row["status"] in WELL for row in swept.rows)
+    return run_sweep(sweep, folder, show=lambda place: show_run(place, Console())).check()
 
 
 def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:

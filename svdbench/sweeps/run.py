@@ -20,6 +20,8 @@ from svdbench.sweeps.task import Task, here
 from svdbench.sweeps.watch import watching
 
 MOST_NAMED = 5
+# How work ends that was not cut short by anything unforeseen.
+WELL = ("ok", "target", "timeout")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,16 @@ class Swept:
     rows: list[Row]
     failed: str
 
-    def check(self) -> None:
+    @property
+    def well(self) -> bool:
+        """Whether there is something that ended well."""
+        return any(row["status"] in WELL for row in self.rows)
+
+    def check(self) -> "Swept":
         """Raise Failed where a job failed."""
         if self.failed:
             raise Failed(self.failed)
+        return self
 
 
 def run_sweep(
@@ -75,7 +83,8 @@ def run_sweep(
     if interrupted:
         done = sum(state.status == OK for state in found.values())
         raise Interrupted(
-            f"interrupted; {done} of {len(found)} jobs are done and kept in {prepared.folder}"
+            f"interrupted; {done} of {len(found)} jobs are done and kept in {prepared.folder}: "
+            f"the same command with --name {prepared.folder.name} goes on"
         )
     return Swept(prepared.folder, rows, _failed(prepared.jobs, found))
 
