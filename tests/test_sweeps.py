@@ -1,5 +1,6 @@
 """Sweeps: what is checked before, what is kept, and one summary whatever happens."""
 
+import fcntl
 import json
 import os
 import pickle
@@ -226,6 +227,15 @@ class TestFolder:
         assert err.startswith("svdbench: results/train/s holds another sweep: ")
         assert err.count("\n") == 1
         assert (SWEEP / "sweep.yaml").read_bytes() == kept
+
+    def test_is_held_by_one_process(self) -> None:
+        assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
+        file = os.open(SWEEP, os.O_RDONLY)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, err = run([*TINY, "seed=0,1", "--name", "s"])
+        os.close(file)
+        assert code == 2
+        assert "is being run by another process" in err
 
     def test_of_something_else_is_refused(self) -> None:
         SWEEP.mkdir(parents=True)

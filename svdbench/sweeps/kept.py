@@ -1,6 +1,10 @@
 """``sweep.yaml``: what a sweep's folder keeps of it, and whose folder it is."""
 
-from collections.abc import Sequence
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +23,58 @@ def is_sweep(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def claim(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> None:
-    """Make the folder of a sweep, or find that it is the sweep's already.
+@contextmanager
+def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
+    """The folder of a sweep, made or found to be this sweep's already; held by this process.
 
     Raises:
-        RecordError: it holds something else, or can't be written.
+        RecordError: it holds something else, another process runs the sweep, or it can't be
+            written.
     """
-    import json
-
-    try:
-        if is_sweep(folder):
-            _check_same(folder, jobs)
-        elif folder.exists() and any(folder.iterdir()):
-            raise RecordError(
-                f"{folder} already holds results: choose a different --name, or delete it"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "env.json").exists():
-            with replacing(folder / "env.json") as partial:
+    with ExitStack() as held:
+        try:
+            if not is_sweep(folder) and folder.exists() and any(folder.iterdir()):
+                raise RecordError(
+                    f"{folder} already holds results: choose a different --name, or delete it"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_held(folder))
+            if is_sweep(folder):
+                _check_same(folder, jobs)
+            if not (folder / "env.json").exists():
                 text = json.dumps(environment(), indent=2, ensure_ascii=False)
-                partial.write_text(text + "\n", encoding="utf-8")
-        with replacing(folder / FILE) as partial:
-            partial.write_text(_text(sweep, jobs), encoding="utf-8")
-    except OSError as error:
+                _write(folder / "env.json", text + "\n")
+            _write(folder / FILE, _text(sweep, jobs))
+        except OSError as error:
+            raise RecordError(
+                f"can't write {folder}: {error.strerror}: free the disk, or choose a writable "
+                "folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes, where the file system can."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
         raise RecordError(
-            f"can't write {folder}: {error.strerror}: free the disk, or choose a writable folder"
+            f"{folder} is being run by another process: wait for it, or choose a different --name"
         ) from error
+    except OSError:  # as on NFS; each job still holds its own folder
+        pass
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> Sweep:

@@ -65,21 +65,21 @@ def run_sweep(
         Interrupted: ^C; what was finished is kept, and in the summary.
     """
     prepared = prepare(sweep, folder)
-    kept.claim(prepared.folder, sweep, prepared.jobs)
-    states, console = States(prepared.folder), Console()
-    missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
-    _print(console, _heading(prepared, len(missing)))
-    _print(console, str(prepared.folder))
-    interrupted = False
-    try:
-        _launch_all(prepared, missing, states, console)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        found = {job.folder: states.read(job.folder) for job in prepared.jobs}
-        rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
-        show(prepared.folder)
-        _print(console, str(prepared.folder / "summary.csv"))
+    with kept.claimed(prepared.folder, sweep, prepared.jobs):
+        states, console = States(prepared.folder), Console()
+        missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
+        _print(console, _heading(prepared, len(missing)))
+        _print(console, str(prepared.folder))
+        interrupted = False
+        try:
+            _launch_all(prepared, missing, states, console)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            found = {job.folder: states.read(job.folder) for job in prepared.jobs}
+            rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
+            show(prepared.folder)
+            _print(console, str(prepared.folder / "summary.csv"))
     if interrupted:
         done = sum(state.status == OK for state in found.values())
         raise Interrupted(

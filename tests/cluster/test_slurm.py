@@ -107,8 +107,8 @@ def test_a_job_that_is_preempted_goes_on_where_it_was(
     _, err = run.communicate(timeout=500)
     assert run.returncode == 0, err
     assert [row["status"] for row in rows(sweep)] == ["ok", "ok"]
-    log = "".join(path.read_text() for path in folder.glob("*.err"))
-    assert "this job is preempted" in log
+    assert "DUE TO JOB REQUEUE" in "".join(path.read_text() for path in folder.glob("*.err"))
+    assert "from step" in (sweep / "jobs" / "0.log").read_text()
 
 
 def test_a_partition_that_is_not_there_is_one_line(
