@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -19,7 +19,6 @@ from command import assert_mistake, run, table
 from svdbench.errors import UserError
 from svdbench.jobs import train as job
 from svdbench.jobs.bench_sweep import speedup
-from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.launch import composing
 from svdbench.sweeps import Base, Sweep, read_sweep
 from svdbench.sweeps.engines import Engine, engine_of, processes, refuse_timing
@@ -195,13 +194,13 @@ def test_a_job_that_fails_leaves_the_others_alone() -> None:
     assert "Traceback" in (SWEEP / "jobs" / "1.log").read_text()
 
 
-@pytest.mark.parametrize("again", [lambda: run(SEEDS), lambda: resume_sweep(SWEEP)])
-def test_what_is_missing_is_run_again_and_nothing_else(again: Callable[[], object]) -> None:
+@pytest.mark.parametrize("again", [SEEDS, ["train", "--resume", str(SWEEP)]])
+def test_what_is_missing_is_run_again_and_nothing_else(again: list[str]) -> None:
     with seed_1_raises(UserError("there is no data")):
         assert run(SEEDS).code == 1
     states = States(SWEEP)
     before = [states.read(name) for name in "012"]
-    again()
+    assert run(again).code == 0
     after = [states.read(name) for name in "012"]
     assert [a == b for a, b in zip(after, before, strict=True)] == [True, False, True]
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == ["ok", "ok", "ok"]
@@ -211,8 +210,8 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_there_is() -> None:
     with seed_1_raises(KeyboardInterrupt()):
         code, _, err = run(SEEDS)
     assert code == 130
-    kept = f"1 of 3 jobs are done and kept in {SWEEP}"
-    assert err == f"svdbench: interrupted; {kept}: the same command with --name s goes on\n"
+    again = f"svdbench train --resume {SWEEP}"
+    assert err == f"svdbench: interrupted; 1 of 3 jobs are done and kept: go on with {again}\n"
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == [
         *("ok", "interrupted", "skipped")
     ]
@@ -268,8 +267,16 @@ class TestFolder:
         kept["bases"] = [{"name": "", "swept": True, "overrides": launcher}]
         SWEEP.mkdir(parents=True)
         (SWEEP / "sweep.yaml").write_text(json.dumps(kept))
-        with pytest.raises(UserError, match="no file may"):
-            resume_sweep(SWEEP)
+        says = "no file may: type the command again, svdbench train lstm"
+        answer = run(["train", "--resume", str(SWEEP)])
+        assert answer.code == 2
+        assert says in answer.err
+
+    def test_of_another_command_is_told(self) -> None:
+        assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
+        answer = run(["time-fasth", "--resume", str(SWEEP)])
+        assert answer.code == 2
+        assert f"svdbench train --resume {SWEEP}" in answer.err
 
     def test_is_one_run_of_a_report(self) -> None:
         assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0

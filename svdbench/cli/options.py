@@ -150,8 +150,9 @@ def launch_job(
         from svdbench.sweeps import Base, Sweep, run_sweep
 
         command = {"compress_model": ["compress", options.get("model.build")]}
-        words = command.get(job, [job.replace("_", "-")])
-        run_sweep(Sweep(job, (Base(tuple(given)),), (*map(str, words), "-m", *given))).check()
+        words = [*map(str, command.get(job, [job.replace("_", "-")])), "-m"]
+        words += [text for text in given if not text.startswith("name=")]
+        run_sweep(Sweep(job, (Base(tuple(given)),), tuple(words))).check()
     else:
         launch(job, given)
 

@@ -8,17 +8,19 @@ from rich.console import Console
 
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import COMMANDS
+from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.record.journal import job_of
 from svdbench.record.store import CONFIG
 from svdbench.report.training import show_run
 from svdbench.schemas import read
+from svdbench.sweeps import is_sweep
 
 
 def resume(folder: str | Path, root: str) -> Any:
     """Finish what is missing of a run, and repeat nothing.
 
     Args:
-        folder: of the run, as ``results/train/20260301-120000``.
+        folder: of the run or the sweep, as ``results/train/20260301-120000``.
         root: of the command that was given, in ``conf/``.
 
     Returns:
@@ -28,6 +30,8 @@ def resume(folder: str | Path, root: str) -> Any:
         UserError: there is no such run, it is of another command, or of another svdbench.
     """
     folder = Path(folder)
+    if is_sweep(folder):
+        return resume_sweep(folder, root)
     job = job_of(folder)
     if job not in COMMANDS:
         raise UserError(f"{folder} is a run of {job}, which is no command of this svdbench")

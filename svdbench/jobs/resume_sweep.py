@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from svdbench.errors import UserError
-from svdbench.jobs.repeat import COMMANDS
+from svdbench.jobs.commands import COMMANDS
 from svdbench.sweeps import Swept, read_sweep, run_sweep
 from svdbench.sweeps.plan import engine_overrides
 
@@ -12,17 +12,24 @@ from svdbench.sweeps.plan import engine_overrides
 EXECUTED = ("hydra.launcher.setup", "hydra.launcher.init")
 
 
-def resume_sweep(folder: Path) -> Swept:
+def resume_sweep(folder: Path, root: str) -> Swept:
     """Run the jobs of a sweep that have not ended well, on the launcher that it was typed with.
 
+    Args:
+        root: of the command that was given, in ``conf/``.
+
     Raises:
-        UserError: the folder is not that of a sweep, or of another sweep than it says.
+        UserError: the folder is not that of a sweep, or of another command.
         Failed: jobs failed again; the others were run.
         Interrupted: ^C.
     """
     sweep = read_sweep(folder)
-    if sweep.job not in {root for _, root in COMMANDS.values()}:
+    commands = {own: command for command, own in COMMANDS.values()}
+    command = commands.get(sweep.job)
+    if command is None:
         raise UserError(f"{folder} is a sweep of {sweep.job!r}, which is no job of this svdbench")
+    if command != commands[root]:
+        raise UserError(f"{folder} is of another command: svdbench {command} --resume {folder}")
     for text in engine_overrides(sweep):
         if text.lstrip("+").startswith(EXECUTED):
             raise UserError(

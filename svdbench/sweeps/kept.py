@@ -33,18 +33,19 @@ def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            if not is_sweep(folder) and folder.exists() and any(folder.iterdir()):
-                raise RecordError(
-                    f"{folder} already holds results: choose a different --name, or delete it"
-                )
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(_held(folder))
             if is_sweep(folder):
                 _check_same(folder, jobs)
+            elif any(path.suffix != ".partial" for path in folder.iterdir()):
+                raise RecordError(
+                    f"{folder} already holds results: choose a different --name, or delete it"
+                )
+            # First of all, as from then on the folder is this sweep's.
+            _write(folder / FILE, _text(sweep, jobs))
             if not (folder / "env.json").exists():
                 text = json.dumps(environment(), indent=2, ensure_ascii=False)
                 _write(folder / "env.json", text + "\n")
-            _write(folder / FILE, _text(sweep, jobs))
         except OSError as error:
             raise RecordError(
                 f"can't write {folder}: {error.strerror}: free the disk, or choose a writable "

@@ -82,9 +82,10 @@ def run_sweep(
             _print(console, str(prepared.folder / "summary.csv"))
     if interrupted:
         done = sum(state.status == OK for state in found.values())
+        command = " ".join(["svdbench", *sweep.words[:1], "--resume"])
         raise Interrupted(
-            f"interrupted; {done} of {len(found)} jobs are done and kept in {prepared.folder}: "
-            f"the same command with --name {prepared.folder.name} goes on"
+            f"interrupted; {done} of {len(found)} jobs are done and kept: go on with "
+            f"{command} {prepared.folder}"
         )
     return Swept(prepared.folder, rows, _failed(prepared.jobs, found))
 
