@@ -38,6 +38,9 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     Raises:
         UserError: a key, type or value that does not fit, in one line.
     """
+    for text in overrides:
+        if text.lstrip("+~").startswith(("hydra/", "hydra.")):
+            raise UserError(f"{text!r} is for sweeps, of several jobs: add -m, or leave it out")
     with composing() as hydra:
         return checked(composed(hydra, job, overrides))
 

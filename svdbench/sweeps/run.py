@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -148,12 +149,21 @@ def _launch(
             if engine.name in (LOCAL, SLURM):
                 queue.launch(launcher, overrides, engine.at_once)
             else:
-                launcher.launch(overrides, initial_job_idx=0)
+                returned = launcher.launch(overrides, initial_job_idx=0)
+                _note_lost(jobs, returned, states)
     except UserError:
         raise
     except Exception as error:
         return error
     return None
+
+
+def _note_lost(jobs: Sequence[Job], returned: Sequence[Any], states: States) -> None:
+    """Why jobs were lost that could not tell it, where the launcher knows."""
+    for job, each in zip(jobs, returned, strict=True):
+        state, error = states.read(job.folder), each._return_value
+        if not state.over and isinstance(error, Exception):
+            states.write(job.folder, replace(state, status=FAILED, reason=one_line(error)))
 
 
 def _heading(prepared: Prepared, missing: int) -> str:
