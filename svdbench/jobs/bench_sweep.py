@@ -15,7 +15,7 @@ from svdbench.sweeps import Base, Sweep, run_sweep
 
 CELLS, PROCESSES, AT_LEAST = 40, 2, 1.8
 CELL = (
-    *("task.length=100", "model.hidden_size=64", "trainer.batch_size=50", "trainer.steps=150"),
+    *("task.length=100", "model.hidden_size=64", "trainer.batch_size=50", "trainer.steps=200"),
     *("trainer.threads=1", "trainer.target=0", "trainer.checkpoint=false"),
 )
 JOBLIB = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={PROCESSES}")

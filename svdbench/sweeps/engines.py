@@ -84,7 +84,8 @@ def engine_of(options: Any, name: str, jobs: int) -> Engine:
         at_once = processes(max(1, cores() // (options.cpus_per_task or 1)), jobs)
         return Engine(name, at_once, at_once == 1)
     # --exclusive=user would let in the other jobs of this sweep.
-    alone = name == SLURM and options.additional_parameters.get("exclusive") is True
+    given = (options.additional_parameters or {}) if name == SLURM else {}
+    alone = given.get("exclusive") is True
     return Engine(name, None, alone)
 
 
