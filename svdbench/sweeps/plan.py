@@ -57,10 +57,9 @@ class Job:
     @property
     def label(self) -> str:
         """What tells it from the others, for people."""
-        words = [f"{key}={value}" for key, value in self.values.items()]
-        return " ".join([] if self.folder.isdecimal() else [self.folder, *words]) or " ".join(
-            words or [self.folder]
-        )
+        words = [] if self.folder.isdecimal() else [self.folder]
+        words += [f"{key}={value}" for key, value in self.values.items()]
+        return " ".join(words) or self.folder
 
     @property
     def identity(self) -> tuple[str, tuple[str, ...]]:

@@ -139,12 +139,11 @@ def _launch(
         engine.threads,
         {} if engine.elsewhere else titles,
     )
-    launcher = Plugins.instance().instantiate_launcher(
-        HydraContext(prepared.loader, Callbacks()), task, prepared.master
-    )
+    context = HydraContext(prepared.loader, Callbacks())
     overrides = [[*job.overrides, override("hydra.sweep.subdir", job.folder)] for job in jobs]
     shown = watching(jobs, states, console) if engine.elsewhere else nullcontext()
     try:
+        launcher = Plugins.instance().instantiate_launcher(context, task, prepared.master)
         with shown:
             if engine.name in (LOCAL, SLURM):
                 queue.launch(launcher, overrides, engine.at_once)
