@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-trust gpu kernels wheel clean
+.PHONY: help setup run test test-all test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-all: $(READY) ## the tests, slow ones included
 fuzz: $(READY) ## malformed configurations, files and arguments, others each time; counts them
 	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
 
+test-cluster: $(READY) ## sweeps on a SLURM and a Ray made on this host, as root (docs/cluster.md)
+	$(BIN)/python -m pytest tests/cluster --cluster
+
 lint: $(READY) ## ruff: style and likely mistakes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -58,6 +61,9 @@ bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-r
 
 bench-trust: $(READY) ## kill -9 at random, what recording costs, a large report; results/bench-trust/
 	$(BIN)/python -m svdbench.jobs.bench_trust
+
+bench-sweep: $(READY) ## the same for sweeps on two processes; results/bench-sweep/
+	$(BIN)/python -m svdbench.jobs.bench_sweep
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/

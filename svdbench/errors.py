@@ -7,6 +7,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class Failed(UserError):
+    """Work that was begun and did not go well."""
+
+    exit_code = 1
+
+
 class Interrupted(UserError):
     """Ctrl-C."""
 

@@ -1,67 +1,31 @@
 """From a command and its overrides to a composed, checked configuration and a job.
 
-Hydra composes what ``conf/`` says with what the user typed, and runs the job
-once, or once per combination with ``--multirun``. Its exceptions become one line.
+Hydra composes what ``conf/`` says with what the user typed. Its exceptions become one
+line. Several jobs at once are a sweep: ``svdbench.sweeps``.
 """
 
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.refusals import refuse_many_jobs, refuse_nests, refuse_overrides
+from svdbench.refusals import refuse_nests, refuse_overrides
 
 
-def launch(
-    job: str,
-    overrides: Sequence[str],
-    multirun: bool = False,
-    on_result: Callable[[Any], None] = lambda result: None,
-) -> None:
-    """Run ``svdbench.jobs.<job>`` on ``conf/<job>.yaml`` with the overrides.
-
-    Args:
-        on_result: called after every run with what the job returned.
+def launch(job: str, overrides: Sequence[str]) -> Any:
+    """Run ``svdbench.jobs.<job>`` on ``conf/<job>.yaml`` with the overrides; what it returns.
 
     Raises:
         UserError: a key, type or value that does not fit, in one line.
+        Interrupted: ^C.
     """
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import DictConfig, OmegaConf
-
-    from svdbench.schemas import register
-
-    mistakes: list[BaseException] = []
-
-    def run(config: DictConfig) -> None:
-        if mistakes:  # of a sweep's earlier run
-            return
-        own = HydraConfig.get()
-        folder = own.runtime.output_dir if own.mode == RunMode.MULTIRUN else None
-        try:
-            with _in_one_line():
-                checked, text = _checked(config), OmegaConf.to_yaml(config, resolve=True)
-            on_result(import_module(f"svdbench.jobs.{job}").run(checked, text, folder))
-        except Exception as error:  # raised in here, it would pass for one of Hydra's
-            mistakes.append(error)
-        except KeyboardInterrupt:
-            mistakes.append(Interrupted("interrupted; what was finished is kept"))
-
-    register()
-    refuse_overrides(overrides)
-    program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]
-    with _arguments(program), _in_one_line():
-        if multirun:
-            refuse_many_jobs(overrides)
-        hydra.main(version_base="1.3", config_path="pkg://svdbench.conf", config_name=job)(run)()
-    if mistakes:
-        raise mistakes[0]
+    checked, text = compose(job, overrides)
+    try:
+        return import_module(f"svdbench.jobs.{job}").run(checked, text)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was finished is kept") from None
 
 
 def show(job: str, overrides: Sequence[str]) -> str:
@@ -75,50 +39,68 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     Raises:
         UserError: a key, type or value that does not fit, in one line.
     """
+    for text in overrides:
+        if text.lstrip("+~").startswith(("hydra/", "hydra.")):
+            raise UserError(f"{text!r} is for sweeps, of several jobs: add -m, or leave it out")
+    with composing() as hydra:
+        return checked(composed(hydra, job, overrides))
+
+
+@contextmanager
+def composing() -> Iterator[Any]:
+    """Hydra with ``conf/``, for :func:`composed`."""
     import hydra
-    from omegaconf import OmegaConf
+    from hydra.core.global_hydra import GlobalHydra
 
     from svdbench.schemas import register
 
     register()
+    with hydra.initialize_config_module("svdbench.conf", version_base="1.3"):
+        yield GlobalHydra.instance().hydra
+
+
+def composed(hydra: Any, job: str, overrides: Sequence[str]) -> Any:
+    """What ``conf/<job>.yaml`` says with the overrides, with Hydra's own part.
+
+    Raises:
+        UserError: an override that does not fit.
+    """
+    from hydra.types import RunMode
+
     refuse_overrides(overrides)
-    with (
-        _in_one_line(),
-        hydra.initialize_config_module("svdbench.conf", version_base="1.3"),
-    ):
-        config = hydra.compose(job, list(overrides))
-        return _checked(config), OmegaConf.to_yaml(config, resolve=True)
+    with in_one_line():
+        return hydra.compose_config(
+            config_name=job,
+            overrides=list(overrides),
+            run_mode=RunMode.RUN,
+            from_shell=False,
+            with_log_configuration=False,
+        )
 
 
-def _checked(config: Any) -> Any:
-    """The configuration as dataclasses, whose ``__post_init__`` checks the ranges."""
-    from omegaconf import OmegaConf
+def checked(config: Any) -> tuple[Any, str]:
+    """A configuration as dataclasses, whose ``__post_init__`` checks the ranges, and as YAML.
 
-    refuse_nests(config)
-    try:
-        return OmegaConf.to_object(config)
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
+    Hydra's own part, where there is one, is taken away from it.
 
+    Raises:
+        UserError: a value that does not fit.
+    """
+    from omegaconf import OmegaConf, open_dict
 
-@contextmanager
-def _arguments(argv: list[str]) -> Iterator[None]:
-    """Hydra reads ``sys.argv``; with HYDRA_FULL_ERROR it leaves exceptions to us."""
-    before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
+    with in_one_line():
+        with open_dict(config):
+            config.pop("hydra", None)
+        refuse_nests(config)
+        try:
+            return OmegaConf.to_object(config), OmegaConf.to_yaml(config, resolve=True)
+        except ValueError as error:  # ours, of a __post_init__
+            raise UserError(one_line(error)) from error
 
 
 @contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Turn whatever Hydra and OmegaConf have against a configuration into one line."""
+def in_one_line() -> Iterator[None]:
+    """Turn whatever Hydra and OmegaConf have against a configuration into a UserError."""
     try:
         yield
     except UserError:

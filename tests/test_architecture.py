@@ -30,14 +30,15 @@ MAY_IMPORT = {
     "record": set(),
     "report": {"measure"},  # its statistics
     "compare": {"measure", "record", "report"},
+    "sweeps": {"record", "report"},  # its units
     "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
-    "cli": {"compare", "jobs", "schemas"},
+    "cli": {"compare", "jobs", "schemas", "sweeps"},
     "jobs": {
         "schemas",
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
-        *("measure", "record", "report"),
+        *("measure", "record", "report", "sweeps"),
     },
 }
 

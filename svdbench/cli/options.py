@@ -152,8 +152,15 @@ def launch_job(
 
     if show_config:
         typer.echo(show(job, given), nl=False)
+    elif multirun:
+        from svdbench.sweeps import Base, Sweep, run_sweep
+
+        command = {"compress_model": ["compress", options.get("model.build")]}
+        words = [*map(str, command.get(job, [job.replace("_", "-")])), "-m"]
+        words += [text for text in given if not text.startswith("name=")]
+        run_sweep(Sweep(job, (Base(tuple(given)),), tuple(words))).check()
     else:
-        launch(job, given, multirun)
+        launch(job, given)
 
 
 def go_on(run: str, job: str, given: list[str], functions: Sequence[str] = ()) -> Any:

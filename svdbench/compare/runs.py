@@ -111,11 +111,11 @@ def _find(given: str, results: Path) -> Path:
 
 
 def _having_tables(folder: Path) -> Iterator[Path]:
-    """The folder itself if it is a run, else the runs in it, by name."""
-    if (folder / "summary.csv").is_file():
+    """The runs in a folder, by name; where there is none, itself if it is a run."""
+    inside = sorted(path.parent for path in folder.glob("*/summary.csv"))
+    if not inside and (folder / "summary.csv").is_file():
         yield folder
-    elif folder.is_dir():
-        yield from sorted(path.parent for path in folder.glob("*/summary.csv"))
+    yield from inside
 
 
 def _runs(folder: Path) -> list[Path]:

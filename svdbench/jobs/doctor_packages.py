@@ -10,6 +10,7 @@ from typing import Any
 # What each extra of pyproject.toml is for.
 EXTRAS = {
     "cats": "read the cat pictures (HDF5)",
+    "slurm": "spread sweeps over a cluster with SLURM, or over local processes (submitit)",
     "peers": "time orthogonal maps of other libraries beside ours",
     "dev": "test, lint, type-check and build svdbench itself",
 }

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
@@ -11,6 +12,7 @@ from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
 from svdbench.report.html.page import Repeat
+from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
 
 # Where results go; and what the arguments of the command stand for.
@@ -39,6 +41,15 @@ def repeat(job: str, config: str | None, environment: Mapping[str, Any]) -> Repe
     except (UserError, ValueError, TypeError, RecursionError) as error:
         return Repeat(None, [f"the command can't be told: {one_line(error)}"])
     return Repeat(command, [*notes, *_source(environment)])
+
+
+def repeat_sweep(folder: Path) -> Repeat:
+    """The command of a sweep, as it was typed."""
+    try:
+        words = read_sweep(folder).words
+    except UserError as error:
+        return Repeat(None, [f"the command can't be told: {error}"])
+    return Repeat(" ".join(["svdbench", *map(_quoted, words)]))
 
 
 def _command(job: str, config: str | None) -> tuple[str, list[str]]:

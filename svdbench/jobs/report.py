@@ -5,9 +5,10 @@ from os.path import isdir
 from pathlib import Path
 
 from svdbench.errors import UserError
-from svdbench.jobs.repeat import repeat
+from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
+from svdbench.sweeps import is_sweep
 from svdbench.whole import replacing
 
 INDEX = "index.html"
@@ -51,6 +52,8 @@ def _check(folder: Path) -> None:
 
 def _view(folder: Path, place: Path) -> View:
     run = _read(folder)
+    if is_sweep(folder):
+        return view(run, repeat_sweep(folder), place)
     return view(run, repeat(run.job, run.config, run.environment), place)
 
 

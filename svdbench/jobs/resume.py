@@ -9,10 +9,12 @@ from rich.console import Console
 
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import COMMANDS
+from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.record.journal import job_of
 from svdbench.record.store import CONFIG
 from svdbench.report.training import show_run
 from svdbench.schemas import read
+from svdbench.sweeps import is_sweep
 from svdbench.whole import regular
 
 
@@ -20,7 +22,7 @@ def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
     """Finish what is missing of a run, and repeat nothing.
 
     Args:
-        folder: of the run, as ``results/train/20260301-120000``.
+        folder: of the run or the sweep, as ``results/train/20260301-120000``.
         root: of the command that was given, in ``conf/``.
         functions: of the user's own, as MODULE:FUNCTION: those that the run has, and no others.
 
@@ -31,6 +33,8 @@ def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
         UserError: there is no such run, it is of another command, or of another svdbench.
     """
     folder = Path(folder)
+    if is_sweep(folder):
+        return resume_sweep(folder, root)
     job = job_of(folder)
     if job not in COMMANDS:
         raise UserError(f"{folder} is a run of {job}, which is no command of this svdbench")

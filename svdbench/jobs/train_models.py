@@ -3,9 +3,9 @@
 One model is a run; several are a folder with a run for each, and so is a sweep.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from pathlib import Path
 
 from rich.console import Console
 
@@ -16,6 +16,7 @@ from svdbench.models.registry import GROUP as MODELS
 from svdbench.overrides import override
 from svdbench.registry import plain
 from svdbench.report.training import show_run
+from svdbench.sweeps import Base, Sweep, Swept, run_sweep
 from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.training.presets import preset, sources
 
@@ -44,26 +45,35 @@ def train(
         UserError: an unknown name, or a value that doesn't fit.
     """
     runs = overrides_of(models, task, typed, presets)
-    several = len(runs) > 1
-    if several and not multirun:  # no model is trained before all have been made
-        for model, overrides in runs.items():
-            with _blaming_preset(model, task):
+    called = [] if name is None else [override("name", name)]
+    with _blaming_preset(runs, task):
+        if len(runs) == 1 and not multirun:
+            (overrides,) = runs.values()
+            result: Result = launch(JOB, [*overrides, *called])
+            return result.well
+        if not multirun:  # no model is trained before all have been made, and their data read
+            for overrides in runs.values():
                 config = compose(JOB, overrides)[0]
                 build(config, config.seed)
-    if name is None and several:
-        name = datetime.now().strftime("%Y%m%d-%H%M%S")
-    called = [] if name is None else [override("name", name)]
-    results: list[Result] = []
-    try:
-        for model, overrides in runs.items():
-            number = "-${hydra.job.num}" if multirun else ""
-            place = [override("hydra.sweep.subdir", model + number)] if several else []
-            with _blaming_preset(model, task):
-                launch(JOB, [*overrides, *called, *place], several or multirun, results.append)
-    finally:
-        if results and (several or multirun):
-            show_run(results[0].folder.parent, Console())
-    return any(result.well for result in results)
+        bases = tuple(
+            Base((*overrides, *called), model if len(runs) > 1 else "", multirun)
+            for model, overrides in runs.items()
+        )
+        words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
+        words += [*(["-m"] if multirun else []), *typed]
+        return train_sweep(Sweep(JOB, bases, tuple(words))).well
+
+
+def train_sweep(sweep: Sweep, folder: Path | None = None) -> Swept:
+    """Train several models, or with several settings, and show how they compare.
+
+    Args:
+        folder: of the sweep, where it has been begun.
+
+    Raises:
+        Failed: some could not be trained; the others were.
+    """
+    return run_sweep(sweep, folder, show=lambda place: show_run(place, Console())).check()
 
 
 def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:
@@ -71,7 +81,7 @@ def configurations(models: str, task: str, typed: Sequence[str], *, presets: boo
     runs = overrides_of(models, task, typed, presets)
     documents = []
     for model, overrides in runs.items():
-        with _blaming_preset(model, task):
+        with _blaming_preset([model], task):
             documents.append(show(JOB, overrides))
     return "---\n".join(documents)
 
@@ -110,12 +120,13 @@ def overrides_of(
 
 
 @contextmanager
-def _blaming_preset(model: str, task: str) -> Iterator[None]:
+def _blaming_preset(models: Iterable[str], task: str) -> Iterator[None]:
     """Say in which file a key stands that doesn't fit, if it isn't one that was typed."""
     try:
         yield
     except UserError as error:
-        for path, key in sources(plain(task), model):
-            if f"'{key}'" in str(error):
-                raise UserError(f"{path}: {error}") from error
+        for model in models:
+            for path, key in sources(plain(task), model):
+                if f"'{key}'" in str(error):
+                    raise UserError(f"{path}: {error}") from error
         raise

@@ -44,7 +44,7 @@ def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
     """
     import pandas as pd
 
-    folders = [folder] if (folder / "summary.csv").exists() else _inside(folder)
+    folders = [folder] if (folder / "config.yaml").exists() else _inside(folder)
     settings = [_settings(run) for run in folders]
     swept = _swept(settings)
     tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}

@@ -4,11 +4,10 @@ Hydra checks the types while it composes; the ranges are checked here, before a
 job starts. Messages are one line: the cause, then the remedy.
 """
 
-from datetime import datetime
 from typing import Any
 
 from svdbench.errors import UserError, one_line
-from svdbench.refusals import refuse_name, refuse_nests
+from svdbench.refusals import refuse_nests
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
 from svdbench.schemas.compression import Compress
@@ -91,7 +90,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMS
 def register() -> None:
     """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
     from svdbench.compressors.registry import GROUP as COMPRESSORS
     from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
@@ -107,13 +105,6 @@ def register() -> None:
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
-
-
-def _run_name(name: str | None) -> str:
-    """The folder of a sweep, which Hydra makes before any configuration is checked."""
-    refuse_name(name)
-    return name or datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def read(job: str, text: str) -> list[Any]:

@@ -23,11 +23,16 @@ class Dtype(Enum):
 
 @dataclass
 class Job:
-    """Where a job runs, on which random numbers, and where its results go."""
+    """Where a job runs, on which random numbers, and where its results go.
+
+    Attributes:
+        parallel: whether to measure seconds beside other jobs of a sweep, on one machine.
+    """
 
     dtype: Dtype = Dtype.float32
     device: str = "cpu"
     threads: int | None = None
+    parallel: bool = False
     seed: int = 0
     name: str | None = None
     results: str = "results"

@@ -90,8 +90,7 @@ def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answe
         assert answer.err.removesuffix("\n").isprintable(), answer.err
         assert len(answer.err) < 2000, answer.err
         assert answer.out == "", answer.out
-        if not {"-m", "--multirun"} & set(arguments):  # Hydra makes a sweep's folder first
-            assert contents(watched) == before
+        assert contents(watched) == before
     _clear(watched, set(before), free=any("results" in one for one in arguments))
     ENDS["refused" if answer.code in (2, 3) else "accepted"] += 1
     return answer

@@ -49,8 +49,8 @@ MISTAKES = [
     ([*TIME, "orthogonal.fasth._target_=os.system"], "names a class"),
     (["train", "lstm", "model._target_=os.system"], "names a class"),
     (["train", "lstm", "+model={_target_:os.system}"], "names a class"),
-    ([*TIME, "-m", "hydra.launcher._target_=os.system"], "names a class"),
-    ([*TIME, "+hydra.callbacks={a:{_target_:os.mkdir,path:touched}}"], "names a class"),
+    ([*TIME, "-m", "hydra.launcher._target_=os.system"], "has no place in a sweep"),
+    ([*TIME, "+hydra.callbacks={a:{_target_:os.mkdir,path:touched}}"], "is for sweeps"),
     ([*TIME, "--", "--experimental-rerun=a=b.pickle"], "is not KEY=VALUE"),
     ([*TIME, "--", "--config-dir=a=b"], "is not KEY=VALUE"),
 ]

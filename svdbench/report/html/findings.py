@@ -112,7 +112,9 @@ def findings(run: Run) -> Findings:
     found = Findings()
     module = REPORTS.get(run.job)
     with TemporaryDirectory() as scratch:
-        if module is not None and run.summary is not None:
+        # Of sweeps only trainings are reported together; the others' runs are.
+        reported = not run.swept or run.job == "train"
+        if module is not None and run.summary is not None and reported:
             listener = _Listener()
             try:
                 _report(module, run.folder, scratch, listener)
@@ -137,9 +139,12 @@ def _report(module: str, folder: Path, scratch: str, console: Console) -> None:
     import matplotlib
 
     show_run = import_module(f"svdbench.report.{module}").show_run
-    for pattern in NEEDED:
+    # Of a sweep, its runs as well.
+    for pattern in (*NEEDED, *(f"*/{needed}" for needed in NEEDED)):
         for path in filter(Path.is_file, folder.glob(pattern)):
-            copyfile(path, Path(scratch, path.name))
+            copy = Path(scratch) / path.relative_to(folder)
+            copy.parent.mkdir(exist_ok=True)
+            copyfile(path, copy)
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "svdbench"}):
         warnings.simplefilter("ignore")
         show_run(_VectorFolder(scratch), console)

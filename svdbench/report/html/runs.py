@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-CONFIG, ENVIRONMENT = "config.yaml", "env.json"
+CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
 # How a cell ended that ended as it should.
@@ -53,7 +53,7 @@ class Run:
     Attributes:
         folder: of the run.
         job, name: the command, and what the run was called.
-        config: the text of ``config.yaml``; None where there is none.
+        config: the text of ``config.yaml``, of a sweep ``sweep.yaml``; None where there is none.
         environment: what ``env.json`` says.
         sheets: the tables, the summary first.
         notes: a line for each thing that could not be read.
@@ -70,6 +70,11 @@ class Run:
     def sheet(self, name: str) -> Sheet | None:
         """A table by its name."""
         return next((sheet for sheet in self.sheets if sheet.name == name), None)
+
+    @property
+    def swept(self) -> bool:
+        """Whether it is a sweep: a folder with a run for each of its jobs."""
+        return (self.folder / SWEEP).is_file()
 
     @property
     def summary(self) -> Sheet | None:
@@ -128,11 +133,16 @@ def is_run(folder: Path) -> bool:
 
 
 def find_runs(root: Path) -> Iterator[Path]:
-    """The runs below a folder, by path; hidden folders and links to folders are left alone."""
-    for place, folders, _ in os.walk(root):
+    """The runs below a folder, by path; hidden folders and links to folders are left alone.
+
+    A sweep is one, as its table has the rows of all its jobs.
+    """
+    for place, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if is_run(Path(place)):
             yield Path(place)
+            if SWEEP in files:
+                folders.clear()
 
 
 def read_run(folder: Path) -> Run:
@@ -142,11 +152,13 @@ def read_run(folder: Path) -> Run:
     for path in paths:
         if (sheet := _sheet(path, run.notes)) is not None:
             run.sheets.append(sheet)
-    run.config = _text(folder / CONFIG, run.notes)
+    run.config = _text(folder / (SWEEP if run.swept else CONFIG), run.notes)
     run.environment = _environment(folder / ENVIRONMENT, run.notes)
     if run.summary is not None:
         first = next(run.summary.records(), {})
-        run.job, run.name = first.get("job", run.job), first.get("run_id", run.name)
+        run.job = first.get("job", run.job)
+        if not run.swept:
+            run.name = first.get("run_id", run.name)
     return run
 
 

@@ -1,0 +1,67 @@
+"""What types and ranges don't tell of a configuration, found without data and without a device.
+
+A sweep checks all its jobs with it before the first begins.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from svdbench.compressors.registry import GROUP as COMPRESSORS
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.timing import load, plan_of
+from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
+from svdbench.matrix_ops.registry import operation_of
+from svdbench.models.registry import load_model
+from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
+from svdbench.registry import Group
+from svdbench.rnn_loops.registry import GROUP as LOOPS
+from svdbench.schemas import Compress, Measured, TimeFastH, TimeRNN, TimeSVD, TimeSvdOps, Train
+from svdbench.svd_drivers.registry import GROUP as DRIVERS
+from svdbench.tasks.registry import load_task
+
+
+def check(config: Any) -> None:
+    """Make what a job makes before it begins, as far as that is cheap.
+
+    Raises:
+        UserError: an option that doesn't fit.
+    """
+    if isinstance(config, Measured):
+        plan_of(config, cells=1)
+    for kind, members in MEMBERS.items():
+        if isinstance(config, kind):
+            group, options, names = members(config)
+            for name in names:
+                load(group, name, options)
+    if isinstance(config, Train):
+        _check_model(config)
+
+
+def _check_model(config: Train) -> None:
+    model, task = (
+        {key: value for key, value in options.items() if key != "_target_"}
+        for options in (config.model, config.task)
+    )
+    try:
+        made = load_task(config.task_name, **task)
+        sizes = {"input_size": made.input_size, "output_size": made.output_size}
+        load_model(config.model_name, **(model | sizes))
+    except (TypeError, ValueError) as error:
+        raise UserError(one_line(error)) from error
+
+
+def _operations(config: TimeSvdOps) -> tuple[Group, dict[str, Any], list[str]]:
+    names = [
+        name for name in config.matrix_op if config.ops is None or operation_of(name) in config.ops
+    ]
+    return MATRIX_OPS, config.matrix_op, names
+
+
+# The group whose members a job makes, their options, and their names.
+MEMBERS: dict[type, Callable[[Any], tuple[Group, dict[str, Any], list[str]]]] = {
+    TimeFastH: lambda c: (ORTHOGONAL, c.orthogonal, c.methods or list(c.orthogonal)),
+    TimeRNN: lambda c: (LOOPS, c.rnn, c.methods or list(c.rnn)),
+    TimeSVD: lambda c: (DRIVERS, c.svd_driver, c.methods or list(c.svd_driver)),
+    TimeSvdOps: _operations,
+    Compress: lambda c: (COMPRESSORS, c.compressor, c.methods),
+}

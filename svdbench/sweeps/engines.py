@@ -1,0 +1,129 @@
+"""What is to be known of Hydra's launchers: what they need, and how many jobs run at once."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from svdbench.errors import UserError
+from svdbench.registry import refuse_unknown
+
+# The extra with which a launcher is installed, and a module that is then there.
+NEEDS = {
+    "submitit_local": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "ray": ("ray", "ray"),
+}
+BASIC, JOBLIB, LOCAL, SLURM = "basic", "joblib", "submitit_local", "submitit_slurm"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A launcher and its options.
+
+    Attributes:
+        name: as in ``hydra/launcher=NAME``.
+        at_once: jobs of this machine's that run at a time; None: the launcher decides.
+        alone: whether a job has its machine to itself.
+    """
+
+    name: str
+    at_once: int | None
+    alone: bool
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether jobs run in other processes than this."""
+        return self.name != BASIC and (self.name, self.at_once) != (JOBLIB, 1)
+
+    @property
+    def threads(self) -> int | None:
+        """A job's share of the cores, where this machine's are divided and nobody chose."""
+        if self.at_once is None or not self.elsewhere or "OMP_NUM_THREADS" in os.environ:
+            return None
+        return max(1, cores() // self.at_once)
+
+
+def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a launcher that there is none of, or whose packages aren't there.
+
+    Args:
+        known: the launchers that Hydra finds.
+
+    Raises:
+        UserError: with the command that installs them.
+    """
+    for text in overrides:
+        key, _, name = text.lstrip("+").partition("=")
+        if key != "hydra/launcher":
+            continue
+        name = name.strip("'\"")
+        extra, module = NEEDS.get(name, ("", ""))
+        if extra and not _is_there(module):
+            raise UserError(f"{text} needs a package: pip install 'svdbench[{extra}]'")
+        try:
+            refuse_unknown("launcher", [name], known)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def engine_of(options: Any, name: str, jobs: int) -> Engine:
+    """The engine for so many jobs.
+
+    Args:
+        options: ``hydra.launcher``; of joblib, the number of processes is filled in.
+        name: the choice of ``hydra/launcher``.
+    """
+    if name == BASIC:
+        return Engine(name, 1, True)
+    if name == JOBLIB:
+        options.n_jobs = processes(options.n_jobs, jobs)
+        return Engine(name, options.n_jobs, options.n_jobs == 1)
+    if name == LOCAL:
+        at_once = processes(max(1, cores() // (options.cpus_per_task or 1)), jobs)
+        return Engine(name, at_once, at_once == 1)
+    # --exclusive=user would let in the other jobs of this sweep.
+    given = (options.additional_parameters or {}) if name == SLURM else {}
+    alone = given.get("exclusive") is True
+    return Engine(name, None, alone)
+
+
+def processes(asked: int, jobs: int) -> int:
+    """As joblib counts them, -1 being one a core, but no more than there are jobs."""
+    if asked == 0:
+        raise UserError("hydra.launcher.n_jobs is 0: give a number of processes, or -1")
+    return max(1, min(jobs, asked if asked > 0 else cores() + 1 + asked))
+
+
+def refuse_timing(engine: Engine, config: Any) -> None:
+    """Refuse to measure seconds where the jobs of a sweep would disturb each other.
+
+    Args:
+        config: of a job; one whose point is seconds has the key ``parallel``.
+
+    Raises:
+        UserError: with what can be done.
+    """
+    if engine.alone or getattr(config, "parallel", True):
+        return
+    exclusive = "+hydra.launcher.additional_parameters.exclusive=true, or "
+    raise UserError(
+        f"this job measures seconds, and hydra/launcher={engine.name} may run several beside each "
+        f"other on one machine: leave it out, or give {exclusive * (engine.name == SLURM)}"
+        "parallel=true to have them nevertheless"
+    )
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package above it
+        return False

@@ -1,0 +1,171 @@
+"""``sweep.yaml``: what a sweep's folder keeps of it, and whose folder it is."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from svdbench.errors import UserError, one_line
+from svdbench.record.environment import environment
+from svdbench.record.store import RecordError
+from svdbench.sweeps.plan import Base, Job, Sweep
+from svdbench.whole import regular, replacing
+
+FILE = "sweep.yaml"
+VERSION = 1
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (folder / FILE).is_file()
+
+
+@contextmanager
+def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
+    """The folder of a sweep, made or found to be this sweep's already; held by this process.
+
+    Raises:
+        RecordError: it holds something else, another process runs the sweep, or it can't be
+            written.
+    """
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_held(folder))
+            if is_sweep(folder):
+                _check_same(folder, jobs)
+            elif any(path.suffix != ".partial" for path in folder.iterdir()):
+                raise RecordError(
+                    f"{folder} already holds results: choose a different --name, or delete it"
+                )
+            # First of all, as from then on the folder is this sweep's.
+            _write(folder / FILE, _text(sweep, jobs))
+            if not (folder / "env.json").exists():
+                text = json.dumps(environment(), indent=2, ensure_ascii=False)
+                _write(folder / "env.json", text + "\n")
+        except OSError as error:
+            raise RecordError(
+                f"can't write {folder}: {error.strerror}: free the disk, or choose a writable "
+                "folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes, where the file system can."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise RecordError(
+            f"{folder} is being run by another process: wait for it, or choose a different --name"
+        ) from error
+    except OSError:  # as on NFS; each job still holds its own folder
+        pass
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Sweep:
+    """The sweep of a folder.
+
+    Raises:
+        UserError: there is none, or it can't be read.
+    """
+    kept = _read(folder)
+    bases = tuple(
+        Base(tuple(base["overrides"]), base["name"], base["swept"]) for base in kept["bases"]
+    )
+    return Sweep(kept["job"], bases, tuple(kept["words"]))
+
+
+def _check_same(folder: Path, jobs: Sequence[Job]) -> None:
+    theirs = {
+        name: Job(name, tuple(overrides)).identity
+        for name, overrides in _read(folder)["jobs"].items()
+    }
+    if theirs != {job.folder: job.identity for job in jobs}:
+        raise RecordError(f"{folder} holds another sweep: choose a different --name, or delete it")
+
+
+def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
+    import yaml  # type: ignore[import-untyped]
+
+    from svdbench import __version__
+
+    kept: dict[str, Any] = {
+        "version": VERSION,
+        "svdbench": __version__,
+        "words": list(sweep.words),
+        "job": sweep.job,
+        "bases": [
+            {"name": base.name, "swept": base.swept, "overrides": list(base.overrides)}
+            for base in sweep.bases
+        ],
+        "jobs": {job.folder: list(job.overrides) for job in jobs},
+    }
+    return str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    import yaml
+
+    path = folder / FILE
+    try:
+        text = regular(path).read_text(encoding="utf-8")
+        # Aliases of a few letters may stand for gigabytes; we write none.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise UserError(f"{path} has aliases, which svdbench never writes: delete the folder")
+        kept = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(
+            f"can't read {path}: {error.strerror}: give the folder of a sweep"
+        ) from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} is not YAML: {one_line(error)}: delete the folder") from error
+    if not _fits(kept):
+        raise UserError(f"{path} is not what svdbench writes of a sweep: delete the folder")
+    if kept["version"] > VERSION:
+        raise UserError(f"{path} is of a later svdbench: upgrade svdbench")
+    return dict(kept)
+
+
+def _fits(kept: Any) -> bool:
+    """Whether the parts are of the kinds that :func:`_text` writes."""
+    if not (isinstance(kept, dict) and isinstance(kept.get("version"), int)):
+        return False
+    if kept["version"] > VERSION:
+        return True
+    bases, jobs = kept.get("bases"), kept.get("jobs")
+    return (
+        isinstance(kept.get("job"), str)
+        and kept["job"].isidentifier()
+        and _texts(kept.get("words"))
+        and isinstance(bases, list)
+        and len(bases) > 0
+        and all(
+            isinstance(base, dict)
+            and isinstance(base.get("name"), str)
+            and isinstance(base.get("swept"), bool)
+            and _texts(base.get("overrides"))
+            for base in bases
+        )
+        and isinstance(jobs, dict)
+        and all(isinstance(name, str) and _texts(value) for name, value in jobs.items())
+    )
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -1,0 +1,145 @@
+"""Which jobs a sweep has: one for each combination of values, in a folder of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from svdbench.errors import UserError
+from svdbench.refusals import refuse_many_jobs
+
+# Keys that say where results go, not what they are.
+PLACE = ("name", "results")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Overrides of which some may be sweeps: ``seed=0,1``, ``range(4)``, ``glob(*)``, ….
+
+    Attributes:
+        overrides: as they were typed.
+        name: what the folders of its jobs begin with.
+        swept: whether to look for sweeps; if not, this is one job.
+    """
+
+    overrides: tuple[str, ...]
+    name: str = ""
+    swept: bool = True
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that it takes to run a sweep, and to run it again.
+
+    Attributes:
+        job: the module in ``svdbench.jobs`` and the file in ``conf``.
+        bases: each one or more jobs.
+        words: the command that was typed, without the name of the run.
+    """
+
+    job: str
+    bases: tuple[Base, ...]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        folder: its name in the sweep's.
+        overrides: all that make its configuration.
+        values: of the keys that are swept, as text.
+    """
+
+    folder: str
+    overrides: tuple[str, ...]
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others, for people."""
+        words = [] if self.folder.isdecimal() else [self.folder]
+        words += [f"{key}={value}" for key, value in self.values.items()]
+        return " ".join(words) or self.folder
+
+    @property
+    def identity(self) -> tuple[str, tuple[str, ...]]:
+        """What it computes, wherever its results go."""
+        kept = (text for text in self.overrides if text.partition("=")[0] not in PLACE)
+        return self.folder, tuple(sorted(kept))
+
+
+def jobs_of(sweep: Sweep, hydra: Any) -> list[Job]:
+    """The jobs, always the same ones in the same order.
+
+    Args:
+        hydra: of ``svdbench.launch.composing``.
+
+    Raises:
+        UserError: a sweep over what can't be swept.
+    """
+    found = [job for base in sweep.bases for job in _expanded(base, hydra.config_loader)]
+    if not found:
+        raise UserError("there is nothing to run: a swept key has no value")
+    return found
+
+
+def engine_overrides(sweep: Sweep) -> list[str]:
+    """Those for Hydra: which launcher, and its options; the same for all jobs.
+
+    Raises:
+        UserError: there are others, of which some could have anything executed.
+    """
+    found = [text for text in sweep.bases[0].overrides if _is_for_hydra(text)]
+    for text in found:
+        key = text.partition("=")[0].lstrip("+~")
+        ours = key == "hydra/launcher" or key.startswith("hydra.launcher.")
+        if not ours or "_target_" in text:
+            raise UserError(
+                f"{text!r} has no place in a sweep: of Hydra's own keys only hydra/launcher=NAME "
+                "and its options, hydra.launcher.KEY=VALUE, count"
+            )
+    return found
+
+
+def _expanded(base: Base, loader: Any) -> Iterator[Job]:
+    own = [text for text in base.overrides if not _is_for_hydra(text)]
+    if not base.swept:
+        yield Job(base.name, tuple(own))
+        return
+    for number, (overrides, values) in enumerate(combinations(own, loader)):
+        folder = f"{base.name}-{number}" if base.name else str(number)
+        yield Job(folder, tuple(overrides), values)
+
+
+def _is_for_hydra(text: str) -> bool:
+    return text.lstrip("+~").startswith(("hydra/", "hydra."))
+
+
+def combinations(
+    overrides: Sequence[str], loader: Any
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Each combination as overrides of single values, and the values of the swept keys.
+
+    The grammar is Hydra's: https://hydra.cc/docs/advanced/override_grammar/extended
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    refuse_many_jobs(overrides)
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides(list(overrides))
+    # Of a key that was given twice, the later counts.
+    last = {override.get_key_element(): override for override in parsed}
+    swept = [key for key, override in last.items() if override.is_sweep_override()]
+    for key in swept:
+        if key in PLACE:
+            raise UserError(f"{key} can't be swept: the jobs of a sweep lie in one folder")
+        if not last[key].is_discrete_sweep():
+            raise UserError(f"{key} has no end of values: list them, as in {key}=1,2,3")
+    for combination in BasicSweeper.split_arguments(parsed, None)[0]:
+        by_key = dict(zip(last, combination, strict=True))
+        yield (
+            combination,
+            {key.lstrip("+"): str(parser.parse_override(by_key[key]).value()) for key in swept},
+        )

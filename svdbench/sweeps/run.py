@@ -1,0 +1,186 @@
+"""Runs a sweep: what is missing of it is launched, then the tables of all jobs are made one."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from svdbench.errors import Failed, Interrupted, UserError, one_line
+from svdbench.overrides import override
+from svdbench.sweeps import kept, queue
+from svdbench.sweeps.engines import LOCAL, SLURM
+from svdbench.sweeps.plan import Job, Sweep
+from svdbench.sweeps.prepare import Prepared, prepare
+from svdbench.sweeps.states import DIED, FAILED, OK, State, States
+from svdbench.sweeps.summary import Row, write_summary
+from svdbench.sweeps.task import Task, here
+from svdbench.sweeps.watch import watching
+
+MOST_NAMED = 5
+# How work ends that was not cut short by anything unforeseen.
+WELL = ("ok", "target", "timeout")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What came of a sweep.
+
+    Attributes:
+        rows: of its summary.
+        failed: which jobs failed, and why, in one line; empty where none did.
+    """
+
+    folder: Path
+    rows: list[Row]
+    failed: str
+
+    @property
+    def well(self) -> bool:
+        """Whether there is something that ended well."""
+        return any(row["status"] in WELL for row in self.rows)
+
+    def check(self) -> "Swept":
+        """Raise Failed where a job failed."""
+        if self.failed:
+            raise Failed(self.failed)
+        return self
+
+
+def run_sweep(
+    sweep: Sweep,
+    folder: Path | None = None,
+    show: Callable[[Path], None] = lambda folder: None,
+) -> Swept:
+    """Run all jobs that have not ended well yet; a job that fails leaves the others alone.
+
+    Args:
+        folder: of the sweep; by default ``results/<job>/<name>``.
+        show: the report, of what there is in the folder.
+
+    Raises:
+        UserError: a job that doesn't fit, before any has begun.
+        Interrupted: ^C; what was finished is kept, and in the summary.
+    """
+    prepared = prepare(sweep, folder)
+    with kept.claimed(prepared.folder, sweep, prepared.jobs):
+        states, console = States(prepared.folder), Console()
+        missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
+        _print(console, _heading(prepared, len(missing)))
+        _print(console, str(prepared.folder))
+        interrupted = False
+        try:
+            _launch_all(prepared, missing, states, console)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            found = {job.folder: states.read(job.folder) for job in prepared.jobs}
+            rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
+            show(prepared.folder)
+            _print(console, str(prepared.folder / "summary.csv"))
+    if interrupted:
+        done = sum(state.status == OK for state in found.values())
+        command = " ".join(["svdbench", *sweep.words[:1], "--resume"])
+        raise Interrupted(
+            f"interrupted; {done} of {len(found)} jobs are done and kept: go on with "
+            f"{command} {prepared.folder}"
+        )
+    return Swept(prepared.folder, rows, _failed(prepared.jobs, found))
+
+
+def _is_done(folder: Path, states: States, job: Job) -> bool:
+    """Whether a job ended well, and its results are still there."""
+    return states.read(job.folder).status == OK and (folder / job.folder).is_dir()
+
+
+def _launch_all(
+    prepared: Prepared, missing: Sequence[Job], states: States, console: Console
+) -> None:
+    """Launch jobs until each has ended or died.
+
+    An engine may break with the first process that is killed, as joblib's does, and take
+    others with it. Then those that have not ended begin again, once.
+    """
+    left, tries = list(missing), Counter[str]()
+    while left:
+        for job in left:
+            states.forget(job.folder)
+        broken = _launch(prepared, left, states, console)
+        begun = [job.folder for job in left if states.read(job.folder).status]
+        tries.update(begun)
+        if broken is not None and not begun:
+            name = prepared.engine.name
+            raise UserError(f"hydra/launcher={name}: {one_line(broken)}") from broken
+        left = [job for job in left if not states.read(job.folder).over]
+        for job in left:
+            if broken is None or tries[job.folder] > 1:
+                state = replace(states.read(job.folder), status=FAILED, reason=DIED)
+                states.write(job.folder, state)
+        left = [job for job in left if not states.read(job.folder).over]
+
+
+def _launch(
+    prepared: Prepared, jobs: Sequence[Job], states: States, console: Console
+) -> Exception | None:
+    """Launch jobs and wait for them; what the engine itself complains of."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext
+
+    engine = prepared.engine
+    titles = {job.folder: f"\n{job.label} ({i}/{len(jobs)})" for i, job in enumerate(jobs, 1)}
+    task = Task(
+        prepared.job,
+        prepared.folder.absolute(),
+        here(),
+        engine.threads,
+        {} if engine.elsewhere else titles,
+    )
+    context = HydraContext(prepared.loader, Callbacks())
+    overrides = [[*job.overrides, override("hydra.sweep.subdir", job.folder)] for job in jobs]
+    shown = watching(jobs, states, console) if engine.elsewhere else nullcontext()
+    try:
+        launcher = Plugins.instance().instantiate_launcher(context, task, prepared.master)
+        with shown:
+            if engine.name in (LOCAL, SLURM):
+                queue.launch(launcher, overrides, engine.at_once)
+            else:
+                returned = launcher.launch(overrides, initial_job_idx=0)
+                _note_lost(jobs, returned, states)
+    except UserError:
+        raise
+    except Exception as error:
+        return error
+    return None
+
+
+def _note_lost(jobs: Sequence[Job], returned: Sequence[Any], states: States) -> None:
+    """Why jobs were lost that could not tell it, where the launcher knows."""
+    for job, each in zip(jobs, returned, strict=True):
+        state, error = states.read(job.folder), each._return_value
+        if not state.over and isinstance(error, Exception):
+            states.write(job.folder, replace(state, status=FAILED, reason=one_line(error)))
+
+
+def _heading(prepared: Prepared, missing: int) -> str:
+    jobs, engine = len(prepared.jobs), prepared.engine
+    done = f", {jobs - missing} of them done already" if missing < jobs else ""
+    at_once = f", {engine.at_once} at a time" if engine.elsewhere and engine.at_once else ""
+    by = f", hydra/launcher={engine.name}{at_once}" if engine.elsewhere else ""
+    return f"{jobs} job{'s' * (jobs > 1)} of {prepared.name}{done}{by}"
+
+
+def _failed(jobs: Sequence[Job], found: dict[str, State]) -> str:
+    failed = [job for job in jobs if found[job.folder].status != OK]
+    if not failed:
+        return ""
+    named = [f"{job.label}: {found[job.folder].reason}" for job in failed[:MOST_NAMED]]
+    more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+    return f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(named)}{more}"
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

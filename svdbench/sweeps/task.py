@@ -1,0 +1,94 @@
+"""What a launcher calls for each job, in whichever process: it can be pickled."""
+
+import os
+import socket
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.launch import checked
+from svdbench.sweeps.states import FAILED, INTERRUPTED, States
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs one job; how it ended, and what it printed elsewhere, stands in the sweep's folder.
+
+    Attributes:
+        job: the module in ``svdbench.jobs``.
+        sweep: the sweep's folder.
+        home: host and process that launch.
+        threads: of a job that says nothing of threads; None: as its environment says.
+        titles: what to print before a job that runs at home, by its folder.
+    """
+
+    job: str
+    sweep: Path
+    home: tuple[str, int]
+    threads: int | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        states, away = States(self.sweep), here() != self.home
+        with states.begun(folder.name) as begun, _printing(states.log(folder.name), away):
+            if folder.name in self.titles:
+                print(self.titles[folder.name])
+            try:
+                if away:
+                    self._set_threads()
+                settings, text = checked(config)
+                import_module(f"svdbench.jobs.{self.job}").run(settings, text, str(folder))
+            except (Interrupted, KeyboardInterrupt) as error:
+                begun.end(INTERRUPTED, str(error) or "by ^C")
+            except UserError as error:
+                begun.end(FAILED, str(error))
+            except Exception as error:  # the other jobs don't depend on this one
+                with open(states.log(folder.name), "a", encoding="utf-8") as log:
+                    log.write(traceback.format_exc())
+                begun.end(FAILED, f"{type(error).__name__}: {one_line(error)}")
+        if begun.status == INTERRUPTED and not away:
+            raise KeyboardInterrupt
+
+    def _set_threads(self) -> None:
+        threads = self.threads
+        if threads is None and "OMP_NUM_THREADS" not in os.environ:
+            threads = slurm_cores(os.environ)
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+
+
+def here() -> tuple[str, int]:
+    """Host and process."""
+    return socket.gethostname(), os.getpid()
+
+
+def slurm_cores(environment: Mapping[str, str]) -> int | None:
+    """The cores that SLURM gave to a job, which may see all of its node; None elsewhere."""
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        if environment.get(name, "").isdecimal():
+            return max(1, int(environment[name]))
+    return None
+
+
+@contextmanager
+def _printing(log: Path, away: bool) -> Iterator[None]:
+    """Away from the terminal of the launching process, print into a file."""
+    if not away:
+        yield
+        return
+    with (
+        open(log, "a", buffering=1, encoding="utf-8") as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+    ):
+        yield
