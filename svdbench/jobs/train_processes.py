@@ -86,7 +86,7 @@ def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str,
             _follow(config, ranks)
         dist.destroy_process_group()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if ranks.interrupted:  # too late to stop anything, but whoever asked waits for the end
+        if ranks.asked:  # too late to stop anything, but whoever asked waits for the end
             raise Interrupted("interrupted")
     except UserError as error:
         words = {"line": str(error), "exit_code": error.exit_code}

@@ -42,12 +42,13 @@ class Ranks:
     Attributes:
         rank: of this process, 0 to ``size`` − 1.
         size: how many there are.
-        interrupted: whether to stop all processes; they know of it after the next gradient.
+        asked: whether this process was asked to stop all of them.
+        interrupted: whether they have agreed to, which they do with the next gradient.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
-        self.interrupted = False
+        self.asked = self.interrupted = False
 
     @property
     def first(self) -> bool:
@@ -55,8 +56,8 @@ class Ranks:
         return self.rank == 0
 
     def interrupt(self) -> None:
-        """Stop all processes after the step that they are at."""
-        self.interrupted = True
+        """Stop all processes after the same step; for a signal's handler."""
+        self.asked = True
 
     def part(self, task: Task, batch: Batch) -> Batch:
         """This process's sequences of x (T, B, input_size) and y: none if B is too small."""
@@ -72,7 +73,7 @@ class Ranks:
         if self.size == 1:
             return loss.item()
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        told = torch.stack([loss.detach(), loss.new_tensor(float(self.interrupted))])
+        told = torch.stack([loss.detach(), loss.new_tensor(float(self.asked))])
         for dtype in dict.fromkeys(parameter.dtype for parameter in trained):
             alike = [parameter for parameter in trained if parameter.dtype == dtype]
             flat = torch.cat([*(_gradient(p).flatten() for p in alike), told.to(dtype)])
@@ -81,8 +82,8 @@ class Ranks:
             *gradients, total = flat.split([*(parameter.numel() for parameter in alike), 2])
             for parameter, gradient in zip(alike, gradients, strict=True):
                 parameter.grad = gradient.view_as(parameter)
-        value, interrupted = total.tolist()
-        self.interrupted = interrupted > 0
+        value, asked = total.tolist()
+        self.interrupted = asked > 0
         return value
 
     def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
