@@ -6,7 +6,8 @@ where a step is long and the devices are several: GPUs, a wide network, a large 
 processes on the cores of one CPU rarely beat one with twice the threads.
 
 When a process dies, the others are ended and the run is over, with one line that says which
-and why; what it has written can be gone on with, in any number of processes.
+and why. What it has written can be gone on with (``--resume RUN``), or, from a checkpoint, in
+another number of processes (``--resume RUN/seed-0/last.pt --processes N``).
 """
 
 import json
@@ -30,6 +31,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.jobs import train
+from svdbench.jobs.commands import interrupted, kept
 from svdbench.jobs.timing import device_of
 from svdbench.measure.clock import WallClock
 from svdbench.schemas import Train
@@ -157,8 +159,8 @@ def _on_cpu(config: Train) -> Train:
 def _ended(error: SignalException, notes: Path) -> UserError:
     """What to say where this process was told to end."""
     if error.sigval == signal.SIGINT:
-        return Interrupted(f"interrupted; {_kept(notes)}")
-    return Broken(f"ended by {error.sigval.name}; {_kept(notes)}")
+        return interrupted(train.JOB, _written(notes))
+    return Broken(f"ended by {error.sigval.name}; {kept(train.JOB, _written(notes))}")
 
 
 def _died(error: ChildFailedError, notes: Path) -> UserError:
@@ -168,11 +170,11 @@ def _died(error: ChildFailedError, notes: Path) -> UserError:
     if note.is_file():
         words = json.loads(note.read_text())
         if words["exit_code"] == Interrupted.exit_code:
-            return Interrupted(f"interrupted; {_kept(notes)}")
+            return interrupted(train.JOB, _written(notes))
         told = UserError(words["line"])
         told.exit_code = words["exit_code"]
         return told
-    return Broken(f"process {rank} {_cause(failure)}; {_kept(notes)}")
+    return Broken(f"process {rank} {_cause(failure)}; {kept(train.JOB, _written(notes))}")
 
 
 def _cause(failure: ProcessFailure) -> str:
@@ -185,15 +187,10 @@ def _cause(failure: ProcessFailure) -> str:
     return f"failed: {one_line(Exception(text))}"
 
 
-def _kept(notes: Path) -> str:
-    """Where the rows are, and with which checkpoint to go on."""
-    if not (notes / FOLDER).is_file():
-        return "nothing was written yet"
-    folder = Path((notes / FOLDER).read_text())
-    checkpoints = sorted(folder.glob("seed-*/last.pt"), key=lambda path: path.stat().st_mtime)
-    if not checkpoints:
-        return f"rows so far are kept in {folder}"
-    return f"the last good checkpoint is {checkpoints[-1]}"
+def _written(notes: Path) -> Path:
+    """The run's folder; one that isn't there before there is any."""
+    note = notes / FOLDER
+    return Path(note.read_text()) if note.is_file() else note
 
 
 @contextmanager
