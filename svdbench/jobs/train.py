@@ -88,7 +88,9 @@ def run(
     endings: dict[int, str] = {}
     with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
         on_folder(record.folder)
-        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        together = f", in each of {ranks.size} processes" if ranks.size > 1 else ""
+        where = machine_line(record.environment, place) + together
+        console.print(f"{where}\n{record.folder}", **PLAIN)
         endings |= {int(seed): status for seed, status in record.memo.get("endings", {}).items()}
         if record.resumed:
             told = f"{len(endings)} of {config.trainer.seeds} seeds were done before"

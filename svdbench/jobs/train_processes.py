@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ from svdbench.training.parallel import Broken, Ranks, unpacked
 
 # In the folder of notes: where the run is; and ``<rank>.json``, a process's last words.
 FOLDER = "folder"
+
+LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
 def launch(config: Train, text: str, folder: str | None) -> train.Result:
@@ -103,6 +106,8 @@ def _meet(config: Train) -> None:
     if config.trainer.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
+    if loopback := LOOPBACK.get(sys.platform):  # all are on this machine, whatever its network
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     dist.init_process_group(backend)
 
 
