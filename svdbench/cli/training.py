@@ -50,6 +50,9 @@ def train(
     ] = None,
     seeds: Seeds = None,
     seed: TrainingSeed = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes to divide each batch among.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +87,7 @@ def train(
         "model.hidden_size": hidden,
         "optimizer.lr": lr,
         "optimizer.orthogonal_lr": orthogonal_lr,
+        "trainer.processes": processes,
         "seed": seed,
     }
     given = [*overrides_of(options), *key_values(overrides)]

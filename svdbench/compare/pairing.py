@@ -14,13 +14,13 @@ _TIMED = (
 _PLANNED = ("block_size", "panels", "plan_threads", "sweep")
 _TRAINED = (
     *("model", "task", "dataset", "method", "arm", "hidden_size", "length", "batch_size"),
-    *("optimizer", "lr", "orthogonal_lr", "device", "dtype", "threads"),
+    *("optimizer", "lr", "orthogonal_lr", "device", "dtype", "threads", "processes"),
 )
 # Of trainings, what may be found as well as asked for: it tells cells apart where needed.
 _MORE = ("rank", "alpha", "phi", "every", "kind", "epsilon", "budget", "multiple_of", RUN)
 
-# Before the schema had these columns of timings, they were understood.
-_UNDERSTOOD = {"l2": "warm"}
+# Before the schema had these columns, they were understood: of timings, of trainings.
+_UNDERSTOOD, _UNDERSTOOD_TRAINED = {"l2": "warm"}, {"processes": "1"}
 
 What = dict[str, str]
 Key = tuple[tuple[str, str], ...]
@@ -147,7 +147,7 @@ def _what(row: Row, training: bool) -> What:
 
 
 def _key(what: What, without: Iterable[str]) -> Key:
-    understood = {} if "seed" in what else _UNDERSTOOD
+    understood = _UNDERSTOOD_TRAINED if "seed" in what else _UNDERSTOOD
     return tuple(item for item in (understood | what).items() if item[0] not in without)
 
 

@@ -21,7 +21,12 @@ COMMANDS = {
 
 def interrupted(job: str, folder: Path) -> Interrupted:
     """^C in a run, and how to go on with it."""
+    return Interrupted(f"interrupted; {kept(job, folder)}")
+
+
+def kept(job: str, folder: Path) -> str:
+    """What is left of a run that was cut short, and how to go on with it."""
     if not folder.exists():
-        return Interrupted("interrupted; nothing was finished")
+        return "nothing was finished"
     command = f"svdbench {COMMANDS[job][0]} --resume {folder}"
-    return Interrupted(f"interrupted; what was finished is kept: go on with {command}")
+    return f"what was finished is kept: go on with {command}"

@@ -1,6 +1,6 @@
 """Trains one model on one task, once for each seed: rows, checkpoints, a report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from svdbench.tasks.registry import load_task
 from svdbench.training import checkpoint
 from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
+from svdbench.training.parallel import ALONE, Ranks, packed
 from svdbench.training.progress import Limits, Point
 
 JOB = "train"
@@ -57,6 +58,8 @@ def run(
     *,
     clock: Clock | None = None,
     console: Console | None = None,
+    ranks: Ranks = ALONE,
+    on_folder: Callable[[Path], None] = lambda folder: None,
 ) -> Result:
     """Run the job.
 
@@ -66,18 +69,28 @@ def run(
         folder: where to write instead of ``results/train/<name>``.
         clock: to tell the time by; real time by default.
         console: to write on.
+        ranks: the processes that train together, of which this is the first.
+        on_folder: called with the run's folder once it is there.
 
     Raises:
         UserError: a model, a task, a device or a checkpoint that can't be had.
         Interrupted: ^C; the rows and checkpoints so far are kept.
     """
+    if config.trainer.processes > ranks.size:
+        from svdbench.jobs.train_processes import launch
+
+        return launch(config, text, folder)
     place = config.trainer.place()
     clock, console = clock or WallClock(device_of(place)), console or Console()
-    first = loop_of(config, config.seed, clock)  # before anything is written: it may be a mistake
+    # Before anything is written: it may be a mistake.
+    first = loop_of(config, config.seed, clock, ranks)
     settle_allocator()
     endings: dict[int, str] = {}
     with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
-        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        on_folder(record.folder)
+        together = f", in each of {ranks.size} processes" if ranks.size > 1 else ""
+        where = machine_line(record.environment, place) + together
+        console.print(f"{where}\n{record.folder}", **PLAIN)
         endings |= {int(seed): status for seed, status in record.memo.get("endings", {}).items()}
         if record.resumed:
             told = f"{len(endings)} of {config.trainer.seeds} seeds were done before"
@@ -86,7 +99,7 @@ def run(
             for seed in range(config.seed, config.seed + config.trainer.seeds):
                 if seed in endings:
                     continue
-                loop = first if seed == config.seed else loop_of(config, seed, clock)
+                loop = first if seed == config.seed else loop_of(config, seed, clock, ranks)
                 endings[seed] = _train(loop, config, text, seed, record, console)
                 if endings[seed] == "interrupted":
                     break
@@ -136,7 +149,7 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "_target_"}
 
 
-def loop_of(config: Train, seed: int, clock: Clock) -> Loop:
+def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loop:
     """The training of one seed, at its beginning or where a checkpoint left it.
 
     Raises:
@@ -152,6 +165,7 @@ def loop_of(config: Train, seed: int, clock: Clock) -> Loop:
         batch_size=trainer.batch_size,
         generator=generator,
         device=trainer.device,
+        ranks=ranks,
     )
     limits = Limits(
         steps=trainer.steps,
@@ -189,6 +203,8 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
 
     with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
+        if loop.learner.ranks.size > 1:  # the other processes begin where this one does
+            loop.learner.ranks.tell((seed, packed(loop.state_dict())))
         outcome = loop.run()
         rows.summary(outcome, outcome.reason)
         kept = ""

@@ -38,9 +38,12 @@ class Rows:
         options: dict[str, Any] = {"model": config.model, "task": config.task}
         options["optimizer"] = asdict(optimizer) | {"schedule": optimizer.schedule.value}
         options["steps"] = trainer.steps
+        if trainer.processes > 1:  # the same but for rounding, and in another time
+            options["processes"] = trainer.processes
         self.common = settings | {
             "cell": cell_id(job=record.job, settings=settings, options=options),
             "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "processes": trainer.processes,
             "baseline_loss": task.baseline,
             "n_params": model.n_params,
         }

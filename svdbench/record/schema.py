@@ -65,10 +65,11 @@ SUMMARY = Table(
     ),
 )
 
-# The training job: a cell is a model, a task, their settings and a seed.
+# The training job: a cell is a model, a task, their settings and a seed. ``threads`` are those
+# of each of the ``processes``.
 _TRAINED = (
     *("model", "task", "seed", "hidden_size", "length", "batch_size"),
-    *("optimizer", "lr", "orthogonal_lr", "device", "threads"),
+    *("optimizer", "lr", "orthogonal_lr", "device", "threads", "processes"),
 )
 
 # A row for each evaluation. ``train_loss`` and ``grad_norm`` are means over the steps since

@@ -86,7 +86,13 @@ class SGD(Optimizer):
 
 @dataclass
 class Trainer:
-    """How long to train, how often to look, and where."""
+    """How long to train, how often to look, and where.
+
+    Attributes:
+        batch_size: of all processes together.
+        threads: of each process; None: as PyTorch chooses, divided among them.
+        processes: that train together; on GPUs, one each.
+    """
 
     steps: int = 5000
     batch_size: int = 50
@@ -96,18 +102,29 @@ class Trainer:
     seeds: int = 1
     device: str = "cpu"
     threads: int | None = None
+    processes: int = 1
     checkpoint: bool = True
     resume: str | None = None
 
     def __post_init__(self) -> None:
         whole = {"steps": self.steps, "batch_size": self.batch_size, "seeds": self.seeds}
-        whole["evaluate_every"] = self.evaluate_every
+        whole |= {"evaluate_every": self.evaluate_every, "processes": self.processes}
         at_least(1, **{f"trainer.{key}": value for key, value in whole.items()})
         at_least(0, **{"trainer.target": self.target})
         above_zero(**{"trainer.max_minutes": self.max_minutes})
         if self.resume is not None and self.seeds > 1:
             raise ValueError("trainer.resume goes on with one training: leave --seeds out")
         self.place()
+        if self.processes > self.batch_size:
+            raise ValueError(
+                f"trainer.processes is {self.processes}, and a batch has {self.batch_size} "
+                "sequences to divide: give a process one at least"
+            )
+        if self.processes > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"trainer.device is {self.device}, and {self.processes} processes take a GPU each: "
+                "use trainer.device=cuda"
+            )
 
     def place(self) -> Job:
         """Device and threads, checked as those of other jobs are."""
@@ -146,3 +163,8 @@ class Gradients(Train):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, sequences=self.sequences)
+        if self.trainer.processes > 1:
+            raise ValueError(
+                f"trainer.processes is {self.trainer.processes}, and svdbench gradients runs in "
+                "one: leave it out"
+            )

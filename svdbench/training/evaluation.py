@@ -7,6 +7,8 @@ import torch
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Batch, Task
 
+from .parallel import ALONE, Ranks
+
 # Numbers in the states of one part of a set: 128 MiB in float32.
 PART = 2**25
 
@@ -20,21 +22,31 @@ class Scores:
 
 
 @torch.no_grad()
-def evaluate(model: SequenceModel, task: Task, data: Batch, device: torch.device) -> Scores:
-    """The scores of ``model`` on a set x (T, N, input_size), y; in parts, to bound memory."""
-    x, y = data
+def evaluate(
+    model: SequenceModel,
+    task: Task,
+    data: Batch,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Scores:
+    """The scores of ``model`` on a set x (T, N, input_size), y; in parts, to bound memory.
+
+    Of several processes each has its share of the set, and all get the scores.
+    """
+    x, y = ranks.part(task, data)
     size = max(1, PART // (x.shape[0] * model.state_size))
     training = model.training
     model.eval()
     sums: dict[str, float] = {}
-    for x_part, y_part in task.split(x, y, size):
+    for x_part, y_part in task.split(x, y, size) if x.shape[1] else ():
         x_part, y_part = x_part.to(device), y_part.to(device)
         outputs = model.last(x_part) if task.at_end else model(x_part)
         found = {"loss": task.loss(outputs, y_part).item(), **task.metrics(outputs, y_part)}
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + value * x_part.shape[1]
     model.train(training)
-    means = {name: total / x.shape[1] for name, total in sums.items()}
+    sequences = data[0].shape[1]
+    means = {name: total / sequences for name, total in ranks.add(sums).items()}
     return Scores(means["loss"], means.get("accuracy"))
 
 

@@ -4,12 +4,14 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from svdbench import schemas
 from svdbench.models.base import SequenceModel
-from svdbench.tasks.base import Task
+from svdbench.tasks.base import Batch, Task
 
 from . import optimizers
+from .parallel import ALONE, Ranks
 
 
 class Diverged(ArithmeticError):
@@ -31,6 +33,7 @@ class Learner:
         config: of the optimiser.
         steps: in all, for the schedule.
         generator: on the CPU; the minibatches come from it.
+        ranks: the processes that learn together, each in a state like this one's.
 
     Attributes:
         step: steps done.
@@ -46,12 +49,14 @@ class Learner:
         batch_size: int,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.task = task
         self.batch_size = batch_size
         self.generator = generator
+        self.ranks = ranks
         self.optimizer = optimizers.build(model, config)
         self.config = config
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -70,20 +75,31 @@ class Learner:
 
         Raises:
             Diverged: one of them is not finite. Nothing was changed then.
+            KeyboardInterrupt: after the step, where one of several processes was interrupted.
         """
-        x, y = self.task.batch(self.batch_size, self.generator)
-        x, y = x.to(self.device), y.to(self.device)
+        batch = self.task.batch(self.batch_size, self.generator)
         self.model.zero_grad()
-        outputs = self.model.last(x) if self.task.at_end else self.model(x)
-        loss = self.task.loss(outputs, y)
-        loss.backward()
+        value = self.ranks.add_gradients(self.parameters, self._backward(batch))
         grad_norm = optimizers.clipped_norm(self.parameters, self.config.clip)
-        value = loss.item()
         if not (math.isfinite(value) and math.isfinite(grad_norm)):
             raise Diverged(self.step + 1, value, grad_norm)
         self._move(optimizers.factor(self.config.schedule, self.step, self.steps))
         self.step += 1
+        if self.ranks.interrupted:
+            raise KeyboardInterrupt
         return value, grad_norm
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """The gradients of this process's part of the minibatch, and its part of the loss."""
+        x, y = self.ranks.part(self.task, batch)
+        sequences = x.shape[1]
+        if sequences == 0:  # the last minibatch of an epoch may be smaller than there are processes
+            return torch.zeros((), device=self.device)
+        x, y = x.to(self.device), y.to(self.device)
+        outputs = self.model.last(x) if self.task.at_end else self.model(x)
+        loss = self.task.loss(outputs, y) * (sequences / batch[0].shape[1])
+        loss.backward()
+        return loss
 
     def _move(self, factor: float) -> None:
         """Step by the gradients, at the learning rates times ``factor``."""
@@ -93,6 +109,11 @@ class Learner:
         if self.model.own_step:
             self.model.step_own(factor * optimizers.orthogonal_lr(self.config))
         self.model.after_step()
+
+    def check_same(self) -> None:
+        """Raise :class:`Broken` if the processes that learn together have come apart."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        self.ranks.check_same(state, self.step)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

@@ -17,8 +17,9 @@ from torch import Tensor
 from svdbench.errors import UserError
 from svdbench.measure.clock import Clock
 from svdbench.measure.step import failure
+from svdbench.tasks.base import Batch
 
-from .evaluation import evaluate, spectrum
+from .evaluation import Scores, Spectrum, evaluate, spectrum
 from .learner import Diverged, Learner
 from .progress import Limits, Outcome, Point, Tick
 
@@ -56,7 +57,8 @@ class Loop:
         """Train until a limit is reached, training fails, or someone presses ^C; then test.
 
         Raises:
-            UserError: of a callback.
+            UserError: of a callback, or the other processes of several are gone.
+            Exception: whatever fails in one process of several, as the others wait for it.
         """
         self._first_step, self._first_s = self.learner.step, self.elapsed_s
         # What a training that goes on has already taken of its minutes.
@@ -81,6 +83,8 @@ class Loop:
         except UserError:
             raise
         except Exception as error:
+            if self.learner.ranks.size > 1:
+                raise
             status, reason = failure(error)
         steps, seconds = self.learner.step - self._first_step, self.elapsed_s - self._first_s
         return Outcome(
@@ -145,8 +149,9 @@ class Loop:
     def _evaluate(self, since: dict[str, float]) -> Point:
         learner = self.learner
         with self._counted("evaluation_s"):
-            scores = evaluate(learner.model, learner.task, self.data, learner.device)
-            found = spectrum(learner.model)
+            learner.check_same()
+            scores = self._scores(self.data)
+            found = spectrum(learner.model) if learner.ranks.first else Spectrum()
         point = Point(
             step=learner.step,
             epoch=learner.epoch,
@@ -166,6 +171,10 @@ class Loop:
         self.on_evaluation(point, best)
         return point
 
+    def _scores(self, data: Batch) -> Scores:
+        learner = self.learner
+        return evaluate(learner.model, learner.task, data, learner.device, learner.ranks)
+
     def _test(self) -> Point:
         """Scores on the test set of the best weights, where a validation set chose them.
 
@@ -178,7 +187,7 @@ class Loop:
             learner.model.load_state_dict(self.best_weights)
         assert at is not None
         with self._counted("evaluation_s"):
-            scores = evaluate(learner.model, learner.task, learner.task.test_set(), learner.device)
+            scores = self._scores(learner.task.test_set())
         return replace(at, split="test", **asdict(scores))
 
     def _why(self, error: Diverged) -> str:
@@ -197,7 +206,9 @@ class Loop:
 
     def _time_is_up(self) -> bool:
         limit = self.limits.max_s
-        return limit is not None and self._before_s + self._seconds() >= limit
+        if limit is None:
+            return False
+        return self.learner.ranks.any(self._before_s + self._seconds() >= limit)
 
     def _tick(self, loss: float, grad_norm: float) -> Tick:
         step, spent = self.learner.step, self._seconds()
