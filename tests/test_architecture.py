@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
     "measure": {"orthogonal"},
+    "launchers": set(),
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics

@@ -11,6 +11,7 @@ from typing import Any
 EXTRAS = {
     "cats": "read the cat pictures (HDF5)",
     "peers": "time orthogonal maps of other libraries beside ours",
+    "ray": "spread sweeps over a Ray cluster",
     "dev": "test, lint, type-check and build svdbench itself",
 }
 

@@ -1,0 +1,16 @@
+"""Launchers for Hydra's sweeps that svdbench brings along."""
+
+
+def register() -> None:
+    """Make them known to Hydra, as ``hydra/launcher=NAME``. Safe to repeat."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    from svdbench.launchers.ray import RayLauncher, RayOptions
+
+    plugins, theirs = Plugins.instance(), Plugins.is_in_toplevel_plugins_module
+    plugins.register(RayLauncher)
+    # Hydra takes plugins from its own namespace only, which would be a package of ours beside
+    # svdbench: this instance takes svdbench's too.
+    plugins.is_in_toplevel_plugins_module = lambda name: name == RayOptions._target_ or theirs(name)
+    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayOptions)
