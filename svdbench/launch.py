@@ -34,7 +34,6 @@ def launch(
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
-    from svdbench.launchers import register as register_launchers
     from svdbench.schemas import register
 
     mistakes: list[UserError] = []
@@ -54,7 +53,6 @@ def launch(
             mistakes.append(Interrupted("interrupted; what was finished is kept"))
 
     register()
-    register_launchers()
     program = [f"svdbench {job.replace('_', '-')}", *overrides, *(["-m"] if multirun else [])]
     with _arguments(program), _in_one_line():
         hydra.main(version_base="1.3", config_path="pkg://svdbench.conf", config_name=job)(run)()
@@ -76,11 +74,9 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     import hydra
     from omegaconf import OmegaConf
 
-    from svdbench.launchers import register as register_launchers
     from svdbench.schemas import register
 
     register()
-    register_launchers()
     with (
         _in_one_line(),
         hydra.initialize_config_module("svdbench.conf", version_base="1.3"),

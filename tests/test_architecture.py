@@ -31,7 +31,10 @@ MAY_IMPORT = {
     "record": set(),
     "report": {"measure"},  # its statistics
     "compare": {"measure", "record", "report"},
-    "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
+    "schemas": {
+        *("compressors", "launchers", "matrix_ops"),
+        *("orthogonal", "rnn_loops", "svd_drivers"),
+    },
     "cli": {"compare", "jobs", "schemas"},
     "jobs": {
         "schemas",

@@ -7,6 +7,7 @@ process that launches: a shared file system and one environment. Nothing is copi
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.errors import UserError, one_line
 
 LOCAL = "local"
+
+# What Ray has to say of itself, and copies of what workers print.
+QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 # How long jobs that were cancelled have to write down what they have.
 GRACE_S = 30.0
@@ -81,7 +85,7 @@ class RayLauncher(Launcher):
 
         Raises:
             UserError: Ray isn't installed or can't be reached, or options don't fit.
-            Interrupted: ^C; the jobs were cancelled, with time to end in order.
+            KeyboardInterrupt: ^C; the jobs were cancelled, with time to end in order.
         """
         setup_globals()
         jobs = [
@@ -90,15 +94,14 @@ class RayLauncher(Launcher):
         ray = _ray()
         task = _task(ray, self.task)
         with _connected(ray, self.address, self.init):
-            if self.address == LOCAL:  # a cluster may grow
-                _check_room(ray, self.task)
+            _check_room(ray, self.task, may_grow=self.address != LOCAL)
             surroundings = ray.put(Surroundings.of(self.hydra_context, self.task_function))
             running = [task.options(name=_name(job)).remote(job, surroundings) for job in jobs]
             try:
                 return [_outcome(ray, ref, job) for ref, job in zip(running, jobs, strict=True)]
             except KeyboardInterrupt:
                 _cancel(ray, running)
-                raise Interrupted("interrupted; what was finished is kept") from None
+                raise
 
     def _job(self, number: int, overrides: Sequence[str]) -> DictConfig:
         """The composed configuration of a job, with Hydra's own part."""
@@ -151,8 +154,6 @@ def _work(job: DictConfig, surroundings: Surroundings) -> JobReturn:
 
 def _ray() -> ModuleType:
     """Ray, imported. Raises UserError if it isn't installed."""
-    # Read when Ray is imported: lines that are alike are not all one job's.
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
         import ray
     except ImportError as error:
@@ -182,7 +183,7 @@ def _connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) ->
         return
     try:
         _knock(address)
-        ray.init(address, **{"logging_level": logging.ERROR, **init})
+        ray.init(address, **(QUIET | init))
     except OSError as error:  # Ray's ConnectionError, too
         raise UserError(
             f"no Ray cluster at {address!r}: start one with ray start --head, "
@@ -203,17 +204,22 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), min(int(port), 65535)), ANSWER_S).close()
 
 
-def _check_room(ray: ModuleType, options: Mapping[str, Any]) -> None:
-    """Raise UserError if no node is large enough for a job: Ray would wait for one forever."""
+def _check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> None:
+    """See whether a node is large enough for a job, as Ray would wait for one forever.
+
+    Raises:
+        UserError: none is, and no other will come.
+    """
     needs = {"CPU": options["num_cpus"], "GPU": options["num_gpus"], "memory": options["memory"]}
     needs |= options["resources"]
-    for name, amount in needs.items():
-        most = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
-        if amount and amount > most:
-            raise UserError(
-                f"hydra.launcher: a job asks for {amount:g} {name}, and Ray has {most:g} here: "
-                "ask for less, or give the address of a cluster"
-            )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(key, 0) >= (least or 0) for key, least in needs.items()) for node in nodes):
+        return
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
+    cause = f"hydra.launcher: a job asks for {asked}, and no node of Ray's has that"
+    if not may_grow:
+        raise UserError(f"{cause}: ask for less, or give the address of a cluster")
+    print(f"svdbench: {cause}: the jobs wait for one that has", file=sys.stderr)
 
 
 def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:

@@ -88,10 +88,11 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMS
 
 
 def register() -> None:
-    """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
+    """Make the schemas, the discovered groups and our launcher known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
+    from svdbench import launchers
     from svdbench.compressors.registry import GROUP as COMPRESSORS
     from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
     from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
@@ -106,6 +107,7 @@ def register() -> None:
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
+    launchers.register()
     OmegaConf.register_new_resolver(
         "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
     )
