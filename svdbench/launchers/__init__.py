@@ -9,8 +9,12 @@ def register() -> None:
     from svdbench.launchers.ray import RayLauncher, RayOptions
 
     plugins, theirs = Plugins.instance(), Plugins.is_in_toplevel_plugins_module
+
+    def known(clazz: str) -> bool:
+        return clazz == RayOptions._target_ or theirs(clazz)
+
     plugins.register(RayLauncher)
     # Hydra takes plugins from its own namespace only, which would be a package of ours beside
-    # svdbench: this instance takes svdbench's too.
-    plugins.is_in_toplevel_plugins_module = lambda name: name == RayOptions._target_ or theirs(name)
+    # svdbench: this instance of it takes ours, too.
+    plugins.is_in_toplevel_plugins_module = known  # type: ignore[method-assign]
     ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayOptions)

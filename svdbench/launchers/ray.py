@@ -4,12 +4,8 @@ A worker must find the same files at the same paths, and the same packages, as t
 process that launches: a shared file system and one environment. Nothing is copied.
 """
 
-import logging
 import os
-import socket
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -21,17 +17,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from svdbench.errors import UserError, one_line
+from svdbench.launchers.ray_cluster import check_room, connected, imported
 
 LOCAL = "local"
 
-# What Ray has to say of itself, and copies of what workers print.
-QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
-
 # How long jobs that were cancelled have to write down what they have.
 GRACE_S = 30.0
-
-# How long a cluster's head may take to answer.
-ANSWER_S = 10.0
 
 
 @dataclass
@@ -65,8 +56,7 @@ class RayLauncher(Launcher):
     """Runs the jobs of a sweep as tasks of Ray, as :class:`RayOptions` says."""
 
     def __init__(self, **options: Any) -> None:
-        task = OmegaConf.to_container(OmegaConf.create(options))
-        assert isinstance(task, dict)
+        task: Any = OmegaConf.to_container(OmegaConf.create(options))
         self.address, self.init = task.pop("address"), task.pop("init")
         self.task = task
 
@@ -91,10 +81,10 @@ class RayLauncher(Launcher):
         jobs = [
             self._job(number, each) for number, each in enumerate(job_overrides, initial_job_idx)
         ]
-        ray = _ray()
+        ray = imported()
         task = _task(ray, self.task)
-        with _connected(ray, self.address, self.init):
-            _check_room(ray, self.task, may_grow=self.address != LOCAL)
+        with connected(ray, self.address, self.init):
+            check_room(ray, self.task, may_grow=self.address != LOCAL)
             surroundings = ray.put(Surroundings.of(self.hydra_context, self.task_function))
             running = [task.options(name=_name(job)).remote(job, surroundings) for job in jobs]
             try:
@@ -152,74 +142,12 @@ def _work(job: DictConfig, surroundings: Surroundings) -> JobReturn:
     return surroundings.run(job)
 
 
-def _ray() -> ModuleType:
-    """Ray, imported. Raises UserError if it isn't installed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "hydra/launcher=ray needs Ray: install it with pip install 'svdbench[ray]'"
-        ) from error
-    return ray
-
-
 def _task(ray: ModuleType, options: Mapping[str, Any]) -> Any:
     """:func:`_work` as a task that has these options. Raises UserError if Ray refuses one."""
     try:
         return ray.remote(**options)(_work)
     except (TypeError, ValueError) as error:
         raise UserError(f"hydra.launcher: {one_line(error)}") from error
-
-
-@contextmanager
-def _connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) -> Iterator[None]:
-    """Be connected to a cluster, and leave it at the end, unless somebody else had connected.
-
-    Raises:
-        UserError: there is none at this address, or Ray doesn't start.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        _knock(address)
-        ray.init(address, **(QUIET | init))
-    except OSError as error:  # Ray's ConnectionError, too
-        raise UserError(
-            f"no Ray cluster at {address!r}: start one with ray start --head, "
-            "or set hydra.launcher.address to where one is, or to local"
-        ) from error
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"Ray doesn't start: {one_line(error)}: see hydra.launcher") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Raise OSError if nobody answers at HOST:PORT. Ray itself would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
-    if port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), min(int(port), 65535)), ANSWER_S).close()
-
-
-def _check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> None:
-    """See whether a node is large enough for a job, as Ray would wait for one forever.
-
-    Raises:
-        UserError: none is, and no other will come.
-    """
-    needs = {"CPU": options["num_cpus"], "GPU": options["num_gpus"], "memory": options["memory"]}
-    needs |= options["resources"]
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(key, 0) >= (least or 0) for key, least in needs.items()) for node in nodes):
-        return
-    asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
-    cause = f"hydra.launcher: a job asks for {asked}, and no node of Ray's has that"
-    if not may_grow:
-        raise UserError(f"{cause}: ask for less, or give the address of a cluster")
-    print(f"svdbench: {cause}: the jobs wait for one that has", file=sys.stderr)
 
 
 def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:

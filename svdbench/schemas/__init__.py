@@ -99,6 +99,7 @@ def register() -> None:
     from svdbench.rnn_loops.registry import GROUP as RNN
     from svdbench.svd_drivers.registry import GROUP as SVD_DRIVERS
 
+    launchers.register()
     store = ConfigStore.instance()
     for name, schema in JOBS.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
@@ -107,7 +108,6 @@ def register() -> None:
     for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
-    launchers.register()
     OmegaConf.register_new_resolver(
         "run_name", lambda name: name or datetime.now().strftime("%Y%m%d-%H%M%S"), replace=True
     )
