@@ -26,12 +26,16 @@ MAY_IMPORT = {
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
     "measure": {"orthogonal"},
+    "launchers": set(),
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics
     "compare": {"measure", "record", "report"},
     "sweeps": {"record", "report"},  # its units
-    "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
+    "schemas": {
+        *("compressors", "launchers", "matrix_ops"),
+        *("orthogonal", "rnn_loops", "svd_drivers"),
+    },
     "cli": {"compare", "jobs", "schemas", "sweeps"},
     "jobs": {
         "schemas",

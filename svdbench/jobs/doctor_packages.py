@@ -12,6 +12,7 @@ EXTRAS = {
     "cats": "read the cat pictures (HDF5)",
     "slurm": "spread sweeps over a cluster with SLURM, or over local processes (submitit)",
     "peers": "time orthogonal maps of other libraries beside ours",
+    "ray": "spread sweeps over a Ray cluster",
     "dev": "test, lint, type-check and build svdbench itself",
 }
 

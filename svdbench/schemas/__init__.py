@@ -88,15 +88,17 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMS
 
 
 def register() -> None:
-    """Make the schemas and the discovered groups known to Hydra. Safe to repeat."""
+    """Make the schemas, the discovered groups and our launcher known to Hydra. Safe to repeat."""
     from hydra.core.config_store import ConfigStore
 
+    from svdbench import launchers
     from svdbench.compressors.registry import GROUP as COMPRESSORS
     from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
     from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
     from svdbench.rnn_loops.registry import GROUP as RNN
     from svdbench.svd_drivers.registry import GROUP as SVD_DRIVERS
 
+    launchers.register()
     store = ConfigStore.instance()
     for name, schema in JOBS.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
