@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics
+    "reproduce": {"acceleration", "measure", "models", "nn", "report"},
     "compare": {"measure", "record", "report"},
     "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
     "cli": {"compare", "jobs", "schemas"},
@@ -37,7 +38,7 @@ MAY_IMPORT = {
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
-        *("measure", "record", "report"),
+        *("measure", "record", "report", "reproduce"),
     },
 }
 
