@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics
-    "reproduce": {"acceleration", "measure", "models", "nn", "report"},
+    "reproduce": {"kernels", "measure", "models", "nn", "report"},
     "compare": {"measure", "record", "report"},
     "schemas": {"compressors", "matrix_ops", "orthogonal", "rnn_loops", "svd_drivers"},
     "cli": {"compare", "jobs", "schemas"},

@@ -55,8 +55,8 @@ class Measured:
     curves: list[Point] = field(default_factory=list)
 
     def exact(self, name: str, value: float) -> None:
-        """A number that another run would give again, to the last digit."""
-        self.numbers[name] = Number(value, value, value, 1, "exact")
+        """A number without noise: another run gives it again, but for rounding."""
+        self.numbers[name] = Number(value, value, value, 1, "computed")
 
     def interval(self, name: str, found: Interval, of: str) -> None:
         """A number with its interval; one without a number is left out."""

@@ -51,17 +51,21 @@ class Runs:
         return folder
 
     def table(self, name: str, table: str = "summary") -> "pd.DataFrame":
-        """A table of the run that the result calls ``name``.
+        """A table of the run that the result calls ``name``; of several models, all of them.
 
         Raises:
             Missing: it is not there.
         """
+        import pandas as pd
+
         from svdbench.report.tables import read_table
 
-        try:
-            return read_table(self.folder(name), table)
-        except FileNotFoundError as error:
-            raise Missing(f"{name} has no {table}.csv") from error
+        folder = self.folder(name)
+        inside = [path.parent for path in sorted(folder.glob(f"*/{table}.csv"))]
+        places = [folder] if (folder / f"{table}.csv").exists() else inside
+        if not places:
+            raise Missing(f"{name} has no {table}.csv")
+        return pd.concat([read_table(place, table) for place in places], ignore_index=True)
 
     def made(self) -> list[Made]:
         """What made each run, in the order of the result."""
@@ -76,8 +80,9 @@ def place(root: Path, run: Run) -> Path:
 def _made(folder: Path, run: Run) -> Made:
     try:
         command = (folder / COMMAND).read_text(encoding="utf-8").strip()
-        facts: dict[str, Any] = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        env = next(path for path in sorted(folder.glob("**/env.json")))
+        facts: dict[str, Any] = json.loads(env.read_text(encoding="utf-8"))
+    except (FileNotFoundError, StopIteration) as error:
         raise Missing(f"{run.run} has not been run") from error
     return made_of(run.run, command, facts)
 
