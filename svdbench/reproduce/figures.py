@@ -44,9 +44,9 @@ def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> N
     points = sorted(points, key=lambda point: point.x)
     hue, x = HUES[number % len(HUES)], [point.x for point in points]
     mark = MARKS[number % len(MARKS)] if len(points) <= 24 else ""
-    axes.plot(
-        x, [p.value for p in points], label=label, color=hue, marker=mark, ms=4.5, linewidth=1.5
-    )
+    (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
+    line.set(marker=mark, markersize=4.5)
+    line.set_linestyle("--" if number % 2 else "-")  # of two that coincide, both are seen
     banded = [point for point in points if point.low is not None and point.high is not None]
     if banded:
         axes.fill_between(

@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from svdbench.errors import UserError
-from svdbench.measure.paired import Interval, mean_interval, prediction_interval
+from svdbench.measure.paired import Interval, mean_interval, paired_ratio, prediction_interval
 from svdbench.whole import replacing
 
 NUMBERS, CURVES = "numbers.csv", "curves.csv"
@@ -67,6 +67,12 @@ class Measured:
         """The mean of values, with the interval of the mean; of none, nothing."""
         if kept := _known(values):
             self.interval(name, mean_interval(kept), f"mean of {len(kept)} {what}")
+
+    def geometric(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+        """The geometric mean of positive values, with its interval; of none, nothing."""
+        if kept := _known(values):
+            found = paired_ratio(kept, [1.0] * len(kept))
+            self.interval(name, found, f"geometric mean of {len(kept)} {what}")
 
     def one_more(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
         """The mean, with the interval of one more run: for what was published of one run."""
