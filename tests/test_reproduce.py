@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -275,6 +276,12 @@ class TestCommand:
         assert all(result.name in out for result in RESULTS)
         assert not Path("results").exists()
 
+    def test_shows_commands(self) -> None:
+        out = run(["reproduce", "xor", "ceiling", "--quick", "--show"]).out.splitlines()
+        assert out[0] == "svdbench accelerate experiment=svd_dnn_xor_published seeds=4"
+        assert len(out) == len(set(out)) == 4
+        assert len(run(["reproduce", "--show"]).out.splitlines()) == len(COMMANDS["full"])
+
     def test_mistakes(self) -> None:
         assert_mistake(run(["reproduce", "xorr"]), "did you mean 'xor'")
         assert_mistake(run(["reproduce", "--against", "x"]), "add NAME, or all")
@@ -354,18 +361,65 @@ class TestPages:
             "| 2.70 (table 1) | 0.90 | 0.80 … 1.00 | mean of 4 seeds | ≥ 2.65 | refuted |" in said
         )
 
-    @pytest.mark.parametrize("root", [root for root in KEPT if root.is_dir()], ids=lambda r: r.name)
+    @pytest.mark.parametrize("root", KEPT, ids=["full", "quick"])
     def test_agree_with_the_numbers(self, root: Path) -> None:
-        variant = "quick" if root.name == "quick" else "full"
         views = []
         for result in RESULTS:
             judged = folder.kept(result, root)
             if judged is None:
                 continue
-            views.append(pages.view(judged, variant))
+            views.append(pages.view(judged, variant_of(root)))
             said = (root / result.name / pages.MARKDOWN).read_text(encoding="utf-8")
             assert said == pages.markdown(views[-1]), f"svdbench reproduce {result.name} --no-run"
         assert views
         assert (root / pages.MARKDOWN).read_text() == pages.index_markdown(views)
         kept = {row["result"]: row["verdict"] for row in table(root / pages.VERDICTS)}
         assert kept == {view.result.name: view.verdict for view in views}
+
+    @pytest.mark.parametrize("root", KEPT, ids=["full", "quick"])
+    def test_numbers_agree_with_the_runs(self, root: Path) -> None:
+        """Of the results whose tables are small enough to be kept."""
+        known = 0
+        for result in RESULTS:
+            judged = folder.kept(result, root)
+            if judged is None or not result.runs:
+                continue
+            try:
+                found = measure(Runs(root, result, variant_of(root))).numbers
+            except Missing:
+                continue
+            known += 1
+            expected = {
+                name: (n.value, n.count, n.of) for name, n in judged.measured.numbers.items()
+            }
+            assert found.keys() == expected.keys()
+            for name, (value, count, of) in expected.items():
+                # What is fitted anew differs by rounding.
+                assert found[name].value == pytest.approx(value, rel=1e-6, abs=1e-4), name
+                assert (found[name].count, found[name].of) == (count, of), name
+        assert known
+
+    def test_the_readme_has_every_verdict(self) -> None:
+        lines = "\n".join(map(readme_line, RESULTS))
+        assert lines in (ROOT / "README.md").read_text(), f"README.md should have\n\n{lines}"
+
+    def test_what_we_found_links_to_files(self) -> None:
+        text = (ROOT / "docs" / "findings.md").read_text()
+        links = re.findall(r"\]\(([^)]+)\)", text)
+        assert len(links) > 10
+        for link in links:
+            assert (ROOT / "docs" / link).exists(), link
+
+
+def variant_of(root: Path) -> str:
+    return "quick" if root.name == "quick" else "full"
+
+
+def readme_line(result: Result) -> str:
+    """Document, result and verdict, of the quick version where there is no other yet."""
+    root = next(root for root in KEPT if folder.kept(result, root) is not None)
+    judged = folder.kept(result, root)
+    assert judged is not None
+    said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
+    page = (root / result.name).relative_to(ROOT) / pages.MARKDOWN
+    return f"| {result.document} | [{result.title}]({page.as_posix()}) | {said} |"

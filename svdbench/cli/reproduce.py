@@ -26,6 +26,9 @@ def reproduce(
     run: Annotated[
         bool, typer.Option("--run/--no-run", help="Make runs that are missing, or don't.")
     ] = True,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the commands of the runs and stop.")
+    ] = False,
     against: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Fail if a verdict is another than in there."),
@@ -48,13 +51,16 @@ def reproduce(
     from svdbench.jobs import reproduce as job
 
     root = results or (QUICK_FOLDER if quick else FOLDER)
+    variant = "quick" if quick else "full"
+    if show:
+        typer.echo("\n".join(job.commands(job.chosen(names or [job.ALL]), variant)))
+        return
     if not names:
         if against is not None:
             raise UserError("--against needs results to judge: add NAME, or all")
         Console().print(job.listing(root))
         return
-    console, variant = Console(), "quick" if quick else "full"
-    well = job.reproduce(job.chosen(names), root, variant, console, run=run)
+    well = job.reproduce(job.chosen(names), root, variant, Console(), run=run)
     flipped = job.flips(root, against) if against is not None else []
     for line in flipped:
         typer.echo(f"another verdict: {line}")

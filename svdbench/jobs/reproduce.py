@@ -62,6 +62,12 @@ def listing(root: Path) -> Table:
     return table
 
 
+def commands(results: Sequence[Result], variant: str) -> list[str]:
+    """What each run is typed as, those that several results share once."""
+    typed = (f"svdbench {run.typed(variant)}" for result in results for run in result.runs)
+    return list(dict.fromkeys(typed))
+
+
 def reproduce(
     results: Sequence[Result],
     root: Path,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from svdbench.measure.paired import mean_interval, paired_difference, paired_ratio
+from svdbench.measure.paired import paired_difference, paired_ratio
 from svdbench.report.acceleration_arms import one_more
 from svdbench.report.side_by_side import last_epochs
 from svdbench.reproduce.numbers import Measured, Point
@@ -86,12 +86,11 @@ def put_gain(found: Measured, name: str, arms: Arms) -> None:
 
 
 def put_curves(found: Measured, figure: str, samples: pd.DataFrame) -> None:
-    """The training cost of every arm, epoch by epoch, with the interval of the mean."""
-    train = samples[samples["split"] == "train"]
-    for arm, rows in train.groupby("arm", sort=False):
-        epochs = sorted(set(rows["epoch"]))
-        every = max(1, len(epochs) // MOST_POINTS)
-        for epoch in epochs[::-1][::every][::-1]:
-            at = mean_interval(list(rows.loc[rows["epoch"] == epoch, "loss"]))
-            band = (max(at.low, at.mean / 10), at.high) if at.count > 1 else (None, None)
-            found.curves.append(Point(figure, str(arm), float(epoch), at.mean, *band))
+    """The cost of every arm over its epoch's batches, with the range of the seeds."""
+    epochs = samples[samples["split"] == "test"]
+    for arm, rows in epochs.groupby("arm", sort=False):
+        costs = rows.groupby("epoch")["train_loss"].agg(["median", "min", "max"]).reset_index()
+        every = max(1, len(costs) // MOST_POINTS)
+        for row in costs.iloc[::-1][::every].iloc[::-1].to_dict("records"):
+            values = (row["epoch"], row["median"], row["min"], row["max"])
+            found.curves.append(Point(figure, str(arm), *map(float, values)))
