@@ -163,6 +163,13 @@ class TestNumbers:
         assert found.numbers["one"].low == -math.inf
         assert numbers.numbers_csv(found) == (tmp_path / numbers.NUMBERS).read_text()
 
+    def test_few_equal_values_tell_no_spread(self) -> None:
+        measured = Measured()
+        measured.mean("two", [8.0, 8.0])
+        measured.mean("five", [8.0] * 5)
+        assert measured.numbers["two"].high == math.inf
+        assert measured.numbers["five"].high == 8
+
     def test_a_share(self) -> None:
         measured = Measured()
         measured.share("part", 91, 100)
@@ -376,7 +383,13 @@ class TestPages:
         kept = {row["result"]: row["verdict"] for row in table(root / pages.VERDICTS)}
         assert kept == {view.result.name: view.verdict for view in views}
 
-    @pytest.mark.parametrize("root", KEPT, ids=["full", "quick"])
+    @pytest.mark.parametrize(
+        "root",
+        [
+            pytest.param(KEPT[0], id="full"),
+            pytest.param(KEPT[1], id="quick", marks=pytest.mark.slow),
+        ],
+    )
     def test_numbers_agree_with_the_runs(self, root: Path) -> None:
         """Of the results whose tables are small enough to be kept."""
         known = 0

@@ -13,6 +13,7 @@ from svdbench.whole import replacing
 
 NUMBERS, CURVES = "numbers.csv", "curves.csv"
 NUMBER_COLUMNS = ("number", "value", "low", "high", "count", "of")
+ENOUGH = 5
 CURVE_COLUMNS = ("figure", "series", "x", "value", "low", "high")
 
 
@@ -59,9 +60,16 @@ class Measured:
         self.numbers[name] = Number(value, value, value, 1, "computed")
 
     def interval(self, name: str, found: Interval, of: str) -> None:
-        """A number with its interval; one without a number is left out."""
-        if found.mean == found.mean:
-            self.numbers[name] = Number(found.mean, found.low, found.high, found.count, of)
+        """A number with its interval; one without a number is left out.
+
+        A few values that happen to be equal, as ranks may be, don't tell how they vary.
+        """
+        if found.mean != found.mean:
+            return
+        low, high = found.low, found.high
+        if low == high and found.count < ENOUGH:
+            low, high = -math.inf, math.inf
+        self.numbers[name] = Number(found.mean, low, high, found.count, of)
 
     def mean(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
         """The mean of values, with the interval of the mean; of none, nothing."""

@@ -28,6 +28,10 @@ BADGES = {
     Verdict.open: "open",
 }
 BESIDE = "–"
+QUICK_NOTE = (
+    "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
+    "is there to see whether anything changes; the full version's verdict counts."
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class View:
     hardware: list[str]
     made: list[Made]
     command: str
+    note: str
 
 
 def view(judged: Judged, variant: str) -> View:
@@ -77,6 +82,7 @@ def view(judged: Judged, variant: str) -> View:
         hardware=list(_hardware(judged.made)),
         made=judged.made,
         command=f"svdbench reproduce {result.name}" + (" --quick" if variant != FULL else ""),
+        note=QUICK_NOTE if variant != FULL else "",
     )
 
 
