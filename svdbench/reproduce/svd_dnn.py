@@ -39,6 +39,10 @@ class Arms:
         self.rows = {"dnn": samples[samples["method"] == DENSE], "svd": ours(samples)}
         self.summary = ours(summary).set_index("seed")
 
+    def trained(self, epochs: int) -> bool:
+        """Whether it was trained as long as what its scores are compared with."""
+        return int(self.rows["dnn"]["epoch"].max()) >= epochs
+
     def last(self, arm: str, column: str, split: str) -> pd.Series:
         """A value for each seed, after the last epoch."""
         scores: pd.Series = last_epochs(self.rows[arm], split)[column]
@@ -62,7 +66,7 @@ class Arms:
 
 
 def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
-    """Final costs, their ratio, and the speed of the whole training beside its ceiling."""
+    """Final costs, their ratio, and in how many seeds that of factors is lower."""
     for arm in ("dnn", "svd"):
         cost = one_more(list(arms.last(arm, "loss", "train")), logarithmic=True)
         if cost is not None:
@@ -70,7 +74,6 @@ def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
     ratio = arms.cost_ratio()
     found.interval(f"{prefix}cost_ratio", ratio, f"mean of {ratio.count} paired seeds")
     found.share(f"{prefix}lower", *arms.lower())
-    put_speed(found, prefix, arms)
 
 
 def put_speed(found: Measured, prefix: str, arms: Arms) -> None:

@@ -2,7 +2,9 @@
 
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
-from svdbench.reproduce.svd_dnn import Arms, put_costs, put_curves, put_gain
+from svdbench.reproduce.svd_dnn import Arms, put_costs, put_curves, put_gain, put_speed
+
+EPOCHS = 100
 
 
 def measure(runs: Runs) -> Measured:
@@ -11,11 +13,13 @@ def measure(runs: Runs) -> Measured:
     for prefix, run in (("", "cats-published"), ("corrected_", "cats-corrected")):
         samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         arms = Arms(samples, summary, 0.1)
-        put_costs(found, prefix, arms)
-        put_gain(found, f"{prefix}gain", arms)
-        for arm in ("dnn", "svd"):
-            for split in ("train", "test"):
-                found.one_more(f"{prefix}{arm}_{split}", arms.last(arm, "accuracy", split))
+        put_speed(found, prefix, arms)
+        if arms.trained(EPOCHS):
+            put_costs(found, prefix, arms)
+            put_gain(found, f"{prefix}gain", arms)
+            for arm in ("dnn", "svd"):
+                for split in ("train", "test"):
+                    found.one_more(f"{prefix}{arm}_{split}", arms.last(arm, "accuracy", split))
         if not prefix:
             put_curves(found, "cost", samples)
     return found

@@ -2,23 +2,32 @@
 
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
-from svdbench.reproduce.svd_dnn import Arms, put_costs, put_curves, put_gain
+from svdbench.reproduce.svd_dnn import Arms, put_costs, put_curves, put_gain, put_speed
+
+EPOCHS = 20
+RUNS = {"": "mnist-published", "corrected_": "mnist-corrected", "text_": "mnist-text"}
 
 
 def measure(runs: Runs) -> Measured:
     """Costs, accuracies and speeds: as published, as corrected, and with the text's ranks."""
     found = Measured()
-    parts = (("", "mnist-published"), ("corrected_", "mnist-corrected"), ("text_", "mnist-text"))
-    for prefix, run in parts:
+    for prefix, run in RUNS.items():
         samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         for phi, name in ((0.1, "10"), (0.0, "0")):
             arms = Arms(samples, summary, phi)
-            put_costs(found, f"{prefix}{name}_", arms)
-            put_gain(found, f"{prefix}{name}_gain", arms)
-            found.one_more(f"{prefix}{name}_test", arms.last("svd", "accuracy", "test"))
-            found.one_more(f"{prefix}{name}_train", arms.last("svd", "accuracy", "train"))
-        found.one_more(f"{prefix}dnn_test", arms.last("dnn", "accuracy", "test"))
-        found.one_more(f"{prefix}dnn_train", arms.last("dnn", "accuracy", "train"))
+            put_speed(found, f"{prefix}{name}_", arms)
+            if arms.trained(EPOCHS):
+                _scores(found, f"{prefix}{name}_", arms)
+        if arms.trained(EPOCHS):
+            for split in ("train", "test"):
+                found.one_more(f"{prefix}dnn_{split}", arms.last("dnn", "accuracy", split))
         if not prefix:
             put_curves(found, "cost", samples)
     return found
+
+
+def _scores(found: Measured, prefix: str, arms: Arms) -> None:
+    put_costs(found, prefix, arms)
+    put_gain(found, f"{prefix}gain", arms)
+    for split in ("train", "test"):
+        found.one_more(f"{prefix}{split}", arms.last("svd", "accuracy", split))
