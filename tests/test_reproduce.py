@@ -375,6 +375,8 @@ class TestPages:
             judged = folder.kept(result, root)
             if judged is None:
                 continue
+            typed = [f"svdbench {one.typed(variant_of(root))}" for one in result.runs]
+            assert not typed or [made.command for made in judged.made] == typed, result.name
             views.append(pages.view(judged, variant_of(root)))
             said = (root / result.name / pages.MARKDOWN).read_text(encoding="utf-8")
             assert said == pages.markdown(views[-1]), f"svdbench reproduce {result.name} --no-run"

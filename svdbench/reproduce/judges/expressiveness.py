@@ -87,5 +87,5 @@ def _fitted(Q: Tensor, m: int, generator: torch.Generator) -> float:
             return value
 
         optimizer.step(loss)
-        best = min(best, float((weight() - Q).norm()))
+        best = min(best, float((weight().detach() - Q).norm()))
     return best

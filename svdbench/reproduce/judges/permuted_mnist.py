@@ -15,12 +15,12 @@ def measure(runs: Runs) -> Measured:
     accuracy = summary.pivot_table(index="seed", columns="model", values="test_accuracy")
     small = runs.table("pixels-lstm-small").set_index("seed")["test_accuracy"]
     accuracy = accuracy.assign(small_lstm=small).dropna()
-    seconds = summary.groupby("model")["elapsed_s"].mean()
+    seconds = summary.pivot_table(index="seed", columns="model", values="elapsed_s")
     for model in accuracy:
         found.mean(f"{model}_accuracy", accuracy[model])
         if model != OURS:
             gain = paired_difference(list(accuracy[OURS]), list(accuracy[model]))
             found.interval(f"gain_over_{model}", gain, f"mean of {gain.count} paired seeds")
-    found.mean("seconds_over_lstm", [seconds[OURS] / seconds["lstm"]], "runs")
+    found.geometric("seconds_over_lstm", seconds[OURS] / seconds["lstm"])
     put_curves(found, "accuracy", samples, "accuracy")
     return found
