@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust gpu kernels wheel clean
+.PHONY: help setup run test test-all test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the pinned set (a CPU build of torch where there is no GPU)
 
@@ -64,6 +64,17 @@ bench-trust: $(READY) ## kill -9 at random, what recording costs, a large report
 
 bench-sweep: $(READY) ## the same for sweeps on two processes; results/bench-sweep/
 	$(BIN)/python -m svdbench.jobs.bench_sweep
+
+reproduce: $(READY) ## repeat and judge what the four documents report; hours; goes on where it stopped
+	$(BIN)/svdbench reproduce all
+
+reproduce-quick: $(READY) ## a small version of each, in minutes; results/reproduce-quick/
+	$(BIN)/svdbench reproduce all --quick
+
+results-check: $(READY) ## the quick versions anew; fails where a verdict is not the committed one
+	rm -rf results/check
+	$(BIN)/svdbench reproduce all --quick --results results/check \
+	    --against results/reference/reproduce/quick
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "report": {"measure"},  # its statistics
+    "reproduce": {"kernels", "measure", "models", "nn", "report"},
     "compare": {"measure", "record", "report"},
     "sweeps": {"record", "report"},  # its units
     "schemas": {
@@ -43,6 +44,7 @@ MAY_IMPORT = {
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
         *("measure", "record", "report", "sweeps"),
+        *("measure", "record", "report", "reproduce"),
     },
 }
 

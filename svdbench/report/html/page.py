@@ -91,15 +91,16 @@ def render(views: Sequence[View]) -> str:
     """The page of one run or of several."""
     run = views[0].run
     title = f"{run.job} {run.name}" if len(views) == 1 else f"{len(views)} runs"
-    return _render("run.html", title=title, views=views)
+    return fill("run.html", title=title, views=views)
 
 
 def render_index(lines: Sequence[Line], root: Path) -> str:
     """The list of all runs of a folder."""
-    return _render("index.html", title=f"Runs in {root.name}", lines=lines)
+    return fill("index.html", title=f"Runs in {root.name}", lines=lines)
 
 
-def _render(template: str, **values: Any) -> str:
+def fill(template: str, **values: Any) -> str:
+    """A page of this folder's template, with the style and the script of all pages."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     return (
         _templates()

@@ -1,0 +1,185 @@
+"""Repeats what the four documents report: runs, judges, and writes pages.
+
+Every run is an ordinary one, in a process of its own, as a user would type it; its name is
+fixed, so a second call goes on where the first was stopped, and repeats nothing.
+"""
+
+import csv
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from svdbench.errors import Interrupted, UserError
+from svdbench.record.environment import environment
+from svdbench.report.tables import new_table, print_lines
+from svdbench.reproduce.folder import Judged, keep, kept
+from svdbench.reproduce.judges import measure
+from svdbench.reproduce.pages import VERDICTS, write, write_index
+from svdbench.reproduce.result import FULL, QUICK, Result, Run, everything, load
+from svdbench.reproduce.runs import COMMAND, FOLDER, Made, Missing, Runs, made_of, place
+from svdbench.reproduce.verdict import Verdict
+from svdbench.whole import replacing
+
+ALL = "all"
+STYLES = {Verdict.holds: "green", Verdict.part: "yellow", Verdict.fails: "red", Verdict.open: "dim"}
+
+
+def chosen(names: Sequence[str]) -> list[Result]:
+    """The results of these names, hyphens or underscores; or all.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if ALL in names:
+        return everything()
+    try:
+        return [load(name.replace("-", "_")) for name in dict.fromkeys(names)]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def listing(root: Path) -> Table:
+    """A line for each result: its minutes here, and its verdict where it has been judged."""
+    table = new_table(None, ["name", ""], [])
+    table.add_column("result")
+    for name in ("minutes", "quick"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for result in everything():
+        judged = kept(result, root)
+        table.add_row(
+            result.name,
+            result.document,
+            result.title,
+            *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
+            "" if judged is None else _styled(judged.verdict),
+        )
+    return table
+
+
+def commands(results: Sequence[Result], variant: str) -> list[str]:
+    """What each run is typed as, those that several results share once."""
+    typed = (f"svdbench {run.typed(variant)}" for result in results for run in result.runs)
+    return list(dict.fromkeys(typed))
+
+
+def reproduce(
+    results: Sequence[Result],
+    root: Path,
+    variant: str,
+    console: Console,
+    *,
+    run: bool = True,
+) -> bool:
+    """Run what is missing, judge, and write all pages; whether every result could be measured.
+
+    Args:
+        root: where runs and pages go.
+        variant: full or quick.
+        run: False: judge what there is.
+
+    Raises:
+        UserError: a run that was made by another command, or nothing can be written.
+        Interrupted: ^C.
+    """
+    failed, verdicts = [], []
+    for result in results:
+        console.rule(f"[bold]{result.title}[/] ({result.name})", align="left")
+        faults = _run_all(result, root, variant, console) if run else []
+        runs = Runs(root, result, variant)
+        try:
+            judged = Judged(result, measure(runs), runs.made() or [_here(result, variant)])
+        except Missing as error:
+            failed.append(f"{result.name}: {'; '.join(faults) or error}")
+            continue
+        keep(judged, root)
+        write(judged, root, variant)
+        verdicts.append(judged)
+    if root.is_dir():
+        write_index(root, variant)
+    if verdicts:
+        console.print(_verdicts(verdicts))
+        print_lines(console, [root / "index.html"])
+    print_lines(console, failed)
+    return not failed
+
+
+def flips(root: Path, against: Path) -> list[str]:
+    """A line for each verdict below ``root`` that is another than ``against`` has.
+
+    Raises:
+        UserError: there are no verdicts to compare with.
+    """
+    now, before = _read(root), _read(against)
+    return [
+        f"{name}: {before[name]} before, {verdict} now"
+        for name, verdict in now.items()
+        if name in before and before[name] != verdict
+    ]
+
+
+def _read(root: Path) -> dict[str, str]:
+    try:
+        with open(root / VERDICTS, newline="", encoding="utf-8") as file:
+            return {row["result"]: row["verdict"] for row in csv.DictReader(file)}
+    except (OSError, KeyError) as error:
+        raise UserError(
+            f"{root} has no verdicts: give a folder that svdbench reproduce wrote"
+        ) from error
+
+
+def _run_all(result: Result, root: Path, variant: str, console: Console) -> list[str]:
+    """Make the runs that are not finished; a line for each that failed."""
+    return [
+        fault for run in result.runs if (fault := _run(run, root, variant, console)) is not None
+    ]
+
+
+def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
+    typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
+    if (done := folder / COMMAND).exists():
+        before = done.read_text(encoding="utf-8").strip()
+        if before != typed:
+            raise UserError(
+                f"{folder} was made by another command ({before}): "
+                "delete it, or choose another --results"
+            )
+        return None
+    console.print(f"$ {typed}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    words = [*shlex.split(run.typed(variant)), "--name", run.name, f"results={root / FOLDER}"]
+    try:
+        ended = subprocess.run([sys.executable, "-m", "svdbench", *words], check=False)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on from here") from None
+    if ended.returncode == Interrupted.exit_code:
+        raise Interrupted("interrupted; the same command goes on from here")
+    if ended.returncode:
+        return f"{run.run} ended with exit code {ended.returncode}"
+    with replacing(done) as partial:
+        partial.write_text(typed + "\n", encoding="utf-8")
+    return None
+
+
+def _here(result: Result, variant: str) -> Made:
+    """Of a result without runs: computed here and now."""
+    quick = " --quick" * (variant == QUICK)
+    return made_of(result.name, f"svdbench reproduce {result.name}{quick}", environment())
+
+
+def _verdicts(found: Sequence[Judged]) -> Table:
+    table = new_table("published and repeated", [], [])
+    table.add_column("result")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("claims")
+    for judged in found:
+        table.add_row(judged.result.title, _styled(judged.verdict), judged.reason)
+    return table
+
+
+def _styled(verdict: Verdict) -> str:
+    return f"[{STYLES[verdict]}]{verdict.value}[/]"

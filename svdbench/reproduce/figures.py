@@ -1,0 +1,70 @@
+"""The figures of a result, from its curves and nothing else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svdbench.reproduce.numbers import Point
+from svdbench.reproduce.result import Curve
+from svdbench.whole import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw(figure: Curve, points: Sequence[Point], path: Path) -> bool:
+    """Draw a curve for each series as a PNG; False where there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    own = [point for point in points if point.figure == figure.name]
+    if not own:
+        return False
+    drawing = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
+    axes = drawing.add_subplot()
+    for i, series in enumerate(dict.fromkeys(point.series for point in own)):
+        _series(axes, [point for point in own if point.series == series], series, i)
+    if "x" in figure.log:
+        _size_ticks(axes, sorted({point.x for point in own}))
+    if "y" in figure.log:
+        axes.set_yscale("log")
+    axes.set_title(figure.title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(figure.x)
+    axes.set_ylabel(figure.y)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawing.legend(loc="outside right upper", frameon=False, fontsize=9)
+    with replacing(path) as partial:
+        drawing.savefig(partial, format="png", metadata={"Software": None})
+    return True
+
+
+def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> None:
+    from svdbench.report.plots import HUES, MARKS
+
+    points = sorted(points, key=lambda point: point.x)
+    hue, x = HUES[number % len(HUES)], [point.x for point in points]
+    mark = MARKS[number % len(MARKS)] if len(points) <= 24 else ""
+    (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
+    line.set(marker=mark, markersize=4.5)
+    line.set_linestyle("--" if number % 2 else "-")  # of two that coincide, both are seen
+    banded = [point for point in points if point.low is not None and point.high is not None]
+    if banded:
+        axes.fill_between(
+            [p.x for p in banded],
+            [p.low for p in banded if p.low is not None],
+            [p.high for p in banded if p.high is not None],
+            color=hue,
+            alpha=0.15,
+            linewidth=0,
+        )
+
+
+def _size_ticks(axes: "Axes", sizes: Sequence[float]) -> None:
+    """A tick at each size, as there are few; of many, as matplotlib does it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("log", base=2)
+    if len(sizes) <= 10:
+        axes.xaxis.set_major_locator(FixedLocator(sizes))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())

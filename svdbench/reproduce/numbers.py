@@ -1,0 +1,170 @@
+"""What a judge reads from the runs of a result: numbers with intervals, and curves; as CSV."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+from svdbench.errors import UserError
+from svdbench.measure.paired import Interval, mean_interval, paired_ratio, prediction_interval
+from svdbench.whole import replacing
+
+NUMBERS, CURVES = "numbers.csv", "curves.csv"
+NUMBER_COLUMNS = ("number", "value", "low", "high", "count", "of")
+ENOUGH = 5
+CURVE_COLUMNS = ("figure", "series", "x", "value", "low", "high")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured number.
+
+    Attributes:
+        value: in the unit that its name says.
+        low, high: ends of its 95 % interval; of an exact number the value itself, and of a
+            single run the whole line.
+        count: values it is made of.
+        of: what the interval is of, in a few words.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+    of: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve; ``low`` and ``high`` are the ends of its band, or None."""
+
+    figure: str
+    series: str
+    x: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass
+class Measured:
+    """All numbers, by name, and all curves of a result."""
+
+    numbers: dict[str, Number] = field(default_factory=dict)
+    curves: list[Point] = field(default_factory=list)
+
+    def exact(self, name: str, value: float) -> None:
+        """A number without noise: another run gives it again, but for rounding."""
+        self.numbers[name] = Number(value, value, value, 1, "computed")
+
+    def interval(self, name: str, found: Interval, of: str) -> None:
+        """A number with its interval; one without a number is left out.
+
+        A few values that happen to be equal, as ranks may be, don't tell how they vary.
+        """
+        if found.mean != found.mean:
+            return
+        low, high = found.low, found.high
+        if low == high and found.count < ENOUGH:
+            low, high = -math.inf, math.inf
+        self.numbers[name] = Number(found.mean, low, high, found.count, of)
+
+    def mean(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+        """The mean of values, with the interval of the mean; of none, nothing."""
+        if kept := _known(values):
+            self.interval(name, mean_interval(kept), f"mean of {len(kept)} {what}")
+
+    def geometric(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+        """The geometric mean of positive values, with its interval; of none, nothing."""
+        if kept := _known(values):
+            found = paired_ratio(kept, [1.0] * len(kept))
+            self.interval(name, found, f"geometric mean of {len(kept)} {what}")
+
+    def one_more(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+        """The mean, with the interval of one more run: for what was published of one run."""
+        if kept := _known(values):
+            self.interval(name, prediction_interval(kept), f"one more run, from {len(kept)} {what}")
+
+    def share(self, name: str, true: int, count: int, what: str = "seeds") -> None:
+        """A share of ``count``, with Wilson's interval (JASA 22, 1927)."""
+        if not count:
+            return
+        z = 1.959964
+        centre = (true + z**2 / 2) / (count + z**2)
+        spread = z * math.sqrt(true * (count - true) / count + z**2 / 4) / (count + z**2)
+        low, high = max(0.0, centre - spread), min(1.0, centre + spread)
+        self.numbers[name] = Number(true / count, low, high, count, f"share of {count} {what}")
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    return [float(value) for value in values if value == value]
+
+
+def numbers_csv(measured: Measured) -> str:
+    """The text of ``numbers.csv``."""
+    rows = [
+        (name, _text(n.value), _text(n.low), _text(n.high), n.count, n.of)
+        for name, n in measured.numbers.items()
+    ]
+    return _csv(NUMBER_COLUMNS, rows)
+
+
+def curves_csv(measured: Measured) -> str:
+    """The text of ``curves.csv``."""
+    rows = [
+        (p.figure, p.series, _text(p.x), _text(p.value), _text(p.low), _text(p.high))
+        for p in measured.curves
+    ]
+    return _csv(CURVE_COLUMNS, rows)
+
+
+def write(measured: Measured, folder: Path) -> None:
+    """Write both tables into the folder of a result, each whole or not at all."""
+    for name, text in ((NUMBERS, numbers_csv(measured)), (CURVES, curves_csv(measured))):
+        with replacing(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Measured:
+    """The tables of the folder of a result.
+
+    Raises:
+        UserError: they can't be read.
+    """
+    try:
+        return Measured(
+            {row["number"]: _number(row) for row in _rows(folder / NUMBERS)},
+            [_point(row) for row in _rows(folder / CURVES)],
+        )
+    except OSError as error:
+        raise UserError(f"can't read {error.filename}: {error.strerror}: check the path") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} has tables of another kind: {error}: delete it") from error
+
+
+def _number(row: dict[str, str]) -> Number:
+    value, low, high = (float(row[key]) for key in ("value", "low", "high"))
+    return Number(value, low, high, int(row["count"]), row["of"])
+
+
+def _point(row: dict[str, str]) -> Point:
+    low, high = (float(row[key]) if row[key] else None for key in ("low", "high"))
+    return Point(row["figure"], row["series"], float(row["x"]), float(row["value"]), low, high)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(path.read_text(encoding="utf-8"))))
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([columns, *rows])
+    return text.getvalue()
+
+
+def _text(value: float | None) -> str:
+    """Seven digits, which is more than any measurement has."""
+    return "" if value is None else f"{value:.7g}"

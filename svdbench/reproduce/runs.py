@@ -1,0 +1,112 @@
+"""The runs of a result on disk: their tables, and what made them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdbench.reproduce.result import Result, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMMAND = "command.txt"
+FOLDER = "runs"
+
+
+class Missing(Exception):
+    """A run, or a table of it, that a result is read from is not there."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a run: the command, and where and when."""
+
+    run: str
+    command: str
+    cpu: str
+    cores: int | None
+    gpus: str
+    torch: str
+    commit: str
+    date: str
+
+
+class Runs:
+    """The finished runs of a variant of a result, below ``root``."""
+
+    def __init__(self, root: Path, result: Result, variant: str) -> None:
+        self.root, self.result, self.variant = root, result, variant
+
+    def folder(self, name: str) -> Path:
+        """The folder of the run that the result calls ``name``.
+
+        Raises:
+            Missing: it has not been finished.
+        """
+        run = next(run for run in self.result.runs if run.name == name)
+        folder = place(self.root, run)
+        if not (folder / COMMAND).exists():
+            raise Missing(f"{run.run} has not been run")
+        return folder
+
+    def table(self, name: str, table: str = "summary") -> "pd.DataFrame":
+        """A table of the run that the result calls ``name``; of several models, all of them.
+
+        Raises:
+            Missing: it is not there.
+        """
+        import pandas as pd
+
+        from svdbench.report.tables import read_table
+
+        folder = self.folder(name)
+        inside = [path.parent for path in sorted(folder.glob(f"*/{table}.csv"))]
+        places = [folder] if (folder / f"{table}.csv").exists() else inside
+        if not places:
+            raise Missing(f"{name} has no {table}.csv")
+        return pd.concat([read_table(place, table) for place in places], ignore_index=True)
+
+    def made(self) -> list[Made]:
+        """What made each run, in the order of the result."""
+        return [_made(place(self.root, run), run) for run in self.result.runs]
+
+
+def place(root: Path, run: Run) -> Path:
+    """The folder of a run."""
+    return root / FOLDER / run.run
+
+
+def _made(folder: Path, run: Run) -> Made:
+    try:
+        command = (folder / COMMAND).read_text(encoding="utf-8").strip()
+        env = next(path for path in sorted(folder.glob("**/env.json")))
+        facts: dict[str, Any] = json.loads(env.read_text(encoding="utf-8"))
+    except (FileNotFoundError, StopIteration) as error:
+        raise Missing(f"{run.run} has not been run") from error
+    return made_of(run.run, command, facts)
+
+
+def made_of(run: str, command: str, facts: dict[str, Any]) -> Made:
+    """From the facts of an environment."""
+    source = facts.get("source") or {}
+    return Made(
+        run=run,
+        command=command,
+        cpu=facts.get("cpu") or "an unnamed CPU",
+        cores=facts.get("cores_visible") or facts.get("cores_logical"),
+        gpus=", ".join(facts.get("gpus") or []),
+        torch=facts.get("torch") or "",
+        commit=str(source.get("commit") or "")[:12],
+        date=str(facts.get("timestamp_utc") or "")[:10],
+    )
+
+
+def made_json(made: list[Made]) -> str:
+    """As the file ``made.json`` of a result has it."""
+    return json.dumps([asdict(one) for one in made], indent=1, ensure_ascii=False) + "\n"
+
+
+def read_made(path: Path) -> list[Made]:
+    """What ``made.json`` says."""
+    return [Made(**one) for one in json.loads(path.read_text(encoding="utf-8"))]

@@ -1,0 +1,440 @@
+"""The documents' results, repeated: YAMLs, the rule, the judges, the command, the pages."""
+
+import json
+import math
+import re
+import shlex
+import subprocess
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from shutil import copytree
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from command import assert_mistake, run, table
+
+from svdbench.errors import UserError
+from svdbench.jobs import reproduce as job
+from svdbench.measure.paired import Interval
+from svdbench.reproduce import folder, numbers, pages
+from svdbench.reproduce.judges import measure
+from svdbench.reproduce.numbers import Measured, Number, Point
+from svdbench.reproduce.result import DOCUMENTS, Claim, Result, everything, load
+from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
+from svdbench.reproduce.times import ratio
+from svdbench.reproduce.trainings import further
+from svdbench.reproduce.verdict import Verdict, answer, answers, verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference"
+KEPT = [REFERENCE / "reproduce", REFERENCE / "reproduce" / "quick"]
+RESULTS = everything()
+COMMANDS = {v: sorted({one.typed(v) for r in RESULTS for one in r.runs}) for v in ("full", "quick")}
+
+
+def by_name(results: list[Result]) -> Any:
+    return pytest.mark.parametrize("result", results, ids=[r.name for r in results])
+
+
+def narrow(value: float) -> Number:
+    return Number(value, value - 1e-9, value + 1e-9, 5, "made up")
+
+
+def inside(claims: list[Claim]) -> float:
+    """A value that all claims of a number allow."""
+    least = max((c.at_least for c in claims if c.at_least is not None), default=None)
+    most = min((c.at_most for c in claims if c.at_most is not None), default=None)
+    if least is None and most is None:
+        assert claims[0].published is not None
+        return claims[0].published
+    if least is None or most is None:
+        return least + 1 if least is not None else most - 1  # type: ignore[operator]
+    return (least + most) / 2
+
+
+def outside(claims: list[Claim]) -> float:
+    """A value that none of them allows."""
+    least = min((c.at_least for c in claims if c.at_least is not None), default=None)
+    most = max((c.at_most for c in claims if c.at_most is not None), default=None)
+    if least is None and most is None:
+        published = claims[0].published
+        assert published is not None
+        return published + 1
+    return least - 1 if least is not None else most + 1  # type: ignore[operator]
+
+
+class TestResults:
+    def test_every_document_has_some(self) -> None:
+        assert {result.document for result in RESULTS} == set(DOCUMENTS)
+
+    @by_name(RESULTS)
+    def test_has_a_judge(self, result: Result) -> None:
+        judge = import_module(f"svdbench.reproduce.judges.{result.name}")
+        assert callable(judge.measure)
+        assert judge.__doc__
+
+    def test_judges_have_a_result(self) -> None:
+        files = (ROOT / "svdbench" / "reproduce" / "judges").glob("*.py")
+        assert {f.stem for f in files} - {"__init__"} == {result.name for result in RESULTS}
+
+    @pytest.mark.parametrize("command", COMMANDS["quick"])
+    def test_quick_commands_can_be_typed(self, command: str) -> None:
+        code, out, err = run([*shlex.split(command), "--show-config"])
+        assert (code, err) == (0, "")
+        assert "results: results" in out
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("command", COMMANDS["full"])
+    def test_full_commands_can_be_typed(self, command: str) -> None:
+        self.test_quick_commands_can_be_typed(command)
+
+    def test_runs_that_share_a_folder_are_the_same(self) -> None:
+        by_folder: dict[str, Any] = {}
+        for one in (one for result in RESULTS for one in result.runs):
+            assert by_folder.setdefault(one.run, one) == one
+
+    @by_name(RESULTS)
+    def test_says_what_a_page_needs(self, result: Result) -> None:
+        assert all((result.claim, result.how, result.place, result.slips, result.learned))
+        assert any(claim.decides for claim in result.claims)
+        assert result.minutes["quick"] <= result.minutes["full"]
+
+    def test_mistakes_of_a_yaml(self) -> None:
+        with pytest.raises(ValueError, match="did you mean 'xor'"):
+            load("xorr")
+        with pytest.raises(ValueError, match="nothing decides"):
+            Claim("speed", "as fast")
+        with pytest.raises(ValueError, match="nothing decides"):
+            Claim("speed", "as fast", published=2.7)
+
+
+class TestVerdict:
+    @by_name(RESULTS)
+    def test_each_result_may_have_any(self, result: Result) -> None:
+        claims: dict[str, list[Claim]] = {}
+        for claim in (c for c in result.claims if c.decides):
+            claims.setdefault(claim.number, []).append(claim)
+        good = {name: narrow(inside(own)) for name, own in claims.items()}
+        bad = {name: narrow(outside(own)) for name, own in claims.items()}
+        first = next(iter(claims))
+        wide = {name: Number(n.value, -math.inf, math.inf, 1, "one") for name, n in good.items()}
+
+        def found(made: dict[str, Number]) -> Verdict:
+            return verdict(answers(result.claims, made))
+
+        assert found(good) is Verdict.holds
+        assert found(bad) is Verdict.fails
+        assert found(bad | {first: good[first]}) is Verdict.part
+        assert found(wide) is found({}) is Verdict.open
+        assert found({first: good[first]}) is (Verdict.part if len(claims) > 1 else Verdict.holds)
+
+    @pytest.mark.parametrize(
+        ("low", "high", "shown"),
+        [(2, 3, True), (1, 3, True), (0.5, 3, None), (0, 0.9, False), (2, 9, None), (6, 9, False)],
+    )
+    def test_a_range(self, low: float, high: float, shown: bool | None) -> None:
+        claim = Claim("x", "", at_least=1, at_most=5)
+        assert answer(claim, Number((low + high) / 2, low, high, 5, "")).shown is shown
+
+    @pytest.mark.parametrize(
+        ("low", "high", "shown"),
+        [(0.6, 0.8, True), (0.71, 0.8, True), (0.73, 0.9, False), (0.1, 1.3, None)],
+    )
+    def test_agreement(self, low: float, high: float, shown: bool | None) -> None:
+        claim = Claim("x", "", published=0.7, tolerance=0.02, reach=0.2)
+        assert answer(claim, Number((low + high) / 2, low, high, 5, "")).shown is shown
+
+
+class TestNumbers:
+    def test_survive_the_disk(self, tmp_path: Path) -> None:
+        measured = Measured(curves=[Point("f", "a, b", 1.0, 2.0), Point("f", "c", 1, 2, 1.5, 3)])
+        measured.exact("ratio", 1 / 3)
+        measured.mean("one", [2.0])
+        measured.one_more("some", [1.0, 2.0, math.nan])
+        measured.share("part", 3, 4)
+        measured.mean("nothing", [math.nan])
+        numbers.write(measured, tmp_path)
+        found = numbers.read(tmp_path)
+        assert found.curves == measured.curves
+        assert list(found.numbers) == ["ratio", "one", "some", "part"]
+        assert found.numbers["ratio"].value == pytest.approx(1 / 3)
+        assert found.numbers["one"].low == -math.inf
+        assert numbers.numbers_csv(found) == (tmp_path / numbers.NUMBERS).read_text()
+
+    def test_few_equal_values_tell_no_spread(self) -> None:
+        measured = Measured()
+        measured.mean("two", [8.0, 8.0])
+        measured.mean("five", [8.0] * 5)
+        assert measured.numbers["two"].high == math.inf
+        assert measured.numbers["five"].high == 8
+
+    def test_a_share(self) -> None:
+        measured = Measured()
+        measured.share("part", 91, 100)
+        found = measured.numbers["part"]
+        # Wilson's interval for 91 of 100, as tabled.
+        assert (found.low, found.high) == pytest.approx((0.8377, 0.9519), abs=1e-4)
+
+    def test_a_ratio_of_medians(self) -> None:
+        row = {"median_s": 2.0, "q25_s": 1.9, "q75_s": 2.1, "reps": 100}
+        found = ratio(row, row | {"median_s": 1.0, "q25_s": 1.0, "q75_s": 1.0})
+        assert found.mean == 2
+        assert math.log(found.high / 2) == pytest.approx(1.96 * 1.25 / 1.35 * 0.1 / 10, rel=1e-3)
+
+
+class TestJudges:
+    """On runs of the reference set, and on rows that are made up."""
+
+    def test_step_time(self, tmp_path: Path) -> None:
+        found = self.judged("step_time", tmp_path, step=REFERENCE / "time-fasth").numbers
+        rows = table(REFERENCE / "time-fasth" / "summary.csv")
+        times = {(r["method"], r["d"]): r["median_s"] for r in rows if r["pass"] == "step"}
+        expected = float(times["sequential", "1024"]) / float(times["fasth", "1024"])
+        assert found["sequential_1024"].value == pytest.approx(expected)
+        assert found["best_1024"].value == pytest.approx(found["cayley_1024"].value)
+        assert found["sequential_largest"] == found["sequential_1024"]
+
+    def test_rnn_loop(self, tmp_path: Path) -> None:
+        found = self.judged("rnn_loop", tmp_path, loop=REFERENCE / "time-rnn").numbers
+        assert found["vanilla_128"].value == pytest.approx(2.624155 / 0.289171, rel=1e-3)
+        assert found["sequential_largest"].value == 51200 / 800
+
+    def test_block_size(self, tmp_path: Path) -> None:
+        found = self.judged("block_size", tmp_path, blocks=REFERENCE / "tune").numbers
+        assert found["m_regret"].value == pytest.approx(0.11, abs=0.01)  # as the README has it
+        assert found["n_worst"].value == pytest.approx(5.96, abs=0.01)
+
+    def test_ceiling(self, tmp_path: Path) -> None:
+        rows = [("dnn", 1.0, 1.0, 1.0), ("svd_dnn", 0.1, 1.2, 1.5), ("svd_dnn", 0.1, 1.4, 1.5)]
+        lines = "\n".join(",".join(map(str, row)) for row in rows)
+        made = {}
+        for name in ("xor-published", "cats-published", "mnist-published"):
+            made[name] = tmp_path / name
+            made[name].mkdir()
+            (made[name] / "summary.csv").write_text(f"method,phi,speedup,ceiling\n{lines}\n")
+        found = self.judged("ceiling", tmp_path, **made).numbers
+        assert found["xor_published_over_ceiling"].value == pytest.approx(2.65 / 1.5)
+        assert found["mnist_speed"].value == pytest.approx(1.3)
+        assert "mnist_0_speed" not in found
+
+    def test_further_along(self) -> None:
+        import pandas as pd
+
+        ours = [
+            ("a", s, step, step / 100, 0.5 ** (step / 100)) for s in (0, 1) for step in (100, 200)
+        ]
+        theirs = [("b", s, step, step / 50, 0.9) for s in (0, 1) for step in (100, 200, 300)]
+        columns = ["model", "seed", "step", "elapsed_s", "relative_loss"]
+        samples = pd.DataFrame([*ours, *theirs], columns=columns)
+        by_steps = further(samples, "a", "b")
+        assert by_steps is not None
+        assert (by_steps.mean, by_steps.count) == (pytest.approx(0.25 / 0.9), 2)
+        assert further(samples, "a", "c") is None
+        # After two seconds ours has made 200 steps, the other one 100.
+        by_time = further(samples, "a", "b", "elapsed_s")
+        assert by_time is not None
+        assert by_time.mean == pytest.approx(0.25 / 0.9)
+
+    def test_parameters(self, tmp_path: Path) -> None:
+        found = measure(Runs(tmp_path, load("parameters"), "quick")).numbers
+        assert found["count_difference"].value == 0
+        assert max(n.value for name, n in found.items() if "theorem" in name) < 1e-12
+
+    def test_a_run_that_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(Missing, match="time-fasth/step has not been run"):
+            measure(Runs(tmp_path, load("step_time"), "quick"))
+
+    @staticmethod
+    def judged(name: str, root: Path, **runs: Path) -> Measured:
+        result = load(name)
+        for one in result.runs:
+            place = root / FOLDER / one.run
+            copytree(
+                runs[one.name] if one.name in runs else runs[one.name.replace("-", "_")], place
+            )
+            (place / COMMAND).write_text("svdbench …\n")
+        return measure(Runs(root, result, "full"))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs are made up: where they would go, a copy of a run of the reference set is put."""
+    commands: list[list[str]] = []
+
+    def runs(words: list[str], check: bool) -> SimpleNamespace:
+        commands.append(words)
+        options = dict(word.split("=", 1) for word in words if word.startswith("results="))
+        name = words[words.index("--name") + 1]
+        copytree(REFERENCE / "time-fasth", Path(options["results"], "time-fasth", name))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", runs)
+    monkeypatch.setattr(job, "environment", lambda: {"cpu": "a CPU", "torch": "2.0"})
+    return commands
+
+
+@pytest.mark.usefixtures("elsewhere")
+class TestCommand:
+    def test_lists(self) -> None:
+        code, out, _ = run(["reproduce"])
+        assert code == 0
+        assert all(result.name in out for result in RESULTS)
+        assert not Path("results").exists()
+
+    def test_shows_commands(self) -> None:
+        out = run(["reproduce", "xor", "ceiling", "--quick", "--show"]).out.splitlines()
+        assert out[0] == "svdbench accelerate experiment=svd_dnn_xor_published seeds=4"
+        assert len(out) == len(set(out)) == 4
+        assert len(run(["reproduce", "--show"]).out.splitlines()) == len(COMMANDS["full"])
+
+    def test_mistakes(self) -> None:
+        assert_mistake(run(["reproduce", "xorr"]), "did you mean 'xor'")
+        assert_mistake(run(["reproduce", "--against", "x"]), "add NAME, or all")
+
+    def test_runs_once_judges_and_writes(self, made: list[list[str]]) -> None:
+        code, out, _ = run(["reproduce", "step-time", "--quick"])
+        assert code == 0
+        assert len(made) == 1
+        assert made[0][1:4] == ["-m", "svdbench", "time-fasth"]
+        root = Path("results/reproduce-quick")
+        assert {path.name for path in (root / "step_time").iterdir()} == {
+            *("numbers.csv", "curves.csv", "made.json", "step_time.png"),
+            *("README.md", "index.html"),
+        }
+        assert json.loads((root / "step_time" / "made.json").read_text())[0]["torch"]
+        said = (root / "step_time" / "README.md").read_text()
+        assert "**Verdict: holds in part**" in said
+        assert "holds in part" in out
+        assert table(root / "verdicts.csv") == [
+            {"result": "step_time", "document": "000", "verdict": "holds in part"}
+        ]
+        assert run(["reproduce", "step_time", "--quick"]).code == 0
+        assert len(made) == 1
+        assert "holds in part" in run(["reproduce", "--results", str(root)]).out
+
+    @pytest.mark.usefixtures("made")
+    def test_a_run_of_another_command_is_refused(self) -> None:
+        run(["reproduce", "step_time", "--quick"])
+        code, _, err = run(["reproduce", "step_time", "--results", "results/reproduce-quick"])
+        assert code == 2
+        assert "was made by another command" in err
+
+    def test_without_runs(self, made: list[list[str]]) -> None:
+        code, out, _ = run(["reproduce", "step_time", "parameters", "--no-run"])
+        assert code == 1
+        assert "step_time: time-fasth/step has not been run" in out
+        assert not made
+        assert (Path("results/reproduce/parameters/README.md")).exists()
+
+    @pytest.mark.usefixtures("made")
+    def test_a_verdict_that_flips(self) -> None:
+        before, now = Path("before"), Path("results/reproduce")
+        before.mkdir()
+        (before / "verdicts.csv").write_text("result,document,verdict\nparameters,001,open\n")
+        code, out, _ = run(["reproduce", "parameters", "--against", "before"])
+        assert code == 1
+        assert "parameters: open before, holds now" in out
+        assert job.flips(now, now) == []
+        with pytest.raises(UserError, match="has no verdicts"):
+            job.flips(now, Path("nowhere"))
+
+    def test_a_run_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
+        code, out, _ = run(["reproduce", "step_time"])
+        assert code == 1
+        assert "step_time: time-fasth/step ended with exit code 2" in out
+
+    def test_an_interruption(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=130))
+        code, _, err = run(["reproduce", "step_time"])
+        assert code == 130
+        assert "goes on from here" in err
+
+
+class TestPages:
+    def test_everything_is_escaped(self) -> None:
+        slips = [replace(load("xor").slips[0], what="<script>alert(1)</script>")]
+        result = replace(load("xor"), title="a <b> | c", slips=slips)
+        measured = Measured()
+        measured.interval("speed", Interval(0.9, 0.8, 1.0, 4), "mean of 4 seeds")
+        shown = pages.view(folder.Judged(result, measured, []), "full")
+        html = pages.fill("result.html", title=result.title, view=shown, pictures=[])
+        assert "<script>alert" not in html
+        assert "a &lt;b&gt; | c" in html
+        said = pages.markdown(shown)
+        assert (
+            "| 2.70 (table 1) | 0.90 | 0.80 … 1.00 | mean of 4 seeds | ≥ 2.65 | refuted |" in said
+        )
+
+    @pytest.mark.parametrize("root", KEPT, ids=["full", "quick"])
+    def test_agree_with_the_numbers(self, root: Path) -> None:
+        views = []
+        for result in RESULTS:
+            judged = folder.kept(result, root)
+            if judged is None:
+                continue
+            typed = [f"svdbench {one.typed(variant_of(root))}" for one in result.runs]
+            assert not typed or [made.command for made in judged.made] == typed, result.name
+            views.append(pages.view(judged, variant_of(root)))
+            said = (root / result.name / pages.MARKDOWN).read_text(encoding="utf-8")
+            assert said == pages.markdown(views[-1]), f"svdbench reproduce {result.name} --no-run"
+        assert views
+        assert (root / pages.MARKDOWN).read_text() == pages.index_markdown(views)
+        kept = {row["result"]: row["verdict"] for row in table(root / pages.VERDICTS)}
+        assert kept == {view.result.name: view.verdict for view in views}
+
+    @pytest.mark.parametrize(
+        "root",
+        [
+            pytest.param(KEPT[0], id="full"),
+            pytest.param(KEPT[1], id="quick", marks=pytest.mark.slow),
+        ],
+    )
+    def test_numbers_agree_with_the_runs(self, root: Path) -> None:
+        """Of the results whose tables are small enough to be kept."""
+        known = 0
+        for result in RESULTS:
+            judged = folder.kept(result, root)
+            if judged is None or not result.runs:
+                continue
+            try:
+                found = measure(Runs(root, result, variant_of(root))).numbers
+            except Missing:
+                continue
+            known += 1
+            expected = {
+                name: (n.value, n.count, n.of) for name, n in judged.measured.numbers.items()
+            }
+            assert found.keys() == expected.keys()
+            for name, (value, count, of) in expected.items():
+                # What is fitted anew differs by rounding.
+                assert found[name].value == pytest.approx(value, rel=1e-6, abs=1e-4), name
+                assert (found[name].count, found[name].of) == (count, of), name
+        assert known
+
+    def test_the_readme_has_every_verdict(self) -> None:
+        lines = "\n".join(map(readme_line, RESULTS))
+        assert lines in (ROOT / "README.md").read_text(), f"README.md should have\n\n{lines}"
+
+    def test_what_we_found_links_to_files(self) -> None:
+        text = (ROOT / "docs" / "findings.md").read_text()
+        links = re.findall(r"\]\(([^)]+)\)", text)
+        assert len(links) > 10
+        for link in links:
+            assert (ROOT / "docs" / link).exists(), link
+
+
+def variant_of(root: Path) -> str:
+    return "quick" if root.name == "quick" else "full"
+
+
+def readme_line(result: Result) -> str:
+    """Document, result and verdict, of the quick version where there is no other yet."""
+    root = next(root for root in KEPT if folder.kept(result, root) is not None)
+    judged = folder.kept(result, root)
+    assert judged is not None
+    said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
+    page = (root / result.name).relative_to(ROOT) / pages.MARKDOWN
+    return f"| {result.document} | [{result.title}]({page.as_posix()}) | {said} |"
