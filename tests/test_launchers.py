@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from svdbench.errors import UserError
-from svdbench.launch import compose
+from svdbench.launch import composed, composing
 from svdbench.launchers.ray_cluster import check_room, connected, imported
 
 SMALL = {"Alive": True, "Resources": {"CPU": 4, "memory": 1e9}}
@@ -21,6 +21,12 @@ def ray(*nodes: dict[str, Any]) -> Any:
     return SimpleNamespace(is_initialized=lambda: False, nodes=lambda: list(nodes))
 
 
+def options(*overrides: str) -> Any:
+    """Those of the launcher."""
+    with composing() as hydra:
+        return composed(hydra, "train", ["hydra/launcher=ray", *overrides]).hydra.launcher
+
+
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'svdbench\[ray\]'"):
@@ -28,13 +34,13 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_it_is_known_to_hydra() -> None:
-    compose("train", ["hydra/launcher=ray", "+hydra.launcher.resources.west=1"])
+    assert options("+hydra.launcher.resources.west=1").resources == {"west": 1}
 
 
 @pytest.mark.parametrize("option", ["num_cpus=many", "address=[1]", "cores=2", "init=3"])
 def test_options_are_typed(option: str) -> None:
     with pytest.raises(UserError, match=r"hydra\.launcher"):
-        compose("train", ["hydra/launcher=ray", f"hydra.launcher.{option}"])
+        options(f"hydra.launcher.{option}")
 
 
 def test_an_address_where_nobody_answers() -> None:
