@@ -38,8 +38,8 @@ def test_what_is_typed_wins_over_the_model_and_the_model_over_the_task(
 
 @pytest.mark.parametrize("text", ["plain", "it's", r"back\slash", "a,b", "x=[1", "it\\'s\\"])
 def test_values_survive_hydra(text: str) -> None:
-    config, _ = compose("train", [override("name", text)])
-    assert config.name == text
+    config, _ = compose("train", [override("results", text)])
+    assert config.results == text
 
 
 @pytest.mark.parametrize("task", task_names())

@@ -266,6 +266,17 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tiny: P
     assert rows(tiny) == [*found[: 20 * done], "more"]
 
 
+def test_a_read_only_folder_is_one_line_and_left_as_it_is(tiny: Path) -> None:
+    with begin(tiny) as record:
+        record.append(SAMPLES, ROW | {"d": 1})
+        record.finish("one")
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+    with pytest.raises(RecordError, match="Read-only file system: free the disk, or choose"):
+        begin(tiny)
+    subprocess.run(["mount", "-o", "remount,rw", str(tiny)], check=True)
+    assert rows(tiny) == ["1"]
+
+
 # ------------------------------------------------------------------ jobs
 
 
