@@ -19,6 +19,7 @@ from svdbench.jobs.display import Display
 from svdbench.measure import l2
 from svdbench.measure.clock import clock_of
 from svdbench.measure.gate import Reference, Verdict, check, reference_of
+from svdbench.measure.place import device_name, threads_of
 from svdbench.measure.plan import Plan, forever, measure
 from svdbench.measure.probe import (
     Neighbours,
@@ -215,8 +216,7 @@ def _write(
         name: {row["pass"]: row["median_s"] for row in rows} for name, rows in passes.items()
     }
     machine: dict[str, Any] = {"foreign_cores": foreign_cores}
-    if torch.device(problem.device).type == "cuda":
-        machine["device_name"] = torch.cuda.get_device_name(problem.device)
+    machine["device_name"] = device_name(problem.device)
     if rates is not None:
         machine["matmul_gflops"] = rates.matmul / 1e9
         machine["copy_gbytes_per_s"] = rates.copy / 1e9
@@ -295,7 +295,7 @@ def _columns(problem: Problem) -> dict[str, Any]:
         **problem.sizes(),
         "device": problem.device,
         "dtype": str(problem.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads() if problem.device == "cpu" else 0,
+        "threads": threads_of(problem.device),
     }
 
 

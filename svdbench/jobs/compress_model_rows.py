@@ -9,6 +9,7 @@ import torch
 from svdbench.jobs.user_model import UserModel
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.reveal.certify import Increase
+from svdbench.measure.place import device_name, threads_of
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.schemas import CompressModel
@@ -71,7 +72,7 @@ def write_rows(
     asked |= {"keep_if": config.keep_if, "epochs": config.finetune.epochs, "lr": config.finetune.lr}
     asked |= {"layers": config.layers, "skip_last": config.skip_last, "folding": config.folding}
     shared = model | {
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "threads": threads_of(device),
         "cell": cell_id(job=record.job, settings=model, options=asked),
         "status": "ok",
     }
@@ -83,9 +84,7 @@ def write_rows(
         found.frontier.points.params, found.frontier.points.losses, strict=True
     ):
         record.append(POINTS, shared | {"params": int(params), "predicted": float(loss)})
-    row = _summary(config, found) | {"file": str(path)}
-    if device.type == "cuda":
-        row["device_name"] = torch.cuda.get_device_name(device)
+    row = _summary(config, found) | {"file": str(path), "device_name": device_name(device)}
     record.append(SUMMARY, shared | row)
 
 

@@ -3,13 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from svdbench.jobs.rank_reveal_algorithms import Found
 from svdbench.jobs.rank_reveal_points import Point
 from svdbench.jobs.rank_reveal_subject import Judged
 from svdbench.lowrank import Curve, Increase
 from svdbench.lowrank.sizes import bytes_of, numbers_of
+from svdbench.measure.place import device_name, threads_of
 from svdbench.record.schema import TRAINING_STATUSES, Table, cell_id
 from svdbench.record.store import Run
 from svdbench.schemas import RankReveal
@@ -83,12 +82,11 @@ class Rows:
         self, record: Run, config: RankReveal, model: str, dataset: str, options: dict[str, Any]
     ) -> None:
         self.record, self.config = record, config
-        self.device = torch.device(config.device)
         self.network = {
             "model": model,
             "dataset": dataset,
             "device": config.device,
-            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "threads": threads_of(config.device),
         }
         self.options = options | {
             "epsilon": config.epsilon,
@@ -162,9 +160,7 @@ class Rows:
                 "budget": limits[0] if limits else None,
                 "multiple_of": config.multiple_of,
             }
-        if self.device.type == "cuda":
-            row["device_name"] = torch.cuda.get_device_name(self.device)
-        self.record.append(SUMMARY, row)
+        self.record.append(SUMMARY, row | {"device_name": device_name(config.device)})
 
     def curve(self, seed: int, name: str, curve: Curve) -> None:
         """A row for each rank of a layer."""

@@ -3,10 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from svdbench.jobs.side_by_side import Given
 from svdbench.lowrank import Factored
+from svdbench.measure.place import device_name, threads_of
 from svdbench.record.schema import COMPRESSED, cell_id
 from svdbench.record.store import Run
 
@@ -23,7 +22,6 @@ class SharedRows:
     def __init__(self, record: Run, given: Given[Any, Any]) -> None:
         config = given.config
         self.record = record
-        self.device = torch.device(config.device)
         self.settings: dict[str, Any] = {
             "model": "-".join(map(str, given.sizes)),
             "dataset": config.data.name,
@@ -39,7 +37,8 @@ class SharedRows:
             "epochs": given.epochs,
             "dtype": config.dtype.value,
         }
-        self.threads = torch.get_num_threads() if self.device.type == "cpu" else 0
+        self.device = config.device
+        self.threads = threads_of(self.device)
 
     def cell(self, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
         """The columns of an arm: its settings, and the cell that they define."""
@@ -49,9 +48,7 @@ class SharedRows:
 
     def end(self, row: dict[str, Any]) -> None:
         """Write the summary of an arm, whose rows are then complete."""
-        if self.device.type == "cuda":
-            row |= {"device_name": torch.cuda.get_device_name(self.device)}
-        self.record.append(COMPRESSED, row)
+        self.record.append(COMPRESSED, row | {"device_name": device_name(self.device)})
 
 
 def weight_columns(layer: Factored) -> dict[str, Any]:

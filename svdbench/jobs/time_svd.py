@@ -12,6 +12,7 @@ from svdbench.jobs.display import Display
 from svdbench.jobs.timing import device_of, load, plan_of, running
 from svdbench.measure import l2
 from svdbench.measure.clock import clock_of
+from svdbench.measure.place import device_name
 from svdbench.measure.plan import Plan, measure
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.statistics import summarise
@@ -184,9 +185,7 @@ def time_cell(
 def _write(
     case: Case, entries: list[Entry], state: L2, foreign_cores: float | None, record: Run
 ) -> None:
-    machine: dict[str, Any] = {"foreign_cores": foreign_cores}
-    if case.device != "cpu":
-        machine["device_name"] = torch.cuda.get_device_name(case.device)
+    machine = {"foreign_cores": foreign_cores, "device_name": device_name(case.device)}
     for entry in entries:
         outcome = entry.outcome
         assert outcome is not None

@@ -3,8 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
+from svdbench.measure.place import device_name, threads_of
 from svdbench.models.base import SequenceModel
 from svdbench.record.schema import TRAINED, TRAINING, cell_id
 from svdbench.record.store import Run
@@ -21,7 +20,6 @@ class Rows:
     ) -> None:
         trainer, optimizer = config.trainer, config.optimizer
         self.record = record
-        self.device = torch.device(trainer.device)
         settings: dict[str, Any] = {
             "model": config.model_name,
             "task": config.task_name,
@@ -42,7 +40,7 @@ class Rows:
             options["processes"] = trainer.processes
         self.common = settings | {
             "cell": cell_id(job=record.job, settings=settings, options=options),
-            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "threads": threads_of(trainer.device),
             "processes": trainer.processes,
             "baseline_loss": task.baseline,
             "n_params": model.n_params,
@@ -54,9 +52,8 @@ class Rows:
             "chance": task.chance,
             "kind": model.kind,
             "target": trainer.target or None,
+            "device_name": device_name(trainer.device),
         }
-        if self.device.type == "cuda":
-            self.described["device_name"] = torch.cuda.get_device_name(self.device)
 
     def evaluation(self, point: Point) -> None:
         self._sample(point, "ok", "")

@@ -14,8 +14,8 @@ from svdbench.jobs.timing import device_of, running
 from svdbench.jobs.tune_plans import LARGEST, choosers, plans_of
 from svdbench.kernels import Plan, time_plans
 from svdbench.kernels.autograd import case_of
-from svdbench.kernels.tuning import Case
 from svdbench.measure.cost_model import TERMS, CostModel, Shape, fit
+from svdbench.measure.place import device_name, threads_of
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.step import failure
 from svdbench.record.schema import Table, cell_id
@@ -76,11 +76,10 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
 
 
 def _place(config: TuneBlocks, device: torch.device) -> dict[str, Any]:
-    on_cpu = device.type == "cpu"
     return {
         "device": str(device),
         "dtype": config.dtype.value,
-        "threads": torch.get_num_threads() if on_cpu else 0,
+        "threads": threads_of(device),
         "l2": L2.warm.value,  # step follows step
     }
 
@@ -117,7 +116,7 @@ def _measure(
             "reason": reason,
             "chosen_by": " ".join(choosers(case, plan)),
             "foreign_cores": cores,
-            "device_name": _device_name(case),
+            "device_name": device_name(place["device"]),
         }
         if k > LARGEST:
             row |= {"status": "skipped", "reason": f"mostly Gram matrices beyond k = {LARGEST}"}
@@ -127,10 +126,6 @@ def _measure(
             row |= {"step_s": s, "of_best": min(step_s.values()) / s}
         record.append(SUMMARY, row)
     return fastest
-
-
-def _device_name(case: Case) -> str | None:
-    return case.device.removeprefix("cuda ") if case.on_gpu else None
 
 
 def _write_model(

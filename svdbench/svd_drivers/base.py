@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from svdbench.measure.place import threads_of
+
 
 @dataclass(frozen=True)
 class Case:
@@ -34,7 +36,7 @@ class Case:
             **{"m": self.m, "n": self.n, "k": self.k, "spectrum": self.spectrum},
             "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads() if self.device == "cpu" else 0,
+            "threads": threads_of(self.device),
         }
 
 
