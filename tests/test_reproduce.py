@@ -336,9 +336,28 @@ class TestCommand:
         code, out, _ = run(["reproduce", "parameters", "--against", "before"])
         assert code == 1
         assert "parameters: open before, holds now" in out
-        assert job.flips(now, now) == []
+        assert job.flips(now, job.read_verdicts(now)) == []
         with pytest.raises(UserError, match="has no verdicts"):
-            job.flips(now, Path("nowhere"))
+            job.read_verdicts(Path("nowhere"))
+
+    def test_files_that_are_damaged(self, made: list[list[str]]) -> None:
+        root = Path("results/reproduce-quick")
+        run(["reproduce", "step_time", "--quick"])
+        summary = root / FOLDER / "time-fasth/step/summary.csv"
+        summary.write_text("method,d\nfasth,64\n")
+        code, out, _ = run(["reproduce", "step_time", "--quick"])
+        assert code == 1
+        assert "step_time: its runs can't be judged" in out
+        for damaged in ("{", '[{"a": 1}]', "1"):
+            (root / "step_time" / "made.json").write_text(damaged)
+            code, _, err = run(["reproduce", "--quick"])
+            assert (code, err.count("\n")) == (2, 1), err
+            assert "judge it anew" in err
+
+    def test_a_place_that_is_none(self) -> None:
+        code, _, err = run(["reproduce", "parameters", "--results", "/dev/null"])
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "can't write /dev/null" in err
 
     def test_a_run_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))

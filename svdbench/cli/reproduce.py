@@ -60,8 +60,9 @@ def reproduce(
             raise UserError("--against needs results to judge: add NAME, or all")
         Console().print(job.listing(root))
         return
-    well = job.reproduce(job.chosen(names), root, variant, Console(), run=run)
-    flipped = job.flips(root, against) if against is not None else []
+    wanted, before = job.chosen(names), job.read_verdicts(against) if against else {}
+    well = job.reproduce(wanted, root, variant, Console(), run=run)
+    flipped = job.flips(root, before) if before else []
     for line in flipped:
         typer.echo(f"another verdict: {line}")
     if flipped or not well:

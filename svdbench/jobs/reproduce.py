@@ -8,14 +8,15 @@ import csv
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.errors import Interrupted, UserError
+from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.record.environment import environment
+from svdbench.record.lines import writing
 from svdbench.report.tables import new_table, print_lines
 from svdbench.reproduce.folder import Judged, keep, kept
 from svdbench.reproduce.judges import measure
@@ -26,6 +27,8 @@ from svdbench.reproduce.verdict import Verdict
 from svdbench.whole import replacing
 
 ALL = "all"
+# What tables of another kind, torn or edited, come to.
+UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
 STYLES = {Verdict.holds: "green", Verdict.part: "yellow", Verdict.fails: "red", Verdict.open: "dim"}
 
 
@@ -97,11 +100,16 @@ def reproduce(
         except Missing as error:
             failed.append(f"{result.name}: {'; '.join(faults) or error}")
             continue
-        keep(judged, root)
-        write(judged, root, variant)
+        except UNREADABLE as error:
+            failed.append(f"{result.name}: its runs can't be judged: {one_line(error)}")
+            continue
+        with writing(root):
+            keep(judged, root)
+            write(judged, root, variant)
         verdicts.append(judged)
     if root.is_dir():
-        write_index(root, variant)
+        with writing(root):
+            write_index(root, variant)
     if verdicts:
         console.print(_verdicts(verdicts))
         print_lines(console, [root / "index.html"])
@@ -109,13 +117,9 @@ def reproduce(
     return not failed
 
 
-def flips(root: Path, against: Path) -> list[str]:
-    """A line for each verdict below ``root`` that is another than ``against`` has.
-
-    Raises:
-        UserError: there are no verdicts to compare with.
-    """
-    now, before = _read(root), _read(against)
+def flips(root: Path, before: Mapping[str, str]) -> list[str]:
+    """A line for each verdict below ``root`` that is another than it was before."""
+    now = read_verdicts(root)
     return [
         f"{name}: {before[name]} before, {verdict} now"
         for name, verdict in now.items()
@@ -123,11 +127,16 @@ def flips(root: Path, against: Path) -> list[str]:
     ]
 
 
-def _read(root: Path) -> dict[str, str]:
+def read_verdicts(root: Path) -> dict[str, str]:
+    """The verdict of each result below ``root``.
+
+    Raises:
+        UserError: there are none.
+    """
     try:
         with open(root / VERDICTS, newline="", encoding="utf-8") as file:
             return {row["result"]: row["verdict"] for row in csv.DictReader(file)}
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise UserError(
             f"{root} has no verdicts: give a folder that svdbench reproduce wrote"
         ) from error
@@ -143,7 +152,7 @@ def _run_all(result: Result, root: Path, variant: str, console: Console) -> list
 def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
     typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
     if (done := folder / COMMAND).exists():
-        before = done.read_text(encoding="utf-8").strip()
+        before = done.read_text(encoding="utf-8", errors="replace").strip()
         if before != typed:
             raise UserError(
                 f"{folder} was made by another command ({before}): "

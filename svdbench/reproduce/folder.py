@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from svdbench.errors import UserError, one_line
 from svdbench.reproduce import numbers
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.result import Result
@@ -52,4 +53,9 @@ def kept(result: Result, root: Path) -> Judged | None:
     folder = root / result.name
     if not (folder / MADE).exists():
         return None
-    return Judged(result, numbers.read(folder), read_made(folder / MADE))
+    try:
+        return Judged(result, numbers.read(folder), read_made(folder / MADE))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder} can't be read: {one_line(error)}: delete it, and judge it anew"
+        ) from error

@@ -57,6 +57,7 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
     monkeypatch.setattr("svdbench.jobs.data.download", accepted)
+    monkeypatch.setattr("svdbench.jobs.reproduce.reproduce", accepted)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
