@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from types import SimpleNamespace
 from typing import Any
 
@@ -353,6 +353,17 @@ class TestCommand:
             code, _, err = run(["reproduce", "--quick"])
             assert (code, err.count("\n")) == (2, 1), err
             assert "judge it anew" in err
+
+    def test_pages_of_numbers_that_were_kept(self, made: list[list[str]]) -> None:
+        root = Path("results/reproduce-quick")
+        run(["reproduce", "step_time", "--quick"])
+        rmtree(root / FOLDER)
+        page = root / "step_time" / "README.md"
+        before = page.read_text()
+        page.write_text("")
+        assert run(["reproduce", "step_time", "--quick", "--no-run"]).code == 0
+        assert page.read_text() == before
+        assert len(made) == 1
 
     def test_a_place_that_is_none(self) -> None:
         code, _, err = run(["reproduce", "parameters", "--results", "/dev/null"])

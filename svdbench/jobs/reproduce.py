@@ -84,7 +84,7 @@ def reproduce(
     Args:
         root: where runs and pages go.
         variant: full or quick.
-        run: False: judge what there is.
+        run: False: judge what there is; of numbers that were kept without runs, write the page.
 
     Raises:
         UserError: a run that was made by another command, or nothing can be written.
@@ -94,12 +94,15 @@ def reproduce(
     for result in results:
         console.rule(f"[bold]{result.title}[/] ({result.name})", align="left")
         faults = _run_all(result, root, variant, console) if run else []
-        runs = Runs(root, result, variant)
         try:
-            judged = Judged(result, measure(runs), runs.made() or [_here(result, variant)])
+            judged = _judged(result, root, variant)
         except Missing as error:
-            failed.append(f"{result.name}: {'; '.join(faults) or error}")
-            continue
+            # Numbers without their runs, as in a reference set, still make a page.
+            before = None if run else kept(result, root)
+            if before is None:
+                failed.append(f"{result.name}: {'; '.join(faults) or error}")
+                continue
+            judged = before
         except UNREADABLE as error:
             failed.append(f"{result.name}: its runs can't be judged: {one_line(error)}")
             continue
@@ -172,6 +175,11 @@ def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
     with replacing(done) as partial:
         partial.write_text(typed + "\n", encoding="utf-8")
     return None
+
+
+def _judged(result: Result, root: Path, variant: str) -> Judged:
+    runs = Runs(root, result, variant)
+    return Judged(result, measure(runs), runs.made() or [_here(result, variant)])
 
 
 def _here(result: Result, variant: str) -> Made:
