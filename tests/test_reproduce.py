@@ -242,6 +242,18 @@ class TestJudges:
         assert found["count_difference"].value == 0
         assert max(n.value for name, n in found.items() if "theorem" in name) < 1e-12
 
+    def test_models_side_by_side(self, tmp_path: Path) -> None:
+        """Each has its tables; the one of all of them is not read besides."""
+        for place, model in ((".", "both"), ("lstm", "lstm"), ("gru", "gru")):
+            folder = tmp_path / FOLDER / "train" / "add" / place
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "summary.csv").write_text(f"model,seed\n{model},0\n")
+        (tmp_path / FOLDER / "train" / "add" / COMMAND).write_text("svdbench …\n")
+        runs = Runs(tmp_path, load("adding"), "full")
+        assert list(runs.table("add")["model"]) == ["gru", "lstm"]
+        with pytest.raises(Missing, match=r"add has no samples\.csv"):
+            runs.table("add", "samples")
+
     def test_a_run_that_is_missing(self, tmp_path: Path) -> None:
         with pytest.raises(Missing, match="time-fasth/step has not been run"):
             measure(Runs(tmp_path, load("step_time"), "quick"))

@@ -62,10 +62,9 @@ class Runs:
 
         folder = self.folder(name)
         inside = [path.parent for path in sorted(folder.glob(f"*/{table}.csv"))]
-        places = [folder] if (folder / f"{table}.csv").exists() else inside
-        if not places:
+        if not inside and not (folder / f"{table}.csv").exists():
             raise Missing(f"{name} has no {table}.csv")
-        return pd.concat([read_table(place, table) for place in places], ignore_index=True)
+        return pd.concat([read_table(at, table) for at in inside or [folder]], ignore_index=True)
 
     def made(self) -> list[Made]:
         """What made each run, in the order of the result."""
