@@ -1,6 +1,6 @@
 """``make bench-sweep``: how much faster two processes are with a sweep than one.
 
-Forty trainings of a few seconds, each on one thread, by ``hydra/launcher=joblib`` and without;
+Forty trainings of five seconds, each on one thread, by ``hydra/launcher=joblib`` and without;
 on two idle cores. Writes ``figures.csv`` beside the runs.
 """
 
@@ -15,7 +15,7 @@ from svdbench.sweeps import Base, Sweep, run_sweep
 
 CELLS, PROCESSES, AT_LEAST = 40, 2, 1.8
 CELL = (
-    *("task.length=100", "model.hidden_size=64", "trainer.batch_size=50", "trainer.steps=200"),
+    *("task.length=100", "model.hidden_size=64", "trainer.batch_size=50", "trainer.steps=400"),
     *("trainer.threads=1", "trainer.target=0", "trainer.checkpoint=false"),
 )
 JOBLIB = ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={PROCESSES}")
