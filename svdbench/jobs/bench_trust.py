@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import closing, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ def _kept(run: Path) -> dict[str, int]:
     """The bytes of each table that are of finished seeds, or before the last checkpoint."""
     if not (run / "config.yaml").exists():
         return {}
-    with Journal(run) as journal:
+    with closing(Journal(run)) as journal:
         mark, done = journal.mark, journal.units
     for path in run.glob("seed-*/last.pt"):
         if path.parent.name.replace("-", " ") not in done:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -94,7 +94,7 @@ class Run:
         _refuse_foreign(place, remedy)
         env = environment() if env is None else env
         with ExitStack() as undo:
-            journal = undo.enter_context(Journal(place))
+            journal = undo.enter_context(closing(Journal(place)))
             if journal.begun:
                 began = _refuse_other(place, config, env, same, remedy)
                 run = cls(place, job, began, journal)
