@@ -63,6 +63,8 @@ def contents(root: Path) -> dict[str, Any]:
     """What a folder holds, by path: the bytes of files, where links lead, the kind of the rest."""
     found: dict[str, Any] = {}
     for path in root.rglob("*"):
+        if "__pycache__" in path.parts:  # Python's own, of a model that was imported
+            continue
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             found[str(path)] = path.readlink()
