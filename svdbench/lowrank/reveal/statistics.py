@@ -35,9 +35,9 @@ def calibrate(
         data: calibration examples.
         loss: the mean over a batch; without one there is no backward pass.
         weights: of the model; one that no row reaches is left out.
-        budget: bytes of moments at a time, but for a single weight; by default half those
-            of the model's parameters. Data that can be gone through only once is, whatever it
-            takes.
+        budget: bytes of moments at a time, but for a single weight; by default a quarter of
+            those of the model's parameters. Data that can be gone through only once is,
+            whatever it takes.
 
     Warns where a weight has more columns than rows came in: E[x xᵀ] is singular then, and the
     damping decides about the directions that were not seen.
@@ -49,7 +49,7 @@ def calibrate(
     approximate curvature", ICML 2015, for C ⊗ R as the curvature of a layer.
     """
     if budget is None:
-        budget = bytes_of(model) // 2
+        budget = bytes_of(model) // 4
     groups = [list(weights)] if isinstance(data, Iterator) else _passes(weights, budget)
     for group in groups:
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
