@@ -1,5 +1,6 @@
 """The figures of a result, from its curves and nothing else."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ def _size_ticks(axes: "Axes", sizes: Sequence[float]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log", base=2)
+    # Labels of neighbours would run into each other.
+    sizes = [x for x, after in zip(sizes, [*sizes[1:], math.inf], strict=True) if after > 1.2 * x]
     if len(sizes) <= 10:
         axes.xaxis.set_major_locator(FixedLocator(sizes))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
