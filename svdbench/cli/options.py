@@ -141,13 +141,14 @@ def launch_job(
     Args:
         resume: the folder of a run to be finished instead.
     """
-    given = [*overrides_of(options), *key_values(typed)]
+    typed = key_values(typed)
     if resume is not None:
         named = {key: options[key] for key in FUNCTIONS if options.get(key) is not None}
         rest = {key: value for key, value in options.items() if key not in named}
-        others = [*overrides_of(rest), *key_values(typed), *(["-m"] if multirun else [])]
+        others = [*overrides_of(rest), *typed, *(["-m"] if multirun else [])]
         go_on(resume, job, others, list(named.values()))
         return
+    given = [*overrides_of(options), *typed]
     from svdbench.launch import launch, show
 
     if show_config:

@@ -7,17 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from svdbench.compressors.registry import GROUP as COMPRESSORS
-from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import load, plan_of
+from svdbench.jobs.train import parts
 from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
 from svdbench.matrix_ops.registry import operation_of
-from svdbench.models.registry import load_model
 from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
 from svdbench.registry import Group
 from svdbench.rnn_loops.registry import GROUP as LOOPS
 from svdbench.schemas import Compress, Measured, TimeFastH, TimeRNN, TimeSVD, TimeSvdOps, Train
 from svdbench.svd_drivers.registry import GROUP as DRIVERS
-from svdbench.tasks.registry import load_task
 
 
 def check(config: Any) -> None:
@@ -34,20 +32,7 @@ def check(config: Any) -> None:
             for name in names:
                 load(group, name, options)
     if isinstance(config, Train):
-        _check_model(config)
-
-
-def _check_model(config: Train) -> None:
-    model, task = (
-        {key: value for key, value in options.items() if key != "_target_"}
-        for options in (config.model, config.task)
-    )
-    try:
-        made = load_task(config.task_name, **task)
-        sizes = {"input_size": made.input_size, "output_size": made.output_size}
-        load_model(config.model_name, **(model | sizes))
-    except (TypeError, ValueError) as error:
-        raise UserError(one_line(error)) from error
+        parts(config)
 
 
 def _operations(config: TimeSvdOps) -> tuple[Group, dict[str, Any], list[str]]:

@@ -11,6 +11,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
+from svdbench.plain_yaml import documents
 from svdbench.report.html.page import Repeat
 from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
@@ -67,15 +68,10 @@ def _command(job: str, config: str | None) -> tuple[str, list[str]]:
 
 def _settings(text: str) -> list[dict[str, Any]]:
     """The leaves of each document; raises UserError for what no run writes."""
-    import yaml  # type: ignore[import-untyped]
-
     try:
-        # Those of a few letters may stand for gigabytes; a run writes none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError("config.yaml has aliases")
-        trees = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
-        raise UserError(f"config.yaml is not YAML: {one_line(error)}") from error
+        trees = documents(text)
+    except ValueError as error:
+        raise UserError(f"config.yaml {error}") from error
     if not trees or not all(isinstance(tree, dict) for tree in trees):
         raise UserError("config.yaml is not a configuration")
     return [dict(_flat(tree)) for tree in trees]

@@ -124,15 +124,26 @@ def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generato
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    model, task = parts(config, with_data=True)
+    return model, task, generator
+
+
+def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
+    """Model and task, with or without the data that the task reads from disk.
+
+    Raises:
+        UserError: as :func:`build`.
+    """
     try:
         _check_classes(config)
         task = load_task(config.task_name, **_options(config.task))
-        task.prepare()
+        if with_data:
+            task.prepare()
         sizes = {"input_size": task.input_size, "output_size": task.output_size}
         model = load_model(config.model_name, **(_options(config.model) | sizes))
     except (TypeError, ValueError) as error:
         raise UserError(one_line(error)) from error
-    return model, task, generator
+    return model, task
 
 
 def _check_classes(config: Train) -> None:

@@ -7,6 +7,7 @@ job starts. Messages are one line: the cause, then the remedy.
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.plain_yaml import documents
 from svdbench.refusals import refuse_nests
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
@@ -119,26 +120,23 @@ def read(job: str, text: str) -> list[Any]:
     Raises:
         UserError: it is no such configuration, or one that doesn't fit this svdbench.
     """
-    import yaml  # type: ignore[import-untyped]
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    try:
+        trees = documents(text)
+    except ValueError as error:
+        raise UserError(f"config.yaml {error}: run the command anew") from error
     found = []
     try:
-        # Those of a few letters may stand for gigabytes; a run writes none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("it has aliases")
-        for tree in yaml.safe_load_all(text):
+        for tree in trees:
             schema = OmegaConf.structured(JOBS[job])
             if "optimizer" in tree:
                 schema.optimizer = OPTIMIZERS[tree["optimizer"]["name"]]
             merged = OmegaConf.merge(schema, tree)
             refuse_nests(merged)
             found.append(OmegaConf.to_object(merged))
-    except (
-        *(yaml.YAMLError, OmegaConfBaseException, RecursionError),
-        *(KeyError, TypeError, ValueError),
-    ) as error:
+    except (OmegaConfBaseException, RecursionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"config.yaml is no configuration of this svdbench: {one_line(error)}: run the "
             "command anew"

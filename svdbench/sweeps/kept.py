@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.plain_yaml import documents
 from svdbench.record.environment import environment
 from svdbench.record.store import RecordError
 from svdbench.sweeps.plan import Base, Job, Sweep
@@ -120,21 +121,18 @@ def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    import yaml
-
     path = folder / FILE
     try:
-        text = regular(path).read_text(encoding="utf-8")
-        # Aliases of a few letters may stand for gigabytes; we write none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"{path} has aliases, which svdbench never writes: delete the folder")
-        kept = yaml.safe_load(text)
+        found = documents(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"can't read {path}: {error.strerror}: give the folder of a sweep"
         ) from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not YAML: {one_line(error)}: delete the folder") from error
+    except ValueError as error:
+        raise UserError(f"{path} {error}: delete the folder") from error
+    kept: Any = found[0] if len(found) == 1 else None
     if not _fits(kept):
         raise UserError(f"{path} is not what svdbench writes of a sweep: delete the folder")
     if kept["version"] > VERSION:
