@@ -55,7 +55,7 @@ def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
     if len(configs) != 1:
         raise UserError(f"{path} has {len(configs)} configurations: run the command anew")
     found = module.run(configs[0], text, str(folder))
-    if job == "train":  # which leaves it to a sweep to report all of its runs
+    if job == "train" and found.ours:  # which leaves it to a sweep to report all of its runs
         show_run(folder, Console())
     return found
 

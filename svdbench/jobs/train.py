@@ -40,10 +40,15 @@ WELL = ("ok", "target", "timeout")
 
 @dataclass(frozen=True)
 class Result:
-    """Where a run wrote, and the statuses with which its seeds ended."""
+    """Where a run wrote, and the statuses with which its seeds ended.
+
+    Attributes:
+        ours: whether this machine wrote it; of several nodes, only the first does.
+    """
 
     folder: Path
     endings: list[str]
+    ours: bool = True
 
     @property
     def well(self) -> bool:
@@ -76,7 +81,7 @@ def run(
         UserError: a model, a task, a device or a checkpoint that can't be had.
         Interrupted: ^C; the rows and checkpoints so far are kept.
     """
-    if config.trainer.processes > ranks.size:
+    if config.trainer.world_size > ranks.size:
         from svdbench.jobs.train_processes import launch
 
         return launch(config, text, folder)

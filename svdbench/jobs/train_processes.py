@@ -5,6 +5,9 @@ launcher; the first of those does what a single process would, and the rest foll
 where a step is long and the devices are several: GPUs, a wide network, a large batch. Two
 processes on the cores of one CPU rarely beat one with twice the threads.
 
+With ``trainer.nodes=M`` the same is done on each of M machines, as many processes on each. The
+first process of the first node leads: it alone writes, and reads checkpoints.
+
 When a process dies, the others are ended and the run is over, with one line that says which
 and why. What it has written can be gone on with (``--resume RUN``), or, from a checkpoint, in
 another number of processes (``--resume RUN/seed-0/last.pt --processes N``).
@@ -32,9 +35,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.jobs import train
-from svdbench.jobs.commands import interrupted, kept
+from svdbench.jobs.commands import kept
 from svdbench.jobs.timing import device_of
 from svdbench.measure.clock import WallClock
+from svdbench.nodes import Node, this_node
 from svdbench.schemas import Train
 from svdbench.training.parallel import Broken, Ranks, unpacked
 
@@ -42,38 +46,61 @@ from svdbench.training.parallel import Broken, Ranks, unpacked
 FOLDER = "folder"
 
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+# How long a node waits for the others.
+MEETING_S = 600
 
 
 def launch(config: Train, text: str, folder: str | None) -> train.Result:
-    """Run the job of :mod:`svdbench.jobs.train` in ``trainer.processes`` processes.
+    """Run the job of :mod:`svdbench.jobs.train` in ``trainer.processes`` processes of each node.
 
     Raises:
         UserError: as there; with exit code 1, if a process died.
         Interrupted: ^C; all have stopped, the rows and checkpoints so far are kept.
     """
+    node = this_node(config.trainer.nodes, os.environ)
     config = replace(config, trainer=replace(config.trainer, threads=_threads(config)))
     train.loop_of(_on_cpu(config), config.seed, WallClock())  # a mistake is told once, and now
     with TemporaryDirectory(prefix="svdbench-") as place, _quietly():
         notes = Path(place)
-        plan = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=config.trainer.processes,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=place),
-        )
+        if node.count > 1:
+            print(f"node {node.rank} of {node.count}; all meet at {node.meeting}", flush=True)
         try:
+            plan = _plan(node, config.trainer.processes, place)
             results = elastic_launch(plan, work)(config, text, folder, place)
         except SignalException as error:
             raise _ended(error, notes) from error
         except ChildFailedError as error:
             raise _died(error, notes) from error
-    written, endings = results[0]
-    return train.Result(Path(written), endings)
+        except dist.DistError as error:
+            raise _alone(error, node) from error
+        if None in results.values():
+            raise Interrupted(f"interrupted; {_rest(notes)}")
+    written, endings = next(iter(results.values()))
+    return train.Result(Path(written), endings, ours=node.rank == 0)
+
+
+def _plan(node: Node, processes: int, place: str) -> LaunchConfig:
+    """What the launcher is to do on this node."""
+    one = {
+        "run_id": uuid.uuid4().hex,
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "local_addr": "localhost",
+    }
+    several = {
+        "run_id": "svdbench",
+        "rdzv_backend": "static",
+        "rdzv_endpoint": node.meeting,
+        "rdzv_configs": {"rank": node.rank, "timeout": MEETING_S},
+    }
+    return LaunchConfig(
+        min_nodes=node.count,
+        max_nodes=node.count,
+        nproc_per_node=processes,
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=place),
+        **(one if node.count == 1 else several),
+    )
 
 
 def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str, list[str]] | None:
@@ -81,34 +108,46 @@ def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str,
 
     Args:
         notes: the folder in which to leave word for the one that started them.
+
+    Returns:
+        The run's folder, and how its seeds ended; None, if it was interrupted.
     """
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     signal.signal(signal.SIGINT, lambda *_: ranks.interrupt())
     try:
-        _meet(config)
-        result = _lead(config, text, folder, ranks, Path(notes)) if ranks.first else None
-        if not ranks.first:
-            _follow(config, ranks)
+        _meet(config, text, ranks)
+        result = (
+            _lead(config, text, folder, ranks, Path(notes))
+            if ranks.first
+            else _follow(config, ranks)
+        )
         dist.destroy_process_group()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if ranks.asked:  # too late to stop anything, but whoever asked waits for the end
-            raise Interrupted("interrupted")
     except UserError as error:
         words = {"line": str(error), "exit_code": error.exit_code}
         (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words))
+        if dist.is_initialized() and not isinstance(error, Broken):
+            dist.destroy_process_group()  # or its threads abort the process, with a dump
         raise
-    return result
+    # Where it was too late to stop anything, whoever asked waits for an end nevertheless.
+    return None if ranks.asked else result
 
 
-def _meet(config: Train) -> None:
-    """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own."""
+def _meet(config: Train, text: str, ranks: Ranks) -> None:
+    """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own.
+
+    Raises:
+        UserError: the nodes were given different configurations.
+    """
     backend = "gloo"
     if config.trainer.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    if loopback := LOOPBACK.get(sys.platform):  # all are on this machine, whatever its network
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    if config.trainer.nodes == 1 and (loopback := LOOPBACK.get(sys.platform)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # whatever the network is like
     dist.init_process_group(backend)
+    if ranks.any(ranks.tell(text) != text):
+        raise UserError("the nodes were given different configurations: type the same on each")
 
 
 def _lead(
@@ -120,22 +159,26 @@ def _lead(
         (notes / FOLDER).write_text(str(place))
 
     try:
-        result = train.run(config, text, folder, ranks=ranks, on_folder=on_folder)
+        found = train.run(config, text, folder, ranks=ranks, on_folder=on_folder)
     except Interrupted:
-        ranks.tell(None)
-        raise
-    ranks.tell(None)
-    return str(result.folder), result.endings
+        ranks.tell((None, None))
+        raise  # the launcher would wait for nodes that have left already
+    result = str(found.folder), found.endings
+    ranks.tell((None, result))
+    return result
 
 
-def _follow(config: Train, ranks: Ranks) -> None:
+def _follow(config: Train, ranks: Ranks) -> tuple[str, list[str]] | None:
     """Train what the first process does, beginning where it does; without a word."""
     config = replace(config, trainer=replace(config.trainer, resume=None))
     device = device_of(config.trainer.place())
-    while (told := ranks.tell()) is not None:
-        seed, state = told
+    while True:
+        seed, told = ranks.tell()
+        if seed is None:
+            result: tuple[str, list[str]] | None = told
+            return result
         loop = train.loop_of(config, seed, WallClock(device), ranks)
-        loop.load_state_dict(unpacked(state, device))
+        loop.load_state_dict(unpacked(told, device))
         loop.run()
 
 
@@ -164,22 +207,31 @@ def _on_cpu(config: Train) -> Train:
 def _ended(error: SignalException, notes: Path) -> UserError:
     """What to say where this process was told to end."""
     if error.sigval == signal.SIGINT:
-        return interrupted(train.JOB, _written(notes))
-    return Broken(f"ended by {error.sigval.name}; {kept(train.JOB, _written(notes))}")
+        return Interrupted(f"interrupted; {_rest(notes)}")
+    return Broken(f"ended by {error.sigval.name}; {_rest(notes)}")
 
 
 def _died(error: ChildFailedError, notes: Path) -> UserError:
     """What to say where one of the others was the first to die: which, and of what."""
     rank, failure = error.get_first_failure()
     note = notes / f"{rank}.json"
-    if note.is_file():
-        words = json.loads(note.read_text())
-        if words["exit_code"] == Interrupted.exit_code:
-            return interrupted(train.JOB, _written(notes))
-        told = UserError(words["line"])
-        told.exit_code = words["exit_code"]
-        return told
-    return Broken(f"process {rank} {_cause(failure)}; {kept(train.JOB, _written(notes))}")
+    if not note.is_file():
+        return Broken(f"process {rank} {_cause(failure)}; {_rest(notes)}")
+    words = json.loads(note.read_text())
+    if words["exit_code"] == Interrupted.exit_code:
+        return Interrupted(f"interrupted; {_rest(notes)}")
+    if words["exit_code"] == Broken.exit_code:
+        return Broken(f"{words['line']}; {_rest(notes)}")
+    return UserError(words["line"])
+
+
+def _alone(error: dist.DistError, node: Node) -> UserError:
+    """What to say where the nodes don't find each other."""
+    return Broken(
+        f"node {node.rank} of {node.count} can't meet the others at {node.meeting} "
+        f"({one_line(error)}): start the same command on all within {MEETING_S // 60} minutes, "
+        "or name a machine and a port that they can reach, MASTER_ADDR and MASTER_PORT"
+    )
 
 
 def _cause(failure: ProcessFailure) -> str:
@@ -192,18 +244,19 @@ def _cause(failure: ProcessFailure) -> str:
     return f"failed: {one_line(Exception(text))}"
 
 
-def _written(notes: Path) -> Path:
-    """The run's folder; one that isn't there before there is any."""
+def _rest(notes: Path) -> str:
+    """What is left of the run, as far as this node knows."""
     note = notes / FOLDER
-    return Path(note.read_text()) if note.is_file() else note
+    return kept(train.JOB, Path(note.read_text())) if note.is_file() else "nothing was written here"
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep the launcher from logging what is told in one line, and from keeping our signals."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

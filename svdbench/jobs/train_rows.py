@@ -36,12 +36,13 @@ class Rows:
         options: dict[str, Any] = {"model": config.model, "task": config.task}
         options["optimizer"] = asdict(optimizer) | {"schedule": optimizer.schedule.value}
         options["steps"] = trainer.steps
-        if trainer.processes > 1:  # the same but for rounding, and in another time
-            options["processes"] = trainer.processes
+        for key in ("processes", "nodes"):
+            if (count := getattr(trainer, key)) > 1:  # the same but for rounding, in another time
+                options[key] = count
         self.common = settings | {
             "cell": cell_id(job=record.job, settings=settings, options=options),
             "threads": threads_of(trainer.device),
-            "processes": trainer.processes,
+            "processes": trainer.world_size,
             "baseline_loss": task.baseline,
             "n_params": model.n_params,
         }

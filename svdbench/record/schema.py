@@ -66,7 +66,7 @@ SUMMARY = Table(
 )
 
 # The training job: a cell is a model, a task, their settings and a seed. ``threads`` are those
-# of each of the ``processes``.
+# of each of the ``processes``, of all nodes.
 _TRAINED = (
     *("model", "task", "seed", "hidden_size", "length", "batch_size"),
     *("optimizer", "lr", "orthogonal_lr", "device", "threads", "processes"),

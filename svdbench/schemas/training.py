@@ -91,7 +91,8 @@ class Trainer:
     Attributes:
         batch_size: of all processes together.
         threads: of each process; None: as PyTorch chooses, divided among them.
-        processes: that train together; on GPUs, one each.
+        processes: that train together, of each node; on GPUs, one each.
+        nodes: machines that train together.
     """
 
     steps: int = 5000
@@ -103,28 +104,36 @@ class Trainer:
     device: str = "cpu"
     threads: int | None = None
     processes: int = 1
+    nodes: int = 1
     checkpoint: bool = True
     resume: str | None = None
 
     def __post_init__(self) -> None:
         whole = {"steps": self.steps, "batch_size": self.batch_size, "seeds": self.seeds}
-        whole |= {"evaluate_every": self.evaluate_every, "processes": self.processes}
+        whole |= {"evaluate_every": self.evaluate_every}
+        whole |= {"processes": self.processes, "nodes": self.nodes}
         at_least(1, **{f"trainer.{key}": value for key, value in whole.items()})
         at_least(0, **{"trainer.target": self.target})
         above_zero(**{"trainer.max_minutes": self.max_minutes})
         if self.resume is not None and self.seeds > 1:
             raise ValueError("trainer.resume goes on with one training: leave --seeds out")
         self.place()
-        if self.processes > self.batch_size:
+        if self.world_size > self.batch_size:
+            nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
-                f"trainer.processes is {self.processes}, and a batch has {self.batch_size} "
-                "sequences to divide: give a process one at least"
+                f"trainer.processes is {self.processes}{nodes}, and a batch has "
+                f"{self.batch_size} sequences to divide: give a process one at least"
             )
-        if self.processes > 1 and self.device.startswith("cuda:"):
+        if self.world_size > 1 and self.device.startswith("cuda:"):
             raise ValueError(
-                f"trainer.device is {self.device}, and {self.processes} processes take a GPU each: "
-                "use trainer.device=cuda"
+                f"trainer.device is {self.device}, and {self.world_size} processes take a GPU "
+                "each: use trainer.device=cuda"
             )
+
+    @property
+    def world_size(self) -> int:
+        """The processes of all nodes."""
+        return self.nodes * self.processes
 
     def place(self) -> Job:
         """Device and threads, checked as those of other jobs are."""
@@ -163,8 +172,8 @@ class Gradients(Train):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, sequences=self.sequences)
-        if self.trainer.processes > 1:
-            raise ValueError(
-                f"trainer.processes is {self.trainer.processes}, and svdbench gradients runs in "
-                "one: leave it out"
-            )
+        for key in ("processes", "nodes"):
+            if (count := getattr(self.trainer, key)) > 1:
+                raise ValueError(
+                    f"trainer.{key} is {count}, and svdbench gradients runs in one: leave it out"
+                )

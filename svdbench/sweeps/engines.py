@@ -96,6 +96,39 @@ def processes(asked: int, jobs: int) -> int:
     return max(1, min(jobs, asked if asked > 0 else cores() + 1 + asked))
 
 
+def nodes_of(config: Any) -> int:
+    """How many machines a job takes: one, but where it trains over several."""
+    trainer = getattr(config, "trainer", None)
+    return 1 if trainer is None else int(trainer.nodes)
+
+
+def check_nodes(engine: Engine, options: Any, asked: set[int]) -> None:
+    """Refuse jobs that get fewer nodes than they train on, or more.
+
+    Args:
+        options: ``hydra.launcher``.
+        asked: by the jobs of the sweep, :func:`nodes_of` each.
+
+    Raises:
+        UserError: with what to give.
+    """
+    if (tasks := options.get("tasks_per_node") or 1) > 1:
+        raise UserError(
+            f"hydra.launcher.tasks_per_node is {tasks}, and a job is one task on each node: leave "
+            "it out; trainer.processes=N is for several processes that train together"
+        )
+    given = int(options.get("nodes") or 1)
+    if asked == {given} and (given == 1 or engine.name == SLURM):
+        return
+    if len(asked) > 1:
+        raise UserError("trainer.nodes can't be swept: hydra.launcher.nodes is for all jobs")
+    nodes = max(asked)
+    raise UserError(
+        f"trainer.nodes is {nodes}, and a job of this sweep gets {given}: several nodes need "
+        f"hydra/launcher={SLURM} hydra.launcher.nodes=N trainer.nodes=N"
+    )
+
+
 def refuse_timing(engine: Engine, config: Any) -> None:
     """Refuse to measure seconds where the jobs of a sweep would disturb each other.
 

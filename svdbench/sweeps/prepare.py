@@ -11,7 +11,14 @@ from typing import Any
 from svdbench.errors import UserError
 from svdbench.launch import checked, composed, composing, in_one_line
 from svdbench.overrides import override
-from svdbench.sweeps.engines import Engine, check_installed, engine_of, refuse_timing
+from svdbench.sweeps.engines import (
+    Engine,
+    check_installed,
+    check_nodes,
+    engine_of,
+    nodes_of,
+    refuse_timing,
+)
 from svdbench.sweeps.plan import Job, Sweep, engine_overrides, jobs_of
 
 
@@ -54,10 +61,12 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         with in_one_line():
             jobs = jobs_of(sweep, hydra)
         config: Any = None
+        nodes = set()
         for number, job in enumerate(jobs, 1):
             with _naming(job, number, len(jobs)):
                 config = checked(composed(hydra, sweep.job, job.overrides))[0]
                 check(config)
+                nodes.add(nodes_of(config))
         if folder is None:
             name = config.name or datetime.now().strftime("%Y%m%d-%H%M%S")
             folder = Path(config.results) / module.JOB / name
@@ -68,6 +77,7 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         master = composed(hydra, sweep.job, [*jobs[0].overrides, *for_hydra, *own])
         launcher = master.hydra.runtime.choices["hydra/launcher"]
         engine = engine_of(master.hydra.launcher, launcher, len(jobs))
+        check_nodes(engine, master.hydra.launcher, nodes)
         refuse_timing(engine, config)
         return Prepared(sweep.job, module.JOB, folder, jobs, engine, master, hydra.config_loader)
 

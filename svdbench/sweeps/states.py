@@ -54,9 +54,9 @@ class States:
     def __init__(self, sweep: Path) -> None:
         self.folder = sweep / FOLDER
 
-    def log(self, job: str) -> Path:
-        """Where a job writes what it would print, if it runs elsewhere."""
-        return self.folder / f"{job}.log"
+    def log(self, job: str, node: int = 0) -> Path:
+        """Where a job writes what it would print, if it runs elsewhere; each of its nodes."""
+        return self.folder / (f"{job}.node{node}.log" if node else f"{job}.log")
 
     def read(self, job: str) -> State:
         """The state of a job; the first where there is none, or none that can be read."""

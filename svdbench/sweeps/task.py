@@ -12,7 +12,8 @@ from typing import Any
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.launch import checked
-from svdbench.sweeps.states import FAILED, INTERRUPTED, States
+from svdbench.nodes import SLURM_RANK
+from svdbench.sweeps.states import FAILED, INTERRUPTED, Begun, State, States
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
 
         folder = Path(HydraConfig.get().runtime.output_dir)
-        states, away = States(self.sweep), here() != self.home
-        with states.begun(folder.name) as begun, _printing(states.log(folder.name), away):
+        states, away, node = States(self.sweep), here() != self.home, _node(config)
+        beginning = states.begun(folder.name) if node == 0 else _follower()
+        with _printing(states.log(folder.name, node), away), beginning as begun:
             if folder.name in self.titles:
                 print(self.titles[folder.name])
             try:
@@ -51,7 +53,7 @@ class Task:
             except UserError as error:
                 begun.end(FAILED, str(error))
             except Exception as error:  # the other jobs don't depend on this one
-                with open(states.log(folder.name), "a", encoding="utf-8") as log:
+                with open(states.log(folder.name, node), "a", encoding="utf-8") as log:
                     log.write(traceback.format_exc())
                 begun.end(FAILED, f"{type(error).__name__}: {one_line(error)}")
         if begun.status == INTERRUPTED and not away:
@@ -65,6 +67,22 @@ class Task:
             import torch
 
             torch.set_num_threads(threads)
+
+
+def _node(config: Any) -> int:
+    """Which node of its training this is, where there are several; the first keeps the states."""
+    nodes = (config.get("trainer") or {}).get("nodes", 1)
+    rank = os.environ.get(SLURM_RANK, "")
+    return int(rank) if nodes > 1 and rank.isdecimal() else 0
+
+
+@contextmanager
+def _follower() -> Iterator[Begun]:
+    """A job whose state is kept elsewhere: how it ends here is printed."""
+    begun = Begun(State())
+    yield begun
+    if begun.reason:
+        print(begun.reason)
 
 
 def here() -> tuple[str, int]:
@@ -82,13 +100,32 @@ def slurm_cores(environment: Mapping[str, str]) -> int | None:
 
 @contextmanager
 def _printing(log: Path, away: bool) -> Iterator[None]:
-    """Away from the terminal of the launching process, print into a file."""
+    """Away from the terminal of the launching process, print into a file.
+
+    So does what this process starts, as the processes of one training.
+    """
     if not away:
         yield
         return
+    log.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(log, "a", buffering=1, encoding="utf-8") as file,
         redirect_stdout(file),
         redirect_stderr(file),
+        _inherited(file.fileno()),
     ):
         yield
+
+
+@contextmanager
+def _inherited(target: int) -> Iterator[None]:
+    """Let the two streams that a new process gets lead into an open file."""
+    before = {stream: os.dup(stream) for stream in (1, 2)}
+    try:
+        for stream in before:
+            os.dup2(target, stream)
+        yield
+    finally:
+        for stream, saved in before.items():
+            os.dup2(saved, stream)
+            os.close(saved)

@@ -111,6 +111,58 @@ def test_a_job_that_is_preempted_goes_on_where_it_was(
     assert "from step" in (sweep / "jobs" / "0.log").read_text()
 
 
+def test_one_training_has_both_nodes(slurm: Mapping[str, str], tmp_path: Path) -> None:
+    """In a sweep, a task of submitit on each; its rows are those of two processes of one node."""
+    several = ["hydra.launcher.nodes=2", "trainer.nodes=2"]
+    run = svdbench([*TINY, "seed=0,1", *several, "--name", "nodes"], slurm, tmp_path)
+    _, err = run.communicate(timeout=500)
+    sweep = tmp_path / "results/train/nodes"
+    assert (run.returncode, err) == (0, ""), (sweep / "jobs" / "0.log").read_text()
+    assert {path.name for path in (sweep / "jobs").iterdir()} == {
+        f"{job}{end}" for job in "01" for end in (".json", ".log", ".node1.log")
+    }
+    assert {state["where"].split(":")[0] for state in states(sweep).values()} == {NODES[0]}
+    assert [(row["status"], row["processes"]) for row in rows(sweep)] == [("ok", "2")] * 2
+    one = [*TINY, "seed=0,1", "trainer.processes=2", "--name", "one"]
+    run = svdbench(one, slurm, tmp_path)
+    _, err = run.communicate(timeout=500)
+    assert (run.returncode, err) == (0, "")
+    assert [row["test_loss"] for row in rows(tmp_path / "results/train/one")] == [
+        row["test_loss"] for row in rows(sweep)
+    ]
+
+
+def test_srun_starts_one_training_on_both_nodes(slurm: Mapping[str, str], tmp_path: Path) -> None:
+    command = [*COMMAND[:5], *TINY, "trainer.nodes=2", "--name", "srun"]
+    answer = subprocess.run(
+        ["srun", "--nodes=2", "--ntasks-per-node=1", *command],
+        env=dict(slurm),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "in each of 2 processes" in answer.stdout
+    assert [row["status"] for row in rows(tmp_path / "results/train/srun")] == ["ok"]
+
+
+def test_a_training_of_both_nodes_that_is_preempted_goes_on_where_it_was(
+    slurm: Mapping[str, str], tmp_path: Path
+) -> None:
+    several = ["hydra.launcher.nodes=2", "trainer.nodes=2", "seed=0"]
+    run = svdbench([*LONG, "--steps", "1000", *several, "--name", "requeued"], slurm, tmp_path)
+    sweep = tmp_path / "results/train/requeued"
+    victim = sweep / "0" / "samples.csv"
+    wait_for(lambda: victim.exists() and victim.read_text().count("\n") > 3, "rows", 200)
+    (folder,) = (path for path in (sweep / ".submitit").iterdir() if path.name.isdecimal())
+    subprocess.run(["scancel", "--signal=USR2", folder.name], env=dict(slurm), check=True)
+    _, err = run.communicate(timeout=500)
+    assert (run.returncode, err) == (0, ""), (sweep / "jobs" / "0.log").read_text()
+    assert [row["status"] for row in rows(sweep)] == ["ok"]
+    assert "from step" in (sweep / "jobs" / "0.log").read_text()
+
+
 def test_a_partition_that_is_not_there_is_one_line(
     slurm: Mapping[str, str], tmp_path: Path
 ) -> None:
