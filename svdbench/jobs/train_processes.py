@@ -123,14 +123,15 @@ def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str,
         )
         dist.destroy_process_group()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if ranks.asked:  # maybe as the launcher is gone: a process that returns waits for it
+            raise Interrupted("interrupted")
     except UserError as error:
         words = {"line": str(error), "exit_code": error.exit_code}
         (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words))
         if dist.is_initialized() and not isinstance(error, Broken):
             dist.destroy_process_group()  # or its threads abort the process, with a dump
         raise
-    # Where it was too late to stop anything, whoever asked waits for an end nevertheless.
-    return None if ranks.asked else result
+    return result
 
 
 def _meet(config: Train, text: str, ranks: Ranks) -> None:
