@@ -43,11 +43,13 @@ def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> N
     from svdbench.report.plots import HUES, MARKS
 
     points = sorted(points, key=lambda point: point.x)
-    hue, x = HUES[number % len(HUES)], [point.x for point in points]
-    mark = MARKS[number % len(MARKS)] if len(points) <= 24 else ""
+    again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line
+    hue, x = HUES[place], [point.x for point in points]
+    mark = MARKS[(place + 3 * again) % len(MARKS)] if len(points) <= 24 else ""
     (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
     line.set(marker=mark, markersize=4.5)
-    line.set_linestyle("--" if number % 2 else "-")  # of two that coincide, both are seen
+    lines = (":", "-.") if again else ("-", "--")  # of two that coincide, both are seen
+    line.set_linestyle(lines[number % 2])
     banded = [point for point in points if point.low is not None and point.high is not None]
     if banded:
         axes.fill_between(
