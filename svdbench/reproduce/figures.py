@@ -47,9 +47,8 @@ def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> N
     hue, x = HUES[place], [point.x for point in points]
     mark = MARKS[(place + 3 * again) % len(MARKS)] if len(points) <= 24 else ""
     (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
-    line.set(marker=mark, markersize=4.5)
     lines = (":", "-.") if again else ("-", "--")  # of two that coincide, both are seen
-    line.set_linestyle(lines[number % 2])
+    line.set(marker=mark, markersize=4.5, linestyle=lines[number % 2])
     banded = [point for point in points if point.low is not None and point.high is not None]
     if banded:
         axes.fill_between(
