@@ -44,3 +44,8 @@ def assert_mistake(answer: Answer, says: str) -> None:
     assert answer.err.count("\n") == 1
     assert answer.out == ""
     assert not Path("results").exists()
+
+
+def losses(name: str) -> list[float]:
+    """Of a training, evaluation by evaluation."""
+    return [float(row["loss"]) for row in table(f"results/train/{name}/samples.csv")]

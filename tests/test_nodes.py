@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import assert_mistake, run, table
+from command import assert_mistake, losses, run, table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -160,10 +160,6 @@ def node(rank: int, *more: str, port: int) -> Iterator["subprocess.Popen[str]"]:
 def both(arguments: Sequence[str], port: int) -> Iterator[tuple[Any, Any]]:
     with node(1, *arguments, port=port) as second, node(0, *arguments, port=port) as first:
         yield first, second
-
-
-def losses(name: str) -> list[float]:
-    return [float(row["loss"]) for row in table(f"results/train/{name}/samples.csv")]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from command import assert_mistake, run, table
+from command import assert_mistake, losses, run, table
 from torch import multiprocessing as mp
 
 from svdbench import schemas
@@ -221,10 +221,6 @@ GO_ON = f"what was finished is kept: go on with svdbench train --resume {FOLDER}
 
 def called(name: str, *more: str) -> list[str]:
     return [name if word == "run" else word for word in TINY] + list(more)
-
-
-def losses(name: str) -> list[float]:
-    return [float(row["loss"]) for row in table(f"results/train/{name}/samples.csv")]
 
 
 def test_rows_of_two_processes_are_those_of_one() -> None:
