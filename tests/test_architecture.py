@@ -25,13 +25,14 @@ MAY_IMPORT = {
     "acceleration": {"classification", "lowrank", "measure"},
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
-    "measure": {"orthogonal"},
+    "measure": {"orthogonal", "statistics"},
     "launchers": set(),
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
-    "report": {"measure"},  # its statistics
-    "reproduce": {"kernels", "measure", "models", "nn", "report"},
-    "compare": {"measure", "record", "report"},
+    "statistics": set(),
+    "report": {"measure", "statistics"},
+    "reproduce": {"kernels", "measure", "models", "nn", "report", "statistics"},
+    "compare": {"measure", "record", "report", "statistics"},
     "sweeps": {"record", "report"},  # its units
     "schemas": {
         *("compressors", "launchers", "matrix_ops"),
@@ -43,7 +44,7 @@ MAY_IMPORT = {
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
-        *("measure", "record", "report", "sweeps"),
+        *("measure", "record", "report", "statistics", "sweeps"),
         *("measure", "record", "report", "reproduce"),
     },
 }

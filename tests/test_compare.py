@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from svdbench.compare import load
-from svdbench.compare.statistics import by_pairs, by_ranks, holm
 from svdbench.record.schema import COMPRESSED, SAMPLES, SUMMARY, Table, cell_id
+from svdbench.statistics.tests import by_pairs, by_ranks, holm
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

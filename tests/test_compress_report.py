@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from svdbench.measure.paired import (
+from svdbench.report.agreement import Claim, agreement
+from svdbench.statistics.intervals import (
     Interval,
     mean_interval,
     paired_difference,
     paired_ratio,
     prediction_interval,
 )
-from svdbench.report.agreement import Claim, agreement
 
 VALUES = st.lists(st.floats(0.1, 10), min_size=2, max_size=9)
 

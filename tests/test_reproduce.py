@@ -17,7 +17,6 @@ from command import assert_mistake, run, table
 
 from svdbench.errors import UserError
 from svdbench.jobs import reproduce as job
-from svdbench.measure.paired import Interval
 from svdbench.reproduce import folder, numbers, pages
 from svdbench.reproduce.judges import measure
 from svdbench.reproduce.numbers import Measured, Number, Point
@@ -26,6 +25,7 @@ from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
 from svdbench.reproduce.times import ratio
 from svdbench.reproduce.trainings import further
 from svdbench.reproduce.verdict import Verdict, answer, answers, verdict
+from svdbench.statistics.intervals import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"

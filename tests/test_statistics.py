@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from svdbench.measure.statistics import (
+from svdbench.statistics.summaries import (
     median_interval,
     quartiles,
     relative_halfwidth,

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from svdbench.compare import words as said
 from svdbench.compare.comparison import Comparison
-from svdbench.compare.statistics import Ratio
 from svdbench.compare.verdicts import Compared
 from svdbench.report.tables import new_table
+from svdbench.statistics.tests import Ratio
 
 _STYLES = {
     **{"regression": "bold red", "slower": "red", "worse": "red"},

@@ -7,7 +7,7 @@ from typing import Literal
 
 from svdbench.compare.metrics import Metric
 from svdbench.compare.pairing import Cell, What
-from svdbench.compare.statistics import Ratio, by_pairs, by_ranks, holm
+from svdbench.statistics.tests import Ratio, by_pairs, by_ranks, holm
 
 Verdict = Literal["better", "worse", "same", "can't tell"]
 

@@ -23,8 +23,8 @@ from svdbench.jobs.rank_reveal_subject import Subject, trained
 from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.sizes import bytes_of, numbers_of
-from svdbench.measure.paired import mean_interval, paired_difference
 from svdbench.report.tables import read_table
+from svdbench.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,12 +28,12 @@ from svdbench.measure.probe import (
     peak_bytes,
     rates_of,
 )
-from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
 from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.units import seconds
 from svdbench.schemas import L2
+from svdbench.statistics.summaries import summarise
 
 # Methods that reached their time limit: from which size on they are not tried, and why.
 TooSlow = dict[str, tuple[int, str]]

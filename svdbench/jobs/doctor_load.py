@@ -12,7 +12,7 @@ import torch
 from svdbench.jobs.doctor_facts import read, throttled
 from svdbench.measure.clock import Clock, WallClock, timed
 from svdbench.measure.probe import Neighbours
-from svdbench.measure.statistics import summarise
+from svdbench.statistics.summaries import summarise
 
 # Small enough for many in a second, large enough for every thread to have a part.
 SIZE = 384

@@ -15,13 +15,13 @@ from svdbench.measure.clock import clock_of
 from svdbench.measure.place import device_name
 from svdbench.measure.plan import Plan, measure
 from svdbench.measure.probe import Neighbours
-from svdbench.measure.statistics import summarise
 from svdbench.measure.step import Contender, Outcome, failure
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.svd import show_run
 from svdbench.report.units import seconds
 from svdbench.schemas import L2, TimeSVD
+from svdbench.statistics.summaries import summarise
 from svdbench.svd_drivers.base import Case, SVDDriver
 from svdbench.svd_drivers.gate import Exact, Verdict, judge
 from svdbench.svd_drivers.registry import GROUP

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from svdbench.measure.clock import Clock
-from svdbench.measure.statistics import relative_halfwidth
 from svdbench.measure.step import Contender, Outcome, Sample, failure, repeat
+from svdbench.statistics.summaries import relative_halfwidth
 
 
 @dataclass(frozen=True)

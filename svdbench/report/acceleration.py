@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.measure.paired import Interval
 from svdbench.report.acceleration_arms import (
     DENSE,
     Arm,
@@ -22,6 +21,7 @@ from svdbench.report.agreement import Claim, agreement
 from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
+from svdbench.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from svdbench.measure.paired import Interval, mean_interval, paired_difference, prediction_interval
-from svdbench.measure.statistics import summarise
 from svdbench.report.side_by_side import arms_of, last_epochs
+from svdbench.statistics.intervals import (
+    Interval,
+    mean_interval,
+    paired_difference,
+    prediction_interval,
+)
+from svdbench.statistics.summaries import summarise
 
 if TYPE_CHECKING:
     import pandas as pd

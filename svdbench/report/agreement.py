@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from svdbench.measure.paired import Interval
 from svdbench.report.tables import new_table
+from svdbench.statistics.intervals import Interval
 
 ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "one run can't tell"}
 

@@ -9,7 +9,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.measure.paired import Interval
 from svdbench.report.agreement import agreement
 from svdbench.report.compression_arms import STOCK, Compared, compare
 from svdbench.report.compression_claims import claims
@@ -17,6 +16,7 @@ from svdbench.report.compression_plots import draw_all
 from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds, share
+from svdbench.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from svdbench.measure.paired import Interval, paired_difference, paired_ratio
 from svdbench.report.side_by_side import arms_of, last_epochs
+from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdbench.measure.paired import prediction_interval
 from svdbench.report.agreement import Claim
 from svdbench.report.compression_arms import STOCK
+from svdbench.statistics.intervals import prediction_interval
 
 if TYPE_CHECKING:
     import pandas as pd

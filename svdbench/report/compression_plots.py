@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from svdbench.measure.paired import mean_interval
 from svdbench.report.compression_arms import STOCK, Compared
 from svdbench.report.plots import HUES
 from svdbench.report.units import share, tick
+from svdbench.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd

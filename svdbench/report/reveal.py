@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.measure.paired import Interval, mean_interval
 from svdbench.report.reveal_plots import draw_all
 from svdbench.report.reveal_question import answer
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds, share
+from svdbench.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from svdbench.measure.paired import Interval, mean_interval
+from svdbench.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from svdbench.errors import UserError
-from svdbench.measure.paired import Interval, mean_interval, paired_ratio, prediction_interval
+from svdbench.statistics.intervals import Interval, mean_interval, paired_ratio, prediction_interval
 from svdbench.whole import replacing
 
 NUMBERS, CURVES = "numbers.csv", "curves.csv"

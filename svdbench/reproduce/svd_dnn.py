@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from svdbench.measure.paired import paired_difference, paired_ratio
 from svdbench.report.acceleration_arms import one_more
 from svdbench.report.side_by_side import last_epochs
 from svdbench.reproduce.numbers import Measured, Point
+from svdbench.statistics.intervals import paired_difference, paired_ratio
 
 if TYPE_CHECKING:
-    from svdbench.measure.paired import Interval
+    from svdbench.statistics.intervals import Interval
 
 DENSE = "dnn"
 MOST_POINTS = 50

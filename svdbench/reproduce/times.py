@@ -8,8 +8,8 @@ Statistician 32, 1978). Repetitions of one run: how another run would differ is 
 import math
 from typing import TYPE_CHECKING, Any
 
-from svdbench.measure.paired import Interval
 from svdbench.reproduce.numbers import Measured, Point
+from svdbench.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

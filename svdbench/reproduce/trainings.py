@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from svdbench.measure.paired import Interval, paired_ratio
 from svdbench.reproduce.numbers import Measured, Point
+from svdbench.statistics.intervals import Interval, paired_ratio
 
 if TYPE_CHECKING:
     import pandas as pd

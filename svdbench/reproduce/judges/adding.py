@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from svdbench.measure.paired import paired_difference
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.trainings import SECONDS, put_curves, put_further
+from svdbench.statistics.intervals import paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,10 +2,10 @@
 
 from itertools import pairwise
 
-from svdbench.measure.paired import paired_difference
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.svd_dnn import Arms, put_curves, put_gain, put_speed
+from svdbench.statistics.intervals import paired_difference
 
 EPOCHS = 20
 ALPHAS = {"half": 0.5, "quarter": 0.25, "eighth": 0.125}

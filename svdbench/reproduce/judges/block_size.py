@@ -2,11 +2,11 @@
 
 from statistics import median
 
-from svdbench.measure.paired import Interval
-from svdbench.measure.statistics import median_interval
 from svdbench.report.tuning import by_block, by_shape
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
+from svdbench.statistics.intervals import Interval
+from svdbench.statistics.summaries import median_interval
 
 NAMES = {"k=m": "m", "k=32": "32", "k=sqrt_d": "sqrt", "k=n": "n", "formula": "formula"}
 

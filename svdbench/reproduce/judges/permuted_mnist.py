@@ -1,9 +1,9 @@
 """Permuted MNIST: the Spectral-RNN, the oRNN and LSTM after as many steps."""
 
-from svdbench.measure.paired import paired_difference
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.trainings import put_curves
+from svdbench.statistics.intervals import paired_difference
 
 OURS = "spectral_rnn"
 

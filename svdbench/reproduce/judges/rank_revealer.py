@@ -1,8 +1,8 @@
 """Which ranks the three-layer network needs, and what Algorithm 3 finds."""
 
-from svdbench.measure.paired import mean_interval
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
+from svdbench.statistics.intervals import mean_interval
 
 LAYERS = {"0.weight": "first", "2.weight": "second", "4.weight": "last"}
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from svdbench.measure.paired import mean_interval, paired_difference
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
+from svdbench.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu, norm
 from scipy.stats import t as student
 
-from svdbench.measure.paired import mean_interval
+from svdbench.statistics.intervals import mean_interval
 
 # All differences of so many samples on either side are looked at; of more, as many quantiles.
 _MOST = 1000

@@ -1,0 +1,1 @@
+"""Summaries, intervals and tests of noisy measurements."""
