@@ -12,13 +12,13 @@ negative. Left out: the n·k² of the triangles, which show where k is near d or
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import nnls
 
 
 class Shape(NamedTuple):
@@ -91,28 +91,8 @@ def fit(step_s: dict[Shape, float]) -> CostModel:
         raise ValueError("no step times to fit: measure at least one block size")
     factors = np.array([[term.of(shape) for term in TERMS.values()] for shape in step_s], float)
     relative = factors / np.array([*step_s.values()])[:, None]
-    found = nonnegative_least_squares(relative, np.ones(len(step_s)))
+    scale = np.linalg.norm(relative, axis=0)
+    scale[scale == 0] = 1  # a term that no shape has
+    found = nnls(relative / scale, np.ones(len(step_s)))[0] / scale
     errors = np.abs(relative @ found - 1)
     return CostModel(dict(zip(TERMS, found.tolist(), strict=True)), tuple(errors.tolist()))
-
-
-def nonnegative_least_squares(A: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The x ≥ 0, shape (q,), that minimises ‖Ax − y‖ for A (p, q); for a handful of columns.
-
-    The answer is the plain least-squares solution on the columns where it is not
-    zero, so all 2^q − 1 choices of columns are tried.
-    """
-    scale = np.linalg.norm(A, axis=0)
-    scale[scale == 0] = 1
-    best, least = np.zeros(A.shape[1]), float(y @ y)
-    for columns in _choices(A.shape[1]):
-        x, *_ = np.linalg.lstsq((A / scale)[:, columns], y, rcond=None)
-        residual = float(np.sum(((A / scale)[:, columns] @ x - y) ** 2))
-        if (x >= 0).all() and residual < least:
-            best, least = np.zeros(A.shape[1]), residual
-            best[columns] = x / scale[columns]
-    return best
-
-
-def _choices(q: int) -> Sequence[list[int]]:
-    return [list(c) for size in range(1, q + 1) for c in combinations(range(q), size)]

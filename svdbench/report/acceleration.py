@@ -11,9 +11,6 @@ from svdbench.report.acceleration_arms import (
     DENSE,
     Arm,
     compare,
-    mean_of,
-    middle,
-    one_more,
     values_of,
 )
 from svdbench.report.acceleration_plots import draw_all
@@ -21,7 +18,8 @@ from svdbench.report.agreement import Claim, agreement
 from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
-from svdbench.statistics.intervals import Interval
+from svdbench.statistics.intervals import Interval, next_run_interval
+from svdbench.statistics.summaries import mean_or_nan, median_or_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,9 +70,9 @@ def scores_table(arms: list[Arm], title: str) -> Table:
     for arm in arms:
         table.add_row(
             arm.name,
-            f"{middle(arm.train_loss):.5f}",
-            _percent(mean_of(arm.train_accuracy)),
-            _percent(mean_of(arm.test_accuracy)),
+            f"{median_or_nan(arm.train_loss):.5f}",
+            _percent(mean_or_nan(arm.train_accuracy)),
+            _percent(mean_or_nan(arm.test_accuracy)),
             difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
         )
     return table
@@ -171,7 +169,7 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
             continue
         ours = arm.speed
         if number.column != "speed":
-            ours = one_more(values_of(arm, number.column), number.column == "train_loss")
+            ours = next_run_interval(values_of(arm, number.column), number.column == "train_loss")
         if ours is not None:
             what, form = WHAT[number.column]
             what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"

@@ -1,17 +1,13 @@
 """The arms of an ``accelerate`` run beside the dense one: how fast, and how good."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from svdbench.report.side_by_side import arms_of, last_epochs
 from svdbench.statistics.intervals import (
     Interval,
-    mean_interval,
     paired_difference,
-    prediction_interval,
 )
 from svdbench.statistics.summaries import summarise
 
@@ -130,24 +126,3 @@ def values_of(arm: Arm, column: str) -> list[float]:
         "test_accuracy": arm.test_accuracy,
     }
     return list(values[column])
-
-
-def one_more(values: list[float], logarithmic: bool) -> Interval | None:
-    """Where one more run would lie; on logarithms for what is above 0 and skewed, as a loss."""
-    if not values or (logarithmic and min(values) <= 0):
-        return None
-    if not logarithmic:
-        return prediction_interval(values)
-    found = prediction_interval([math.log(value) for value in values])
-    mean, low, high = (math.exp(min(x, 700.0)) for x in (found.mean, found.low, found.high))
-    return Interval(mean, low, high, found.count)
-
-
-def mean_of(values: list[float]) -> float:
-    """NaN of none, as of a run that was stopped."""
-    return mean_interval(values).mean if values else float("nan")
-
-
-def middle(values: list[float]) -> float:
-    """The median; NaN of none."""
-    return median(values) if values else float("nan")

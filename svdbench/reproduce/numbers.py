@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from scipy.stats import binomtest
+
 from svdbench.errors import UserError
-from svdbench.statistics.intervals import Interval, mean_interval, paired_ratio, prediction_interval
+from svdbench.statistics.intervals import (
+    CONFIDENCE,
+    Interval,
+    mean_interval,
+    paired_ratio,
+    prediction_interval,
+)
 from svdbench.whole import replacing
 
 NUMBERS, CURVES = "numbers.csv", "curves.csv"
@@ -91,11 +99,10 @@ class Measured:
         """A share of ``count``, with Wilson's interval (JASA 22, 1927)."""
         if not count:
             return
-        z = 1.959964
-        centre = (true + z**2 / 2) / (count + z**2)
-        spread = z * math.sqrt(true * (count - true) / count + z**2 / 4) / (count + z**2)
-        low, high = max(0.0, centre - spread), min(1.0, centre + spread)
-        self.numbers[name] = Number(true / count, low, high, count, f"share of {count} {what}")
+        low, high = binomtest(true, count).proportion_ci(CONFIDENCE, method="wilson")
+        self.numbers[name] = Number(
+            true / count, float(low), float(high), count, f"share of {count} {what}"
+        )
 
 
 def _known(values: Iterable[float]) -> list[float]:

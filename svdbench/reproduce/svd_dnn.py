@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from svdbench.report.acceleration_arms import one_more
 from svdbench.report.side_by_side import last_epochs
 from svdbench.reproduce.numbers import Measured, Point
-from svdbench.statistics.intervals import paired_difference, paired_ratio
+from svdbench.statistics.intervals import next_run_interval, paired_difference, paired_ratio
 
 if TYPE_CHECKING:
     from svdbench.statistics.intervals import Interval
@@ -68,7 +67,7 @@ class Arms:
 def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
     """Final costs, their ratio, and in how many seeds that of factors is lower."""
     for arm in ("dnn", "svd"):
-        cost = one_more(list(arms.last(arm, "loss", "train")), logarithmic=True)
+        cost = next_run_interval(list(arms.last(arm, "loss", "train")), logarithmic=True)
         if cost is not None:
             found.interval(f"{prefix}{arm}_cost", cost, f"one more run, from {cost.count} seeds")
     ratio = arms.cost_ratio()

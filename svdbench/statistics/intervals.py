@@ -61,6 +61,22 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
     return _interval(values, confidence, of_one_more=True)
 
 
+def next_run_interval(values: Sequence[float], logarithmic: bool) -> Interval | None:
+    """Where one more run would lie; None without values.
+
+    Args:
+        logarithmic: form the interval on logarithms, for values that are positive and skewed,
+            as losses are; None if one of them is not positive.
+    """
+    if not values or (logarithmic and min(values) <= 0):
+        return None
+    if not logarithmic:
+        return prediction_interval(values)
+    found = prediction_interval([math.log(value) for value in values])
+    mean, low, high = (math.exp(min(x, 700.0)) for x in (found.mean, found.low, found.high))
+    return Interval(mean, low, high, found.count)
+
+
 def paired_difference(
     values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE
 ) -> Interval:

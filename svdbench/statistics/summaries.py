@@ -7,7 +7,7 @@ say what a mean and a standard deviation would blur.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import fmean, median, quantiles
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
         return values[0], values[0]
     q25, _, q75 = quantiles(values, n=4, method="inclusive")
     return q25, q75
+
+
+def mean_or_nan(values: Sequence[float]) -> float:
+    """The mean; NaN without values, as of a run that was stopped."""
+    return fmean(values) if values else math.nan
+
+
+def median_or_nan(values: Sequence[float]) -> float:
+    """The median; NaN without values, as of a run that was stopped."""
+    return median(values) if values else math.nan
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from scipy.stats import mannwhitneyu, norm
+from scipy.stats import mannwhitneyu, norm, ttest_ind
 from scipy.stats import t as student
 
 from svdbench.statistics.intervals import mean_interval
@@ -95,17 +95,12 @@ def _mann_whitney(a: np.ndarray, b: np.ndarray, alpha: float) -> Ratio:
 def _welch(a: np.ndarray, b: np.ndarray, alpha: float) -> Ratio:
     """Of logarithms, of which either side has two or more."""
     difference = float(b.mean() - a.mean())
-    errors = [float(values.var(ddof=1)) / len(values) for values in (a, b)]
-    error = math.sqrt(sum(errors))
-    if error == 0:
+    if a.var() == 0 and b.var() == 0:  # no spread to judge the difference by
         ratio = _exp(difference)
         return Ratio(ratio, ratio, ratio, float(difference == 0))
-    freedom = sum(errors) ** 2 / sum(
-        e**2 / (len(values) - 1) for e, values in zip(errors, (a, b), strict=True)
-    )
-    half = float(student.isf(alpha / 2, freedom)) * error
-    p = 2 * float(student.sf(abs(difference) / error, freedom))
-    return Ratio(_exp(difference), _exp(difference - half), _exp(difference + half), p)
+    found = ttest_ind(b, a, equal_var=False)
+    low, high = map(float, found.confidence_interval(1 - alpha))
+    return Ratio(_exp(difference), _exp(low), _exp(high), float(found.pvalue))
 
 
 def _medians(values: Sequence[float], bursts: Sequence[str]) -> np.ndarray:
