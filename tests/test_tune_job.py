@@ -90,7 +90,7 @@ class TestCostModel:
             fit({})
 
     def test_no_coefficient_is_negative_and_the_fit_is_optimal(self) -> None:
-        step_s = {s: t / (1 + s.k / 16) for s, t in exact_steps().items()}
+        step_s = {s: t / (1 + s.k) for s, t in exact_steps().items()}
         found = fit(step_s).seconds
         x = np.array([found[name] for name in TERMS])
         A = np.array([[term.of(s) / t for term in TERMS.values()] for s, t in step_s.items()])
