@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.overrides import is_for_hydra, parsed
 from svdbench.refusals import refuse_nests, refuse_overrides
 
 
@@ -39,9 +40,11 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     Raises:
         UserError: a key, type or value that does not fit, in one line.
     """
-    for text in overrides:
-        if text.lstrip("+~").startswith(("hydra/", "hydra.")):
-            raise UserError(f"{text!r} is for sweeps, of several jobs: add -m, or leave it out")
+    for given in parsed(overrides):
+        if is_for_hydra(given):
+            raise UserError(
+                f"{given.input_line!r} is for sweeps, of several jobs: add -m, or leave it out"
+            )
     with composing() as hydra:
         return checked(composed(hydra, job, overrides))
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from svdbench.errors import UserError
+from svdbench.overrides import leaves, parsed
 
 MOST_JOBS = 10_000
 
@@ -28,34 +29,69 @@ def refuse_name(name: str | None, what: str = "run") -> None:
 
 
 def refuse_overrides(overrides: Sequence[str]) -> None:
-    """Refuse to name classes, which are named by files of this package alone, and files elsewhere.
+    """Refuse overrides that reach further than a configuration may.
+
+    Classes are named by files of this package alone, files are chosen in the folder of their
+    group, and no resolver is called, which could read the environment. Nothing that a job
+    needs is taken out or put elsewhere.
 
     Raises:
-        UserError: an override does either.
+        UserError: an override does any of that, or can't be read.
     """
-    for given in overrides:
-        if "_target_" in given:
+    for given in parsed(overrides):
+        text, key = given.input_line, given.key_or_group
+        values = list(leaves(given))
+        if any("_target_" in re.split(r"[./]", own) for own in (key, *(own for own, _ in values))):
             raise UserError(
-                f"{given!r} names a class: choose methods, models and launchers by their names, "
+                f"{text!r} names a class: choose methods, models and launchers by their names, "
                 "and a model of your own as MODULE:FUNCTION"
             )
-        key, _, value = given.lstrip("+~").partition("=")
-        if ".." in value and _is_group(key.partition("@")[0]):
-            raise UserError(f"{given!r} leaves the folder of its group: give a name in it")
+        if given.is_delete():
+            raise UserError(
+                f"{text!r} takes a key out of the configuration, all of which the job needs: leave "
+                "it in, or set another value"
+            )
+        if given.package is not None:
+            raise UserError(f"{text!r} moves a group to another key: leave out @{given.package}")
+        words = [value for _, value in values if isinstance(value, str)]
+        if _is_group(key) and any(".." in word for word in words):
+            raise UserError(f"{text!r} leaves the folder of its group: give a name in it")
+        if any(map(_calls_resolver, words)):
+            raise UserError(
+                f"{text!r} calls a resolver, such as oc.env, which svdbench does not allow: write "
+                "the value itself"
+            )
+
+
+def _calls_resolver(text: str) -> bool:
+    """Whether OmegaConf would call a function for it, as for ``${oc.env:HOME}``."""
+    if "${" not in text:
+        return False
+    from omegaconf.errors import GrammarParseError
+    from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
+
+    def calls(node: Any) -> bool:
+        if isinstance(node, OmegaConfGrammarParser.InterpolationResolverContext):
+            return True
+        return any(map(calls, getattr(node, "children", None) or ()))
+
+    try:
+        return calls(parse(text))
+    except GrammarParseError:  # which the one who composes the configuration tells
+        return False
 
 
 def refuse_many_jobs(overrides: Sequence[str]) -> None:
     """Refuse a sweep of more jobs than anybody means, which would take ages to list.
 
     Raises:
-        UserError: there are more than MOST_JOBS, or a number that is none.
-        hydra.errors.HydraException: an override can't be read.
+        UserError: there are more than MOST_JOBS, a number that is none, or an override can't be
+            read.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
     jobs = 1.0
-    for given in OverridesParser.create().parse_overrides(list(overrides)):
+    for given in parsed(overrides):
         values: Any = given.value()
         if isinstance(values, ChoiceSweep):
             jobs *= len(values.list)

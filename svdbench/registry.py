@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
+from svdbench.reading import documents
+
 
 @dataclass(frozen=True)
 class Group:
@@ -45,12 +47,9 @@ class Group:
             ValueError: there is no such member or option, or the YAML names a class
                 that is not of this group.
         """
-        from omegaconf import OmegaConf
-
         self.check([name])
         path = files("svdbench.conf") / self.folder / f"{name}.yaml"
-        text = path.read_text(encoding="utf-8")
-        options: dict[str, Any] = dict(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]
+        options: dict[str, Any] = documents(path.read_text(encoding="utf-8"))[0]
         target = str(options.pop("_target_", ""))
         refuse_unknown(f"option of {name}", list(overrides), sorted(options))
         return self.class_of(target, name)(**{**options, **overrides})

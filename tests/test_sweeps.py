@@ -272,6 +272,44 @@ class TestFolder:
         assert answer.code == 2
         assert says in answer.err
 
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            ["++hydra={sweep:{dir: outside}}"],
+            ["++hydra={run:{dir: outside},output_subdir: x}"],
+            ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=outside"],
+            ["hydra/launcher=joblib", "hydra.launcher.temp_folder=outside"],
+            ["hydra/launcher=submitit_slurm", "hydra.launcher.partition='a\ntouch outside'"],
+            ["+hydra.launcher.additional_parameters={output: outside}"],
+            ["hydra@x=y"],
+            ["hydra/launcher@x=joblib"],
+            ["+optimizer@hydra.sweep=adam"],
+            ["++model={build: 'os:abort'}"],
+            ["++loss=os:abort"],
+            ["name=${oc.env:HOME}"],
+            ["seed=${oc.decode:1}"],
+        ],
+        ids=lambda overrides: overrides[-1],
+    )
+    def test_has_nothing_executed_and_nothing_written_elsewhere(self, overrides: list[str]) -> None:
+        self.refused({"name": "", "overrides": overrides})
+
+    @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/b", ".hidden", "a\n"])
+    def test_has_jobs_in_folders_of_its_own(self, name: str) -> None:
+        self.refused({"name": name, "overrides": []})
+
+    def refused(self, base: dict[str, Any]) -> None:
+        kept = {"version": 1, "job": "train", "words": ["train", "lstm"], "jobs": {}}
+        given = [f"{key}=lstm" for key in ("model", "model_name")] + base["overrides"]
+        kept["bases"] = [base | {"swept": False, "overrides": given}]
+        SWEEP.mkdir(parents=True)
+        (SWEEP / "sweep.yaml").write_text(json.dumps(kept))
+        answer = run(["train", "--resume", str(SWEEP)])
+        assert answer.code == 2
+        assert answer.err.count("\n") == 1
+        assert [path.name for path in SWEEP.iterdir()] == ["sweep.yaml"]
+        assert [path.name for path in Path().iterdir()] == ["results"]
+
     def test_of_another_command_is_told(self) -> None:
         assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
         answer = run(["time-fasth", "--resume", str(SWEEP)])

@@ -1,6 +1,5 @@
 """One side of a comparison: a run, or a folder of runs of one job, as it lies on disk."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.reading import configuration, read_environment
 from svdbench.record.store import RecordError, read_rows
 from svdbench.refusals import NAME
-from svdbench.whole import regular
 
 Row = dict[str, str]
 
@@ -143,31 +142,21 @@ def _environment(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
-    if not isinstance(found, dict):
-        raise RecordError(f"{path} is not an environment: repair or delete it")
-    return found
+        return read_environment(path)
+    except OSError as error:
+        raise RecordError(f"can't read {path}: {one_line(error)}: check the path") from error
+    except ValueError as error:
+        raise RecordError(f"{path} {error}: repair or delete it") from error
 
 
 def _settings(path: Path) -> dict[str, Any]:
     """The configuration without the keys that say where; nothing where there is none."""
-    import yaml  # type: ignore[import-untyped]
-
     if not path.exists():
         return {}
     try:
-        found = yaml.safe_load(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RecordError(f"can't read {path}: {one_line(error)}: repair or delete it") from error
-    flat = _flat(found) if isinstance(found, dict) else []
-    return {key: value for key, value in flat if key.rpartition(".")[2] not in _PLACE}
-
-
-def _flat(tree: dict[Any, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        found += _flat(value, f"{above}{key}.") if inner else [(f"{above}{key}", value)]
-    return found
+        found = configuration(path)
+    except OSError as error:
+        raise RecordError(f"can't read {path}: {one_line(error)}: check the path") from error
+    except ValueError as error:
+        raise RecordError(f"{path} {error}: repair or delete it") from error
+    return {key: value for key, value in found.items() if key.rpartition(".")[2] not in _PLACE}

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from svdbench.jobs import time_fasth
 from svdbench.jobs.cell import TooSlow
 from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios, value
 from svdbench.orthogonal.registry import GROUP
+from svdbench.reading import documents
 from svdbench.report.timing import read_summary
 from svdbench.schemas import L2, Dtype, Measure, Sizes, TimeFastH
 
@@ -199,20 +199,11 @@ def runs(
         yield config, too_slow[dtype, m]
 
 
-class _Loader(yaml.SafeLoader):
-    """Numbers as OmegaConf reads them: 4e9 is one, though YAML 1.1 asks for a dot in it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def options_of_all() -> dict[str, Any]:
     """What ``conf/orthogonal/*.yaml`` say, by method: what Hydra would compose."""
     folder = files("svdbench.conf") / GROUP.folder
     texts = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8") for name in GROUP.names()}
-    return {name: yaml.load(text, _Loader) for name, text in texts.items()}
+    return {name: documents(text)[0] for name, text in texts.items()}
 
 
 def as_yaml(config: TimeFastH) -> str:

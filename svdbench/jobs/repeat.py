@@ -11,7 +11,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
-from svdbench.plain_yaml import documents
+from svdbench.reading import documents, flat
 from svdbench.report.html.page import Repeat
 from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
@@ -74,7 +74,7 @@ def _settings(text: str) -> list[dict[str, Any]]:
         raise UserError(f"config.yaml {error}") from error
     if not trees or not all(isinstance(tree, dict) for tree in trees):
         raise UserError("config.yaml is not a configuration")
-    return [dict(_flat(tree)) for tree in trees]
+    return [dict(flat(tree)) for tree in trees]
 
 
 def _subject(job: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -131,16 +131,14 @@ def _experiment(ours: Mapping[str, Any]) -> str | None:
 
     It had that of the same published numbers; without any, one all of whose settings it has.
     """
-    from omegaconf import OmegaConf
-
     likeness = {}
     for path in files("svdbench.conf").joinpath("experiment").iterdir():
         if not path.name.endswith(".yaml"):
             continue
-        tree: Any = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
+        tree = documents(path.read_text(encoding="utf-8"))[0]
         theirs = tree.pop("published", [])
         del tree["defaults"]
-        alike = [ours.get(key) == value for key, value in _flat(tree)]
+        alike = [ours.get(key) == value for key, value in flat(tree)]
         if all(alike) or (theirs and _same(theirs, ours.get("published"))):
             likeness[path.name.removesuffix(".yaml")] = sum(alike)
     return max(sorted(likeness), key=likeness.__getitem__, default=None)
@@ -187,12 +185,3 @@ def _source(environment: Mapping[str, Any]) -> Iterator[str]:
         state = ", changed since" if source.get("dirty") else ""
         version = environment.get("svdbench", "")
         yield f"made by svdbench {version} at commit {str(source['commit'])[:12]}{state}"
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """``("sizes.d", [64, 128]), …``"""
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -1,15 +1,28 @@
 """Runs again what is missing of a sweep, from what its folder keeps of it."""
 
+import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from svdbench.errors import UserError
 from svdbench.jobs.commands import COMMANDS
+from svdbench.overrides import leaves, parsed
+from svdbench.refusals import refuse_overrides
 from svdbench.sweeps import Swept, read_sweep, run_sweep
 from svdbench.sweeps.plan import engine_overrides
 
-# Keys in which shell commands, or other people's functions, may stand.
-EXECUTED = ("hydra.launcher.setup", "hydra.launcher.init", "model.build", "model.loader", "loss")
+# Keys that name functions of the user's own.
+FUNCTIONS = ("model.build", "model.loader", "loss")
+# Options of launchers with which nothing can be executed, nor written elsewhere.
+HARMLESS = {
+    *("n_jobs", "timeout_min", "array_parallelism", "signal_delay_s", "max_num_timeout"),
+    *("nodes", "cpus_per_task", "gpus_per_node", "gpus_per_task", "cpus_per_gpu"),
+    *("mem_gb", "mem_per_cpu", "mem_per_gpu", "partition", "qos", "account", "constraint"),
+    *("gres", "exclude", "additional_parameters.exclusive"),
+    *("num_cpus", "num_gpus", "memory", "max_retries", "max_calls"),
+}
+PLAIN = re.compile(r"[\w.,:;=&|+*/%@\[\]()-]*")
 
 
 def resume_sweep(folder: Path, root: str) -> Swept:
@@ -31,14 +44,25 @@ def resume_sweep(folder: Path, root: str) -> Swept:
     if command != commands[root]:
         raise UserError(f"{folder} is of another command: svdbench {command} --resume {folder}")
     engine_overrides(sweep)
-    for text in [text for base in sweep.bases for text in base.overrides]:
-        if text.lstrip("+").partition("=")[0].startswith(EXECUTED):
+    texts = [text for base in sweep.bases for text in base.overrides]
+    refuse_overrides(texts)
+    for given in parsed(texts):
+        if not all(_is_harmless(key, value) for key, value in leaves(given)):
             raise UserError(
-                f"{text!r} of {folder} may have commands executed, which no file may: type the "
-                f"command again, svdbench {shlex.join(sweep.words)}"
+                f"{given.input_line!r} of {folder} may have commands executed, which no file may: "
+                f"type the command again, svdbench {shlex.join(sweep.words)}"
             )
     if sweep.job != "train":
         return run_sweep(sweep, folder).check()
     from svdbench.jobs.train_models import train_sweep
 
     return train_sweep(sweep, folder)
+
+
+def _is_harmless(key: str, value: Any) -> bool:
+    """Whether a file may set a key: it has nothing executed, nor written outside its folder."""
+    if key in FUNCTIONS:
+        return value is None
+    if not key.startswith("hydra.launcher."):
+        return True
+    return key.removeprefix("hydra.launcher.") in HARMLESS and bool(PLAIN.fullmatch(str(value)))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from svdbench import __version__
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
+from svdbench.reading import read_json
 from svdbench.whole import regular, replacing
 
 FORMAT = 1
@@ -186,11 +187,11 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
 
     beside = place.with_suffix(".json")
     try:
-        about, found = json.loads(regular(beside).read_bytes()), _sha256(regular(place))
+        about, found = read_json(beside), _sha256(regular(place))
     except OSError as error:
         raise ValueError(f"can't read {error.filename}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"{beside} is damaged: {error}") from error
+        raise ValueError(f"{beside} is damaged: it {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise ValueError(f"{beside} is not of a compressed model of svdbench")
     if about["format"] > FORMAT:

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from svdbench.reading import json_value
 from svdbench.record.lines import RecordError, append, writing
 from svdbench.record.schema import SCHEMA_VERSION
 from svdbench.whole import regular
 
 NAME = "progress.jsonl"
-LONGEST = 4096  # of the first line, in bytes
+LONGEST, LARGEST = 4096, 1 << 28  # bytes of the first line, and of all
 
 # The bytes of each table, by the name of its file.
 Mark = dict[str, int]
@@ -33,8 +34,8 @@ def job_of(folder: Path) -> str:
     """
     try:
         with open(regular(folder / NAME), "rb") as file:
-            job = json.loads(file.readline(LONGEST))["job"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            job = json_value(file.readline(LONGEST))["job"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise RecordError(
             f"{folder} is no run to go on with: give a folder with a {NAME}, as "
             "results/train/20260301-120000"
@@ -120,11 +121,13 @@ class Journal:
         """Take in the lines, up to one that is torn or tells of more than there is."""
         with writing(self.path):
             size = os.fstat(self._file).st_size
+            if size > LARGEST:
+                raise RecordError(f"{self.path} is larger than any journal: delete the folder")
             text = os.pread(self._file, size, 0)
         good = 0
         for number, line in enumerate(text.splitlines(keepends=True), start=1):
             try:
-                if not line.endswith(b"\n") or not self._take(json.loads(line)):
+                if not line.endswith(b"\n") or not self._take(json_value(line)):
                     break
             except (
                 ValueError,
@@ -132,7 +135,6 @@ class Journal:
                 LookupError,
                 AttributeError,
                 ArithmeticError,
-                RecursionError,
             ) as error:
                 raise RecordError(
                     f"{self.path}, line {number} is no line of a journal: choose a different "

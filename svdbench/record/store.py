@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from svdbench.errors import one_line
+from svdbench.reading import LARGEST_YAML, read_environment, read_text
 from svdbench.record.environment import environment
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits
@@ -250,18 +251,20 @@ def _refuse_other(
 ) -> dict[str, Any]:
     """The environment in which the run of ``folder`` began, if this is the same run."""
     try:
-        began_with = (folder / CONFIG).read_text(encoding="utf-8")
-        began: Any = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        path = folder / CONFIG
+        began_with = read_text(path, LARGEST_YAML)
+        path = folder / ENVIRONMENT
+        began = read_environment(path)
+    except OSError as error:
         raise RecordError(
             f"can't go on with {folder}: {one_line(error)}: {remedy}, or delete it"
         ) from error
+    except ValueError as error:
+        raise RecordError(f"{path} {error}: {remedy}, or delete it") from error
     if began_with != config:
         raise RecordError(
             f"{folder} already holds results of another configuration: {remedy}, or delete it"
         )
-    if not isinstance(began, dict):
-        raise RecordError(f"{folder / ENVIRONMENT} is not of svdbench: {remedy}, or delete it")
     if other := [f"{key} was {began.get(key)}" for key in same if began.get(key) != env.get(key)]:
         raise RecordError(
             f"{folder} was begun elsewhere ({'; '.join(other)}), and its timings can't be mixed: "

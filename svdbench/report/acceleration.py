@@ -14,7 +14,7 @@ from svdbench.report.acceleration_arms import (
     values_of,
 )
 from svdbench.report.acceleration_plots import draw_all
-from svdbench.report.agreement import Claim, agreement
+from svdbench.report.agreement import Claim, Published, agreement, published
 from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import seconds
@@ -159,11 +159,8 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
 
     Losses and accuracies were those of one run, so their interval is that of one more run.
     """
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.load(folder / "config.yaml")
     found = []
-    for number in config.published:
+    for number in published(folder, WHAT):
         arm = next((arm for arm in arms if _is_of(arm, number)), None)
         if arm is None:
             continue
@@ -177,7 +174,8 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
     return found
 
 
-def _is_of(arm: Arm, number: Any) -> bool:
-    if number.phi is None:
+def _is_of(arm: Arm, number: Published) -> bool:
+    alpha, phi = number.of.get("alpha"), number.of.get("phi")
+    if phi is None:
         return arm.name == DENSE
-    return arm.name != DENSE and arm.alpha == number.alpha and arm.phi == number.phi
+    return arm.name != DENSE and arm.alpha == alpha and arm.phi == phi

@@ -1,14 +1,63 @@
 """The table under an experiment that was published: ours, theirs, and whether they agree."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
-from svdbench.report.tables import new_table
+from svdbench.errors import UserError
+from svdbench.report.tables import new_table, read_configuration
 from svdbench.statistics.intervals import Interval
 
 ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "one run can't tell"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a configuration's ``published``.
+
+    Attributes:
+        column: which of a run's columns it is.
+        tolerance: how far it may be off as it was read or rounded.
+        of: the other keys, which say of what it is.
+    """
+
+    column: str
+    value: float
+    tolerance: float
+    of: Mapping[str, Any]
+
+
+def published(folder: Path, columns: Collection[str]) -> list[Published]:
+    """The published numbers in a run's configuration.
+
+    Args:
+        columns: those that may have one.
+
+    Raises:
+        UserError: the configuration can't be read, or has others.
+    """
+    numbers = read_configuration(folder).get("published") or []
+    found = []
+    try:
+        for number in numbers:
+            of = dict(number)
+            one = Published(of.pop("column"), of.pop("value"), of.pop("tolerance"), of)
+            if one.column not in columns or not _are_numbers(one.value, one.tolerance):
+                raise ValueError(number)
+            found.append(one)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'config.yaml'} has published numbers of another kind: repair or delete it"
+        ) from error
+    return found
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
 @dataclass(frozen=True)

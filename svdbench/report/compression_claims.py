@@ -1,9 +1,9 @@
 """The published numbers of a ``compress`` run's configuration beside its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from svdbench.report.agreement import Claim
+from svdbench.report.agreement import Claim, Published, published
 from svdbench.report.compression_arms import STOCK
 from svdbench.statistics.intervals import prediction_interval
 
@@ -18,15 +18,12 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
 
     Each was read off a single run, so the interval is that of one more run.
     """
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.load(folder / "config.yaml")
     found = []
-    for number in config.published:
+    for number in published(folder, FORMS):
         values, what = _ours(run, number)
         if values:
             claim = Claim(
-                what=f"{number.method} {what}",
+                what=f"{number.of.get('method')} {what}",
                 ours=prediction_interval(values),
                 published=number.value,
                 tolerance=number.tolerance,
@@ -36,13 +33,13 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
     return found
 
 
-def _ours(run: "pd.DataFrame", number: Any) -> tuple[list[float], str]:
+def _ours(run: "pd.DataFrame", number: Published) -> tuple[list[float], str]:
     """A value for each seed, and what they are; none of a method with several ranks."""
-    own = run[run["method"] == number.method]
+    own = run[run["method"] == number.of.get("method")]
     if own["arm"].nunique() != 1:
         return [], ""
     if number.column == "time_ratio":
         totals = [rows.groupby("seed")["epoch_s"].sum() for rows in (own, run[run["arm"] == STOCK])]
         return list((totals[0] / totals[1]).dropna()), "time, × stock"
-    epoch = number.epoch or run["epoch"].max()
+    epoch = number.of.get("epoch") or run["epoch"].max()
     return list(own[own["epoch"] == epoch][number.column]), f"{number.column}, epoch {epoch}"

@@ -8,6 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.errors import UserError, one_line
+from svdbench.reading import configuration
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,6 +20,21 @@ def read_table(folder: Path, name: str) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """The configuration of a run, flat: ``{"model.m1": 16, …}``.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = folder / "config.yaml"
+    try:
+        return configuration(path)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
+    except ValueError as error:
+        raise UserError(f"{path} {error}: repair or delete it") from error
 
 
 def new_table(

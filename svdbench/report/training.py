@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.report.tables import new_table, print_lines, read_table
+from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
 from svdbench.report.training_plots import best_first, draw_all, short
 from svdbench.report.units import share
 
@@ -52,7 +52,7 @@ def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
     for run, setting in zip(folders, settings, strict=True):
         values = {key: _shown(setting.get(key)) for key in swept}
         words = [f"{short(key)} = {value}" for key, value in values.items()]
-        label = ", ".join([setting["model_name"]] * (several or not words) + words)
+        label = ", ".join([str(setting.get("model_name"))] * (several or not words) + words)
         for name, found in tables.items():
             found.append(read_table(run, name).assign(label=label, **values))
     samples, summary = (
@@ -76,18 +76,8 @@ def _inside(folder: Path) -> list[Path]:
 
 def _settings(run: Path) -> dict[str, Any]:
     """The configuration of a run, flat: ``{"model.m1": 16, …}``."""
-    from omegaconf import OmegaConf
-
-    found: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
-    return {key: value for key, value in _flat(found) if key not in _PLACE}
-
-
-def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        found += _flat(value, f"{above}{key}.") if inner else [(f"{above}{key}", value)]
-    return found
+    found = read_configuration(run)
+    return {key: value for key, value in found.items() if key not in _PLACE}
 
 
 def _swept(settings: list[dict[str, Any]]) -> list[str]:

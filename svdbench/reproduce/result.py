@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from svdbench.reading import documents
 from svdbench.registry import refuse_unknown
 
 FULL, QUICK = "full", "quick"
@@ -158,12 +159,10 @@ def load(name: str) -> Result:
     Raises:
         ValueError: there is no such result, or its YAML has a key or a value that doesn't fit.
     """
-    import yaml  # type: ignore[import-untyped]
-
     folder = files("svdbench.conf") / "reproduce"
     known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
     refuse_unknown("result", [name], known)
-    tree = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    tree = documents((folder / f"{name}.yaml").read_text(encoding="utf-8"))[0]
     kinds: dict[str, Any] = {"runs": Run, "claims": Claim, "figures": Curve, "slips": Slip}
     try:
         parts = {

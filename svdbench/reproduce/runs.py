@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svdbench.reading import LARGEST_YAML, read_environment, read_json, read_text
 from svdbench.reproduce.result import Result, Run
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def place(root: Path, run: Run) -> Path:
 
 def _made(folder: Path, run: Run) -> Made:
     try:
-        command = (folder / COMMAND).read_text(encoding="utf-8").strip()
+        command = read_text(folder / COMMAND, LARGEST_YAML).strip()
         env = next(path for path in sorted(folder.glob("**/env.json")))
-        facts: dict[str, Any] = json.loads(env.read_text(encoding="utf-8"))
+        facts = read_environment(env)
     except (FileNotFoundError, StopIteration) as error:
         raise Missing(f"{run.run} has not been run") from error
     return made_of(run.run, command, facts)
@@ -108,4 +109,9 @@ def made_json(made: list[Made]) -> str:
 
 def read_made(path: Path) -> list[Made]:
     """What ``made.json`` says."""
-    return [Made(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+    found = [Made(**one) for one in read_json(path)]
+    for one in found:
+        texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path.name} has a value of another kind")
+    return found

@@ -7,7 +7,7 @@ job starts. Messages are one line: the cause, then the remedy.
 from typing import Any
 
 from svdbench.errors import UserError, one_line
-from svdbench.plain_yaml import documents
+from svdbench.reading import documents, refuse_interpolations
 from svdbench.refusals import refuse_nests
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job
@@ -125,6 +125,7 @@ def read(job: str, text: str) -> list[Any]:
 
     try:
         trees = documents(text)
+        refuse_interpolations(trees)
     except ValueError as error:
         raise UserError(f"config.yaml {error}: run the command anew") from error
     found = []

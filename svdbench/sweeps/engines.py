@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from svdbench.errors import UserError
+from svdbench.overrides import parsed
 from svdbench.registry import refuse_unknown
 
 # The extra with which a launcher is installed, and a module that is then there.
@@ -54,14 +55,13 @@ def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
     Raises:
         UserError: with the command that installs them.
     """
-    for text in overrides:
-        key, _, name = text.lstrip("+").partition("=")
-        if key != "hydra/launcher":
+    for given in parsed(overrides):
+        if given.key_or_group != "hydra/launcher":
             continue
-        name = name.strip("'\"")
+        name = str(given.value())
         extra, module = NEEDS.get(name, ("", ""))
         if extra and not _is_there(module):
-            raise UserError(f"{text} needs a package: pip install 'svdbench[{extra}]'")
+            raise UserError(f"{given.input_line} needs a package: pip install 'svdbench[{extra}]'")
         try:
             refuse_unknown("launcher", [name], known)
         except ValueError as error:

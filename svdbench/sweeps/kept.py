@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from svdbench.errors import UserError, one_line
-from svdbench.plain_yaml import documents
+from svdbench.errors import UserError
+from svdbench.reading import read_yaml
 from svdbench.record.environment import environment
 from svdbench.record.store import RecordError
+from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Base, Job, Sweep
-from svdbench.whole import regular, replacing
+from svdbench.whole import replacing
 
 FILE = "sweep.yaml"
 VERSION = 1
@@ -123,16 +124,13 @@ def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     try:
-        found = documents(regular(path).read_text(encoding="utf-8"))
+        kept = read_yaml(path)
     except OSError as error:
         raise UserError(
             f"can't read {path}: {error.strerror}: give the folder of a sweep"
         ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not YAML: {one_line(error)}: delete the folder") from error
     except ValueError as error:
         raise UserError(f"{path} {error}: delete the folder") from error
-    kept: Any = found[0] if len(found) == 1 else None
     if not _fits(kept):
         raise UserError(f"{path} is not what svdbench writes of a sweep: delete the folder")
     if kept["version"] > VERSION:
@@ -156,6 +154,7 @@ def _fits(kept: Any) -> bool:
         and all(
             isinstance(base, dict)
             and isinstance(base.get("name"), str)
+            and (not base["name"] or NAME.fullmatch(base["name"]))
             and isinstance(base.get("swept"), bool)
             and _texts(base.get("overrides"))
             for base in bases

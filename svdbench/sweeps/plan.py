@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from svdbench.errors import UserError
-from svdbench.refusals import refuse_many_jobs
+from svdbench.overrides import is_for_hydra, parsed
+from svdbench.refusals import refuse_many_jobs, refuse_overrides
 
 # Keys that say where results go, not what they are.
 PLACE = ("name", "results")
@@ -65,7 +66,7 @@ class Job:
     @property
     def identity(self) -> tuple[str, tuple[str, ...]]:
         """What it computes, wherever its results go."""
-        kept = (text for text in self.overrides if text.partition("=")[0] not in PLACE)
+        kept = (text for text in self.overrides if _key(text) not in PLACE)
         return self.folder, tuple(sorted(kept))
 
 
@@ -88,32 +89,29 @@ def engine_overrides(sweep: Sweep) -> list[str]:
     """Those for Hydra: which launcher, and its options; the same for all jobs.
 
     Raises:
-        UserError: there are others, of which some could have anything executed.
+        UserError: there are others, of which some could have anything executed or written.
     """
-    found = [text for text in sweep.bases[0].overrides if _is_for_hydra(text)]
-    for text in found:
-        key = text.partition("=")[0].lstrip("+~")
+    found = [given for given in parsed(sweep.bases[0].overrides) if is_for_hydra(given)]
+    for given in found:
+        key = given.key_or_group
         ours = key == "hydra/launcher" or key.startswith("hydra.launcher.")
-        if not ours or "_target_" in text:
+        if not ours or "_target_" in key:
             raise UserError(
-                f"{text!r} has no place in a sweep: of Hydra's own keys only hydra/launcher=NAME "
-                "and its options, hydra.launcher.KEY=VALUE, count"
+                f"{given.input_line!r} has no place in a sweep: of Hydra's own keys only "
+                "hydra/launcher=NAME and its options, hydra.launcher.KEY=VALUE, count"
             )
-    return found
+    refuse_overrides(sweep.bases[0].overrides)
+    return [str(given.input_line) for given in found]
 
 
 def _expanded(base: Base, loader: Any) -> Iterator[Job]:
-    own = [text for text in base.overrides if not _is_for_hydra(text)]
+    own = [str(given.input_line) for given in parsed(base.overrides) if not is_for_hydra(given)]
     if not base.swept:
         yield Job(base.name, tuple(own))
         return
     for number, (overrides, values) in enumerate(combinations(own, loader)):
         folder = f"{base.name}-{number}" if base.name else str(number)
         yield Job(folder, tuple(overrides), values)
-
-
-def _is_for_hydra(text: str) -> bool:
-    return text.lstrip("+~").startswith(("hydra/", "hydra."))
 
 
 def combinations(
@@ -128,18 +126,23 @@ def combinations(
 
     refuse_many_jobs(overrides)
     parser = OverridesParser.create(config_loader=loader)
-    parsed = parser.parse_overrides(list(overrides))
+    every = parser.parse_overrides(list(overrides))
     # Of a key that was given twice, the later counts.
-    last = {override.get_key_element(): override for override in parsed}
+    last = {override.get_key_element(): override for override in every}
     swept = [key for key, override in last.items() if override.is_sweep_override()]
     for key in swept:
-        if key in PLACE:
+        if _key(key) in PLACE:
             raise UserError(f"{key} can't be swept: the jobs of a sweep lie in one folder")
         if not last[key].is_discrete_sweep():
             raise UserError(f"{key} has no end of values: list them, as in {key}=1,2,3")
-    for combination in BasicSweeper.split_arguments(parsed, None)[0]:
+    for combination in BasicSweeper.split_arguments(every, None)[0]:
         by_key = dict(zip(last, combination, strict=True))
         yield (
             combination,
-            {key.lstrip("+"): str(parser.parse_override(by_key[key]).value()) for key in swept},
+            {_key(key): str(parser.parse_override(by_key[key]).value()) for key in swept},
         )
+
+
+def _key(text: str) -> str:
+    """The key of an override that sets one."""
+    return text.partition("=")[0].lstrip("+")

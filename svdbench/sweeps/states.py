@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from svdbench.reading import read_json
 from svdbench.record.store import RecordError
 from svdbench.whole import replacing
 
@@ -43,9 +44,11 @@ class State:
         """How long it took; 0 where that isn't known."""
         if not (self.began and self.ended):
             return 0.0
-        return (
-            datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)
-        ).total_seconds()
+        try:
+            spent = datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)
+        except (ValueError, TypeError):  # not ours, or only one of them with a time zone
+            return 0.0
+        return spent.total_seconds()
 
 
 class States:
@@ -61,7 +64,7 @@ class States:
     def read(self, job: str) -> State:
         """The state of a job; the first where there is none, or none that can be read."""
         try:
-            found = json.loads(self._path(job).read_text(encoding="utf-8"))
+            found = read_json(self._path(job))
             return State(**{key: str(value) for key, value in found.items()})
         except (OSError, ValueError, TypeError, AttributeError):
             return State()

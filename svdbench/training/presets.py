@@ -11,6 +11,7 @@ from typing import Any
 
 from svdbench.errors import UserError, one_line
 from svdbench.overrides import override
+from svdbench.reading import documents
 
 
 def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
@@ -43,14 +44,13 @@ def sources(task: str, model: str) -> list[tuple[str, str]]:
 
 
 def _read(path: Traversable) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
     if not path.is_file():
         return {}
     try:
-        found = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
-    except Exception as error:  # of YAML or OmegaConf
+        trees = documents(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path.name} of a preset can't be read: {one_line(error)}") from error
+    found = trees[0] if len(trees) == 1 else None
     if not isinstance(found, dict):
         raise UserError(f"{path.name} of a preset is not a list of KEY: VALUE lines")
     return {str(key): value for key, value in found.items()}

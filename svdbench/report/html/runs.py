@@ -1,7 +1,6 @@
 """Reading a run to show it: whatever can be read, and a line about what can't."""
 
 import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from svdbench.reading import LARGEST_YAML, read_environment
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 # Rows of a table that a page holds; the rest stays in the file.
@@ -152,7 +153,7 @@ def read_run(folder: Path) -> Run:
     for path in paths:
         if (sheet := _sheet(path, run.notes)) is not None:
             run.sheets.append(sheet)
-    run.config = _text(folder / (SWEEP if run.swept else CONFIG), run.notes)
+    run.config = _settings(folder / (SWEEP if run.swept else CONFIG), run.notes)
     run.environment = _environment(folder / ENVIRONMENT, run.notes)
     if run.summary is not None:
         first = next(run.summary.records(), {})
@@ -199,22 +200,34 @@ def _sheet(path: Path, notes: list[str]) -> Sheet | None:
 
 
 def _environment(path: Path, notes: list[str]) -> dict[str, Any]:
-    text = _text(path, notes)
-    if text is None:
+    if not _is_there(path, notes):
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    notes.append(f"{path.name} is not the JSON of an environment")
+        return read_environment(path)
+    except OSError as error:
+        notes.append(f"{path.name} can't be read: {error.strerror}")
+    except ValueError as error:
+        notes.append(f"{path.name} is not the JSON of an environment: it {error}")
     return {}
 
 
+def _settings(path: Path, notes: list[str]) -> str | None:
+    """The text of a configuration, whatever is in it."""
+    if path.is_file() and path.stat().st_size > LARGEST_YAML:
+        notes.append(f"{path.name} is larger than {LARGEST_YAML >> 20} MiB")
+        return None
+    return _text(path, notes)
+
+
+def _is_there(path: Path, notes: list[str]) -> bool:
+    if path.is_file():
+        return True
+    notes.append(f"{path.name} is {'no file' if path.exists() else 'missing'}")
+    return False
+
+
 def _text(path: Path, notes: list[str]) -> str | None:
-    if not path.is_file():
-        notes.append(f"{path.name} is {'no file' if path.exists() else 'missing'}")
+    if not _is_there(path, notes):
         return None
     try:
         return path.read_bytes().decode(errors="replace")

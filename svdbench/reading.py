@@ -1,0 +1,235 @@
+"""Reading YAML and JSON as svdbench writes them: plain values of limited size.
+
+Whoever reads a run may not know who made it. Nothing in a file is executed or looked up, and
+none stands for more than it is. What is wrong is a ValueError, whose text is to be put after
+the name of the file.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from svdbench.errors import one_line
+from svdbench.whole import regular
+
+LARGEST_YAML, LARGEST_JSON = 4 << 20, 8 << 20  # bytes
+MOST_EVENTS = 250_000  # of a YAML text: values, and beginnings and ends of mappings and lists
+DEEPEST = 64  # mappings and lists in each other
+LARGEST_NUMBER = 2**64
+
+_LONG = re.compile(r"[-+]?(0[xXbBoO])?[\d_:a-fA-F]{65,}")
+
+# The kinds of the facts in ``env.json`` that somebody relies on; others are shown as they are.
+_TEXT, _WHOLE = (str, type(None)), (int, type(None))
+_FACTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("timestamp_utc", "svdbench", "python", "platform", "cpu", "torch"), _TEXT),
+    **dict.fromkeys(("triton", "numpy", "cuda", "blas", "governor"), _TEXT),
+    **dict.fromkeys(("cores_physical", "cores_logical", "cores_visible"), _WHOLE),
+    **dict.fromkeys(("threads", "interop_threads", "memory_bytes"), _WHOLE),
+    "gpus": (list, type(None)),
+    "source": (dict, type(None)),
+    "caches": (dict, type(None)),
+}
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The one document of a YAML file.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+        ValueError: it is no such file.
+    """
+    found = documents(read_text(path, LARGEST_YAML))
+    if len(found) > 1:
+        raise ValueError(f"has {len(found)} documents of YAML instead of one")
+    return found[0] if found else None
+
+
+def configuration(path: str | Path) -> dict[str, Any]:
+    """A run's ``config.yaml``, flat: ``{"sizes.m": 32, …}``.
+
+    Of several models the keys of all but the first have their number in front, from 2 on.
+
+    Raises:
+        OSError, ValueError: as :func:`read_yaml`.
+    """
+    found: dict[str, Any] = {}
+    for number, tree in enumerate(documents(read_text(path, LARGEST_YAML)), start=1):
+        if not isinstance(tree, dict):
+            raise ValueError("is not a configuration")
+        found |= flat(tree, "" if number == 1 else f"{number}.")
+    return found
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree of mappings: ``("sizes.d", [64, 128]), …``"""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def refuse_interpolations(value: Any) -> None:
+    """Raise ValueError where OmegaConf would put something else in the place of a text."""
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, str) and "${" in value:
+        raise ValueError(f"has the interpolation {_shown(value)}, which svdbench never writes")
+    if isinstance(value, dict | list):
+        for each in inner:
+            refuse_interpolations(each)
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds; raises as :func:`read_yaml`."""
+    return json_value(read_text(path, LARGEST_JSON))
+
+
+def read_environment(path: str | Path) -> dict[str, Any]:
+    """What ``env.json`` says; raises as :func:`read_yaml`."""
+    return facts(read_json(path))
+
+
+def facts(found: Any) -> dict[str, Any]:
+    """The content of ``env.json``; raises ValueError where it is none."""
+    if not isinstance(found, dict):
+        raise ValueError("is not of svdbench: it holds no environment")
+    for key, kinds in _FACTS.items():
+        if key in found and not isinstance(found[key], kinds):
+            raise ValueError(f"is not of svdbench: {key} is {_shown(found[key])}")
+    if not all(isinstance(name, str) for name in found.get("gpus") or ()):
+        raise ValueError("is not of svdbench: gpus are no names")
+    return found
+
+
+def read_text(path: str | Path, largest: int) -> str:
+    """The text of a regular file of limited size; raises as :func:`read_yaml`."""
+    with open(regular(path), "rb") as file:
+        data = file.read(largest + 1)
+    _check_size(len(data), largest)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8: {error.reason} at byte {error.start:,}") from error
+
+
+def documents(text: str) -> list[Any]:
+    """The documents of a YAML text.
+
+    Raises:
+        ValueError: it is none, or has what svdbench never writes: aliases, values of other kinds,
+            too much of anything.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    _check_size(len(text), LARGEST_YAML)
+    try:
+        fault = _fault(text)
+        found = [] if fault else list(yaml.load_all(text, _loader()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not YAML: {_of_yaml(error)}") from error
+    except (ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"is not YAML: {one_line(error)}") from error
+    if fault:
+        raise ValueError(fault)
+    for tree in found:
+        _check(tree)
+    return found
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ValueError as :func:`documents`."""
+    _check_size(len(text), LARGEST_JSON)
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"is nested more than {DEEPEST} deep") from error
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {one_line(error)}") from error
+    _check(found)
+    return found
+
+
+def _of_yaml(error: Any) -> str:
+    """What is wrong and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark is not None else ""
+    return f"{getattr(error, 'problem', None) or one_line(error)}{where}"
+
+
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        raise ValueError(f"is larger than {largest >> 20} MiB, which no file of svdbench is")
+
+
+def _fault(text: str) -> str | None:
+    """What svdbench never writes, of which some would take long to read."""
+    import yaml
+
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, _loader())):
+        if number > MOST_EVENTS:
+            return f"has more than {MOST_EVENTS:,} values"
+        if isinstance(event, yaml.AliasEvent):
+            return "has aliases, which svdbench never writes"
+        if getattr(event, "tag", None) is not None:
+            return "is not YAML of svdbench: it has tags"
+        # Of some, the time to read them grows as the square of their length.
+        if isinstance(event, yaml.ScalarEvent) and not event.style and _LONG.fullmatch(event.value):
+            return "has a number of more than 64 digits"
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return f"is nested more than {DEEPEST} deep"
+    return None
+
+
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader, reading numbers as OmegaConf does, and leaving dates as text."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    others = (":timestamp", ":merge", ":value")
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if not tag.endswith(others)]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    # 4e9 is a number, though YAML 1.1 asks for a dot in it.
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789")
+    )
+    return Loader
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Refuse what is no plain value."""
+    if depth > DEEPEST:
+        raise ValueError(f"is nested more than {DEEPEST} deep")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"has the key {_shown(key)}, which is no text")
+            _check(key)
+            _check(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, depth + 1)
+    elif isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("has half of a pair of surrogates, which is no character")
+    elif isinstance(value, int):
+        if abs(value) >= LARGEST_NUMBER:
+            raise ValueError("has a whole number of more than 64 bits")
+    elif not (value is None or isinstance(value, float)):
+        raise ValueError(f"has a value of the type {type(value).__name__}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
