@@ -10,23 +10,26 @@ from .triton_support import triton_runs_on
 from .tuning import Plan, Tuned, answers, best, candidates, measure_plans, remember
 
 
-def tune(V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True) -> Tuned:
+def tune(
+    V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True, keep: bool = True
+) -> Tuned:
     """Measure which plan makes a step on these shapes fastest, and remember it.
 
     A step is the product and its gradients in V and X, on random data of the
-    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). The answer is kept
-    on disk and used by every later ``apply_reflectors`` of that shape.
+    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). The answer is used by
+    every later ``apply_reflectors`` of that shape, and kept on disk.
 
     Args:
         budget_s: seconds to measure for, after one warm-up of every plan.
         again: measure even if the answer is known already.
+        keep: have the answer on disk; if not, it holds for this process alone.
     """
     case = case_of(V, X)
     if not again and (known := answers().get(case)):
         return known
     step_s = time_plans(V, X, candidates(case), budget_s=budget_s)
     answer = Tuned(case, best(step_s), step_s)
-    remember(answer)
+    remember(answer, keep)
     return answer
 
 

@@ -15,7 +15,8 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -82,6 +83,9 @@ def _gpu_name(device: torch.device) -> str:
 # one that leaves the other threads in peace.
 TIE = 1.05
 
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+LARGEST = 16 << 20  # bytes of the file
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -93,10 +97,20 @@ class Tuned:
 
 
 def cache_file() -> Path:
-    """Where the answers are kept: ``$SVDBENCH_CACHE``, else the user's cache folder."""
-    own = os.environ.get("SVDBENCH_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(own) if own else Path(base) / "svdbench") / "tuned.json"
+    """Where the answers are kept: ``$SVDBENCH_CACHE``, else the user's cache folder.
+
+    Raises:
+        ValueError: there is no such user, or no home folder.
+    """
+    own, base = os.environ.get("SVDBENCH_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = (
+            Path(own).expanduser() if own else Path(base or Path.home() / ".cache") / "svdbench"
+        )
+    except RuntimeError as error:
+        what = "the home folder is unknown" if own is None else f"SVDBENCH_CACHE is {own!r}"
+        raise ValueError(f"{what}: set SVDBENCH_CACHE to a folder that you may write to") from error
+    return folder / "tuned.json"
 
 
 def formula(case: Case) -> Plan:
@@ -224,11 +238,55 @@ def best(step_s: dict[Plan, float]) -> Plan:
     return min(single, key=lambda plan: step_s[plan], default=fastest)
 
 
-def remember(answer: Tuned) -> None:
-    """Keep an answer, in memory and on disk; other processes' answers are kept too."""
-    path = cache_file()
+def remember(answer: Tuned, keep: bool = True) -> None:
+    """Use an answer from now on in this process; other processes' answers are used too.
+
+    Args:
+        keep: have it on disk, for all later processes.
+    """
     known = answers()
-    known |= {**_read(path), answer.case: answer}
+    known[answer.case] = answer
+    if not keep:
+        return
+    try:
+        path = cache_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            stored = {**_read(path), answer.case: answer}
+            _write(path, stored.values())
+        known |= stored
+    except (OSError, ValueError) as error:  # a read-only home: it still holds for this process
+        warnings.warn(f"the tuned block size could not be kept: {error}", stacklevel=2)
+
+
+def stored() -> dict[Case, Tuned]:
+    """Every answer that is on disk now."""
+    try:
+        return _read(cache_file())
+    except ValueError as error:
+        warnings.warn(f"no tuned block sizes are used: {error}", stacklevel=2)
+        return {}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes, where the system and the file system can."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _write(path: Path, found: Iterable[Tuned]) -> None:
+    """Replace the file as a whole, or leave it as it is."""
     content = {
         "algorithm": ALGORITHM,
         "tuned": [
@@ -237,16 +295,18 @@ def remember(answer: Tuned) -> None:
                 "plan": a.plan,
                 "step_s": [{"plan": plan, "s": s} for plan, s in a.step_s.items()],
             }
-            for a in known.values()
+            for a in found
         ],
     }
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=".tuned-")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        with open(number, "w") as file:
             json.dump(content, file, indent=1)
-        os.replace(file.name, path)
-    except OSError as error:  # a read-only home: the answer still holds for this process
-        warnings.warn(f"the tuned block size could not be kept in {path}: {error}", stacklevel=2)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 _known: dict[Case, Tuned] | None = None
@@ -256,42 +316,68 @@ def answers() -> dict[Case, Tuned]:
     """Everything measured so far on this machine; the file is read once a process."""
     global _known
     if _known is None:
-        _known = _read(cache_file())
+        _known = stored()
     return _known
 
 
 def _read(path: Path) -> dict[Case, Tuned]:
+    """The answers of a file, but for those that don't fit their shape, with one warning."""
     try:
-        if not path.is_file():  # not there, or a pipe, which never ends
+        # Not there; or a pipe, which never ends, or anything else that isn't ours.
+        if not path.is_file() or path.stat().st_size > LARGEST:
             return {}
         content = json.loads(path.read_text())
         if content["algorithm"] != ALGORITHM:
             return {}
-        found = [_tuned(each) for each in content["tuned"]]
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        entries = list(content["tuned"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}  # none yet, or not ours: measure again
-    return {a.case: a for a in found}
+    found, wrong = {}, 0
+    for entry in entries:
+        try:
+            answer = _tuned(entry)
+            found[answer.case] = answer
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            wrong += 1
+    if wrong:
+        warnings.warn(
+            f"{path} has {wrong} of {len(entries)} answers that no shape could have: they are "
+            "ignored; `svdbench tune` measures anew",
+            stacklevel=2,
+        )
+    return found
 
 
 def _tuned(entry: dict[str, Any]) -> Tuned:
     """An answer as the file has it; raises ValueError and others for what is none."""
-    case, plan = Case(**entry["case"]), _plan_of(entry["plan"])
-    step_s = {_plan_of(each["plan"]): float(each["s"]) for each in entry["step_s"]}
+    case, plan = Case(**entry["case"]), Plan(*entry["plan"])
+    step_s = {Plan(*each["plan"]): float(each["s"]) for each in entry["step_s"]}
     numbers = (case.n, case.d, case.m, case.threads)
-    if not all(type(number) is int for number in numbers) or plan not in step_s:
-        raise ValueError("not an answer")
-    if not (isinstance(case.dtype, str) and isinstance(case.device, str)):
-        raise ValueError("not an answer")
+    if not all(type(number) is int for number in numbers) or min(case.n, case.d, case.m) < 1:
+        raise ValueError("no sizes")
+    if case.dtype not in DTYPES or not case.device.isprintable() or case.threads < 0:
+        raise ValueError("no place")
+    if not all(_is_for(case, tried) for tried in step_s):
+        raise ValueError("not a plan for this case")
     if not all(0 < seconds < math.inf for seconds in step_s.values()):
-        raise ValueError("not an answer")
+        raise ValueError("not a time")
+    if step_s[plan] > TIE * min(step_s.values()):
+        raise ValueError("not the best plan")
     return Tuned(case, plan, step_s)
 
 
-def _plan_of(values: list[Any]) -> Plan:
-    plan = Plan(*values)
+def _is_for(case: Case, plan: Plan) -> bool:
+    """Whether a plan can be one of a case: it fits the shape, and takes no more than there is."""
     *numbers, sweep = plan
-    if not all(type(number) is int for number in numbers) or sweep not in ("torch", "triton"):
-        raise ValueError("not a plan")
-    if plan.block_size < 1 or plan.panels < 1 or plan.threads < 0:
-        raise ValueError("not a plan")
-    return plan
+    if not all(type(number) is int for number in numbers):
+        return False
+    if sweep == "triton":
+        fused_size = plan.block_size in fused.BLOCK_SIZES
+        return fused_size and plan[1:3] == (1, 0) and case.on_gpu and case.dtype != "float64"
+    return (
+        sweep == "torch"
+        and 1 <= plan.block_size <= case.n
+        and 1 <= plan.panels <= max(1, case.threads)
+        and case.d % plan.panels == 0
+        and 0 <= plan.threads <= case.threads
+    )

@@ -229,7 +229,7 @@ def test_broken_peers_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fasth_tunes_only_where_it_may_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned: list[tuple[int, ...]] = []
-    monkeypatch.setattr(kernels, "tune", lambda V, X, again: tuned.append(tuple(V.shape)))
+    monkeypatch.setattr(kernels, "tune", lambda V, X, again, keep: tuned.append(tuple(V.shape)))
     V, X = torch.randn(6, 8), torch.randn(8, 2)
     load_method("fasth", block_size=4).prepare(V, X)
     load_method("fasth", tune=False).prepare(V, X)

@@ -1,17 +1,21 @@
 """The sweep over block sizes: which plans, which model, and what the command writes."""
 
 import math
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import EVERY_RUN, assert_mistake, run, table
+from rich.console import Console
 
+from svdbench.jobs import tune as tune_job
 from svdbench.jobs import tune_blocks, tune_plans
 from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
-from svdbench.kernels import Plan, tuned
-from svdbench.kernels.tuning import Case, formula
+from svdbench.kernels import Plan, Tuned, tuned
+from svdbench.kernels.tuning import Case, best, cache_file, formula
 from svdbench.measure.cost_model import TERMS, Shape, fit
+from svdbench.measure.probe import Neighbours
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -27,6 +31,74 @@ def case(n: int, d: int, m: int = 32, threads: int = 2) -> Case:
 
 def exact_steps() -> dict[Shape, float]:
     return {s: sum(c * TERMS[term].of(s) for term, c in SECONDS.items()) for s in SHAPES}
+
+
+class TestTable:
+    CASE = case(64, 64)
+
+    def told(self, step_s: dict[Plan, float]) -> str:
+        console = Console(width=200, file=StringIO())
+        console.print(tune_job._table([Tuned(self.CASE, best(step_s), step_s)]))
+        assert isinstance(console.file, StringIO)
+        return console.file.getvalue()
+
+    def test_no_best_is_slower_than_the_next_best(self) -> None:
+        out = self.told({Plan(32): 1e-3, Plan(48, threads=1): 1.04e-3, Plan(16): 2e-3})
+        assert "kept instead" in out
+        line = out.strip().splitlines()[-2]
+        assert "48, 1 thread: 1.04×" in line
+        assert line.index("32") < line.index("48")
+
+    def test_nothing_is_kept_instead_of_the_best(self) -> None:
+        out = self.told({Plan(32): 1e-3, Plan(48): 1.04e-3})
+        assert "kept instead" not in out
+        assert "48: 1.04×" in out
+
+
+class TestTune:
+    LINE = ("tune", "--d", "8", "--budget", "0.01")
+
+    def test_a_disturbed_machine_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Neighbours, "cores", lambda self: 0.8)
+        assert "Other processes kept 0.8 cores busy" in run([*self.LINE]).out
+        monkeypatch.setattr(Neighbours, "cores", lambda self: 0.1)
+        answer = run([*self.LINE])
+        assert "busy" not in answer.out
+        assert f"kept in {cache_file()}" in answer.out
+
+    def test_says_nothing_of_keeping_where_it_cannot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("file").write_text("")
+        monkeypatch.setenv("SVDBENCH_CACHE", "file")
+        with pytest.warns(UserWarning, match="could not be kept"):
+            answer = run([*self.LINE])
+        assert answer.code == 0
+        assert "kept in" not in answer.out
+
+    @pytest.mark.parametrize("line", [["tune"], ["tune", "--clear"], LINE])
+    def test_a_cache_of_nobody_is_one_line(
+        self, line: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SVDBENCH_CACHE", "~no_such_user/x")
+        assert_mistake(run([*line]), "SVDBENCH_CACHE is '~no_such_user/x'")
+
+
+TIME_RNN = ["time-rnn", "--methods", "spectral,fasth_each_step", "sizes.hidden=[8]"]
+
+
+@pytest.mark.usefixtures("known_rates")
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["time-fasth", "--methods", "fasth", "--d", "8"],
+        pytest.param(["time-svd-ops", "--ops", "inverse", "--d", "8"], marks=pytest.mark.slow),
+        pytest.param([*TIME_RNN, "sizes.reflectors=[4]"], marks=pytest.mark.slow),
+    ],
+    ids=lambda line: line[0],
+)
+def test_no_other_job_keeps_anything(line: list[str]) -> None:
+    tiny = ["--budget", "0.05", "measure.min_reps=1", "measure.warmup_reps=1"]
+    assert run([*line, *tiny]).code == 0
+    assert not cache_file().exists()
 
 
 class TestPlans:

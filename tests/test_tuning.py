@@ -1,7 +1,11 @@
 """The block-size tuner: exact with a clock of its own, careful with its file."""
 
+import errno
 import json
+import multiprocessing
+import warnings
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from svdbench.kernels import (
     tuning,
 )
 from svdbench.kernels.tuning import (
+    ALGORITHM,
     Case,
     Tuned,
     best,
@@ -73,6 +78,116 @@ def test_a_file_that_is_not_ours_is_measured_anew(text: str) -> None:
     cache_file().write_text(text)
     assert tuned() == []
     assert plan_for(CASE) == formula(CASE)
+
+
+def kept_with(**changed: object) -> dict[str, object]:
+    """An answer of the file with something else in it."""
+    plan = changed.pop("plan", [24, 1, 0, "torch"])
+    case = CASE._asdict() | changed.pop("case", {})
+    return {"case": case, "plan": plan, "step_s": [{"plan": plan, "s": 1e-3}]} | changed
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        kept_with(plan=[24, 7, 0, "torch"]),  # panels that don't divide d
+        kept_with(plan=[24, 4, 0, "torch"]),  # more panels than threads
+        kept_with(plan=[24, 1, 100_000, "torch"]),
+        kept_with(plan=[2**31, 1, 0, "torch"]),
+        kept_with(plan=[0, 1, 0, "torch"]),
+        kept_with(plan=[24, 1, 0, "triton"]),
+        kept_with(plan=[24, True, 0, "torch"]),
+        kept_with(plan=[24.0, 1, 0, "torch"]),
+        kept_with(plan=[24, 1, 0, []]),
+        kept_with(plan="24"),
+        kept_with(case={"n": 0}),
+        kept_with(case={"d": "256"}),
+        kept_with(case={"device": None}),
+        kept_with(case={"device": "cpu\n"}),
+        kept_with(case={"dtype": "int8"}),
+        kept_with(case={"more": 1}),
+        kept_with(step_s=[]),
+        kept_with(step_s=[{"plan": [24, 1, 0, "torch"], "s": float("nan")}]),
+        kept_with(
+            step_s=[
+                {"plan": [24, 1, 0, "torch"], "s": 2.0},
+                {"plan": [64, 1, 0, "torch"], "s": 1.0},
+            ]
+        ),  # not the best one
+        None,
+        [],
+    ],
+    ids=str,
+)
+def test_an_answer_that_fits_no_shape_is_ignored_and_told(entry: object) -> None:
+    cache_file().parent.mkdir(parents=True, exist_ok=True)
+    other = kept_with(case={"m": 9})
+    cache_file().write_text(json.dumps({"algorithm": ALGORITHM, "tuned": [entry, other]}))
+    with pytest.warns(UserWarning, match=r"tuned.json has 1 of 2 answers that no shape could"):
+        assert plan_for(CASE) == formula(CASE)
+    assert plan_for(CASE._replace(m=9)) == Plan(24)
+
+
+def remember_many(first: int) -> None:
+    for m in range(first, first + 25):
+        case = Case(8, 8, m, "float32", "cpu", 1)
+        remember(Tuned(case, Plan(4), {Plan(4): 1.0}))
+
+
+def test_processes_that_remember_at_once_lose_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = multiprocessing.get_context("fork")  # this process has imported everything
+    at_once = [forked.Process(target=remember_many, args=(25 * i + 1,)) for i in range(4)]
+    for process in at_once:
+        process.start()
+    for process in at_once:
+        process.join()
+    assert [process.exitcode for process in at_once] == [0] * 4
+    monkeypatch.setattr(tuning, "_known", None)
+    assert sorted(t.case.m for t in tuned()) == list(range(1, 101))
+    assert [path.name for path in cache_file().parent.iterdir()] == ["tuned.json"]
+
+
+def test_a_full_disk_leaves_the_old_answers_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remember(answer())
+
+    def full(content: object, file: TextIO, **options: object) -> None:
+        file.write("half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.warns(UserWarning, match="could not be kept: .*No space left"):
+        remember(answer(CASE._replace(m=9), 48))
+    assert [path.name for path in cache_file().parent.iterdir()] == ["tuned.json"]
+    monkeypatch.setattr(tuning, "_known", None)
+    assert [t.case for t in tuned()] == [CASE]
+
+
+def test_what_is_not_kept_holds_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(answer(), keep=False)
+    assert plan_for(CASE) == Plan(24, 1)
+    remember(answer(CASE._replace(m=9)))
+    monkeypatch.setattr(tuning, "_known", None)
+    assert [t.case.m for t in tuned()] == [9]
+
+
+@pytest.mark.parametrize("place", ["~no_such_user/x", "file", "file/below", "loop"])
+def test_any_cache_leaves_the_layer_at_work(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("loop").symlink_to("loop")
+    monkeypatch.setenv("SVDBENCH_CACHE", place)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        V, X = torch.randn(8, 8), torch.randn(8, 2)
+        assert apply_reflectors(V, X).shape == (8, 2)
+        tune(V, X, budget_s=0.01)
+    assert told
+    assert all("SVDBENCH_CACHE" in str(w.message) or place in str(w.message) for w in told)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
 
 
 def test_read_only_cache_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

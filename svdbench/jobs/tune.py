@@ -5,12 +5,16 @@ from itertools import product
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import device_of
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
-from svdbench.kernels.tuning import cache_file, formula
+from svdbench.kernels.tuning import cache_file, formula, stored
+from svdbench.measure.probe import Neighbours
+from svdbench.measure.quiet import BUSY
+from svdbench.report.tables import print_lines
 from svdbench.schemas import Job
 
 
@@ -41,9 +45,15 @@ def run(
     except ValueError as error:
         raise UserError(one_line(error)) from error
     console = Console()
-    if clear:
-        clear_tuned()
-    found = []
+    try:
+        path = cache_file()
+        if clear:
+            clear_tuned()
+    except OSError as error:
+        raise UserError(f"can't delete {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    found, neighbours = [], Neighbours()
     for d, m in product(sizes, columns):
         V = torch.empty(n or d, d, dtype=getattr(torch, dtype), device=place)
         X = torch.empty(d, m, dtype=V.dtype, device=place)
@@ -51,30 +61,57 @@ def run(
             found.append(tune(V, X, budget_s=budget_s))
     answers = found or tuned()
     if not answers:
-        console.print(f"nothing measured yet in {cache_file()}: try `svdbench tune --d 512,1024`")
+        print_lines(console, [f"nothing measured yet in {path}: try `svdbench tune --d 512,1024`"])
         return
     console.print(_table(answers))
-    console.print(f"kept in {cache_file()}", highlight=False)
+    if found and (cores := neighbours.cores() or 0) > BUSY:
+        console.print(
+            f"Other processes kept {cores:.1f} cores busy meanwhile: these answers may be wrong. "
+            "Measure again on a quiet machine.",
+            style="bold red",
+            highlight=False,
+        )
+    kept = stored()
+    if all(kept.get(answer.case) == answer for answer in answers):
+        print_lines(console, [f"kept in {path}"])
 
 
 def _table(answers: Sequence[Tuned]) -> Table:
     table = Table(title="measured block sizes", title_justify="left")
-    for column in ("n × d × m", "where", "best block", "step", "formula's", "next best"):
+    columns = ["n × d × m", "where", "best block", "step", "formula's", "next best"]
+    # Of plans as good as the best, that on one thread is kept.
+    ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
+    for column in columns + ["kept instead"] * ties:
         table.add_column(column, justify="right")
     for answer in answers:
-        best = answer.step_s[answer.plan]
-        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != answer.plan)
+        fastest, best = _fastest(answer)
+        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
         guess = answer.step_s.get(formula(answer.case))
         table.add_row(
             " × ".join(map(str, answer.case[:3])),
-            f"{answer.case.dtype} {answer.case.device}"
+            escape(f"{answer.case.dtype} {answer.case.device}")
             + (f", {answer.case.threads} threads" if answer.case.threads else ""),
-            _words(answer.plan),
+            _words(fastest),
             f"{1e3 * best:.3g} ms",
             f"{guess / best:.2f}×" if guess else "not tried",
             f"{_words(others[0][1])}: {others[0][0] / best:.2f}×" if others else "",
+            *([_instead(answer)] if ties else []),
         )
     return table
+
+
+def _fastest(answer: Tuned) -> tuple[Plan, float]:
+    """The fastest plan, and the seconds of a step."""
+    plan = min(answer.step_s, key=lambda each: answer.step_s[each])
+    return plan, answer.step_s[plan]
+
+
+def _instead(answer: Tuned) -> str:
+    """The plan that is kept, where it isn't the fastest."""
+    fastest, best = _fastest(answer)
+    if answer.plan == fastest:
+        return ""
+    return f"{_words(answer.plan)}: {answer.step_s[answer.plan] / best:.2f}×"
 
 
 def _words(plan: Plan) -> str:

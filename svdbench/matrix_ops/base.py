@@ -62,7 +62,7 @@ class Factored(MatrixOp):
 
     def prepare(self, U: Tensor, *others: Tensor) -> None:
         if self.tune:
-            kernels.tune(U, others[-1], again=False)
+            kernels.tune(U, others[-1], again=False, keep=False)
 
     def block(self, problem: Problem) -> int:
         return best_block(problem)

@@ -24,7 +24,7 @@ class FastH(Blocks, ReflectorRows):
 
     def prepare(self, V: Tensor, X: Tensor) -> None:
         if self.tune:
-            kernels.tune(V, X, again=False)
+            kernels.tune(V, X, again=False, keep=False)
 
     def apply(self, V: Tensor, X: Tensor) -> Tensor:
         return kernels.apply_reflectors(V, X, block_size=self.block_size)

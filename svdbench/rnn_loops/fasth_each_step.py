@@ -28,7 +28,7 @@ class FastHEachStep(Blocks, Factored):
 
     def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
         if self.tune:
-            kernels.tune(U, X.new_empty(len(s), X.shape[1]), again=False)
+            kernels.tune(U, X.new_empty(len(s), X.shape[1]), again=False, keep=False)
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
         k = self.block_size

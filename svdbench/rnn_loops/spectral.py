@@ -34,7 +34,7 @@ class Spectral(Factored):
 
     def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
         if self.tune:
-            kernels.tune(U, X.new_empty(len(s), len(s)), again=False)
+            kernels.tune(U, X.new_empty(len(s), len(s)), again=False, keep=False)
 
     def block(self, problem: Problem) -> int:
         return best_block(replace(problem, m=problem.d))
