@@ -1,6 +1,8 @@
 """Training on a clock of our own: the loop, the learner, evaluation and checkpoints."""
 
 import math
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from svdbench import schemas
 from svdbench.errors import UserError
+from svdbench.measure.clock import WallClock
 from svdbench.models.base import SequenceModel
 from svdbench.models.gru import GRU
 from svdbench.models.registry import load_model, model_names
@@ -21,6 +24,7 @@ from svdbench.training.evaluation import PART, evaluate, spectrum
 from svdbench.training.learner import Diverged, Learner
 from svdbench.training.loop import Loop
 from svdbench.training.optimizers import factor
+from svdbench.training.parallel import digest
 from svdbench.training.progress import Limits, Outcome, Point, Tick
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -331,3 +335,109 @@ def test_what_is_no_checkpoint_is_refused() -> None:
     torch.save({"weights": torch.ones(1)}, "other.pt")
     with pytest.raises(UserError, match=r"not a checkpoint of svdbench train"):
         checkpoint.load("other.pt")
+
+
+def damaged(state: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A deep copy with another value, or without one, somewhere inside."""
+    whole = deepcopy(state)
+    *above, last = (int(key) if key.isdecimal() else key for key in path.split("/"))
+    inner: Any = whole
+    for key in above:
+        inner = inner[key]
+    if value is LEFT_OUT:
+        del inner[last]
+    else:
+        inner[last] = value
+    return whole
+
+
+LEFT_OUT = object()
+NAN, INF = math.nan, math.inf
+DAMAGES = [
+    *(("learner/step", value) for value in (NAN, -1, 1.0, True, 10**400, None, "3", [])),
+    ("learner", []),
+    ("learner/step", LEFT_OUT),
+    ("learner/more", 1),
+    ("learner/model", None),
+    ("learner/model/readout.weight", LEFT_OUT),
+    ("learner/model/readout.weight", torch.ones(2, 2)),
+    ("learner/model/readout.weight", torch.full((1, 4), NAN)),
+    ("learner/model/readout.weight", torch.ones(1, 4, dtype=torch.int8)),
+    ("learner/model/readout.weight", torch.ones(1, 4).to_sparse()),
+    ("learner/model/readout.weight", 3),
+    ("learner/optimizer", {}),
+    ("learner/optimizer/param_groups", []),
+    ("learner/optimizer/param_groups/0/params", [0]),
+    ("learner/optimizer/param_groups/0/params", LEFT_OUT),
+    ("learner/optimizer/param_groups/0/eps", NAN),
+    ("learner/optimizer/param_groups/0/eps", "x"),
+    ("learner/optimizer/param_groups/0/betas", (0.9,)),
+    ("learner/optimizer/param_groups/0/betas", 3),
+    ("learner/optimizer/param_groups/0/capturable", True),
+    ("learner/optimizer/state", []),
+    ("learner/optimizer/state", {}),
+    ("learner/optimizer/state/99", {}),
+    ("learner/optimizer/state/0", {}),
+    ("learner/optimizer/state/0/step", torch.tensor(NAN)),
+    ("learner/optimizer/state/0/step", torch.tensor(-1.0)),
+    ("learner/optimizer/state/0/step", "x"),
+    ("learner/optimizer/state/0/exp_avg", torch.ones(1)),
+    ("learner/optimizer/state/0/exp_avg", LEFT_OUT),
+    ("learner/task", {"order": None, "position": 0}),
+    ("learner/task", []),
+    ("learner/generator", torch.zeros(5000)),
+    ("learner/generator", torch.zeros(3, dtype=torch.uint8)),
+    ("learner/generator", None),
+    ("learner/rng", torch.zeros(0)),
+    ("learner/rng", LEFT_OUT),
+    ("last", [1]),
+    ("last/step", NAN),
+    ("last/split", "train"),
+    ("last/loss", "x"),
+    ("last/elapsed_s", -1.0),
+    ("last/more", 1),
+    ("best/loss", NAN),
+    ("best/loss", LEFT_OUT),
+    ("best", LEFT_OUT),
+    ("best_weights", {}),
+    ("best_weights/readout.bias", torch.ones(7)),
+    ("elapsed_s", NAN),
+    ("elapsed_s", None),
+    ("evaluation_s", "x"),
+    ("evaluation_s", INF),
+]
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Callable[[], Loop], dict[str, Any]]:
+    def make() -> Loop:
+        learner = learner_of(Addition(8, 16), load_model("lstm", 2, 1, hidden_size=4))
+        return Loop(learner, Limits(steps=4, evaluate_every=2), WallClock())
+
+    first = make()
+    first.run()
+    return make, first.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), DAMAGES, ids=[f"{path}={str(value)[:20]}" for path, value in DAMAGES]
+)
+def test_a_checkpoint_is_whole_in_every_field(
+    path: str, value: Any, trained: tuple[Callable[[], Loop], dict[str, Any]]
+) -> None:
+    make, state = trained
+    loop = make()
+    before = deepcopy(loop.state_dict())
+    with pytest.raises(ValueError, match=path.split("/")[0] + "|Adding|epochs") as told:
+        loop.load_state_dict(damaged(state, path, value))
+    assert "\n" not in str(told.value)
+    assert digest(loop.state_dict()) == digest(before)  # nothing was taken from it
+
+
+def test_a_whole_checkpoint_fits(trained: tuple[Callable[[], Loop], dict[str, Any]]) -> None:
+    make, state = trained
+    loop = make()
+    loop.load_state_dict(deepcopy(state))
+    assert digest(loop.state_dict()) == digest(state)
+    old = {key: value for key, value in state.items() if key != "last"}
+    make().load_state_dict(old)  # as it once was

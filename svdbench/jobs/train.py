@@ -25,6 +25,7 @@ from svdbench.tasks.base import Task
 from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.tasks.registry import load_task
 from svdbench.training import checkpoint
+from svdbench.training.checking import mapping, shown, whole_number
 from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
@@ -204,7 +205,7 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
     rows = Rows(record, config, seed, model, task)
     folder = record.folder / f"seed-{seed}" if config.trainer.checkpoint else None
     if folder is not None and record.resumed and (folder / LAST).exists():
-        _go_on(loop, folder / LAST, record)
+        _go_on(loop, folder / LAST, seed, record)
         console.print(f"from step {loop.learner.step:,}", **PLAIN)
 
     def on_evaluation(point: Point, best: bool) -> None:
@@ -230,13 +231,18 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
     return outcome.status
 
 
-def _go_on(loop: Loop, path: Path, record: Run) -> None:
+def _go_on(loop: Loop, path: Path, seed: int, record: Run) -> None:
     """From the checkpoint of a training that was cut short."""
     state = checkpoint.load(path)
     with _fitting(path):
+        if state.get("seed") != seed:
+            raise ValueError(f"seed is {shown(state.get('seed'))} instead of {seed}")
+        mark = {
+            name: whole_number(size, f"tables.{shown(name)}")
+            for name, size in mapping(state.get("tables"), "tables").items()
+        }
         loop.load_state_dict(state)
-        mark = {str(name): int(size) for name, size in state["tables"].items()}
-    record.rewind(mark)
+        record.rewind(mark)
 
 
 @contextmanager
@@ -244,6 +250,8 @@ def _fitting(path: str | Path) -> Iterator[None]:
     """Turn what anything has against the contents of a checkpoint into a UserError."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # of any kind, as the contents may be
         raise UserError(
             f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "

@@ -25,7 +25,7 @@ from svdbench.record.journal import Journal, Mark, fits
 from svdbench.record.lines import RecordError, append_lines, read_rows, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
-from svdbench.whole import replacing
+from svdbench.whole import regular, replacing
 
 __all__ = ["JOURNAL", "Mark", "RecordError", "Run", "read_rows"]
 
@@ -143,16 +143,25 @@ class Run:
         """Take back all rows since ``mark`` was taken.
 
         Raises:
-            RecordError: the tables have lost rows since, or can't be written.
+            RecordError: the tables have lost rows since, it would take rows of finished units or
+                part of a row, or the tables can't be written.
         """
         self._close_files()
-        self._to_rewind = False
-        self._mark = dict(mark)
         if not fits(self.folder, mark):
             raise RecordError(
                 f"the tables of {self.folder} have lost rows since they were written: choose a "
                 "different --name"
             )
+        finished = self._journal.mark
+        for name in {**finished, **mark}:
+            size = mark.get(name, 0)
+            if size < finished.get(name, 0) or not _ends_row(self.folder / name, size):
+                raise RecordError(
+                    f"{self.folder / name} can't be cut to {size:,} bytes, as finished rows would "
+                    "be lost or torn: choose a different --name"
+                )
+        self._to_rewind = False
+        self._mark = dict(mark)
         for path in self.folder.glob("*.csv"):
             with writing(path):
                 if size := mark.get(path.name):
@@ -260,7 +269,9 @@ def _refuse_other(
             f"can't go on with {folder}: {one_line(error)}: {remedy}, or delete it"
         ) from error
     except ValueError as error:
-        raise RecordError(f"{path} {error}: {remedy}, or delete it") from error
+        raise RecordError(
+            f"can't go on with {folder}: {path.name} {error}: {remedy}, or delete it"
+        ) from error
     if began_with != config:
         raise RecordError(
             f"{folder} already holds results of another configuration: {remedy}, or delete it"
@@ -271,6 +282,15 @@ def _refuse_other(
             f"{remedy}"
         )
     return began
+
+
+def _ends_row(path: Path, size: int) -> bool:
+    """Whether a row of a table, or the table itself, ends after so many bytes."""
+    if not size:
+        return True
+    with writing(path), open(regular(path), "rb") as file:
+        file.seek(size - 1)
+        return file.read(1) == b"\n"
 
 
 def _is_table(path: Path) -> bool:

@@ -102,14 +102,22 @@ class Task(ABC):
         """Where in the epoch training is; empty for a task without epochs."""
         return {}
 
+    def check_state(self, state: Any) -> None:
+        """Refuse what :meth:`load_state_dict` should not be given.
+
+        Raises:
+            ValueError: it was not taken from this task.
+        """
+        if state != {}:
+            raise ValueError(f"{self.name} has no epochs, and the state is of a task that has")
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken.
 
         Raises:
-            ValueError: it was taken from another task.
+            ValueError: it was not taken from this task.
         """
-        if state:
-            raise ValueError(f"{self.name} has no epochs, and the state is of a task that has")
+        self.check_state(state)
 
 
 def check_whole(least: int, **values: int) -> None:

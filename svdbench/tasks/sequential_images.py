@@ -137,13 +137,25 @@ class SequentialImages(Task):
         """``order``, the images (N,) of this epoch or None before the first, and ``position``."""
         return {"order": self._order, "position": self._position}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        order = state.get("order")
-        if "position" not in state or not (order is None or len(order) == self.epoch_size):
+    def check_state(self, state: Any) -> None:
+        if not (isinstance(state, dict) and self._is_state(**state)):
             raise ValueError(
                 f"the state is not of {self.title} with {self.epoch_size:,} training images: "
                 "go on with the dataset and validation it was taken from"
             )
+
+    def _is_state(self, order: Any = None, position: Any = None, **others: Any) -> bool:
+        size = self.epoch_size
+        if others or type(position) is not int or not 0 <= position <= size:
+            return False
+        if order is None:
+            return position == 0
+        plain = type(order) is Tensor and order.dtype == torch.int64 and order.shape == (size,)
+        return plain and bool(order.cpu().sort().values.equal(torch.arange(size)))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.check_state(state)
+        order = state["order"]
         self._order = None if order is None else order.cpu()
         self._position = state["position"]
 

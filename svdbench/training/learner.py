@@ -10,7 +10,7 @@ from svdbench import schemas
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Batch, Task
 
-from . import optimizers
+from . import checking, optimizers
 from .parallel import ALONE, Ranks
 
 
@@ -128,6 +128,23 @@ class Learner:
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         return state
+
+    def check(self, state: Any) -> None:
+        """Refuse what :meth:`load_state_dict` should not be given.
+
+        Raises:
+            ValueError: it is of another model, task or optimiser, or damaged.
+        """
+        name, own = "learner", self.state_dict()
+        own.pop("cuda_rng", None)  # which a training on a CPU has not
+        checking.mapping(state, name)
+        checking.mapping({k: v for k, v in state.items() if k != "cuda_rng"}, name, own)
+        step = checking.whole_number(state["step"], f"{name}.step")
+        checking.weights(state["model"], f"{name}.model", own["model"])
+        checking.optimizer(state["optimizer"], f"{name}.optimizer", self.optimizer, step)
+        self.task.check_state(state["task"])
+        checking.random_state(state["generator"], f"{name}.generator", own["generator"])
+        checking.random_state(state["rng"], f"{name}.rng", own["rng"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken; the tensors may be on any device.

@@ -19,6 +19,7 @@ from svdbench.measure.clock import Clock
 from svdbench.measure.step import failure
 from svdbench.tasks.base import Batch
 
+from . import checking
 from .evaluation import Scores, Spectrum, evaluate, spectrum
 from .learner import Diverged, Learner
 from .progress import Limits, Outcome, Point, Tick
@@ -110,13 +111,27 @@ class Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken; raises as the learner's does."""
-        self.learner.load_state_dict(state["learner"])
-        last = state.get("last")  # which checkpoints once had not
-        self.last = Point(**last) if last else None
-        self.best = Point(**state["best"]) if state["best"] else None
-        self.best_weights = state["best_weights"]
-        self.elapsed_s, self.evaluation_s = state["elapsed_s"], state["evaluation_s"]
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            ValueError: it is of another model, task or optimiser, or damaged. Nothing was
+                changed then.
+        """
+        learner = self.learner
+        for key in ("learner", "best", "best_weights", "elapsed_s", "evaluation_s"):
+            if key not in state:
+                raise ValueError(f"it has no {key}")
+        learner.check(state["learner"])
+        # Checkpoints once had no ``last``.
+        last, best = (checking.point(state.get(key), key) for key in ("last", "best"))
+        own = learner.model.state_dict()
+        checking.weights(state["best_weights"], "best_weights", own if best else {})
+        elapsed_s, evaluation_s = (
+            checking.seconds(state[key], key) for key in ("elapsed_s", "evaluation_s")
+        )
+        learner.load_state_dict(state["learner"])
+        self.last, self.best, self.best_weights = last, best, state["best_weights"]
+        self.elapsed_s, self.evaluation_s = elapsed_s, evaluation_s
 
     def _train(self) -> tuple[str, str]:
         limits, learner = self.limits, self.learner

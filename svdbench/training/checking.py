@@ -1,0 +1,176 @@
+"""Whether a checkpoint holds what a training goes on from, before anything is taken from it.
+
+Everything is compared with what the training has at its beginning: the same keys, tensors of
+the same shape and kind, numbers that are finite and in range. What is wrong is a ValueError
+that names the field.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .progress import Point
+
+MOST_STEPS = 2**53
+
+
+def whole_number(value: Any, name: str, most: int = MOST_STEPS) -> int:
+    """The value, if it is a whole number from 0 up to ``most``."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is {shown(value)}, no whole number from 0 to {most}")
+    return value
+
+
+def seconds(value: Any, name: str) -> float:
+    """The value, if it is a finite number from 0 up."""
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {shown(value)}, no number of seconds")
+    return float(value)
+
+
+def mapping(value: Any, name: str, keys: Mapping[str, Any] | None = None) -> dict[Any, Any]:
+    """The value, if it is a mapping; of these keys, where they are given, and no others."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {shown(value)}, no mapping")
+    if keys is not None and value.keys() != keys.keys():
+        told = [f"has no {key}" for key in keys if key not in value]
+        told += [f"has {shown(key)}, which is not known" for key in value if key not in keys]
+        raise ValueError(f"{name} {told[0]}")
+    return value
+
+
+def tensor(value: Any, name: str, like: Tensor) -> Tensor:
+    """The value, if it is a plain tensor of the shape and the dtype of ``like``, and finite.
+
+    One of whole numbers has those of ``like`` in some order, or is a count.
+    """
+    if type(value) not in (Tensor, torch.nn.Parameter) or value.layout is not torch.strided:
+        raise ValueError(f"{name} is {shown(value)}, no tensor")
+    if value.shape != like.shape or value.dtype != like.dtype:
+        theirs, ours = (f"{_kind(t)} {tuple(t.shape)}" for t in (value, like))
+        raise ValueError(f"{name} is {theirs}, not {ours}")
+    if value.dtype.is_floating_point or value.dtype.is_complex:
+        if not value.isfinite().all() and like.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+    elif value.numel() == 1:
+        whole_number(value.item(), name)
+    elif not value.flatten().sort().values.equal(like.flatten().sort().values.to(value.device)):
+        raise ValueError(f"{name} has other numbers than it may have")
+    return value
+
+
+def random_state(value: Any, name: str, like: Tensor) -> None:
+    """Refuse what is not the state of a generator."""
+    if type(value) is not Tensor or value.dtype != torch.uint8 or value.shape != like.shape:
+        raise ValueError(f"{name} is {shown(value)}, not the state of a generator")
+
+
+def weights(found: Any, name: str, like: Mapping[str, Any]) -> None:
+    """Refuse what is not the state_dict of a module whose own is ``like``."""
+    for key, value in mapping(found, name, like).items():
+        if isinstance(like[key], Tensor):
+            tensor(value, f"{name}.{key}", like[key])
+
+
+def optimizer(found: Any, name: str, like: Optimizer, step: int) -> None:
+    """Refuse what is not the state_dict of an optimiser after so many steps."""
+    own = like.state_dict()
+    mapping(found, name, own)
+    _groups(found["param_groups"], f"{name}.param_groups", own["param_groups"])
+    slots = _slots(like)
+    state = mapping(found["state"], f"{name}.state")
+    if step > 0 and slots and not state:
+        raise ValueError(f"{name}.state is empty after {step:,} steps")
+    for key, value in state.items():
+        if key not in slots:
+            raise ValueError(f"{name}.state has {shown(key)}, which is no parameter")
+        where = f"{name}.state.{key}"
+        for slot, inner in mapping(value, where, slots[key]).items():
+            expected = slots[key][slot]
+            if not isinstance(expected, Tensor):
+                if inner is not None:
+                    raise ValueError(f"{where}.{slot} is {shown(inner)}, not {shown(expected)}")
+                continue
+            tensor(inner, f"{where}.{slot}", expected)
+            if slot in ("step", "exp_avg_sq", "square_avg") and not (inner >= 0).all():
+                raise ValueError(f"{where}.{slot} is below zero")
+
+
+def point(value: Any, name: str) -> Point | None:
+    """An evaluation, or None."""
+    if value is None:
+        return None
+    kinds = {field.name: field.type for field in fields(Point)}
+    mapping(value, name, kinds)
+    for key, inner in value.items():
+        where = f"{name}.{key}"
+        if key == "step":
+            whole_number(inner, where)
+        elif key == "split":
+            if inner not in ("validation", "test"):
+                raise ValueError(f"{where} is {shown(inner)}, neither validation nor test")
+        elif key == "elapsed_s":
+            seconds(inner, where)
+        elif inner is not None and (type(inner) not in (int, float) or not math.isfinite(inner)):
+            raise ValueError(f"{where} is {shown(inner)}, no number")
+    return Point(**value)
+
+
+def shown(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, dict | list | tuple | set):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = str(value) if isinstance(value, float) else repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _groups(found: Any, name: str, like: list[dict[str, Any]]) -> None:
+    """Refuse other groups of parameters, and options that are none."""
+    if not isinstance(found, list) or len(found) != len(like):
+        raise ValueError(f"{name} is {shown(found)}, not a list of {len(like)}")
+    for number, (group, own) in enumerate(zip(found, like, strict=True)):
+        where = f"{name}.{number}"
+        mapping(group, where)
+        if group.get("params") != own["params"]:
+            raise ValueError(f"{where}.params is not of the same parameters")
+        for key, value in group.items():
+            if key != "params" and not _is_option(value, own.get(key)):
+                raise ValueError(f"{where}.{key} is {shown(value)}")
+
+
+def _is_option(value: Any, like: Any) -> bool:
+    """Whether it may be an option of an optimiser: a number from 0 up, or as it is here."""
+    if isinstance(like, tuple):
+        return isinstance(value, tuple) and len(value) == len(like) and all(map(_is_rate, value))
+    if _is_rate(like):
+        return _is_rate(value)
+    return value is None or (isinstance(value, bool) and value == bool(like))
+
+
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _slots(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """What an optimiser keeps of each parameter: that of its twin after a step by zeros."""
+    groups = []
+    for group in optimizer.param_groups:
+        twins = [torch.zeros_like(each).requires_grad_() for each in group["params"]]
+        for twin in twins:
+            twin.grad = torch.zeros_like(twin)
+        groups.append({**group, "params": twins})
+    twin_of_all = type(optimizer)(groups)
+    twin_of_all.step()
+    slots: dict[int, dict[str, Any]] = twin_of_all.state_dict()["state"]
+    return slots
