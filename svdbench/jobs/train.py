@@ -24,8 +24,7 @@ from svdbench.schemas import Train
 from svdbench.tasks.base import Task
 from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.tasks.registry import load_task
-from svdbench.training import checkpoint
-from svdbench.training.checking import mapping, shown, whole_number
+from svdbench.training import checking, checkpoint
 from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
@@ -236,10 +235,10 @@ def _go_on(loop: Loop, path: Path, seed: int, record: Run) -> None:
     state = checkpoint.load(path)
     with _fitting(path):
         if state.get("seed") != seed:
-            raise ValueError(f"seed is {shown(state.get('seed'))} instead of {seed}")
+            raise ValueError(f"seed is {checking.shown(state.get('seed'))} instead of {seed}")
         mark = {
-            name: whole_number(size, f"tables.{shown(name)}")
-            for name, size in mapping(state.get("tables"), "tables").items()
+            name: checking.whole_number(size, f"tables.{checking.shown(name)}")
+            for name, size in checking.mapping(state.get("tables"), "tables").items()
         }
         loop.load_state_dict(state)
         record.rewind(mark)

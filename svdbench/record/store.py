@@ -164,8 +164,8 @@ class Run:
         self._mark = dict(mark)
         for path in self.folder.glob("*.csv"):
             with writing(path):
-                if size := mark.get(path.name):
-                    os.truncate(path, size)
+                if kept := mark.get(path.name):
+                    os.truncate(path, kept)
                 elif _is_table(path):  # of a unit that was cut short
                     path.unlink()
 

@@ -170,7 +170,8 @@ def _slots(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
         for twin in twins:
             twin.grad = torch.zeros_like(twin)
         groups.append({**group, "params": twins})
-    twin_of_all = type(optimizer)(groups)
+    kind: Any = type(optimizer)
+    twin_of_all = kind(groups)
     twin_of_all.step()
     slots: dict[int, dict[str, Any]] = twin_of_all.state_dict()["state"]
     return slots
