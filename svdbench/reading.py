@@ -25,7 +25,9 @@ _LONG = re.compile(r"[-+]?(0[xXbBoO])?[\d_:a-fA-F]{65,}")
 # The kinds of the facts in ``env.json`` that somebody relies on; others are shown as they are.
 _TEXT, _WHOLE = (str, type(None)), (int, type(None))
 _FACTS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("timestamp_utc", "svdbench", "python", "platform", "cpu", "torch"), _TEXT),
+    **dict.fromkeys(
+        ("timestamp_utc", "svdbench", "source_hash", "python", "platform", "cpu", "torch"), _TEXT
+    ),
     **dict.fromkeys(("triton", "numpy", "cuda", "blas", "governor"), _TEXT),
     **dict.fromkeys(("cores_physical", "cores_logical", "cores_visible"), _WHOLE),
     **dict.fromkeys(("threads", "interop_threads", "memory_bytes"), _WHOLE),

@@ -28,6 +28,18 @@ def refuse_name(name: str | None, what: str = "run") -> None:
         )
 
 
+def refuse_repeated(what: str, values: Sequence[Any]) -> None:
+    """Refuse a list that has something twice, which would be the same work twice.
+
+    Raises:
+        ValueError: with what stands there twice.
+    """
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            text = "null" if value is None else value
+            raise ValueError(f"{what} has {text} twice: give it once")
+
+
 def refuse_overrides(overrides: Sequence[str]) -> None:
     """Refuse overrides that reach further than a configuration may.
 

@@ -340,7 +340,7 @@ class TestCommand:
             (["--alpha", "0"], "alpha is 0.0: give numbers above 0"),
             (["--alpha", "half"], "--alpha is 'half': give numbers with commas"),
             (["--phi", "1"], "phi is 1.0: give shares from 0 to below 1"),
-            (["--phi", "0,0"], "phis has a number twice"),
+            (["--phi", "0,0"], "phis has 0.0 twice"),
             (["--alpha-meaning", "poem"], "alpha_meaning"),
             (["--ranks", "1,2"], "2 ranks and 3 weights"),
             (["--ranks", "1,2,x"], "ranks has 'x'"),

@@ -30,15 +30,15 @@ MAY_IMPORT = {
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "statistics": set(),
-    "report": {"measure", "statistics"},
-    "reproduce": {"kernels", "measure", "models", "nn", "report", "statistics"},
+    "report": {"measure", "record", "statistics"},
+    "reproduce": {"kernels", "measure", "models", "nn", "record", "report", "statistics"},
     "compare": {"measure", "record", "report", "statistics"},
     "sweeps": {"record", "report"},  # its units
     "schemas": {
         *("compressors", "launchers", "matrix_ops"),
         *("orthogonal", "rnn_loops", "svd_drivers"),
     },
-    "cli": {"compare", "jobs", "schemas", "sweeps"},
+    "cli": {"compare", "jobs", "record", "schemas", "sweeps"},
     "jobs": {
         "schemas",
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),

@@ -134,10 +134,50 @@ MISTAKES = [
     (["tune", "--dtype", "int8"], "choose from"),
 ]
 
+# What would be the same work twice, in lists of every command.
+TWICE = [
+    ("time-fasth --d 8,8", "sizes.d has 8 twice: give it once"),
+    ("time-fasth --methods fasth,fasth", "methods has fasth twice"),
+    ("time-svd-ops --d 8,16,8", "sizes.d has 8 twice"),
+    ("time-svd-ops --ops inverse,inverse", "ops has inverse twice"),
+    ("time-rnn --hidden 8,8", "sizes.hidden has 8 twice"),
+    ("time-rnn --length 5,5", "sizes.length has 5 twice"),
+    ("time-rnn sizes.reflectors=[null,4,null]", "sizes.reflectors has null twice"),
+    ("time-rnn --methods spectral,spectral", "methods has spectral twice"),
+    ("time-svd --shapes 8x12,8×12", "sizes.shapes has 8x12 twice"),
+    ("time-svd --ranks 2,2", "sizes.ranks has 2 twice"),
+    ("time-svd --spectra step,step", "spectra has step twice"),
+    ("time-svd --methods gram,gram", "methods has gram twice"),
+    ("tune --plot --d 8,8", "sizes.d has 8 twice"),
+    ("tune --plot --m 8,8", "sizes.m has 8 twice"),
+    ("tune --d 8,8", "--d has 8 twice"),
+    ("tune --d 8 --m 2,2", "--m has 2 twice"),
+    ("train lstm,LSTM", "MODEL has lstm twice"),
+    ("gradients lstm,lstm", "MODEL has lstm twice"),
+    ("compress --rank 2,2", "ranks has 2 twice"),
+    ("compress --method rsvd,rsvd", "methods has rsvd twice"),
+    ("compress a:b --data a:c layers=[x,x]", "layers has x twice"),
+    ("accelerate --alpha 0.5,.5", "alphas has 0.5 twice"),
+    ("accelerate --phi 0,0", "phis has 0.0 twice"),
+    ("rank-reveal --algorithm exact,exact", "algorithms has exact twice"),
+    ("rank-reveal fractions=[0.5,0.5]", "fractions has 0.5 twice"),
+    ("time-fasth -m sizes.m=8,8", "sizes.m has 8 twice"),
+    ("time-fasth -m measure.precision=1e-2,0.01", "measure.precision has 0.01 twice"),
+    ("time-fasth -m sizes.d=[8],[8]", "sizes.d has [8] twice"),
+    ("train lstm -m seed=0,1,0", "seed has 0 twice"),
+    ("train lstm -m optimizer=adam,'adam'", "optimizer has adam twice"),
+    ("compress -m data.name=choice(xor,xor)", "data.name has xor twice"),
+]
+
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
     assert_mistake(run(arguments), says)
+
+
+@pytest.mark.parametrize(("command", "says"), TWICE, ids=[command for command, _ in TWICE])
+def test_the_same_work_twice_is_refused(command: str, says: str) -> None:
+    assert_mistake(run(command.split()), says)
 
 
 def test_a_name_taken_is_refused_and_kept() -> None:

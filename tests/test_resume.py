@@ -20,7 +20,7 @@ from svdbench.errors import Interrupted
 from svdbench.jobs.bench_trust import without_times
 from svdbench.record.journal import NAME, Journal
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import RecordError, Run
+from svdbench.record.store import RecordError, Run, mixing_versions, read_versions
 from svdbench.tasks.addition import Addition
 from svdbench.training import checkpoint
 
@@ -149,12 +149,69 @@ def test_what_does_not_fit_is_refused_and_left(
 
 def test_timings_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
     begin(tmp_path).close()
-    with pytest.raises(RecordError, match=r"begun elsewhere \(cpu was x\)"):
+    with pytest.raises(RecordError, match=r"begun elsewhere \(cpu was x, is y\)"):
         begin(tmp_path, env={"cpu": "y"}, same=("cpu",))
     with begin(tmp_path, env={"cpu": "y"}) as other:
         assert other.environment == {"cpu": "x"}
+        other.append(SAMPLES, ROW)
     lines = [json.loads(line) for line in (other.folder / NAME).read_text().splitlines()]
     assert {"resumed": {"cpu": "y"}} in lines
+
+
+A, B = {"svdbench": "1.0", "source_hash": "aaa"}, {"svdbench": "1.0", "source_hash": "bbb"}
+
+
+def test_timings_of_two_versions_are_mixed_only_if_allowed(tmp_path: Path) -> None:
+    commit = {"source": {"commit": 40 * "c", "dirty": True}}
+    with begin(tmp_path, env=A | commit) as first:
+        first.append(SAMPLES, ROW | {"d": 1})
+        first.finish("one")
+    says = (
+        r"was begun with svdbench 1.0\+aaa \(commit cccccccc \+ changes\), and this is "
+        r"svdbench 1.0\+bbb: .* or continue with --force"
+    )
+    with pytest.raises(RecordError, match=says):
+        begin(tmp_path, env=B, same=("cpu",))
+    assert read_versions(first.folder) == ["1.0+aaa"]
+    with mixing_versions(True), begin(tmp_path, env=B, same=("cpu",)) as second:
+        second.append(SAMPLES, ROW | {"d": 2})
+        second.finish("two")
+    # It has rows of both by now.
+    with begin(tmp_path, env=B, same=("cpu",)) as third:
+        third.append(SAMPLES, ROW | {"d": 3})
+    assert read_versions(first.folder) == ["1.0+aaa", "1.0+bbb"]
+    written = [row["version"] for row in table(first.folder / "samples.csv")]
+    assert written == ["1.0+aaa", "1.0+bbb", "1.0+bbb"]
+
+
+def test_a_training_goes_on_with_another_version(tmp_path: Path) -> None:
+    begin(tmp_path, env=A).close()
+    with begin(tmp_path, env=B) as second:
+        second.append(SAMPLES, ROW)
+    assert [row["version"] for row in table(second.folder / "samples.csv")] == ["1.0+bbb"]
+
+
+def test_a_run_of_before_versions_were_known_is_another_version(tmp_path: Path) -> None:
+    begin(tmp_path, env={"svdbench": "0.9"}).close()
+    with pytest.raises(RecordError, match=r"begun with svdbench 0.9, and this is .*\+bbb"):
+        begin(tmp_path, env=B, same=("cpu",))
+
+
+def test_a_run_that_is_opened_and_left_is_not_changed(tmp_path: Path) -> None:
+    with begin(tmp_path) as first:
+        first.append(SAMPLES, ROW)
+        first.finish("one")
+    (first.folder / ".env.json.1.partial").write_text("of a process that was killed")
+    before = contents(first.folder)
+    begin(tmp_path, env={"cpu": "y"}).close()
+    assert contents(first.folder) == {
+        path: data for path, data in before.items() if path.suffix != ".partial"
+    }
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_users_own_table_is_left_alone(tmp_path: Path) -> None:
@@ -311,6 +368,37 @@ class TestCommands:
         assert code == 0
         assert "goes on: 3 of 3 finished before" in out
         assert begun == [4, 6, 6, 8]
+
+    def test_other_code_is_refused_and_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from svdbench.record import environment
+
+        typed = [*self.TINY, "--name", "two"]
+        sweep = ["time-fasth", *typed[3:], "-m", "sizes.m=2,3", "sizes.d=[4]", "--name", "swept"]
+        places = [Path(f"results/time-fasth/{name}") for name in ("two", "swept")]
+        for words in (typed, sweep):
+            assert run(words).code == 0
+        for place in places:  # as if it had been cut short
+            journal = (place if place.name == "two" else place / "1") / NAME
+            journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:1]))
+        (places[1] / "jobs" / "1.json").unlink()
+        monkeypatch.setattr(environment, "source_hash", lambda: "another")
+        for words, place in zip((typed, sweep), places, strict=True):
+            for given in (words, ["time-fasth", "--resume", str(place)]):
+                code, _, err = run(given)
+                assert code == 2
+                assert f"{place} was begun with svdbench " in err
+                assert err.count("\n") == 1
+                assert "+another" in err
+        for words in (typed, sweep):
+            code, out, err = run([*words, "--force"])
+            assert (code, err) == (0, "")
+            assert "beware: 2 versions of svdbench made this run" in out
+        summary = table(places[1] / "summary.csv")
+        assert [row["version"].endswith("+another") for row in summary] == 6 * [False] + 6 * [True]
+        page = run(["report", *map(str, places)])
+        assert page.code == 0
+        for place in places:
+            assert "2 versions of svdbench" in (place / "report.html").read_text()
 
     @pytest.mark.parametrize(
         ("typed", "says"),

@@ -134,7 +134,7 @@ def test_block_size_is_a_whole_number(block_size: Any) -> None:
     ("sizes", "message"),
     [
         ({"hidden": []}, "sizes.hidden is empty"),
-        ({"length": [5, 5]}, "sizes.length names a number twice"),
+        ({"length": [5, 5]}, "sizes.length has 5 twice"),
         ({"length": [0]}, "sizes.length is 0"),
         ({"batch": 0}, "sizes.batch is 0"),
         ({"hidden": [8, 64]}, "sizes.reflectors has 16, more than the 8 hidden units"),

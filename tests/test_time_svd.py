@@ -120,7 +120,7 @@ def test_sizes() -> None:
     ("sizes", "message"),
     [
         ({"shapes": []}, "sizes.shapes is empty"),
-        ({"ranks": [5, 5]}, "sizes.ranks names something twice"),
+        ({"ranks": [5, 5]}, "sizes.ranks has 5 twice"),
         ({"ranks": [0]}, "sizes.ranks is 0"),
         ({"shapes": ["3by4"]}, "'3by4' is no shape"),
         ({"shapes": ["3x4"], "ranks": [3, 9]}, "3 is too many for all of them"),

@@ -8,6 +8,7 @@ from svdbench.cli.app import app
 from svdbench.cli.options import (
     Epochs,
     Examples,
+    Force,
     Minutes,
     Multirun,
     Name,
@@ -59,6 +60,7 @@ def accelerate(
     seed: TrainingSeed = None,
     name: Name = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -93,7 +95,7 @@ def accelerate(
         "seed": seed,
         "name": name,
     }
-    launch_job("accelerate", typed, options, multirun, show_config, resume)
+    launch_job("accelerate", typed, options, multirun, show_config, resume, force)
 
 
 def shares(text: str | None, option: str) -> list[float] | None:

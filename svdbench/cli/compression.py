@@ -9,6 +9,7 @@ from svdbench.cli.app import app
 from svdbench.cli.options import (
     Epochs,
     Examples,
+    Force,
     Minutes,
     Multirun,
     Name,
@@ -179,6 +180,7 @@ def compress(
     seed: TrainingSeed = None,
     name: Name = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -239,11 +241,11 @@ def compress(
     if subject is not None and ":" in subject:
         _refuse(trained, "networks that are trained on a DATASET, and a model is given")
         options = own | {"finetune.lr": lr} | both
-        launch_job("compress_model", typed, options, multirun, show_config, resume)
+        launch_job("compress_model", typed, options, multirun, show_config, resume, force)
     else:
         _refuse(own, "a model of your own: name it first, as my_net:build")
         options = trained | {"optimizer.lr": lr} | both
-        launch_job("compress", typed, options, multirun, show_config, resume)
+        launch_job("compress", typed, options, multirun, show_config, resume, force)
 
 
 # Options whose keys in the configuration have other names.

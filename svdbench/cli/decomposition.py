@@ -7,6 +7,7 @@ import typer
 from svdbench.cli.app import app
 from svdbench.cli.options import (
     Budget,
+    Force,
     Multirun,
     Name,
     Overrides,
@@ -45,6 +46,7 @@ def time_svd(
     name: Name = None,
     seed: Seed = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -61,4 +63,4 @@ def time_svd(
     given = {"sizes.shapes": names(shapes), "sizes.ranks": numbers(ranks, "--ranks")}
     options = sized(given, quick, QUICK_MATRICES)
     options |= timing_options(budget, name, seed, spectra=spectra, methods=methods)
-    launch_job("time_svd", overrides, options, multirun, show_config, resume)
+    launch_job("time_svd", overrides, options, multirun, show_config, resume, force)

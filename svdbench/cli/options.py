@@ -36,6 +36,10 @@ Resume = Annotated[
     str | None,
     typer.Option(metavar="RUN", help="Finish a run that was cut short: its folder, nothing else."),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Finish the run although svdbench has changed since it began."),
+]
 ShowConfig = Annotated[
     bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
 ]
@@ -135,13 +139,29 @@ def launch_job(
     multirun: bool = False,
     show_config: bool = False,
     resume: str | None = None,
+    force: bool = False,
 ) -> None:
     """Run a job, or show its configuration: with ``options`` by key, over which ``typed`` win.
 
     Args:
         resume: the folder of a run to be finished instead.
+        force: finish a run of timings that another version of svdbench began.
     """
     typed = key_values(typed)
+    from svdbench.record.store import mixing_versions
+
+    with mixing_versions(force):
+        _launch_job(job, typed, options, multirun, show_config, resume)
+
+
+def _launch_job(
+    job: str,
+    typed: list[str],
+    options: Mapping[str, Any],
+    multirun: bool,
+    show_config: bool,
+    resume: str | None,
+) -> None:
     if resume is not None:
         named = {key: options[key] for key in FUNCTIONS if options.get(key) is not None}
         rest = {key: value for key, value in options.items() if key not in named}

@@ -9,6 +9,7 @@ from svdbench.cli.app import app
 from svdbench.cli.options import (
     Epochs,
     Examples,
+    Force,
     Minutes,
     Multirun,
     Name,
@@ -86,6 +87,7 @@ def rank_reveal(
     seed: TrainingSeed = None,
     name: Name = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -127,7 +129,7 @@ def rank_reveal(
         "seed": seed,
         "name": name,
     }
-    launch_job("rank_reveal", typed, options, multirun, show_config, resume)
+    launch_job("rank_reveal", typed, options, multirun, show_config, resume, force)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:

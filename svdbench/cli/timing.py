@@ -8,6 +8,7 @@ from svdbench.cli.app import app
 from svdbench.cli.options import (
     QUICK_SIZES,
     Budget,
+    Force,
     Methods,
     Multirun,
     Name,
@@ -41,6 +42,7 @@ def time_fasth(
     name: Name = None,
     seed: Seed = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -55,7 +57,7 @@ def time_fasth(
     """
     options = sized({"sizes.d": numbers(d)}, quick, QUICK_SIZES)
     options |= timing_options(budget, name, seed, methods=methods)
-    launch_job("time_fasth", overrides, options, multirun, show_config, resume)
+    launch_job("time_fasth", overrides, options, multirun, show_config, resume, force)
 
 
 @app.command("time-svd-ops")
@@ -70,6 +72,7 @@ def time_svd_ops(
     name: Name = None,
     seed: Seed = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -85,7 +88,7 @@ def time_svd_ops(
     """
     options = sized({"sizes.d": numbers(d)}, quick, QUICK_SIZES)
     options |= timing_options(budget, name, seed, ops=ops)
-    launch_job("time_svd_ops", overrides, options, multirun, show_config, resume)
+    launch_job("time_svd_ops", overrides, options, multirun, show_config, resume, force)
 
 
 @app.command("time-rnn")
@@ -105,6 +108,7 @@ def time_rnn(
     name: Name = None,
     seed: Seed = None,
     resume: Resume = None,
+    force: Force = False,
     multirun: Multirun = False,
     show_config: ShowConfig = False,
 ) -> None:
@@ -125,7 +129,7 @@ def time_rnn(
     }
     options = sized(given, quick, QUICK_LOOPS)
     options |= timing_options(budget, name, seed, methods=methods)
-    launch_job("time_rnn", overrides, options, multirun, show_config, resume)
+    launch_job("time_rnn", overrides, options, multirun, show_config, resume, force)
 
 
 @app.command()

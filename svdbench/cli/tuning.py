@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from svdbench.cli.app import app
-from svdbench.cli.options import Name, Overrides, Resume, ShowConfig, launch_job, numbers
+from svdbench.cli.options import Force, Name, Overrides, Resume, ShowConfig, launch_job, numbers
 from svdbench.errors import UserError
 
 
@@ -41,6 +41,7 @@ def tune(
     ] = False,
     name: Name = None,
     resume: Resume = None,
+    force: Force = False,
     show_config: ShowConfig = False,
 ) -> None:
     """Measure which block size makes `apply_reflectors` fastest; show what is known.
@@ -61,10 +62,14 @@ def tune(
             "sizes.m": numbers(m, "--m"),
         }
         options |= {"dtype": dtype, "device": device, "measure.budget_s": budget, "name": name}
-        launch_job("tune_blocks", overrides, options, show_config=show_config, resume=resume)
+        launch_job(
+            "tune_blocks", overrides, options, show_config=show_config, resume=resume, force=force
+        )
         return
-    if overrides or name is not None or resume is not None or show_config:
-        raise UserError("KEY=VALUE, --name, --resume and --show-config are for a sweep: add --plot")
+    if overrides or name is not None or resume is not None or force or show_config:
+        raise UserError(
+            "KEY=VALUE, --name, --resume, --force and --show-config are for a sweep: add --plot"
+        )
     lengths, columns = numbers(d) or [], numbers(m or "32", "--m") or []
     from svdbench.schemas import Dtype
 

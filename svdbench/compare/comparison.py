@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from statistics import median
 
 from svdbench.compare.environments import Field, check, differing, fields, refuse_other_job
-from svdbench.compare.metrics import NUMBERED, Metric, choose, is_training, number
+from svdbench.compare.metrics import Metric, choose, is_training, number
 from svdbench.compare.pairing import Cell, What, families, pair, strangers
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared, by_heaps, by_seeds, judged
 from svdbench.errors import UserError
 from svdbench.measure.quiet import BUSY
+from svdbench.record.schema import ended_well
 
-# Ends that are a defect of what was measured, not a wish of the user's or of the clock's.
-_DEFECTS = ("failed", "gate", "oom", "nan")
+# Ends that are a defect of what was measured, not a wish of the user's. One of a training that its
+# clock stopped is none, and has a result.
+_DEFECTS = ("failed", "gate", "oom", "nan", "timeout")
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Lost:
         what: the columns that define it.
         a, b: how it ended on either side.
         broken: whether it had a number before and has a defect now.
+        repaired: whether it has a number now.
     """
 
     what: What
     a: str
     b: str
     broken: bool
+    repaired: bool
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def compare(
     good: list[tuple[Cell, Cell]] = []
     lost: list[tuple[Cell, Cell]] = []
     for two in pairs.both:
-        (good if all(_ended(cell) in NUMBERED for cell in two) else lost).append(two)
+        (good if all(ended_well(cell.outcome) for cell in two) else lost).append(two)
     groups = list(families(good)) if is_training(a) else [(x.what, [(x, y)]) for x, y in good]
     found: list[Compared | None] = []
     for metric in chosen:
@@ -141,11 +145,8 @@ def _ended(cell: Cell) -> str:
 
 
 def _lost(x: Cell, y: Cell) -> Lost:
-    broken = _ended(x) in NUMBERED and _ended(y) in (
-        *_DEFECTS,
-        *(() if "seed" in y.what else ("timeout",)),  # of a training, the user's own limit
-    )
-    return Lost(x.what, _told(x), _told(y), broken)
+    broken = ended_well(x.outcome) and _ended(y) in _DEFECTS
+    return Lost(x.what, _told(x), _told(y), broken, repaired=ended_well(y.outcome))
 
 
 def _told(cell: Cell) -> str:

@@ -17,7 +17,7 @@ Kind = Literal["must match", "informs", "state"]
 _MUST = {"cpu": "time", "caches": "time cpu", "governor": "time cpu", "threads": "time cpu"}
 _MUST |= {"gpus": "time unnamed"}
 # True of the moment, not of the machine: never the same twice.
-_STATE = ("timestamp_utc", "load_average", "source")
+_STATE = ("timestamp_utc", "load_average", "source", "source_hash")
 # Columns of the tables that must match: by all means, and where times are compared.
 _COLUMNS = {"device": "", "dtype": "", "device_name": "time"}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from svdbench.compare.runs import Row, Side
 from svdbench.errors import UserError
+from svdbench.record.schema import ended_well
 from svdbench.record.store import RecordError
 from svdbench.report.units import count, seconds, share
 
@@ -24,9 +25,6 @@ _TIMINGS = ("step_s", "time_s")
 _TRAININGS = ("loss", "accuracy", "kept", "n_params", "epoch_s", "step_s", "latency_s")
 # The score of a test set stands for that of the last evaluation.
 _BETTER = {"loss": "test_loss", "accuracy": "test_accuracy"}
-
-# Ways a training ends well enough to have a result.
-NUMBERED = ("ok", "target")
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def choose(a: Side, b: Side, asked: Sequence[str] | None) -> list[Metric]:
 def _in_common(a: Side, b: Side) -> set[str]:
     """Columns with a value on both sides; where all cells of one failed, those of the other."""
     found = [_filled(side.summary) | _filled(side.samples) for side in (a, b)]
-    alive = [any(row["status"] in NUMBERED for row in side.summary) for side in (a, b)]
+    alive = [any(map(ended_well, side.summary)) for side in (a, b)]
     return found[0] & found[1] if all(alive) or not any(alive) else found[alive.index(True)]
 
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from svdbench.compare.comparison import Comparison, Lost
-from svdbench.compare.metrics import NUMBERED
 from svdbench.compare.pairing import What
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared
@@ -29,6 +28,8 @@ def _about(side: Side) -> str:
         found.append(
             f"commit {str(source['commit'])[:8]}{' + changes' * bool(source.get('dirty'))}"
         )
+    if len(versions := sorted(side.values("version"))) > 1:
+        found.append(f"by svdbench {' and '.join(versions)}")
     if len(side.environments) > 1:
         found.append(f"{len(side.environments)} runs")
     return f"  ({', '.join(found)})" if found else ""
@@ -89,7 +90,7 @@ def conclusions(comparison: Comparison) -> Iterator[str]:
 
 
 def _ends(lost: Lost) -> str:
-    said = "broken" if lost.broken else "repaired" if lost.b in NUMBERED else "no number"
+    said = "broken" if lost.broken else "repaired" if lost.repaired else "no number"
     return f"{said}: A {lost.a}; B {lost.b}"
 
 

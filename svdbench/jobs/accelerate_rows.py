@@ -24,7 +24,14 @@ class Rows(SharedRows):
             "input_gradient": config.input_gradient,
         }
         self.multiplications = given.counted()
-        self._layers()
+
+    def layers(self) -> None:
+        """A row for each weight of each kind of arm."""
+        for setting in self.given.settings:
+            shared = self.settings | self._setting(setting) | {"threads": self.threads}
+            for layer in setting.layers:
+                row = shared | weight_columns(layer) | {"kept": layer.rank, "status": "ok"}
+                self.record.append(LAYERS, row)
 
     def epoch(self, arm: TimedArm, split: str, scores: Scores) -> None:
         """The last epoch of an arm, with the scores that a split has after it."""
@@ -52,14 +59,6 @@ class Rows(SharedRows):
             if len(arm.history) == len(stock.history):
                 row["speedup"] = stock.seconds() / arm.seconds()
         self.end(row)
-
-    def _layers(self) -> None:
-        """A row for each weight of each kind of arm."""
-        for setting in self.given.settings:
-            shared = self.settings | self._setting(setting) | {"threads": self.threads}
-            for layer in setting.layers:
-                row = shared | weight_columns(layer) | {"kept": layer.rank, "status": "ok"}
-                self.record.append(LAYERS, row)
 
     def _arm(self, arm: TimedArm) -> dict[str, Any]:
         row = self.cell(self._setting(arm.setting) | {"seed": arm.seed})

@@ -31,7 +31,9 @@ class AccelerateSession(Session[Given, TimedArm]):
         return self._arms(seed, self.given.epochs * self.given.batches)
 
     def begin(self, arms: list[TimedArm], seed: int) -> None:
-        """A few steps of arms that are thrown away, dense ones and others."""
+        """Write down what the arms are, and warm up with others, dense and not."""
+        if not self.rows.record.units:  # else they are among the rows of an earlier seed
+            self.rows.layers()
         for arm in self._arms(seed, WARM_UP_STEPS):
             arm.switch = 1
             self.train_epoch(arm, islice(self.batches(seed).epoch(0), WARM_UP_STEPS))

@@ -16,6 +16,7 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.schema import Table
 from svdbench.record.store import Run
 from svdbench.report.gradients import show_run
+from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import Gradients
 from svdbench.training.loop import Loop, Point
 from svdbench.training.state_gradients import state_gradient_norms
@@ -87,6 +88,7 @@ def train_all(
                 break
             record.finish(unit)
     show_run(record.folder, console)
+    print_lines(console, several_versions(record.folder))
     if status == "interrupted":
         raise interrupted(JOB, record.folder)
     return record.folder

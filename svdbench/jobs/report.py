@@ -1,6 +1,7 @@
 """Writes runs as web pages, and the list of all runs of a folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os.path import isdir
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from svdbench.errors import UserError
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
+from svdbench.report.tables import several_versions
 from svdbench.sweeps import is_sweep
 from svdbench.whole import replacing
 
@@ -20,6 +22,7 @@ def pages(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
     Returns what was written. Raises UserError for a folder that is no run, before
     anything is written, and where nothing can be written.
     """
+    folders = list(dict.fromkeys(folders))
     for folder in folders:
         _check(folder)
     if output is not None:
@@ -53,8 +56,11 @@ def _check(folder: Path) -> None:
 def _view(folder: Path, place: Path) -> View:
     run = _read(folder)
     if is_sweep(folder):
-        return view(run, repeat_sweep(folder), place)
-    return view(run, repeat(run.job, run.config, run.environment), place)
+        command = repeat_sweep(folder)
+    else:
+        command = repeat(run.job, run.config, run.environment)
+    notes = [*command.notes, *several_versions(folder)]
+    return view(run, replace(command, notes=notes), place)
 
 
 def _read(folder: Path) -> Run:

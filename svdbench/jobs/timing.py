@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
 from svdbench.record.store import Run
 from svdbench.registry import Group, refuse_unknown
+from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import L2, Job, Measured, Timing
 
 # What of the environment tells machines apart: a run's timings are of one machine.
-SAME_MACHINE = ("cpu", "caches", "gpus", "torch")
+SAME_MACHINE = ("cpu", "caches", "gpus", "torch", "triton")
 
 
 def device_of(config: Job) -> torch.device:
@@ -96,9 +96,14 @@ def running(
         config.results, job, config.name, config=text, folder=folder, same=SAME_MACHINE
     )
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
+
+    def report() -> None:
+        show(record.folder, console)
+        print_lines(console, several_versions(record.folder))
+
     try:
         with (
-            reported(record.folder, partial(show, record.folder, console)),
+            reported(record.folder, report),
             record,
             display(console, cells) as shown,
         ):

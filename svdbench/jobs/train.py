@@ -18,7 +18,9 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.models.base import SequenceModel
 from svdbench.models.registry import GROUP as MODELS
 from svdbench.models.registry import load_model
+from svdbench.record.schema import WELL
 from svdbench.record.store import Run
+from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
@@ -33,9 +35,6 @@ from svdbench.training.progress import Limits, Point
 JOB = "train"
 
 BEST, LAST = "best.pt", "last.pt"  # of each seed
-
-# Endings after which there is nothing to go on with or to look into.
-WELL = ("ok", "target", "timeout")
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,7 @@ def run(
             endings[seed] = "interrupted"
     if folder is None:  # a sweep's runs are reported together
         show_run(record.folder, console)
+        print_lines(console, several_versions(record.folder))
     if "interrupted" in endings.values():
         raise interrupted(JOB, record.folder)
     return Result(record.folder, list(endings.values()))

@@ -14,6 +14,7 @@ from svdbench.jobs.train import JOB, Result, build
 from svdbench.launch import compose, launch, show
 from svdbench.models.registry import GROUP as MODELS
 from svdbench.overrides import override
+from svdbench.refusals import refuse_repeated
 from svdbench.registry import plain
 from svdbench.report.training import show_run
 from svdbench.sweeps import Base, Sweep, Swept, run_sweep
@@ -103,6 +104,7 @@ def overrides_of(
     task = plain(task)
     names = [plain(name) for name in models.split(",")]
     try:
+        refuse_repeated("MODEL", names)
         TASKS.check([task])
         MODELS.check([name for name in names if name != EVERY])
     except ValueError as error:

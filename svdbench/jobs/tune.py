@@ -14,6 +14,7 @@ from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula, stored
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.quiet import BUSY
+from svdbench.refusals import refuse_repeated
 from svdbench.report.tables import print_lines
 from svdbench.schemas import Job
 
@@ -38,9 +39,11 @@ def run(
         clear: forget what is known first.
 
     Raises:
-        UserError: no such device.
+        UserError: no such device, or a size that is given twice.
     """
     try:
+        refuse_repeated("--d", sizes)
+        refuse_repeated("--m", columns)
         place = device_of(Job(device=device))
     except ValueError as error:
         raise UserError(one_line(error)) from error

@@ -14,7 +14,7 @@ from svdbench.jobs.timing import device_of, running
 from svdbench.jobs.tune_plans import LARGEST, choosers, plans_of
 from svdbench.kernels import Plan, time_plans
 from svdbench.kernels.autograd import case_of
-from svdbench.measure.cost_model import TERMS, CostModel, Shape, fit
+from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.place import device_name, threads_of
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.step import failure
@@ -55,24 +55,29 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
     with running(JOB, config, text, folder, len(shapes), show_run) as (record, shown):
         fastest = {Shape(*shape): s for *shape, s in record.memo.get("fastest", [])}
         place = _place(config, device)
+        missing = [(d, m) for d, m in shapes if _unit(d, m) not in record.units]
         try:
-            for d, m in shapes:
-                unit = f"d = {d}, m = {m}"
-                if unit in record.units:
-                    continue
+            for d, m in missing:
                 V = torch.empty(config.sizes.n or d, d, dtype=dtype, device=device)
                 X = torch.empty(d, m, dtype=dtype, device=device)
                 plans = plans_of(case_of(V, X))
-                shown.begin(unit)
+                shown.begin(_unit(d, m))
                 shown.doing(0.0, f"{len(plans)} plans")
                 found = _measure(V, X, plans, config.measure.budget_s, place, record)
                 fastest |= found
-                record.finish(unit, fastest=[[*shape, s] for shape, s in fastest.items()])
+                if (d, m) == missing[-1]:  # the fit is part of the last shape
+                    _write_model(fastest, place, record)
+                record.finish(_unit(d, m), fastest=[[*shape, s] for shape, s in fastest.items()])
                 shown.finish(_line(d, m, found))
-        finally:  # interrupted or not, what was finished is worth a fit
-            if fastest:
-                _write_model(fit(fastest), fastest, place, record)
+        except KeyboardInterrupt:  # what was finished is worth a fit
+            record.discard_unfinished()
+            _write_model(fastest, place, record)
+            raise
     return record.folder
+
+
+def _unit(d: int, m: int) -> str:
+    return f"d = {d}, m = {m}"
 
 
 def _place(config: TuneBlocks, device: torch.device) -> dict[str, Any]:
@@ -128,9 +133,11 @@ def _measure(
     return fastest
 
 
-def _write_model(
-    model: CostModel, fastest: dict[Shape, float], place: dict[str, Any], record: Run
-) -> None:
+def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: Run) -> None:
+    """Fit the cost model to the fastest steps, if there are any, and write its rows."""
+    if not fastest:
+        return
+    model = fit(fastest)
     quality = {
         "median_error": model.median_error,
         "worst_error": max(model.errors),

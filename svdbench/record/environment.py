@@ -3,12 +3,14 @@
 No host name, no user name, no paths. Everything that can't be found is None.
 """
 
+import hashlib
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from typing import Any
 from svdbench import __version__
 
 _CPU = Path("/sys/devices/system/cpu/cpu0")
+_SOURCE = (".py", ".yaml")
+_DIGITS = 12  # of the hash of the source
 
 
 def environment() -> dict[str, Any]:
@@ -24,6 +28,7 @@ def environment() -> dict[str, Any]:
         "timestamp_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "svdbench": __version__,
         "source": _source(),
+        "source_hash": source_hash(),
         "python": platform.python_version(),
         "triton": _version("triton"),
         "numpy": _version("numpy"),
@@ -38,6 +43,41 @@ def environment() -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "load_average": _or_none(lambda: list(os.getloadavg())),
     }
+
+
+def version_of(environment: Mapping[str, Any]) -> str | None:
+    """The svdbench of an environment with the hash of its source, as ``1.0.0+3b2a1f90c41d``.
+
+    Environments of earlier versions have no hash; None where not even a version is known.
+    """
+    number, source = environment.get("svdbench"), environment.get("source_hash")
+    if not number:
+        return None
+    return f"{number}+{source}" if source else str(number)
+
+
+def version_in_words(environment: Mapping[str, Any]) -> str:
+    """The same for people, with the commit where it is known."""
+    words = f"svdbench {version_of(environment) or 'of an unknown version'}"
+    source = environment.get("source")
+    if isinstance(source, Mapping) and source.get("commit"):
+        words += f" (commit {str(source['commit'])[:8]}{' + changes' * bool(source.get('dirty'))})"
+    return words
+
+
+@cache
+def source_hash() -> str:
+    """What tells the package's own files from those of any other version, committed or not.
+
+    The files that were there when this process first asked, which are those that it runs.
+    """
+    package, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    # In a source tree, the kernels and the configurations are links.
+    for folder, folders, names in os.walk(package, followlinks=True):
+        folders.sort()
+        for path in (Path(folder, name) for name in sorted(names) if name.endswith(_SOURCE)):
+            digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:_DIGITS]
 
 
 def _torch() -> dict[str, Any]:

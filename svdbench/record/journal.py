@@ -43,6 +43,14 @@ def job_of(folder: Path) -> str:
     return str(job)
 
 
+def read_resumed(folder: Path) -> list[dict[str, Any]]:
+    """What :attr:`Journal.resumed` has, of a run that another process may hold."""
+    if not (folder / NAME).exists():
+        return []
+    lines = regular(folder / NAME).read_bytes().split(b"\n")[:-1]  # the last may be torn
+    return [dict(found["resumed"]) for line in lines if "resumed" in (found := json_value(line))]
+
+
 def fits(folder: Path, mark: Mark) -> bool:
     """Whether all rows up to a mark are there."""
     try:
@@ -59,6 +67,7 @@ class Journal:
         units: those that are finished.
         memo: what the job wrote down for its units to come.
         mark: the tables' sizes after the last of them.
+        resumed: each time that the run was taken up again, what of its environment was new.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,6 +81,7 @@ class Journal:
         self.units: set[str] = set()
         self.memo: dict[str, Any] = {}
         self.mark: Mark = {}
+        self.resumed: list[dict[str, Any]] = []
         with writing(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -97,6 +107,7 @@ class Journal:
     def went_on(self, differences: Mapping[str, Any]) -> None:
         """Note that the run was taken up again, and what of its environment is new."""
         self._write({"resumed": dict(differences)})
+        self.resumed.append(dict(differences))
 
     def close(self) -> None:
         """Let another process have it."""
@@ -162,6 +173,8 @@ class Journal:
             self.units.add(str(line["unit"]))
             self.mark = mark
             self.memo |= line.get("memo", {})
+        elif "resumed" in kind:
+            self.resumed.append(dict(line["resumed"]))
         return True
 
     def sync(self) -> None:

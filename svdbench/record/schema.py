@@ -15,9 +15,12 @@ SCHEMA_VERSION = 2
 STATUSES = ("ok", "skipped", "oom", "timeout", "failed", "gate")
 # How a training may end, besides.
 TRAINING_STATUSES = (*STATUSES, "target", "nan", "interrupted")
+# The endings of a training that has a result; ``timeout``: its clock stopped it.
+WELL = ("ok", "target", "timeout")
 PASSES = ("fwd", "bwd", "step")
 
-COMMON = ("schema_version", "job", "run_id", "cell", "status", "reason")
+# ``version`` is of the svdbench that wrote the row; runs of earlier ones have no such column.
+COMMON = ("schema_version", "job", "run_id", "cell", "status", "reason", "version")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,12 @@ LAYERS = Table(
         *("layer", "rows", "columns", "kept", "form", "dense_numbers", "numbers"),
     ),
 )
+
+
+def ended_well(row: Mapping[str, Any]) -> bool:
+    """Whether a row of any table has a result. Of a timing, timeout says that it has none."""
+    trained = row.get("seed") not in (None, "")
+    return row.get("status") in (WELL if trained else WELL[:1])
 
 
 def cell_id(**what_defines_it: Any) -> str:

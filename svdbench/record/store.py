@@ -9,8 +9,9 @@ it was at, at most.
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -19,19 +20,45 @@ from typing import Any
 
 from svdbench.errors import one_line
 from svdbench.reading import LARGEST_YAML, read_environment, read_text
-from svdbench.record.environment import environment
+from svdbench.record.environment import environment, version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
-from svdbench.record.journal import Journal, Mark, fits
+from svdbench.record.journal import Journal, Mark, fits, read_resumed
 from svdbench.record.lines import RecordError, append_lines, read_rows, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
-from svdbench.whole import regular, replacing
+from svdbench.whole import PARTIAL, regular, replacing
 
-__all__ = ["JOURNAL", "Mark", "RecordError", "Run", "read_rows"]
+__all__ = [
+    "JOURNAL",
+    "Mark",
+    "RecordError",
+    "Run",
+    "may_mix_versions",
+    "mixing_versions",
+    "read_rows",
+    "read_versions",
+    "refuse_other_version",
+]
 
 CONFIG, ENVIRONMENT = "config.yaml", "env.json"
 SYNC_S = 1.0
-_TABLE = ",".join(COMMON).encode()  # what every table begins with
+_TABLE = ",".join(COMMON[:6]).encode()  # what every table begins with, those of earlier runs too
+_mixing: ContextVar[bool] = ContextVar("mixing", default=False)
+
+
+def may_mix_versions() -> bool:
+    """What :func:`mixing_versions` says."""
+    return _mixing.get()
+
+
+@contextmanager
+def mixing_versions(allowed: bool) -> Iterator[None]:
+    """Whether timings may go on with another version of svdbench than they were begun with."""
+    before = _mixing.set(allowed)
+    try:
+        yield
+    finally:
+        _mixing.reset(before)
 
 
 class Run:
@@ -43,6 +70,7 @@ class Run:
         run_id: the folder's name.
         environment: what ``env.json`` says.
         resumed: whether it goes on with what is there.
+        version: of the svdbench that writes its rows now.
     """
 
     def __init__(
@@ -53,7 +81,9 @@ class Run:
         self.run_id = folder.name
         self.environment = environment
         self.resumed = journal.begun
+        self.version = version_of(environment)
         self._journal = journal
+        self._news: dict[str, Any] | None = None
         self._mark: Mark = {}
         self._to_rewind = journal.begun
         self._files: dict[str, int] = {}
@@ -75,7 +105,8 @@ class Run:
 
         A folder that already has a run of the same configuration is gone on with: the rows of
         its finished units stay; those of a unit that was cut short are taken back before the
-        first row is written, unless the job knows how to go on with it and rewinds itself.
+        first row is written, unless the job knows how to go on with it and rewinds itself. A
+        run that is finished is left as it is, to the byte.
 
         Args:
             root: the results folder.
@@ -84,7 +115,8 @@ class Run:
             config: the text of ``config.yaml``.
             folder: to be used instead of ``root/job/name``.
             env: of ``env.json``; by default what ``environment()`` finds.
-            same: fields of the environment that must not change while a run lasts.
+            same: fields of the environment that must not change while a run lasts; with any,
+                neither may the version of svdbench, unless :func:`mixing_versions` allows it.
 
         Raises:
             RecordError: a name that is no plain folder name; a folder that holds something
@@ -98,8 +130,13 @@ class Run:
             journal = undo.enter_context(closing(Journal(place)))
             if journal.begun:
                 began = _refuse_other(place, config, env, same, remedy)
+                if same and version_of(env) is not None:
+                    versions = versions_of(began, journal.resumed)
+                    refuse_other_version(place, began, versions, env, remedy)
                 run = cls(place, job, began, journal)
-                journal.went_on(_differences(began, env))
+                run.version = version_of(env)
+                run._news = _differences(began, env)
+                _remove_partial(place)
             else:
                 run = cls(place, job, env, journal)
                 text = json.dumps(env, indent=2, ensure_ascii=False) + "\n"
@@ -162,6 +199,9 @@ class Run:
                 )
         self._to_rewind = False
         self._mark = dict(mark)
+        if self._news is not None:
+            self._journal.went_on(self._news)
+            self._news = None
         for path in self.folder.glob("*.csv"):
             with writing(path):
                 if kept := mark.get(path.name):
@@ -169,18 +209,23 @@ class Run:
                 elif _is_table(path):  # of a unit that was cut short
                     path.unlink()
 
+    def discard_unfinished(self) -> None:
+        """Take back the rows that belong to no finished unit."""
+        self.rewind(self._journal.mark)
+
     def _settle(self) -> None:
         """Before the first row of a run that goes on: take back what was cut short."""
         if self._to_rewind:
-            self.rewind(self._journal.mark)
+            self.discard_unfinished()
 
     def append(self, table: Table, row: Mapping[str, Any]) -> None:
-        """Write a row; ``schema_version``, ``job`` and ``run_id`` are filled in.
+        """Write a row; ``schema_version``, ``job``, ``run_id`` and ``version`` are filled in.
 
         Missing columns and None stay empty. Raises ValueError where the row does not
         fit the table, RecordError where it can't be written.
         """
         row = {**row, "schema_version": SCHEMA_VERSION, "job": self.job, "run_id": self.run_id}
+        row["version"] = self.version
         table.check(row)
         path = self.folder / f"{table.name}.csv"
         with writing(path):
@@ -276,7 +321,11 @@ def _refuse_other(
         raise RecordError(
             f"{folder} already holds results of another configuration: {remedy}, or delete it"
         )
-    if other := [f"{key} was {began.get(key)}" for key in same if began.get(key) != env.get(key)]:
+    if other := [
+        f"{key} was {began.get(key)}, is {env.get(key)}"
+        for key in same
+        if began.get(key) != env.get(key)
+    ]:
         raise RecordError(
             f"{folder} was begun elsewhere ({'; '.join(other)}), and its timings can't be mixed: "
             f"{remedy}"
@@ -291,6 +340,59 @@ def _ends_row(path: Path, size: int) -> bool:
     with writing(path), open(regular(path), "rb") as file:
         file.seek(size - 1)
         return file.read(1) == b"\n"
+
+
+def refuse_other_version(
+    folder: Path,
+    began: Mapping[str, Any],
+    versions: Collection[str],
+    env: Mapping[str, Any],
+    remedy: str,
+) -> None:
+    """Refuse to go on with timings of other versions of svdbench alone, unless that is allowed.
+
+    Args:
+        began: the environment in which they began.
+        versions: that wrote what there is.
+        env: where this runs.
+
+    Raises:
+        RecordError: this is another version, with both.
+    """
+    if not (_mixing.get() or version_of(env) in versions):
+        raise RecordError(
+            f"{folder} was begun with {version_in_words(began)}, and this is "
+            f"{version_in_words(env)}: {remedy}, or continue with --force and get timings of both"
+        )
+
+
+def versions_of(began: Mapping[str, Any], resumed: Collection[Mapping[str, Any]]) -> list[str]:
+    """The versions of svdbench that wrote a run, the first one first.
+
+    Args:
+        began: the environment in which it began.
+        resumed: each time that it was taken up again, what of the environment was new.
+    """
+    environments = [began, *({**began, **news} for news in resumed)]
+    return list(dict.fromkeys(filter(None, map(version_of, environments))))
+
+
+def read_versions(folder: Path) -> list[str]:
+    """The versions of svdbench that wrote the run of a folder, or the runs in it."""
+    inside = sorted(path.parent for path in folder.glob(f"*/{JOURNAL}"))
+    found: dict[str, None] = {}
+    for run in (folder, *inside):
+        with suppress(OSError, ValueError, TypeError):
+            began = read_environment(run / ENVIRONMENT)
+            found |= dict.fromkeys(versions_of(began, read_resumed(run)))
+    return list(found)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove files that a process which died was about to put in place."""
+    for path in folder.rglob(f".*{PARTIAL}"):
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 def _is_table(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """What all reports share: reading a run's tables, and writing tables and lines for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from svdbench.errors import UserError, one_line
 from svdbench.reading import configuration
+from svdbench.record.store import read_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,15 @@ def new_table(
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def several_versions(folder: Path) -> Iterator[str]:
+    """A line where more than one version of svdbench wrote a run or the runs of a sweep."""
+    if len(versions := read_versions(folder)) > 1:
+        yield (
+            f"beware: {len(versions)} versions of svdbench made this run, "
+            f"{' and '.join(versions)}; the column version of the tables says which row"
+        )
 
 
 def print_lines(console: Console, lines: Iterable[object]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.record.schema import WELL
 from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
 from svdbench.report.training_plots import best_first, draw_all, short
 from svdbench.report.units import share
@@ -147,5 +148,5 @@ def _reached(rows: "pd.DataFrame") -> str:
 
 def endings(summary: "pd.DataFrame") -> list[str]:
     """Why trainings ended that didn't end well."""
-    ended = summary[~summary["status"].isin(["ok", "target", "timeout"])]
+    ended = summary[~summary["status"].isin(WELL)]
     return [f"{row['label']}, seed {row['seed']}: {row['reason']}" for _, row in ended.iterrows()]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from svdbench.registry import refuse_unknown
+from svdbench.schemas.base import each_once
 from svdbench.schemas.classification import SideBySide
 
 NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
@@ -73,11 +74,7 @@ class Accelerate(SideBySide):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, values in (("alphas", self.alphas), ("phis", self.phis)):
-            if not values:
-                raise ValueError(f"{name} is empty: give at least one")
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} has a number twice: {values}")
+        each_once(alphas=self.alphas, phis=self.phis)
         for alpha in self.alphas:
             if not 0 < alpha <= 1:
                 raise ValueError(f"alpha is {alpha}: give numbers above 0, and 1 at most")

@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from svdbench.refusals import refuse_name
+from svdbench.refusals import refuse_name, refuse_repeated
 
 # More would be a slip of the finger, and the system may refuse them in the midst of a run.
 MOST_THREADS = 1024
@@ -50,6 +52,14 @@ def check_seed(seed: int) -> None:
     """Raise ValueError for a seed that not every library takes."""
     if not 0 <= seed < SEEDS:
         raise ValueError(f"seed is {seed}: it must be from 0 to {SEEDS - 1}")
+
+
+def each_once(**lists: Sequence[Any] | None) -> None:
+    """Raise ValueError for the first list that is empty or has something twice; None is any."""
+    for key, values in lists.items():
+        if values is not None and not values:
+            raise ValueError(f"{key} is empty: give at least one value")
+        refuse_repeated(key, values or ())
 
 
 def at_least(least: float, **values: float | None) -> None:

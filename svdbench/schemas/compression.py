@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from svdbench.registry import refuse_unknown
-from svdbench.schemas.base import above_zero, at_least
+from svdbench.schemas.base import above_zero, at_least, each_once
 from svdbench.schemas.classification import SideBySide
 
 EPOCH, BATCH = "epoch", "batch"
@@ -75,10 +75,6 @@ class Compress(SideBySide):
             raise ValueError(
                 f"every is {self.every!r}: choose {EPOCH}, {BATCH}, or a number of batches"
             )
-        for name, values in (("methods", self.methods), ("ranks", self.ranks)):
-            if not values:
-                raise ValueError(f"{name} is empty: name at least one")
-            if len(set(map(str, values))) < len(values):
-                raise ValueError(f"{name} names something twice: {values}")
+        each_once(methods=self.methods, ranks=self.ranks)
         at_least(1, ranks=min(self.ranks))
         refuse_unknown("compressor", self.methods, sorted(self.compressor))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from svdbench.registry import refuse_unknown
-from svdbench.schemas.base import at_least
+from svdbench.schemas.base import at_least, each_once
 from svdbench.schemas.timing import Measured
 
 # Those of svdbench.svd_drivers.spectra, named here too as they must not wait for torch.
@@ -27,12 +27,8 @@ class MatrixSizes:
     ranks: list[int] = field(default_factory=lambda: [10, 64, 256])
 
     def __post_init__(self) -> None:
-        lists: dict[str, list[Any]] = {"shapes": self.shapes, "ranks": self.ranks}
-        for key, values in lists.items():
-            if not values or len(set(values)) < len(values):
-                fault = "names something twice" if values else "is empty"
-                example = "[15x784,512x512]" if key == "shapes" else "[10,64]"
-                raise ValueError(f"sizes.{key} {fault}: write it as in sizes.{key}={example}")
+        shapes = ["{}x{}".format(*_shape(text)) for text in self.shapes]
+        each_once(**{"sizes.shapes": shapes, "sizes.ranks": self.ranks})
         for rank in self.ranks:
             at_least(1, **{"sizes.ranks": rank})
         if not self.cases():
@@ -71,8 +67,7 @@ class TimeSVD(Measured):
         super().__post_init__()
         from svdbench.svd_drivers.registry import GROUP
 
-        if not self.spectra or len(set(self.spectra)) < len(self.spectra):
-            raise ValueError("spectra is empty or names one twice: give spectra=[step,gaussian]")
+        each_once(spectra=self.spectra, methods=self.methods)
         refuse_unknown("spectrum", self.spectra, SPECTRA)
         if self.methods is not None:
             GROUP.check(self.methods)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from svdbench.registry import refuse_unknown
-from svdbench.schemas.base import Dtype, Job, above_zero, at_least
+from svdbench.schemas.base import Dtype, Job, above_zero, at_least, each_once
 from svdbench.schemas.reveal import KINDS, Share, UserModel
 
 SIZE, LATENCY = "size", "latency"
@@ -62,6 +62,7 @@ class CompressModel(Job):
             raise ValueError(
                 "there are no examples: name a function that returns them, as --data my_net:loader"
             )
+        each_once(layers=self.layers)
         refuse_unknown("kind of frontier", [self.kind], KINDS)
         refuse_unknown("folding", [self.folding], FOLDINGS)
         refuse_unknown("keep_if", [self.keep_if], (SIZE, LATENCY))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from svdbench.registry import refuse_unknown
-from svdbench.schemas.base import above_zero, at_least
+from svdbench.schemas.base import above_zero, at_least, each_once
 from svdbench.schemas.classification import SideBySide
 from svdbench.schemas.compression import Latency
 
@@ -115,10 +115,7 @@ class RankReveal(SideBySide):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_unknown("algorithm", self.algorithms or [], ALGORITHMS)
-        if self.algorithms is not None and not self.algorithms:
-            raise ValueError(f"algorithms is empty: name some of {', '.join(ALGORITHMS)}")
-        if self.algorithms and len(set(self.algorithms)) < len(self.algorithms):
-            raise ValueError(f"algorithms names something twice: {', '.join(self.algorithms)}")
+        each_once(algorithms=self.algorithms, fractions=self.fractions or None)
         refuse_unknown("kind of frontier", [self.kind], KINDS)
         at_least(0, epsilon=self.epsilon, max_loss_increase=self.max_loss_increase)
         at_least(1, multiple_of=self.multiple_of, asked_rank=self.asked_rank)

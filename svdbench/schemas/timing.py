@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from svdbench.schemas.base import Job, at_least
+from svdbench.schemas.base import Job, at_least, each_once
 
 
 class L2(Enum):
@@ -44,8 +44,7 @@ class Sizes:
     m: int = 32
 
     def __post_init__(self) -> None:
-        if not self.d:
-            raise ValueError("sizes.d is empty: give at least one size, as in sizes.d=[64,128]")
+        each_once(**{"sizes.d": self.d})
         for d in self.d:
             at_least(1, **{"sizes.d": d})
         at_least(1, **{"sizes.n": self.n, "sizes.m": self.m})
@@ -67,6 +66,7 @@ class TimeFastH(Timing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        each_once(methods=self.methods)
         from svdbench.orthogonal.registry import GROUP
 
         if self.methods is not None:
@@ -83,6 +83,7 @@ class TimeSvdOps(Timing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        each_once(ops=self.ops)
         from svdbench.matrix_ops.registry import check_operations
 
         if self.ops is not None:
@@ -114,9 +115,7 @@ class LoopSizes:
         lists: dict[str, list[Any]] = {"hidden": self.hidden, "length": self.length}
         lists["reflectors"] = self.reflectors
         for key, values in lists.items():
-            if not values or len(set(values)) < len(values):
-                fault = "names a number twice" if values else "is empty"
-                raise ValueError(f"sizes.{key} {fault}: give numbers as in sizes.{key}=[64,128]")
+            each_once(**{f"sizes.{key}": values})
             for value in values:
                 at_least(1, **{f"sizes.{key}": value})
         at_least(1, **{"sizes.batch": self.batch, "sizes.inputs": self.inputs})
@@ -138,6 +137,7 @@ class TimeRNN(Measured):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        each_once(methods=self.methods)
         from svdbench.rnn_loops.registry import GROUP
 
         if self.methods is not None:

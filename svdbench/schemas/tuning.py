@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from svdbench.schemas.base import Job, at_least
+from svdbench.schemas.base import Job, at_least, each_once
 
 
 @dataclass
@@ -15,8 +15,7 @@ class Shapes:
 
     def __post_init__(self) -> None:
         for key, values in (("sizes.d", self.d), ("sizes.m", self.m)):
-            if not values:
-                raise ValueError(f"{key} is empty: give at least one number, as in {key}=[64,128]")
+            each_once(**{key: values})
             for value in values:
                 at_least(1, **{key: value})
         at_least(1, **{"sizes.n": self.n})

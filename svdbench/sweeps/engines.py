@@ -129,16 +129,21 @@ def check_nodes(engine: Engine, options: Any, asked: set[int]) -> None:
     )
 
 
+def is_timed(config: Any) -> bool:
+    """Whether the point of a job is seconds: such have the key ``parallel``."""
+    return hasattr(config, "parallel")
+
+
 def refuse_timing(engine: Engine, config: Any) -> None:
     """Refuse to measure seconds where the jobs of a sweep would disturb each other.
 
     Args:
-        config: of a job; one whose point is seconds has the key ``parallel``.
+        config: of a job.
 
     Raises:
         UserError: with what can be done.
     """
-    if engine.alone or getattr(config, "parallel", True):
+    if engine.alone or not is_timed(config) or config.parallel:
         return
     exclusive = "+hydra.launcher.additional_parameters.exclusive=true, or "
     raise UserError(

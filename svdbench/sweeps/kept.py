@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from svdbench.errors import UserError
-from svdbench.reading import read_yaml
+from svdbench.errors import UserError, one_line
+from svdbench.reading import read_environment, read_yaml
+from svdbench.record import store
 from svdbench.record.environment import environment
-from svdbench.record.store import RecordError
+from svdbench.record.store import ENVIRONMENT, RecordError, read_versions
 from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Base, Job, Sweep
 from svdbench.whole import replacing
@@ -45,15 +46,32 @@ def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
                 )
             # First of all, as from then on the folder is this sweep's.
             _write(folder / FILE, _text(sweep, jobs))
-            if not (folder / "env.json").exists():
+            if not (folder / ENVIRONMENT).exists():
                 text = json.dumps(environment(), indent=2, ensure_ascii=False)
-                _write(folder / "env.json", text + "\n")
+                _write(folder / ENVIRONMENT, text + "\n")
         except OSError as error:
             raise RecordError(
                 f"can't write {folder}: {error.strerror}: free the disk, or choose a writable "
                 "folder"
             ) from error
         yield
+
+
+def refuse_other_version(folder: Path) -> None:
+    """Refuse to go on with a sweep of timings that another version of svdbench began.
+
+    Raises:
+        RecordError: unless that is allowed, or it has some of this version already.
+    """
+    try:
+        began = read_environment(folder / ENVIRONMENT)
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"can't go on with {folder}: {ENVIRONMENT} {one_line(error)}: choose a different --name"
+        ) from error
+    store.refuse_other_version(
+        folder, began, read_versions(folder), environment(), "choose a different --name"
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 from svdbench.errors import UserError
 from svdbench.overrides import is_for_hydra, parsed
-from svdbench.refusals import refuse_many_jobs, refuse_overrides
+from svdbench.refusals import refuse_many_jobs, refuse_overrides, refuse_repeated
 
 # Keys that say where results go, not what they are.
 PLACE = ("name", "results")
@@ -135,6 +135,10 @@ def combinations(
             raise UserError(f"{key} can't be swept: the jobs of a sweep lie in one folder")
         if not last[key].is_discrete_sweep():
             raise UserError(f"{key} has no end of values: list them, as in {key}=1,2,3")
+        try:
+            refuse_repeated(key, list(_values(last[key])))
+        except ValueError as error:
+            raise UserError(str(error)) from error
     for combination in BasicSweeper.split_arguments(every, None)[0]:
         by_key = dict(zip(last, combination, strict=True))
         yield (
@@ -146,3 +150,11 @@ def combinations(
 def _key(text: str) -> str:
     """The key of an override that sets one."""
     return text.partition("=")[0].lstrip("+")
+
+
+def _values(swept: Any) -> Iterator[Any]:
+    """What a key is swept over; numbers as such, however they are written."""
+    from hydra.core.override_parser.types import QuotedString
+
+    for value in swept.sweep_iterator():
+        yield value.text if isinstance(value, QuotedString) else value

@@ -16,6 +16,7 @@ from svdbench.sweeps.engines import (
     check_installed,
     check_nodes,
     engine_of,
+    is_timed,
     nodes_of,
     refuse_timing,
 )
@@ -30,6 +31,7 @@ class Prepared:
         job: the module in ``svdbench.jobs``.
         name: of the command, as rows have it.
         folder: where it writes.
+        timed: whether the point of its jobs is seconds.
         master: a configuration with Hydra's own part: the launcher and its options.
         loader: makes the configurations of the jobs.
     """
@@ -37,6 +39,7 @@ class Prepared:
     job: str
     name: str
     folder: Path
+    timed: bool
     jobs: list[Job]
     engine: Engine
     master: Any
@@ -79,7 +82,10 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         engine = engine_of(master.hydra.launcher, launcher, len(jobs))
         check_nodes(engine, master.hydra.launcher, nodes)
         refuse_timing(engine, config)
-        return Prepared(sweep.job, module.JOB, folder, jobs, engine, master, hydra.config_loader)
+        timed = is_timed(config)
+        return Prepared(
+            sweep.job, module.JOB, folder, timed, jobs, engine, master, hydra.config_loader
+        )
 
 
 @contextmanager

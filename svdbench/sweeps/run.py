@@ -11,6 +11,9 @@ from rich.console import Console
 
 from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.overrides import override
+from svdbench.record.schema import ended_well
+from svdbench.record.store import may_mix_versions
+from svdbench.report.tables import several_versions
 from svdbench.sweeps import kept, queue
 from svdbench.sweeps.engines import LOCAL, SLURM
 from svdbench.sweeps.plan import Job, Sweep
@@ -21,8 +24,6 @@ from svdbench.sweeps.task import Task, here
 from svdbench.sweeps.watch import watching
 
 MOST_NAMED = 5
-# How work ends that was not cut short by anything unforeseen.
-WELL = ("ok", "target", "timeout")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Swept:
     @property
     def well(self) -> bool:
         """Whether there is something that ended well."""
-        return any(row["status"] in WELL for row in self.rows)
+        return any(map(ended_well, self.rows))
 
     def check(self) -> "Swept":
         """Raise Failed where a job failed."""
@@ -69,6 +70,8 @@ def run_sweep(
     with kept.claimed(prepared.folder, sweep, prepared.jobs):
         states, console = States(prepared.folder), Console()
         missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
+        if missing and prepared.timed:
+            kept.refuse_other_version(prepared.folder)
         _print(console, _heading(prepared, len(missing)))
         _print(console, str(prepared.folder))
         interrupted = False
@@ -80,6 +83,8 @@ def run_sweep(
             found = {job.folder: states.read(job.folder) for job in prepared.jobs}
             rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
             show(prepared.folder)
+            for line in several_versions(prepared.folder):
+                _print(console, line)
             _print(console, str(prepared.folder / "summary.csv"))
     if interrupted:
         done = sum(state.status == OK for state in found.values())
@@ -134,9 +139,10 @@ def _launch(
     titles = {job.folder: f"\n{job.label} ({i}/{len(jobs)})" for i, job in enumerate(jobs, 1)}
     task = Task(
         prepared.job,
-        prepared.folder.absolute(),
+        prepared.folder,
         here(),
         engine.threads,
+        may_mix_versions(),
         {} if engine.elsewhere else titles,
     )
     context = HydraContext(prepared.loader, Callbacks())

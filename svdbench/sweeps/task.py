@@ -13,6 +13,7 @@ from typing import Any
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.launch import checked
 from svdbench.nodes import SLURM_RANK
+from svdbench.record.store import mixing_versions
 from svdbench.sweeps.states import FAILED, INTERRUPTED, Begun, State, States
 
 
@@ -22,23 +23,29 @@ class Task:
 
     Attributes:
         job: the module in ``svdbench.jobs``.
-        sweep: the sweep's folder.
+        sweep: the sweep's folder, as it was given.
         home: host and process that launch.
         threads: of a job that says nothing of threads; None: as its environment says.
+        mixing: whether timings may go on with another version of svdbench.
         titles: what to print before a job that runs at home, by its folder.
+        directory: of the process that launches, where a relative folder begins.
     """
 
     job: str
     sweep: Path
     home: tuple[str, int]
     threads: int | None = None
+    mixing: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = field(default_factory=Path.cwd)
 
     def __call__(self, config: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        states, away, node = States(self.sweep), here() != self.home, _node(config)
+        # One form of path in all that a job prints and writes, wherever it runs.
+        sweep = self.sweep if Path.cwd() == self.directory else self.directory / self.sweep
+        folder = sweep / Path(HydraConfig.get().runtime.output_dir).name
+        states, away, node = States(sweep), here() != self.home, _node(config)
         beginning = states.begun(folder.name) if node == 0 else _follower()
         with _printing(states.log(folder.name, node), away), beginning as begun:
             if folder.name in self.titles:
@@ -47,7 +54,8 @@ class Task:
                 if away:
                     self._set_threads()
                 settings, text = checked(config)
-                import_module(f"svdbench.jobs.{self.job}").run(settings, text, str(folder))
+                with mixing_versions(self.mixing):
+                    import_module(f"svdbench.jobs.{self.job}").run(settings, text, str(folder))
             except (Interrupted, KeyboardInterrupt) as error:
                 begun.end(INTERRUPTED, str(error) or "by ^C")
             except UserError as error:

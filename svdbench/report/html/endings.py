@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from svdbench.report.html.runs import WELL, Run
+from svdbench.record.schema import ended_well
+from svdbench.report.html.runs import Run
 
 # What may tell cells apart, in this order; the settings of a run are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
@@ -30,7 +31,7 @@ def endings(run: Run) -> list[Ending]:
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows:
         status = row.get("status", "")
-        if status and status not in WELL:
+        if status and not ended_well(row):
             groups.setdefault((status, row.get("reason", "")), []).append(row)
     found = [
         Ending(
@@ -62,6 +63,5 @@ def progress(run: Run) -> str:
     counts = run.statuses
     if not counts:
         return "" if run.sheets else "no cell was finished"
-    well = sum(count for status, count in counts.items() if status in WELL)
-    rest = ", ".join(f"{n} {status or '?'}" for status, n in counts.items() if status not in WELL)
-    return f"{well} ok" + (f", {rest}" if rest else "")
+    rest = ", ".join(f"{n} {status or '?'}" for status, n in run.unwell.items())
+    return f"{counts.total() - run.unwell.total()} ok" + (f", {rest}" if rest else "")

@@ -5,7 +5,8 @@ from math import inf, isfinite
 from statistics import fmean
 from typing import Any
 
-from svdbench.report.html.runs import WELL, Run
+from svdbench.record.schema import ended_well
+from svdbench.report.html.runs import Run
 from svdbench.report.units import seconds, share
 
 Rows = list[dict[str, str]]
@@ -22,7 +23,7 @@ def headline(run: Run) -> str:
         sheet = run.sheet(name)
         if sheet is None:
             continue
-        rows = [row for row in sheet.records() if row.get("status", "ok") in (*WELL, "timeout")]
+        rows = [row for row in sheet.records() if ended_well({"status": "ok"} | row)]
         if line := tell(rows):
             return line
     return ""

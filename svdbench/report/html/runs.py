@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.reading import LARGEST_YAML, read_environment
+from svdbench.record.schema import ended_well
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
-# How a cell ended that ended as it should.
-WELL = ("ok", "target")
 # Why a cell has samples and no row in the summary.
 STOPPED = "the run was stopped before it was done"
 
@@ -99,13 +98,23 @@ class Run:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many cells ended how; one that did not end well anywhere, did not."""
-        ended: dict[object, str] = {}
+        """How many cells ended how."""
+        return Counter(row["status"] for row in self._ended.values())
+
+    @property
+    def unwell(self) -> Counter[str]:
+        """The same of those that did not end well."""
+        return Counter(row["status"] for row in self._ended.values() if not ended_well(row))
+
+    @cached_property
+    def _ended(self) -> dict[object, dict[str, str]]:
+        """What became of each cell; one that did not end well anywhere, did not."""
+        ended: dict[object, dict[str, str]] = {}
         for i, row in enumerate(self.outcomes):
             cell = row.get("cell", i)
-            if "status" in row and ended.get(cell, "ok") in WELL:
-                ended[cell] = row["status"]
-        return Counter(ended.values())
+            if "status" in row and (cell not in ended or ended_well(ended[cell])):
+                ended[cell] = row
+        return ended
 
     @property
     def date(self) -> str:

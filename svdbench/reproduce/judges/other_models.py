@@ -1,10 +1,11 @@
 """The models that the report could not run, beside the Spectral-RNN."""
 
+from svdbench.record.schema import WELL
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.trainings import put_curves, put_further
 
-OURS, WELL = "spectral_rnn", ("ok", "target")
+OURS = "spectral_rnn"
 
 
 def measure(runs: Runs) -> Measured:
