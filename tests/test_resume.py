@@ -17,7 +17,7 @@ from command import run, table
 from torch import Tensor
 
 from svdbench.errors import Interrupted
-from svdbench.jobs.bench_trust import without_times
+from svdbench.jobs.trust_kills import without_times
 from svdbench.record.journal import NAME, Journal
 from svdbench.record.schema import SAMPLES, SUMMARY
 from svdbench.record.store import RecordError, Run, mixing_versions, read_versions

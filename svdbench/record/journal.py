@@ -51,6 +51,18 @@ def read_resumed(folder: Path) -> list[dict[str, Any]]:
     return [dict(found["resumed"]) for line in lines if "resumed" in (found := json_value(line))]
 
 
+def read_finished(folder: Path) -> tuple[set[str], Mark]:
+    """The finished units of a run that another process may hold, and the tables' sizes then."""
+    units: set[str] = set()
+    mark: Mark = {}
+    for line in regular(folder / NAME).read_bytes().split(b"\n")[:-1]:
+        found = json.loads(line)
+        if "unit" in found:
+            units.add(found["unit"])
+            mark = found["tables"]
+    return units, mark
+
+
 def fits(folder: Path, mark: Mark) -> bool:
     """Whether all rows up to a mark are there."""
     try:

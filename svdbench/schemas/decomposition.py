@@ -28,7 +28,8 @@ class MatrixSizes:
 
     def __post_init__(self) -> None:
         shapes = ["{}x{}".format(*_shape(text)) for text in self.shapes]
-        each_once(**{"sizes.shapes": shapes, "sizes.ranks": self.ranks})
+        each_once(**{"sizes.shapes": shapes})
+        each_once(**{"sizes.ranks": self.ranks})
         for rank in self.ranks:
             at_least(1, **{"sizes.ranks": rank})
         if not self.cases():

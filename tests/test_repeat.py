@@ -1,0 +1,34 @@
+"""Every job: finished, the same command once and twice more leaves every file as it was."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from svdbench.jobs.trust_commands import Command, commands, write_model
+
+COMMANDS = commands()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("elsewhere", "known_rates", "one_thread")
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.title for command in COMMANDS])
+def test_a_finished_run_is_left_as_it_is(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    assert command.run("one") == 0
+    finished = contents(command.folder("one"))
+    assert finished
+    for _ in range(2):
+        assert command.run("one") == 0
+        again = contents(command.folder("one"))
+        assert [
+            path for path in {**again, **finished} if again.get(path) != finished.get(path)
+        ] == []
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
