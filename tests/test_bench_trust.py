@@ -17,7 +17,7 @@ RUN = Command("job", "job", False, lambda name: 0)
 
 
 def finished(name: str) -> Path:
-    with Run.create("results", "job", name, env={}) as record:
+    with Run.create("results", "job", folder=RUN.folder(name), env={}) as record:
         for d in (1, 2, 3):
             record.append(SAMPLES, ROW | {"d": d, "step_s": 0.1 * d})
             record.finish(f"d = {d}")

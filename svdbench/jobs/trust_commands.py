@@ -3,6 +3,7 @@
 ``make bench-trust`` kills them; the tests give them again when they are finished.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,23 +59,30 @@ COMPUTED = {
 
 @dataclass(frozen=True)
 class Command:
-    """A command that leaves one run, or the runs of a sweep, of one name.
+    """A command that leaves one run, or the runs of a sweep.
 
     Attributes:
         title: what tells it from the others.
         job: the folder in ``results``.
         timed: whether its numbers are times, which are others each time.
-        run: runs it under a name; the exit code.
+        run_as: runs it under a name; the exit code.
     """
 
     title: str
     job: str
     timed: bool
-    run: Callable[[str], int]
+    run_as: Callable[[str], int]
 
-    def folder(self, name: str) -> Path:
-        """Where it writes under a name."""
-        return Path(RESULTS) / self.job / name
+    def run(self, number: str) -> int:
+        """Run it, or go on with it, under a name with this number; the exit code."""
+        return self.run_as(self._name(number))
+
+    def folder(self, number: str) -> Path:
+        """Where it writes then."""
+        return Path(RESULTS) / self.job / self._name(number)
+
+    def _name(self, number: str) -> str:
+        return f"{'-'.join(re.findall('[a-z]+', self.title.lower()))}-{number}"
 
 
 def commands() -> list[Command]:

@@ -113,11 +113,11 @@ def killed(commands: Sequence[Command], kills: int, seed: int = 0) -> Iterator[t
     os.environ["OMP_NUM_THREADS"] = "1"  # those that reproduce begins are no copies
     for number, command in enumerate(commands):
         with _logged():
-            ended = [command.run("first")]  # by which all is imported
+            first = command.run("first")  # by which all is imported
         start = time.perf_counter()
-        ended.append(_ended(_started(command, WHOLE)))
+        ended = (first, _ended(_started(command, WHOLE)))
         longest = LATEST * (time.perf_counter() - start)
-        assert not any(ended), f"{command.title} failed: see {LOG}"
+        assert ended == (0, 0), f"{command.title} failed: see {LOG}"
         share = kills * (number + 1) // len(commands) - kills * number // len(commands)
         yield command.title, _killed(command, share, longest, random.Random(seed + number))
 
