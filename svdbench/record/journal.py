@@ -45,22 +45,21 @@ def job_of(folder: Path) -> str:
 
 def read_resumed(folder: Path) -> list[dict[str, Any]]:
     """What :attr:`Journal.resumed` has, of a run that another process may hold."""
-    if not (folder / NAME).exists():
-        return []
-    lines = regular(folder / NAME).read_bytes().split(b"\n")[:-1]  # the last may be torn
-    return [dict(found["resumed"]) for line in lines if "resumed" in (found := json_value(line))]
+    return [dict(found["resumed"]) for found in _lines(folder) if "resumed" in found]
 
 
 def read_finished(folder: Path) -> tuple[set[str], Mark]:
     """The finished units of a run that another process may hold, and the tables' sizes then."""
-    units: set[str] = set()
-    mark: Mark = {}
-    for line in regular(folder / NAME).read_bytes().split(b"\n")[:-1]:
-        found = json.loads(line)
-        if "unit" in found:
-            units.add(found["unit"])
-            mark = found["tables"]
-    return units, mark
+    finished = [found for found in _lines(folder) if "unit" in found]
+    return {found["unit"] for found in finished}, finished[-1]["tables"] if finished else {}
+
+
+def _lines(folder: Path) -> list[Any]:
+    """The lines of a journal; the last may be torn, and is left out then."""
+    if not (folder / NAME).exists():
+        return []
+    with open(regular(folder / NAME), "rb") as file:
+        return [json_value(line) for line in file.read(LARGEST).split(b"\n")[:-1]]
 
 
 def fits(folder: Path, mark: Mark) -> bool:
