@@ -45,6 +45,7 @@ MAY_IMPORT = {
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
         *("measure", "record", "report", "statistics", "sweeps"),
+        "cli",  # bench_trust kills commands as they are typed
         *("measure", "record", "report", "reproduce"),
     },
 }
