@@ -3,11 +3,18 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from svdbench.lowrank import frobenius_error, randqb, spectral_error_bound, truncated_svd
+from svdbench.lowrank import (
+    frobenius_error,
+    projection_error,
+    randqb,
+    spectral_error_bound,
+    truncated_svd,
+)
 
 F64, F32 = torch.float64, torch.float32
 
@@ -75,13 +82,59 @@ def test_max_rank_warns() -> None:
         ({"tolerance": 1.0}, "tolerance is 1.0"),
         ({"tolerance": math.nan}, "tolerance is nan"),
         ({"tolerance": 0.1, "block_size": 0}, "block_size is 0"),
-        ({"tolerance": 0.1, "power_iterations": -1}, "power_iterations -1"),
+        ({"tolerance": 0.1, "power_iterations": -1}, "power_iterations is -1"),
         ({"tolerance": 0.1, "max_rank": 9}, "rank 9 of a 4 × 5 matrix"),
     ],
 )
 def test_mistakes_are_told(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         randqb(torch.ones(4, 5), **options)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "options", "message"),
+    [
+        ("fine", {}, "tolerance is 'fine': give a number"),
+        (0.1, {"block_size": 2.5}, "block_size is 2.5: give a whole number"),
+        (0.1, {"power_iterations": True}, "power_iterations is True: give a whole number"),
+        (0.1, {"max_rank": "3"}, "k is '3': give a whole number"),
+    ],
+)
+def test_other_types_are_told(tolerance: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        randqb(torch.ones(4, 5), tolerance, **options)
+
+
+def test_takes_numbers_of_any_library() -> None:
+    A = decaying(40, 30, 0.5)
+    found = randqb(
+        A, np.float32(0.1), block_size=np.int64(4), power_iterations=torch.tensor(1), max_rank=30
+    )
+    assert float((A - found.Q @ found.B).norm() / A.norm()) <= 0.1
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(F32, 3e37), (F32, 1e-39), (F64, 1e-310)])
+def test_estimates_do_not_depend_on_the_scale(dtype: torch.dtype, scale: float) -> None:
+    A = (decaying(40, 30, 0.8) * scale).to(dtype)
+    found = randqb(A, 0.1)
+    assert found.Q.isfinite().all()
+    true = torch.linalg.matrix_norm(
+        A.double() / scale - found.Q.double() @ (found.B.double() / scale)
+    )
+    estimate = frobenius_error(A, found.Q, found.B, probes=200) / scale
+    torch.testing.assert_close(estimate, true, rtol=0.2, atol=0)
+    torch.testing.assert_close(projection_error(A, found.B) / scale, true, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_estimates_refuse_what_is_not_finite(value: float) -> None:
+    A = torch.ones(4, 5)
+    A[1] = value
+    for estimate in (frobenius_error, spectral_error_bound):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            estimate(A, torch.ones(4, 1), torch.ones(1, 5))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        projection_error(A, torch.ones(1, 5))
 
 
 def test_nan_and_too_fine_are_told() -> None:

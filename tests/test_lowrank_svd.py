@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -120,6 +122,45 @@ def test_huge_and_tiny_scales(driver: str, dtype: torch.dtype, scale: float, k: 
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(F32, 3e36), (F32, 1e-38), (F32, 1e-40), (F64, 1e306), (F64, 1e-310), (torch.float16, 1e3)],
+)
+@pytest.mark.parametrize("k", [3, 50])
+def test_scales_at_the_ends_of_the_range(
+    driver: str, dtype: torch.dtype, scale: float, k: int
+) -> None:
+    """Where squares, or sums of products, over- or underflow in the dtype itself."""
+    A = (random(90, 60) * scale).to(dtype)
+    found = truncated_svd(A, k, driver=driver)
+    plain = (A.double() / scale).to(F64 if dtype == F64 else F32)
+    S = truncated_svd(plain, k, driver=driver).S.double()
+    # Less of a number is left, the nearer it is to the smallest of the dtype.
+    rtol = max(1e-5, torch.finfo(dtype).smallest_normal * 1e-7 / scale, torch.finfo(dtype).eps)
+    torch.testing.assert_close(found.S.double() / scale, S, rtol=rtol, atol=0)
+    eye = torch.eye(k, dtype=F64)
+    tolerance = 1e-4 if dtype != torch.float16 else 1e-2
+    for Q in (found.U.mT, found.Vh):
+        torch.testing.assert_close(Q.double() @ Q.double().mT, eye, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(F32, 3e37), (F64, 1e307), (torch.float16, 6e3), (torch.bfloat16, 3e37)],
+)
+@pytest.mark.parametrize("k", [3, 50, 100])
+def test_values_that_the_dtype_has_no_numbers_for(
+    driver: str, dtype: torch.dtype, scale: float, k: int
+) -> None:
+    A = (random(300, 200) * scale).to(dtype)
+    with pytest.raises(ValueError, match=f"singular value of A is too large for {dtype}"):
+        truncated_svd(A, k, driver=driver)
+    with pytest.raises(ValueError, match="too large for"):
+        randomized_svd(torch.stack([A, torch.ones_like(A)]), k)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_one_row(driver: str) -> None:
     A = random(1, 9)
     for matrix in (A, A.mT):
@@ -226,6 +267,19 @@ def test_mistakes_are_told(
 ) -> None:
     with pytest.raises(error, match=message):
         solve(A, k)
+
+
+@pytest.mark.parametrize("k", [np.int64(3), np.uint8(3), torch.tensor(3)])
+@pytest.mark.parametrize("solve", [truncated_svd, gram_svd, randomized_svd])
+def test_any_integer_is_a_rank(solve: Callable[..., SVD], k: Any) -> None:
+    assert solve(random(10, 8), k).S.shape == (3,)
+
+
+@pytest.mark.parametrize("k", [True, np.True_, torch.tensor(True), 2.0, np.float64(2), "2", None])
+@pytest.mark.parametrize("solve", [truncated_svd, gram_svd, randomized_svd])
+def test_nothing_else_is_one(solve: Callable[..., SVD], k: Any) -> None:
+    with pytest.raises(TypeError, match=r"k is .*: give a whole number"):
+        solve(random(10, 8), k)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from svdbench.arguments import integer
+
 
 class SVD(NamedTuple):
     """A ≈ U diag(S) Vh, of rank k.
@@ -35,6 +37,9 @@ Driver = Callable[[Tensor, int], SVD]
 
 _HALF = (torch.float16, torch.bfloat16)
 
+# The dtypes of matrices that are computed with; torch has no products of others.
+FLOATS = (*_HALF, torch.float32, torch.float64)
+
 
 def factorise(driver: Driver, A: Tensor, k: int) -> SVD:
     """What ``driver`` finds for A (..., m, n), in A's dtype.
@@ -43,33 +48,41 @@ def factorise(driver: Driver, A: Tensor, k: int) -> SVD:
     differentiated, dσᵢ = uᵢᵀ dA vᵢ; singular vectors cannot, as those of a truncated SVD
     depend on the part that was cut off, and turn freely where values are equal.
 
+    The scale of A does not matter: where its singular values are very large or very small for
+    the dtype, a multiple of A is factorised in its place.
+
     Raises:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
-        ValueError: A has no two dimensions or is empty, k is not in 1 … min(m, n), or
-            there is a NaN or an infinity in A.
+        ValueError: A has no two dimensions or is empty, k is not in 1 … min(m, n), there is a
+            NaN or an infinity in A, or a singular value is too large for A's dtype.
         RuntimeError: on the way back, where U or Vh has a gradient.
     """
-    check(A, k)
+    k = checked_rank(A, k)
     if A.requires_grad and torch.is_grad_enabled():
         return SVD(*_Differentiable.apply(A, driver, k))
     return _checked(driver, A, k)
 
 
-def check(A: Tensor, k: int | None = None) -> None:
-    """Refuse what is no real matrix, and a rank that it cannot have; see :func:`factorise`."""
+def check(A: Tensor) -> None:
+    """Refuse what is no real matrix; see :func:`factorise`."""
     if not isinstance(A, Tensor):
         raise TypeError(f"A is {type(A).__name__}: give a torch.Tensor of shape (..., m, n)")
-    if not A.is_floating_point():
+    if A.dtype not in FLOATS:
         raise TypeError(f"A is {A.dtype}: give real floating-point numbers, as A.double() does")
+    if A.layout is not torch.strided:
+        raise TypeError(f"A is {A.layout}: give a dense matrix, as A.to_dense() does")
     if A.ndim < 2 or not A.numel():
         raise ValueError(f"A has shape {tuple(A.shape)}: give (..., m, n) with no size 0")
-    if k is None:
-        return
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"k is {k!r}: give a whole number")
+
+
+def checked_rank(A: Tensor, k: Any) -> int:
+    """The rank as an int; refuses one that A cannot have, and what is no real matrix."""
+    check(A)
+    k = integer("k", k)
     if not 1 <= k <= min(A.shape[-2:]):
         m, n = A.shape[-2:]
         raise ValueError(f"rank {k} of a {m} × {n} matrix: choose from 1 … {min(m, n)}")
+    return k
 
 
 def refuse_not_finite(A: Tensor) -> None:
@@ -78,19 +91,56 @@ def refuse_not_finite(A: Tensor) -> None:
         raise ValueError("A has NaN or infinite entries, and so no SVD: clean it first")
 
 
+def power_of_two(A: Tensor) -> Tensor:
+    """About the largest entry of each matrix (..., 1, 1), by which it is divided without rounding.
+
+    1 for a zero matrix; never a denormal number, which some processors take for 0.
+    """
+    largest = A.abs().amax((-2, -1), keepdim=True)
+    largest = torch.where(largest > 0, largest.clamp(min=torch.finfo(A.dtype).tiny), 1.0)
+    exponent = largest.double().log2().floor()
+    return torch.exp2(exponent).to(A.dtype)
+
+
 def working(A: Tensor) -> Tensor:
     """A in the precision that is computed in: float32 for half precision."""
     return A.float() if A.dtype in _HALF else A
 
 
 def _checked(driver: Driver, A: Tensor, k: int) -> SVD:
-    """Looks through A only where a driver failed, as it does if A is not finite."""
+    """Looks through A only where the answer is no plain one, as it isn't if A is not finite."""
+    W = working(A)
     try:
-        found = driver(working(A), k)
+        found = driver(W, k)
+        plain = _within(found.S)
     except torch.linalg.LinAlgError:
+        plain = False
+    if not plain:
         refuse_not_finite(A)
-        raise
-    return SVD(*(factor.to(A.dtype) for factor in found)) if A.dtype in _HALF else found
+        scale = power_of_two(W)
+        found = driver(W / scale, k)
+        found = found._replace(S=found.S * scale.squeeze(-1))
+    if A.dtype in _HALF:
+        found = SVD(*(factor.to(A.dtype) for factor in found))
+    if not plain or A.dtype in _HALF:
+        _refuse_overflow(found.S, A.dtype)
+    return found
+
+
+def _within(S: Tensor) -> bool:
+    """Whether the largest singular values are far from where products over- or underflow."""
+    limits = torch.finfo(S.dtype)
+    low, high = S[..., 0].aminmax()
+    # Neither holds for a NaN.
+    return bool(low > limits.tiny / limits.eps**2 and high < limits.max * limits.eps)
+
+
+def _refuse_overflow(S: Tensor, dtype: torch.dtype) -> None:
+    if not S.isfinite().all():
+        wider = "" if dtype == torch.float64 else "give A.double(), or "
+        raise ValueError(
+            f"a singular value of A is too large for {dtype}: {wider}divide A by its largest entry"
+        )
 
 
 class _Differentiable(torch.autograd.Function):

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from .base import check, working
+from svdbench.arguments import integer
+
+from .base import check, power_of_two, refuse_not_finite
 
 
 def projection_error(A: Tensor, B: Tensor) -> Tensor:
@@ -17,8 +19,9 @@ def projection_error(A: Tensor, B: Tensor) -> Tensor:
 
     Source: Yu, Gu and Li, SIAM J. Matrix Anal. Appl. 39(3), 2018, equation (4).
     """
-    squares = [_norm(M).square() for M in (A, B)]
-    return (squares[0] - squares[1]).clamp(min=0).sqrt()
+    scale = _finite_scale(A)
+    squares = [_norm(M.double() / scale).square() for M in (A, B)]
+    return (squares[0] - squares[1]).clamp(min=0).sqrt() * scale.squeeze((-2, -1))
 
 
 def frobenius_error(
@@ -33,10 +36,10 @@ def frobenius_error(
     Source: Girard, "A fast Monte-Carlo cross-validation procedure", Numer. Math. 56, 1989.
 
     Raises:
-        TypeError, ValueError: no matrix, or fewer than one probe.
+        TypeError, ValueError: no matrix, NaN or infinity in A, or fewer than one probe.
     """
-    residual = _residual(A, L, R, probes, generator)
-    return residual.square().sum(-2).mean(-1).sqrt()
+    residual, scale = _residual(A, L, R, probes, generator)
+    return residual.square().sum(-2).mean(-1).sqrt() * scale
 
 
 def spectral_error_bound(
@@ -49,23 +52,30 @@ def spectral_error_bound(
     Source: Halko, Martinsson and Tropp, SIAM Review 53(2), 2011, equation (4.3).
 
     Raises:
-        TypeError, ValueError: no matrix, or fewer than one probe.
+        TypeError, ValueError: no matrix, NaN or infinity in A, or fewer than one probe.
     """
-    residual = _residual(A, L, R, probes, generator)
-    return 10 * math.sqrt(2 / math.pi) * residual.norm(dim=-2).amax(-1)
+    residual, scale = _residual(A, L, R, probes, generator)
+    return 10 * math.sqrt(2 / math.pi) * residual.norm(dim=-2).amax(-1) * scale
 
 
 def _residual(
     A: Tensor, L: Tensor, R: Tensor, probes: int, generator: torch.Generator | None
-) -> Tensor:
-    """(A − LR) Ω in float64, shape (..., m, probes)."""
-    check(A)
-    if probes < 1:
-        raise ValueError(f"probes is {probes}: give 1 or more")
+) -> tuple[Tensor, Tensor]:
+    """(A − LR) Ω in float64, shape (..., m, probes), over a scale, and that scale (...)."""
+    probes = integer("probes", probes, 1)
+    scale = _finite_scale(A)
     shape = (*A.shape[:-2], A.shape[-1], probes)
     omega = torch.randn(shape, generator=generator, device=A.device, dtype=torch.float64)
-    return A.double() @ omega - L.double() @ (R.double() @ omega)
+    residual = (A.double() / scale) @ omega - (L.double() / scale) @ (R.double() @ omega)
+    return residual, scale.squeeze((-2, -1))
+
+
+def _finite_scale(A: Tensor) -> Tensor:
+    """About the largest entry of A, in float64, so that squares are within its range."""
+    check(A)
+    refuse_not_finite(A)
+    return power_of_two(A.double())
 
 
 def _norm(M: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(working(M), dim=(-2, -1), dtype=torch.float64)
+    return torch.linalg.vector_norm(M, dim=(-2, -1))

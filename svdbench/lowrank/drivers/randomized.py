@@ -5,7 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .base import SVD, check, factorise
+from svdbench.arguments import integer
+
+from .base import SVD, checked_rank, factorise
 from .gram import by_gram
 from .orthonormal import orthonormal, widened
 
@@ -63,15 +65,14 @@ def randomized_svd(
 
     Raises:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
-        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, or a negative
-            number of probes or iterations.
+        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value
+            that is too large for A's dtype, or a negative number of probes or iterations.
     """
-    check(A, k)
-    p = default_oversampling(k) if oversampling is None else oversampling
-    q = default_iterations(k, p) if power_iterations is None else power_iterations
-    for name, value in (("oversampling", p), ("power_iterations", q)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}: give 0 or more")
+    k = checked_rank(A, k)
+    p, q = default_oversampling(k), power_iterations
+    if oversampling is not None:
+        p = integer("oversampling", oversampling, 0)
+    q = default_iterations(k, p) if q is None else integer("power_iterations", q, 0)
     return factorise(partial(by_probes, probes=k + p, iterations=q, generator=generator), A, k)
 
 

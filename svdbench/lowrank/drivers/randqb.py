@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .base import check, refuse_not_finite, working
+from svdbench.arguments import integer, number
+
+from .base import check, checked_rank, power_of_two, refuse_not_finite, working
 from .orthonormal import orthonormal
 
 
@@ -56,7 +58,11 @@ def randqb(
         TypeError: A is not a real floating-point tensor.
         ValueError: no matrix, NaN or infinity in A, or an option out of its range.
     """
-    check(A, max_rank)
+    check(A)
+    most = min(A.shape[-2:]) if max_rank is None else checked_rank(A, max_rank)
+    block_size = integer("block_size", block_size, 1)
+    power_iterations = integer("power_iterations", power_iterations, 0)
+    tolerance = number("tolerance", tolerance)
     W = working(A)
     trusted = torch.finfo(W.dtype).eps ** 0.5
     if not trusted <= tolerance < 1:
@@ -65,18 +71,9 @@ def randqb(
             f"tolerance is {tolerance}: an error in {W.dtype} can be told from rounding "
             f"between {trusted:.1e} and 1 only{remedy}"
         )
-    if block_size < 1 or power_iterations < 0:
-        raise ValueError(
-            f"block_size is {block_size} and power_iterations {power_iterations}: give at "
-            "least 1 and 0"
-        )
     refuse_not_finite(A)
-    # Powers of A, and squares, stay within the range of the dtype.
-    largest = W.abs().amax((-2, -1), keepdim=True)
-    scale = torch.where(largest > 0, largest, 1.0)
-    found = _blocks(
-        W / scale, tolerance, block_size, power_iterations, max_rank or min(A.shape[-2:]), generator
-    )
+    scale = power_of_two(W)  # powers of A, and squares, stay within the range of the dtype
+    found = _blocks(W / scale, tolerance, block_size, power_iterations, most, generator)
     if not bool((found.error <= tolerance).all()):
         warnings.warn(
             f"rank {max_rank} leaves an error of {float(found.error.max()):.2g}, above the "
@@ -84,7 +81,10 @@ def randqb(
             RuntimeWarning,
             stacklevel=2,
         )
-    return QB(found.Q.to(A.dtype), (found.B * scale).to(A.dtype), found.error)
+    B = (found.B * scale).to(A.dtype)
+    if not B.isfinite().all():
+        raise ValueError(f"B is too large for {A.dtype}: divide A by its largest entry")
+    return QB(found.Q.to(A.dtype), B, found.error)
 
 
 def _blocks(

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .base import SVD, check, factorise
+from .base import SVD, checked_rank, factorise
 from .gram import by_gram, by_lapack
 from .randomized import by_probes, default_iterations, default_oversampling
 
@@ -35,11 +35,12 @@ def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
 
     Raises:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
-        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, or no such driver.
+        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value
+            that is too large for A's dtype, or no such driver.
     """
     if driver not in DRIVERS:
         raise ValueError(f"driver is {driver!r}: choose from {', '.join(DRIVERS)}")
-    check(A, k)
+    k = checked_rank(A, k)
     if driver == "auto":
         driver = choose_driver(*A.shape[-2:], k)
     solve = {"svd": by_lapack, "gram": by_gram, "randomized": _with_fixed_probes}[driver]

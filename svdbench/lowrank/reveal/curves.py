@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.lowrank.drivers.base import working
-from svdbench.lowrank.drivers.gram import by_lapack
+from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.reveal.examples import Data, Inputs, Loss, batches, called, evaluating, size
 from svdbench.registry import refuse_unknown
 
@@ -99,7 +99,7 @@ def linear_weights(model: nn.Module) -> dict[str, nn.Linear]:
 
 def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
     W = working(layer.weight)
-    U, S, Vh = by_lapack(W, min(W.shape))
+    U, S, Vh = truncated_svd(W, min(W.shape), driver="svd")
     total = torch.zeros(len(S), dtype=torch.float64)
     dense, count = 0.0, 0
     for x, y in batches(data, model):

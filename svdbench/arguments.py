@@ -1,0 +1,45 @@
+"""Numbers as arguments: any integral or real type is taken, as NumPy's and torch's, no bool."""
+
+import operator
+from typing import Any
+
+
+def integer(name: str, value: Any, least: int | None = None) -> int:
+    """An integral argument as an int.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was given.
+        least: the lowest value allowed.
+
+    Raises:
+        TypeError: the value is not integral, or it is a bool.
+        ValueError: it is below ``least``.
+    """
+    try:
+        found = None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None:
+        raise TypeError(f"{name} is {value!r}: give a whole number")
+    if least is not None and found < least:
+        raise ValueError(f"{name} is {found}: give {least} or more")
+    return found
+
+
+def number(name: str, value: Any) -> float:
+    """A real argument as a float.
+
+    Raises:
+        TypeError: the value is not a real number, or it is a bool.
+    """
+    try:
+        if hasattr(value, "__float__") and not _is_bool(value):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # an array of several, or of complex numbers
+        pass
+    raise TypeError(f"{name} is {value!r}: give a number")
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
