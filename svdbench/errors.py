@@ -21,7 +21,11 @@ class Interrupted(UserError):
 
 def one_line(error: BaseException) -> str:
     """An exception's first line that says something, without the library's decoration."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    try:
+        text = str(error)
+    except (Exception, SystemExit):  # of somebody's own class
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 

@@ -1,8 +1,10 @@
 """``svdbench compress MODULE:BUILD``: a model of the user's own, from its module to its files."""
 
 import importlib
+import itertools
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from command import assert_mistake, run, table
 from safetensors.torch import save_file
 
-from svdbench.errors import UserError
+from svdbench.errors import Failed, UserError
 from svdbench.jobs.user_model import user_model
 from svdbench.lowrank import LowRankLinear, compress, load
 
@@ -230,7 +232,7 @@ def test_says_when_labels_look_constant_and_rows_are_few() -> None:
         ({"weights": "none.pt"}, "No such file"),
         ({"weights": "my_net.py"}, "is not a file of weights"),
         ({"weights": "pickle.pt"}, "needs torch.nn.modules.container.Sequential besides tensors"),
-        ({"data": "my_net:nothing"}, "it returned None: return (X, y)"),
+        ({"data": "my_net:nothing"}, "the data is None: give (inputs, targets)"),
         ({"data": "my_net:typo"}, "did you mean 'calibration'?"),
         ({"data": "my_net:short"}, "there are 2 examples"),
     ],
@@ -267,7 +269,6 @@ def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
     ("more", "says"),
     [
         (["--data", "my_net:dirty"], "NaN"),
-        (["--loss", "my_net:odd_loss"], "my_net:build: "),
         (["--params", "0.001"], "the smallest factors take"),
         (["layers=[8.weight]"], "no weight is called '8.weight'"),
         (["--data", "my_net:other"], "my_net:build: mat1 and mat2 shapes"),
@@ -282,20 +283,399 @@ def test_what_goes_wrong_later_is_one_line_too(more: list[str], says: str) -> No
 
 
 def test_few_examples_have_no_standard_error() -> None:
-    Path("few.py").write_text(
-        "import torch\nfrom my_net import X, y\ndef data():\n    return X[:4], y[:4]\n"
-        "def nan(output, target):\n    return output.mean() * (float('nan') if len(y) else 1)\n"
-    )
-    for more in ([], ["--loss", "few:nan", "--kind", "whitened", "--name", "two"]):
-        code, out, err = run([*QUICK, "--data", "few:data", "timing_s=0", "--params", "0.5", *more])
-        assert (code, err) == (0, "")
-        assert "on 1 examples that chose nothing" in out
+    Path("few.py").write_text("from my_net import X, y\ndef data():\n    return X[:4], y[:4]\n")
+    code, out, err = run([*QUICK, "--data", "few:data", "timing_s=0", "--params", "0.5"])
     sys.modules.pop("few")
+    assert (code, err) == (0, "")
+    assert "on 1 examples that chose nothing" in out
+
+
+RAISES = """
+import os
+import sys
+import torch
+from torch import nn
+from my_net import X, y, build as plain
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Foreign(BaseException):
+    pass
+
+
+def raised():
+    kind = os.environ["RAISES"]
+    if kind == "exit":
+        sys.exit(0)
+    if kind == "out":
+        sys.stdout.close()
+    elif kind == "cd":
+        os.makedirs("deeper", exist_ok=True)
+        os.chdir("deeper")
+    else:
+        raise {"SystemExit": SystemExit("over"), "KeyboardInterrupt": KeyboardInterrupt(),
+               "Mute": Mute(), "Foreign": Foreign("odd"), "GeneratorExit": GeneratorExit(),
+               "StopIteration": StopIteration(3), "ValueError": ValueError("two\\nlines"),
+               "AttributeError": AttributeError("nope")}[kind]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, x):
+        raised()
+        return self.inner(x)
+
+
+class Copied(Net):
+    def forward(self, x):
+        return self.inner(x)
+
+    def __deepcopy__(self, memo):
+        raised()
+
+
+def build():
+    raised()
+    return plain()
+
+
+def lazily():
+    for start in range(0, 400, 50):
+        if start > 200:
+            raised()
+        yield X[start:start + 50], y[start:start + 50]
+
+
+class Late:
+    def __iter__(self):
+        yield from lazily()
+
+
+def late():
+    return {"calibration": (X, y), "validation": Late(), "test": (X, y)}
+
+
+def loss(output, target):
+    raised()
+    return nn.functional.cross_entropy(output, target)
+
+
+def __getattr__(name):
+    if name == "attribute":
+        raised()
+    raise AttributeError(name)
+"""
+WHERE = {
+    "build": ["raises:build", "--data", "my_net:whole"],
+    "forward": ["raises:Net", "--data", "my_net:whole"],
+    "deepcopy": ["raises:Copied", "--data", "my_net:whole"],
+    "loader": ["my_net:build", "--data", "raises:lazily"],
+    "late loader": ["my_net:build", "--data", "raises:late"],
+    "loss": ["my_net:build", "--data", "my_net:whole", "--loss", "raises:loss"],
+    "attribute": ["my_net:build", "--data", "raises:attribute"],
+}
+QUICKLY = ["--name", "one", "timing_s=0", "--params", "0.5"]
+
+
+@pytest.fixture
+def raises(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """``raises``, a module whose functions raise what they are told to."""
+    Path("raises.py").write_text(RAISES)
+    importlib.invalidate_caches()
+    yield lambda kind: monkeypatch.setenv("RAISES", kind)
+    sys.modules.pop("raises", None)
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("exit", "SystemExit: 0 (raises.py, line 21)"),
+        ("KeyboardInterrupt", "KeyboardInterrupt (raises.py, line 28)"),
+        ("Mute", "Mute (raises.py, line 28)"),
+        ("Foreign", "Foreign: odd (raises.py, line 28)"),
+        ("GeneratorExit", "GeneratorExit (raises.py, line 28)"),
+        ("ValueError", "ValueError: two (raises.py, line 28)"),
+    ],
+)
+def test_whatever_the_users_code_raises_is_one_line(
+    kind: str, says: str, where: str, raises: Callable[[str], None]
+) -> None:
+    raises(kind)
+    code, _, err = run(["compress", *WHERE[where], *QUICKLY])
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("svdbench: ")
+    assert f" failed: {says}" in err
+    assert not FOLDER.exists()
+
+
+@pytest.mark.parametrize("where", ["build", "forward", "loader"])
+def test_rank_reveal_says_it_in_one_line_too(where: str, raises: Callable[[str], None]) -> None:
+    raises("exit")
+    code, _, err = run(["rank-reveal", *WHERE[where], "--name", "one"])
+    assert (code, err.count("\n")) == (1, 1)
+    assert "failed: SystemExit: 0 (raises.py, line 21)" in err
+
+
+@pytest.mark.parametrize("where", [name for name in WHERE if name not in ("attribute", "deepcopy")])
+def test_a_change_of_the_directory_moves_nothing(where: str, raises: Callable[[str], None]) -> None:
+    raises("cd")
+    code, _, err = run(["compress", *WHERE[where], *QUICKLY])
+    assert (code, err) == (0, "")
+    assert (FOLDER / "model.safetensors").exists()
+    assert not list(Path("deeper").glob("**/results"))
+
+
+def test_relative_paths_are_those_of_the_command(raises: Callable[[str], None]) -> None:
+    raises("cd")
+    more = ["--weights", "model.safetensors", *QUICKLY]
+    code, _, err = run(["compress", "raises:build", "--data", "my_net:whole", *more])
+    assert (code, err) == (0, "")
+
+
+def test_a_closed_stream_is_opened_and_told(
+    raises: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raises("out")
+    with open("out.txt", "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(Failed, match="raises:build closed the standard output"):
+            user_model("raises:build")
+        print("still open")
+    assert Path("out.txt").read_text() == "still open\n"
+
+
+def test_an_error_in_a_loss_is_the_users() -> None:
+    code, _, err = run([*QUICK, "--loss", "my_net:odd_loss"])
+    assert (code, err.count("\n")) == (1, 1)
+    assert "my_net:build failed: RuntimeError: The size of tensor a" in err
+    assert "(my_net.py, line " in err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_data_set_names_its_line(workers: int) -> None:
+    Path("wrong_set.py").write_text(
+        "from torch.utils.data import DataLoader, Dataset\n"
+        "class Wrong(Dataset):\n"
+        "    def __len__(self):\n        return 100\n"
+        "    def __getitem__(self, i):\n        return 1 / 0\n"
+        f"def loader():\n    return DataLoader(Wrong(), batch_size=5, num_workers={workers})\n"
+    )
+    code, _, err = run([*QUICK, "--data", "wrong_set:loader", "timing_s=0"])
+    sys.modules.pop("wrong_set", None)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "my_net:build failed: ZeroDivisionError: division by zero (wrong_set.py, line 6)" in err
+
+
+ENDLESS = """
+import itertools
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from my_net import X, y
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        for i in itertools.count():
+            yield X[i % 400], y[i % 400]
+
+def endless():
+    for i in itertools.count():
+        yield X[:10], y[:10]
+
+def loader():
+    return DataLoader(Endless(), batch_size=10)
+
+def parts():
+    return {"calibration": (X, y), "validation": Endless(), "test": loader()}
+
+def parts_of_batches():
+    return {"calibration": (X, y), "validation": loader(), "test": endless()}
+"""
+
+
+@pytest.mark.parametrize("loader", ["endless", "loader", "parts_of_batches"])
+def test_a_loader_without_an_end_may_be_limited(loader: str) -> None:
+    Path("endless.py").write_text(ENDLESS)
+    code, _, err = run([*QUICK, "--data", f"endless:{loader}", "--max-examples", "95", *QUICKLY])
+    sys.modules.pop("endless", None)
+    assert (code, err) == (0, "")
+    (row,) = table(FOLDER / "summary.csv")
+    assert row["examples"] == {"parts_of_batches": "100"}.get(loader, "20")
+
+
+def test_what_is_waited_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every batch takes a second, and somebody presses ^C in the hundredth."""
+    Path("endless.py").write_text(ENDLESS)
+    seconds = itertools.count()
+
+    def clock() -> float:
+        now = float(next(seconds))
+        if now == 100:
+            signal.raise_signal(signal.SIGINT)
+        return now
+
+    with pytest.raises(KeyboardInterrupt):
+        user_model("my_net:build", data="endless:loader", clock=clock)
+    sys.modules.pop("endless", None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"svdbench: reading endless:loader: {10 * at} examples in {at} batches so far; "
+        "model.max_examples=N takes only the first N"
+        for at in (10, 20, 40, 80)
+    ]
+
+
+def test_a_loader_that_ends_is_waited_for_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ending.py").write_text(
+        "from my_net import X, y\n"
+        "class Batches:\n    def __iter__(self):\n        yield from [(X[:20], y[:20])] * 11\n"
+        "def parts():\n"
+        "    return {'calibration': (X, y), 'validation': Batches(), 'test': (X, y)}\n"
+    )
+    seconds = itertools.count()
+    found = user_model("my_net:build", data="ending:parts", clock=lambda: float(next(seconds)))
+    sys.modules.pop("ending", None)
+    assert found.splits is not None
+    for _ in range(3):
+        assert sum(len(y) for _, y in found.splits.search) == 220
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "says"),
+    [
+        (torch.int8, "2.weight is int8, where the model has float32: a quantised weight needs"),
+        (torch.uint8, "2.weight is uint8"),
+        (torch.int64, "2.weight is int64"),
+        (torch.bool, "2.weight is bool, where the model has float32: save it in the model's"),
+        (torch.complex64, "2.weight is complex64"),
+        (
+            torch.float8_e4m3fn,
+            "2.weight is float8_e4m3fn, where the model has float32: a quantised",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["other.safetensors", "other.pt"])
+@pytest.mark.parametrize("command", ["compress", "rank-reveal"])
+def test_weights_of_another_kind_are_refused_by_name(
+    command: str, name: str, dtype: torch.dtype, says: str
+) -> None:
+    state = torch.load("model.pt", weights_only=True)["state_dict"]
+    state["2.weight"] = state["2.weight"].to(dtype)
+    save_file(state, name) if name.endswith("safetensors") else torch.save(state, name)
+    given = [command, "my_net:build", "--data", "my_net:whole", "--weights", name]
+    assert_mistake(run(given), f"{name}: {says}")
+
+
+def test_floating_point_weights_are_converted_and_that_is_said() -> None:
+    state = torch.load("model.pt", weights_only=True)["state_dict"]
+    save_file({name: value.bfloat16() for name, value in state.items()}, "half.safetensors")
+    found = user_model("my_net:build", "half.safetensors")
+    assert found.notes == ("half.safetensors: 6 tensors converted from bfloat16 to float32",)
+    code, out, err = run([*QUICK, *QUICKLY, "--weights", "half.safetensors"])
+    assert (code, err) == (0, "")
+    assert found.notes[0] in out
+    assert user_model("my_net:build", "model.safetensors").notes == ()
+    notes = user_model("my_net:build", "model.safetensors", dtype=torch.bfloat16).notes
+    assert notes == ("my_net:build: 6 tensors converted from float32 to bfloat16",)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("model[0].to(torch.complex64)", "0.weight is torch.complex64"),
+        ("model[2].to(torch.float8_e4m3fn)", "2.weight is torch.float8_e4m3fn"),
+        ("model[2].to('meta')", "2.weight is on the meta device"),
+        ("model.insert(0, nn.LazyLinear(12))", "0.weight is not initialised"),
+        (
+            "model[4].weight.data[1, 2] = float('inf')",
+            "4.weight has 1 NaN or infinite among its 48",
+        ),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_by_name(change: str, says: str) -> None:
+    Path("changed.py").write_text(
+        "import torch\nfrom torch import nn\nimport my_net\n"
+        f"def build():\n    model = my_net.build()\n    {change}\n    return model\n"
+    )
+    answer = run(["compress", "changed:build", "--data", "my_net:whole"])
+    sys.modules.pop("changed")
+    assert_mistake(answer, f"changed:build: {says}")
+
+
+def test_a_state_dict_has_names_for_keys() -> None:
+    torch.save({1: torch.ones(2), "0.weight": torch.ones(2)}, "keys.pt")
+    with pytest.raises(UserError, match=r"keys.pt has the key 1, and a state_dict has names"):
+        user_model("my_net:build", "keys.pt")
+
+
+UNCOUNTED = """
+import torch
+from my_net import X, y
+
+def ignored():
+    return X, torch.full_like(y, -100)
+
+def ignored_batches():
+    return [(X[i:i + 50], torch.full_like(y[:50], -100 if i < 100 else 1)) for i in (0, 50, 100)]
+
+def partly():
+    some = y.clone()
+    some[:40] = -100
+    return {"calibration": (X, y), "validation": (X, some), "test": (X, y)}
+
+def at_last():
+    ignored = torch.full_like(y[:9], -100)
+    return {"calibration": (X, y), "validation": (X, y), "test": (X[:9], ignored)}
+
+def nan(output, target):
+    return output.mean() * float("nan")
+
+def detached(output, target):
+    return torch.nn.functional.cross_entropy(output.detach(), target)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--data", "uncounted:ignored"], "on 1 of 1 calibration batches (200 examples)"),
+        (["--data", "uncounted:ignored", "--params", "0.5"], "on 1 of 1 calibration batches"),
+        (["--data", "uncounted:ignored", "--kind", "plain"], "on 100 of 100 search examples"),
+        (
+            ["--data", "uncounted:ignored", "--kind", "plain", "--params", "0.5"],
+            "100 of 100 search",
+        ),
+        (
+            ["--data", "uncounted:partly"],
+            "on 40 of 400 search examples, the first of them example 0",
+        ),
+        (["--data", "uncounted:at_last"], "on 9 of 9 held-out examples"),
+        (["--loss", "uncounted:nan"], "on 1 of 1 calibration batches"),
+        (["--loss", "uncounted:nan", "--kind", "whitened", "--params", "0.5"], "100 of 100 search"),
+        (["--loss", "uncounted:detached"], "the loss has no gradient in the model"),
+    ],
+)
+def test_a_loss_that_counts_nothing_is_refused(more: list[str], says: str) -> None:
+    Path("uncounted.py").write_text(UNCOUNTED)
+    code, _, err = run([*QUICK, "timing_s=0", *more])
+    sys.modules.pop("uncounted", None)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert not FOLDER.exists()
 
 
 def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("svdbench.jobs.compress_model.compress", interrupted)
     code, _, err = run(QUICK)

@@ -1,6 +1,11 @@
 """``svdbench.lowrank.compress``: budgets, what they cost, how it is judged, and its parts."""
 
 import math
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -10,11 +15,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from svdbench.lowrank import Frontier, LowRankLinear, compress, example_losses, rank_frontier
+from svdbench.lowrank import (
+    Frontier,
+    LowRankLinear,
+    compress,
+    example_losses,
+    factor,
+    loss_curves,
+    rank_frontier,
+)
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.losses import usual_loss
 from svdbench.lowrank.output_errors import output_errors
 from svdbench.lowrank.reveal.allocation import Cost
@@ -148,7 +163,7 @@ def test_refuses_nonsense(trained: tuple[nn.Module, Any]) -> None:
         ({"params": 1e-3}, "the smallest factors take"),
         ({"max_loss_increase": -1.0}, "0 or more"),
         ({"layers": ["nope"]}, "nope"),
-        ({"calibration": 0}, "1 example or more"),
+        ({"calibration": 0}, "calibration is 0: give 1 or more"),
     ]
     for options, says in wrong:
         with pytest.raises(ValueError, match=says):
@@ -157,6 +172,229 @@ def test_refuses_nonsense(trained: tuple[nn.Module, Any]) -> None:
         compress(model, (X * math.nan, y), timing_s=0)
     with pytest.raises(ValueError, match="give a loss"):
         compress(model, (X, X), timing_s=0)
+
+
+def pairs(X: Tensor, y: Tensor) -> Any:
+    return [(X[i : i + 20], y[i : i + 20]) for i in range(0, 80, 20)]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda X, y: X, TypeError, "data is a Tensor: give"),
+        (lambda X, y: None, TypeError, "data is None: give"),
+        (lambda X, y: {"x": X}, TypeError, "data is a dict: give"),
+        (lambda X, y: 3, TypeError, "data is a int: give"),
+        (lambda X, y: (X,), TypeError, "data is a tuple of 1: give"),
+        (lambda X, y: (X, y, y), TypeError, "data is a tuple of 3: give"),
+        (lambda X, y: (X, y[:7]), ValueError, "800 inputs and 7 targets"),
+        (lambda X, y: ((X, X[:7]), y), ValueError, "7 inputs and 800 targets"),
+        (lambda X, y: (X.numpy(), y), TypeError, "the inputs of data are a ndarray"),
+        (lambda X, y: (X, y.tolist()), TypeError, "the targets of data are a list of 800"),
+        (lambda X, y: (X, y[0]), ValueError, "without dimensions"),
+        (lambda X, y: ({1: X}, y), TypeError, "have the key 1: give the names"),
+        (lambda X, y: ({"input": 3}, y), TypeError, "among the inputs of data is a int"),
+        (lambda X, y: ((), y), ValueError, "data has no inputs"),
+        (lambda X, y: [(X, y, 1)] * 4, TypeError, "a batch is a tuple of 3: give"),
+        (lambda X, y: [X] * 4, TypeError, "a batch is a Tensor: give"),
+        (lambda X, y: [({1: X}, y)] * 4, TypeError, "have the key 1: give the names"),
+        (lambda X, y: (X, y + 1), ValueError, "target 3 is none of the classes 0 to 2"),
+        (lambda X, y: (X, y - 1), ValueError, "target -1 is none of the classes 0 to 2"),
+        (lambda X, y: (X, y.to(torch.complex64)), ValueError, "no usual loss"),
+    ],
+)
+def test_data_of_another_kind_is_refused(
+    trained: tuple[nn.Module, Any],
+    change: Callable[[Tensor, Tensor], Any],
+    error: type[Exception],
+    says: str,
+) -> None:
+    model, (X, y) = trained
+    with pytest.raises(error, match=says):
+        compress(model, change(X, y), timing_s=0)
+    if "usual" not in says:
+        with pytest.raises(error, match=says):
+            rank_frontier(model, change(X, y), usual_loss)
+        with pytest.raises(error, match=says):
+            example_losses(model, change(X, y), usual_loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"loss": "mse"}, TypeError, "loss is a str: give a function"),
+        ({"params": "0.5"}, TypeError, "params is '0.5': give a number"),
+        ({"max_loss_increase": True}, TypeError, "max_loss_increase is True: give a number"),
+        ({"multiple_of": 2.5}, TypeError, "multiple_of is 2.5: give a whole number"),
+        ({"multiple_of": 0}, ValueError, "multiple_of is 0: give 1 or more"),
+        ({"finetune_epochs": -1}, ValueError, "finetune_epochs is -1: give 0 or more"),
+        ({"timing_s": -1.0}, ValueError, "timing_s is -1: give 0 or more"),
+        ({"lr": "fast"}, TypeError, "lr is 'fast': give a number"),
+        ({"calibration": 1.5}, TypeError, "calibration is 1.5: give a whole number"),
+        ({"validation": torch.ones(3)}, TypeError, "validation is a Tensor: give"),
+        ({"loss": lambda out, y: 1.0}, ValueError, "the loss of a batch is 1.0: return its mean"),
+        ({"loss": lambda out, y: out}, ValueError, "the loss of a batch is shape"),
+    ],
+)
+def test_options_of_another_kind_are_refused(
+    trained: tuple[nn.Module, Any], options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        compress(*trained, **({"timing_s": 0} | options))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_may_be_of_any_integral_type(
+    trained: tuple[nn.Module, Any], dtype: torch.dtype
+) -> None:
+    model, (X, y) = trained
+    found, same = (compress(model, (X, each), params=0.5, timing_s=0) for each in (y.to(dtype), y))
+    assert found.ranks == same.ranks
+    assert found.certificate == same.certificate
+
+
+def test_two_classes_may_be_booleans(trained: tuple[nn.Module, Any]) -> None:
+    model, (X, y) = trained
+    assert compress(model, (X, y > 0), params=0.5, timing_s=0).certificate.search.dense > 0
+
+
+def test_batches_may_have_a_graph(trained: tuple[nn.Module, Any]) -> None:
+    """Of another network's outputs, say: nothing is sent back into it."""
+    model, (X, y) = trained
+    scale = torch.ones(10, requires_grad=True)
+    found, same = (
+        compress(model, data, params=0.5, timing_s=0, finetune_epochs=1)
+        for data in ((X * scale, y), (X, y))
+    )
+    assert found.certificate == same.certificate
+    assert compress(model, pairs(X * scale, y), params=0.5, timing_s=0).ranks
+    assert scale.grad is None
+
+
+def spoilt(value: float, name: str) -> nn.Module:
+    model = nn.Sequential(nn.Linear(10, 32), nn.BatchNorm1d(32), nn.Linear(32, 3))
+    model.state_dict()[name].view(-1)[0] = value
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: None, TypeError, "model is None: give a torch.nn.Module"),
+        (lambda: nn.Linear, TypeError, "model is a type: give"),
+        (lambda: spoilt(math.inf, "0.weight"), ValueError, "0.weight has 1 NaN or infinite among"),
+        (lambda: spoilt(math.nan, "2.bias"), ValueError, "2.bias has 1 NaN or infinite among"),
+        (lambda: spoilt(math.nan, "1.running_var"), ValueError, "1.running_var has 1 NaN among"),
+        (lambda: nn.Sequential(nn.LazyLinear(3)), ValueError, "0.weight is not initialised"),
+        (lambda: nn.Linear(10, 3, device="meta"), ValueError, "weight is on the meta device"),
+    ],
+)
+def test_a_model_that_cannot_be_computed_with_is_refused_by_name(
+    trained: tuple[nn.Module, Any], make: Callable[[], Any], error: type[Exception], says: str
+) -> None:
+    data = trained[1]
+    for use in (
+        lambda model: compress(model, data, timing_s=0),
+        lambda model: rank_frontier(model, data, usual_loss),
+        lambda model: loss_curves(model, data, usual_loss),
+    ):
+        with pytest.raises(error, match=says):
+            use(make())
+
+
+def prune_weight(model: nn.Sequential) -> None:
+    prune.l1_unstructured(model[0], "weight", 0.3)
+
+
+def old_weight_norm(model: nn.Sequential) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(model[0])
+
+
+MADE_ANEW: dict[str, tuple[Callable[[nn.Sequential], Any], str, str]] = {
+    "pruned": (prune_weight, "0.weight", r"prune.remove\(module, 'weight'\)"),
+    "pruned bias": (
+        lambda model: prune.random_unstructured(model[0], "bias", 0.3),
+        "0.bias",
+        r"prune.remove\(module, 'bias'\)",
+    ),
+    "weight_norm": (old_weight_norm, "0.weight", r"remove_weight_norm\(module, 'weight'\)"),
+    "spectral_norm": (
+        lambda model: nn.utils.spectral_norm(model[0]),
+        "0.weight",
+        r"remove_spectral_norm\(module, 'weight'\)",
+    ),
+    "parametrized": (
+        lambda model: nn.utils.parametrizations.weight_norm(model[0]),
+        "0.weight",
+        "parametrized",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE_ANEW)
+def test_weights_that_hooks_make_are_left_alone(name: str, trained: tuple[nn.Module, Any]) -> None:
+    """What they compute stays as it was, and the report says how to have a plain weight."""
+    change, weight, remedy = MADE_ANEW[name]
+    model, data = deepcopy(trained[0]), trained[1]
+    assert isinstance(model, nn.Sequential)
+    change(model)
+    model.eval()
+    before = model(data[0])
+    found = compress(model, data, params=0.6, kind="plain", timing_s=0)
+    assert re.search(remedy, found.skipped[weight])
+    assert found.ranks.keys() == {"2.weight", "4.weight"}
+    torch.testing.assert_close(model(data[0]), before)
+    assert factor(model, 2)[0](data[0]).shape == before.shape
+    with pytest.raises(ValueError, match=remedy):
+        rank_frontier(model[0], (torch.randn(40, 10), torch.zeros(40, 32)), usual_loss)
+
+
+def test_recurrent_and_attention_weights_that_hooks_make_are_left_alone() -> None:
+    rnn, attention = nn.LSTM(5, 7), nn.MultiheadAttention(8, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(rnn, "weight_hh_l0")
+    prune.random_unstructured(attention.out_proj, "weight", 0.5)
+    for module, name in ((rnn, "weight_hh_l0"), (attention, "out_proj.weight")):
+        sites, others = factorable_weights(module)
+        assert not sites
+        assert "makes it a parameter again" in others[name]
+
+
+@pytest.mark.filterwarnings("ignore")  # that PyTorch is about to move its quantisation
+def test_quantised_layers_are_named() -> None:
+    model = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 3))
+    small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    with pytest.raises(ValueError, match=r"0 \(a quantised Linear: compress the model first"):
+        compress(small, (torch.randn(40, 10), torch.zeros(40, 3)), timing_s=0)
+
+
+def test_a_float8_weight_is_left_alone() -> None:
+    model = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 3))
+    model[0].weight = nn.Parameter(model[0].weight.to(torch.float8_e4m3fn), requires_grad=False)
+    (first, second), _ = factorable_weights(model)
+    assert "torch.float8_e4m3fn" in first.refusal
+    assert not second.refusal
+
+
+def test_what_cannot_be_copied_is_told() -> None:
+    model = nn.Sequential(nn.Linear(30, 30))
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="the model can't be copied"):
+        factor(model, 2, skip_last=False)
+
+
+def test_a_weight_that_has_no_svd_is_named() -> None:
+    with pytest.raises(ValueError, match=r"0\.weight can't be factored: A has NaN"):
+        factor(spoilt(math.nan, "0.weight"), 2)
+
+
+def test_inputs_too_large_to_square_are_told(trained: tuple[nn.Module, Any]) -> None:
+    model, (X, y) = trained
+    with pytest.raises(ValueError, match=r"comes into 0\.weight is too large to be squared"):
+        rank_frontier(model, (X * 1e25, y), lambda out, y: out.tanh().mean())
 
 
 def test_warns_once_of_what_the_data_is_like(trained: tuple[nn.Module, Any]) -> None:

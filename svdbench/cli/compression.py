@@ -160,6 +160,14 @@ def compress(
             metavar="N", help="Examples to calibrate on; by default half.", rich_help_panel=OWN
         ),
     ] = None,
+    max_examples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Read no more of each split; a loader without an end needs it.",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
     finetune_epochs: Annotated[
         int | None,
         typer.Option(metavar="N", help="Train for so long afterwards.", rich_help_panel=OWN),
@@ -224,6 +232,7 @@ def compress(
         "model.build": subject,
         "model.weights": weights,
         "model.loader": data,
+        "model.max_examples": max_examples,
         "loss": loss,
         "max_loss_increase": max_loss_increase,
         "budget.params": params,
@@ -257,6 +266,7 @@ SPELT = {
     "compressor.rsvd.power_iterations": "power-iterations",
     "model.weights": "weights",
     "model.loader": "data",
+    "model.max_examples": "max-examples",
     "budget.params": "params",
     "budget.macs": "macs",
     "budget.latency": "latency",

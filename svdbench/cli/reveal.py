@@ -78,6 +78,10 @@ def rank_reveal(
     data: Annotated[
         str | None, typer.Option(metavar="MODULE:LOADER", help="Returns the model's examples.")
     ] = None,
+    max_examples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Read no more of each split of the model's examples."),
+    ] = None,
     net: Net = None,
     epochs: Epochs = None,
     batch: Examples = None,
@@ -107,7 +111,7 @@ def rank_reveal(
     own = dataset is not None and ":" in dataset
     trained = {"net": net, "epochs": epochs, "batch_size": batch, "optimizer.lr": lr}
     trained |= {"seeds": seeds, "max_minutes": max_minutes}
-    brought = {"model.weights": weights, "model.loader": data}
+    brought = {"model.weights": weights, "model.loader": data, "model.max_examples": max_examples}
     _refuse(
         trained if own else brought,
         f"is for {'a data set' if own else 'a model of your own'}, and {dataset or 'digits'} is "

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from svdbench.errors import UserError, one_line
 from svdbench.jobs.compress_model_rows import write_rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.timing import device_of, running
+from svdbench.jobs.user_code import user_code
 from svdbench.jobs.user_model import UserModel, called_by_name, user_model
 from svdbench.lowrank import Compressed, compress, save
 from svdbench.lowrank.reveal.examples import DataWarning
@@ -31,6 +31,8 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
 
     Raises:
         UserError: a model, weights, examples or a budget that can't be had.
+        Failed: what the user's code raises.
+        Interrupted: ^C.
     """
     device, own = device_of(config), config.model
     loss = None if config.loss is None else called_by_name(config.loss, "the loss")
@@ -41,18 +43,23 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         device=device,
         dtype=getattr(torch, config.dtype.value),
         calibration=config.calibration,
+        max_examples=own.max_examples,
         seed=config.seed,
     )
     with running(JOB, config, text, folder, 1, show_run) as (record, shown):
         if brought.build in record.units:
             return record.folder
         shown.begin(brought.build)
+        for note in brought.notes:
+            shown.note(note)
         try:
-            found = _compressed(config, brought, loss, shown)
-        except (KeyboardInterrupt, UserError):
+            with user_code(brought.build):
+                found = _compressed(config, brought, loss, shown)
+            with user_code(brought.build):
+                path = save(found, record.folder / "model.safetensors")
+        except BaseException:
             shutil.rmtree(record.folder)  # there is nothing in it yet
             raise
-        path = save(found, record.folder / "model.safetensors")
         write_rows(record, config, brought, found, path)
         record.finish(brought.build)
         factored = sum(rank is not None for rank in found.ranks.values())
@@ -71,24 +78,21 @@ def _compressed(
     options["max_loss_increase"] = config.budget.allowed(config.max_loss_increase)
     if config.layers is not None:
         options["layers"] = config.layers
-    try:
-        with warnings.catch_warnings():  # which the report tells
-            warnings.simplefilter("ignore", DataWarning)
-            return compress(
-                brought.model,
-                brought.splits,
-                loss=loss,
-                kind=config.kind,  # type: ignore[arg-type]
-                multiple_of=config.multiple_of,
-                keep_if=config.keep_if,
-                finetune_epochs=config.finetune.epochs,
-                lr=config.finetune.lr,
-                timing_s=config.timing_s,
-                seed=config.seed,
-                on_progress=shown.doing,
-                skip_last=config.skip_last,
-                folding=config.folding,
-                **options,
-            )
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{brought.build}: {one_line(error)}") from error
+    with warnings.catch_warnings():  # which the report tells
+        warnings.simplefilter("ignore", DataWarning)
+        return compress(
+            brought.model,
+            brought.splits,
+            loss=loss,
+            kind=config.kind,  # type: ignore[arg-type]
+            multiple_of=config.multiple_of,
+            keep_if=config.keep_if,
+            finetune_epochs=config.finetune.epochs,
+            lr=config.finetune.lr,
+            timing_s=config.timing_s,
+            seed=config.seed,
+            on_progress=shown.doing,
+            skip_last=config.skip_last,
+            folding=config.folding,
+            **options,
+        )

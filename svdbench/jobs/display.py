@@ -39,6 +39,10 @@ class Display:
     def doing(self, fraction: float, what: str) -> None:
         self.progress.update(self.task, completed=self.done + fraction, doing=what)
 
+    def note(self, line: str) -> None:
+        """Say something beside the progress."""
+        self._print(line)
+
     def finish(self, line: str) -> None:
         self.done += 1
         self.progress.update(self.task, completed=self.done)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError
 from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display
 from svdbench.jobs.rank_reveal_algorithms import Found, Revealer
@@ -45,6 +45,8 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
     seeds = config.seeds if isinstance(source, Trained) else 1
     with running(JOB, config, text, folder, seeds, show_run) as (record, shown):
         session = Session(config, source, record, shown)
+        for note in source.notes if isinstance(source, Brought) else ():
+            shown.note(note)
         try:
             for seed in range(config.seed, config.seed + seeds):
                 if f"seed {seed}" in record.units:
@@ -180,11 +182,9 @@ class Session:
         """Warnings about the data, once each, and the user's mistakes, as lines."""
         caught: list[warnings.WarningMessage] = []
         try:
-            with warnings.catch_warnings(record=True) as caught:
+            with self.source.watching(), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
                 yield
-        except self.source.mistakes as error:
-            raise UserError(one_line(error)) from error
         finally:
             for each in caught:
                 if issubclass(each.category, DataWarning):

@@ -1,10 +1,11 @@
 """What ``svdbench rank-reveal`` looks at: a network that it trains, or one that is given."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs import side_by_side
 from svdbench.jobs.side_by_side import problem_of
 from svdbench.jobs.timing import device_of
+from svdbench.jobs.user_code import user_code
 from svdbench.jobs.user_model import user_model
 from svdbench.lowrank import example_losses
 from svdbench.lowrank.losses import usual_loss
@@ -29,9 +31,6 @@ HIDDEN = (512, 256)
 MOST_SEARCHED = 0.2  # of the training examples
 
 Told = Callable[[float, str], None]
-
-# What the user can put right, of all that may be raised.
-Mistakes = tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,14 @@ class Trained(side_by_side.Given[RankReveal, None]):
     """A network for a data set, trained once from each seed; some examples are kept out."""
 
     usual_epochs, least_steps = 3, 400
-    mistakes: ClassVar[Mistakes] = (ValueError,)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around all that calls the network and its examples: mistakes in one line."""
+        try:
+            yield
+        except ValueError as error:
+            raise UserError(one_line(error)) from error
 
     @property
     def options(self) -> dict[str, Any]:
@@ -145,11 +151,20 @@ class Trained(side_by_side.Given[RankReveal, None]):
 
 @dataclass(frozen=True)
 class Brought:
-    """A model of the user's own, as it is."""
+    """A model of the user's own, as it is.
 
-    mistakes: ClassVar[Mistakes] = (LookupError, RuntimeError, TypeError, ValueError)
+    Attributes:
+        build: the function that made it.
+        notes: lines about its numbers.
+    """
 
     given: Subject
+    build: str
+    notes: tuple[str, ...]
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around all that calls the model and its examples: mistakes in one line."""
+        return user_code(self.build)
 
     def subject(self, seed: int, told: Told) -> Subject:
         return self.given
@@ -182,7 +197,7 @@ def brought(config: RankReveal) -> Brought:
         config.model.loader,
         device=device_of(config),
         dtype=None if config.dtype is Dtype.float32 else getattr(torch, config.dtype.value),
-        calibration=None,
+        max_examples=config.model.max_examples,
         seed=config.seed,
     )
     assert found.splits is not None
@@ -195,13 +210,9 @@ def brought(config: RankReveal) -> Brought:
         found.splits.held_out,
         labelled=False,
     )
-    try:
+    with user_code(f"{config.model.build} with {config.model.loader}"):
         example_losses(subject.model, first(subject.search, 1), usual_loss)
-    except Brought.mistakes as error:
-        raise UserError(
-            f"{config.model.build} can't do with {config.model.loader}: {one_line(error)}"
-        ) from error
-    return Brought(subject)
+    return Brought(subject, config.model.build, found.notes)
 
 
 def first(data: Data, count: int) -> Data:

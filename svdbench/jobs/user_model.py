@@ -6,7 +6,7 @@ files of weights are read as numbers only.
 
 import re
 import sys
-import traceback
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import Failed, UserError, one_line, out_of_memory
+from svdbench.jobs.user_code import described, user_code
+from svdbench.jobs.waiting import watched
+from svdbench.lowrank.checks import check_dtypes, check_model, conversions
+from svdbench.lowrank.drivers.base import FLOATS
+from svdbench.lowrank.reveal.examples import check_data
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.registry import refuse_unknown
 from svdbench.whole import regular
@@ -35,11 +41,13 @@ class UserModel:
         build: as it was named.
         model: with its weights, in evaluation mode.
         splits: examples for calibration, search and judging; None where none were named.
+        notes: what became of its numbers on the way, each a line.
     """
 
     build: str
     model: nn.Module
     splits: Splits | None
+    notes: tuple[str, ...] = ()
 
 
 def user_model(
@@ -50,7 +58,9 @@ def user_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     calibration: int | None = None,
+    max_examples: int | None = None,
     seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> UserModel:
     """The model that ``build`` makes, with its weights, and the examples that ``data`` gives.
 
@@ -65,10 +75,13 @@ def user_model(
         device: where the model goes; the batches follow it.
         dtype: of the weights and of inputs with a point; None: as they are.
         calibration: examples to calibrate on; None: a half.
+        max_examples: to read of each split; None: all.
         seed: of torch while the functions run, and of the parting.
+        clock: seconds, after some of which it is said what is read.
 
     Raises:
-        UserError: what is not there, fails, or doesn't fit, in one line.
+        UserError: what is not there or doesn't fit, in one line.
+        Failed: what the user's code raises, in one line.
     """
     torch.manual_seed(seed)
     model = _called(build, "the model")
@@ -76,19 +89,26 @@ def user_model(
         raise UserError(
             f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
         )
-    if weights is not None:
-        load_weights(model, weights)
-    try:
-        model = model.to(device=device, dtype=dtype).eval()
-    except RuntimeError as error:
-        raise UserError(f"{build}: the model can't go to {device}: {one_line(error)}") from error
+    notes = list[str]()
+    with user_code(build):
+        if weights is not None:
+            notes += load_weights(model, weights)
+        try:
+            if dtype is not None:
+                notes += _converted(build, model, dtype)
+            check_model(model)
+            model = model.to(device=device, dtype=dtype).eval()
+        except (RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(f"{build}: {one_line(error)}") from error
     splits = None
     if data is not None:
         found = _called(data, "the examples")
-        splits = _parted(data, found, calibration, seed)
+        splits = _parted(data, found, calibration, seed, max_examples, clock)
         if dtype is not None:
             splits = splits.cast(dtype)
-    return UserModel(build, model, splits)
+    return UserModel(build, model, splits, tuple(notes))
 
 
 def called_by_name(reference: str, what: str) -> Callable[..., Any]:
@@ -105,28 +125,36 @@ def called_by_name(reference: str, what: str) -> Callable[..., Any]:
         raise UserError(
             f"{reference!r} does not name {what}: write MODULE:FUNCTION, as my_net:build"
         )
-    module = _imported(module_name, reference)
-    found: Any = module
-    for own in path.split("."):
-        if not hasattr(found, own):
-            close = get_close_matches(own, [n for n in dir(found) if n[0] != "_"], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
-            raise UserError(f"{reference}: {module_name} has no {own!r}: {hint}")
-        found = getattr(found, own)
+    with user_code(reference):
+        found: Any = _imported(module_name, reference)
+        for own in path.split("."):
+            if not hasattr(found, own):
+                close = get_close_matches(own, [n for n in dir(found) if n[0] != "_"], n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
+                raise UserError(f"{reference}: {module_name} has no {own!r}: {hint}")
+            found = getattr(found, own)
     if isinstance(found, nn.Module) or not callable(found):
         raise UserError(f"{reference} is {_a(found)}: name a function that returns {what}")
     return found
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> list[str]:
     """Put the weights of a file into a model, all of them and no others.
 
+    Returns:
+        What was converted from one floating-point type to another, each a line.
+
     Raises:
-        UserError: the file can't be read, is not of weights alone, or is of another model.
+        UserError: the file can't be read, is not of weights alone, is of numbers of another kind
+            than the model's, or is of another model.
     """
-    state = _read(Path(path))
+    state, own = _read(Path(path)), model.state_dict(keep_vars=True)
+    own = {name: value for name, value in own.items() if isinstance(value, Tensor)}
     try:
+        check_dtypes(own, state)
         found = model.load_state_dict(state, strict=False)
+    except ValueError as error:
+        raise UserError(f"{path}: {one_line(error)}") from error
     except RuntimeError as error:  # a size that differs
         sizes = re.search(r"size mismatch for (\S+): .*?(\[.*?\]).*?(\[.*?\])", str(error), re.S)
         why = one_line(error)
@@ -140,6 +168,22 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise UserError(
             f"{path} is of another model: it {' and '.join(told)}: give the weights of this one"
         )
+    return [f"{path}: {line}" for line in conversions(own, state.items())]
+
+
+def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
+    """What of a model ``.to(dtype)`` converts, each a line."""
+    own = {name: p for name, p in model.named_parameters() if not is_lazy(p)}
+    for name, parameter in own.items():
+        if parameter.is_complex():
+            raise ValueError(f"{name} is {parameter.dtype}: svdbench compresses real weights alone")
+        if parameter.is_floating_point() and parameter.dtype not in FLOATS:
+            raise ValueError(
+                f"{name} is {parameter.dtype}, which is nothing without a scale: build the model "
+                "with its dequantised weights"
+            )
+    wanted = {name: p.new_empty(0, dtype=dtype) for name, p in own.items() if p.is_floating_point()}
+    return [f"{build}: {line}" for line in conversions(wanted, own.items())]
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -168,6 +212,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         for key in ("state_dict", "model_state_dict", "model"):
             if isinstance(found.get(key), dict):
                 found = found[key]
+        if other := [key for key in found if not isinstance(key, str)]:
+            raise UserError(
+                f"{path} has the key {other[0]!r:.40}, and a state_dict has names: {REMEDY}"
+            )
         if found and all(isinstance(each, Tensor) for each in found.values()):
             return found
     raise UserError(f"{path} has no state_dict, but {_a(found)}: {REMEDY}")
@@ -195,10 +243,8 @@ def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -
 
 def _called(reference: str, what: str) -> Any:
     function = called_by_name(reference, what)
-    try:
+    with user_code(reference):
         return function()
-    except Exception as error:
-        raise UserError(f"{reference} failed: {_where(error)}") from error
 
 
 def _imported(name: str, reference: str) -> Any:
@@ -214,50 +260,36 @@ def _imported(name: str, reference: str) -> Any:
                 "run in the folder that it is in, or add that to PYTHONPATH"
             ) from error
         raise UserError(f"{reference}: {name} needs {error.name}: install it") from error
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{reference}: importing {name} failed: {_where(error)}") from error
+    except SyntaxError as error:
+        raise Failed(f"{reference}: importing {name} failed: {described(error)}") from error
 
 
-def _where(error: BaseException) -> str:
-    """An exception, and the line of the user's code that it comes from."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and "<frozen" not in frame.filename
-    ]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({Path(error.filename).name}, line {error.lineno})"
-    return f"{type(error).__name__}: {one_line(error)}{where}"
-
-
-def _parted(reference: str, found: Any, calibration: int | None, seed: int) -> Splits:
+def _parted(
+    reference: str,
+    found: Any,
+    calibration: int | None,
+    seed: int,
+    max_examples: int | None,
+    clock: Callable[[], float],
+) -> Splits:
     parts: dict[str, Any] = {"calibration": found}
     if isinstance(found, Mapping):
         parts = dict(found)
-    try:
-        refuse_unknown("split", list(parts), SPLITS)
+    with user_code(reference):
+        refuse_unknown("split", [str(name) for name in parts], SPLITS)
         if "calibration" not in parts:
             raise ValueError("there are no examples to calibrate on: add the key calibration")
-        for each in parts.values():
-            _check(each)
+        for name, each in parts.items():
+            check_data(each, "the data" if each is found else name)
+            parts[name] = watched(each, reference, clock)
         return split_examples(
             parts["calibration"],
             parts.get("validation"),
             parts.get("test"),
             calibration=calibration,
+            max_examples=max_examples,
             seed=seed,
         )
-    except Exception as error:
-        what = one_line(error) if isinstance(error, ValueError) else _where(error)
-        raise UserError(f"{reference}: {what}") from error
-
-
-def _check(data: Any) -> None:
-    pair = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Tensor)
-    batches = hasattr(data, "__iter__") and not isinstance(data, Tensor | str | tuple | Mapping)
-    if not (pair or batches):
-        raise ValueError(f"it returned {_a(data)}: return (X, y), batches of them, or a DataLoader")
 
 
 def _a(found: Any) -> str:

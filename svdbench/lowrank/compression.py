@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from svdbench.arguments import integer, number
+from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
@@ -23,6 +25,7 @@ from svdbench.lowrank.reveal.examples import (
     Inputs,
     Loss,
     batches,
+    check_loss,
     example_losses,
 )
 from svdbench.lowrank.reveal.frontier import Frontier, Kind, Ranks, rank_frontier
@@ -53,6 +56,7 @@ def compress(
     validation: Data | None = None,
     held_out: Data | None = None,
     calibration: int | None = None,
+    max_examples: int | None = None,
     timing_s: float = 4.0,
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda part, doing: None,
@@ -81,28 +85,48 @@ def compress(
         validation, held_out: examples to search on and to judge by; what is not given is
             parted from ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
         calibration: examples of ``data`` to calibrate on.
+        max_examples: to read of each of the three, at most; what has no end needs it.
         timing_s: seconds for timing the model, and again for its layers; 0: time nothing.
         seed: of the parting and of fine-tuning.
         on_progress: told the part that is done, 0 to 1, roughly, and what is next.
         options: more of :func:`svdbench.lowrank.rank_frontier`, as ``layers``.
 
     Raises:
+        TypeError: no module, no examples, or an option of another type.
         ValueError: more than one budget, one that can't be kept, NaN in the data, nothing to
             factor, or a loss that doesn't fit the model.
     """
+    check_model(model)
     fractions = {"params": params, "macs": macs, "latency": latency}
-    budget = {name: part for name, part in fractions.items() if part is not None}
+    budget = {name: number(name, part) for name, part in fractions.items() if part is not None}
     if len(budget) + (max_loss_increase is not None) > 1:
         raise ValueError(f"give one of max_loss_increase, {', '.join(fractions)}")
     for name, part in budget.items():
         if not 0 < part <= 1:
             raise ValueError(f"{name} is {part:g}: give a part of the dense model, 0 to 1")
     refuse_unknown("keep_if", [keep_if], (SIZE, LATENCY))
+    multiple_of = integer("multiple_of", multiple_of, 1)
+    finetune_epochs = integer("finetune_epochs", finetune_epochs, 0)
+    for name, value in {"timing_s": timing_s, "lr": lr}.items():
+        if not number(name, value) >= 0:
+            raise ValueError(f"{name} is {value:g}: give 0 or more")
+    if loss is not None:
+        check_loss(loss)
     if not timing_s and (latency is not None or keep_if == LATENCY):
         raise ValueError("timing_s is 0: a latency takes seconds to measure")
     if not isinstance(data, Splits):
-        data = split_examples(data, validation, held_out, calibration=calibration, seed=seed)
-    allowed = 0.01 if max_loss_increase is None else max_loss_increase
+        data = split_examples(
+            data,
+            validation,
+            held_out,
+            calibration=calibration,
+            max_examples=max_examples,
+            seed=seed,
+            on_reading=lambda count: on_progress(0.0, f"reading the data: {count:,} examples"),
+        )
+    allowed = 0.01 if max_loss_increase is None else number("max_loss_increase", max_loss_increase)
+    if not allowed >= 0:
+        raise ValueError(f"max_loss_increase is {allowed:g}: give 0 or more")
     with _data_warnings() as told:
         subject = _Subject(model, data, loss or usual_loss, timing_s, on_progress)
         on_progress(0.0, "calibrating")

@@ -1,6 +1,6 @@
 """Examples parted for three purposes: to calibrate, to choose by, and to judge the choice."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from svdbench.lowrank.reveal.examples import Data, Inputs, each
+from svdbench.arguments import integer
+from svdbench.lowrank.reveal.examples import Data, Inputs, check_batch, check_data, each
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def split_examples(
     held_out: Data | None = None,
     *,
     calibration: int | None = None,
+    max_examples: int | None = None,
     seed: int = 0,
+    on_reading: Callable[[int], None] = lambda examples: None,
 ) -> Splits:
     """Part examples for calibration, search and judging; what is given stays whole.
 
@@ -56,13 +59,34 @@ def split_examples(
         held_out: to judge on.
         calibration: examples of ``data`` to calibrate on (of an iterable, rounded up to whole
             batches); None: a half, or with one of the others two thirds, or all.
+        max_examples: to read of each of the three, the first; of an iterable whole batches, until
+            there are so many. An iterable without an end needs it. None: all.
         seed: of the shuffle.
+        on_reading: told after each batch of an iterable that is kept how many examples came so far.
 
     Raises:
-        ValueError: too few examples or batches to part.
+        TypeError: what are no examples.
+        ValueError: too few examples or batches to part, or X and y of different lengths.
     """
+    check_data(data)
+    for name, given in (("validation", validation), ("held_out", held_out)):
+        if given is not None:
+            check_data(given, name)
+    if calibration is not None:
+        calibration = integer("calibration", calibration, 1)
+    if max_examples is not None:
+        most = integer("max_examples", max_examples, 1)
+        data = _first(data, most)
+        validation, held_out = (
+            None if each is None else _first(each, most) for each in (validation, held_out)
+        )
+    # What can be gone through only once is kept, as it will be gone through several times.
+    validation, held_out = (
+        _kept(each, on_reading) if isinstance(each, Iterator) else each
+        for each in (validation, held_out)
+    )
     missing = (validation is None) + (held_out is None)
-    parts = _part(data, missing, calibration, seed)
+    parts = _part(data, missing, calibration, seed, on_reading)
     search = parts[1].data if validation is None else validation
     apart = parts[-1].data if held_out is None else held_out
     counts = " + ".join(f"{part.count:,}" for part in parts)
@@ -82,10 +106,14 @@ class _Part:
     unit: str
 
 
-def _part(data: Data, missing: int, calibration: int | None, seed: int) -> list[_Part]:
+def _part(
+    data: Data,
+    missing: int,
+    calibration: int | None,
+    seed: int,
+    on_reading: Callable[[int], None],
+) -> list[_Part]:
     """``missing`` + 1 parts; the first has twice as many examples as each of the others."""
-    if calibration is not None and calibration < 1:
-        raise ValueError(f"calibration is {calibration}: give 1 example or more")
     if isinstance(data, tuple):
         X, y = data
         rows = _shares(len(y), missing, calibration, seed, "examples")
@@ -94,12 +122,46 @@ def _part(data: Data, missing: int, calibration: int | None, seed: int) -> list[
         count = len(data.dataset)  # type: ignore[arg-type]
         rows = _shares(count, missing, calibration, seed, "examples")
         return [_Part(_reloaded(data, own), len(own), "examples") for own in rows]
-    kept = list(data)
+    kept = _kept(data, on_reading)
     wanted = None
     if calibration is not None and kept:
-        wanted = -(-calibration // max(len(kept[0][1]), 1))
+        wanted = -(-calibration // max(len(check_batch(kept[0])[1]), 1))
     rows = _shares(len(kept), missing, wanted, seed, "batches")
     return [_Part([kept[i] for i in own.tolist()], len(own), "batches") for own in rows]
+
+
+def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
+    """All batches."""
+    kept, examples = [], 0
+    for batch in data:
+        kept.append(batch)
+        examples += len(check_batch(batch)[1])
+        on_reading(examples)
+    return kept
+
+
+def _first(data: Data, most: int) -> Data:
+    """So many examples; of an iterable, in whole batches."""
+    if isinstance(data, tuple):
+        X, y = data
+        return each(X, lambda whole: whole[:most]), y[:most]
+    if isinstance(data, DataLoader) and _parts_by_example(data):
+        return _reloaded(data, torch.arange(min(most, len(data.dataset))))  # type: ignore[arg-type]
+    return _First(data, most)
+
+
+@dataclass(frozen=True)
+class _First(Iterable[tuple[Inputs, Tensor]]):
+    batches: Iterable[tuple[Inputs, Tensor]]
+    most: int
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+        examples = 0
+        for batch in self.batches:
+            yield batch
+            examples += len(check_batch(batch)[1])
+            if examples >= self.most:
+                break
 
 
 def _shares(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench import __version__
+from svdbench.lowrank.checks import check_dtypes, check_module
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
 from svdbench.reading import read_json
@@ -36,14 +37,14 @@ def save(model: Any, path: str | Path) -> Path:
         The path of the tensors.
 
     Raises:
+        TypeError: no module.
         ValueError: a module whose state is not of tensors alone.
         OSError: the files can't be written.
     """
     from safetensors.torch import save_file
 
-    module: nn.Module = (
-        getattr(model, "model", model) if not isinstance(model, nn.Module) else model
-    )
+    module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
+    check_module(module)
     tensors, tied = _tensors(module)
     layers = low_rank_modules(module)
     inner = {id(each) for _, layer in layers for each in [*layer.modules()][1:]}
@@ -83,8 +84,10 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         ValueError: files that are missing, damaged, of a later version or of another model.
     """
+    check_module(model)
     place = _place(path)
-    about, tensors = _read(place, next((p.device for p in model.parameters()), None))
+    device = next((p.device for p in model.parameters() if not p.is_meta), None)
+    about, tensors = _read(place, device)
     weights: dict[str, Any] = about["weights"]
     try:
         for folding in {entry.get("folding", "spatial") for entry in weights.values()}:
@@ -115,6 +118,10 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     ]
     if told:
         raise ValueError(f"{place} is of another model: {'; '.join(told)}")
+    try:
+        check_dtypes(own, tensors)
+    except ValueError as error:
+        raise ValueError(f"{place} is of another model: {error}") from error
     model.load_state_dict(tensors, assign=True)
     _tie(model, about["tied"])
     return model

@@ -17,11 +17,19 @@ KINDS = ("kronecker", "whitened", "plain")
 
 @dataclass
 class UserModel:
-    """A model of the user's own: functions as MODULE:FUNCTION, and a file of weights."""
+    """A model of the user's own: functions as MODULE:FUNCTION, and a file of weights.
+
+    Attributes:
+        max_examples: of each split that the loader gives; None: all.
+    """
 
     build: str | None = None
     weights: str | None = None
     loader: str | None = None
+    max_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"model.max_examples": self.max_examples})
 
 
 @dataclass
@@ -129,7 +137,7 @@ class RankReveal(SideBySide):
             if not 0 < fraction <= 1:
                 raise ValueError(f"fractions has {fraction:g}: give numbers above 0, up to 1")
         if self.model.build is None:
-            for name in ("weights", "loader"):
+            for name in ("weights", "loader", "max_examples"):
                 if getattr(self.model, name) is not None:
                     raise ValueError(
                         f"model.{name} is of a model of your own: name that too, as my_net:build"

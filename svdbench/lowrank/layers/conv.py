@@ -60,7 +60,7 @@ class LowRankConv2d(LowRankLayer):
 
     def __init__(self, conv: Any, rank: int, folding: Folding = "spatial") -> None:
         super().__init__()
-        check_rank(rank, *folded_shape(conv, folding))
+        rank = check_rank(rank, *folded_shape(conv, folding))
         self._build(conv, rank, folding, {"device": conv.weight.device, "dtype": conv.weight.dtype})
 
     def _build(self, conv: Any, rank: int, folding: Folding, place: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class LowRankConv2d(LowRankLayer):
         Args and errors as in :class:`LowRankConv2d` and
         :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
-        check_rank(rank, *folded_shape(conv, folding))
+        rank = check_rank(rank, *folded_shape(conv, folding))
         pair = (nn.Parameter(W) for W in two_factors(folded(conv, folding), rank, svd, split))
         layer = cls.sharing(conv, Factors(*pair), folding)
         if conv.bias is not None:
@@ -191,7 +191,14 @@ class ConvKind(LayerKind):
 
     def parts(self, module: Any, folding: Folding) -> list[Part]:
         rows, columns = folded_shape(module, folding)
-        part = Part("weight", module.weight, rows, columns, module.groups, module.bias is not None)
+        part = Part(
+            "weight",
+            module.get_parameter("weight"),
+            rows,
+            columns,
+            module.groups,
+            module.bias is not None,
+        )
         if module.groups > 1 and rows * columns <= rows + columns:
             reason = f"{module.groups} groups of {rows}×{columns}: rank 1 has no fewer numbers"
             return [part._replace(refusal=reason)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from svdbench.arguments import integer
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
@@ -51,7 +52,9 @@ class LowRankEmbedding(LowRankLayer):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        check_rank(rank, num_embeddings, embedding_dim)
+        num_embeddings = integer("num_embeddings", num_embeddings, 1)
+        embedding_dim = integer("embedding_dim", embedding_dim, 1)
+        rank = check_rank(rank, num_embeddings, embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.rank, self.padding_idx = rank, padding_idx
         place = {"device": device, "dtype": dtype}
@@ -83,7 +86,7 @@ class LowRankEmbedding(LowRankLayer):
 
         Args and errors as in :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
-        check_rank(rank, *embedding.weight.shape)
+        rank = check_rank(rank, *embedding.weight.shape)
         pair = (nn.Parameter(W) for W in two_factors(embedding.weight, rank, svd, split))
         return cls.sharing(embedding, Factors(*pair))
 

@@ -1,10 +1,10 @@
 """Layers of a model in the places of others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 
 from svdbench.lowrank.layers.base import LowRankLayer
 
@@ -15,13 +15,37 @@ BEFORE = "_dense_activation_relu_or_gelu"
 def exchanged(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """A copy of the model with other modules in some places; parameters and buffers are shared.
 
-    A ``deepcopy`` of it is independent, and has no copy of what was replaced.
+    A :func:`copied` one is independent, and has no copy of what was replaced.
     """
-    memo: dict[int, object] = {id(t): t for t in chain(model.parameters(), model.buffers())}
+    shared = chain(model.parameters(), model.buffers(), _made_by_hooks(model))
+    memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     memo.update((id(old), module) for old, module in new.items())
-    copy = deepcopy(model, memo)
+    copy = _deepcopy(model, memo)
     _settle(copy)
     return copy
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """An independent copy of a model."""
+    return _deepcopy(model, {id(t): t.detach().clone() for t in _made_by_hooks(model)})
+
+
+def _made_by_hooks(model: nn.Module) -> Iterator[Tensor]:
+    """Weights with a graph, as old-style weight_norm and pruning keep them: made at every call."""
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                yield value
+
+
+def _deepcopy(model: nn.Module, memo: dict[int, object]) -> nn.Module:
+    try:
+        return deepcopy(model, memo)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"the model can't be copied ({error}): keep out of it what copy.deepcopy can't copy, "
+            "as open files, locks and tensors with a graph"
+        ) from error
 
 
 def exchange(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:

@@ -1,16 +1,17 @@
 """``factor`` and ``unfactor``: the layers of any module as factors, and dense again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from svdbench.arguments import integer
+from svdbench.lowrank.checks import check_module
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight
-from svdbench.lowrank.layers.exchange import exchange, exchanged
+from svdbench.lowrank.layers.exchange import copied, exchange, exchanged
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 from svdbench.lowrank.layers.registry import kind_of_low_rank
 from svdbench.lowrank.layers.weights import (
@@ -83,8 +84,11 @@ def factor(
         The model, and what became of each weight.
 
     Raises:
-        ValueError: a rank out of range, a name that no weight has, or an unknown folding.
+        TypeError: ``model`` is no module, or a rank no whole number.
+        ValueError: a rank out of range, a name that no weight has, an unknown folding, or a
+            weight that has no SVD.
     """
+    check_module(model)
     sites, _ = factorable_weights(model, folding)
     rule = _rule(rank, sites)
     last = last_layer(model, sites) if skip_last else None
@@ -95,11 +99,14 @@ def factor(
         found, reason = _decide(site, rule, is_last, only_if_saves)
         report.append(Factored(site.weight, found, reason))
         if found is not None:
-            pair = two_factors(site.matrix, found, svd, split)
+            try:
+                pair = two_factors(site.matrix, found, svd, split)
+            except ValueError as error:
+                raise ValueError(f"{site.name} can't be factored: {error}") from error
             chosen.append((site, factors_of(site, *pair)))
     if inplace:
         return exchange(model, replacements(chosen)), report
-    return deepcopy(with_factors(model, chosen)), report
+    return copied(with_factors(model, chosen)), report
 
 
 def factors_of(
@@ -124,6 +131,7 @@ def with_empty_factors(
     Raises:
         ValueError: a rank out of range, a name that no weight has, or an unknown folding.
     """
+    check_module(model)
     sites = by_any_name(factorable_weights(model, folding)[0], list(ranks))
     chosen = {}
     for name, site in sites.items():
@@ -133,7 +141,7 @@ def with_empty_factors(
         if site.refusal:
             raise ValueError(f"{name} can't be factored: {site.refusal}")
         m, n, groups = site.weight.rows, site.weight.columns, site.weight.groups
-        check_rank(rank, m, n)
+        rank = check_rank(rank, m, n)
         like, lead = site.matrix, () if groups == 1 else (groups,)
         pair = like.new_empty(*lead, m, rank), like.new_empty(*lead, rank, n)
         chosen[site.name] = site, factors_of(site, *pair)
@@ -143,6 +151,7 @@ def with_empty_factors(
 @torch.no_grad()
 def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
     """Multiply the factors back: the dense model that does the same, weights tied as they were."""
+    check_module(model)
     new: dict[nn.Module, nn.Module] = {}
     shared: dict[tuple[int, ...], nn.Parameter] = {}
     for _, module in _outermost(model):
@@ -153,7 +162,7 @@ def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
         new[module] = dense
     if inplace:
         return exchange(model, new)
-    return deepcopy(exchanged(model, new))
+    return copied(exchanged(model, new))
 
 
 def low_rank_modules(model: nn.Module) -> list[tuple[str, LowRank]]:
@@ -179,7 +188,7 @@ def _decide(
     rank = rule(site.weight)
     if rank is None:
         return None, "not asked for"
-    check_rank(rank, site.weight.rows, site.weight.columns)
+    rank = check_rank(rank, site.weight.rows, site.weight.columns)
     if only_if_saves and rank > site.weight.most:
         return None, f"rank {rank} has no fewer numbers"
     return rank, ""
@@ -188,11 +197,11 @@ def _decide(
 def _rule(
     rank: int | Mapping[str, int | None] | RankRule, sites: Sequence[FactorableWeight]
 ) -> RankRule:
-    if isinstance(rank, int):
-        same = rank
-        return lambda weight: same if same <= min(weight.rows, weight.columns) else None
     if isinstance(rank, Mapping):
         named = by_any_name(sites, list(rank))
         by_name = {site.name: rank[name] for name, site in named.items()}
         return lambda weight: by_name.get(weight.name)
-    return rank
+    if callable(rank):
+        return rank
+    same = integer("rank", rank)
+    return lambda weight: same if same <= min(weight.rows, weight.columns) else None

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svdbench.arguments import integer
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
@@ -66,9 +67,9 @@ class LowRankLinear(LowRankLayer):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"sizes must be 1 or more, not {in_features} and {out_features}")
-        check_rank(rank, out_features, in_features)
+        in_features = integer("in_features", in_features, 1)
+        out_features = integer("out_features", out_features, 1)
+        rank = check_rank(rank, out_features, in_features)
         self.in_features, self.out_features, self.rank = in_features, out_features, rank
         place = {"device": device, "dtype": dtype}
         self.W1 = nn.Parameter(torch.empty(out_features, rank, **place))
@@ -102,7 +103,7 @@ class LowRankLinear(LowRankLayer):
         Raises:
             ValueError: a rank out of range.
         """
-        check_rank(rank, *linear.weight.shape)
+        rank = check_rank(rank, *linear.weight.shape)
         pair = (nn.Parameter(W) for W in two_factors(linear.weight, rank, svd, split))
         layer = cls.sharing(linear, Factors(*pair))
         if linear.bias is not None:
@@ -208,11 +209,19 @@ class LinearKind(LayerKind):
         return layer.to_linear()
 
 
-def check_rank(rank: int, rows: int, columns: int) -> None:
-    """Raise ValueError unless a matrix of rows × columns can be factored at ``rank``."""
-    most = min(rows, columns)
-    if not 1 <= rank <= most:
-        raise ValueError(f"rank is {rank}: a weight of {rows}×{columns} needs one from 1 to {most}")
+def check_rank(rank: Any, rows: int, columns: int) -> int:
+    """The rank as an int.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: a matrix of rows × columns can't be factored at it.
+    """
+    found, most = integer("rank", rank), min(rows, columns)
+    if not 1 <= found <= most:
+        raise ValueError(
+            f"rank is {found}: a weight of {rows}×{columns} needs one from 1 to {most}"
+        )
+    return found
 
 
 def two_factors(

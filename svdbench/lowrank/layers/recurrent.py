@@ -53,10 +53,10 @@ class LowRankRecurrent(LowRankLayer):
     def __init__(self, rnn: nn.RNNBase, ranks: Mapping[str, int]) -> None:
         super().__init__()
         shapes = weight_shapes(rnn)
-        for name, rank in ranks.items():
+        for name in ranks:
             if name not in shapes:
                 raise ValueError(f"there is no weight {name!r}: there are {', '.join(shapes)}")
-            check_rank(rank, *shapes[name])
+        ranks = {name: check_rank(rank, *shapes[name]) for name, rank in ranks.items()}
         self._declare(rnn, ranks)
         for name, dense in rnn.named_parameters():
             if name in ranks:

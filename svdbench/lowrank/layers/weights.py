@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.layers.base import Factors, Folding, LayerKind, LowRankLayer, Part, Weight
 from svdbench.lowrank.layers.exchange import exchanged
 from svdbench.lowrank.layers.registry import derived_from, kind_of
@@ -88,7 +91,16 @@ def factorable_weights(
         kind = kind_of(module)
         if kind is not None:
             seen |= {id(inner) for inner in kind.inner(module)}
-            uses += [Use(path, module, kind, part) for part in kind.parts(module, folding)]
+            if made := _made_anew(module, kind):
+                others |= {_dotted(path, own): why for own, why in made.items()}
+            else:
+                uses += [Use(path, module, kind, part) for part in kind.parts(module, folding)]
+            continue
+        if "quantized" in type(module).__module__:
+            seen |= {id(inner) for inner in module.modules()}
+            others[path or type(module).__name__] = (
+                f"a quantised {type(module).__name__}: compress the model first, then quantise it"
+            )
             continue
         if parametrize.is_parametrized(module):
             seen |= {id(inner) for inner in module.parametrizations.modules()}
@@ -163,8 +175,8 @@ def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[Factorabl
         refusals = [use.part.refusal for use in own if use.part.refusal]
         if len(names) > 1 and not (len(names) == len(own) and all(use.kind.ties for use in own)):
             refusals = [f"shared, as {' and '.join(names)}, in a way that factors can't be"]
-        if not part.parameter.is_floating_point() or not part.parameter.numel():
-            refusals = ["no real floating-point numbers"]
+        if part.parameter.dtype not in FLOATS or not part.parameter.numel():
+            refusals = [f"of {part.parameter.dtype}: no numbers that an SVD is of"]
         weight = Weight(own[0].name, part.rows, part.columns, part.groups)
         found.append(FactorableWeight(weight, own, folding, refusals[0] if refusals else ""))
     return found
@@ -173,6 +185,35 @@ def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[Factorabl
 def _key(use: Use) -> tuple[int, str]:
     """Equal for uses of one parameter, not for several parts of it in one module."""
     return id(use.part.parameter), "" if use.kind.ties else use.name
+
+
+def _made_anew(module: nn.Module, kind: LayerKind) -> dict[str, str]:
+    """Weights of a layer that a hook or a parametrisation makes at every call, and how to stop it.
+
+    They are attributes of the module, and no parameters.
+    """
+    found: dict[str, str] = {}
+    inner = {id(each): f"{name}." for name, each in module.named_modules() if name}
+    for each in (module, *kind.inner(module)):
+        prefix = inner.get(id(each), "")
+        for hook in each._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                remedy = f"pruned: prune.remove(module, {hook._tensor_name!r})"
+                found[prefix + str(hook._tensor_name)] = f"{remedy} makes it a parameter again"
+            elif isinstance(hook, WeightNorm | SpectralNorm):
+                what = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
+                found[prefix + hook.name] = (
+                    f"made at every step by {what}: remove_{what}(module, {hook.name!r}) makes it "
+                    "a parameter again"
+                )
+        if parametrize.is_parametrized(each):
+            for name in each.parametrizations:  # type: ignore[union-attr]
+                found[prefix + name] = "parametrized: it is made anew at every step"
+    for name in [] if found else ("weight", "in_proj_weight"):
+        own = getattr(module, name, None)
+        if isinstance(own, Tensor) and name not in module._parameters:
+            found[name] = "no parameter of its module, which makes it anew"
+    return found
 
 
 def _foreign(module: nn.Module) -> str:

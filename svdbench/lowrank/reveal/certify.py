@@ -99,12 +99,13 @@ def certify(
             ``evaluate``; they judge the one point that was chosen, and nothing is chosen by them.
 
     Raises:
-        ValueError: ``max_loss_increase`` below 0, or losses that are not one for each example.
+        ValueError: ``max_loss_increase`` below 0, losses that are not one for each example, or
+            one of the dense network that is not finite.
     """
     if not max_loss_increase >= 0:
         raise ValueError(f"max_loss_increase is {max_loss_increase:g}: give 0 or more")
     last = len(frontier.points.params) - 1  # which is dense, and loses nothing
-    dense = evaluate(frontier.ranks_at(last))
+    dense = _finite(evaluate(frontier.ranks_at(last)), "search")
     seen = {last: Increase.of(dense, dense)}
 
     def fits(point: int) -> bool:
@@ -124,7 +125,7 @@ def certify(
 
     ranks, confirmation = frontier.ranks_at(best), None
     if held_out is not None:
-        confirmation = _increase(held_out, frontier, ranks)
+        confirmation = _increase(held_out, frontier, ranks, "held-out")
     return Certificate(
         ranks=ranks,
         params=int(frontier.points.params[best]),
@@ -144,18 +145,31 @@ def judge(
     held_out: Evaluate | None = None,
     max_loss_increase: float = math.inf,
 ) -> Certificate:
-    """What some ranks lose, however they were chosen; arguments as of :func:`certify`."""
+    """What some ranks lose, however they were chosen; as of :func:`certify`."""
     return Certificate(
         ranks=ranks,
         params=frontier.params(ranks),
         predicted_loss=frontier.predicted_loss(ranks),
         max_loss_increase=max_loss_increase,
-        search=_increase(evaluate, frontier, ranks),
-        held_out=None if held_out is None else _increase(held_out, frontier, ranks),
+        search=_increase(evaluate, frontier, ranks, "search"),
+        held_out=None if held_out is None else _increase(held_out, frontier, ranks, "held-out"),
         evaluations=2 + 2 * (held_out is not None),
     )
 
 
-def _increase(evaluate: Evaluate, frontier: Frontier, ranks: Ranks) -> Increase:
-    dense = evaluate(dict.fromkeys(frontier.layers))
+def _increase(evaluate: Evaluate, frontier: Frontier, ranks: Ranks, examples: str) -> Increase:
+    dense = _finite(evaluate(dict.fromkeys(frontier.layers)), examples)
     return Increase.of(evaluate(ranks), dense)
+
+
+def _finite(dense: Tensor, examples: str) -> Tensor:
+    """The losses of the dense network, refused where there is nothing to compare with."""
+    if not dense.isfinite().all():
+        (wrong,) = (~dense.isfinite().flatten()).nonzero(as_tuple=True)
+        raise ValueError(
+            f"the loss of the dense model is not a finite number on {len(wrong):,} of "
+            f"{dense.numel():,} {examples} examples, the first of them example {int(wrong[0])}: "
+            "leave out examples in which nothing counts, as where all targets are -100, and look "
+            "at the loss"
+        )
+    return dense

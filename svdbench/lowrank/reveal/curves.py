@@ -7,9 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.reveal.examples import Data, Inputs, Loss, batches, called, evaluating, size
+from svdbench.lowrank.reveal.examples import (
+    Data,
+    Inputs,
+    Loss,
+    batches,
+    called,
+    check_data,
+    check_loss,
+    evaluating,
+    size,
+)
 from svdbench.registry import refuse_unknown
 
 # Rows of the rest of the network at once: enough for fast products, few enough to stay in
@@ -74,6 +85,9 @@ def loss_curves(
 
     Source: the rank revealer of document 002, Algorithm 3, without its Σrᵢ SVDs.
     """
+    check_model(model)
+    check_data(data)
+    check_loss(loss)
     found = linear_weights(model)
     refuse_unknown("layer", layers or [], tuple(found))
     curves = {}

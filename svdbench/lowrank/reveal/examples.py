@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svdbench.lowrank.losses import check_classes, usual_loss
+
 # What a model is called with: model(x), model(*x) or model(**x), with tensors (B, …).
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -28,25 +30,94 @@ class DataWarning(UserWarning):
     """Examples that say less than they seem to."""
 
 
+def check_data(data: Any, name: str = "data") -> None:
+    """Refuse what are no examples.
+
+    Raises:
+        TypeError: it is neither (X, y) nor an iterable of such batches.
+        ValueError: X and y are not of one length.
+    """
+    if isinstance(data, tuple):
+        check_batch(data, name)
+    elif isinstance(data, Tensor | str | bytes | Mapping | nn.Module) or not (
+        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    ):
+        raise TypeError(
+            f"{name} is {_a(data)}: give (inputs, targets), or an iterable of such batches, as a "
+            "DataLoader"
+        )
+
+
+def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
+    """The inputs and targets of a batch, or of a whole split.
+
+    Raises:
+        TypeError: it is no pair, or not of tensors.
+        ValueError: inputs and targets are not of one number.
+    """
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise TypeError(
+            f"{what} is {_a(found)}: give (inputs, targets); several inputs are a tuple of their "
+            "own, as ((x1, x2), y), or a dict"
+        )
+    x, y = found
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the targets of {what} are {_a(y)}: give a tensor")
+    if isinstance(x, Mapping) and (other := [key for key in x if not isinstance(key, str)]):
+        raise TypeError(
+            f"the inputs of {what} have the key {other[0]!r}: give the names of arguments of the "
+            "model's forward"
+        )
+    if not isinstance(x, Tensor | Mapping | list | tuple):
+        raise TypeError(f"the inputs of {what} are {_a(x)}: give a tensor, or a tuple or dict")
+    if not (parts := tensors(x)):
+        raise ValueError(f"{what} has no inputs: give a tensor, or a tuple or a dict of them")
+    for part in [*parts, y]:
+        if not isinstance(part, Tensor):
+            raise TypeError(f"among the inputs of {what} is {_a(part)}: give tensors alone")
+        if not part.ndim or part.layout is not torch.strided or part.is_nested:
+            raise ValueError(
+                f"{what} has a tensor without dimensions, or one that is not dense: give dense "
+                "tensors whose first dimension counts the examples"
+            )
+    for part in parts:
+        if len(part) != len(y):
+            raise ValueError(
+                f"{what} has {len(part):,} inputs and {len(y):,} targets: give one target for "
+                "each input"
+            )
+    return x, y
+
+
+def check_loss(loss: Any) -> None:
+    """Raise TypeError for what can't be called."""
+    if not callable(loss):
+        raise TypeError(
+            f"loss is {_a(loss)}: give a function of the model's output and the targets, as "
+            "torch.nn.functional.cross_entropy"
+        )
+
+
 def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
-    """The batches of some data, on the model's device.
+    """The batches of some data, on the model's device and without a graph.
 
     Warns where all targets are one and the same class.
 
     Raises:
+        TypeError: batches that are no pairs of inputs and targets.
         ValueError: no examples, other numbers of inputs and targets, or NaN or infinity
             among the inputs.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     count, classes = 0, set[int]()
-    for x, y in _cut(data):
-        _check_sizes(x, y)
+    for batch in _cut(data):
+        x, y = check_batch(batch)
         if any(part.is_floating_point() and not part.isfinite().all() for part in tensors(x)):
             raise ValueError("the data has NaN or infinite inputs: clean it first")
         count += len(y)
-        if len(classes) < 2 and not y.is_floating_point() and y.numel():
+        if len(classes) < 2 and not (y.is_floating_point() or y.is_complex()) and y.numel():
             classes |= {int(y.min()), int(y.max())}
-        yield each(x, lambda part: part.to(device)), y.to(device)
+        yield each(x, lambda part: part.detach().to(device)), y.detach().to(device)
     if not count:
         raise ValueError("there are no examples: give at least one")
     if len(classes) == 1 and count > 1:
@@ -68,6 +139,9 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
         ValueError: as :func:`batches`; or a model that returns something else than a tensor.
     """
 
+    check_data(data)
+    check_loss(loss)
+
     def one(output: Tensor, target: Tensor) -> Tensor:
         return loss(output.unsqueeze(0), target.unsqueeze(0))
 
@@ -80,7 +154,20 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
                     f"the model returns a {type(output).__name__}: wrap it in a module that "
                     "returns the tensor which the loss is of"
                 )
-            found.append(torch.vmap(one)(output, y).double())
+            if len(output) != len(y):
+                raise ValueError(
+                    f"the model returns {tuple(output.shape)} for {len(y)} examples: its first "
+                    "dimension must be that of the batch"
+                )
+            if loss is usual_loss:
+                check_classes(output, y)
+            losses = torch.vmap(one)(output, y).double()
+            if losses.ndim != 1:
+                raise ValueError(
+                    f"the loss of an example has shape {tuple(losses.shape[1:])}: return the mean "
+                    "over the batch, one number"
+                )
+            found.append(losses)
     return torch.cat(found)
 
 
@@ -124,12 +211,11 @@ def each(x: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     return tuple(change(part) for part in x)
 
 
-def _cut(data: Data) -> Iterable[tuple[Inputs, Tensor]]:
+def _cut(data: Data) -> Iterable[Any]:
     if not isinstance(data, tuple):
         yield from data
         return
     X, y = data
-    _check_sizes(X, y)
     rows = _rows_at_once(X)
     for start in range(0, len(y), rows):
         part = slice(start, start + rows)
@@ -144,8 +230,7 @@ def _rows_at_once(X: Inputs) -> int:
     return max(rows, 1)
 
 
-def _check_sizes(x: Inputs, y: Tensor) -> None:
-    if not tensors(x):
-        raise ValueError("a batch has no inputs: give a tensor, a tuple or a dict of them")
-    if size(x) != len(y):
-        raise ValueError(f"there are {size(x)} inputs and {len(y)} targets: give one of each")
+def _a(found: Any) -> str:
+    if isinstance(found, tuple | list):
+        return f"a {type(found).__name__} of {len(found)}"
+    return "None" if found is None else f"a {type(found).__name__}"

@@ -1,7 +1,6 @@
 """``rank_frontier``: every size a network can have, with its loss foretold, in one pass."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,7 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from svdbench.arguments import integer, number
+from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.layers.base import Folding
+from svdbench.lowrank.layers.exchange import copied
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,
     by_any_name,
@@ -26,7 +28,7 @@ from svdbench.lowrank.reveal.allocation import (
     greedy_path,
     knapsack,
 )
-from svdbench.lowrank.reveal.examples import Data, Loss
+from svdbench.lowrank.reveal.examples import Data, Loss, check_data, check_loss
 from svdbench.lowrank.reveal.moments import Moments
 from svdbench.lowrank.reveal.spectrum import Spectrum, spectrum
 from svdbench.lowrank.reveal.statistics import calibrate
@@ -112,6 +114,7 @@ class Frontier:
         if multiple_of is not None:
             return replace(self, multiple_of=multiple_of).ranks(**given)
         ((name, limit),) = given.items()
+        limit = number(name, limit)
         if name == "predicted_loss":
             available = self._choices()
             return self._named(available, knapsack(available, loss=limit))
@@ -155,7 +158,7 @@ class Frontier:
             ValueError: an unknown name, a rank out of range, or one at which factors have no
                 fewer numbers.
         """
-        return deepcopy(self.view(model, ranks))
+        return copied(self.view(model, ranks))
 
     @torch.no_grad()
     def view(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
@@ -176,11 +179,9 @@ class Frontier:
 
     def _choices(self, of: str = "params") -> list[Choices]:
         """What can become of each layer, with its cost in numbers, multiply-adds or seconds."""
-        if self.multiple_of < 1:
-            raise ValueError(f"multiple_of is {self.multiple_of}: give 1 or more")
-        found = []
+        step, found = integer("multiple_of", self.multiple_of, 1), []
         for name, each in self.layers.items():
-            ranks = np.arange(self.multiple_of, self.highest_rank(name) + 1, self.multiple_of)
+            ranks = np.arange(step, self.highest_rank(name) + 1, step)
             if self.only_faster:
                 latency = self._cost(name, "latency")
                 ranks = ranks[latency.at(ranks) < latency.dense]
@@ -243,12 +244,19 @@ def rank_frontier(
             for; by default half as many as the model's parameters.
 
     Raises:
-        ValueError: nothing to factor; NaN or infinity; an unknown kind, folding or layer;
-            damping not above 0.
+        TypeError: no module, no examples, or no function.
+        ValueError: nothing to factor; a parameter that is not finite, by name; NaN or infinity
+            in the data, the loss or a gradient; an unknown kind, folding or layer; damping not
+            above 0.
     """
     refuse_unknown("kind of frontier", [kind], KINDS)
-    if not damping > 0:
+    if not number("damping", damping) > 0:
         raise ValueError(f"damping is {damping:g}: give a number above 0")
+    check_model(model)
+    if kind != "plain":
+        check_data(data)
+    if kind == "kronecker":
+        check_loss(loss)
     found, skipped = _looked_at(model, layers, skip_last, folding)
     _refuse_none(found, skipped)
     spectra: dict[str, Spectrum] = {}

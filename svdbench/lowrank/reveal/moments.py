@@ -89,11 +89,7 @@ class Sums:
             self._sum(leaving, nothing, nothing.double().diagonal(0, -2, -1).sum(-1))
         for side, what in self.sums.items():
             if not what.isfinite().all():
-                raise ValueError(
-                    f"what comes into {name} is not finite: look at the model and its data"
-                    if side == arriving
-                    else f"the gradient at {name} is not finite: look at the loss"
-                )
+                raise ValueError(self._overflow(side == arriving, what.dtype))
             by = self.count if side == arriving else examples
             what.div_(by)
             if side == self.long and self.long_trace is not None:
@@ -107,6 +103,18 @@ class Sums:
             )
         mean = None if self.total is None else self.total / self.count
         return Moments(self.sums.get(self.short), self.sums.get(self.long), self.long_trace, mean)
+
+    def _overflow(self, arriving: bool, dtype: torch.dtype) -> str:
+        """What is wrong where a sum of squares is not finite."""
+        name = self.use.name
+        if not arriving:
+            return f"the gradient at {name} is not finite: look at the loss"
+        if self.total is None or self.total.isfinite().all():
+            return (
+                f"what comes into {name} is too large to be squared in {dtype}: scale the inputs, "
+                "or use float64"
+            )
+        return f"what comes into {name} is not finite: look at the model and its data"
 
     def _add(self, side: Side, X: Tensor) -> None:
         """XᵀX on the shorter side; on the longer one that of what W makes of X, and its trace."""

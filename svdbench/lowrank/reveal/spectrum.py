@@ -63,7 +63,7 @@ class Spectrum:
         Raises:
             ValueError: a rank out of range, or at which factors have no fewer numbers.
         """
-        check_rank(k, self.weight.rows, self.weight.columns)
+        k = check_rank(k, self.weight.rows, self.weight.columns)
         if k > self.weight.most:
             raise ValueError(
                 f"rank {k} of {self.weight.name} has no fewer numbers than the dense weight: "

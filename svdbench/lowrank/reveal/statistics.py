@@ -4,16 +4,27 @@ import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from svdbench.lowrank.layers.base import Folding, Observer
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
+from svdbench.lowrank.losses import check_classes, usual_loss
 from svdbench.lowrank.reveal.examples import Data, Loss, batches, called, evaluating, size
 from svdbench.lowrank.reveal.moments import Moments, Sums, precision
 from svdbench.lowrank.sizes import bytes_of
+
+
+@dataclass
+class Pass:
+    """A pass over data: how many examples there were, and whether any loss had a gradient."""
+
+    examples: int = 0
+    backward: bool = False
 
 
 def calibrate(
@@ -43,7 +54,8 @@ def calibrate(
     damping decides about the directions that were not seen.
 
     Raises:
-        ValueError: NaN or infinity among inputs, activations or gradients; no examples.
+        ValueError: NaN or infinity among inputs, activations, losses or gradients; a loss that
+            has no gradient; no examples.
 
     Source: Martens and Grosse, "Optimizing neural networks with Kronecker-factored
     approximate curvature", ICML 2015, for C ⊗ R as the curvature of a layer.
@@ -54,11 +66,20 @@ def calibrate(
     for group in groups:
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
         observers = [(each.use, each) for each in chain.from_iterable(sums.values())]
-        examples = observe(model, data, observers, folding=group[0].folding, loss=loss)
+        seen = observe(model, data, observers, folding=group[0].folding, loss=loss)
         del observers
+        if (
+            loss is not None
+            and not seen.backward
+            and any(each.count for each in chain(*sums.values()))
+        ):
+            raise ValueError(
+                "the loss has no gradient in the model: look for torch.no_grad(), detach() or "
+                "item() in the model and the loss, or choose kind=whitened, which needs none"
+            )
         for site in group:
             _give_back()
-            found = [each.moments(examples) for each in sums.pop(site) if each.count]
+            found = [each.moments(seen.examples) for each in sums.pop(site) if each.count]
             if len(found) == len(site.uses):
                 yield site, found
 
@@ -70,35 +91,58 @@ def observe(
     *,
     folding: Folding,
     loss: Loss | None = None,
-) -> int:
+) -> "Pass":
     """One pass over the data, forward and with a loss backward, as observers look on.
 
     Args:
         observers: of uses of the model's weights.
         folding: of convolutions.
 
-    Returns:
-        The number of examples.
+    Raises:
+        ValueError: NaN or infinity among inputs, or losses of batches; no examples.
     """
     of_module: dict[nn.Module, tuple[Use, dict[str, Observer]]] = {}
     for use, observer in observers:
         of_module.setdefault(use.module, (use, {}))[1][use.part.own] = observer
-    examples = 0
+    found, uncounted, number = Pass(), list[int](), -1
     with ExitStack() as stack:
         stack.enter_context(_watchable(model))
         stack.enter_context(torch.set_grad_enabled(loss is not None))
         for use, each in of_module.values():
             stack.enter_context(use.kind.watch(use.module, each, folding))
-        for x, y in batches(data, model):
-            examples += size(x)
+        for number, (x, y) in enumerate(batches(data, model)):
+            found.examples += size(x)
             output = called(model, x)
-            # Of a mean over the batch: times B, gradients are an example's own.
-            total = None if loss is None else loss(output, y) * size(x)
-            if total is not None and total.requires_grad:  # not if none of the weights was used
-                total.backward()
-            del output, total
+            if loss is not None:
+                value = _mean(loss, output, y)
+                if not value.isfinite():
+                    uncounted.append(number)
+                elif value.requires_grad:  # not if none of the weights was used
+                    # Of a mean over the batch: times B, gradients are an example's own.
+                    (value * size(x)).backward()
+                    found.backward = True
+                del value
+            del output
             _give_back()
-    return examples
+    if uncounted:
+        raise ValueError(
+            f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
+            f"batches ({found.examples:,} examples), the first of them batch {uncounted[0]}: leave "
+            "out batches in which nothing counts, as where all targets are -100, and look at the "
+            "loss"
+        )
+    return found
+
+
+def _mean(loss: Loss, output: Any, y: Tensor) -> Tensor:
+    """The loss of a batch, checked."""
+    if loss is usual_loss:
+        check_classes(output, y)
+    value = loss(output, y)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
+        raise ValueError(f"the loss of a batch is {what}: return its mean, a tensor of one number")
+    return value
 
 
 def _passes(weights: Sequence[FactorableWeight], budget: int) -> list[list[FactorableWeight]]:
