@@ -16,15 +16,20 @@ def integer(name: str, value: Any, least: int | None = None) -> int:
         TypeError: the value is not integral, or it is a bool.
         ValueError: it is below ``least``.
     """
-    try:
-        found = None if _is_bool(value) else operator.index(value)
-    except TypeError:
-        found = None
+    found = as_integer(value)
     if found is None:
         raise TypeError(f"{name} is {value!r}: give a whole number")
     if least is not None and found < least:
         raise ValueError(f"{name} is {found}: give {least} or more")
     return found
+
+
+def as_integer(value: Any) -> int | None:
+    """An integral value as an int; None for anything else, and for a bool."""
+    try:
+        return None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def number(name: str, value: Any) -> float:

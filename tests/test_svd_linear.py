@@ -2,13 +2,15 @@
 
 import copy
 import io
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad, gradcheck
 
-from svdbench.nn import SVDLinear
+from svdbench.nn import OrthogonalRNN, SpectralRNN, SpectralWeight, SVDLinear, orthogonal
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -276,3 +278,26 @@ def test_wrong_arguments():
             SVDLinear(**{"in_features": 3, "out_features": 5, **options})
     with pytest.raises(ValueError, match=r"x must be \(\.\.\., 3\), not \(2, 4\)"):
         SVDLinear(3, 5)(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: SVDLinear(2.0, 3), "in_features is 2.0: give a whole number"),
+        (lambda: SVDLinear(2, True), "out_features is True: give a whole number"),
+        (lambda: SpectralRNN("4", 8), "input_size is '4': give a whole number"),
+        (lambda: OrthogonalRNN(4, 8.0), "hidden_size is 8.0: give a whole number"),
+        (lambda: SpectralWeight(2.5, 1, 1), "n is 2.5: give a whole number"),
+    ],
+)
+def test_sizes_are_whole_numbers(make: Callable[[], nn.Module], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        make()
+
+
+def test_sizes_may_be_numpys() -> None:
+    three, four = np.int64(3), np.int32(4)
+    assert SVDLinear(four, three, n_reflectors=three)(torch.ones(2, 4)).shape == (2, 3)
+    assert SpectralRNN(four, three)(torch.ones(5, 2, 4))[0].shape == (5, 2, 3)
+    assert SpectralWeight(four, three, three)().shape == (4, 4)
+    assert orthogonal(nn.Linear(4, 4), n_reflectors=three).weight.shape == (4, 4)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from svdbench.arguments import as_integer
 from svdbench.kernels import apply_reflectors
 from svdbench.nn.reflectors import few_reflectors, qr_reflectors
 
@@ -172,11 +173,12 @@ def orthogonal(
         )
     _check_dtype(weight)
     d, r = max(weight.shape[-2:]), min(weight.shape[-2:])
-    n = r if n_reflectors is None else n_reflectors
-    if not isinstance(n, int) or not 1 <= n <= d:
+    n = r if n_reflectors is None else as_integer(n_reflectors)
+    if n is None or not 1 <= n <= d:
         raise ValueError(
             f"n_reflectors must be a whole number from 1 to {d} for matrices of "
-            f"{weight.shape[-2]}×{weight.shape[-1]}, not {n!r}; None takes {r}, enough for all"
+            f"{weight.shape[-2]}×{weight.shape[-1]}, not {n_reflectors!r}; None takes {r}, "
+            "enough for all"
         )
     if n != r and parametrize.is_parametrized(module, name):
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svdbench.arguments import integer
 from svdbench.nn.activations import ACTIVATIONS
 from svdbench.nn.recurrence import recurrence
 from svdbench.nn.spectral_weight import OrthogonalWeight, SpectralWeight
@@ -67,6 +68,9 @@ class _RNN(nn.Module):
         make_weight: Callable[[], Weight],
     ) -> None:
         super().__init__()
+        input_size = integer("input_size", input_size)
+        hidden_size = integer("hidden_size", hidden_size)
+        num_layers = integer("num_layers", num_layers)
         if min(input_size, hidden_size, num_layers) < 1:
             raise ValueError(
                 f"input_size, hidden_size and num_layers must be 1 or more, "

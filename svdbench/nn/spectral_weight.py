@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
 from svdbench.nn.reflectors import positive_qr_reflectors
 from svdbench.nn.singular_values import IntervalSigma
@@ -80,8 +81,8 @@ class SpectralWeight(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check_count("m1", m1, n)
-        _check_count("m2", m2, n)
+        n = integer("n", n, 1)
+        m1, m2 = _count("m1", m1, n), _count("m2", m2, n)
         self.n, self.m1, self.m2 = n, m1, m2
         values: float | Tensor = sigma
         if isinstance(init, Tensor):
@@ -149,7 +150,8 @@ class OrthogonalWeight(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check_count("m", m, n)
+        n = integer("n", n, 1)
+        m = _count("m", m, n)
         self.n, self.m = n, m
         U, _ = orthogonal_factors(start(init, n, generator), m, 0, 0)
         self.U = TrapezoidalReflectors(U, device, dtype)
@@ -218,6 +220,8 @@ def _factors_of(W: Tensor, n: int, m1: int, m2: int) -> tuple[Tensor, Tensor, Te
     return U, values, V
 
 
-def _check_count(name: str, m: int, n: int) -> None:
-    if not isinstance(m, int) or not 1 <= m <= n:
+def _count(name: str, m: Any, n: int) -> int:
+    found = as_integer(m)
+    if found is None or not 1 <= found <= n:
         raise ValueError(f"{name}, a number of reflectors, must be from 1 to n = {n}, not {m!r}")
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
 from svdbench.nn import factored
 from svdbench.nn.factored import SlogDet
@@ -41,6 +42,7 @@ class SVDLinear(nn.Module):
         clip: (lo, hi), used if sigma is "clipped".
 
     Raises:
+        TypeError: sizes that are no whole numbers.
         ValueError: sizes below 1, n_reflectors out of range, an unknown sigma, lo > hi, r < 0.
 
     Example:
@@ -69,14 +71,16 @@ class SVDLinear(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        in_features = integer("in_features", in_features)
+        out_features = integer("out_features", out_features)
         if in_features < 1 or out_features < 1:
             raise ValueError(f"sizes must be 1 or more, not {in_features} and {out_features}")
         r = min(in_features, out_features)
-        n = r if n_reflectors is None else n_reflectors
-        if not isinstance(n, int) or not 1 <= n <= r:
+        n = r if n_reflectors is None else as_integer(n_reflectors)
+        if n is None or not 1 <= n <= r:
             raise ValueError(
-                f"n_reflectors must be a whole number from 1 to {r} for a layer of "
-                f"{out_features}×{in_features}, not {n!r}; None takes {r}, enough for all"
+                f"n_reflectors must be a whole number from 1 to {r} for a layer of {out_features}×"
+                f"{in_features}, not {n_reflectors!r}; None takes {r}, enough for all"
             )
         self.in_features, self.out_features, self.n_reflectors = in_features, out_features, n
         place = {"device": device, "dtype": dtype or torch.get_default_dtype()}

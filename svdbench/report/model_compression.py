@@ -60,9 +60,13 @@ def sizes_table(layers: list[dict[Any, Any]], title: str) -> Table:
 
 
 def measured_table(layers: list[dict[Any, Any]]) -> Table:
-    """A line for each factored weight: its layer's latency, and how far its output is off."""
-    columns = ["latency", "after", "error ≤", "measured"]
-    table = new_table("factored weights", ["weight"], columns)
+    """A line for each factored weight: its layer's latency, and the error of its output.
+
+    The error has a bound on the calibration examples alone; on those held out it is measured,
+    and may be above that.
+    """
+    columns = ["latency", "after", "calibration ≤", "held out"]
+    table = new_table("factored weights: latency, error", ["weight"], columns)
     for layer in layers:
         table.add_row(
             layer["layer"],
@@ -102,8 +106,9 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     """What was allowed, what was measured of it, and what to keep in mind, each a line."""
     tuned = row["tuned_epochs"] == row["tuned_epochs"]
     yield (
-        "error: of a layer's output, relative; ≤: on calibration rows, by the spectrum; "
-        f"measured: on rows held out{', before fine-tuning' if tuned else ''}"
+        "error: of a layer's output, relative; calibration ≤: a bound on the calibration "
+        "examples, by the spectrum; held out: measured on other examples"
+        f"{', before fine-tuning' if tuned else ''}, which the bound does not cover"
     )
     yield f"examples: {row['splits']}"
     if tuned:
