@@ -210,7 +210,8 @@ def brought(config: RankReveal) -> Brought:
         found.splits.held_out,
         labelled=False,
     )
-    with user_code(f"{config.model.build} with {config.model.loader}"):
+    misfit = f"{config.model.build} can't do with {config.model.loader}"
+    with user_code(config.model.build, misfit):
         example_losses(subject.model, first(subject.search, 1), usual_loss)
     return Brought(subject, config.model.build, found.notes)
 

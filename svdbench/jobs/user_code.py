@@ -24,13 +24,14 @@ STREAMS = {"stdout": "the standard output", "stderr": "the standard error"}
 
 
 @contextmanager
-def user_code(what: str) -> Iterator[None]:
+def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
     """Run code of the user's own: a function, a module, or something that calls a model.
 
     The working directory is the same afterwards, and both output streams are open.
 
     Args:
         what: the function's name, which begins the message.
+        misfit: what begins it in its place, where no code of the user's failed.
 
     Raises:
         Failed: whatever the code raised, SystemExit and KeyboardInterrupt too, with the line
@@ -52,7 +53,7 @@ def user_code(what: str) -> Iterator[None]:
             if not isinstance(error, Exception) or _is_users(error):
                 raise Failed(f"{what} failed: {described(error)}") from error
             if isinstance(error, MISTAKES) or _package(_frames(error)[-1][0]) != "svdbench":
-                raise UserError(f"{what}: {one_line(error)}") from error
+                raise UserError(f"{misfit or what}: {one_line(error)}") from error
             raise
 
 

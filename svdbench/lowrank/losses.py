@@ -27,10 +27,10 @@ def usual_loss(output: Any, target: Tensor) -> Tensor:
             f"the model returns a {type(output).__name__}: wrap it in a module that returns the "
             "tensor which the loss is of"
         )
-    if target.is_floating_point():
-        if output.shape == target.shape:
+    if target.is_floating_point() or target.is_complex():
+        if output.shape == target.shape and not target.is_complex():
             return F.mse_loss(output, target)
-    elif output.shape[:-1] == target.shape and not target.is_complex():
+    elif output.shape[:-1] == target.shape:
         if output.shape[-1] == 1:
             return F.binary_cross_entropy_with_logits(output[..., 0], target.to(output.dtype))
         return F.cross_entropy(output.flatten(0, -2), target.flatten().long())
