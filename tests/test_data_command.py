@@ -24,6 +24,36 @@ from svdbench.jobs.data import RichBar
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
+NO_FOLDERS = ["~no_such_user/x", "file", "file/x", "loop", "loop/x", "a\0b"]
+
+
+@pytest.mark.parametrize("place", NO_FOLDERS)
+@pytest.mark.parametrize(
+    "line",
+    [["data", "list"], ["data", "path"], ["data", "fetch", "mnist"], ["data", "fetch", "all"]],
+)
+def test_what_can_be_no_folder_is_one_line(
+    line: list[str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("")
+    Path("loop").symlink_to("loop")
+    assert_mistake(run([*line, "--data-dir", place]), "the folder of the data sets is")
+    if "\0" not in place:  # which no environment can hold
+        monkeypatch.setenv("SVDBENCH_DATA", place)
+        assert_mistake(run(line), "set SVDBENCH_DATA or --data-dir to a folder")
+
+
+@pytest.mark.parametrize("place", ["~no_such_user/x", "file", "loop"])
+def test_a_training_without_a_folder_of_data_is_one_line(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("")
+    Path("loop").symlink_to("loop")
+    monkeypatch.setenv("SVDBENCH_DATA", place)
+    for line in (["train", "lstm", "--task", "smnist"], ["accelerate", "mnist"]):
+        assert_mistake(run(line), "the folder of the data sets is")
+
+
 CONTENT = {"a.bin": bytes(range(256)) * 2000, "b.bin": b"b" * 1000}
 FILES = {
     name: Published(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()
@@ -206,7 +236,7 @@ class TestFetch:
     def test_nowhere_to_write(self, two: Two, tmp_path: Path) -> None:
         (tmp_path / "data").write_text("a file where the folder should be")
         with pytest.raises(
-            DatasetError, match=r"cannot write a\.bin to .*; set SVDBENCH_DATA or --data-dir"
+            DatasetError, match=r"data is no folder: set SVDBENCH_DATA or --data-dir"
         ):
             list(download.fetch(two))
 

@@ -26,9 +26,21 @@ def data_root(data_dir: str | None = None) -> Path:
 
     ``data_dir``, else ``$SVDBENCH_DATA``, else ``svdbench/data`` in the user's cache
     folder, which every platform has in another place.
+
+    Raises:
+        DatasetError: it is no folder and can't become one.
     """
     if own := data_dir or os.environ.get("SVDBENCH_DATA"):
-        return Path(own).expanduser().absolute()
+        what = f"the folder of the data sets is {own!r}"
+        remedy = "set SVDBENCH_DATA or --data-dir to a folder"
+        try:
+            root = Path(own).expanduser().absolute()
+        except RuntimeError as error:  # the home of nobody
+            raise DatasetError(f"{what}, and there is no such place: {remedy}") from error
+        there = next(path for path in (root, *root.parents) if os.path.lexists(path))
+        if "\0" in own or not os.path.isdir(there):
+            raise DatasetError(f"{what}, and {there} is no folder: {remedy}")
+        return root
     from pooch import os_cache
 
     return Path(os_cache("svdbench")) / "data"

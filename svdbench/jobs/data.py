@@ -1,6 +1,7 @@
 """Lists the data sets, downloads them, and says where they are."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -18,7 +19,7 @@ from svdbench.report.tables import new_table
 def show(data_dir: str | None = None) -> None:
     """A row per YAML in ``conf/dataset``; all files that are there are checked."""
     console = Console()
-    title = f"data sets; files in {escape(str(data_root(data_dir)))}"
+    title = f"data sets; files in {escape(str(_root(data_dir)))}"
     table = new_table(title, ["name", "what"], ["size"], padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("licence", no_wrap=True)
     table.add_column("here", no_wrap=True)
@@ -62,7 +63,15 @@ def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
 
 def path(data_dir: str | None = None) -> None:
     """The folder of the data sets on a line of its own, for scripts."""
-    print(data_root(data_dir))
+    print(_root(data_dir))
+
+
+def _root(data_dir: str | None) -> Path:
+    """The folder of the data sets; raises UserError where there can be none."""
+    try:
+        return data_root(data_dir)
+    except DatasetError as error:
+        raise UserError(str(error)) from error
 
 
 class RichBar:
