@@ -210,12 +210,29 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
         if found != about["sha256"]:
             raise ValueError(f"{place} is damaged, or not the one that {beside.name} tells of")
         tensors = load_file(place, device=str(device or "cpu"))
-        dict(about["weights"]), dict(about["tied"])
+        weights, tied = about["weights"], about["tied"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{beside} is damaged: it lacks {error}") from error
     except SafetensorError as error:
         raise ValueError(f"{place} is damaged: {error}") from error
+    if not _are_entries(weights) or not _are_names(tied):
+        raise ValueError(f"{beside} is damaged: it tells of no weights")
     return about, tensors
+
+
+def _are_entries(weights: Any) -> bool:
+    """Whether it says of each weight what :func:`_entries` does, as far as it is used."""
+    return isinstance(weights, dict) and all(
+        isinstance(entry, dict)
+        and type(entry.get("rank")) is int
+        and entry["rank"] > 0
+        and isinstance(entry.get("folding", ""), str)
+        for entry in weights.values()
+    )
+
+
+def _are_names(tied: Any) -> bool:
+    return isinstance(tied, dict) and all(isinstance(name, str) for name in tied.values())
 
 
 def _place(path: str | Path) -> Path:

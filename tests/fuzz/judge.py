@@ -4,6 +4,7 @@ A mistake ends with one line on standard error and exit code 2, changes no file,
 all. Jobs stop where their measuring or training would begin (see conftest.py).
 """
 
+import os
 import resource
 import signal
 import stat
@@ -73,6 +74,11 @@ def contents(root: Path) -> dict[str, Any]:
     return found
 
 
+def secrets() -> list[str]:
+    """What only the environment has, and nobody may read from there."""
+    return [value for name, value in os.environ.items() if name.startswith("SVDBENCH_SECRET")]
+
+
 def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answer:
     """What a command says, if it ends as it should.
 
@@ -85,6 +91,7 @@ def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answe
     with limited():
         answer = run(arguments)
     assert answer.code in codes, f"exit code {answer.code}: {answer.err}"
+    assert not any(value in answer.err + answer.out for value in secrets()), "a secret is told"
     assert "Traceback" not in answer.err + answer.out
     if answer.code in (2, 3):
         assert answer.err.startswith("svdbench: "), answer.err

@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,72 @@ VALUES: list[Any] = [
     {},
 ]
 VALUES += [[[]], {"a": 1}, [1, "x"], {"": None}]
+VALUES += [2**31, 2**63, 2**64, -(2**63), 1e308, -0.0, "nan", "9" * 5000, "1:1:1", "2020-01-01"]
+# Read by whoever calls resolvers, which the environment would show.
+SECRET = "SVDBENCH_SECRET"
+VALUES += [f"${{oc.env:{SECRET}}}", f"x${{oc.decode:${{oc.env:{SECRET}}}}}", "${hydra:job.name}"]
+VALUES += ["${seed}", "${", "\ud800", "[red]", "[/]", ["\udfff"], {"_target_": "os.mkdir"}]
+
+
+def _nested(depth: int, key: str | None = None) -> Any:
+    tree: Any = 0
+    for _ in range(depth):
+        tree = [tree] if key is None else {key: tree}
+    return tree
+
+
+VALUES += [_nested(70), _nested(70, "a"), [[{"a": 1}, None]] * 3]
+# Overrides of a sweep, of which none may pass.
+OVERRIDES = [
+    "++hydra={sweep:{dir:touched}}",
+    "++hydra={run:{dir:touched},output_subdir:x}",
+    "hydra.sweep.dir=touched",
+    "hydra/launcher@x=basic",
+    "hydra/launcher=../basic",
+    "hydra@x=default",
+    "+hydra.callbacks={a:{_target_:os.mkdir,path:touched}}",
+    "hydra/launcher=submitit_local",
+    "hydra.launcher.submitit_folder=touched",
+    "hydra.launcher.setup=['mkdir touched']",
+    "+optimizer@hydra.sweep=adam",
+    "++model={build:'os:abort'}",
+    "++model={_target_:os.mkdir}",
+    "~schema",
+    "~trainer",
+    "schema=compress",
+    "results=/proc",
+    "++name=../touched",
+    f"name=${{oc.env:{SECRET}}}",
+    f"results='${{oc.env:{SECRET}}}'",
+    "seed=${oc.decode:'0'}",
+    "seed=range(0,100000000)",
+    "seed=" + "[" * 5000,
+    "\ud800=1",
+    "a\0b=1",
+    "",
+    "=",
+    "task=[x]",
+]
 FOREIGN = [
     *(b"", b"\n", b"\0" * 64, b"\xff\xfe\0", b"[" * 100_000, b"{" * 100_000, b'{"a":' * 20_000),
     *(b"a: " * 5000, b"- " * 5000, b"!!python/object/apply:os.mkdir ['touched']\n", b"---\n---\n"),
     b"a: &a [x,x]\n"
     + b"".join(b"%c: &%c [*%c,*%c]\n" % (c + 1, c + 1, c, c) for c in range(97, 117)),
     *(
+        b"[" * 50_000 + b"]" * 50_000,
+        b"a: " + b"[" * 50_000,
+        b"a: " + b"1:" * 50_000 + b"1",
+        b"a: 0x" + b"f" * 5000,
+        b"a: !!binary x\n",
+        b"a: !!float x\n",
+        b"? [a]\n: b\n",
+        b"<<: {a: 1}\n",
+        b'{"a": "\\ud800"}',
+        b'{"\\udc00": 1}',
+        b'{"a": NaN, "b": -Infinity}',
+        b"- 1\n" * 300_000,
+        f"a: ${{oc.env:{SECRET}}}\n".encode(),
+        f'{{"cpu": "${{oc.env:{SECRET}}}"}}'.encode(),
         pickle.dumps(Payload()),
         pickle.dumps({"learner": Payload()}, protocol=0),
         b"PK\3\4" + b"x" * 40,
@@ -135,6 +196,22 @@ def tables(draw: st.DrawFn, data: bytes) -> bytes:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue().encode(errors="replace")
+
+
+@st.composite
+def sweeps(draw: st.DrawFn, tree: Any) -> Any:
+    """What is kept of a sweep, with an override more, or jobs in another folder."""
+    changed = deepcopy(tree)
+    base = draw(st.sampled_from(changed["bases"]))
+    if draw(st.integers(0, 3)):
+        at = draw(st.integers(0, len(base["overrides"])))
+        base["overrides"].insert(at, draw(st.sampled_from(OVERRIDES)))
+    else:
+        base["name"] = draw(
+            st.sampled_from(["../touched", "/proc/x", "a/b", ".", "..", "a\0b", "-"])
+        )
+        base["swept"] = draw(st.booleans())
+    return changed
 
 
 @st.composite

@@ -16,9 +16,20 @@ import yaml
 from command import run
 from hypothesis import strategies as st
 from judge import ENDS, PAGES, judged, limited
-from mutations import PLACES, TOUCHED, Payload, checkpoints, overwritten, saved, tables, trees
+from mutations import (
+    PLACES,
+    SECRET,
+    TOUCHED,
+    Payload,
+    checkpoints,
+    overwritten,
+    saved,
+    sweeps,
+    tables,
+    trees,
+)
 
-from svdbench.kernels import tuning
+from svdbench.kernels import tune, tuning
 from svdbench.lowrank import factor, load, save
 
 Hunting = Callable[..., None]
@@ -36,6 +47,14 @@ TRAIN = ["train", "lstm", "--hidden", "4", "--batch", "2", "task.length=5", "tas
 TRAIN += ["--steps", "2", "trainer.evaluate_every=1"]
 OWN = ["compress", "fuzz_net:build", "--data", "fuzz_net:loader", "timing_s=0", "--weights"]
 
+REFERENCE = Path(__file__).resolve().parents[2] / "results/reference/reproduce/quick"
+# Runs of other jobs, whose reports read their configurations, too.
+SENT = {
+    "accelerated": "runs/accelerate/xor-published",
+    "compressed": "runs/compress/three-layer-published",
+}
+HIDDEN = "correct horse battery staple"
+
 # Files by path, and the commands that read them.
 RUNS = {"timed": "time-fasth", "trained": "train"}
 READERS: dict[str, list[list[str]]] = {
@@ -52,6 +71,18 @@ for path in ("config.yaml", "progress.jsonl", "env.json"):
         ["time-fasth", "--resume", "timed"],
     ]
 READERS["trained/config.yaml"].append(["train", "--resume", "trained"])
+READERS |= {
+    f"{run}/{name}": [["report", run], ["compare", run, run], ["report", "--results", "."]]
+    for run in SENT
+    for name in ("config.yaml", "env.json")
+}
+READERS |= {
+    "swept/sweep.yaml": [["train", "--resume", "swept"], ["report", "swept"]],
+    "swept/jobs/0.json": [["report", "swept"], ["train", "--resume", "swept"]],
+    "swept/0/config.yaml": [["report", "swept"], ["train", "--resume", "swept/0"]],
+    "repeated/xor/made.json": [["reproduce", "--results", "repeated"]],
+    "repeated/xor/numbers.csv": [["reproduce", "--results", "repeated"]],
+}
 READERS |= {
     "trained/seed-0/last.pt": [[*TRAIN, "--resume", "trained/seed-0/last.pt"]],
     "cache/tuned.json": [["tune"], ["time-fasth", "--d", "8", "--methods", "fasth", "--name", "x"]],
@@ -96,7 +127,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "measure.warmup_reps=1",
         ]
         assert run([*tiny, "--methods", "fasth,cayley"]).code == 0
+        tune(torch.ones(8, 8), torch.ones(8, 32), budget_s=0.01)
         assert run(TRAIN).code == 0
+        assert run([*TRAIN, "-m", "seed=0,1", "--name", "swept"]).code == 0
+    (folder / "results/train/swept").rename(folder / "swept")
+    for name, place in SENT.items():
+        shutil.copytree(REFERENCE / place, folder / name)
+    shutil.copytree(REFERENCE / "xor", folder / "repeated/xor")
     for name, job in RUNS.items():
         next((folder / "results" / job).iterdir()).rename(folder / name)
     shutil.rmtree(folder / "results")
@@ -123,6 +160,7 @@ def files(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     here = Path.cwd()
     shutil.copytree(made, here, dirs_exist_ok=True)
     monkeypatch.setenv("SVDBENCH_CACHE", str(here / "cache"))
+    monkeypatch.setenv(SECRET, HIDDEN)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield made
     sys.modules.pop("fuzz_net", None)
@@ -139,6 +177,8 @@ def changes(draw: st.DrawFn, path: str, whole: Path) -> Callable[[Path], None]:
         by_kind = tables(data)
     elif kind == ".pt":
         by_kind = checkpoints(torch.load(whole / path, weights_only=True))
+    elif path == "swept/sweep.yaml" and draw(st.booleans()):
+        by_kind = sweeps(yaml.safe_load(data)).map(lambda tree: json.dumps(tree).encode())
     elif kind in TREES:
         read, write = TREES[kind]
         by_kind = trees(read(data)).map(lambda tree: write(tree).encode(errors="replace"))
@@ -158,6 +198,8 @@ def _tried(path: str, whole: Path, change: Callable[[Path], Any], use: Callable[
     try:
         use()
         assert not Path(TOUCHED).exists(), "a file was executed"
+        for page in (page for name in PAGES for page in Path().rglob(name)):
+            assert HIDDEN.encode() not in page.read_bytes(), "the environment is in a page"
         assert _left() == here, "a file was changed"
     finally:
         for name in (path, *(f"{run}/progress.jsonl" for run in RUNS)):
