@@ -5,19 +5,23 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
-
-PARTIAL = ".partial"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file to be written, which takes the place of ``path`` once it is on the disk as a whole.
 
+    Those that processes of this machine have left behind when they were killed are removed.
+
     Raises:
         OSError: it can't be written; what was at ``path`` is still there.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
+        if not _is_running(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
     try:
         yield partial
         with open(partial, "rb+") as file:
@@ -25,6 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether there is a process of this number; another machine's may be taken for one."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):  # another user's, or no number
+        return True
+    return True
 
 
 def regular(path: str | Path) -> Path:

@@ -201,12 +201,22 @@ def test_a_run_that_is_opened_and_left_is_not_changed(tmp_path: Path) -> None:
     with begin(tmp_path) as first:
         first.append(SAMPLES, ROW)
         first.finish("one")
-    (first.folder / ".env.json.1.partial").write_text("of a process that was killed")
     before = contents(first.folder)
     begin(tmp_path, env={"cpu": "y"}).close()
-    assert contents(first.folder) == {
-        path: data for path, data in before.items() if path.suffix != ".partial"
-    }
+    assert contents(first.folder) == before
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "job" / "run"
+    folder.mkdir(parents=True)
+    Journal(folder).close()
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    for name in (f".env.json.{dead.pid}.partial", f".env.json.{os.getppid()}.partial"):
+        (folder / name).write_text("{")
+    begin(tmp_path).close()
+    left = [path.name for path in folder.glob(".*")]
+    assert left == [f".env.json.{os.getppid()}.partial"]  # which still runs
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -26,7 +26,7 @@ from svdbench.record.journal import Journal, Mark, fits, read_resumed
 from svdbench.record.lines import RecordError, append_lines, read_rows, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
-from svdbench.whole import PARTIAL, regular, replacing
+from svdbench.whole import regular, replacing
 
 __all__ = [
     "JOURNAL",
@@ -136,7 +136,6 @@ class Run:
                 run = cls(place, job, began, journal)
                 run.version = version_of(env)
                 run._news = _differences(began, env)
-                _remove_partial(place)
             else:
                 run = cls(place, job, env, journal)
                 text = json.dumps(env, indent=2, ensure_ascii=False) + "\n"
@@ -386,13 +385,6 @@ def read_versions(folder: Path) -> list[str]:
             began = read_environment(run / ENVIRONMENT)
             found |= dict.fromkeys(versions_of(began, read_resumed(run)))
     return list(found)
-
-
-def _remove_partial(folder: Path) -> None:
-    """Remove files that a process which died was about to put in place."""
-    for path in folder.rglob(f".*{PARTIAL}"):
-        with writing(path):
-            path.unlink(missing_ok=True)
 
 
 def _is_table(path: Path) -> bool:
