@@ -51,6 +51,7 @@ def timing(
     each: int = 8,
     noise: float = 0.01,
     version: int = 2,
+    by: str = "",
     **columns: Any,
 ) -> Path:
     """A run whose methods take their factor of a millisecond, with a little noise."""
@@ -65,7 +66,7 @@ def timing(
             "dtype": "float32",
         }
         what |= {"threads": 2} | columns
-        row = what | {"cell": cell_id(job="time-fasth", **what)}
+        row = what | {"cell": cell_id(job="time-fasth", **what), "version": by}
         if version > 1:
             row["l2"] = "warm"
         times = [
@@ -124,6 +125,21 @@ def verdicts(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------ statistics
+
+
+def test_both_versions_of_a_run_are_named() -> None:
+    timing("a", {"fasth": 1}, by="1.0+aaa")
+    for folder, version in (("b/one", "1.0+aaa"), ("b/two", "1.0+bbb")):
+        timing(folder, {"fasth": 1}, by=version)
+    out = run(["compare", "a", "b"]).out
+    assert "by svdbench 1.0+aaa and 1.0+bbb" in out
+    assert out.count("by svdbench") == 1
+
+
+def test_trainings_that_their_clock_stopped_are_compared() -> None:
+    for folder, accuracy in (("a", 0.9), ("b", 0.5)):
+        training(folder, {"stock": [accuracy] * 5}, status="timeout")
+    assert "worse" in run(["compare", "a", "b"]).out
 
 
 def test_a_difference_is_found_and_its_ratio() -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,16 +20,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import svdbench
 from svdbench.errors import UserError
-from svdbench.record.environment import environment
+from svdbench.record.environment import environment, source_hash
 from svdbench.record.schema import (
     COMMON,
     SAMPLES,
     SCHEMA_VERSION,
     STATUSES,
     SUMMARY,
+    TRAINING_STATUSES,
+    WELL,
     Table,
     cell_id,
+    ended_well,
 )
 from svdbench.record.store import RecordError, Run, read_rows
 
@@ -333,6 +338,35 @@ def test_the_environment_is_json_and_private() -> None:
     assert platform.node() not in found.values()
     source = found["source"]
     assert source is None or re.fullmatch("[0-9a-f]{40}", source["commit"])
+
+
+def test_the_source_is_told_apart_by_its_files(tmp_path: Path) -> None:
+    package = tmp_path / "svdbench"  # as a wheel has it, without links and without git
+    shutil.copytree(Path(svdbench.__file__).parent, package)
+
+    def found() -> str:
+        code = "from svdbench.record.environment import source_hash; print(source_hash())"
+        command = [sys.executable, "-c", code]
+        env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert found() == source_hash()
+    (package / "notes.txt").write_text("nothing that is run")
+    assert found() == source_hash()
+    for name in ("kernels/wy.py", "conf/measure/quick.yaml"):
+        before = found()
+        with open(package / name, "a") as file:
+            file.write("\n")
+        assert found() != before
+
+
+def test_a_timeout_of_a_training_is_a_result_and_of_a_timing_none() -> None:
+    for status in TRAINING_STATUSES:
+        assert ended_well({"status": status, "seed": 0}) == (status in WELL)
+        assert ended_well({"status": status, "seed": ""}) == (status == "ok")
+        assert ended_well({"status": status}) == (status == "ok")
 
 
 def test_what_a_system_does_not_have_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,18 @@ import pytest
 
 from svdbench.jobs.trust_commands import Command, commands, write_model
 
-COMMANDS = commands()
+# Those that once were not left as they were are always tested.
+OFTEN = ("accelerate", "tune")
+COMMANDS = [
+    pytest.param(
+        command, id=command.title, marks=[] if command.title in OFTEN else pytest.mark.slow
+    )
+    for command in commands()
+]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere", "known_rates", "one_thread")
-@pytest.mark.parametrize("command", COMMANDS, ids=[command.title for command in COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_finished_run_is_left_as_it_is(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,17 @@ class TestPage:
         assert {"config.yaml", "env.json", "summary.csv", "plot.png"} <= set(page.values("href"))
         assert [a.partition(";")[0] for a in page.values("src")] == ["data:image/png"]
 
+    def test_a_training_that_its_clock_stopped_has_a_result(self) -> None:
+        row = {"model": "lstm", "task": "addition", "status": "timeout", "test_loss": 0.25}
+        make("train", "one", TRAINED, *(row | {"seed": seed} for seed in range(2)))
+        page = page_of("results/train/one")
+        assert "2 ok" in page.text
+        assert "without" not in page.text
+        run(["report"])
+        index = Path("results/index.html").read_text(encoding="utf-8")
+        assert "2 ok" in index
+        assert "lstm: loss 0.25" in index
+
     def test_needs_nothing_from_elsewhere(self) -> None:
         page = page_of(str(make("time-odd", "one", SUMMARY, timing(), timing(d=128))))
         assert not {tag for tag, _ in page.elements} & {"link", "iframe", "object", "base"}

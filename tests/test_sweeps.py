@@ -415,3 +415,25 @@ def test_a_process_that_is_killed_takes_nobody_with_it(
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == ["ok", status, "ok"]
     assert code == (0 if status == "ok" else 1)
     assert err.count("\n") == code
+
+
+@pytest.mark.usefixtures("known_rates")
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_a_sweep_has_one_form_of_path(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = ["measure.min_reps=2", "measure.max_reps=2", "measure.budget_s=0.1"]
+    typed = ["time-fasth", "--d", "4", "--methods", "cwy,sequential", *counted, "-m"]
+    elsewhere = [f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "parallel=true"]
+    answer = run([*typed, "sizes.m=2,3", *(elsewhere if launcher == "joblib" else [])])
+    assert answer.code == 0, answer.err
+    assert str(Path.cwd()) not in answer.out
+    texts = [path for path in Path("results").rglob("*.*") if path.suffix != ".png"]
+    logs = list(Path("results").rglob("*.log"))
+    assert len(texts) > 10
+    assert len(logs) == (2 if launcher == "joblib" else 0)
+    for path in (*texts, *logs):
+        assert str(Path.cwd()) not in path.read_text(), path
+
+
+def test_a_sweep_of_an_absolute_folder_has_that_form() -> None:
+    out = run([*TINY, f"results={Path.cwd()}/results", "seed=0,1"]).out
+    assert out.count(f"{Path.cwd()}/results/train/") == out.count("results/train/") >= 4
