@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
+.PHONY: help setup run test test-all test-oldest test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,23 @@ test: $(READY) ## the tests (a few minutes)
 
 test-all: $(READY) ## the tests, slow ones included
 	$(BIN)/python -m pytest
+
+# The lowest version of each requirement, with the newest of what those need themselves.
+# torch-householder is compiled against the torch that it will run with, which must be there first.
+OLDEST         := .venv-oldest
+INSTALL_OLDEST := $(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python \
+    --resolution lowest-direct --no-build-isolation-package torch-householder
+
+test-oldest: ## the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv setuptools wheel ninja
+	@set -e; for what in . '.[dev,peers]'; do \
+	    $(INSTALL_OLDEST) --torch-backend cpu -e "$$what" || { \
+	        echo "no CPU build of that torch can be had: its CUDA build, about 3 GB, will do"; \
+	        $(INSTALL_OLDEST) -e "$$what"; }; \
+	done
+	$(OLDEST)/bin/python -m pip list --disable-pip-version-check
+	$(OLDEST)/bin/python -m pytest -m "not slow"
 
 fuzz: $(READY) ## malformed configurations, files and arguments, others each time; counts them
 	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz

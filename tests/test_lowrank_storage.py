@@ -97,7 +97,8 @@ def test_comes_back_as_it_was(name: str, dtype: torch.dtype, tmp_path: Path) -> 
     own, theirs = (sum(p.numel() for p in each.parameters()) for each in (found, small))
     assert own == theirs  # what is tied is counted once, and so is still tied
     if dtype is torch.float32:
-        exported = torch.export.export(found, (x,)).module()
+        # What torch exports by default from 2.7 on: it runs the model, and reads no bytecode.
+        exported = torch.export.export(found, (x,), strict=False).module()
         torch.testing.assert_close(exported(x), small(x))
 
 

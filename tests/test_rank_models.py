@@ -249,7 +249,7 @@ def test_compressed_models_are_exported(name: str) -> None:
     small, report = factor(model, 2)
     assert any(found.rank for found in report)
     args, kwargs = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
-    program = torch.export.export(small, args, kwargs)
+    program = torch.export.export(small, args, kwargs, strict=False)
     torch.testing.assert_close(
         program.module()(*args, **kwargs), called(small, x), rtol=1e-4, atol=1e-5
     )
