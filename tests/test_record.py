@@ -36,6 +36,7 @@ from svdbench.record.schema import (
     ended_well,
 )
 from svdbench.record.store import RecordError, Run, read_rows
+from svdbench.whole import replacing
 
 # Timings of a shared machine are no failures, and each example makes a folder of its own.
 relaxed = settings(
@@ -394,3 +395,21 @@ def test_recording_starts_without_torch_and_pandas() -> None:
     code = "import sys, svdbench.record.store; print({'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_file_that_is_not_finished_leaves_the_old_one_and_nothing_else(
+    error: BaseException, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as partial:
+            partial.write_text("half of the n")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -117,6 +117,24 @@ def test_a_run_that_died_while_it_began_begins_again(tmp_path: Path) -> None:
     assert (folder / "config.yaml").read_text() == "d: 1\n"
 
 
+@pytest.mark.parametrize("name", ["samples.csv", NAME, "config.yaml", "seed-0"])
+def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
+    """Else a run that somebody has sent could have other files of the user's cut short."""
+    with begin(tmp_path) as first:
+        first.append(SAMPLES, ROW | {"d": 1})
+        first.finish("one")
+    path, outside = first.folder / name, tmp_path / "outside"
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.mkdir()
+    path.symlink_to(outside)
+    before = outside.read_bytes() if outside.is_file() else b""
+    with pytest.raises(RecordError, match="is a link"), begin(tmp_path) as second:
+        second.append(SAMPLES, ROW | {"d": 2})
+    assert outside.is_dir() or outside.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

@@ -310,6 +310,17 @@ class TestFolder:
         assert [path.name for path in SWEEP.iterdir()] == ["sweep.yaml"]
         assert [path.name for path in Path().iterdir()] == ["results"]
 
+    def test_has_no_job_in_a_folder_elsewhere(self) -> None:
+        assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
+        Path("outside").mkdir()
+        (SWEEP / "jobs/1.json").unlink()
+        (SWEEP / "1").rename("kept")
+        (SWEEP / "1").symlink_to(Path("outside").absolute())
+        answer = run(["train", "--resume", str(SWEEP)])
+        assert answer.code == 2
+        assert "s/1 is a link" in answer.err
+        assert not any(Path("outside").iterdir())
+
     def test_of_another_command_is_told(self) -> None:
         assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
         answer = run(["time-fasth", "--resume", str(SWEEP)])

@@ -29,6 +29,20 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a folder in which a link leads elsewhere.
+
+    Raises:
+        RecordError: there is one.
+    """
+    for path in folder.iterdir():
+        if path.is_symlink():
+            raise RecordError(
+                f"{path} is a link, through which svdbench does not write: choose a different "
+                "--name, or replace it by what it leads to"
+            )
+
+
 def append_lines(file: int, lines: Iterable[Iterable[Any]]) -> None:
     """Write rows of values to the end of a file that was opened with O_APPEND."""
     buffer = io.StringIO()

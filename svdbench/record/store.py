@@ -23,7 +23,7 @@ from svdbench.reading import LARGEST_YAML, read_environment, read_text
 from svdbench.record.environment import environment, version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits, read_resumed
-from svdbench.record.lines import RecordError, append_lines, read_rows, writing
+from svdbench.record.lines import RecordError, append_lines, read_rows, refuse_links, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
 from svdbench.whole import regular, replacing
@@ -297,6 +297,7 @@ def _refuse_foreign(folder: Path, remedy: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / JOURNAL).is_file():
             raise RecordError(f"{folder} already holds results: {remedy}, or delete it")
+        refuse_links(folder)
 
 
 def _refuse_other(

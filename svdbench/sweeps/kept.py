@@ -12,6 +12,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.reading import read_environment, read_yaml
 from svdbench.record import store
 from svdbench.record.environment import environment
+from svdbench.record.lines import refuse_links
 from svdbench.record.store import ENVIRONMENT, RecordError, read_versions
 from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Base, Job, Sweep
@@ -38,6 +39,7 @@ def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(_held(folder))
+            refuse_links(folder)
             if is_sweep(folder):
                 _check_same(folder, jobs)
             elif any(path.suffix != ".partial" for path in folder.iterdir()):
