@@ -1,5 +1,7 @@
 """What a user can put right: told in one line with its cause and remedy, exit code 2."""
 
+import errno
+
 
 class UserError(Exception):
     """A mistake in what was asked for. The message is one line: the cause, then the remedy."""
@@ -27,6 +29,15 @@ def one_line(error: BaseException) -> str:
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def os_remedy(error: OSError) -> str:
+    """What to do about a file that the system doesn't let us write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space on the disk, or choose another folder"
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+        return "choose another name"
+    return "choose a writable folder"
 
 
 def out_of_memory(error: BaseException) -> bool:

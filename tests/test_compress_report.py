@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from svdbench.report.agreement import Claim, agreement
+from svdbench.report.agreement import Claim, agreement, meanings
+from svdbench.reproduce import result
+from svdbench.reproduce.numbers import Number
+from svdbench.reproduce.verdict import answer
 from svdbench.statistics.intervals import (
     Interval,
     mean_interval,
@@ -90,13 +93,34 @@ def test_what_cannot_be_paired_is_refused() -> None:
         (Interval(0.9, 0.88, 0.92, 5), 0.93, 0.0, False),
         (Interval(0.9, 0.88, 0.92, 5), 0.93, 0.01, True),
         (Interval(0.9, -math.inf, math.inf, 1), 0.93, 0.01, None),
-        (Interval(0.9, -math.inf, math.inf, 1), 0.905, 0.01, True),
+        (Interval(0.9, -math.inf, math.inf, 1), 0.905, 0.01, None),
+        (Interval(0.63, -1.37, 2.63, 2), 0.7, 0.02, None),  # an interval that admits everything
+        (Interval(0.63, -1.37, 2.63, 2), 2.9, 0.02, False),
     ],
 )
 def test_a_published_number_agrees_within_our_interval(
     ours: Interval, published: float, tolerance: float, agrees: bool | None
 ) -> None:
-    assert Claim("accuracy", ours, published, tolerance).agrees is agrees
+    assert Claim("accuracy", ours, published, tolerance, form=".1%").agrees is agrees
+
+
+def test_a_number_of_other_settings_is_not_compared() -> None:
+    ours = Interval(0.9, 0.88, 0.92, 5)
+    claim = Claim("accuracy", ours, 0.91, form=".1%", settings={"epochs": "1 (10)"})
+    assert claim.agrees is None
+    assert claim.answer == "other settings"
+    assert any("epochs 1 (10)" in line for line in meanings([claim]))
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-2, 2), st.floats(0, 0.1), st.floats(0.001, 1))
+def test_reports_and_results_have_one_rule(
+    middle: float, half: float, published: float, tolerance: float, reach: float
+) -> None:
+    ours = Interval(middle, middle - half, middle + half, 5)
+    in_report = Claim("x", ours, published, tolerance, reach=reach).agrees
+    number = Number(middle, ours.low, ours.high, 5, "one more run")
+    claim = result.Claim("x", "x", published=published, tolerance=tolerance, reach=reach)
+    assert answer(claim, number).shown is in_report
 
 
 def test_the_table_has_ours_theirs_and_the_answer() -> None:
@@ -110,4 +134,4 @@ def test_the_table_has_ours_theirs_and_the_answer() -> None:
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
     assert "accuracy 90.0 % 91.0 % 88.0 … 92.0 % yes" in lines
     assert "time 1.02 1.91 0.99 … 1.05 no" in lines
-    assert "loss 0.5 0.3 – one run can't tell" in lines
+    assert "loss 0.5 0.3 – can't tell" in lines

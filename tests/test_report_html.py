@@ -273,7 +273,7 @@ class TestIndex:
         run(["report", str(one)])
         page = page_of()
         assert {"time-odd/one/report.html", "train/two/"} <= set(page.values("href"))
-        assert "d = 64: fasth 2.00 ms, then slow at 3×" in page.text
+        assert "d = 64: fasth 2.00 ms, then slow at 3.00×" in page.text
         assert "lstm: loss 0.25" in page.text
         assert "A CPU, 2 threads" in page.text
 

@@ -11,9 +11,11 @@ from svdbench.compare.pairing import Cell, What, families, pair, strangers
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared, by_heaps, by_seeds, judged
 from svdbench.errors import UserError
-from svdbench.measure.quiet import BUSY
+from svdbench.measure.quiet import BUSY, voids_floor
 from svdbench.record.schema import ended_well
 
+# Floors over times.
+_FRACTIONS = ("of_floor", "of_larger_floor")
 # Ends that are a defect of what was measured, not a wish of the user's. One of a training that its
 # clock stopped is none, and has a result.
 _DEFECTS = ("failed", "gate", "oom", "nan", "timeout")
@@ -166,6 +168,12 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
     """What was torn, and which side was measured beside other processes."""
     for side in (a, b):
         yield from side.complaints
+        fractions = [number(row, name) for row in side.summary for name in _FRACTIONS]
+        if voids_floor(fraction for fraction in fractions if fraction is not None):
+            yield (
+                f"{side.name} has times below their floor, which can't be: the machine's rate was "
+                "measured while other processes had the cores: repeat it when they rest"
+            )
         known = [number(row, "foreign_cores") for row in side.summary]
         cores = [value for value in known if value is not None]
         busy = [value for value in cores if value > BUSY]

@@ -8,6 +8,7 @@ from svdbench.compare.comparison import Comparison, Lost
 from svdbench.compare.pairing import What
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared
+from svdbench.quantities import quantity, ratio
 
 # A line of text that names cells has room for so many.
 _LISTED = 6
@@ -31,7 +32,7 @@ def _about(side: Side) -> str:
     if len(versions := sorted(side.values("version"))) > 1:
         found.append(f"by svdbench {' and '.join(versions)}")
     if len(side.environments) > 1:
-        found.append(f"{len(side.environments)} runs")
+        found.append(quantity(len(side.environments), "run"))
     return f"  ({', '.join(found)})" if found else ""
 
 
@@ -100,13 +101,14 @@ def verdict(comparison: Comparison) -> str:
     words = [f"{counts[word]} {word}" for word in ("same", "better", "worse", "can't tell")]
     told = ", ".join(word for word in words if not word.startswith("0 "))
     n, broken = len(comparison.regressions), len(comparison.broken)
-    regressions = f"{n or 'no'} regression{'s' * (n > 1)} beyond {comparison.threshold:g}"
+    regressions = f"{quantity(n, 'regression') if n else 'no regression'} beyond"
+    regressions += f" {comparison.threshold:g}"
     start = " and ".join(
         [regressions] * (n > 0 or not broken) + [f"{broken} broken"] * (broken > 0)
     )
     tests = sum(cell.p is not None for cell in comparison.cells)
     return (
-        f"{start}: of {len(comparison.cells)} comparisons "
+        f"{start}: of {quantity(len(comparison.cells), 'comparison')} "
         f"{told or 'none'}" + f" (α = {comparison.alpha:g} for all {tests} together)" * (tests > 0)
     )
 
@@ -132,9 +134,7 @@ def numbers(cell: Compared) -> list[str]:
 
 
 def _ratio(value: float) -> str:
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.2f}" if value < 9.995 else f"{value:.3g}" if value < 1e4 else f"{value:.0e}"
+    return ratio(value).removesuffix("×")
 
 
 def interval_name(comparison: Comparison) -> str:

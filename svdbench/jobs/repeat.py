@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from svdbench.launch import show
 from svdbench.overrides import override
 from svdbench.reading import documents, flat
 from svdbench.report.html.page import Repeat
+from svdbench.report.published import experiment
 from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
 
@@ -112,7 +112,7 @@ def _name(value: Any) -> str:
 
 def _groups(job: str, ours: Mapping[str, Any]) -> list[str]:
     """The experiment, or the optimiser, that is not the default."""
-    if (name := _experiment(ours)) is not None:
+    if (name := experiment(ours)) is not None:
         return [f"experiment={name}"]
     usual = "sgd" if job == "compress" else "adam"
     optimizer = ours.get("optimizer.name", usual)
@@ -124,33 +124,6 @@ def _explicit(job: str, ours: Mapping[str, Any]) -> set[str]:
     if job == "gradients":  # the command has defaults of its own
         return {f"trainer.{key}" for key in ("steps", "evaluate_every", "target", "checkpoint")}
     return {key for key in BROUGHT if ours.get(key) is not None}
-
-
-def _experiment(ours: Mapping[str, Any]) -> str | None:
-    """The experiment of ``conf/experiment`` that the run has most of, if it had one.
-
-    It had that of the same published numbers; without any, one all of whose settings it has.
-    """
-    likeness = {}
-    for path in files("svdbench.conf").joinpath("experiment").iterdir():
-        if not path.name.endswith(".yaml"):
-            continue
-        tree = documents(path.read_text(encoding="utf-8"))[0]
-        theirs = tree.pop("published", [])
-        del tree["defaults"]
-        alike = [ours.get(key) == value for key, value in flat(tree)]
-        if all(alike) or (theirs and _same(theirs, ours.get("published"))):
-            likeness[path.name.removesuffix(".yaml")] = sum(alike)
-    return max(sorted(likeness), key=likeness.__getitem__, default=None)
-
-
-def _same(published: list[dict[str, Any]], ours: Any) -> bool:
-    """Whether the numbers are those, whatever keys have been filled in."""
-    return (
-        isinstance(ours, list)
-        and len(ours) == len(published)
-        and all(number.items() <= own.items() for number, own in zip(published, ours, strict=True))
-    )
 
 
 def _quoted(word: str) -> str:

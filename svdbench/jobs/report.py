@@ -5,7 +5,7 @@ from dataclasses import replace
 from os.path import isdir
 from pathlib import Path
 
-from svdbench.errors import UserError
+from svdbench.errors import UserError, os_remedy
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
@@ -77,6 +77,6 @@ def _write(path: Path, text: str) -> Path:
             partial.write_bytes(text.encode(errors="replace"))
     except OSError as error:
         raise UserError(
-            f"can't write {path}: {error.strerror}: choose a writable place with --output FILE"
+            f"can't write {path}: {error.strerror or error}: {os_remedy(error)} with --output FILE"
         ) from error
     return path

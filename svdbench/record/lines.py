@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from svdbench.errors import UserError
+from svdbench.errors import UserError, os_remedy
 from svdbench.record.schema import SCHEMA_VERSION
 from svdbench.whole import regular
 
@@ -25,7 +25,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(
-            f"can't write {path}: {error.strerror}: free the disk, or choose a writable folder"
+            f"can't write {path}: {error.strerror or error}: {os_remedy(error)}"
         ) from error
 
 

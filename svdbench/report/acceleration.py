@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity
 from svdbench.report.acceleration_arms import (
     DENSE,
     Arm,
@@ -14,12 +15,13 @@ from svdbench.report.acceleration_arms import (
     values_of,
 )
 from svdbench.report.acceleration_plots import draw_all
-from svdbench.report.agreement import Claim, Published, agreement, published
+from svdbench.report.agreement import Claim, Published, agreement, meanings, published
+from svdbench.report.published import departures
 from svdbench.report.side_by_side import difference, ended, failures, noise
-from svdbench.report.tables import new_table, print_lines, read_table
+from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
 from svdbench.report.units import seconds
 from svdbench.statistics.intervals import Interval, next_run_interval
-from svdbench.statistics.summaries import mean_or_nan, median_or_nan
+from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,25 +54,26 @@ def show_run(folder: Path, console: Console) -> None:
     found = claims(folder, arms)
     if found:
         console.print(agreement(found))
+        print_lines(console, meanings(found))
     print_lines(console, draw_all(folder, run, arms))
 
 
 def _title(run: "pd.DataFrame") -> str:
     row, seeds = run.iloc[0], run["seed"].nunique()
     return (
-        f"{row['dataset']}, {row['model']}, {run['epoch'].max()} epochs, "
-        f"batches of {row['batch_size']}, " + ("one seed" if seeds == 1 else f"{seeds} seeds")
+        f"{row['dataset']}, {row['model']}, {quantity(run['epoch'].max(), 'epoch')}, "
+        f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}"
     )
 
 
 def scores_table(arms: list[Arm], title: str) -> Table:
-    """A line for each arm after its last epoch: median loss, mean accuracies over seeds."""
+    """A line for each arm after its last epoch: means over seeds, of the loss the geometric one."""
     columns = ["final loss", "train", "test", f"− {DENSE}, points"]
     table = new_table(title, ["arm"], columns)
     for arm in arms:
         table.add_row(
             arm.name,
-            f"{median_or_nan(arm.train_loss):.5f}",
+            f"{geometric_mean_or_nan(arm.train_loss):.5f}",
             _percent(mean_or_nan(arm.train_accuracy)),
             _percent(mean_or_nan(arm.test_accuracy)),
             difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
@@ -112,7 +115,8 @@ def _ratio(interval: Interval | None) -> str:
 def _meaning(arms: list[Arm]) -> str:
     return (
         f"{noise(arms[0].accuracy_difference.count)}; "
-        "train, test: accuracy; switched: epochs in factors alone, the median of pairs; "
+        "final loss: geometric mean of the seeds; train, test: mean accuracy; "
+        "switched: epochs in factors alone, the median of pairs; "
         "ceiling: of the whole training, what the multiplications allow"
     )
 
@@ -159,6 +163,7 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
 
     Losses and accuracies were those of one run, so their interval is that of one more run.
     """
+    differing = departures(read_configuration(folder))
     found = []
     for number in published(folder, WHAT):
         arm = next((arm for arm in arms if _is_of(arm, number)), None)
@@ -170,7 +175,8 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
         if ours is not None:
             what, form = WHAT[number.column]
             what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"
-            found.append(Claim(what, ours, number.value, number.tolerance, form))
+            claim = Claim(what, ours, number.value, number.tolerance, form, settings=differing)
+            found.append(claim)
     return found
 
 

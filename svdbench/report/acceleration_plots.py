@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.acceleration_arms import DENSE, Arm
+from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.plots import HUES
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ def draw_all(folder: Path, run: "pd.DataFrame", arms: list[Arm]) -> list[Path]:
     figures = {"loss.png": loss(run, arms)}
     if any(arm.speed is not None for arm in arms):
         figures["speed.png"] = speed(run, arms)
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def _styles(arms: list[Arm]) -> dict[str, dict[str, Any]]:
@@ -54,12 +53,12 @@ def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
             rows = run[run["arm"] == arm.name].groupby("epoch")
             across, middle = rows[x].median(), rows[y].median()
             style = styles[arm.name]
-            axes.plot(across, middle, label=arm.name, **style)
+            plot_line(axes, across, middle, label=arm.name, **style)
             low, high = rows[y].min(), rows[y].max()
-            axes.fill_between(across, low, high, color=style["color"], alpha=0.12, lw=0)
+            plot_band(axes, across, low, high, style["color"], 0.12)
         axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
-        _quiet(axes)
+        quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, title in zip(
@@ -116,7 +115,7 @@ def speed(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel(f"speed of the whole training, × {DENSE}'s (median of pairs, 95 % interval)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} ×"))
-    _quiet(axes)
+    quiet(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     figure.legend(loc="outside lower right", frameon=False, fontsize=9, ncols=2)
@@ -129,9 +128,3 @@ def _title(run: "pd.DataFrame", bands: str = "median of {} seeds, lowest to high
     about = bands.format(seeds) if seeds > 1 else "one seed"
     of = f"{row['dataset']}, {row['model']}, batches of {row['batch_size']}"
     return f"{of}: {about}" if about else of
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

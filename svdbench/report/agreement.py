@@ -1,7 +1,7 @@
 """The table under an experiment that was published: ours, theirs, and whether they agree."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,17 @@ from rich.table import Table
 
 from svdbench.errors import UserError
 from svdbench.report.tables import new_table, read_configuration
+from svdbench.statistics.agreement import (
+    AGREEMENT,
+    RELATIVE_REACH,
+    SHARE_REACH,
+    agrees,
+    default_reach,
+)
 from svdbench.statistics.intervals import Interval
 
-ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "one run can't tell"}
+ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "can't tell"}
+OTHER = "other settings"
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,12 @@ class Claim:
 
     Attributes:
         what: is told, in a few words.
-        ours: with the interval in which a published number would agree; that of one
-            more run where one run was published.
+        ours: with the interval of one more run.
         published: in the same unit.
         tolerance: how far the published number may be off as it was read or rounded.
         form: a format specification, such as ``.2f`` or ``.1%``.
+        reach: the half-width from which on the interval says nothing; None: the usual one.
+        settings: those that differ from the published ones, ours first: ``{"epochs": "1 (10)"}``.
     """
 
     what: str
@@ -78,28 +87,53 @@ class Claim:
     published: float
     tolerance: float = 0.0
     form: str = ".3g"
+    reach: float | None = None
+    settings: Mapping[str, str] | None = None
+
+    @property
+    def most(self) -> float:
+        """The reach that counts."""
+        if self.reach is not None:
+            return self.reach
+        return default_reach(self.published, self.form.endswith("%"))
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the published number may be one of ours; None: one run can't tell."""
-        if abs(self.ours.mean - self.published) <= self.tolerance:
-            return True
-        if self.ours.count < 2:
+        """Whether the published number may be one of ours; None: that can't be told."""
+        if self.settings:
             return None
-        low, high = self.ours.low - self.tolerance, self.ours.high + self.tolerance
-        return low <= self.published <= high
+        ours = self.ours
+        return agrees(ours.low, ours.high, self.published, self.tolerance, self.most)
+
+    @property
+    def answer(self) -> str:
+        """In words, for the table."""
+        return OTHER if self.settings else ANSWERS[self.agrees]
 
 
 def agreement(claims: Sequence[Claim], title: str = "ours beside the published numbers") -> Table:
-    """A line for each claim: what, ours, published, interval, agrees or not."""
+    """A line for each claim: both numbers, our interval, the answer."""
     table = new_table(title, ["what"], ["ours", "published", "interval"])
     table.add_column("agrees", no_wrap=True)
     for claim in claims:
         ours, published = _text(claim.ours.mean, claim), _text(claim.published, claim)
         low, high = (_text(end, claim) for end in (claim.ours.low, claim.ours.high))
         interval = "–" if claim.ours.count < 2 else f"{low.removesuffix(' %')} … {high}"
-        table.add_row(claim.what, ours, published, interval, ANSWERS[claim.agrees])
+        table.add_row(claim.what, ours, published, interval, claim.answer)
     return table
+
+
+def meanings(claims: Sequence[Claim]) -> Iterator[str]:
+    """What the answers of the table mean, and which settings differ from the published ones."""
+    differing = {key: text for claim in claims for key, text in (claim.settings or {}).items()}
+    if differing:
+        told = ", ".join(f"{key} {text}" for key, text in differing.items())
+        yield f"{OTHER} than the published ones, which stand in brackets: {told}"
+    if any(not claim.settings for claim in claims):
+        yield (
+            f"{AGREEMENT}: ± {100 * SHARE_REACH:g} points of an accuracy, "
+            f"± {100 * RELATIVE_REACH:g} % of another number; one seed can't tell"
+        )
 
 
 def _text(value: float, claim: Claim) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.report.agreement import agreement
+from svdbench.report.agreement import agreement, meanings
 from svdbench.report.compression_arms import STOCK, Compared, compare
 from svdbench.report.compression_claims import claims
 from svdbench.report.compression_plots import draw_all
@@ -43,6 +43,7 @@ def show_run(folder: Path, console: Console) -> None:
     found = claims(folder, run)
     if found:
         console.print(agreement(found))
+        print_lines(console, meanings(found))
     print_lines(console, draw_all(folder, run, arms))
 
 
@@ -100,7 +101,7 @@ def conclusions(arms: list[Compared]) -> Iterator[str]:
         error, ratio = arm.error_difference, arm.time_ratio
         points = f"{abs(100 * error.mean):.2f} points {'higher' if error.mean > 0 else 'lower'}"
         what = f"test error {points}, {_verdict(error, 0)}" if error.mean else "the same test error"
-        pace = f"{ratio.mean:.2f} × the time of an epoch, {_verdict(ratio, 1)}"
+        pace = f"{ratio.mean:.2f} × the time of training, {_verdict(ratio, 1)}"
         yield f"{arm.name} against stock: {what}; {pace}"
 
 

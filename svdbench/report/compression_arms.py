@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from svdbench.report.side_by_side import arms_of, last_epochs
-from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio
+from svdbench.statistics.intervals import Interval, mean_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +23,7 @@ class Compared:
         epoch_s: a median epoch.
         added: time of compressing over that of the rest.
         error_difference, loss_difference: this arm's less stock's.
-        time_ratio: this arm's epoch over stock's: for each seed the median over epochs.
+        time_ratio: the time of this arm's training over that of stock's, the mean of the seeds.
     """
 
     name: str
@@ -48,8 +46,7 @@ def compare(run: "pd.DataFrame") -> list[Compared]:
 
 def _compared(name: str, rows: "pd.DataFrame", stock: "pd.DataFrame", seeds: list[int]) -> Compared:
     own, base = (last_epochs(table, "test").loc[seeds] for table in (rows, stock))
-    ratios = [_pace(rows, seed) / _pace(stock, seed) for seed in seeds]
-    medians = [float(np.median(ratio)) for ratio in ratios]
+    times = training_times(rows) / training_times(stock)
     training_s = rows["epoch_s"].sum() - rows["decompose_s"].sum()
     return Compared(
         name=name,
@@ -61,10 +58,10 @@ def _compared(name: str, rows: "pd.DataFrame", stock: "pd.DataFrame", seeds: lis
         added=rows["decompose_s"].sum() / training_s,
         error_difference=paired_difference(list(-own["accuracy"]), list(-base["accuracy"])),
         loss_difference=paired_difference(list(own["loss"]), list(base["loss"])),
-        time_ratio=paired_ratio(medians, [1.0] * len(medians)),
+        time_ratio=mean_interval(list(times.loc[seeds])),
     )
 
 
-def _pace(rows: "pd.DataFrame", seed: int) -> "np.ndarray":
-    """Seconds of each epoch of one seed."""
-    return rows[rows["seed"] == seed].sort_values("epoch")["epoch_s"].to_numpy(float)
+def training_times(rows: "pd.DataFrame") -> "pd.Series[float]":
+    """Seconds of all epochs, for each seed."""
+    return rows.groupby("seed")["epoch_s"].sum()

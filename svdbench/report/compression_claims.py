@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svdbench.report.agreement import Claim, Published, published
-from svdbench.report.compression_arms import STOCK
+from svdbench.report.compression_arms import STOCK, training_times
+from svdbench.report.published import departures
+from svdbench.report.tables import read_configuration
 from svdbench.statistics.intervals import prediction_interval
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
 
     Each was read off a single run, so the interval is that of one more run.
     """
+    differing = departures(read_configuration(folder))
+    early = {key: text for key, text in differing.items() if key != "epochs"}
     found = []
     for number in published(folder, FORMS):
         values, what = _ours(run, number)
@@ -28,6 +32,8 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
                 published=number.value,
                 tolerance=number.tolerance,
                 form=FORMS[number.column],
+                # What comes after an epoch doesn't change it.
+                settings=early if number.of.get("epoch") else differing,
             )
             found.append(claim)
     return found
@@ -39,7 +45,7 @@ def _ours(run: "pd.DataFrame", number: Published) -> tuple[list[float], str]:
     if own["arm"].nunique() != 1:
         return [], ""
     if number.column == "time_ratio":
-        totals = [rows.groupby("seed")["epoch_s"].sum() for rows in (own, run[run["arm"] == STOCK])]
-        return list((totals[0] / totals[1]).dropna()), "time, × stock"
+        ratios = training_times(own) / training_times(run[run["arm"] == STOCK])
+        return list(ratios.dropna()), "time, × stock"
     epoch = number.of.get("epoch") or run["epoch"].max()
     return list(own[own["epoch"] == epoch][number.column]), f"{number.column}, epoch {epoch}"

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.compression_arms import STOCK, Compared
+from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.units import share, tick
 from svdbench.statistics.intervals import mean_interval
@@ -29,9 +29,7 @@ def draw_all(folder: Path, run: "pd.DataFrame", arms: list[Compared]) -> list[Pa
     figures = {"training.png": by_epoch(run, arms)}
     if len({arm.rank for arm in arms if arm.name != STOCK}) > 1:
         figures["rank.png"] = by_rank(run, arms)
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def _styles(arms: list[Compared]) -> Styles:
@@ -64,12 +62,12 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
             band = _quartiles(rows) if column == "epoch_s" else _interval(rows)
             style = styles[arm.name]
             epochs, middle = list(rows.groups), band[1]
-            axes.plot(epochs, middle, label=arm.name, **style)
+            plot_line(axes, epochs, middle, label=arm.name, **style)
             if len(arms) <= MOST_BANDS:
-                axes.fill_between(epochs, band[0], band[2], color=style["color"], alpha=0.15, lw=0)
+                plot_band(axes, epochs, band[0], band[2], style["color"])
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _quiet(axes)
+        quiet(axes)
     for axes in grid[:2]:
         axes.set_yscale("log")
         means = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
@@ -138,7 +136,7 @@ def by_rank(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         axes.axhline(0, color="black", lw=1.5, label="stock")
         axes.set_xticks(range(len(ranks)), [f"{rank:g}" for rank in ranks])
         axes.set_xlabel("rank of the weights")
-        _quiet(axes)
+        quiet(axes)
     grid[0].set_ylabel("test error − stock's, points")
     grid[1].set_ylabel("test loss − stock's, nats")
     figure.suptitle(_title(run), x=0.01, ha="left")
@@ -151,8 +149,3 @@ def _title(run: "pd.DataFrame") -> str:
     row, seeds = run.iloc[0], run["seed"].nunique()
     bands = f"mean of {seeds} seeds, 95 % intervals" if seeds > 1 else "one seed"
     return f"{row['dataset']}, {row['model']}: {bands}"
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from svdbench.report.drawing import plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.units import share
 
@@ -41,9 +42,7 @@ def draw_all(folder: Path, norms: Norms, summary: "pd.DataFrame") -> list[Path]:
         "heat_map.png": heat_maps(norms, shown, title, losses),
         "norms.png": curves(norms, shown, title),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def limits(norms: Norms) -> tuple[float, float]:
@@ -110,15 +109,14 @@ def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
             style: dict[str, Any] = {"color": HUES[j % len(HUES)], "lw": 1.5}
             style |= {"ls": "--"} if j >= len(HUES) else {}
             style |= {"color": "black", "lw": 2.4, "zorder": 5} if model == OURS else {}
-            axes.plot(table.columns, values.where(values > 0), label=model, **style)
+            plot_line(axes, table.columns, values.where(values > 0), label=model, **style)
         least, most = min(steps.values()), max(steps.values())
         when = f"step {least:,}" if least == most else f"steps {least:,} to {most:,}"
         axes.set_title(f"{name}, {when}", loc="left", fontsize=10)
         axes.set_yscale("log")
         axes.set_ylim(shown[0] / 1.5, shown[1] * 1.5)
         axes.set_xlabel("t, step of the sequence")
-        axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
+        quiet(axes)
     grid[0].set_ylabel(NORM)
     figure.suptitle(title, x=0.01, ha="left")
     handles, labels = grid[0].get_legend_handles_labels()

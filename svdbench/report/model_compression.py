@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.report.drawing import plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.units import count, seconds, share
@@ -23,10 +24,10 @@ def show_run(folder: Path, console: Console) -> None:
     layers, summary = read_table(folder, "layers"), read_table(folder, "summary")
     row = summary.to_dict("records")[0]
     taken = layers[layers["status"] == "ok"].to_dict("records")
-    console.print(_fitted(sizes_table(taken, str(row["model"]))))
+    console.print(sizes_table(taken, str(row["model"])))
     factored = [layer for layer in taken if layer["form"] == "factors"]
     if factored:
-        console.print(_fitted(measured_table(factored)))
+        console.print(measured_table(factored))
     skipped = layers[layers["status"] == "skipped"]
     lines = [
         f"{layer} left alone: {why}"
@@ -35,9 +36,8 @@ def show_run(folder: Path, console: Console) -> None:
     print_lines(console, lines)
     console.print(totals_table(row))
     print_lines(console, certificate(row))
-    path = folder / "frontier.png"
-    frontier(folder, row).savefig(path)
-    print_lines(console, [path, how_to_load(row)])
+    paths = save(folder, {"frontier.png": frontier(folder, row)})
+    print_lines(console, [*paths, how_to_load(row)])
 
 
 def sizes_table(layers: list[dict[Any, Any]], title: str) -> Table:
@@ -73,15 +73,6 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
             *(_known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
             *(_known(layer[name], share) for name in ("error_bound", "error")),
         )
-    return table
-
-
-def _fitted(table: Table) -> Table:
-    """Numbers are shown whole, however narrow the console; long names go on in a second line."""
-    names, *numbers = table.columns
-    names.no_wrap, names.overflow = False, "fold"
-    for column in numbers:
-        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return table
 
 
@@ -188,7 +179,8 @@ def frontier(folder: Path, row: dict[Any, Any]) -> Figure:
     axes = figure.add_subplot()
     kept = 100 * points["params"] / whole
     if row["predicted"] == row["predicted"]:  # in the unit of the loss
-        axes.plot(kept, points["predicted"], color=HUES[0], lw=1.8, label="frontier, predicted")
+        style: dict[str, Any] = {"color": HUES[0], "lw": 1.8, "label": "frontier, predicted"}
+        plot_line(axes, kept, points["predicted"], **style)
     axes.set_xlim(0.9 * kept.min(), 110)
     chosen = 100 * row["weights"] / whole
     known = []  # a single example has no standard error
@@ -221,7 +213,6 @@ def frontier(folder: Path, row: dict[Any, Any]) -> Figure:
     axes.set_xlabel("numbers kept in the weights")
     axes.set_ylabel("increase of the loss (bars: two standard errors)")
     axes.set_title(f"{row['model']}: size and loss", loc="left")
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -8,6 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from svdbench.measure.quiet import LARGEST_FRACTION
+from svdbench.quantities import quantity
+from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.units import tick
 
 if TYPE_CHECKING:
@@ -34,11 +37,8 @@ def draw_all(folder: Path, summary: "pd.DataFrame") -> list[Path]:
         ("ratio_to_fasth.png", _ratio),
         ("fraction_of_floor.png", _floor),
     ]
-    return [
-        path
-        for name, draw in drawn
-        if (path := _figure(folder / name, step, styles, draw)) is not None
-    ]
+    figures = {name: _figure(step, styles, draw) for name, draw in drawn}
+    return save(folder, {name: figure for name, figure in figures.items() if figure is not None})
 
 
 Styles = dict[str, dict[str, Any]]
@@ -63,23 +63,21 @@ def _styles(step: "pd.DataFrame") -> Styles:
 
 
 def _figure(
-    path: Path,
     step: "pd.DataFrame",
     styles: Styles,
     draw: Callable[[Axes, "pd.DataFrame", Styles], bool],
-) -> Path | None:
+) -> Figure | None:
     figure = Figure(figsize=(9.6, 5.6), layout="constrained", dpi=160)
     axes = figure.add_subplot()
     if not draw(axes, step, styles):
         return None
     row = step.iloc[0]
     columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"
-    axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {row['m']:.0f} columns)")
+    axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {quantity(row['m'], 'column')})")
     dress(axes, sorted(set(step["d"])))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5)
-    figure.savefig(path)
-    return path
+    return figure
 
 
 def dress(axes: Axes, sizes: list[int]) -> None:
@@ -89,8 +87,7 @@ def dress(axes: Axes, sizes: list[int]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
 
 
 def draw_times(
@@ -99,7 +96,7 @@ def draw_times(
     """A method's median step time by size, with its quartile band, on logarithmic seconds."""
     rows = step[step["method"] == method].sort_values(x)
     axes.plot(rows[x], rows["median_s"], label=method, **style)
-    axes.fill_between(rows[x], rows["q25_s"], rows["q75_s"], color=style["color"], alpha=0.18, lw=0)
+    plot_band(axes, rows[x], rows["q25_s"], rows["q75_s"], style["color"], 0.18)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
 
@@ -113,7 +110,7 @@ def slowest_first(step: "pd.DataFrame") -> list[str]:
 def where(row: Any) -> str:
     """Dtype and device of a row; on a GPU its name, and the state of its L2 cache."""
     if row["device"] == "cpu":
-        return f"{row['dtype']}, cpu, {row['threads']:.0f} threads"
+        return f"{row['dtype']}, cpu, {quantity(row['threads'], 'thread')}"
     name = row["device_name"] if isinstance(row["device_name"], str) else row["device"]
     return f"{row['dtype']}, {name}, L2 {row['l2']}"
 
@@ -122,10 +119,12 @@ def _step_time(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
     for method in slowest_first(step):
         draw_times(axes, step, method, styles[method])
     floor = step.drop_duplicates("d").sort_values("d")
-    axes.plot(floor["d"], floor["floor_s"], "k:", lw=1.5, label="floor: 12ndm flop\nat matmul rate")
+    label = "floor: 12ndm flop\nat matmul rate"
+    plot_line(axes, floor["d"], floor["floor_s"], color="black", ls=":", lw=1.5, label=label)
     if floor["bytes_floor_s"].notna().all():
         label = "floor: least bytes\nat copy rate"
-        axes.plot(floor["d"], floor["bytes_floor_s"], ":", color="#888888", lw=1.5, label=label)
+        style: dict[str, Any] = {"color": "#888888", "ls": ":", "lw": 1.5, "label": label}
+        plot_line(axes, floor["d"], floor["bytes_floor_s"], **style)
     axes.set_ylabel("time of a step (median, quartile band)")
     axes.set_title(f"A gradient-descent step φ(V)·X  ({where(step.iloc[0])})", loc="left")
     return True
@@ -150,6 +149,9 @@ def _ratio(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
 
 
 def _floor(axes: Axes, step: "pd.DataFrame", styles: Styles) -> bool:
+    step = step[~step["d"].isin(step.loc[step["of_larger_floor"] > LARGEST_FRACTION, "d"])]
+    if step.empty:
+        return False
     for method in reversed(slowest_first(step)):
         rows = step[step["method"] == method].sort_values("d")
         axes.plot(rows["d"], 100 * rows["of_larger_floor"], label=method, **styles[method])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity, ratio
 from svdbench.report.reveal_plots import draw_all
 from svdbench.report.reveal_question import answer
 from svdbench.report.tables import new_table, print_lines, read_table
@@ -43,7 +44,8 @@ def show_run(folder: Path, console: Console) -> None:
 
 def _title(summary: "pd.DataFrame") -> str:
     row, seeds = summary.iloc[0], summary["seed"].nunique()
-    return f"ranks of {row['dataset']}, {row['model']}" + (f", {seeds} seeds" if seeds > 1 else "")
+    of = f", {quantity(seeds, 'seed')}" if seeds > 1 else ""
+    return f"ranks of {row['dataset']}, {row['model']}{of}"
 
 
 def ranks_table(samples: "pd.DataFrame", title: str) -> Table:
@@ -115,7 +117,7 @@ def costs_table(summary: "pd.DataFrame") -> Table:
     columns = ["parameters", "multiply-adds", f"batch of {batch:.0f}", "tried", "time"]
     table = new_table("cost", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
-        speed = "" if method == DENSE else f" {rows['speedup'].median():.2f}×"
+        speed = "" if method == DENSE else f" {ratio(rows['speedup'].median())}"
         made, most = rows["evaluations"].max(), rows["most_evaluations"].min()
         evaluations = "" if made != made else f"{made:,.0f}"
         if most == most:
@@ -137,8 +139,8 @@ def meanings(summary: "pd.DataFrame") -> Iterator[str]:
     seeds = summary["seed"].nunique()
     if seeds > 1:
         yield (
-            f"ranks: mean ± half the interval of 95 % (t, {seeds} seeds); losses: means; "
-            "SE: standard error of one network's difference, in pairs of examples"
+            f"ranks: mean ± half the interval of 95 % (t, {quantity(seeds, 'seed')}); "
+            "losses: means; SE: standard error of one network's difference, in pairs of examples"
         )
     else:
         yield "SE: standard error of the difference, in pairs of examples"

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.plots import HUES, MARKS
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def draw_all(folder: Path, tables: Mapping[str, "pd.DataFrame"]) -> list[Path]:
         figures["curves.png"] = by_rank(tables["curves"], tables["samples"], tables["summary"])
     if "frontier" in tables and (tables["frontier"]["status"] == "ok").any():
         figures["frontier.png"] = by_size(tables["frontier"], tables["summary"])
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def by_rank(curves: "pd.DataFrame", samples: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
@@ -53,7 +52,7 @@ def by_rank(curves: "pd.DataFrame", samples: "pd.DataFrame", summary: "pd.DataFr
         shape = samples[samples["layer"] == layer].iloc[0]
         axes.set_title(f"{layer}, {shape['rows']}×{shape['columns']}", loc="left", fontsize=10)
         axes.set_xlabel("rank")
-        _quiet(axes)
+        quiet(axes)
     for axes in grid[len(layers) :]:
         axes.set_axis_off()
     for axes in grid[: len(layers) : columns]:
@@ -72,8 +71,8 @@ def by_rank(curves: "pd.DataFrame", samples: "pd.DataFrame", summary: "pd.DataFr
 def _curve(axes: Axes, own: "pd.DataFrame", epsilon: float) -> None:
     by = own.groupby("rank")["loss"]
     mean, dense = by.mean(), float(own["dense_loss"].mean())
-    axes.fill_between(mean.index, by.min(), by.max(), color=HUES[0], alpha=0.2, lw=0)
-    axes.plot(mean.index, mean, color=HUES[0], lw=1.8, label="loss")
+    plot_band(axes, mean.index, by.min(), by.max(), HUES[0], 0.2)
+    plot_line(axes, mean.index, mean, color=HUES[0], lw=1.8, label="loss")
     axes.axhline(dense, color="black", lw=1.4, label="dense")
     axes.axhline(dense + epsilon, color="black", lw=1, ls=":", label=f"dense + {epsilon:g}")
     axes.set_xscale("log", base=2)
@@ -122,7 +121,7 @@ def by_size(points: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
         style: dict[str, Any] = {"color": HUES[i % len(HUES)], "marker": MARKS[i % len(MARKS)]}
         ours = method in ("kronecker", "whitened")
         axes.plot(x, loss.mean(), label=NAMES[method], lw=2.2 if ours else 1.3, ms=5, **style)
-        axes.fill_between(x, loss.min(), loss.max(), color=style["color"], alpha=0.13, lw=0)
+        plot_band(axes, x, loss.min(), loss.max(), style["color"], 0.13)
     dense = done.drop_duplicates("seed")["dense_loss"].mean()
     axes.axhline(dense, color="black", lw=1.4, label="dense")
     chosen = summary[summary["method"] == "frontier"]
@@ -146,7 +145,7 @@ def by_size(points: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
     _numbers(axes)
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
-    _quiet(axes)
+    quiet(axes)
     figure.suptitle(_title(points, "frontiers, without fine-tuning"), x=0.01, ha="left")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
@@ -165,8 +164,3 @@ def _numbers(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)

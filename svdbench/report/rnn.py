@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.measure.quiet import voids_floor
+from svdbench.quantities import ratio
 from svdbench.report.rnn_plots import BASELINE, draw_all
 from svdbench.report.tables import new_table, print_lines
-from svdbench.report.timing import disturbed, read_summary
+from svdbench.report.timing import VOID, below_floor, disturbed, read_summary
 from svdbench.report.units import seconds, share
 
 if TYPE_CHECKING:
@@ -30,13 +32,14 @@ def show_run(folder: Path, console: Console) -> None:
     summary = read_summary(folder)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
+    print_lines(console, disturbed(step, ["length", "d"], place))
     for length, rows in timed.groupby("length"):
         console.print(times_table(rows, f"time of a step, T = {length}, and × {BASELINE}'s"))
     if len(timed):
         console.print(costs_table(timed))
         console.print(MEANING, highlight=False)
-    print_lines(console, (*conclusions(timed), *expectations(timed), *without_number(step)))
-    print_lines(console, disturbed(step, ["length", "d"], place))
+    sound = timed[~below_floor(timed)]
+    print_lines(console, (*conclusions(sound), *expectations(sound), *without_number(step)))
     print_lines(console, draw_all(folder, timed))
 
 
@@ -51,15 +54,17 @@ def times_table(timed: "pd.DataFrame", title: str) -> Table:
     floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
     if floors.notna().all():
         table.add_section()
-        table.add_row("floor, 6TBn²", *(seconds(floors[d]) for d in times.columns), style="dim")
+        void = set(timed.loc[below_floor(timed), "d"])
+        cells = [VOID if d in void else seconds(floors[d]) for d in times.columns]
+        table.add_row("floor, 6TBn²", *cells, style="dim")
     return table
 
 
 def _time(value: float, base: float | None) -> str:
     if value != value:
         return "–"
-    ratio = "" if base is None or base != base else f"  {value / base:#.3g}×"
-    return f"{seconds(value)}{ratio}"
+    compared = "" if base is None or base != base else f"  {ratio(value / base)}"
+    return f"{seconds(value)}{compared}"
 
 
 def costs_table(timed: "pd.DataFrame") -> Table:
@@ -72,10 +77,16 @@ def costs_table(timed: "pd.DataFrame") -> Table:
         table.add_row(
             row["method"],
             "–" if memory != memory else f"{memory / 2**20:,.0f} MiB",
-            "–" if row["of_floor"] != row["of_floor"] else share(row["of_floor"]),
+            _of_floor(row["of_floor"]),
             *(_whole(row[column]) for column in ("block_size", "sequential_ops", "slides_ops")),
         )
     return table
+
+
+def _of_floor(fraction: float) -> str:
+    if voids_floor([fraction]):
+        return VOID
+    return "–" if fraction != fraction else share(fraction)
 
 
 def _whole(value: float) -> str:
@@ -91,8 +102,7 @@ def conclusions(timed: "pd.DataFrame") -> Iterator[str]:
             for kind in OTHERS:
                 rivals = cell[(cell["kind"] == kind) & cell["n"].isin([0, ours["n"]])]
                 for rival in rivals.drop_duplicates("n").to_dict("records"):
-                    ratio = rival["median_s"] / ours["median_s"]
-                    found.append(f"{rival['method']} {ratio:.3g}×")
+                    found.append(f"{rival['method']} {ratio(rival['median_s'] / ours['median_s'])}")
             if found:
                 yield f"{place(ours)}: {', '.join(found)} the time of {ours['method']}"
 
@@ -107,8 +117,8 @@ def expectations(timed: "pd.DataFrame") -> Iterator[str]:
         gain = {name: slow[name] / fast[name] for name in (*EXPECTED, "median_s")}
         yield (
             f"{place(slow)}: from {slow['method']} to {fast['method']} "
-            f"{gain['median_s']:.3g}× less time, where the slides expect "
-            f"{gain['slides_ops']:.3g}× and a count of operations {gain['sequential_ops']:.3g}×"
+            f"{ratio(gain['median_s'])} less time, where the slides expect "
+            f"{ratio(gain['slides_ops'])} and a count of operations {ratio(gain['sequential_ops'])}"
         )
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from svdbench.report.drawing import save
 from svdbench.report.plots import HUES, draw_times, dress, slowest_first, where
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def draw_all(folder: Path, timed: "pd.DataFrame") -> list[Path]:
     if BASELINE in set(timed["method"]):
         what = _ratio, title, f"step time / {BASELINE}'s"
         figures[f"ratio_to_{BASELINE}.png"] = _figure(timed, "d", "length", *what)
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def _figure(

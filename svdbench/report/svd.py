@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import ratio
 from svdbench.report.svd_plots import draw_all
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.timing import disturbed
@@ -28,12 +29,12 @@ def show_run(folder: Path, console: Console) -> None:
     """Print the tables and what follows from them, and draw the plots."""
     summary = read_table(folder, "summary")
     judged = by_driver(summary)
+    print_lines(console, disturbed(summary, ["m", "n"], lambda row: f"{row['m']} × {row['n']}"))
     for _, rows in judged.groupby(["m", "n"]):
         console.print(shape_table(rows))
     if len(judged):
         console.print(MEANING, highlight=False)
     print_lines(console, (*conclusions(judged), *without_number(summary)))
-    print_lines(console, disturbed(summary, ["m", "n"], lambda row: f"{row['m']} × {row['n']}"))
     print_lines(console, draw_all(folder, judged, GOOD))
 
 
@@ -90,16 +91,16 @@ def conclusions(judged: "pd.DataFrame") -> Iterator[str]:
         rivals = [row for row in rows.values() if row["good"] and row["method"] != AUTO]
         if AUTO in rows and rivals:
             best = min(rivals, key=lambda row: row["time_s"])
-            ratio = rows[AUTO]["time_s"] / best["time_s"]
+            times = ratio(rows[AUTO]["time_s"] / best["time_s"])
             words.append(
-                f"{AUTO} ({rows[AUTO]['chosen']}) takes {ratio:.2f}× the time of the fastest "
+                f"{AUTO} ({rows[AUTO]['chosen']}) takes {times} the time of the fastest "
                 f"within {GOOD}, {best['method']}"
             )
         ours = rows.get("randomized")
         for name in (FULL, PEER):
             if ours and name in rows:
-                ratio = rows[name]["time_s"] / ours["time_s"]
-                words.append(f"{name} {ratio:.3g}× that of randomized")
+                times = ratio(rows[name]["time_s"] / ours["time_s"])
+                words.append(f"{name} {times} that of randomized")
         if words:
             yield f"{m} × {n}, k = {k}: {'; '.join(words)}"
 

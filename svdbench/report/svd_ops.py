@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity, ratio
+from svdbench.report.drawing import save
 from svdbench.report.plots import HUES, MARKS, draw_times, dress, slowest_first, where
 from svdbench.report.tables import new_table, print_lines
-from svdbench.report.timing import disturbed, read_summary, without_number
+from svdbench.report.timing import below_floor, disturbed, read_summary, without_number
 from svdbench.report.units import seconds
 
 if TYPE_CHECKING:
@@ -30,20 +32,21 @@ def show_run(folder: Path, console: Console) -> None:
     summary = read_summary(folder)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
+    print_lines(console, disturbed(step))
     for operation, rows in timed.groupby("operation"):
         console.print(table_of(str(operation), rows))
     if len(timed):
         console.print("time of a step, its ratio to the factored way's, and the worst relative")
         console.print("error of its value and gradients against float64\n")
-    print_lines(console, (*conclusions(timed), *without_number(step), *disturbed(step)))
+    print_lines(console, (*conclusions(timed), *without_number(step)))
     if len(timed):
-        print_lines(console, [draw(folder, timed)])
+        print_lines(console, draw(folder, timed))
 
 
 def table_of(operation: str, timed: "pd.DataFrame") -> Table:
     """Sizes by methods: time, ratio to the factored way, and error."""
     methods = _baseline_first(timed)
-    table = new_table(_title(operation), [], ["d", *methods])
+    table = new_table(_title(operation), [], ["d", *methods], keys=1)
     for d, rows in timed.groupby("d"):
         base = rows.loc[rows["kind"] == BASELINE, "median_s"].min()
         by_method = rows.set_index("method")
@@ -53,9 +56,10 @@ def table_of(operation: str, timed: "pd.DataFrame") -> Table:
 
 
 def _cell(row: Any, base: float) -> str:
-    ratio = f" {row['median_s'] / base:.3g}×" if row["kind"] != BASELINE and base == base else ""
+    compared = row["kind"] != BASELINE and base == base
+    times = f" {ratio(row['median_s'] / base)}" if compared else ""
     error = f"{row[ERRORS].max():.0e}".replace("e-0", "e-")
-    return f"{seconds(row['median_s'])}{ratio} {error}"
+    return f"{seconds(row['median_s'])}{times} {error}"
 
 
 def conclusions(timed: "pd.DataFrame") -> list[str]:
@@ -64,6 +68,7 @@ def conclusions(timed: "pd.DataFrame") -> list[str]:
     Clearly: its quartile band lies below that of every other. Less is a tie.
     """
     found = []
+    timed = timed[~below_floor(timed)]
     for operation, rows in timed.groupby("operation"):
         won, last = [], ""
         for d, at_d in rows.groupby("d"):
@@ -73,15 +78,15 @@ def conclusions(timed: "pd.DataFrame") -> list[str]:
             if svd["q75_s"].min() < others["q25_s"].min():
                 won.append(str(d))
             best = others.loc[others["median_s"].idxmin()]
-            ratio = best["median_s"] / svd["median_s"].min()
-            last = f"at d = {d} the best other, {best['method']}, takes {ratio:.2f}× their time"
+            times = ratio(best["median_s"] / svd["median_s"].min())
+            last = f"at d = {d} the best other, {best['method']}, takes {times} their time"
         if last:
             where_won = f"d = {', '.join(won)}" if won else "no size"
             found.append(f"{operation:8} the factors are clearly fastest at {where_won}; {last}")
     return found
 
 
-def draw(folder: Path, timed: "pd.DataFrame") -> Path:
+def draw(folder: Path, timed: "pd.DataFrame") -> list[Path]:
     """Write ``step_time.png``, a panel for each operation; returns its path."""
     operations = [op for op in FORMULAS if op in set(timed["operation"])]
     operations += sorted(set(timed["operation"]) - set(FORMULAS))
@@ -103,11 +108,9 @@ def draw(folder: Path, timed: "pd.DataFrame") -> Path:
         axes.set_axis_off()
     first = timed.iloc[0]
     figure.suptitle(f"A step with its gradients, by the factors and dense  ({where(first)})")
-    figure.supxlabel(f"d, W is d × d  (m = {first['m']:.0f} columns in X)", fontsize=10)
+    figure.supxlabel(f"d, W is d × d  (m = {quantity(first['m'], 'column')} in X)", fontsize=10)
     figure.supylabel("time of a step (median, quartile band)", fontsize=10)
-    path = folder / "step_time.png"
-    figure.savefig(path)
-    return path
+    return save(folder, {"step_time.png": figure})
 
 
 def _style(rows: "pd.DataFrame", method: str, kinds: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from svdbench.report.drawing import quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.units import tick
 
@@ -63,9 +64,7 @@ def draw_all(folder: Path, judged: "pd.DataFrame", good: float) -> list[Path]:
     figure.legend(
         handles=_legend(judged, ranks, good), loc="outside right center", frameon=False, fontsize=9
     )
-    path = folder / "time_against_error.png"
-    figure.savefig(path)
-    return [path]
+    return save(folder, {"time_against_error.png": figure})
 
 
 def _panel(axes: Axes, rows: "pd.DataFrame", ranks: list[int], good: float) -> None:
@@ -88,8 +87,7 @@ def _panel(axes: Axes, rows: "pd.DataFrame", ranks: list[int], good: float) -> N
     axes.yaxis.set_major_locator(FixedLocator(list(marks)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: marks.get(y, "")))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
 
 
 def _times(low: float, high: float) -> list[float]:

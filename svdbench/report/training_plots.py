@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.units import share
 
@@ -40,9 +41,7 @@ def draw_all(
             figures["accuracy.png"] = curves(seen, summary, "accuracy")
     if len(swept) == 2:
         figures["sweep.png"] = heat_map(summary, *swept)
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 Styles = dict[str, dict[str, Any]]
@@ -74,8 +73,7 @@ def curves(samples: "pd.DataFrame", summary: "pd.DataFrame", column: str) -> Fig
             _line(axes, each, label, styles[label])
         axes.set_xlabel(name)
         axes.set_xlim(left=0)
-        axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
+        quiet(axes)
         _DRESS[column](axes, summary)
     first = summary.iloc[0]
     split = f"{samples['split'].iloc[0]} set"
@@ -107,12 +105,10 @@ def _line(
     grid = np.unique(np.concatenate([x for x, _ in each]))
     values = np.stack([np.interp(grid, x, y) for x, y in each])
     middle = np.median(values, 0)
-    axes.plot(grid, middle, label=label, **style)
+    plot_line(axes, grid, middle, label=label, **style)
     axes.plot(grid[-1], middle[-1], "o", ms=3.5, color=style["color"], zorder=style["zorder"])
     if len(each) > 1:
-        axes.fill_between(
-            grid, values.min(0), values.max(0), color=style["color"], alpha=0.15, lw=0
-        )
+        plot_band(axes, grid, values.min(0), values.max(0), style["color"])
 
 
 def _dress_loss(axes: Axes, summary: "pd.DataFrame") -> None:

@@ -34,7 +34,8 @@ def show_run(folder: Path, console: Console) -> None:
     """Print the tables and the answer, and draw the figures."""
     summary = read_table(folder, "summary")
     timed = summary[summary["status"] == "ok"]
-    lines = [*without_number(summary), *disturbed(summary)]
+    print_lines(console, disturbed(summary))
+    lines = [*without_number(summary)]
     figures: list[Path] = []
     if len(timed):
         blocks = by_block(timed, read_table(folder, "model"))

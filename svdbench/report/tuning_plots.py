@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from svdbench.report.drawing import plot_line, save
 from svdbench.report.plots import HUES, MARKS, dress, where
 from svdbench.report.units import tick
 
@@ -44,9 +45,7 @@ def draw_all(
         "best_block.png": best_block(shapes, blocks.iloc[0]),
         "regret.png": regret(shapes, rules, blocks.iloc[0]),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / name)
-    return [folder / name for name in figures]
+    return save(folder, figures)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -106,7 +105,7 @@ def _hollow(name: str, color: str, label: str) -> Line2D:
 
 def _curve(axes: Axes, rows: "pd.DataFrame", color: str) -> None:
     axes.plot(rows["block_size"], rows["step_s"], ".-", color=color, lw=1.4, ms=7, zorder=3)
-    axes.plot(rows["block_size"], rows["model_s"], "--", color=color, lw=1, zorder=2)
+    plot_line(axes, rows["block_size"], rows["model_s"], ls="--", color=color, lw=1, zorder=2)
     best = rows.loc[rows["step_s"].idxmin()]
     axes.plot(best["block_size"], best["step_s"], color=color, zorder=5, **BEST)
     for name, style in ON_CURVE.items():

@@ -6,6 +6,7 @@ from enum import Enum
 
 from svdbench.reproduce.numbers import Number
 from svdbench.reproduce.result import Claim
+from svdbench.statistics.agreement import AGREEMENT, agrees
 
 
 class Verdict(Enum):
@@ -19,8 +20,7 @@ class Verdict(Enum):
 
 RULE = (
     "A claim is shown if the whole interval of our number lies where it says, refuted if none "
-    "of it does, and open otherwise. A published number agrees if it lies in the interval of one "
-    "more run, and that is narrow enough to say something (± as the table has it). The result "
+    f"of it does, and open otherwise. {AGREEMENT} (± as the table has it). The result "
     "holds if all its claims are shown, in part if some are, doesn't hold if none is and at least "
     "one is refuted, and can't be judged if all are open."
 )
@@ -54,10 +54,7 @@ def _agrees(claim: Claim, number: Number) -> bool | None:
     """Whether the published number may be one of ours; None where the interval is too wide."""
     if claim.published is None or claim.reach is None:
         return None
-    low, high = number.low - claim.tolerance, number.high + claim.tolerance
-    if not low <= claim.published <= high:
-        return False
-    return True if number.high - number.low <= 2 * claim.reach else None
+    return agrees(number.low, number.high, claim.published, claim.tolerance, claim.reach)
 
 
 def answers(claims: Sequence[Claim], numbers: Mapping[str, Number]) -> list[Answer]:

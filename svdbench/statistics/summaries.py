@@ -7,7 +7,7 @@ say what a mean and a standard deviation would blur.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, quantiles
+from statistics import fmean, geometric_mean, median, quantiles
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,13 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 def mean_or_nan(values: Sequence[float]) -> float:
     """The mean; NaN without values, as of a run that was stopped."""
     return fmean(values) if values else math.nan
+
+
+def geometric_mean_or_nan(values: Sequence[float]) -> float:
+    """The geometric mean; 0 with a value of 0 among them, NaN without values."""
+    if not values:
+        return math.nan
+    return geometric_mean(values) if min(values) > 0 else 0.0
 
 
 def median_or_nan(values: Sequence[float]) -> float:

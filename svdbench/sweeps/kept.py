@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.reading import read_environment, read_yaml
 from svdbench.record import store
 from svdbench.record.environment import environment
@@ -53,8 +53,7 @@ def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
                 _write(folder / ENVIRONMENT, text + "\n")
         except OSError as error:
             raise RecordError(
-                f"can't write {folder}: {error.strerror}: free the disk, or choose a writable "
-                "folder"
+                f"can't write {folder}: {error.strerror or error}: {os_remedy(error)}"
             ) from error
         yield
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from svdbench.reading import read_json
-from svdbench.record.store import RecordError
+from svdbench.record.lines import writing
 from svdbench.whole import replacing
 
 FOLDER = "jobs"
@@ -72,14 +72,10 @@ class States:
     def write(self, job: str, state: State) -> None:
         """Raises RecordError where it can't be written."""
         path = self._path(job)
-        try:
+        with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
                 partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RecordError(
-                f"can't write {path}: {error.strerror}: free the disk, or choose a writable folder"
-            ) from error
 
     def forget(self, job: str) -> None:
         """Let a job be one that has not begun."""

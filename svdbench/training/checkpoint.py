@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.whole import regular, replacing
 
 
@@ -21,8 +21,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, file)
     except OSError as error:
         raise UserError(
-            f"can't write {path}: {error.strerror}: free the disk, or leave checkpoints out "
-            "with trainer.checkpoint=false"
+            f"can't write {path}: {error.strerror or error}: {os_remedy(error)}, or leave "
+            "checkpoints out with trainer.checkpoint=false"
         ) from error
 
 

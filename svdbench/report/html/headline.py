@@ -5,6 +5,8 @@ from math import inf, isfinite
 from statistics import fmean
 from typing import Any
 
+from svdbench.measure.quiet import voids_floor
+from svdbench.quantities import quantity, ratio
 from svdbench.record.schema import ended_well
 from svdbench.report.html.runs import Run
 from svdbench.report.units import seconds, share
@@ -13,6 +15,8 @@ Rows = list[dict[str, str]]
 # What makes a timing comparable with another, the size last.
 PLACES = ("operation", "spectrum", "length", "m", "n", "d", "k")
 MOST_ARMS = 4
+# The columns of floors over times.
+FRACTIONS = ("of_floor", "of_larger_floor")
 # What is less accurate, is not compared by its time; so it is in the report of time-svd.
 ACCURATE = 1.01
 
@@ -42,17 +46,25 @@ def _timed(rows: Rows) -> str:
     timed = [row for row in rows if _comparable(row) and 0 < _number(row, column) < inf]
     if not timed or "task" in timed[0]:
         return ""
+    void = {_place(row) for row in timed if voids_floor(_number(row, name) for name in FRACTIONS)}
+    timed = [row for row in timed if _place(row) not in void]
+    if not timed:
+        return "times below their floor, measured beside other processes"
     largest = max(timed, key=lambda row: [_number(row, name) for name in ("n", "d", "m", "k")])
-    here = [row for row in timed if all(row.get(name) == largest.get(name) for name in PLACES)]
+    here = [row for row in timed if _place(row) == _place(largest)]
     here.sort(key=lambda row: _number(row, column))
     names = ("length", "m", "n", "k") if "k" in largest else ("length", "d", "m")
     sizes = [f"{name} = {largest[name]}" for name in names if _tells(timed, largest, name)]
     best, *others = ((_who(row), _number(row, column)) for row in here)
-    then = f", then {others[0][0]} at {others[0][1] / best[1]:.3g}×" if others else ""
+    then = f", then {others[0][0]} at {ratio(others[0][1] / best[1])}" if others else ""
     return (
         f"{', '.join(filter(None, (largest.get('operation'), *sizes)))}: "
         f"{best[0]} {seconds(best[1])}{then}"
     )
+
+
+def _place(row: dict[str, str]) -> tuple[str | None, ...]:
+    return tuple(row.get(name) for name in PLACES)
 
 
 def _comparable(row: dict[str, str]) -> bool:
@@ -83,7 +95,7 @@ def _side_by_side(rows: Rows) -> str:
 
     def tell(own: Rows) -> str:
         speed = _mean(own, "speedup")
-        pace = "" if speed is None or speed == 1 else f" at {speed:.3g}×"
+        pace = "" if speed is None or speed == 1 else f" at {ratio(speed)}"
         return _scores(own, "", "accuracy") + pace
 
     return _by([row for row in rows if "arm" in row], "arm", tell)
@@ -111,7 +123,9 @@ def _compressed(rows: Rows) -> str:
 def _figures(rows: Rows) -> str:
     """How many promised figures were kept."""
     verdicts = [row["kept"] for row in rows if "kept" in row]
-    return f"{verdicts.count('True')} of {len(verdicts)} figures kept" if verdicts else ""
+    return (
+        f"{verdicts.count('True')} of {quantity(len(verdicts), 'figure')} kept" if verdicts else ""
+    )
 
 
 TELLERS: dict[str, Callable[[Rows], str]] = {"summary": _of_summary, "figures": _figures}
