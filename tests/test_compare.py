@@ -52,6 +52,7 @@ def timing(
     noise: float = 0.01,
     version: int = 2,
     by: str = "",
+    of_floor: float | None = None,
     **columns: Any,
 ) -> Path:
     """A run whose methods take their factor of a millisecond, with a little noise."""
@@ -77,7 +78,9 @@ def timing(
         for burst, t in times:
             samples.append(row | {"round": burst, "fwd_s": t / 3, "bwd_s": 2 * t / 3, "step_s": t})
         summary += [
-            row | {"pass": "step", "median_s": sorted(t for _, t in times)[len(times) // 2]}
+            row
+            | {"pass": "step", "median_s": sorted(t for _, t in times)[len(times) // 2]}
+            | {"of_floor": of_floor}
         ]
     path = Path(folder)
     describe(path, env)
@@ -606,3 +609,38 @@ def test_a_side_knows_its_runs() -> None:
     side = load("a")
     assert (side.job, len(side.environments), len(side.summary)) == ("time-fasth", 2, 2)
     assert side.settings[0] == {"sizes.d": [64]}
+
+
+# ----------------------------------------------------------------- undecided
+
+
+def test_a_gate_can_ask_for_a_verdict_on_every_cell() -> None:
+    timing("a", {"fasth": 1}, noise=0.5, bursts=2, each=2)
+    timing("b", {"fasth": 1}, noise=0.5, bursts=2, each=2, seed=1)
+    code, found = compared("a", "b")
+    assert (code, found["undecided"], found["exit_code"]) == (0, 1, 0)
+    code, found = compared("a", "b", "--fail-undecided")
+    assert (code, found["undecided"], found["exit_code"]) == (4, 1, 4)
+    assert "1 undecided" in run(["compare", "a", "b", "--fail-undecided"]).out
+
+
+def test_a_cell_that_was_not_measured_again_is_undecided() -> None:
+    timing("a", {"fasth": 1, "cayley": 1})
+    timing("b", {"fasth": 1})
+    assert compared("a", "b")[0] == 0
+    assert compared("a", "b", "--fail-undecided")[0] == 4
+    assert compared("b", "a", "--fail-undecided")[0] == 0
+
+
+def test_a_regression_counts_more_than_what_is_undecided() -> None:
+    timing("a", {"fasth": 1, "cayley": 1})
+    timing("b", {"fasth": 2})
+    assert compared("a", "b", "--fail-undecided")[0] == 1
+
+
+def test_times_below_their_floor_are_told_of() -> None:
+    timing("a", {"fasth": 1}, of_floor=0.5)
+    timing("b", {"fasth": 1}, of_floor=25.0)
+    found = compared("a", "b")[1]
+    assert any("b has times below their floor" in warning for warning in found["warnings"])
+    assert not any("a has times below" in warning for warning in found["warnings"])

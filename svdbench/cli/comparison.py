@@ -31,6 +31,9 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Compare, though the environments don't match.")
     ] = False,
+    fail_undecided: Annotated[
+        bool, typer.Option("--fail-undecided", help="Fail where a verdict is missing, too.")
+    ] = False,
 ) -> None:
     """Compare two runs cell by cell: faster, slower, the same, or can't tell.
 
@@ -42,7 +45,8 @@ def compare(
     Exit code 0: no regression. 1: a significant one beyond the threshold, or a
     cell that works in A and fails in B. 2: a mistake in what was asked. 3: the
     runs can't be compared, as the job, CPU, GPU, threads, device or dtype of one
-    is another.
+    is another. 4, with --fail-undecided: no regression, but a cell that A has a
+    number of can't be told or has none in B.
     """
     if not (math.isfinite(threshold) and threshold >= 1):
         raise UserError(f"--threshold is {threshold:g}: give a ratio from 1 up, as 1.05")
@@ -60,6 +64,7 @@ def compare(
         threshold=threshold,
         alpha=alpha,
         force=force,
+        fail_undecided=fail_undecided,
     )
     if output == "table":
         from rich.console import Console

@@ -20,6 +20,9 @@ _FRACTIONS = ("of_floor", "of_larger_floor")
 # clock stopped is none, and has a result.
 _DEFECTS = ("failed", "gate", "oom", "nan", "timeout")
 
+# The exit code where a verdict is missing and one was asked for.
+UNDECIDED = 4
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -50,6 +53,8 @@ class Comparison:
         cells: with a number on both sides, one for each metric.
         lost: without.
         only_a, only_b: cells that the other side doesn't have.
+        unmeasured: cells, and metrics of cells, with a number in A and none in B.
+        fail_undecided: whether to fail where something is left without a verdict.
     """
 
     a: Side
@@ -63,6 +68,8 @@ class Comparison:
     lost: list[Lost]
     only_a: list[What]
     only_b: list[What]
+    unmeasured: int = 0
+    fail_undecided: bool = False
 
     @property
     def regressions(self) -> list[Compared]:
@@ -73,13 +80,20 @@ class Comparison:
         return [cell for cell in self.lost if cell.broken]
 
     @property
+    def undecided(self) -> int:
+        """How much that A has numbers of is left without a verdict."""
+        return self.counts["can't tell"] + self.unmeasured
+
+    @property
     def counts(self) -> Counter[str]:
         """Of the verdicts."""
         return Counter(cell.verdict for cell in self.cells)
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.regressions or self.broken else 0
+        if self.regressions or self.broken:
+            return 1
+        return UNDECIDED if self.fail_undecided and self.undecided else 0
 
 
 def compare(
@@ -90,6 +104,7 @@ def compare(
     threshold: float = 1.05,
     alpha: float = 0.05,
     force: bool = False,
+    fail_undecided: bool = False,
 ) -> Comparison:
     """Compare B with A, which was before.
 
@@ -99,6 +114,7 @@ def compare(
         alpha: the probability that among all comparisons of what is the same, one shows a
             difference; the intervals have 1 − alpha each.
         force: compare in spite of environments that don't match.
+        fail_undecided: count it as a failure where nothing can be told.
 
     Raises:
         UserError: a metric that isn't there, or no cell in common.
@@ -126,6 +142,7 @@ def compare(
             else:
                 found.append(by_seeds(what, metric, group, alpha))
         found += [by_heaps(what, metric, x, y, alpha) for what, x, y in heaps]
+    missing = [*pairs.only_a, *(x for x, y in lost if not _lost(x, y).broken)]
     cells = judged([cell for cell in found if cell is not None], threshold, alpha)
     return Comparison(
         a,
@@ -139,6 +156,8 @@ def compare(
         [_lost(x, y) for x, y in lost],
         [cell.what for cell in pairs.only_a],
         [cell.what for cell in pairs.only_b],
+        found.count(None) + sum(_ended(cell) in NUMBERED for cell in missing),
+        fail_undecided,
     )
 
 

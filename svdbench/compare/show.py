@@ -107,6 +107,7 @@ def as_json(comparison: Comparison) -> str:
         "exit_code": comparison.exit_code,
         "regressions": len(comparison.regressions),
         "broken": len(comparison.broken),
+        "undecided": comparison.undecided,
         "counts": dict(comparison.counts),
         "warnings": comparison.warnings,
         "environment": [

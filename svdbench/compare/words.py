@@ -106,6 +106,8 @@ def verdict(comparison: Comparison) -> str:
     start = " and ".join(
         [regressions] * (n > 0 or not broken) + [f"{broken} broken"] * (broken > 0)
     )
+    if comparison.fail_undecided and comparison.undecided:
+        start += f"; {comparison.undecided} undecided"
     tests = sum(cell.p is not None for cell in comparison.cells)
     return (
         f"{start}: of {quantity(len(comparison.cells), 'comparison')} "
