@@ -1,5 +1,6 @@
 """The command line's frame: what all commands are registered with, and how a mistake ends."""
 
+import os
 import sys
 from inspect import getdoc
 from typing import Annotated
@@ -45,6 +46,7 @@ def flow_help(app: typer.Typer) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: a mistake of the user's is one line on stderr and exit code 2."""
+    os.environ["MPLBACKEND"] = "agg"  # plots go into files, whatever the user's backend is
     try:
         code = app(arguments, standalone_mode=False)
     except UserError as error:

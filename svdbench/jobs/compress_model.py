@@ -15,6 +15,7 @@ from svdbench.jobs.user_code import user_code
 from svdbench.jobs.user_model import UserModel, called_by_name, user_model
 from svdbench.lowrank import Compressed, compress, save
 from svdbench.lowrank.reveal.examples import DataWarning
+from svdbench.quantities import quantity
 from svdbench.report.model_compression import show_run
 from svdbench.schemas import CompressModel
 
@@ -63,7 +64,9 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         write_rows(record, config, brought, found, path)
         record.finish(brought.build)
         factored = sum(rank is not None for rank in found.ranks.values())
-        shown.finish(f"{brought.build}: {factored} of {len(found.ranks)} weights factored")
+        shown.finish(
+            f"{brought.build}: {factored} of {quantity(len(found.ranks), 'weight')} factored"
+        )
     return record.folder
 
 

@@ -15,6 +15,7 @@ from svdbench.jobs.doctor_facts import Facts, facts
 from svdbench.jobs.doctor_load import load
 from svdbench.jobs.doctor_packages import EXTRAS
 from svdbench.jobs.doctor_verdicts import Verdict, verdicts
+from svdbench.quantities import quantity
 from svdbench.report.units import seconds, share
 
 Line = tuple[str, str]
@@ -142,7 +143,9 @@ def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
         clocks.append(f"turbo {'on' if frequency['boost'] else 'off'}")
     clocks.append(f"governor {frequency['governor'] or 'not readable'}")
     heat = frequency["throttled"]
-    clocks.append(f"throttled {'not readable' if heat is None else f'{heat} times since boot'}")
+    clocks.append(
+        f"throttled {'not readable' if heat is None else quantity(heat, 'time') + ' since boot'}"
+    )
     yield "clocks", ", ".join(clocks)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from svdbench.measure.quiet import BUSY
+from svdbench.quantities import quantity
 from svdbench.report.units import share
 
 # From which on the quartiles of one product, or its two halves, are too far apart.
@@ -81,7 +82,7 @@ def _load(load: dict[str, Any]) -> Iterator[Verdict]:
     if load["throttled"]:
         yield Verdict(
             "unreliable",
-            f"heat throttled the cores {load['throttled']} times within a second",
+            f"heat throttled the cores {quantity(load['throttled'], 'time')} within a second",
             "cool the machine, or lower its clocks",
         )
 
@@ -92,13 +93,14 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
     if n and visible and n > visible:
         yield Verdict(
             "unreliable",
-            f"torch has {n} threads for {visible} cores that it may use",
+            f"torch has {n} threads for {quantity(visible, 'core')} that it may use",
             f"set threads={visible}, or OMP_NUM_THREADS={visible}",
         )
     elif n and physical and n > physical:
         yield Verdict(
             "unreliable",
-            f"torch has {n} threads for {physical} physical cores, which two of them share",
+            f"torch has {n} threads for {quantity(physical, 'physical core')}, which two of them "
+            "share",
             f"set threads={physical}, or OMP_NUM_THREADS={physical}",
         )
     if n and quota and n > quota:
@@ -111,7 +113,8 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
     if visible and cpu["cores_logical"] and visible < cpu["cores_logical"]:
         yield Verdict(
             "note",
-            f"this process may use {visible} of {cpu['cores_logical']} cores ({cpu['affinity']})",
+            f"this process may use {visible} of {quantity(cpu['cores_logical'], 'core')} "
+            f"({cpu['affinity']})",
             "keep it so in every run that you compare",
         )
     if cpu["virtual"]:
@@ -146,7 +149,7 @@ def _clocks(frequency: dict[str, Any]) -> Iterator[Verdict]:
     if frequency["throttled"]:
         yield Verdict(
             "note",
-            f"heat throttled the cores {frequency['throttled']} times since boot",
+            f"heat throttled the cores {quantity(frequency['throttled'], 'time')} since boot",
             "watch its clocks in long runs; cool it",
         )
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from svdbench.errors import UserError
+from svdbench.report.tables import new_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,9 +98,8 @@ def value(frame: "pd.DataFrame", row: int, column: str) -> float | None:
 
 
 def _table(figures: Sequence[Figure]) -> Table:
-    table = Table(title="promised and measured", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("figure", "d", "measured", "promised", ""):
-        table.add_column(column, justify="left" if column in ("figure", "") else "right")
+    table = new_table("promised and measured", ["figure"], ["d", "measured", "promised"])
+    table.add_column("")
     verdicts = {True: "[green]kept[/]", False: "[red]missed[/]", None: "not measured"}
     for f in figures:
         table.add_row(

@@ -15,6 +15,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.plan import Plan
+from svdbench.quantities import quantity
 from svdbench.record.store import Run
 from svdbench.registry import Group, refuse_unknown
 from svdbench.report.tables import print_lines, several_versions
@@ -127,7 +128,7 @@ def machine_line(environment: Mapping[str, Any], config: Job) -> str:
     """Where this runs, in one line for people."""
     gpus = ", ".join(environment.get("gpus") or ())
     where = environment.get("cpu") if config.device == "cpu" else gpus
-    threads = f", {torch.get_num_threads()} threads" if config.device == "cpu" else ""
+    threads = f", {quantity(torch.get_num_threads(), 'thread')}" if config.device == "cpu" else ""
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
 

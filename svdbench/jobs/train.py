@@ -18,6 +18,7 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.models.base import SequenceModel
 from svdbench.models.registry import GROUP as MODELS
 from svdbench.models.registry import load_model
+from svdbench.quantities import quantity
 from svdbench.record.schema import WELL
 from svdbench.record.store import Run
 from svdbench.report.tables import print_lines, several_versions
@@ -92,12 +93,14 @@ def run(
     endings: dict[int, str] = {}
     with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
         on_folder(record.folder)
-        together = f", in each of {ranks.size} processes" if ranks.size > 1 else ""
+        together = (
+            f", in each of {quantity(ranks.size, 'process', 'processes')}" if ranks.size > 1 else ""
+        )
         where = machine_line(record.environment, place) + together
         console.print(f"{where}\n{record.folder}", **PLAIN)
         endings |= {int(seed): status for seed, status in record.memo.get("endings", {}).items()}
         if record.resumed:
-            told = f"{len(endings)} of {config.trainer.seeds} seeds were done before"
+            told = f"{len(endings)} of {quantity(config.trainer.seeds, 'seed')} were done before"
             console.print(f"goes on: {told}", **PLAIN)
         try:
             for seed in range(config.seed, config.seed + config.trainer.seeds):

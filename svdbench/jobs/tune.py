@@ -14,8 +14,9 @@ from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula, stored
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.quiet import BUSY
+from svdbench.quantities import quantity, ratio
 from svdbench.refusals import refuse_repeated
-from svdbench.report.tables import print_lines
+from svdbench.report.tables import new_table, print_lines
 from svdbench.schemas import Job
 
 
@@ -80,12 +81,12 @@ def run(
 
 
 def _table(answers: Sequence[Tuned]) -> Table:
-    table = Table(title="measured block sizes", title_justify="left")
-    columns = ["n × d × m", "where", "best block", "step", "formula's", "next best"]
+    columns = ["best block", "step", "formula's", "next best"]
     # Of plans as good as the best, that on one thread is kept.
     ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
-    for column in columns + ["kept instead"] * ties:
-        table.add_column(column, justify="right")
+    table = new_table(
+        "measured block sizes", ["n × d × m", "where"], columns + ["kept instead"] * ties
+    )
     for answer in answers:
         fastest, best = _fastest(answer)
         others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
@@ -93,11 +94,11 @@ def _table(answers: Sequence[Tuned]) -> Table:
         table.add_row(
             " × ".join(map(str, answer.case[:3])),
             escape(f"{answer.case.dtype} {answer.case.device}")
-            + (f", {answer.case.threads} threads" if answer.case.threads else ""),
+            + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
             _words(fastest),
             f"{1e3 * best:.3g} ms",
-            f"{guess / best:.2f}×" if guess else "not tried",
-            f"{_words(others[0][1])}: {others[0][0] / best:.2f}×" if others else "",
+            ratio(guess / best) if guess else "not tried",
+            f"{_words(others[0][1])}: {ratio(others[0][0] / best)}" if others else "",
             *([_instead(answer)] if ties else []),
         )
     return table
@@ -114,11 +115,11 @@ def _instead(answer: Tuned) -> str:
     fastest, best = _fastest(answer)
     if answer.plan == fastest:
         return ""
-    return f"{_words(answer.plan)}: {answer.step_s[answer.plan] / best:.2f}×"
+    return f"{_words(answer.plan)}: {ratio(answer.step_s[answer.plan] / best)}"
 
 
 def _words(plan: Plan) -> str:
-    panels = f", {plan.panels} panels" if plan.panels > 1 else ""
+    panels = f", {quantity(plan.panels, 'panel')}" if plan.panels > 1 else ""
     threads = ", 1 thread" if plan.threads == 1 else ""
     sweep = f", {plan.sweep}" if plan.sweep != "torch" else ""
     return f"{plan.block_size}{panels}{threads}{sweep}"

@@ -18,6 +18,7 @@ from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.place import device_name, threads_of
 from svdbench.measure.probe import Neighbours
 from svdbench.measure.step import failure
+from svdbench.quantities import quantity
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.tuning import show_run
@@ -62,7 +63,7 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
                 X = torch.empty(d, m, dtype=dtype, device=device)
                 plans = plans_of(case_of(V, X))
                 shown.begin(_unit(d, m))
-                shown.doing(0.0, f"{len(plans)} plans")
+                shown.doing(0.0, quantity(len(plans), "plan"))
                 found = _measure(V, X, plans, config.measure.budget_s, place, record)
                 fastest |= found
                 if (d, m) == missing[-1]:  # the fit is part of the last shape

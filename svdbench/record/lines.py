@@ -13,6 +13,9 @@ from svdbench.errors import UserError, os_remedy
 from svdbench.record.schema import SCHEMA_VERSION
 from svdbench.whole import regular
 
+MOST_DIGITS = 9  # of a version
+LARGEST_TABLE = 1 << 30  # bytes; a table of a million rows has a third of that
+
 
 class RecordError(UserError):
     """Results can't be written or read."""
@@ -75,7 +78,9 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     """
     path = Path(path)
     try:
-        whole, _, torn = regular(path).read_bytes().rpartition(b"\n")
+        if regular(path).stat().st_size > LARGEST_TABLE:
+            raise RecordError(f"{path} is larger than {LARGEST_TABLE >> 30} GiB: no table is")
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
         lines = list(csv.reader(whole.decode().split("\n"), strict=True))
     except OSError as error:
         raise RecordError(f"can't read {path}: {error.strerror}: check the path") from error
@@ -96,11 +101,11 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 
 
 def _check_version(path: Path, version: str) -> None:
-    if not version.isdecimal():
+    if not (version.isdecimal() and version.isascii()):
         raise RecordError(f"{path} is not a table of svdbench: schema_version is {version!r}")
-    if int(version) > SCHEMA_VERSION:
+    if len(version) > MOST_DIGITS or int(version) > SCHEMA_VERSION:
         raise RecordError(
-            f"{path} has schema version {version}, this svdbench reads up to "
+            f"{path} has schema version {version[:MOST_DIGITS]}, this svdbench reads up to "
             f"{SCHEMA_VERSION}: upgrade svdbench"
         )
 

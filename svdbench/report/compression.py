@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity
 from svdbench.report.agreement import agreement, meanings
 from svdbench.report.compression_arms import STOCK, Compared, compare
 from svdbench.report.compression_claims import claims
@@ -50,14 +51,11 @@ def show_run(folder: Path, console: Console) -> None:
 def _title(run: "pd.DataFrame") -> str:
     row = run.iloc[0]
     every = {"epoch": "every epoch", "batch": "every batch"}.get(
-        str(row["every"]), f"every {row['every']} batches"
+        str(row["every"]), f"every {quantity(row['every'], 'batch', 'batches')}"
     )
-    epochs, seeds = _count(run["epoch"].max(), "epoch"), _count(run["seed"].nunique(), "seed")
+    epochs = quantity(run["epoch"].max(), "epoch")
+    seeds = quantity(run["seed"].nunique(), "seed")
     return f"{row['dataset']}, {row['model']}, {epochs}, compressed {every}, {seeds}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def scores_table(arms: list[Compared], title: str) -> Table:

@@ -120,18 +120,19 @@ def by_rank(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         for i, method in enumerate(methods):
             own = sorted((a for a in others if a.method == method), key=lambda arm: arm.rank)
             found = [getattr(arm, f"{name}_difference") for arm in own]
-            shift = 0.12 * (i - (len(methods) - 1) / 2)  # so that bars don't hide each other
             half = [scale * one.halfwidth if np.isfinite(one.halfwidth) else 0 for one in found]
             axes.errorbar(
-                [ranks.index(arm.rank) + shift for arm in own],
+                [ranks.index(arm.rank) for arm in own],
                 [scale * one.mean for one in found],
                 yerr=half,
                 label=method,
                 color=HUES[i % len(HUES)],
                 marker="osD^vP*X"[i % 8],
-                ms=5,
+                # Points of several methods may coincide: the later are smaller and hollow less.
+                ms=10 - 6 * i / max(1, len(methods) - 1),
+                markerfacecolor="none" if i < len(methods) - 1 else None,
                 lw=1.5,
-                capsize=3,
+                capsize=8 - 5 * i / max(1, len(methods) - 1),
             )
         axes.axhline(0, color="black", lw=1.5, label="stock")
         axes.set_xticks(range(len(ranks)), [f"{rank:g}" for rank in ranks])

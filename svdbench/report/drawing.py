@@ -1,6 +1,6 @@
 """What all plots share: lines that show whatever they hold, and files that are whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,7 @@ def _alone(values: "np.ndarray") -> list[int]:
     return [int(i) for i in np.flatnonzero(known & ~padded[:-2] & ~padded[2:])]
 
 
-def plot_band(
-    axes: "Axes", x: Sequence[Any], low: Any, high: Any, color: Any, alpha: float = 0.15
-) -> None:
+def plot_band(axes: "Axes", x: Any, low: Any, high: Any, color: Any, alpha: float = 0.15) -> None:
     """``axes.fill_between``; at a single place, which has no area, a bar."""
     if len(x) == 1:
         axes.vlines(x, low, high, color=color, alpha=min(1.0, 3 * alpha), lw=4)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from svdbench.report.drawing import plot_line, quiet, save
 from svdbench.report.plots import HUES
+from svdbench.report.training_plots import medians
 from svdbench.report.units import share
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ def draw_all(folder: Path, norms: Norms, summary: "pd.DataFrame") -> list[Path]:
         summary: a row for each model and seed.
     """
     shown = limits(norms)
-    seeds = summary["seed"].nunique()
     title = f"{summary['task_title'].iloc[0]}: norm of the gradient at each state"
-    title += f"; medians of {seeds} seeds" if seeds > 1 else ""
+    title += medians(summary.assign(label=summary["model"]), "; medians of {}")
     losses = summary.groupby("model")["relative_loss"].median().dropna().to_dict()
     figures = {
         "heat_map.png": heat_maps(norms, shown, title, losses),
@@ -75,12 +75,11 @@ def heat_maps(
     for axes, (model, table) in zip(grid, norms.items(), strict=False):
         values = table.to_numpy(float)
         image = axes.pcolormesh(
-            table.columns.to_numpy(float),
-            table.index.to_numpy(float),
+            edges(table.columns.to_numpy(float)),
+            edges(table.index.to_numpy(float)),
             np.ma.masked_where(~(values > 0), values),
             norm=LogNorm(*shown),
             cmap=colours,
-            shading="nearest",
             rasterized=True,
         )
         loss = f", last loss {share(losses[model])} of baseline" if model in losses else ""
@@ -96,6 +95,14 @@ def heat_maps(
     bar = figure.colorbar(image, ax=list(grid), extend="min", aspect=30)
     bar.set_label(f"{NORM}  (grey: exactly 0)")
     return figure
+
+
+def edges(places: "np.ndarray") -> "np.ndarray":
+    """Where the cells at ``places`` begin and end: half-way between them; of one, ½ around it."""
+    if len(places) == 1:
+        return places[0] + np.array([-0.5, 0.5])
+    middles = (places[:-1] + places[1:]) / 2
+    return np.concatenate([[2 * places[0] - middles[0]], middles, [2 * places[-1] - middles[-1]]])
 
 
 def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:

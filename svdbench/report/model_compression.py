@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity
 from svdbench.report.drawing import plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.tables import new_table, print_lines, read_table
@@ -104,19 +105,20 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     yield f"examples: {row['splits']}"
     if tuned:
         yield (
-            f"fine-tuned for {_epochs(row['tuned_epochs'])}: the loss on the search examples went "
-            f"from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at its lowest"
+            f"fine-tuned for {quantity(row['tuned_epochs'], 'epoch')}: the loss on the search "
+            f"examples went from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at its lowest"
         )
     foretold = row["predicted"] == row["predicted"]
     predicted = f"; predicted was {row['predicted']:+.2g}" if foretold else ""
     yield (
         f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
-        f"{_loss(row['dense_searched'])} on {row['searched_examples']:.0f} examples{predicted}; "
-        f"{row['evaluations']:.0f} evaluations"
+        f"{_loss(row['dense_searched'])} on "
+        f"{quantity(row['searched_examples'], 'example')}{predicted}; "
+        f"{quantity(row['evaluations'], 'evaluation')}"
     )
     change = (
         f"held out: the loss changed by {_increase(row, 'increase', 'increase_se')} from "
-        f"{_loss(row['dense_loss'])} on {row['examples']:.0f} examples that chose nothing"
+        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], 'example')} that chose nothing"
     )
     if row["budget_of"] == "loss":
         yield f"{change}: {_verdict(row)} {row['budget']:g} that was allowed"
@@ -125,8 +127,8 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     if row["warnings"] == row["warnings"]:
         lines = str(row["warnings"]).split(" | ")
         yield from (f"warning: {line}" for line in lines[:MOST_WARNINGS])
-        if len(lines) > MOST_WARNINGS:
-            yield f"and {len(lines) - MOST_WARNINGS} more warnings, in summary.csv"
+        if (more := len(lines) - MOST_WARNINGS) > 0:
+            yield f"and {quantity(more, 'more warning')}, in summary.csv"
 
 
 _BUDGETS = {
@@ -148,10 +150,6 @@ def _verdict(row: dict[Any, Any]) -> str:
 
 def _increase(row: dict[Any, Any], name: str, error: str) -> str:
     return f"{_known(row[name], '{:+.2g}'.format)} ± {_known(row[error], '{:.2g}'.format)}"
-
-
-def _epochs(number: float) -> str:
-    return "1 epoch" if number == 1 else f"{number:.0f} epochs"
 
 
 def _known(value: float, form: Any) -> str:
@@ -190,14 +188,16 @@ def frontier(folder: Path, row: dict[Any, Any]) -> Figure:
         if math.isfinite(increase):
             known.append((increase, error))
         axes.errorbar(
-            chosen * (0.99, 1.01)[i - 1],  # side by side
+            chosen,
             increase,
             yerr=2 * error,
             label=f"chosen, on the {label} examples",
             color=HUES[i],
             marker="so"[i - 1],
+            ms=(9, 5)[i - 1],  # at the same place: the one around the other
+            markerfacecolor=("none", HUES[i])[i - 1],
             ls="none",
-            capsize=3,
+            capsize=(6, 3)[i - 1],
         )
     if row["budget_of"] == "loss":
         axes.axhline(row["budget"], color="black", lw=1, ls=":", label="allowed")

@@ -173,11 +173,12 @@ def certified(summary: "pd.DataFrame") -> Iterator[str]:
         yield f"frontier: the lowest predicted loss within {what}"
         return
     held = int((rows["increase"] <= allowed).sum())
-    where = f" in {held} of {len(rows)} seeds" if len(rows) > 1 else ""
+    where = f" in {held} of {quantity(len(rows), 'seed')}" if len(rows) > 1 else ""
     verdict = "it holds" if held else "it does not hold"
     yield (
         f"frontier: the smallest of all sizes that loses {allowed:g} at most: "
-        f"{rows['searched'].mean():+.2g} on the {row['searched_examples']:,.0f} examples searched; "
-        f"{rows['increase'].mean():+.2g} on the {row['examples']:,.0f} test examples: "
+        f"{rows['searched'].mean():+.2g} on the "
+        f"{quantity(row['searched_examples'], 'example')} searched; "
+        f"{rows['increase'].mean():+.2g} on the {quantity(row['examples'], 'test example')}: "
         f"{verdict}{where}"
     )

@@ -6,6 +6,7 @@ The arm that all others are compared with is the ``base``: the unchanged network
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from svdbench.quantities import quantity
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 if TYPE_CHECKING:
@@ -69,6 +70,6 @@ def noise(pairs: int) -> str:
     if pairs < 2:
         return "one seed has no interval: give --seeds 5 to tell a difference from noise"
     return (
-        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {pairs} pairs) leaves out "
-        "no difference"
+        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {quantity(pairs, 'pair')}) "
+        "leaves out no difference"
     )

@@ -61,8 +61,9 @@ def times_table(step: "pd.DataFrame") -> Table:
     void = set(timed.loc[below_floor(timed), "d"])
     for name, column in (("floor, 12ndm", "floor_s"), ("floor, bytes", "bytes_floor_s")):
         if floors[column].notna().all():
-            cells = (VOID if d in void else seconds(floors[column][d]) for d in times.columns)
-            table.add_row(name, *cells, style="dim")
+            floor = floors[column]
+            shown = (VOID if d in void else seconds(floor[d]) for d in times.columns)
+            table.add_row(name, *shown, style="dim")
     return table
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from svdbench.record.schema import WELL
 from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
-from svdbench.report.training_plots import best_first, draw_all, short
+from svdbench.report.training_plots import best_first, draw_all, medians, short
 from svdbench.report.units import share
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def _swept(settings: list[dict[str, Any]]) -> list[str]:
 
 
 def _title(summary: "pd.DataFrame") -> str:
-    seeds = summary["seed"].nunique()
-    of = f"; medians of {seeds} seeds" if seeds > 1 else ""
+    of = medians(summary, "; medians of {}")
     return f"{summary['task_title'].iloc[0]}: loss / baseline, steps and seconds to the target{of}"
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from svdbench.quantities import quantity
 from svdbench.report.drawing import plot_band, plot_line, quiet, save
 from svdbench.report.plots import HUES
 from svdbench.report.units import share
@@ -79,8 +80,7 @@ def curves(samples: "pd.DataFrame", summary: "pd.DataFrame", column: str) -> Fig
     split = f"{samples['split'].iloc[0]} set"
     what = {"relative_loss": "loss / baseline", "accuracy": first["metric"]}[column]
     grid[0].set_ylabel(f"{what}, {split}")
-    seeds_shown = summary["seed"].nunique()
-    band = f"; median of {seeds_shown} seeds, lowest to highest" if seeds_shown > 1 else ""
+    band = medians(summary, "; median of {}, lowest to highest")
     figure.suptitle(f"{first['task_title']}{band}", x=0.01, ha="left")
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=9)
@@ -91,6 +91,16 @@ def best_first(summary: "pd.DataFrame") -> list[str]:
     """Labels in the order of their steps to the target; where it wasn't reached, of their loss."""
     medians = summary.groupby("label")[["steps_to_target", "relative_loss"]].median()
     return list(medians.sort_values(["steps_to_target", "relative_loss"]).index)
+
+
+def medians(summary: "pd.DataFrame", words: str) -> str:
+    """``words`` with how many seeds a label has put in; nothing where each has one."""
+    counts = summary.groupby("label")["seed"].nunique()
+    least, most = int(counts.min()), int(counts.max())
+    if most == 1:
+        return ""
+    of = quantity(most, "seed")
+    return words.format(of if least == most else f"{least} to {of}")
 
 
 def short(key: str) -> str:
@@ -178,8 +188,7 @@ def heat_map(summary: "pd.DataFrame", down: str, across: str) -> Figure:
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.set_label("last loss / baseline")
-    seeds = summary["seed"].nunique()
-    of = f", median of {seeds} seeds" if seeds > 1 else ""
+    of = medians(summary, ", median of {}")
     figure.suptitle(f"{summary['task_title'].iloc[0]}{of}", x=0.01, ha="left")
     return figure
 

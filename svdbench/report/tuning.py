@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.quantities import quantity
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.timing import disturbed
 from svdbench.report.tuning_plots import draw_all
@@ -97,15 +98,14 @@ def _plan(row: Any) -> str:
     if row["sweep"] != "torch" or row["device"] != "cpu":
         return str(row["sweep"])
     if row["panels"] > 1:
-        return f"{row['panels']} panels"
-    threads = row["plan_threads"] or row["threads"]
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+        return quantity(row["panels"], "panel")
+    return quantity(row["plan_threads"] or row["threads"], "thread")
 
 
 def best_table(shapes: "pd.DataFrame") -> Table:
     """The best block size by shape, those as good, and the model's."""
     columns = ("best k", "step", "with", f"within {CLOSE - 1:.0%}", "model's k", "k*")
-    table = new_table("best block size", [], (*_names(shapes), *columns))
+    table = new_table("best block size", [], (*_names(shapes), *columns), keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
         least, most = row["least_close"], row["most_close"]
         table.add_row(
@@ -124,7 +124,8 @@ def regret_table(shapes: "pd.DataFrame") -> Table:
     """How much longer than the best a step takes with the block size of each rule."""
     names = rules_of(shapes)
     columns = (*_names(shapes), *(RULES[name] for name in names))
-    table = new_table("step time above the best, by rule", [], columns)
+    title = "step time above the best, by rule"
+    table = new_table(title, [], columns, keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
         table.add_row(*_shape(row, shapes), *(percent(row[name]) for name in names))
     table.add_section()
@@ -176,7 +177,7 @@ def answer(shapes: "pd.DataFrame") -> Iterator[str]:
     rules = ", ".join(RULES[name] for name in fixed)
     yield f"How to choose the block size? The best rule of {rules} is {RULES[best]}."
     yield (
-        f"Above the best step of {len(shapes)} shape{'s' if len(shapes) > 1 else ''} it is "
+        f"Above the best step of {quantity(len(shapes), 'shape')} it is "
         f"{_cost(shapes, best)} (d = {worst['d']}, m = {worst['m']}); "
         + "; ".join(f"{RULES[name]} {_cost(shapes, name)}" for name in known[len(fixed) :])
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from svdbench.errors import UserError
+from svdbench.quantities import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
     Interval,
@@ -79,29 +80,34 @@ class Measured:
             low, high = -math.inf, math.inf
         self.numbers[name] = Number(found.mean, low, high, found.count, of)
 
-    def mean(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+    def mean(
+        self, name: str, values: Iterable[float], what: str = "seed", plural: str = ""
+    ) -> None:
         """The mean of values, with the interval of the mean; of none, nothing."""
         if kept := _known(values):
-            self.interval(name, mean_interval(kept), f"mean of {len(kept)} {what}")
+            of = f"mean of {quantity(len(kept), what, plural)}"
+            self.interval(name, mean_interval(kept), of)
 
-    def geometric(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+    def geometric(self, name: str, values: Iterable[float], what: str = "seed") -> None:
         """The geometric mean of positive values, with its interval; of none, nothing."""
         if kept := _known(values):
             found = paired_ratio(kept, [1.0] * len(kept))
-            self.interval(name, found, f"geometric mean of {len(kept)} {what}")
+            self.interval(name, found, f"geometric mean of {quantity(len(kept), what)}")
 
-    def one_more(self, name: str, values: Iterable[float], what: str = "seeds") -> None:
+    def one_more(self, name: str, values: Iterable[float], what: str = "seed") -> None:
         """The mean, with the interval of one more run: for what was published of one run."""
         if kept := _known(values):
-            self.interval(name, prediction_interval(kept), f"one more run, from {len(kept)} {what}")
+            self.interval(
+                name, prediction_interval(kept), f"one more run, from {quantity(len(kept), what)}"
+            )
 
-    def share(self, name: str, true: int, count: int, what: str = "seeds") -> None:
+    def share(self, name: str, true: int, count: int, what: str = "seed") -> None:
         """A share of ``count``, with Wilson's interval (JASA 22, 1927)."""
         if not count:
             return
         low, high = binomtest(true, count).proportion_ci(CONFIDENCE, method="wilson")
         self.numbers[name] = Number(
-            true / count, float(low), float(high), count, f"share of {count} {what}"
+            true / count, float(low), float(high), count, f"share of {quantity(count, what)}"
         )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svdbench.quantities import quantity
 from svdbench.report.html.page import fill
 from svdbench.report.units import seconds
 from svdbench.reproduce.figures import draw
@@ -163,7 +164,7 @@ def _hardware(made: Sequence[Made]) -> Iterator[str]:
 
 
 def _cores(count: int | None) -> str:
-    return {None: "", 1: "1 core"}.get(count, f"{count} cores")
+    return "" if count is None else quantity(count, "core")
 
 
 def _put(path: Path, text: str) -> None:

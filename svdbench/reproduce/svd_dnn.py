@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from svdbench.quantities import quantity
 from svdbench.report.side_by_side import last_epochs
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.statistics.intervals import next_run_interval, paired_difference, paired_ratio
@@ -69,9 +70,11 @@ def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
     for arm in ("dnn", "svd"):
         cost = next_run_interval(list(arms.last(arm, "loss", "train")), logarithmic=True)
         if cost is not None:
-            found.interval(f"{prefix}{arm}_cost", cost, f"one more run, from {cost.count} seeds")
+            found.interval(
+                f"{prefix}{arm}_cost", cost, f"one more run, from {quantity(cost.count, 'seed')}"
+            )
     ratio = arms.cost_ratio()
-    found.interval(f"{prefix}cost_ratio", ratio, f"mean of {ratio.count} paired seeds")
+    found.interval(f"{prefix}cost_ratio", ratio, f"mean of {quantity(ratio.count, 'paired seed')}")
     found.share(f"{prefix}lower", *arms.lower())
 
 
@@ -84,7 +87,7 @@ def put_speed(found: Measured, prefix: str, arms: Arms) -> None:
 def put_gain(found: Measured, name: str, arms: Arms) -> None:
     """By how much factors are better on the test set."""
     gain = arms.difference("accuracy", "test")
-    found.interval(name, gain, f"mean of {gain.count} paired seeds")
+    found.interval(name, gain, f"mean of {quantity(gain.count, 'paired seed')}")
 
 
 def put_curves(found: Measured, figure: str, samples: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.statistics.intervals import Interval, paired_ratio
 
@@ -38,7 +39,9 @@ def put_further(
     ratio = further(samples, ours, rival, by)
     if ratio is not None:
         unit = {STEP: "steps", SECONDS: "seconds"}[by]
-        found.interval(name, ratio, f"mean of {ratio.count} paired seeds, at equal {unit}")
+        found.interval(
+            name, ratio, f"mean of {quantity(ratio.count, 'paired seed')}, at equal {unit}"
+        )
 
 
 def put_curves(found: Measured, figure: str, samples: "pd.DataFrame", column: str) -> None:

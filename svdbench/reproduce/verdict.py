@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Number
 from svdbench.reproduce.result import Claim
 from svdbench.statistics.agreement import AGREEMENT, agrees
@@ -76,4 +77,6 @@ def reason(found: Sequence[Answer]) -> str:
     """The counts behind a verdict, in words."""
     decided = [a.shown for a in found if a.claim.decides]
     counts = [(decided.count(shown), word) for shown, word in ANSWERS.items()]
-    return f"of {len(decided)} claims " + ", ".join(f"{n} {word}" for n, word in counts if n)
+    return f"of {quantity(len(decided), 'claim')} " + ", ".join(
+        f"{n} {word}" for n, word in counts if n
+    )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.overrides import override
+from svdbench.quantities import quantity
 from svdbench.record.schema import ended_well
 from svdbench.record.store import may_mix_versions
 from svdbench.report.tables import several_versions
@@ -90,7 +91,7 @@ def run_sweep(
         done = sum(state.status == OK for state in found.values())
         command = " ".join(["svdbench", *sweep.words[:1], "--resume"])
         raise Interrupted(
-            f"interrupted; {done} of {len(found)} jobs are done and kept: go on with "
+            f"interrupted; {done} of {quantity(len(found), 'job')} done and kept: go on with "
             f"{command} {prepared.folder}"
         )
     return Swept(prepared.folder, rows, _failed(prepared.jobs, found))
@@ -185,7 +186,7 @@ def _failed(jobs: Sequence[Job], found: dict[str, State]) -> str:
         return ""
     named = [f"{job.label}: {found[job.folder].reason}" for job in failed[:MOST_NAMED]]
     more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
-    return f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(named)}{more}"
+    return f"{len(failed)} of {quantity(len(jobs), 'job')} failed: {'; '.join(named)}{more}"
 
 
 def _print(console: Console, text: str) -> None:

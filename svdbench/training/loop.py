@@ -17,6 +17,7 @@ from torch import Tensor
 from svdbench.errors import UserError
 from svdbench.measure.clock import Clock
 from svdbench.measure.step import failure
+from svdbench.quantities import quantity
 from svdbench.tasks.base import Batch
 
 from . import checking
@@ -140,7 +141,7 @@ class Loop:
             if limits.target is not None and point.loss is not None and point.loss <= limits.target:
                 return "target", f"the target was reached at step {point.step:,}"
             if learner.step >= limits.steps:
-                return "ok", f"all {limits.steps:,} steps are done"
+                return "ok", f"all of {quantity(limits.steps, 'step')} done"
             if self._time_is_up():
                 return "timeout", f"the time was up after step {learner.step:,}"
             point = self._evaluate(self._steps())

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from svdbench.quantities import quantity
 from svdbench.reading import LARGEST_YAML, read_environment
 from svdbench.record.schema import ended_well
 
@@ -131,8 +132,15 @@ class Run:
             named = first.get("device_name") or (gpus[0] if isinstance(gpus, list) and gpus else "")
             return str(named or first["device"])
         threads = first.get("threads") or self.environment.get("threads")
-        count = "" if threads is None else f", {threads} thread{'' if str(threads) == '1' else 's'}"
+        count = "" if threads is None else f", {_threads(threads)}"
         return f"{self.environment.get('cpu') or 'cpu'}{count}"
+
+
+def _threads(count: object) -> str:
+    """A number of threads as a file has it; what is none, as it stands."""
+    text = str(count)
+    known = text.isdecimal() and len(text) < 10
+    return quantity(int(text), "thread") if known else f"{text[:10]} threads"
 
 
 def is_run(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.trainings import SECONDS, put_curves, put_further
@@ -32,7 +33,7 @@ def measure(runs: Runs) -> Measured:
     leaps = _leaps(samples)
     if len(leaps):
         fewer = paired_difference(list(leaps[OURS]), list(leaps["orthogonal_rnn"]))
-        found.interval("leaps_difference", fewer, f"mean of {fewer.count} paired seeds")
+        found.interval("leaps_difference", fewer, f"mean of {quantity(fewer.count, 'paired seed')}")
     put_curves(found, "loss", samples, "relative_loss")
     return found
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.svd_dnn import Arms, put_curves, put_gain, put_speed
@@ -23,7 +24,7 @@ def measure(runs: Runs) -> Measured:
     for (_, before), (name, arm) in pairwise(arms.items()):
         cost, cost_before = (list(one.last("svd", "loss", "train")) for one in (arm, before))
         more = paired_difference(cost, cost_before)
-        found.interval(f"{name}_cost_more", more, f"mean of {more.count} paired seeds")
+        found.interval(f"{name}_cost_more", more, f"mean of {quantity(more.count, 'paired seed')}")
     put_curves(found, "cost", samples)
     samples, summary = (runs.table("alpha-small", name) for name in ("samples", "summary"))
     small = Arms(samples, summary, 0.1)

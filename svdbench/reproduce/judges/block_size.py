@@ -2,6 +2,7 @@
 
 from statistics import median
 
+from svdbench.quantities import quantity
 from svdbench.report.tuning import by_block, by_shape
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
@@ -20,7 +21,7 @@ def measure(runs: Runs) -> Measured:
     for rule, name in {**NAMES, "model": "model"}.items():
         regrets = list(shapes[rule].dropna())
         if regrets:
-            of = f"median of {len(regrets)} shapes"
+            of = f"median of {quantity(len(regrets), 'shape')}"
             middle = Interval(median(regrets), *median_interval(regrets), len(regrets))
             found.interval(f"{name}_regret", middle, of)
             found.exact(f"{name}_worst", max(regrets))

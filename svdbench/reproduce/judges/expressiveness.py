@@ -25,7 +25,7 @@ def measure(runs: Runs) -> Measured:
         samples = runs.table(f"reflectors-{count}", "samples")
         tables.append((count, rows.set_index("seed")["relative_loss"], samples))
     for (_, fewer, _), (name, more, _) in pairwise(tables):
-        found.mean(f"{name}_over_fewer", more - fewer, "paired seeds")
+        found.mean(f"{name}_over_fewer", more - fewer, "paired seed")
     put_curves(found, "loss", pd.concat([s.assign(model=c) for c, _, s in tables]), "relative_loss")
     _distances(found)
     return found
@@ -45,7 +45,7 @@ def _distances(found: Measured) -> None:
             Point("fit", "least possible", m, least),
         ]
         if m in (2, N // 2, N):
-            found.mean(f"distance_{m}", [distance for distance, _ in pairs], "matrices")
+            found.mean(f"distance_{m}", [distance for distance, _ in pairs], "matrix", "matrices")
     found.exact("fit_error", worst)
 
 

@@ -1,5 +1,6 @@
 """Permuted MNIST: the Spectral-RNN, the oRNN and LSTM after as many steps."""
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
 from svdbench.reproduce.trainings import put_curves
@@ -20,7 +21,9 @@ def measure(runs: Runs) -> Measured:
         found.mean(f"{model}_accuracy", accuracy[model])
         if model != OURS:
             gain = paired_difference(list(accuracy[OURS]), list(accuracy[model]))
-            found.interval(f"gain_over_{model}", gain, f"mean of {gain.count} paired seeds")
+            found.interval(
+                f"gain_over_{model}", gain, f"mean of {quantity(gain.count, 'paired seed')}"
+            )
     found.geometric("seconds_over_lstm", seconds[OURS] / seconds["lstm"])
     put_curves(found, "accuracy", samples, "accuracy")
     return found

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from svdbench.quantities import quantity
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import mean_interval, paired_difference
@@ -36,7 +37,9 @@ def _differences(found: Measured, prefix: str, rows: "pd.DataFrame") -> None:
     seconds = rows.pivot_table(index="seed", columns="method", values="epoch_s", aggfunc="sum")
     for method in METHODS[1:]:
         lost = paired_difference(list(scores["stock"]), list(scores[method]))
-        found.interval(f"{prefix}{method}_lost", lost, f"mean of {lost.count} paired seeds")
+        found.interval(
+            f"{prefix}{method}_lost", lost, f"mean of {quantity(lost.count, 'paired seed')}"
+        )
         found.mean(f"{prefix}{method}_time", seconds[method] / seconds["stock"])
 
 
