@@ -106,7 +106,8 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     if tuned:
         yield (
             f"fine-tuned for {quantity(row['tuned_epochs'], 'epoch')}: the loss on the search "
-            f"examples went from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at its lowest"
+            f"examples went from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at "
+            "its lowest"
         )
     foretold = row["predicted"] == row["predicted"]
     predicted = f"; predicted was {row['predicted']:+.2g}" if foretold else ""
