@@ -16,7 +16,7 @@ def quantity(number: SupportsFloat, thing: str, things: str = "") -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio of three digits, never with an exponent: ``0.04×``, ``1.25×``, ``1,360×``."""
+    """A ratio of three digits, never with an exponent: ``0.041×``, ``1.25×``, ``1,360×``."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):

@@ -93,9 +93,9 @@ class FittedTable(Table):
                 return
 
     def _width(self, shown: Sequence[int], sizes: Sequence[int]) -> int:
-        """Of so many columns, the least."""
-        left, right = self.padding[3], self.padding[1]
-        return sum(sizes[i] + left + right for i in shown) + 2
+        """Of so many columns, the least: with padding, a blank between them, and edges."""
+        _, right, _, left = self.padding
+        return sum(sizes[i] + left + right + 1 for i in shown) + 1
 
 
 def _size(column: Column, console: Console, most: int) -> int:

@@ -1,0 +1,265 @@
+"""What reports say: numbers of things, ratios, tables of any width, plots, disturbed machines."""
+
+import errno
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import run
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from svdbench.errors import UserError, os_remedy
+from svdbench.quantities import quantity, ratio
+from svdbench.record.lines import RecordError, read_rows
+from svdbench.report.compression_arms import compare
+from svdbench.report.compression_plots import by_rank
+from svdbench.report.drawing import plot_band, plot_line, save
+from svdbench.report.gradient_plots import edges
+from svdbench.report.html.headline import headline
+from svdbench.report.html.runs import Run, Sheet
+from svdbench.report.tables import new_table
+from svdbench.report.timing import conclusions, disturbed, times_table
+from svdbench.report.training_plots import medians
+
+# ---------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "things", "told"),
+    [
+        (1, "thread", "", "1 thread"),
+        (2, "thread", "", "2 threads"),
+        (0, "seed", "", "0 seeds"),
+        (1.0, "epoch", "", "1 epoch"),
+        (1234, "step", "", "1,234 steps"),
+        (1, "batch", "batches", "1 batch"),
+        (3, "batch", "batches", "3 batches"),
+        (np.int64(1), "row", "", "1 row"),
+    ],
+)
+def test_a_number_of_things(number: float, thing: str, things: str, told: str) -> None:
+    assert quantity(number, thing, things) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0412, "0.041×"),
+        (0.999, "1.00×"),
+        (1.0, "1.00×"),
+        (9.996, "10.0×"),
+        (99.96, "100×"),
+        (1357.0, "1,360×"),
+        (2.5e6, "2,500,000×"),
+        (float("nan"), "–"),
+        (float("inf"), "∞"),
+    ],
+)
+def test_a_ratio(value: float, told: str) -> None:
+    assert ratio(value) == told
+
+
+@given(st.floats(1e-12, 1e12))
+def test_no_ratio_has_an_exponent(value: float) -> None:
+    told = ratio(value)
+    assert "e" not in told
+    assert float(told.removesuffix("×").replace(",", "")) == pytest.approx(value, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "free space"), (errno.EROFS, "writable"), (errno.EACCES, "writable")],
+)
+def test_only_a_full_disk_is_to_be_freed(number: int, says: str) -> None:
+    remedy = os_remedy(OSError(number, os.strerror(number)))
+    assert says in remedy
+    assert ("free" in remedy) == (number == errno.ENOSPC)
+
+
+# --------------------------------------------------------------------- tables
+
+
+def shown(table: Any, width: int) -> list[str]:
+    console = Console(width=width, file=StringIO(), record=True)
+    console.print(table)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120, 300])
+def test_no_table_cuts_a_number(width: int) -> None:
+    numbers = [f"{1.23 * 10**i:,.2f} ms" for i in range(8)]
+    table = new_table("times of all methods", ["method"], [f"d = {2**i}" for i in range(8)])
+    for method in ("fasth", "torch_householder_product"):
+        table.add_row(method, *numbers)
+    lines = shown(table, width)
+    assert all(len(line) <= width for line in lines)
+    assert not any("…" in line for line in lines)
+    for number in numbers:
+        assert sum(number in line for line in lines) == 2, number
+    assert sum("times of all" in line for line in lines) == 1
+    if width >= 60:  # a name is whole, and stands in front of each part of its row
+        parts = sum("d = " in line for line in lines)
+        assert sum("torch_householder_product" in line for line in lines) == parts
+
+
+def test_a_table_with_room_is_one_table() -> None:
+    table = new_table("t", ["method"], ["a", "b"])
+    table.add_row("fasth", "1", "2")
+    assert sum("fasth" in line for line in shown(table, 60)) == 1
+
+
+def test_words_are_wrapped_at_words() -> None:
+    table = new_table(None, ["name"], ["minutes"])
+    table.add_column("what")
+    table.add_row("one", "1.5", "a long sentence about what this row is and what it is not")
+    lines = shown(table, 40)
+    assert not any("…" in line for line in lines)
+    words = " ".join(" ".join(lines).split())
+    assert "sentence" in words
+    assert "1.5" in words
+
+
+# ---------------------------------------------------------------------- plots
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [
+        ([3.0], True),
+        ([1.0, 2.0], False),
+        ([1.0, np.nan, 2.0, 3.0], True),
+        ([np.nan, np.nan], False),
+    ],
+)
+def test_a_point_alone_has_a_marker(values: list[float], marked: bool) -> None:
+    axes = Figure().add_subplot()
+    line = plot_line(axes, range(len(values)), values, color="black")
+    assert (line.get_marker() == "o") == marked
+    plot_band(axes, [1], [1.0], [2.0], "black")
+    assert axes.collections
+
+
+def test_a_single_look_fills_a_row_of_the_heat_map() -> None:
+    assert list(edges(np.array([4.0]))) == [3.5, 4.5]
+    assert list(edges(np.array([1.0, 2.0, 4.0]))) == [0.5, 1.5, 3.0, 5.0]
+
+
+def test_points_of_a_rank_stand_at_their_rank() -> None:
+    rows = [
+        {"arm": arm, "method": arm.split()[0], "rank": rank, "seed": 0, "epoch": 1, "split": "test"}
+        | {"accuracy": 0.9, "loss": 0.1, "epoch_s": 1.0, "decompose_s": 0.1}
+        | {"dataset": "digits", "model": "64-10"}
+        for arm, rank in [
+            ("stock", np.nan),
+            *((f"{m} {r}", r) for m in ("rsvd", "truncsvd", "whitened") for r in (2, 4)),
+        ]
+    ]
+    run_ = pd.DataFrame(rows)
+    figure = by_rank(run_, compare(run_))
+    for axes in figure.axes[:2]:
+        ticks = set(axes.get_xticks())
+        for line in axes.lines:
+            if len(line.get_xdata()) == 2 and line.get_marker() not in ("None", "_", "|"):
+                assert set(line.get_xdata()) <= ticks
+
+
+def test_a_full_disk_while_a_plot_is_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Figure, path: Any, **options: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "summary.csv").write_text("kept")
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(UserError, match="No space left on device: free space on the disk") as told:
+        save(tmp_path, {"a.png": Figure()})
+    assert "svdbench report" in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_plots_need_no_backend_of_the_users(tmp_path: Path) -> None:
+    code = "import svdbench.cli as a\ntry: a.main(['--version'])\nexcept SystemExit: pass\n"
+    code += "import matplotlib; print(matplotlib.get_backend())"
+    env = os.environ | {"MPLBACKEND": "bogus"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert found.stdout.split()[-1].lower() == "agg", found.stderr
+
+
+# --------------------------------------------------------------------- seeds
+
+
+def test_seeds_are_those_of_a_row() -> None:
+    swept = pd.DataFrame({"label": ["seed = 0", "seed = 1"], "seed": [0, 1]})
+    assert medians(swept, "; medians of {}") == ""
+    both = pd.DataFrame({"label": ["rnn", "rnn", "gru"], "seed": [0, 1, 0]})
+    assert medians(both, "; medians of {}") == "; medians of 1 to 2 seeds"
+    two = pd.DataFrame({"label": ["rnn", "rnn"], "seed": [0, 1]})
+    assert medians(two, "; medians of {}") == "; medians of 2 seeds"
+
+
+# -------------------------------------------------------------------- floors
+
+
+def timed(d: int, method: str, kind: str, median: float, floor: float) -> dict[str, Any]:
+    return {
+        **{"d": d, "method": method, "kind": kind, "status": "ok", "pass": "step"},
+        **{"median_s": median, "floor_s": floor, "bytes_floor_s": floor / 2, "vs_best": 2.0},
+        **{"of_floor": floor / median, "of_larger_floor": floor / median, "foreign_cores": 0.0},
+        **{"m": 32, "device": "cpu", "dtype": "float32", "threads": 1},
+    }
+
+
+STEP = [
+    timed(64, "fasth", "wy", 1e-3, 25e-3),
+    timed(64, "cayley", "cayley", 2e-3, 25e-3),
+    timed(128, "fasth", "wy", 1e-3, 5e-4),
+    timed(128, "cayley", "cayley", 2e-3, 5e-4),
+]
+
+
+def test_a_time_below_its_floor_voids_the_floor() -> None:
+    step = pd.DataFrame(STEP)
+    (line,) = disturbed(step)
+    assert line.startswith("beware: at d = 64 the floor is void: fasth took 0.040× its time")
+    assert [line[:7] for line in conclusions(step)] == ["d = 128"]
+    floor = next(line for line in shown(times_table(step), 100) if "12ndm" in line)
+    assert floor.split()[2:] == ["void", "500", "µs"]
+
+
+def test_the_list_of_runs_leaves_out_what_is_below_its_floor(tmp_path: Path) -> None:
+    def told(rows: list[dict[str, Any]]) -> str:
+        columns = list(rows[0])
+        table = [[str(row[name]) for name in columns] for row in rows]
+        one = Run(tmp_path, "time-fasth", "x", sheets=[Sheet("summary", columns, table, len(rows))])
+        return headline(one)
+
+    assert "d = 128: fasth 1.00 ms" in told(STEP)
+    assert "below their floor" in told(STEP[:2])
+
+
+# ---------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "²", "٣" * 3, "-1", ""])
+def test_a_version_that_is_none_is_one_line(version: str, tmp_path: Path) -> None:
+    path = tmp_path / "summary.csv"
+    path.write_text(f"schema_version,job,cell,status\n{version},x,c,ok\n")
+    with pytest.raises(RecordError) as told:
+        read_rows(path)
+    assert len(str(told.value)) < 500
+    for words in (["compare", str(tmp_path), str(tmp_path)], ["report", str(tmp_path)]):
+        found = run(words)
+        assert found.code in (0, 2)
+        assert found.err.count("\n") <= 1
