@@ -176,11 +176,15 @@ def test_experiments_are_compared_with_what_was_published(
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
     monkeypatch.setattr("svdbench.jobs.side_by_side.classification", images)
+    monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = run(["compress", "mnist", f"experiment={name}", *TINY[4:]])
     assert code == 0
     assert "ours beside the published numbers" in out
     assert "stock accuracy, epoch 1" in out
     assert "truncsvd time, × stock" in out
+    assert "other settings than the published ones" in out
+    assert "epochs" in out.split("other settings than the published ones")[1]
+    assert " yes " not in out.split("ours beside the published numbers")[1]
     kept = {row["kept"] for row in rows_of("layers", method="truncsvd")}
     assert kept == ({"11", ""} if name.endswith("published") else {"10", ""})
 

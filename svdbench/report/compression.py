@@ -50,12 +50,12 @@ def show_run(folder: Path, console: Console) -> None:
 
 def _title(run: "pd.DataFrame") -> str:
     row = run.iloc[0]
-    every = {"epoch": "every epoch", "batch": "every batch"}.get(
-        str(row["every"]), f"every {quantity(row['every'], 'batch', 'batches')}"
-    )
+    every = str(row["every"])
+    if every.isdecimal():
+        every = quantity(int(every), "batch", "batches")
     epochs = quantity(run["epoch"].max(), "epoch")
     seeds = quantity(run["seed"].nunique(), "seed")
-    return f"{row['dataset']}, {row['model']}, {epochs}, compressed {every}, {seeds}"
+    return f"{row['dataset']}, {row['model']}, {epochs}, compressed every {every}, {seeds}"
 
 
 def scores_table(arms: list[Compared], title: str) -> Table:
