@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.acceleration_arms import DENSE, Arm
-from svdbench.report.drawing import plot_band, plot_line, quiet, save
+from svdbench.report.drawing import plot_band, plot_line, quiet, save, tick_digits
 from svdbench.report.plots import HUES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
         axes.set_xlim(left=0)
         quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
-    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes, title in zip(
         grid, ("training loss, nats", "training loss, nats", "test error"), strict=True
     ):
@@ -81,15 +81,8 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
         return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=_ticks(high / low)))
+    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _ticks(span: float) -> tuple[float, ...]:
-    """Of a decade, so that an axis over a factor of ``span`` has a handful."""
-    if span < 12:
-        return (1, 1.5, 2, 3, 5, 7)
-    return (1, 2, 5) if span < 300 else (1,)
 
 
 def speed(run: "pd.DataFrame", arms: list[Arm]) -> Figure:

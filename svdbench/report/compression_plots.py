@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.compression_arms import STOCK, Compared
-from svdbench.report.drawing import plot_band, plot_line, quiet, save
+from svdbench.report.drawing import plot_band, plot_line, quiet, save, tick_digits
 from svdbench.report.plots import HUES
 from svdbench.report.units import share, tick
 from svdbench.statistics.intervals import mean_interval
@@ -66,7 +66,7 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
             if len(arms) <= MOST_BANDS:
                 plot_band(axes, epochs, band[0], band[2], style["color"])
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         quiet(axes)
     for axes in grid[:2]:
         axes.set_yscale("log")
@@ -74,7 +74,8 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         means = means[means > 0]
         if len(means):  # not by the bands: a wide one would flatten the rest
             axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")

@@ -64,3 +64,12 @@ def quiet(axes: "Axes") -> None:
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def tick_digits(span: float) -> tuple[float, ...]:
+    """Of a decade, so that a logarithmic axis over a factor of ``span`` has a handful."""
+    if span < 2.5:
+        return tuple(i / 10 for i in range(10, 100))[:: 1 if span < 1.5 else 2]
+    if span < 12:
+        return (1, 1.5, 2, 3, 5, 7)
+    return (1, 2, 5) if span < 300 else (1,)
