@@ -156,7 +156,7 @@ def compare(
         [_lost(x, y) for x, y in lost],
         [cell.what for cell in pairs.only_a],
         [cell.what for cell in pairs.only_b],
-        found.count(None) + sum(_ended(cell) in NUMBERED for cell in missing),
+        found.count(None) + sum(ended_well(cell.outcome) for cell in missing),
         fail_undecided,
     )
 
