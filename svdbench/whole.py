@@ -42,6 +42,14 @@ def _is_running(process: str) -> bool:
     return True
 
 
+def belongs(path: Path, folder: Path) -> bool:
+    """Whether a file is a regular one of the folder, and no link to somewhere else."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a link to itself
+        return False
+
+
 def regular(path: str | Path) -> Path:
     """The path of a file to be read, which is no pipe and no device: those may never end.
 

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,35 @@ def test_a_version_that_is_none_is_one_line(version: str, tmp_path: Path) -> Non
         found = run(words)
         assert found.code in (0, 2)
         assert found.err.count("\n") <= 1
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_link_out_of_a_runs_folder_is_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a,b\nkept-to-myself,2\n")
+    folder = tmp_path / "results" / "train" / "x"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed: 0\n")
+    for name in ("loss.png", "summary.csv", "env.json"):
+        (folder / name).symlink_to(secret)
+    (folder / "loop.png").symlink_to("loop.png")
+    found = run(["report", str(folder)])
+    assert found.code == 0, found.err
+    page = (folder / "report.html").read_text()
+    assert "kept-to-myself" not in page
+    assert b64encode(secret.read_bytes()).decode() not in page
+    assert "summary.csv is a link to somewhere else" in page
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_memo_of_another_kind_is_one_line() -> None:
+    words = ["train", "rnn", "--task", "addition", "--steps", "2", "--hidden", "4", "--name", "x"]
+    words += ["task.length=5", "trainer.checkpoint=false"]
+    assert run(words).code == 0
+    journal = Path("results/train/x/progress.jsonl")
+    lines = journal.read_text().splitlines()
+    lines[1:] = ['{"unit": "seed 7", "tables": {}, "memo": {"endings": {"x": "ok"}}}']
+    journal.write_text("\n".join(lines) + "\n")
+    found = run(words)
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "progress.jsonl is not what train writes" in found.err

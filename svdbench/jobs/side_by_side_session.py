@@ -143,7 +143,8 @@ def run_session(
     config = given.config
     with running(job, config, text, folder, config.seeds, show) as (record, shown):
         session = kind(given, record, shown)
-        session.go_on(record.memo)
+        with record.recalling() as memo:
+            session.go_on(memo)
         for seed in range(config.seed, config.seed + config.seeds):
             if f"seed {seed}" in record.units:
                 continue

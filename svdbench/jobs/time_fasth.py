@@ -45,7 +45,8 @@ def run(
     names = config.methods or sorted(config.orthogonal)
     methods = {name: load(GROUP, name, config.orthogonal) for name in names}
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
-        conditions.too_slow |= record.memo.get("too_slow", {})
+        with record.recalling() as memo:
+            conditions.too_slow |= memo.get("too_slow", {})
         for d in config.sizes.d:
             unit = f"d = {d}"
             if unit in record.units:

@@ -43,7 +43,8 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
             conditions = Conditions(
                 plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
             )
-            conditions.too_slow |= record.memo.get(f"too_slow at {length}", {})
+            with record.recalling() as memo:
+                conditions.too_slow |= memo.get(f"too_slow at {length}", {})
             for hidden in sorted(sizes.hidden):
                 problem = _problem(config, hidden, length)
                 if problem.label in record.units:

@@ -111,7 +111,8 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     conditions = Conditions(plan_of(config, cells), config.measure.l2, {})
     torch.manual_seed(config.seed)  # of the probes of those that take no generator
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
-        too_slow = record.memo.get("too_slow", [])
+        with record.recalling() as memo:
+            too_slow = list(memo.get("too_slow", []))
         conditions.too_slow |= {(name, *place): why for name, *place, why in too_slow}
         for m, n, ranks in shapes:
             missing: dict[str, list[Case]] = {}

@@ -55,7 +55,8 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
     cells = len(config.sizes.d) * len(ways)
     conditions = Conditions(plan_of(config, cells), config.measure.l2)
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
-        conditions.too_slow |= record.memo.get("too_slow", {})
+        with record.recalling() as memo:
+            conditions.too_slow |= memo.get("too_slow", {})
         for d in config.sizes.d:
             units = {op: f"d = {d}, {op}" for op in ways if f"d = {d}, {op}" not in record.units}
             if not units:

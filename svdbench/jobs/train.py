@@ -98,7 +98,8 @@ def run(
         )
         where = machine_line(record.environment, place) + together
         console.print(f"{where}\n{record.folder}", **PLAIN)
-        endings |= {int(seed): status for seed, status in record.memo.get("endings", {}).items()}
+        with record.recalling() as memo:
+            endings |= {int(seed): str(how) for seed, how in memo.get("endings", {}).items()}
         if record.resumed:
             told = f"{len(endings)} of {quantity(config.trainer.seeds, 'seed')} were done before"
             console.print(f"goes on: {told}", **PLAIN)

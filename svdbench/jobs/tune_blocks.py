@@ -54,7 +54,8 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
     torch.manual_seed(config.seed)
     shapes = list(product(config.sizes.d, config.sizes.m))
     with running(JOB, config, text, folder, len(shapes), show_run) as (record, shown):
-        fastest = {Shape(*shape): s for *shape, s in record.memo.get("fastest", [])}
+        with record.recalling() as memo:
+            fastest = {Shape(*shape): float(s) for *shape, s in memo.get("fastest", [])}
         place = _place(config, device)
         missing = [(d, m) for d, m in shapes if _unit(d, m) not in record.units]
         try:

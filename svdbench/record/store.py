@@ -155,6 +155,17 @@ class Run:
         """What :meth:`finish` was given for the units to come."""
         return self._journal.memo
 
+    @contextmanager
+    def recalling(self) -> Iterator[Mapping[str, Any]]:
+        """The memo, to be read; what doesn't fit what the job wrote there is a RecordError."""
+        try:
+            yield self.memo
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise RecordError(
+                f"{self.folder / JOURNAL} is not what {self.job} writes: {one_line(error)}: choose "
+                "a different --name, or delete the folder"
+            ) from error
+
     def finish(self, unit: str, **memo: Any) -> None:
         """Note that a unit need not be done again.
 

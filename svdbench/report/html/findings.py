@@ -23,6 +23,7 @@ from rich.text import Text
 
 from svdbench.errors import one_line
 from svdbench.report.html.runs import Run
+from svdbench.whole import belongs
 
 # The module of svdbench.report for each job.
 REPORTS = {
@@ -141,7 +142,7 @@ def _report(module: str, folder: Path, scratch: str, console: Console) -> None:
     show_run = import_module(f"svdbench.report.{module}").show_run
     # Of a sweep, its runs as well.
     for pattern in (*NEEDED, *(f"*/{needed}" for needed in NEEDED)):
-        for path in filter(Path.is_file, folder.glob(pattern)):
+        for path in (one for one in folder.glob(pattern) if belongs(one, folder)):
             copy = Path(scratch) / path.relative_to(folder)
             copy.parent.mkdir(exist_ok=True)
             copyfile(path, copy)
@@ -197,7 +198,7 @@ def _text(thing: Any) -> Text:
 
 def _by_age(folder: Path, pattern: str) -> list[Path]:
     """Plots in the order in which they were drawn."""
-    paths = filter(Path.is_file, folder.glob(pattern))
+    paths = [path for path in folder.glob(pattern) if belongs(path, folder)]
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 

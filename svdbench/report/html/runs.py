@@ -14,8 +14,10 @@ from typing import Any
 from svdbench.quantities import quantity
 from svdbench.reading import LARGEST_YAML, read_environment
 from svdbench.record.schema import ended_well
+from svdbench.whole import belongs
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
+LARGEST_TABLE = 1 << 30  # bytes
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
 # Why a cell has samples and no row in the summary.
@@ -186,7 +188,7 @@ def _rank(name: str) -> int:
 
 
 def _begins_as_table(path: Path) -> bool:
-    if not path.is_file():  # as a pipe, which never ends
+    if not belongs(path, path.parent):  # as a pipe, which never ends
         return False
     try:
         with open(path, "rb") as file:
@@ -237,14 +239,18 @@ def _settings(path: Path, notes: list[str]) -> str | None:
 
 
 def _is_there(path: Path, notes: list[str]) -> bool:
-    if path.is_file():
+    if belongs(path, path.parent):
         return True
-    notes.append(f"{path.name} is {'no file' if path.exists() else 'missing'}")
+    what = "a link to somewhere else" if path.is_file() else "no file"
+    notes.append(f"{path.name} is {what if path.exists() else 'missing'}")
     return False
 
 
 def _text(path: Path, notes: list[str]) -> str | None:
     if not _is_there(path, notes):
+        return None
+    if path.stat().st_size > LARGEST_TABLE:
+        notes.append(f"{path.name} is larger than {LARGEST_TABLE >> 20:,} MiB")
         return None
     try:
         return path.read_bytes().decode(errors="replace")
