@@ -391,6 +391,101 @@ def test_a_weight_that_has_no_svd_is_named() -> None:
         factor(spoilt(math.nan, "0.weight"), 2)
 
 
+@pytest.mark.parametrize("kind", ["kronecker", "whitened", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_of_low_rank_have_finite_factors(kind: Any, dtype: torch.dtype) -> None:
+    """Components that are nothing had factors of 0 and infinity."""
+    model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 3)).to(dtype)
+    model[0].weight = nn.Parameter(torch.ones(24, 12, dtype=dtype))
+    X = torch.randn(60, 12).to(dtype)
+    frontier = rank_frontier(model, (X, (X[:, 0] > 0).long()), usual_loss, kind=kind)
+    for rank in (1, 4, 7):
+        small = frontier.compressed(model, {"0.weight": rank})
+        torch.testing.assert_close(small(X), model(X), atol=1e-2, rtol=1e-2)
+
+
+class Overwriting(nn.Module):
+    """A model that changes its input in place, and one that has no gradient."""
+
+    def __init__(self, grad: bool = True) -> None:
+        super().__init__()
+        self.linear, self.grad = nn.Linear(10, 3), grad
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            y: Tensor = self.linear(x.mul_(0.5))
+        return y
+
+
+def test_data_stay_as_they_are(trained: tuple[nn.Module, Any]) -> None:
+    X, y = trained[1]
+    for data in ((X.clone(), y), pairs(X.clone(), y)):
+        compress(Overwriting(), data, params=0.8, timing_s=0, finetune_epochs=1)
+        given = data[0] if isinstance(data, tuple) else torch.cat([x for x, _ in data])
+        assert torch.equal(given, X[: len(given)])
+
+
+def test_a_model_without_gradients_is_refused_by_name(trained: tuple[nn.Module, Any]) -> None:
+    with pytest.raises(ValueError, match=r"linear\.weight is used under torch\.no_grad"):
+        compress(Overwriting(grad=False), trained[1], timing_s=0)
+    frozen = deepcopy(trained[0]).requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+        compress(frozen, trained[1], params=0.5, timing_s=0, finetune_epochs=1)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_whitening_needs_no_gradients(
+    context: Callable[[], Any], trained: tuple[nn.Module, Any]
+) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = deepcopy(trained[0])
+
+        def forward(self, x: Tensor) -> Tensor:
+            with context():
+                y: Tensor = self.inner(x)
+            return y
+
+    found = compress(Wrapped(), trained[1], params=0.5, kind="whitened", timing_s=0)
+    same = compress(trained[0], trained[1], params=0.5, kind="whitened", timing_s=0)
+    assert list(found.ranks.values()) == list(same.ranks.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda X, y: (X.double(), y), TypeError, "inputs are torch.float64 and the model's param"),
+        (lambda X, y: (X.long(), y), TypeError, "inputs are torch.int64 and the model's param"),
+        (lambda X, y: (X.to("meta"), y), ValueError, "data is on the meta device"),
+        (lambda X, y: TensorDataset(X, y), TypeError, "data is a TensorDataset, of single"),
+        (lambda X, y: [(X[:0], y[:0])] * 4, ValueError, "0 batches, which can't be parted"),
+    ],
+)
+def test_data_that_do_not_fit_the_model(
+    trained: tuple[nn.Module, Any],
+    change: Callable[[Tensor, Tensor], Any],
+    error: type[Exception],
+    says: str,
+) -> None:
+    with pytest.raises(error, match=says):
+        compress(trained[0], change(*trained[1]), timing_s=0)
+
+
+def test_batches_without_examples_are_passed_over(trained: tuple[nn.Module, Any]) -> None:
+    model, (X, y) = trained
+    found = compress(model, [(X[:0], y[:0]), *pairs(X, y), (X[:0], y[:0])], timing_s=0)
+    assert found.splits.startswith("2 + 1 + 1 batches")
+
+
+def test_tokens_without_a_row_are_told() -> None:
+    model = nn.Sequential(nn.Embedding(30, 20), nn.Flatten(), nn.Linear(60, 3))
+    tokens = torch.randint(0, 40, (80, 3))
+    tokens[0] = 39
+    with pytest.raises(ValueError, match=r"integer inputs from \d to 39: check that an embedding"):
+        rank_frontier(model, (tokens, torch.zeros(80).long()), usual_loss)
+
+
 def test_inputs_too_large_to_square_are_told(trained: tuple[nn.Module, Any]) -> None:
     model, (X, y) = trained
     with pytest.raises(ValueError, match=r"comes into 0\.weight is too large to be squared"):

@@ -50,8 +50,8 @@ def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
                 raise KeyboardInterrupt from error
             if out_of_memory(error):
                 raise
-            if not isinstance(error, Exception) or _is_users(error):
-                raise Failed(f"{what} failed: {described(error)}") from error
+            if not isinstance(error, Exception) or _is_users(_origin(error)):
+                raise Failed(f"{what} failed: {described(_origin(error))}") from error
             if isinstance(error, MISTAKES) or _package(_frames(error)[-1][0]) != "svdbench":
                 raise UserError(f"{misfit or what}: {one_line(error)}") from error
             raise
@@ -83,6 +83,12 @@ def _is_users(error: BaseException) -> bool:
         if package not in LIBRARIES:
             return package != "svdbench"
     return False
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What svdbench has put into other words, where it came from the user's code."""
+    cause = error.__cause__
+    return cause if cause is not None and _is_users(cause) else error
 
 
 def _frames(error: BaseException) -> list[tuple[FrameType, int]]:

@@ -36,6 +36,10 @@ def check_model(model: Any) -> None:
             raise ValueError(
                 f"{name} is on the meta device, and so has no numbers: load the weights first"
             )
+        if tensor.is_inference():
+            raise ValueError(
+                f"{name} was made under torch.inference_mode(): build the model outside of it"
+            )
         if tensor.dtype not in FLOATS or tensor.layout is not torch.strided or not tensor.numel():
             continue
         low, high = tensor.detach().aminmax()  # which takes no memory, and passes a NaN on

@@ -15,6 +15,7 @@ from svdbench.lowrank.reveal.examples import (
     evaluating,
     example_losses,
 )
+from svdbench.lowrank.reveal.statistics import NO_GRADIENT
 from svdbench.lowrank.splits import take
 
 
@@ -47,9 +48,12 @@ def finetune(
         The mean loss on ``search`` before the first epoch and after each.
 
     Raises:
-        ValueError: weights in half precision, in which small steps are lost to rounding.
+        ValueError: weights in half precision, in which small steps are lost to rounding; nothing
+            that has a gradient.
     """
     parameters = [each for each in model.parameters() if each.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter requires a gradient: there is nothing to fine-tune")
     for each in parameters:
         if each.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
@@ -84,7 +88,10 @@ def _train(
         model.train()
         for x, y in batches(_epoch(data, batch_size, generator), model):
             optimizer.zero_grad()
-            loss(called(model, x), y).backward()
+            value = loss(called(model, x), y)
+            if not value.requires_grad:
+                raise ValueError(NO_GRADIENT)
+            value.backward()
             optimizer.step()
     optimizer.zero_grad()
 

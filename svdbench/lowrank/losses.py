@@ -51,8 +51,10 @@ def check_classes(output: Any, target: Tensor) -> None:
         classes = 2
     elif output.shape[:-1] == target.shape:
         classes = output.shape[-1]
+    elif output.ndim > 1 and output.shape[:1] + output.shape[2:] == target.shape:
+        classes = output.shape[1]
     else:
-        classes = output.shape[1] if output.ndim > 1 else 1
+        return  # which no usual loss is of
     target = target.long()
     wrong = (target < 0) | (target >= classes)
     if not binary:

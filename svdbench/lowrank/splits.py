@@ -131,11 +131,13 @@ def _part(
 
 
 def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
-    """All batches."""
+    """All batches that have examples."""
     kept, examples = [], 0
     for batch in data:
-        kept.append(batch)
-        examples += len(check_batch(batch)[1])
+        count = len(check_batch(batch)[1])
+        if count:
+            kept.append(batch)
+        examples += count
         on_reading(examples)
     return kept
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
+from svdbench.errors import one_line, out_of_memory
 from svdbench.lowrank.losses import check_classes, usual_loss
 
 # What a model is called with: model(x), model(*x) or model(**x), with tensors (B, …).
@@ -39,6 +41,11 @@ def check_data(data: Any, name: str = "data") -> None:
     """
     if isinstance(data, tuple):
         check_batch(data, name)
+    elif isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        raise TypeError(
+            f"{name} is {_a(data)}, of single examples: give batches, as "
+            "torch.utils.data.DataLoader(…, batch_size=64) makes them"
+        )
     elif isinstance(data, Tensor | str | bytes | Mapping | nn.Module) or not (
         hasattr(data, "__iter__") or hasattr(data, "__getitem__")
     ):
@@ -75,6 +82,8 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
     for part in [*parts, y]:
         if not isinstance(part, Tensor):
             raise TypeError(f"among the inputs of {what} is {_a(part)}: give tensors alone")
+        if part.is_meta:
+            raise ValueError(f"{what} is on the meta device, and so has no numbers: load the data")
         if not part.ndim or part.layout is not torch.strided or part.is_nested:
             raise ValueError(
                 f"{what} has a tensor without dimensions, or one that is not dense: give dense "
@@ -99,7 +108,7 @@ def check_loss(loss: Any) -> None:
 
 
 def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
-    """The batches of some data, on the model's device and without a graph.
+    """Copies of the batches of some data, on the model's device and without a graph.
 
     Warns where all targets are one and the same class.
 
@@ -112,12 +121,18 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
     count, classes = 0, set[int]()
     for batch in _cut(data):
         x, y = check_batch(batch)
+        if not len(y):
+            continue
         if any(part.is_floating_point() and not part.isfinite().all() for part in tensors(x)):
             raise ValueError("the data has NaN or infinite inputs: clean it first")
         count += len(y)
         if len(classes) < 2 and not (y.is_floating_point() or y.is_complex()) and y.numel():
             classes |= {int(y.min()), int(y.max())}
-        yield each(x, lambda part: part.detach().to(device)), y.detach().to(device)
+        # Copies, as a model may overwrite what it is given.
+        yield (
+            each(x, lambda part: part.detach().to(device, copy=True)),
+            y.detach().to(device, copy=True),
+        )
     if not count:
         raise ValueError("there are no examples: give at least one")
     if len(classes) == 1 and count > 1:
@@ -184,10 +199,40 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def called(model: nn.Module, x: Inputs) -> Any:
-    """What the model puts out for the inputs of a batch."""
-    if isinstance(x, Tensor):
-        return model(x)
-    return model(**x) if isinstance(x, Mapping) else model(*x)
+    """What the model puts out for the inputs of a batch.
+
+    Raises:
+        TypeError, ValueError: where it fails and the inputs are of another dtype than its
+            parameters, or integers that it may have no rows for; else what it raises.
+    """
+    try:
+        if isinstance(x, Tensor):
+            return model(x)
+        return model(**x) if isinstance(x, Mapping) else model(*x)
+    except RuntimeError as error:
+        own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        given = {part.dtype for part in tensors(x)}
+        if (
+            not out_of_memory(error)
+            and len(own) == 1
+            and not (own & given)
+            and "dtype" in str(error)
+        ):
+            names = ", ".join(str(dtype) for dtype in given)
+            raise TypeError(
+                f"the inputs are {names} and the model's parameters {own.pop()}: convert one of "
+                f"them ({one_line(error)})"
+            ) from error
+        raise
+    except IndexError as error:
+        whole = [part for part in tensors(x) if not part.is_floating_point() and part.numel()]
+        if not whole:
+            raise
+        low, high = min(int(part.min()) for part in whole), max(int(part.max()) for part in whole)
+        raise ValueError(
+            f"the model fails on integer inputs from {low} to {high}: check that an embedding has "
+            f"rows for all of them ({one_line(error)})"
+        ) from error
 
 
 def size(x: Inputs) -> int:

@@ -52,12 +52,14 @@ class Sums:
         self.sums: dict[Side, Tensor] = {}
         self.long_trace: Tensor | None = None
 
+    @torch.inference_mode(False)
     def columns(self, X: Tensor) -> None:
         self.count += X.shape[-2]
         total = working(X).sum(-2).double()
         self.total = total if self.total is None else self.total.add_(total)
         self._add("columns", X)
 
+    @torch.inference_mode(False)
     def picks(self, rows: Tensor) -> None:
         self.count += rows.numel()
         counts = rows.flatten().bincount(minlength=self.site.weight.rows).double()
@@ -66,6 +68,11 @@ class Sums:
     def output(self, y: Tensor, arrange: Arrange | None = None, *, side: Side = "rows") -> Tensor:
         if not self.gradients:
             return y
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                f"{self.use.name} is used under torch.no_grad(), where there is no gradient: take "
+                "that out of the model's forward, or choose kind=whitened, which needs none"
+            )
         if not y.requires_grad:  # nothing before it has a gradient: the graph begins here
             # A copy of the leaf, which an activation may then overwrite.
             y = y.detach().requires_grad_().clone()
@@ -107,6 +114,11 @@ class Sums:
     def _overflow(self, arriving: bool, dtype: torch.dtype) -> str:
         """What is wrong where a sum of squares is not finite."""
         name = self.use.name
+        if not arriving and self.long_trace is not None and self.long_trace.isfinite().all():
+            return (
+                f"the gradient at {name}, or the weight, is too large to be squared in {dtype}: "
+                "scale the model, or use float64"
+            )
         if not arriving:
             return f"the gradient at {name} is not finite: look at the loss"
         if self.total is None or self.total.isfinite().all():

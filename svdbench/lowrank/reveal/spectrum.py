@@ -126,8 +126,11 @@ def spectrum(
     arriving_short = tall != site.uses[0].kind.lookup
     lost = long_norms if arriving_short else values * short_norms
     k = weight.most
-    # Equally long, as a factored layer learns best.
-    ratio = (long_norms / short_norms.clamp(min=1e-300)).clamp(min=1e-300).pow(0.25)[..., :k]
+    # Equally long, as a factored layer learns best; but for components that are nothing, whose
+    # factors would be 0 and infinity in W's dtype.
+    ratio = long_norms / short_norms.clamp(min=1e-300)
+    ratio = ratio.maximum(1e-40 * ratio.amax(-1, keepdim=True)).clamp(min=1e-300)
+    ratio = ratio.pow(0.25)[..., :k]
     thin = (thin[..., :k] * ratio.unsqueeze(-2)).to(W.dtype)
     long = _product((LU[..., :k] / ratio.unsqueeze(-2)).mT, B, W.dtype)
     left, right = (long.mT, thin.mT) if tall else (thin, long)

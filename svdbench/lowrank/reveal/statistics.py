@@ -18,6 +18,11 @@ from svdbench.lowrank.reveal.examples import Data, Loss, batches, called, evalua
 from svdbench.lowrank.reveal.moments import Moments, Sums, precision
 from svdbench.lowrank.sizes import bytes_of
 
+NO_GRADIENT = (
+    "the loss has no gradient in the model: take torch.no_grad(), detach() and item() out of the "
+    "model and the loss"
+)
+
 
 @dataclass
 class Pass:
@@ -73,10 +78,7 @@ def calibrate(
             and not seen.backward
             and any(each.count for each in chain(*sums.values()))
         ):
-            raise ValueError(
-                "the loss has no gradient in the model: look for torch.no_grad(), detach() or "
-                "item() in the model and the loss, or choose kind=whitened, which needs none"
-            )
+            raise ValueError(f"{NO_GRADIENT}, or choose kind=whitened, which needs none")
         for site in group:
             _give_back()
             found = [each.moments(seen.examples) for each in sums.pop(site) if each.count]
