@@ -17,6 +17,8 @@ from command import assert_mistake, run, table
 
 from svdbench.errors import UserError
 from svdbench.jobs import reproduce as job
+from svdbench.record.schema import SUMMARY
+from svdbench.record.store import Run as Record
 from svdbench.reproduce import folder, numbers, pages
 from svdbench.reproduce.judges import measure
 from svdbench.reproduce.numbers import Measured, Number, Point
@@ -480,3 +482,16 @@ def readme_line(result: Result) -> str:
     said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
     page = (root / result.name).relative_to(ROOT) / pages.MARKDOWN
     return f"| {result.document} | [{result.title}]({page.as_posix()}) | {said} |"
+
+
+def test_every_commit_that_made_a_run_is_named(tmp_path: Path) -> None:
+    result = load("step_time")
+    place = tmp_path / FOLDER / result.runs[0].run
+    for commit in ("a", "b"):
+        env = {"source": {"commit": 40 * commit, "dirty": False}}
+        with Record.create(tmp_path, "time-fasth", folder=place, env=env) as record:
+            record.append(SUMMARY, {"cell": "c", "status": "ok"})
+            record.finish(f"d = {commit}")
+    (place / COMMAND).write_text("svdbench …\n")
+    runs = Runs(tmp_path, replace(result, runs=result.runs[:1]), "full")
+    assert [one.commit for one in runs.made()] == [f"{12 * 'a'} and {12 * 'b'}"]

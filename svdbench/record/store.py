@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.reading import LARGEST_YAML, read_environment, read_text
+from svdbench.reading import LARGEST_YAML, facts, read_environment, read_text
 from svdbench.record.environment import environment, version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits, read_resumed
@@ -390,13 +390,18 @@ def versions_of(began: Mapping[str, Any], resumed: Collection[Mapping[str, Any]]
 
 def read_versions(folder: Path) -> list[str]:
     """The versions of svdbench that wrote the run of a folder, or the runs in it."""
+    return list(dict.fromkeys(filter(None, map(version_of, read_environments(folder)))))
+
+
+def read_environments(folder: Path) -> list[dict[str, Any]]:
+    """Where the run of a folder, or the runs in it, began and were taken up again."""
     inside = sorted(path.parent for path in folder.glob(f"*/{JOURNAL}"))
-    found: dict[str, None] = {}
+    found = []
     for run in (folder, *inside):
         with suppress(OSError, ValueError, TypeError):
             began = read_environment(run / ENVIRONMENT)
-            found |= dict.fromkeys(versions_of(began, read_resumed(run)))
-    return list(found)
+            found += [began, *(facts({**began, **news}) for news in read_resumed(run))]
+    return found
 
 
 def _is_table(path: Path) -> bool:

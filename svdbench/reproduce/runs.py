@@ -1,11 +1,13 @@
 """The runs of a result on disk: their tables, and what made them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.reading import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.record.store import read_environments
 from svdbench.reproduce.result import Result, Run
 
 if TYPE_CHECKING:
@@ -84,12 +86,14 @@ def _made(folder: Path, run: Run) -> Made:
         facts = read_environment(env)
     except (FileNotFoundError, StopIteration) as error:
         raise Missing(f"{run.run} has not been run") from error
-    return made_of(run.run, command, facts)
+    return made_of(run.run, command, facts, read_environments(folder))
 
 
-def made_of(run: str, command: str, facts: dict[str, Any]) -> Made:
-    """From the facts of an environment."""
-    source = facts.get("source") or {}
+def made_of(
+    run: str, command: str, facts: dict[str, Any], sessions: Sequence[dict[str, Any]] = ()
+) -> Made:
+    """From the facts of the first environment, and of those in which the run was made."""
+    commits = [str((env.get("source") or {}).get("commit") or "") for env in (facts, *sessions)]
     return Made(
         run=run,
         command=command,
@@ -97,7 +101,7 @@ def made_of(run: str, command: str, facts: dict[str, Any]) -> Made:
         cores=facts.get("cores_visible") or facts.get("cores_logical"),
         gpus=", ".join(facts.get("gpus") or []),
         torch=facts.get("torch") or "",
-        commit=str(source.get("commit") or "")[:12],
+        commit=" and ".join(dict.fromkeys(name[:12] for name in commits if name)),
         date=str(facts.get("timestamp_utc") or "")[:10],
     )
 
