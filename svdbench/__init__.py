@@ -1,14 +1,42 @@
 """svdbench: neural networks whose weights carry an SVD, measured and made fast.
 
-The layers are in :mod:`svdbench.nn`, the Householder core in
-:mod:`svdbench.kernels`; ``svdbench --help`` lists the experiments.
+The layers are in :mod:`svdbench.nn`, compression in :mod:`svdbench.lowrank`, the
+Householder core in :mod:`svdbench.kernels`; ``svdbench --help`` lists the experiments.
+These modules are imported on first use, as they need torch.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-try:
-    __version__ = version("svdbench")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    from svdbench import kernels, lowrank, nn
 
-__all__ = ["__version__"]
+    __version__: str
+    version: str
+
+__all__ = ["__version__", "kernels", "lowrank", "nn", "version"]
+
+
+def __getattr__(name: str) -> Any:
+    """The version, or a module for users, when it is asked for."""
+    if name in ("__version__", "version"):
+        value: Any = _version()
+    elif name in __all__:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("svdbench")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"

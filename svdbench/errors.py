@@ -1,6 +1,8 @@
 """What a user can put right: told in one line with its cause and remedy, exit code 2."""
 
 import errno
+import math
+import re
 
 
 class UserError(Exception):
@@ -23,12 +25,18 @@ class Interrupted(UserError):
 
 def one_line(error: BaseException) -> str:
     """An exception's first line that says something, without the library's decoration."""
-    try:
-        text = str(error)
-    except (Exception, SystemExit):  # of somebody's own class
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if out_of_memory(error):
+        return _too_little_memory(error)
+    lines = [line.strip() for line in _text(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says; nothing, where its class is somebody's own and can't say it."""
+    try:
+        return str(error)
+    except (Exception, SystemExit):
+        return ""
 
 
 def os_remedy(error: OSError) -> str:
@@ -40,6 +48,16 @@ def os_remedy(error: OSError) -> str:
     return "choose a writable folder"
 
 
+# What libraries say where memory is too small, if they have no exception for it.
+_WORDS = (
+    "allocate memory",
+    "Storage size calculation overflowed",
+    "Stride calculation overflowed",
+    "STATUS_ALLOC_FAILED",
+    "array is too big",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory was too small, in whichever way libraries do.
 
@@ -47,5 +65,19 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    words = ("allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    return isinstance(error, RuntimeError | ValueError) and any(
+        words in _text(error) for words in _WORDS
+    )
+
+
+def _too_little_memory(error: BaseException) -> str:
+    """In our words, with how much was asked for, if the error knows."""
+    text = _text(error)
+    what = "GPU memory" if "CUDA" in text or "CUBLAS" in text else "memory"
+    if match := re.search(r"allocate ([\d.]+) ?([KMGTPE]iB|bytes)", text):
+        amount, unit = float(match[1]), match[2]
+        if unit == "bytes":
+            power = min(max(0, int(math.log(max(amount, 1), 1024))), 6)
+            amount, unit = amount / 1024**power, ("bytes", *(f"{c}iB" for c in "KMGTPE"))[power]
+        return f"there is too little {what} for {amount:.3g} {unit}"
+    return f"there is too little {what}"

@@ -1,9 +1,13 @@
 """The command line as a user meets it: what it writes, and one line for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 from command import EVERY_RUN, assert_mistake, run, table
@@ -132,6 +136,10 @@ MISTAKES = [
     (["time-fasht"], "No such command"),
     (["tune", "--d", "0"], "--d is '0'"),
     (["tune", "--dtype", "int8"], "choose from"),
+    (["train", "lstm", "--steps", "abc"], "--steps is 'abc': give a whole number"),
+    (["train", "lstm", "--lr=fast"], "--lr is 'fast': give a number"),
+    (["gradients", "lstm", "--every", "0"], "--every is '0': give a whole number from 1 up"),
+    (["tune", "--d", "99999999"], "there is too little memory for 35.5 PiB: ask for smaller sizes"),
 ]
 
 # What would be the same work twice, in lists of every command.
@@ -203,6 +211,195 @@ def test_version_and_help() -> None:
     code, out, _ = run(["time-fasth", "--help"])
     assert code == 0
     assert "--methods" in out
+
+
+class TestPackage:
+    def test_modules_for_users_are_attributes(self) -> None:
+        script = (
+            "import svdbench; print(svdbench.nn.orthogonal, svdbench.lowrank, svdbench.kernels)"
+        )
+        assert _python(script).returncode == 0
+
+    def test_the_version_is_an_attribute(self) -> None:
+        import svdbench
+
+        assert svdbench.version == svdbench.__version__
+        assert run(["--version"]).out == f"svdbench {svdbench.version}\n"
+        assert {"__version__", "kernels", "lowrank", "nn", "version"} <= set(dir(svdbench))
+
+    def test_another_attribute_is_none(self) -> None:
+        import svdbench
+
+        with pytest.raises(AttributeError, match="'svdbench' has no attribute 'nnn'"):
+            _ = svdbench.nnn
+
+    def test_importing_it_imports_nothing_heavy(self) -> None:
+        loaded = _python("import sys, svdbench; dir(svdbench); print(*sys.modules)").stdout.split()
+        assert not {"torch", "numpy", "typer"} & set(loaded)
+
+
+class TestInternalError:
+    """What should never happen is one line, too, and its traceback is kept."""
+
+    @pytest.fixture(autouse=True)
+    def _broken(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        def broken() -> None:
+            raise KeyError("surprise")
+
+        monkeypatch.setattr("svdbench.jobs.methods.run", broken)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def test_is_one_line_and_a_file(self) -> None:
+        code, out, err = run(["methods"])
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith("svdbench: internal error: KeyError: 'surprise': please report it")
+        (kept,) = Path().glob("svdbench-*.txt")
+        assert kept.name in err
+        assert "Traceback" in kept.read_text()
+        assert "methods" in kept.read_text()
+
+    @pytest.mark.parametrize("line", [["--traceback", "methods"], ["methods", "--traceback"]])
+    def test_is_shown_if_asked_for(self, line: list[str]) -> None:
+        assert "Traceback" in run(line).err
+
+    def test_is_one_line_where_nothing_can_be_written(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+        assert "with what --traceback shows" in run(["methods"]).err
+
+
+class TestStreams:
+    """A command as a process: what its streams lead to is none of its results' business."""
+
+    TRAIN = ("train", "lstm", "--hidden", "4", "--batch", "2", "task.length=5", "task.test_size=6")
+    TRAIN += ("--steps", "2", "trainer.evaluate_every=1")
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+    def test_any_encoding_will_do(self, encoding: str) -> None:
+        ended = _svdbench(["time-fasth", "--help"], PYTHONIOENCODING=encoding)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert b"--methods" in ended.stdout
+        ended.stdout.decode(encoding)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+    def test_a_training_ends_well_in_any_encoding(self, encoding: str) -> None:
+        ended = _svdbench(self.TRAIN, PYTHONIOENCODING=encoding)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert b"loss" in ended.stdout
+
+    def test_characters_come_as_near_as_ascii_allows(self) -> None:
+        from svdbench.cli.streams import nearest
+
+        text = "2 × 10⁻³ µs … ≤ ‖∂L/∂h‖ é │\udce9"
+        shown = b""
+        for at, character in enumerate(text):
+            try:
+                shown += character.encode("ascii")
+            except UnicodeEncodeError:
+                error = UnicodeEncodeError("ascii", text, at, at + 1, "")
+                plain, _ = nearest(error)
+                shown += plain if isinstance(plain, bytes) else plain.encode("ascii")
+        assert shown == b"2 x 10-3 us ... <= ||dL/dh|| e ?\xe9"
+
+    @pytest.mark.parametrize(
+        "line",
+        [["--help"], ["--version"], ["methods"], ["tune"], ["data", "path"], ["train", "-h"]],
+    )
+    def test_a_full_disk_is_one_line(self, line: list[str]) -> None:
+        with open("/dev/full", "wb") as full:
+            ended = _svdbench(line, stdout=full)
+        assert ended.returncode == 1
+        assert ended.stderr.decode() == (
+            "svdbench: standard output can't be written: No space left on device: send it "
+            "elsewhere\n"
+        )
+
+    @pytest.mark.slow
+    def test_a_run_stops_in_order_where_its_output_is_lost(self) -> None:
+        with open("/dev/full", "wb") as full:
+            ended = _svdbench([*self.TRAIN, "--name", "n"], stdout=full)
+        assert ended.returncode == 1
+        assert ended.stderr.count(b"\n") == 1
+        assert b"what was finished is kept" in ended.stderr
+
+    def test_a_reader_that_has_gone_is_no_error_to_tell(self) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as gone:
+            ended = _svdbench(["--help"], stdout=gone)
+        assert (ended.returncode, ended.stderr) == (1, b"")
+
+    def test_mistakes_keep_their_exit_code_where_errors_are_lost(self) -> None:
+        with open("/dev/full", "wb") as full:
+            assert _svdbench(["nosuch"], stderr=full).returncode == 2
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_closed_streams_lead_nowhere(self, closed: str) -> None:
+        line = f'"$0" -m svdbench data path {closed}'
+        ended = subprocess.run(["sh", "-c", line, sys.executable], capture_output=True)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+# Sends itself ^C when a module is looked for.
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+# It is ignored where tests run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+module, *sys.argv[1:] = sys.argv[1:]
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("svdbench", run_name="__main__", alter_sys=True)
+"""
+TIMED = ["time-fasth", "--d", "8"]
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        *[("svdbench.cli", TIMED), ("typer", TIMED), ("hydra", TIMED), ("torch", TIMED)],
+        ("svdbench.report.html", ["report", "--results", "."]),
+    ],
+)
+def test_control_c_is_one_line_wherever_it_comes(module: str, line: list[str]) -> None:
+    ended = _python(INTERRUPTED, module, *line)
+    assert ended.returncode == 130
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("svdbench: interrupted")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_exception_that_control_c_became_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a module in C whose initialisation it met."""
+
+    def met() -> None:
+        raise SystemError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("svdbench.jobs.methods.run", met)
+    assert run(["methods"]) == (130, "", "svdbench: interrupted\n")
+
+
+def _python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def _svdbench(
+    arguments: Sequence[str], *, stdout: Any = PIPE, stderr: Any = PIPE, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "svdbench", *arguments],
+        stdout=stdout,
+        stderr=stderr,
+        env=os.environ | environment,
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,15 +1,22 @@
 """The command line's frame: what all commands are registered with, and how a mistake ends."""
 
 import os
+import shlex
 import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
 from inspect import getdoc
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from svdbench.errors import UserError, one_line, out_of_memory
+import svdbench
+from svdbench.cli.streams import OutputLost, standard_streams
+from svdbench.errors import Failed, Interrupted, UserError, one_line, out_of_memory
 
 LONGEST = 1000  # characters of a message
+TRACEBACK = "--traceback"
 
 app = typer.Typer(
     name="svdbench",
@@ -26,11 +33,12 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    traced: Annotated[
+        bool, typer.Option(TRACEBACK, help="Show where in the code an error comes from.")
+    ] = False,
 ) -> None:
     if version:
-        from svdbench import __version__
-
-        typer.echo(f"svdbench {__version__}")
+        typer.echo(f"svdbench {svdbench.__version__}")
         raise typer.Exit
 
 
@@ -45,28 +53,106 @@ def flow_help(app: typer.Typer) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console script: a mistake of the user's is one line on stderr and exit code 2."""
+    """The command line: whatever goes wrong is one line on stderr, and an exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    traced = TRACEBACK in typed
+    typed = [word for word in typed if word != TRACEBACK]
     os.environ["MPLBACKEND"] = "agg"  # plots go into files, whatever the user's backend is
-    try:
-        code = app(arguments, standalone_mode=False)
-    except UserError as error:
-        _fail(str(error), error.exit_code)
-    except Exception as error:
-        if out_of_memory(error):
-            _fail(f"there is too little memory: {one_line(error)}: ask for smaller sizes")
-        if not hasattr(error, "format_message"):  # not a mistake on the command line
-            raise
-        message = error.format_message()
-        if not message:  # no arguments at all: the help is the answer
-            sys.exit(2)
-        _fail(f"{message} (see --help)")
-    else:
-        sys.exit(code or 0)
-
-
-def _fail(message: str, code: int = 2) -> None:
-    print(f"svdbench: {_shown(message)}", file=sys.stderr)
+    with standard_streams() as output:
+        try:
+            code, message = _run(typed), ""
+            sys.stdout.flush()
+        except OutputLost:
+            code, message = Failed.exit_code, ""
+        except KeyboardInterrupt:
+            code, message = Interrupted.exit_code, "interrupted"
+        except Exception as error:
+            if traced:
+                traceback.print_exc()
+            code, message = _ending(error, typed)
+        if output is not None and output.fault is not None:
+            code, message = Failed.exit_code, output.told(message)
+        if message:
+            print(f"svdbench: {_shown(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _run(typed: list[str]) -> int:
+    """Run the command that was typed; its exit code."""
+    if "_SVDBENCH_COMPLETE" in os.environ:  # asked by a shell
+        return app(typed, prog_name="svdbench", standalone_mode=False) or 0
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("svdbench", typed) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _ending(error: Exception, typed: list[str]) -> tuple[int, str]:
+    """The exit code and the line that an exception stands for; none where help was shown."""
+    if isinstance(error, UserError):
+        return error.exit_code, str(error)
+    if hasattr(error, "format_message"):  # of the command line itself, from click or typer
+        message = (_rejected(error, typed) or error.format_message()).rstrip(".")
+        return 2, f"{message} (see --help)" if message else ""
+    if _is_interrupt(error):
+        return Interrupted.exit_code, "interrupted"
+    if out_of_memory(error):
+        return 2, f"{one_line(error)}: ask for smaller sizes"
+    what = f"internal error: {type(error).__name__}: {one_line(error)}"
+    return 1, f"{what}: please report it{_saved(typed)}"
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is what a library made of ^C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _saved(typed: list[str]) -> str:
+    """Where the traceback of the current exception is kept."""
+    head = f"svdbench {svdbench.__version__} {shlex.join(typed)}\n"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="svdbench-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(head + traceback.format_exc())
+    except OSError:
+        return f", with what {TRACEBACK} shows"
+    return f" with {file.name}; {TRACEBACK} shows the same"
+
+
+def _rejected(error: Any, typed: list[str]) -> str | None:
+    """What is wrong with the value of an option that is no number, or out of range."""
+    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
+    if parameter is None or context is None or type(error).__name__ != "BadParameter":
+        return None
+    hint = get_type_hints(context.command.callback, include_extras=True).get(parameter.name)
+    if get_origin(hint) is not Annotated:
+        return None
+    kind, declared = get_args(hint)[:2]
+    kinds = get_args(kind) or (kind,)
+    words = "a whole number" if int in kinds else "a number" if float in kinds else None
+    if words is None:
+        return None
+    least = "" if declared.min is None else f" from {declared.min:g} up"
+    option = max(parameter.opts, key=len)
+    value = _value_of(parameter.opts, typed)
+    given = "" if value is None else f" is {value!r}"
+    return f"{option}{given}: give {words}{least}"
+
+
+def _value_of(options: Sequence[str], typed: Sequence[str]) -> str | None:
+    """What was typed last for an option."""
+    value = None
+    for word, after in zip(typed, [*typed[1:], None], strict=True):
+        name, equals, rest = word.partition("=")
+        if name in options:
+            value = rest if equals else after
+    return value
 
 
 def _shown(message: str) -> str:
