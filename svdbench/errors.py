@@ -23,6 +23,13 @@ class Interrupted(UserError):
     exit_code = 130
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is ^C, or what a library made of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def one_line(error: BaseException) -> str:
     """An exception's first line that says something, without the library's decoration."""
     if out_of_memory(error):

@@ -4,15 +4,15 @@ Hydra composes what ``conf/`` says with what the user typed. Its exceptions beco
 line. Several jobs at once are a sweep: ``svdbench.sweeps``.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.errors import Interrupted, UserError, is_interrupt, one_line
+from svdbench.explanations import explain
 from svdbench.overrides import is_for_hydra, parsed
-from svdbench.refusals import refuse_nests, refuse_overrides
+from svdbench.refusals import refuse_nests, refuse_overrides, refuse_unknown_keys
 
 
 def launch(job: str, overrides: Sequence[str]) -> Any:
@@ -46,7 +46,7 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
                 f"{given.input_line!r} is for sweeps, of several jobs: add -m, or leave it out"
             )
     with composing() as hydra:
-        return checked(composed(hydra, job, overrides))
+        return checked(composed(hydra, job, overrides), job, overrides)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def composed(hydra: Any, job: str, overrides: Sequence[str]) -> Any:
     from hydra.types import RunMode
 
     refuse_overrides(overrides)
-    with in_one_line():
+    with in_one_line(job, overrides):
         return hydra.compose_config(
             config_name=job,
             overrides=list(overrides),
@@ -81,52 +81,42 @@ def composed(hydra: Any, job: str, overrides: Sequence[str]) -> Any:
         )
 
 
-def checked(config: Any) -> tuple[Any, str]:
+def checked(config: Any, job: str = "", overrides: Sequence[str] = ()) -> tuple[Any, str]:
     """A configuration as dataclasses, whose ``__post_init__`` checks the ranges, and as YAML.
 
     Hydra's own part, where there is one, is taken away from it.
+
+    Args:
+        job: its root in ``conf/``.
+        overrides: those that were given, to tell which doesn't fit.
 
     Raises:
         UserError: a value that does not fit.
     """
     from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
 
-    with in_one_line():
+    with in_one_line(job, overrides):
         with open_dict(config):
             config.pop("hydra", None)
+        refuse_unknown_keys(config)
         refuse_nests(config)
         try:
             return OmegaConf.to_object(config), OmegaConf.to_yaml(config, resolve=True)
+        except OmegaConfBaseException:  # some are ValueErrors, too
+            raise
         except ValueError as error:  # ours, of a __post_init__
             raise UserError(one_line(error)) from error
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
+def in_one_line(job: str = "", overrides: Sequence[str] = ()) -> Iterator[None]:
     """Turn whatever Hydra and OmegaConf have against a configuration into a UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # of many kinds: they check less than they rely on
-        raise UserError(explain(error)) from error
-
-
-def explain(error: BaseException) -> str:
-    """What Hydra or OmegaConf complains of, as cause and remedy in one line."""
-    text = one_line(error)
-    if override := getattr(error, "override", None):
-        return f"cannot read {override!r}: {text}"
-    cause = error.__cause__
-    detail = one_line(cause) if cause is not None else ""
-    if match := re.search(r"Key '(.+?)' is not in struct|Key '(.+?)' not in '", detail):
-        key = _key(text) or match[1] or match[2]
-        return f"there is no key {key!r}: --show-config lists those there are"
-    if key := _key(text):
-        return f"cannot set {key!r}: {detail or text}"
-    return text if not detail or detail in text else f"{text} ({detail})"
-
-
-def _key(text: str) -> str | None:
-    match = re.search(r"[Cc]ould not override '([^']+)'|Error merging override ([^= ]+)", text)
-    return (match[1] or match[2]) if match else None
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise UserError(explain(error, job, overrides)) from error

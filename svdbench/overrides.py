@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -28,8 +28,20 @@ def parsed(overrides: Sequence[str]) -> list["Override"]:
         try:
             found.append(_parsed(given))
         except Exception as error:  # of the grammar, of a function in it, of nests too deep
-            raise UserError(f"cannot read {given!r}: {one_line(error)}") from error
+            raise UserError(f"cannot read {given!r}: {_fault(given, error)}") from error
     return found
+
+
+def _fault(given: str, error: Exception) -> str:
+    """Why an override can't be read, and what to write instead."""
+    if match := re.search(r"while evaluating '(.*?)'", str(error)):
+        return f"{match[1]} has no value: check its arguments"
+    if isinstance(error, RecursionError):
+        return "it has too many brackets within brackets"
+    key, _, value = given.partition("=")
+    if value and not re.search(r"[][{}()'\"$\\\0]", value) and len(value) < 100:
+        return f"put the value in quotes, as in \"{key}='{value}'\""
+    return f"close its brackets and quotes, and put other text in quotes, as in \"{key}='a b'\""
 
 
 @lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -55,8 +56,8 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
         values = list(leaves(given))
         if any("_target_" in re.split(r"[./]", own) for own in (key, *(own for own, _ in values))):
             raise UserError(
-                f"{text!r} names a class: choose methods, models and launchers by their names, "
-                "and a model of your own as MODULE:FUNCTION"
+                f"{text!r} names a class, which is for svdbench's own files: choose methods, "
+                "models, tasks and launchers by their names"
             )
         if given.is_delete():
             raise UserError(
@@ -138,6 +139,8 @@ def refuse_nests(config: Any) -> None:
         node = config._get_node(key)
         if not isinstance(node, Container) or node._is_none() or node._is_missing():
             continue
+        if node._is_interpolation():  # what it refers to is looked at there
+            continue
         if not isinstance(node, ListConfig):
             refuse_nests(node)
         elif word := words.get(node._metadata.element_type):
@@ -145,3 +148,24 @@ def refuse_nests(config: Any) -> None:
                 if isinstance(inner, Container):
                     whole = node._get_full_key(None)
                     raise UserError(f"cannot set {whole!r}: {inner} stands where {word} belongs")
+
+
+def refuse_unknown_keys(config: Any) -> None:
+    """Refuse keys that no schema declares, which +KEY=VALUE adds and nothing would look at.
+
+    Raises:
+        UserError: there are some.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    kind = OmegaConf.get_type(config)
+    known = {field.name for field in fields(kind)} if is_dataclass(kind) else None
+    for key in config:
+        node = config._get_node(key)
+        if known is not None and key not in known:
+            whole = config._get_full_key(key)
+            raise UserError(f"there is no key {whole!r}: --show-config lists those there are")
+        if isinstance(node, DictConfig) and not (
+            node._is_none() or node._is_missing() or node._is_interpolation()
+        ):
+            refuse_unknown_keys(node)

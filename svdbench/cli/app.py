@@ -13,7 +13,7 @@ import typer
 
 import svdbench
 from svdbench.cli.streams import OutputLost, standard_streams
-from svdbench.errors import Failed, Interrupted, UserError, one_line, out_of_memory
+from svdbench.errors import Failed, Interrupted, UserError, is_interrupt, one_line, out_of_memory
 
 LONGEST = 1000  # characters of a message
 TRACEBACK = "--traceback"
@@ -97,19 +97,12 @@ def _ending(error: Exception, typed: list[str]) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # of the command line itself, from click or typer
         message = (_rejected(error, typed) or error.format_message()).rstrip(".")
         return 2, f"{message} (see --help)" if message else ""
-    if _is_interrupt(error):
+    if is_interrupt(error):
         return Interrupted.exit_code, "interrupted"
     if out_of_memory(error):
         return 2, f"{one_line(error)}: ask for smaller sizes"
     what = f"internal error: {type(error).__name__}: {one_line(error)}"
     return 1, f"{what}: please report it{_saved(typed)}"
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether an exception is what a library made of ^C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _saved(typed: list[str]) -> str:

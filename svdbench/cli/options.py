@@ -127,7 +127,7 @@ def key_values(typed: list[str] | None) -> list[str]:
     typed = typed or []
     for given in typed:
         # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
-        if given.startswith("-") or ("=" not in given and not given.startswith("~")):
+        if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
             raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
     return typed
 

@@ -16,7 +16,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import TextIO, cast
 
 HANDLER = "svdbench.nearest"
 
@@ -136,9 +136,9 @@ def _text(raw: Output, before: TextIO) -> io.TextIOWrapper:
     with suppress(OSError, ValueError):
         before.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        io.BufferedWriter(cast(io.RawIOBase, raw)),
         before.encoding,
         HANDLER,
-        line_buffering=before.line_buffering or not raw.strict,
+        line_buffering=bool(before.line_buffering) or not raw.strict,
         write_through=getattr(before, "write_through", False),
     )

@@ -67,7 +67,9 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         nodes = set()
         for number, job in enumerate(jobs, 1):
             with _naming(job, number, len(jobs)):
-                config = checked(composed(hydra, sweep.job, job.overrides))[0]
+                config = checked(
+                    composed(hydra, sweep.job, job.overrides), sweep.job, job.overrides
+                )[0]
                 check(config)
                 nodes.add(nodes_of(config))
         if folder is None:

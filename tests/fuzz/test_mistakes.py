@@ -14,8 +14,8 @@ HUGE = "1" + "0" * 12
 
 MISTAKES = [
     # Hydra's and torch's own exceptions
-    ([*TIME, "measure=null"], "must be a string"),
-    ([*TIME, "orthogonal=3"], "must be a string"),
+    ([*TIME, "measure=null"], "give a name of default, quick, short"),
+    ([*TIME, "orthogonal=3"], "give a name of cayley, "),
     (["time-fasth", "methods=[[fasth]]"], "cannot set 'methods'"),
     (["time-rnn", "sizes.reflectors=[[8]]"], "where a whole number belongs"),
     ([*TIME, "~orthogonal.fasth"], "leave it in"),
@@ -30,6 +30,36 @@ MISTAKES = [
     (["train", "lstm", f"model.hidden_size={HUGE}"], "too little memory"),
     (["tune", "--d", HUGE], "too little memory"),
     (["tune", "--d", "8", "--device", "cudaxyz"], "choose cpu"),
+    # words of other libraries
+    (
+        ["time-fasth", "sizes.d=16"],
+        "'sizes.d' to '16': give a list of whole numbers, as in sizes.d=[16]",
+    ),
+    ([*TIME, "dtype=[a,b]"], "give one of float64, float32, bfloat16, float16"),
+    ([*TIME, "threads=1.5"], "cannot set 'threads' to '1.5': give a whole number, or null"),
+    ([*TIME, "measure.min_reps=null"], "give a whole number"),
+    ([*TIME, "sizes=3"], "give its keys one by one, as in sizes.d="),
+    ([*TIME, "sizes.m=" + "x" * 10**5], "x…': give a whole number"),
+    ([*TIME, "seed=1,2"], "has several values: add -m to have a run for each"),
+    ([*TIME, "sizes.d=1,2"], "write sizes.d=[1,2] for a list, or add -m"),
+    ([*TIME, "seed=range(3)"], "has several values: add -m"),
+    ([*TIME, "name=é"], "put the value in quotes, as in \"name='é'\""),
+    ([*TIME, "seed=[1"], "close its brackets and quotes"),
+    ([*TIME, "seed=int(a)"], "int(a) has no value: check its arguments"),
+    ([*TIME, "seed=${seed}"], "it refers to no key, or to one that doesn't fit"),
+    ([*TIME, "+seed=3"], "cannot add 'seed', which is there already"),
+    ([*TIME, "+nosuch=3"], "there is no key 'nosuch'"),
+    ([*TIME, "++sizes.nosuch=3"], "there is no key 'sizes.nosuch'"),
+    ([*TIME, "schema=train"], "there is no key 'schema'"),
+    ([*TIME, "=3"], "is not KEY=VALUE"),
+    ([*TIME, "measure=slow"], "no measure is called 'slow': known: default, quick, short"),
+    (["compress", "experiment=three_layer"], "did you mean 'three_layer_published'? known: rank_r"),
+    (
+        ["compress", "experiment=svd_dnn_alpha"],
+        "is not for this command, which has no key 'start'",
+    ),
+    (["train", "lstm", "optimizer=nosuch"], "known: adam, rmsprop, sgd"),
+    ([*TIME, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], "give a whole number"),
     # lines
     (["time-fasth", "--methods", "a\nb"], r"a\nb"),
     (["time-fasth", "--methods", "x" * 10**5], "…"),
@@ -49,6 +79,10 @@ MISTAKES = [
     ([*TIME, "orthogonal.fasth._target_=os.system"], "names a class"),
     (["train", "lstm", "model._target_=os.system"], "names a class"),
     (["train", "lstm", "+model={_target_:os.system}"], "names a class"),
+    (
+        ["train", "lstm", "task._target_=x.Y"],
+        "choose methods, models, tasks and launchers by their",
+    ),
     ([*TIME, "-m", "hydra.launcher._target_=os.system"], "has no place in a sweep"),
     ([*TIME, "+hydra.callbacks={a:{_target_:os.mkdir,path:touched}}"], "is for sweeps"),
     # Hydra's own keys, whichever way they are written
