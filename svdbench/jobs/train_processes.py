@@ -127,7 +127,7 @@ def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str,
             raise Interrupted("interrupted")
     except UserError as error:
         words = {"line": str(error), "exit_code": error.exit_code}
-        (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words))
+        (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words), encoding="utf-8")
         if dist.is_initialized() and not isinstance(error, Broken):
             dist.destroy_process_group()  # or its threads abort the process, with a dump
         raise
@@ -157,7 +157,7 @@ def _lead(
     """Do what a single process does, and release the others at the end."""
 
     def on_folder(place: Path) -> None:
-        (notes / FOLDER).write_text(str(place))
+        (notes / FOLDER).write_bytes(os.fsencode(place))
 
     try:
         found = train.run(config, text, folder, ranks=ranks, on_folder=on_folder)
@@ -218,7 +218,7 @@ def _died(error: ChildFailedError, notes: Path) -> UserError:
     note = notes / f"{rank}.json"
     if not note.is_file():
         return Broken(f"process {rank} {_cause(failure)}; {_rest(notes)}")
-    words = json.loads(note.read_text())
+    words = json.loads(note.read_text(encoding="utf-8"))
     if words["exit_code"] == Interrupted.exit_code:
         return Interrupted(f"interrupted; {_rest(notes)}")
     if words["exit_code"] == Broken.exit_code:
@@ -248,7 +248,7 @@ def _cause(failure: ProcessFailure) -> str:
 def _rest(notes: Path) -> str:
     """What is left of the run, as far as this node knows."""
     note = notes / FOLDER
-    return kept(train.JOB, Path(note.read_text())) if note.is_file() else "nothing was written here"
+    return kept(train.JOB, Path(os.fsdecode(note.read_bytes()))) if note.is_file() else "nothing was written here"
 
 
 @contextmanager
