@@ -13,7 +13,7 @@ def main() -> None:
         from svdbench.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("svdbench: interrupted\n")
-        code: object = 130
+        code: str | int | None = 130
     else:
         try:
             run()

@@ -52,7 +52,7 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
     if not key:
         key = next((own for own, line in typed.items() if "${" in line), None)
     if not key:
-        return text if not detail or detail in text else f"{text} ({detail})"
+        return _otherwise(error, text, detail)
     given = typed.get(key, "").partition("=")[2]
     if "${" in given:
         reason = "it refers to no key, or to one that doesn't fit: write the value itself"
@@ -149,6 +149,15 @@ def _expected(key: str, hint: Any, given: str) -> str | None:
     if kind in KINDS:
         return f"{KINDS[kind][0]}{other}"
     return None
+
+
+def _otherwise(error: BaseException, text: str, detail: str) -> str:
+    """What is left: messages of ours and of OmegaConf's, and exceptions of neither."""
+    if isinstance(error, TypeError | AttributeError | KeyError | RecursionError):
+        return "a value stands where keys belong, or keys where a value belongs"
+    if "Cannot merge" in text:
+        return "a list stands where keys belong, or keys where a list belongs"
+    return text if not detail or detail in text else f"{text} ({detail})"
 
 
 def _converted(text: str) -> str | None:

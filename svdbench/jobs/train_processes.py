@@ -248,7 +248,11 @@ def _cause(failure: ProcessFailure) -> str:
 def _rest(notes: Path) -> str:
     """What is left of the run, as far as this node knows."""
     note = notes / FOLDER
-    return kept(train.JOB, Path(os.fsdecode(note.read_bytes()))) if note.is_file() else "nothing was written here"
+    return (
+        kept(train.JOB, Path(os.fsdecode(note.read_bytes())))
+        if note.is_file()
+        else "nothing was written here"
+    )
 
 
 @contextmanager

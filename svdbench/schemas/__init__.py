@@ -6,7 +6,8 @@ job starts. Messages are one line: the cause, then the remedy.
 
 from typing import Any
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError
+from svdbench.explanations import explain
 from svdbench.reading import documents, refuse_interpolations
 from svdbench.refusals import refuse_nests
 from svdbench.schemas.acceleration import Accelerate
@@ -139,7 +140,7 @@ def read(job: str, text: str) -> list[Any]:
             found.append(OmegaConf.to_object(merged))
     except (OmegaConfBaseException, RecursionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"config.yaml is no configuration of this svdbench: {one_line(error)}: run the "
+            f"config.yaml is no configuration of this svdbench: {explain(error, job)}: run the "
             "command anew"
         ) from error
     return found
