@@ -4,12 +4,14 @@ import hashlib
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote, unquote
 
 import pooch
 import pytest
@@ -71,7 +73,7 @@ class Server(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def mirror(self, manner: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{manner}/"
+        return f"http://127.0.0.1:{self.server_port}/{quote(manner)}/"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
-        _, manner, name = self.path.split("/")
+        _, manner, name = unquote(self.path).split("/")
         data = CONTENT[name]
         if manner == "gone":
             self.send_error(404)
@@ -87,10 +89,16 @@ class Handler(BaseHTTPRequestHandler):
         if manner == "silent":
             self.server.closing.wait()
             return
+        if manner == "dripping headers":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+            self.drip(data)
+            return
         if manner == "wrong":
             data = data[::-1]
+        if manner == "long":
+            data += b"."
         self.send_response(200)
-        if manner != "unsized":  # then the connection's end is the file's
+        if manner not in ("unsized", "endless"):  # then the connection's end is the file's
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if manner in ("dropping", "unsized"):
@@ -101,9 +109,23 @@ class Handler(BaseHTTPRequestHandler):
         elif manner == "slow":
             for i in range(0, len(data), len(data) // 4):
                 self.wfile.write(data[i : i + len(data) // 4])
-                time.sleep(0.05)
+                self.wfile.flush()
+        elif manner == "dripping":
+            self.drip(data)
+        elif manner == "endless":
+            with suppress(ConnectionError):
+                while not self.server.closing.is_set():
+                    self.wfile.write(data)
         else:
             self.wfile.write(data)
+
+    def drip(self, data: bytes) -> None:
+        """A byte at a time, so that no wait for one is long."""
+        with suppress(ConnectionError):
+            for byte in data:
+                if self.server.closing.wait(0.02):
+                    return
+                self.wfile.write(bytes([byte]))
 
     def log_message(self, *_: Any) -> None:
         """No line per request on standard error."""
@@ -144,8 +166,35 @@ def two(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Two:
     return Two(str(tmp_path / "data"))
 
 
+# Manners that end only as somebody loses patience, and with what.
+TRYING = {
+    "silent": "TIMEOUT_S",
+    "stalling": "TIMEOUT_S",
+    "dripping": "SPEED_TIME_S",
+    "dripping headers": "SPEED_TIME_S",
+}
+
+
+@dataclass
+class Mirrors:
+    """Mirrors of these manners: little patience with those that try it, and as always elsewhere.
+
+    A busy machine's good mirror has its time.
+    """
+
+    server: Server
+    manners: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        for manner in self.manners:
+            with pytest.MonkeyPatch.context() as patch:
+                if manner in TRYING:
+                    patch.setattr(download, TRYING[manner], 0.5)
+                yield self.server.mirror(manner)
+
+
 def use(monkeypatch: pytest.MonkeyPatch, server: Server, *manners: str) -> None:
-    monkeypatch.setattr(Two, "mirrors", tuple(server.mirror(manner) for manner in manners))
+    monkeypatch.setattr(Two, "mirrors", Mirrors(server, manners))
 
 
 def left(dataset: FileDataset) -> list[str]:
@@ -185,13 +234,15 @@ class TestFetch:
             ("unsized", "another file than the published one"),
             ("silent", "silent for 0.5 s"),
             ("stalling", "silent for 0.5 s"),
+            ("dripping", "slower than 1,024 bytes/s for 0.5 s"),
+            ("dripping headers", "slower than 1,024 bytes/s for 0.5 s"),
+            ("long", "longer than the published 512,000 bytes"),
+            ("endless", "longer than the published 512,000 bytes"),
         ],
     )
     def test_a_bad_mirror_leaves_nothing_and_the_next_is_tried(
         self, two: Two, server: Server, monkeypatch: pytest.MonkeyPatch, manner: str, says: str
     ) -> None:
-        if "silent" in says:  # the others, and a busy machine, have their time
-            monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
         use(monkeypatch, server, manner)
         with pytest.raises(DatasetError) as caught:
             list(download.fetch(two))

@@ -75,12 +75,11 @@ def _root(data_dir: str | None) -> Path:
 
 
 class RichBar:
-    """What pooch asks of a progress bar, which is tqdm's interface, shown by rich."""
+    """A progress bar with the part of tqdm's interface that a download calls, shown by rich."""
 
     def __init__(self, progress: Progress, name: str, n_bytes: int) -> None:
         self.progress = progress
         self.task = progress.add_task(name, total=n_bytes)
-        self.total = n_bytes  # pooch writes here what the server says
 
     def update(self, n: int) -> None:
         self.progress.advance(self.task, n)
