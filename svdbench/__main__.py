@@ -10,6 +10,9 @@ import sys
 def main() -> None:
     """The console script."""
     try:
+        from svdbench.processes import end_with_parent
+
+        end_with_parent()  # before the other imports, which take their time
         from svdbench.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("svdbench: interrupted\n")

@@ -5,6 +5,8 @@ import math
 import re
 import shlex
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -277,14 +279,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Runs are made up: where they would go, a copy of a run of the reference set is put."""
     commands: list[list[str]] = []
 
-    def runs(words: list[str], check: bool) -> SimpleNamespace:
+    def runs(words: list[str]) -> SimpleNamespace:
         commands.append(words)
         options = dict(word.split("=", 1) for word in words if word.startswith("results="))
         name = words[words.index("--name") + 1]
         copytree(REFERENCE / "time-fasth", Path(options["results"], "time-fasth", name))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(subprocess, "run", runs)
+    monkeypatch.setattr(job, "run_command", runs)
     monkeypatch.setattr(job, "environment", lambda: {"cpu": "a CPU", "torch": "2.0"})
     return commands
 
@@ -311,7 +313,7 @@ class TestCommand:
         code, out, _ = run(["reproduce", "step-time", "--quick"])
         assert code == 0
         assert len(made) == 1
-        assert made[0][1:4] == ["-m", "svdbench", "time-fasth"]
+        assert made[0][0] == "time-fasth"
         root = Path("results/reproduce-quick")
         assert {path.name for path in (root / "step_time").iterdir()} == {
             *("numbers.csv", "curves.csv", "made.json", "step_time.png"),
@@ -385,16 +387,31 @@ class TestCommand:
         assert "can't write /dev/null" in err
 
     def test_a_run_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
+        monkeypatch.setattr(job, "run_command", lambda _: SimpleNamespace(returncode=2))
         code, out, _ = run(["reproduce", "step_time"])
         assert code == 1
         assert "step_time: time-fasth/step ended with exit code 2" in out
 
     def test_an_interruption(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=130))
+        monkeypatch.setattr(job, "run_command", lambda _: SimpleNamespace(returncode=130))
         code, _, err = run(["reproduce", "step_time"])
         assert code == 130
         assert "goes on from here" in err
+
+    @pytest.mark.slow
+    def test_killed_it_takes_its_run_along_and_goes_on_at_once(self) -> None:
+        command = [sys.executable, "-m", "svdbench", "reproduce", "step_time", "--quick"]
+        journal = Path("results/reproduce-quick", FOLDER, "time-fasth/step/progress.jsonl")
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        while not (journal.exists() and '"unit"' in journal.read_text()):
+            assert first.poll() is None
+            time.sleep(0.05)
+        first.kill()
+        again = subprocess.run(command, capture_output=True, text=True)
+        first.communicate()  # until its run has closed its end, too
+        assert (again.returncode, again.stderr) == (0, "")
+        assert "finished before" in again.stdout
+        assert table("results/reproduce-quick/verdicts.csv")[0]["result"] == "step_time"
 
 
 class TestPages:

@@ -4,7 +4,10 @@ import fcntl
 import json
 import os
 import pickle
+import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -448,3 +451,34 @@ def test_a_sweep_has_one_form_of_path(launcher: str, monkeypatch: pytest.MonkeyP
 def test_a_sweep_of_an_absolute_folder_has_that_form() -> None:
     out = run([*TINY, f"results={Path.cwd()}/results", "seed=0,1"]).out
     assert out.count(f"{Path.cwd()}/results/train/") == out.count("results/train/") >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_killed_sweep_takes_its_processes_along(launcher: str) -> None:
+    """All that can write to its standard output have ended where that ends."""
+    long = ["--steps", "1000000", "trainer.evaluate_every=5", "trainer.target=0"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "svdbench", *SEEDS, *long, f"hydra/launcher={launcher}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    running: list[int] = []
+    while not running:
+        assert started.poll() is None
+        time.sleep(0.1)
+        running = [int(pid) for name in "01" for pid in who(States(SWEEP).read(name))]
+    watched = [os.pidfd_open(pid) for pid in running]
+    started.kill()
+    for each in watched:
+        ended = select.poll()
+        ended.register(each, select.POLLIN)
+        assert ended.poll(300_000)
+        os.close(each)
+    started.communicate()
+
+
+def who(state: State) -> list[str]:
+    """The process that a job runs in."""
+    return [state.where.rpartition(":")[2]] if state.where else []

@@ -6,7 +6,6 @@ and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist`
 ``python -m svdbench.jobs.bench_lowrank drivers``.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.launch import launch
+from svdbench.processes import run_command
 from svdbench.report.svd import GOOD, by_driver
 from svdbench.report.tables import read_table
 
@@ -116,9 +116,9 @@ def commands(folder: Path) -> list[Figure]:
     """The commands as a user types them first, from the prompt and back."""
     figures = []
     for name, most in (("mnist", 120), ("digits", 20)):
-        command = [sys.executable, "-m", "svdbench.cli", "compress", name, "--rank", "10"]
+        command = ["compress", name, "--rank", "10", f"results={folder}", "--name", name]
         start = perf_counter()
-        subprocess.run([*command, f"results={folder}", "--name", name], check=True)
+        run_command(command).check_returncode()
         seconds = perf_counter() - start
         figures.append(Figure(f"svdbench compress {name}: seconds", None, seconds, False, most))
     return figures

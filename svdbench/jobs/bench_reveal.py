@@ -4,6 +4,7 @@ Needs MNIST (``svdbench data fetch mnist``); writes ``figures.csv`` beside the r
 be named, as in ``python -m svdbench.jobs.bench_reveal curves``.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from svdbench.jobs.rank_reveal_subject import Subject, trained
 from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.sizes import bytes_of, numbers_of
+from svdbench.processes import end_with
 from svdbench.report.tables import read_table
 from svdbench.statistics.intervals import mean_interval, paired_difference
 
@@ -163,7 +165,9 @@ def three_layer_figures(summary: "pd.DataFrame", samples: "pd.DataFrame") -> lis
 
 def encoder(folder: Path) -> list[Figure]:
     """Compressing a transformer encoder of some thirty million parameters, in its own process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    ) as process:
         found = process.submit(compressed_encoder).result()
     what = f"compress, encoder of {found['parameters'] / 1e6:.0f} M parameters"
     extra = f"{what}: memory on top of the model, in models"

@@ -6,7 +6,6 @@ seconds. Writes ``figures.csv`` beside the runs. Takes hours; parts can be named
 ``python -m svdbench.jobs.bench_rnn loop copying-200``.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.train_models import train
 from svdbench.launch import launch
+from svdbench.processes import run_command
 from svdbench.report.tables import read_table
 from svdbench.report.timing import read_summary
 
@@ -158,9 +158,9 @@ def pixels_in_time(folder: Path) -> list[Figure]:
 
 def defaults(folder: Path) -> list[Figure]:
     """The command as a user types it first, from the prompt and back."""
-    command = [sys.executable, "-m", "svdbench.cli", "train", "spectral-rnn", "--task", "addition"]
+    command = ["train", "spectral-rnn", "--task", "addition"]
     start = perf_counter()
-    subprocess.run([*command, f"results={folder}", "--name", "defaults"], check=True)
+    run_command([*command, f"results={folder}", "--name", "defaults"]).check_returncode()
     seconds = perf_counter() - start
     loss = _worst(_summary(folder, "defaults"))
     return [

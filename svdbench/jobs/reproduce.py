@@ -6,8 +6,6 @@ fixed, so a second call goes on where the first was stopped, and repeats nothing
 
 import csv
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.processes import run_command
 from svdbench.record.environment import environment
 from svdbench.record.lines import writing
 from svdbench.report.tables import new_table, print_lines
@@ -165,13 +164,13 @@ def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
     console.print(f"$ {typed}", style="bold", markup=False, highlight=False, soft_wrap=True)
     words = [*shlex.split(run.typed(variant)), "--name", run.name, f"results={root / FOLDER}"]
     try:
-        ended = subprocess.run([sys.executable, "-m", "svdbench", *words], check=False)
+        code = run_command(words).returncode
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command goes on from here") from None
-    if ended.returncode == Interrupted.exit_code:
+    if code == Interrupted.exit_code:
         raise Interrupted("interrupted; the same command goes on from here")
-    if ended.returncode:
-        return f"{run.run} ended with exit code {ended.returncode}"
+    if code:
+        return f"{run.run} ended with exit code {code}"
     with replacing(done) as partial:
         partial.write_text(typed + "\n", encoding="utf-8")
     return None

@@ -39,6 +39,7 @@ from svdbench.jobs.commands import kept
 from svdbench.jobs.timing import device_of
 from svdbench.measure.clock import WallClock
 from svdbench.nodes import Node, this_node
+from svdbench.processes import end_with
 from svdbench.schemas import Train
 from svdbench.training.parallel import Broken, Ranks, unpacked
 
@@ -48,6 +49,8 @@ FOLDER = "folder"
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 # How long a node waits for the others.
 MEETING_S = 600
+# How long a process has to end in order whose launcher was killed.
+END_S = 60.0
 
 
 def launch(config: Train, text: str, folder: str | None) -> train.Result:
@@ -66,7 +69,7 @@ def launch(config: Train, text: str, folder: str | None) -> train.Result:
             print(f"node {node.rank} of {node.count}; all meet at {node.meeting}", flush=True)
         try:
             plan = _plan(node, config.trainer.processes, place)
-            results = elastic_launch(plan, work)(config, text, folder, place)
+            results = elastic_launch(plan, work)(config, text, folder, place, os.getpid())
         except SignalException as error:
             raise _ended(error, notes) from error
         except ChildFailedError as error:
@@ -103,15 +106,19 @@ def _plan(node: Node, processes: int, place: str) -> LaunchConfig:
     )
 
 
-def work(config: Train, text: str, folder: str | None, notes: str) -> tuple[str, list[str]] | None:
+def work(
+    config: Train, text: str, folder: str | None, notes: str, launcher: int
+) -> tuple[str, list[str]] | None:
     """What each process does, started by the launcher: the first trains, the others follow.
 
     Args:
         notes: the folder in which to leave word for the one that started them.
+        launcher: the process that started them; they don't outlive it.
 
     Returns:
         The run's folder, and how its seeds ended; None, if it was interrupted.
     """
+    end_with(launcher, END_S)
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     signal.signal(signal.SIGINT, lambda *_: ranks.interrupt())
     try:

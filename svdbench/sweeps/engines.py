@@ -39,6 +39,14 @@ class Engine:
         return self.name != BASIC and (self.name, self.at_once) != (JOBLIB, 1)
 
     @property
+    def ours(self) -> bool:
+        """Whether jobs run in processes of this machine that would outlive this one.
+
+        Ray ends its own, and the jobs of a queue are meant to go on.
+        """
+        return self.elsewhere and self.name in (JOBLIB, LOCAL)
+
+    @property
     def threads(self) -> int | None:
         """A job's share of the cores, where this machine's are divided and nobody chose."""
         if self.at_once is None or not self.elsewhere or "OMP_NUM_THREADS" in os.environ:

@@ -145,6 +145,7 @@ def _launch(
         engine.threads,
         may_mix_versions(),
         {} if engine.elsewhere else titles,
+        ends_with_home=engine.ours,
     )
     context = HydraContext(prepared.loader, Callbacks())
     overrides = [[*job.overrides, override("hydra.sweep.subdir", job.folder)] for job in jobs]

@@ -13,6 +13,7 @@ from typing import Any
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.launch import checked
 from svdbench.nodes import SLURM_RANK
+from svdbench.processes import end_with
 from svdbench.record.store import mixing_versions
 from svdbench.sweeps.states import FAILED, INTERRUPTED, Begun, State, States
 
@@ -29,6 +30,7 @@ class Task:
         mixing: whether timings may go on with another version of svdbench.
         titles: what to print before a job that runs at home, by its folder.
         directory: of the process that launches, where a relative folder begins.
+        ends_with_home: whether a process elsewhere ends when the one that launches does.
     """
 
     job: str
@@ -38,10 +40,13 @@ class Task:
     mixing: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)
     directory: Path = field(default_factory=Path.cwd)
+    ends_with_home: bool = False
 
     def __call__(self, config: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
+        if self.ends_with_home and here() != self.home:
+            end_with(self.home[1])
         # One form of path in all that a job prints and writes, wherever it runs.
         sweep = self.sweep if Path.cwd() == self.directory else self.directory / self.sweep
         folder = sweep / Path(HydraConfig.get().runtime.output_dir).name
