@@ -98,6 +98,30 @@ def test_a_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
     assert_mistake(run([*TINY, "seed=0,1", "hydra/launcher=submitit_slurm"]), says)
 
 
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written where no job can be launched."""
+    monkeypatch.setenv("PATH", "nowhere")
+    slurm = [*TINY, "seed=0,1", "hydra/launcher=submitit_slurm"]
+    assert_mistake(run(slurm), "needs SLURM, and there is no srun here")
+
+
+@pytest.mark.parametrize("above", ["results/train", "results", ""])
+def test_jobs_that_cannot_be_launched_leave_nothing(
+    above: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        (SWEEP / "prepared").write_text("by a launcher")
+        raise UserError("no cluster at '127.0.0.1:1'")
+
+    if above:
+        Path(above).mkdir(parents=True)
+    monkeypatch.setattr("svdbench.sweeps.queue.launch", refuse)
+    code, _, err = run([*SEEDS, "hydra/launcher=submitit_local"])
+    assert (code, err) == (2, "svdbench: no cluster at '127.0.0.1:1'\n")
+    left = {str(path) for path in Path().rglob("*")}
+    assert left == {path for path in ("results", "results/train") if above.startswith(path)}
+
+
 class TestTimings:
     ARGUMENTS = ("time-fasth", "-m", "sizes.m=1,2", "hydra.launcher.n_jobs=2")
 
@@ -218,6 +242,28 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_there_is() -> None:
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == [
         *("ok", "interrupted", "skipped")
     ]
+
+
+def test_the_report_of_a_killed_sweep_tells_what_was_finished() -> None:
+    """One that never wrote its summary; and one whose summary is that of the time before."""
+    with seed_1_raises(KeyboardInterrupt()):
+        assert run(SEEDS).code == 130
+    before = (SWEEP / "summary.csv").read_bytes()
+    states = States(SWEEP)
+    assert run(SEEDS).code == 0
+    states.write("2", State("running", where=states.read("2").where, began="2026"))
+    (SWEEP / "2" / "summary.csv").unlink()
+    for killed in (None, before):
+        (SWEEP / "summary.csv").unlink()
+        if killed is not None:
+            (SWEEP / "summary.csv").write_bytes(killed)
+        assert run(["report"]).code == 0
+        assert "2 ok, 1 interrupted" in Path("results/index.html").read_text()
+        assert run(["report", str(SWEEP)]).code == 0
+        page = (SWEEP / "report.html").read_text()
+        assert "2 ok, 1 interrupted" in page
+        assert "it was running when the sweep was left" in page
+        (SWEEP / "summary.csv").touch()
 
 
 class TestFolder:

@@ -11,6 +11,7 @@ from svdbench.report.html.page import REPORT, View, line, render, render_index, 
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
 from svdbench.report.tables import several_versions
 from svdbench.sweeps import is_sweep
+from svdbench.sweeps.summary import rows_so_far
 from svdbench.whole import replacing
 
 INDEX = "index.html"
@@ -65,7 +66,7 @@ def _view(folder: Path, place: Path) -> View:
 
 def _read(folder: Path) -> Run:
     try:
-        return read_run(folder)
+        return read_run(folder, rows_so_far(folder) if is_sweep(folder) else None)
     except OSError as error:
         raise UserError(f"can't read {folder}: {error.strerror}: check its permissions") from error
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 from svdbench.errors import UserError
@@ -74,6 +75,19 @@ def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
             refuse_unknown("launcher", [name], known)
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def check_slurm(engine: Engine) -> None:
+    """Refuse to hand jobs to SLURM where there is none, as submitit would once they are prepared.
+
+    Raises:
+        UserError: with what can be done.
+    """
+    if engine.name == SLURM and which("srun") is None:
+        raise UserError(
+            f"hydra/launcher={SLURM} needs SLURM, and there is no srun here: start the sweep on a "
+            f"machine of the cluster, or give hydra/launcher={LOCAL} for processes of this machine"
+        )
 
 
 def engine_of(options: Any, name: str, jobs: int) -> Engine:

@@ -4,8 +4,9 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
@@ -27,14 +28,21 @@ def is_sweep(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+class NothingBegun(UserError):
+    """The jobs of a sweep could not be launched, none of them."""
+
+
 @contextmanager
 def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
     """The folder of a sweep, made or found to be this sweep's already; held by this process.
+
+    A folder that was made here is gone again where the block raises :class:`NothingBegun`.
 
     Raises:
         RecordError: it holds something else, another process runs the sweep, or it can't be
             written.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +63,15 @@ def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
             raise RecordError(
                 f"can't write {folder}: {error.strerror or error}: {os_remedy(error)}"
             ) from error
-        yield
+        try:
+            yield
+        except NothingBegun:
+            if missing:
+                rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process has something there by now
+                for path in missing[1:]:
+                    path.rmdir()
+            raise
 
 
 def refuse_other_version(folder: Path) -> None:
@@ -112,11 +128,17 @@ def read(folder: Path) -> Sweep:
     return Sweep(kept["job"], bases, tuple(kept["words"]))
 
 
+def read_overrides(folder: Path) -> dict[str, tuple[str, ...]]:
+    """What makes the configuration of each job of a sweep, by the jobs' folders.
+
+    Raises:
+        UserError: there is no sweep, or it can't be read.
+    """
+    return {name: tuple(overrides) for name, overrides in _read(folder)["jobs"].items()}
+
+
 def _check_same(folder: Path, jobs: Sequence[Job]) -> None:
-    theirs = {
-        name: Job(name, tuple(overrides)).identity
-        for name, overrides in _read(folder)["jobs"].items()
-    }
+    theirs = {name: Job(name, texts).identity for name, texts in read_overrides(folder).items()}
     if theirs != {job.folder: job.identity for job in jobs}:
         raise RecordError(f"{folder} holds another sweep: choose a different --name, or delete it")
 

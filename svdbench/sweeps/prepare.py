@@ -15,6 +15,7 @@ from svdbench.sweeps.engines import (
     Engine,
     check_installed,
     check_nodes,
+    check_slurm,
     engine_of,
     is_timed,
     nodes_of,
@@ -84,6 +85,7 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         engine = engine_of(master.hydra.launcher, launcher, len(jobs))
         check_nodes(engine, master.hydra.launcher, nodes)
         refuse_timing(engine, config)
+        check_slurm(engine)
         timed = is_timed(config)
         return Prepared(
             sweep.job, module.JOB, folder, timed, jobs, engine, master, hydra.config_loader

@@ -75,18 +75,24 @@ def run_sweep(
             kept.refuse_other_version(prepared.folder)
         _print(console, _heading(prepared, len(missing)))
         _print(console, str(prepared.folder))
-        interrupted = False
+        interrupted = refused = False
         try:
             _launch_all(prepared, missing, states, console)
         except KeyboardInterrupt:
             interrupted = True
+        except UserError as error:
+            refused = not any(states.read(job.folder).status for job in prepared.jobs)
+            if refused:
+                raise kept.NothingBegun(str(error)) from error
+            raise
         finally:
-            found = {job.folder: states.read(job.folder) for job in prepared.jobs}
-            rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
-            show(prepared.folder)
-            for line in several_versions(prepared.folder):
-                _print(console, line)
-            _print(console, str(prepared.folder / "summary.csv"))
+            if not refused:
+                found = {job.folder: states.read(job.folder) for job in prepared.jobs}
+                rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
+                show(prepared.folder)
+                for line in several_versions(prepared.folder):
+                    _print(console, line)
+                _print(console, str(prepared.folder / "summary.csv"))
     if interrupted:
         done = sum(state.status == OK for state in found.values())
         command = " ".join(["svdbench", *sweep.words[:1], "--resume"])

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -165,8 +165,12 @@ def find_runs(root: Path) -> Iterator[Path]:
                 folders.clear()
 
 
-def read_run(folder: Path) -> Run:
-    """What can be read of a run. Raises OSError where the folder itself can't be."""
+def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> Run:
+    """What can be read of a run. Raises OSError where the folder itself can't be.
+
+    Args:
+        rows: of the summary, where its file is not there yet or tells of less.
+    """
     run = Run(folder, folder.resolve().parent.name, folder.resolve().name)
     paths = sorted(folder.glob("*.csv"), key=lambda path: (_rank(path.stem), path.name))
     for path in paths:
@@ -216,6 +220,11 @@ def _sheet(path: Path, notes: list[str]) -> Sheet | None:
         notes.append(f"{path.name} has no rows")
         return None
     return Sheet(path.stem, columns, fitting, total)
+
+
+def _sheet_of(name: str, rows: Sequence[Mapping[str, str]]) -> Sheet:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return Sheet(name, columns, [[row.get(c, "") for c in columns] for row in rows], len(rows))
 
 
 def _environment(path: Path, notes: list[str]) -> dict[str, Any]:
