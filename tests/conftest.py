@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
@@ -15,12 +16,27 @@ from svdbench.measure.probe import Rates
 
 pytest.register_assert_rewrite("command", "judge")
 
+# The same examples every time, however long one takes; `make fuzz` tries others.
+settings.register_profile("svdbench", derandomize=True, deadline=None, database=None)
+settings.load_profile("svdbench")
+# What a terminal, or a job of SLURM, may have set, and svdbench heeds.
+SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "SVDBENCH_PARENT")
+SURROUNDINGS += ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing measured on this machine leaks into a test, nor out of one."""
     monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(tuning, "_known", None)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What surrounds the tests doesn't change what they see."""
+    for name in list(os.environ):
+        if name in SURROUNDINGS or name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)

@@ -106,7 +106,7 @@ def test_shapes_gradients_and_parameters(name: str, options: dict[str, Any]) -> 
     outputs = model(x)
     assert outputs.shape == (T, B, N_OUT)
     assert model.states(x).shape == (T, B, s)
-    torch.testing.assert_close(model.last(x), outputs[-1], rtol=0, atol=0)
+    torch.testing.assert_close(model.last(x), outputs[-1])  # a product of other sizes rounds anew
     outputs.square().mean().backward()
     groups = model.parameter_groups()
     grouped = groups["orthogonal"] + groups["other"]

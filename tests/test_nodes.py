@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,13 @@ TWO = [*TINY, "trainer.nodes=2"]
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
+    """One below those that the system gives to whoever asks for any, so that it stays unused."""
+    first = 20_000 + os.getpid() % 10_000
+    for port in range(first, first + 1000):
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("localhost", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextmanager

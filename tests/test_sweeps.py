@@ -28,7 +28,7 @@ from svdbench.sweeps.engines import Engine, engine_of, processes, refuse_timing
 from svdbench.sweeps.plan import jobs_of
 from svdbench.sweeps.queue import ASK_S, SlurmWatch
 from svdbench.sweeps.states import State, States
-from svdbench.sweeps.task import Task, slurm_cores
+from svdbench.sweeps.task import Task, here, slurm_cores
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -438,7 +438,8 @@ def test_two_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     one, two = (table(f"bench/train/{name}/summary.csv") for name in ("one", "two"))
     assert [row["loss"] for row in one] == [row["loss"] for row in two]
     states = States(Path("bench/train/two"))
-    assert len({states.read(name).where for name in "01"}) == 2  # two processes
+    # In other processes than this; in one and the same, where the second was slow to start.
+    assert not {states.read(name).where for name in "01"} & {"", ":".join(map(str, here()))}
     assert "seed=1: in" in capsys.readouterr().out
     assert "lstm, seed 1" in states.log("1").read_text()
 
@@ -469,7 +470,7 @@ def test_a_process_that_is_killed_takes_nobody_with_it(
 
     killer = Thread(target=kill)
     killer.start()
-    long = ["--steps", "2000", "trainer.evaluate_every=100", "trainer.target=0"]
+    long = ["--steps", "10000", "trainer.evaluate_every=500", "trainer.target=0"]
     code, _, err = run([*SEEDS, *long, f"hydra/launcher={launcher}"])
     killer.join()
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == ["ok", status, "ok"]
