@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Of test-repeat: how often, and which tests; MARK=slow takes the slow ones.
+N      ?= 20
+MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-oldest test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
+.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +54,22 @@ test-oldest: ## the tests with the oldest versions that pyproject.toml allows, i
 
 fuzz: $(READY) ## malformed configurations, files and arguments, others each time; counts them
 	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
+
+test-repeat: $(READY) ## the tests N=20 times, every second time beside two busy processes; counts
+	@passed=0; failed=0; log=$$(mktemp); \
+	for i in $$(seq $(N)); do \
+	    busy=; beside=; \
+	    if [ $$((i % 2)) -eq 0 ]; then \
+	        beside=" under load"; \
+	        for j in 1 2; do (while :; do :; done) & busy="$$busy $$!"; done; \
+	        trap "kill $$busy" EXIT INT TERM; \
+	    fi; \
+	    if $(BIN)/python -m pytest -m "$(MARK)" -p no:cacheprovider >$$log 2>&1; \
+	    then passed=$$((passed + 1)); how=passed; \
+	    else failed=$$((failed + 1)); how=failed; grep -E "^(FAILED|ERROR)" $$log; fi; \
+	    if [ -n "$$busy" ]; then kill $$busy; trap - EXIT INT TERM; fi; \
+	    echo "$$i of $(N)$$beside: $$how, $$(tail -n 1 $$log)"; \
+	done; rm -f $$log; echo "$$passed passed, $$failed failed"; [ $$failed -eq 0 ]
 
 test-cluster: $(READY) ## sweeps on a SLURM and a Ray made on this host, as root (docs/cluster.md)
 	$(BIN)/python -m pytest tests/cluster --cluster

@@ -13,6 +13,7 @@ and why. What it has written can be gone on with (``--resume RUN``), or, from a 
 another number of processes (``--resume RUN/seed-0/last.pt --processes N``).
 """
 
+import atexit
 import json
 import logging
 import os
@@ -41,7 +42,7 @@ from svdbench.measure.clock import WallClock
 from svdbench.nodes import Node, this_node
 from svdbench.processes import end_with
 from svdbench.schemas import Train
-from svdbench.training.parallel import Broken, Ranks, unpacked
+from svdbench.training.parallel import Broken, Ranks, join_group, unpacked
 
 # In the folder of notes: where the run is; and ``<rank>.json``, a process's last words.
 FOLDER = "folder"
@@ -132,11 +133,12 @@ def work(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if ranks.asked:  # maybe as the launcher is gone: a process that returns waits for it
             raise Interrupted("interrupted")
-    except UserError as error:
-        words = {"line": str(error), "exit_code": error.exit_code}
-        (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words), encoding="utf-8")
-        if dist.is_initialized() and not isinstance(error, Broken):
-            dist.destroy_process_group()  # or its threads abort the process, with a dump
+    except Exception as error:
+        # Of a group that is not taken down, threads may abort the process as the interpreter ends.
+        atexit.register(os._exit, 1)
+        if isinstance(error, UserError):
+            words = {"line": str(error), "exit_code": error.exit_code}
+            (Path(notes) / f"{ranks.rank}.json").write_text(json.dumps(words), encoding="utf-8")
         raise
     return result
 
@@ -153,7 +155,7 @@ def _meet(config: Train, text: str, ranks: Ranks) -> None:
         backend = "cpu:gloo,cuda:nccl"
     if config.trainer.nodes == 1 and (loopback := LOOPBACK.get(sys.platform)):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # whatever the network is like
-    dist.init_process_group(backend)
+    join_group(backend)
     if ranks.any(ranks.tell(text) != text):
         raise UserError("the nodes were given different configurations: type the same on each")
 

@@ -141,6 +141,19 @@ class Ranks:
 ALONE = Ranks()
 
 
+def join_group(backend: str, **options: Any) -> None:
+    """Join the process group, so that ``destroy_process_group`` takes it down.
+
+    Modules of torch have functions with ``group=group.WORLD``: the group that there is when they
+    are imported, as they are by an optimiser's first step, is kept for good, with its threads.
+    As the interpreter ends, one of those may abort the process. So these modules come first.
+    """
+    import torch._dynamo
+    import torch.distributed.nn.functional  # noqa: F401
+
+    dist.init_process_group(backend, **options)
+
+
 def digest(state: Any) -> str:
     """A checksum of tensors, numbers and strings in mappings and sequences."""
     found = hashlib.blake2b(digest_size=16)

@@ -176,6 +176,8 @@ def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> R
     for path in paths:
         if (sheet := _sheet(path, run.notes)) is not None:
             run.sheets.append(sheet)
+    if rows:
+        run.sheets = [_sheet_of("summary", rows), *(s for s in run.sheets if s.name != "summary")]
     run.config = _settings(folder / (SWEEP if run.swept else CONFIG), run.notes)
     run.environment = _environment(folder / ENVIRONMENT, run.notes)
     if run.summary is not None:
