@@ -76,9 +76,7 @@ def rows_so_far(folder: Path) -> list[Row] | None:
     return _of_all(folder, folder.resolve().parent.name, jobs, found)
 
 
-def _of_all(
-    folder: Path, name: str, jobs: Sequence[Job], states: Mapping[str, State]
-) -> list[Row]:
+def _of_all(folder: Path, name: str, jobs: Sequence[Job], states: Mapping[str, State]) -> list[Row]:
     """The rows of all jobs; of one that didn't end well, one more that says so."""
     rows: list[Row] = []
     for job in jobs:
