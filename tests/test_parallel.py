@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +125,26 @@ def _meet(rank: int, size: int, store: str, work: Any, arguments: Any) -> None:
     join_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     work(Ranks(rank, size), *arguments)
     dist.destroy_process_group()
-    assert not gloo_threads()
+    assert_nothing_is_left()
 
 
-def gloo_threads() -> list[str]:
-    """Those of a process group: where some are left, the process may abort as it ends."""
-    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
-    return [name for name in names if "gloo" in name]
+def assert_nothing_is_left() -> None:
+    """No thread of a process group, which might abort the process as the interpreter ends.
+
+    The system may show one that has ended for a moment longer.
+    """
+    for _ in range(600):
+        if not any("gloo" in name for name in thread_names()):
+            return
+        time.sleep(0.1)
+    raise AssertionError(list(thread_names()))
+
+
+def thread_names() -> Iterator[str]:
+    """Of this process, as the system knows them."""
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended
+            yield path.read_text().strip()
 
 
 def _train_all(ranks: Ranks, models: list[str], batch_size: int) -> None:
@@ -233,7 +248,7 @@ def called(name: str, *more: str) -> list[str]:
 def orderly(*arguments: Any) -> Any:
     """What each process does, and leaves nothing that could abort it."""
     result = train_processes.work(*arguments)
-    assert not gloo_threads()
+    assert_nothing_is_left()
     return result
 
 
