@@ -11,19 +11,19 @@ from svdbench.processes import PARENT
 
 # A process without an end of its own, unless it is interrupted and heeds that.
 CHILD = """
-import os, signal, sys
+import os, signal, sys, time
 from svdbench import processes
 if sys.argv[2] == "looked for":
     del os.pidfd_open
     processes.POLL_S = 0.01
 def heed(*_):
-    print("interrupted", flush=True)
+    os.write(1, b"interrupted\\n")
     os._exit(0)
 signal.signal(signal.SIGINT, heed if sys.argv[4] == "heeds" else signal.SIG_IGN)
 processes.end_with(int(sys.argv[1]), float(sys.argv[3]))
-print("watches", flush=True)
+os.write(1, b"watches\\n")  # at once, as another writes there, too
 while True:
-    signal.pause()
+    time.sleep(0.1)
 """
 # Starts one as its own child, and one as a grandchild, as submitit does.
 PARENT_OF_TWO = """
