@@ -95,7 +95,7 @@ bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; resul
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
 	$(BIN)/python -m svdbench.jobs.bench_reveal
 
-bench-trust: $(READY) ## kill -9 at random, what recording costs, a large report; results/bench-trust/
+bench-trust: $(READY) ## kill -9 at random, KILLS=300 times; what recording costs, a large report; results/bench-trust/
 	$(BIN)/python -m svdbench.jobs.bench_trust
 
 bench-sweep: $(READY) ## the same for sweeps on two processes; results/bench-sweep/
