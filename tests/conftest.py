@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 from svdbench.kernels import tuning
-from svdbench.measure.probe import Rates
+from svdbench.measure.machine import Rates
 
 pytest.register_assert_rewrite("command", "judge")
 

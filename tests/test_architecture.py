@@ -2,9 +2,12 @@
 
 import ast
 import subprocess
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
+
+from svdbench import members
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {"pyproject.toml", "svdbench", "conf", "kernels", "results", "tests", "Makefile"}
@@ -13,19 +16,19 @@ CUSTOMARY = {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", ".gitign
 # Who may import whom, among the packages of the house.
 MAY_IMPORT = {
     "kernels": set(),
-    "orthogonal": {"kernels"},
-    "matrix_ops": {"kernels", "nn", "orthogonal"},
+    "orthogonal": {"kernels", "measure"},
+    "matrix_ops": {"kernels", "measure", "nn"},
     "nn": {"kernels"},
     "models": {"nn"},
     "datasets": set(),
     "tasks": {"datasets"},
-    "rnn_loops": {"kernels", "measure", "nn", "orthogonal"},
+    "rnn_loops": {"kernels", "measure", "nn"},
     "classification": {"measure"},
     "lowrank": {"measure"},
     "acceleration": {"classification", "lowrank", "measure"},
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
-    "measure": {"orthogonal", "statistics"},
+    "measure": {"kernels", "statistics"},
     "launchers": set(),
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
@@ -106,3 +109,18 @@ def test_the_top_level_is_what_was_chosen() -> None:
         pytest.skip("not a git checkout")
     names = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert names <= TOP_LEVEL | CUSTOMARY
+
+
+GROUPS = [value for value in vars(members).values() if isinstance(value, members.Registry)]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.folder)
+def test_members_and_yamls_are_the_same(group: members.Registry) -> None:
+    for name in group.names():
+        own = group.class_of(name)
+        assert members.plain(own.name) == name
+        parameters = signature(own).parameters.values()
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+            assert set(group.options_of(name)) <= {parameter.name for parameter in parameters}
+    module, _, base = group.base.partition(":")
+    assert set(members._classes(module, base)) == set(group.names())

@@ -50,7 +50,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_reasons_are_shown_to_the_letter(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.cayley import Cayley
+        from svdbench.orthogonal.skew import Cayley
 
         monkeypatch.setattr(Cayley, "skip", lambda self, problem: "install 'svdbench[peers]'")
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "reason"]
@@ -58,7 +58,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_a_wrong_method_gets_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.cayley import Cayley
+        from svdbench.orthogonal.skew import Cayley
 
         right = Cayley.apply
         monkeypatch.setattr(Cayley, "apply", lambda self, V, X: 1.01 * right(self, V, X))
@@ -72,7 +72,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_a_crash_and_a_timeout_are_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.sequential import Sequential
+        from svdbench.orthogonal.reflectors import Sequential
 
         def crash(*_: object) -> None:
             raise MemoryError("no room")

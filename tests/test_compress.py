@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from svdbench.classification import Arm, Batches, loss_for, mlp
-from svdbench.compressors.base import Compressor
-from svdbench.compressors.factored import deployed
-from svdbench.compressors.network import Compression
-from svdbench.compressors.registry import GROUP
+from svdbench.compressors.compressors import Compressor
+from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs.compress_arms import CompressedArm, Setting, latencies
 from svdbench.measure.plan import Plan
+from svdbench.members import COMPRESSORS
 
-NAMES = GROUP.names()
+NAMES = COMPRESSORS.names()
 F64 = torch.float64
 
 
 def load(name: str, **options: Any) -> Compressor:
-    compressor: Compressor = GROUP.load(name, **options)
+    compressor: Compressor = COMPRESSORS.load(name, **options)
     return compressor
 
 
@@ -48,7 +47,7 @@ def nearest(W: Tensor, k: int) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_is_described(name: str) -> None:
     compressor = load(name)
-    assert type(compressor).__module__.split(".")[-1] == name
+    assert type(compressor).name == name
     assert (files("svdbench.conf") / "compressor" / f"{name}.yaml").read_text("utf-8")[:2] == "# "
     assert compressor.title.strip()
     assert compressor.source.strip()

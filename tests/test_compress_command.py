@@ -11,7 +11,7 @@ from svdbench.datasets.splits import Split
 from svdbench.jobs import compress_session
 from svdbench.jobs.compress_arms import CompressedArm
 from svdbench.launch import compose
-from svdbench.registry import Group
+from svdbench.members import Group
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 

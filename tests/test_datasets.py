@@ -18,8 +18,8 @@ from svdbench.datasets.base import DatasetError
 from svdbench.datasets.cats import Cats
 from svdbench.datasets.files import FileDataset, Published, data_root
 from svdbench.datasets.idx import IdxDataset, parse_idx
-from svdbench.datasets.registry import GROUP, load_dataset
-from svdbench.tasks.sequential_images import SequentialImages
+from svdbench.members import DATASETS
+from svdbench.tasks.images import SequentialImages
 
 REMEDY = "dataset=digits"
 
@@ -173,17 +173,17 @@ def test_what_is_not_idx_is_refused(
 
 
 def test_names_and_splits() -> None:
-    assert GROUP.names() == ["cats", "digits", "fashion_mnist", "mnist", "xor"]
-    assert load_dataset("fashion-mnist").name == load_dataset("fashion_mnist").name
+    assert DATASETS.names() == ["cats", "digits", "fashion_mnist", "mnist", "xor"]
+    assert DATASETS.load("fashion-mnist").name == DATASETS.load("fashion_mnist").name
     with pytest.raises(ValueError, match="did you mean 'mnist'"):
         datasets.load("minst", "train")
     with pytest.raises(ValueError, match="did you mean 'test'"):
         datasets.load("digits", "tests")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", GROUP.names())
+@pytest.mark.parametrize("name", DATASETS.names())
 def test_each_says_what_it_is(name: str) -> None:
-    dataset = load_dataset(name)
+    dataset = DATASETS.load(name)
     assert dataset.name.replace("-", "_") == name
     for said in (dataset.title, dataset.what, dataset.source, dataset.licence):
         assert said
@@ -198,9 +198,9 @@ def test_each_says_what_it_is(name: str) -> None:
         assert {file.removesuffix(".gz") for file in packed} == set(dataset.files) - packed
 
 
-@pytest.mark.parametrize("name", GROUP.names())
+@pytest.mark.parametrize("name", DATASETS.names())
 def test_each_is_a_table_for_a_classifier(name: str) -> None:
-    dataset = load_dataset(name)
+    dataset = DATASETS.load(name)
     if isinstance(dataset, FileDataset):
         needs_files(dataset.name)
     tables = {split: datasets.classification(name, split) for split in ("train", "test")}
@@ -221,8 +221,8 @@ def test_each_is_a_table_for_a_classifier(name: str) -> None:
 
 def test_listing_does_not_wait_for_torch() -> None:
     code = (
-        "import sys; from svdbench.datasets.registry import GROUP as D; "
-        "from svdbench.tasks.registry import GROUP as T; D.names(), T.names(); "
+        "import sys; from svdbench.members import DATASETS as D; "
+        "from svdbench.members import TASKS as T; D.names(), T.names(); "
         "from svdbench.datasets.files import data_root; data_root(); "
         "sys.exit('torch' in sys.modules)"
     )

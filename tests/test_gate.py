@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from svdbench.measure.algorithm import Flops, Problem
 from svdbench.measure.gate import allowance, check, reference_of
-from svdbench.orthogonal.base import Flops, Method, Problem
-from svdbench.orthogonal.registry import load_method, method_names
+from svdbench.members import METHODS
+from svdbench.orthogonal.base import Method
 
 
 class Scale(torch.autograd.Function):
@@ -53,10 +54,10 @@ def inputs(d: int, n: int, m: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", METHODS.names())
 def test_healthy_methods_pass_with_room_to_spare(name: str, dtype: torch.dtype) -> None:
     for d, n, m in [(64, 64, 32), (8, 40, 16), (16, 3, 1)]:
-        method, (V, X, G) = load_method(name), inputs(d, n, m, dtype)
+        method, (V, X, G) = METHODS.load(name), inputs(d, n, m, dtype)
         if reason := method.skip(Problem(d, n, m, dtype)):
             assert reason
             continue

@@ -22,10 +22,10 @@ from svdbench.jobs.cell import Conditions, Entry, TooSlow, time_cell
 from svdbench.jobs.display import display
 from svdbench.jobs.gpu import DRY, FIRST, FULL
 from svdbench.jobs.promises import Figure, finish
+from svdbench.measure.algorithm import Problem
+from svdbench.measure.machine import Rates
 from svdbench.measure.plan import Plan, forever
-from svdbench.measure.probe import Rates
-from svdbench.orthogonal.base import Problem
-from svdbench.orthogonal.registry import load_method
+from svdbench.members import METHODS
 from svdbench.record.store import Run, read_rows
 from svdbench.report.timing import read_summary, show_run
 from svdbench.schemas import L2, Measure, Sizes, TimeFastH
@@ -181,7 +181,7 @@ def cell(
     problem = Problem(d=d, n=d, m=2)
     V, X, G = torch.randn(d, d), torch.randn(d, 2), torch.randn(d, 2)
     entries = [
-        Entry(name, load_method(name), (V,), X.clone().requires_grad_(), G)
+        Entry(name, METHODS.load(name), (V,), X.clone().requires_grad_(), G)
         for name in ("cayley", "sequential")
     ]
     record = Run.create(folder, "time-fasth", env={})
@@ -196,7 +196,7 @@ def test_cold_is_before_every_repetition_and_in_every_row(
 ) -> None:
     emptied: list[str] = []
     monkeypatch.setattr(
-        "svdbench.measure.l2.emptier", lambda device: lambda: emptied.append(device)
+        "svdbench.measure.machine.emptier", lambda device: lambda: emptied.append(device)
     )
     warm_samples, warm = cell(tmp_path, Conditions(TINY))
     assert emptied == []

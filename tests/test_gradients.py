@@ -8,26 +8,25 @@ import torch
 from command import assert_mistake, run, table
 from torch import Tensor
 
-from svdbench.models.registry import load_model, model_names
+from svdbench.members import MODELS, TASKS
 from svdbench.report.gradient_plots import limits
 from svdbench.report.gradients import norms_of
 from svdbench.tasks.base import Batch, Task
-from svdbench.tasks.registry import load_task
-from svdbench.training.state_gradients import state_gradient_norms
+from svdbench.training.evaluation import state_gradient_norms
 
 F64 = torch.float64
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def adding() -> tuple[Task, Batch]:
-    task = load_task("addition", length=6, test_size=5)
+    task = TASKS.load("addition", length=6, test_size=5)
     x, y = task.test_set()
     return task, (x.double(), y.double())
 
 
 def plain_step(name: str) -> tuple[torch.nn.Module, Step]:
     """A small model, and its h_t of x_t and h_{t−1} by the plain formula."""
-    model = load_model(name, 2, 1, hidden_size=8).double()
+    model = MODELS.load(name, input_size=2, output_size=1, hidden_size=8).double()
     cells = [torch.zeros(5, 8, dtype=F64)]
 
     def elman(x: Tensor, h: Tensor) -> Tensor:
@@ -60,11 +59,11 @@ def test_is_what_a_change_of_the_state_does_to_the_loss(name: str) -> None:
     torch.testing.assert_close(found, each.square().mean(1).sqrt())
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", MODELS.names())
 def test_every_model_has_them(name: str) -> None:
     """Of all states, whatever the number of sequences; the last one's by hand."""
     task, (x, y) = adding()
-    model = load_model(name, 2, 1, hidden_size=8).double()
+    model = MODELS.load(name, input_size=2, output_size=1, hidden_size=8).double()
     found = state_gradient_norms(model, task, (x, y))
     assert found.shape == (6,)
     assert found.isfinite().all()
@@ -78,8 +77,10 @@ def test_every_model_has_them(name: str) -> None:
 
 def test_tasks_that_answer_at_every_step() -> None:
     """The last state matters to its own output only, the first to all."""
-    task = load_task("copy", lag=3, test_size=4)
-    model = load_model("rnn", task.input_size, task.output_size, hidden_size=8)
+    task = TASKS.load("copy", lag=3, test_size=4)
+    model = MODELS.load(
+        "rnn", input_size=task.input_size, output_size=task.output_size, hidden_size=8
+    )
     found = state_gradient_norms(model, task, task.test_set())
     assert found.shape == (task.length,)
     assert (found > 0).all()

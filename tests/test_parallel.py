@@ -22,9 +22,8 @@ from torch import multiprocessing as mp
 from svdbench import schemas
 from svdbench.errors import Interrupted
 from svdbench.jobs import train_processes
-from svdbench.models.registry import load_model, model_names
+from svdbench.members import MODELS, TASKS
 from svdbench.tasks.base import Batch, Task
-from svdbench.tasks.registry import load_task
 from svdbench.training import checkpoint
 from svdbench.training.evaluation import evaluate
 from svdbench.training.learner import Learner
@@ -32,7 +31,7 @@ from svdbench.training.parallel import Broken, Ranks, digest, join_group
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
-TASKS = {
+OPTIONS = {
     "addition": {"length": 8, "test_size": 7},
     "copy": {"lag": 2, "test_size": 7},
     "pmnist": {"dataset": "digits", "pool": 4},
@@ -41,7 +40,7 @@ TASKS = {
 
 def task_of(name: str) -> Task:
     """A small task in float64, where rounding is far below what could go wrong."""
-    task = load_task(name, **TASKS[name])
+    task = TASKS.load(name, **OPTIONS[name])
     batch = task.batch
 
     def doubled(batch_size: int, generator: torch.Generator) -> Batch:
@@ -60,7 +59,9 @@ def learner_of(
     given = task_of(task)
     sizes = given.input_size, given.output_size
     return Learner(
-        load_model(model, *sizes, hidden_size=6, **options).double(),
+        MODELS.load(
+            model, input_size=sizes[0], output_size=sizes[1], hidden_size=6, **options
+        ).double(),
         given,
         schemas.Adam(lr=1e-2, clip=0.5, weight_decay=1e-3, schedule=schemas.Schedule.cosine),
         steps=8,
@@ -213,7 +214,7 @@ def _few(ranks: Ranks) -> None:
 
 
 def _everything(ranks: Ranks) -> None:
-    _train_all(ranks, model_names(), 5)
+    _train_all(ranks, MODELS.names(), 5)
     _end_of_an_epoch(ranks)
     _scores(ranks)
     _agree(ranks)

@@ -15,8 +15,7 @@ from fake_clock import FakeClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from svdbench.measure.plan import Plan, measure
-from svdbench.measure.step import Contender, failure
+from svdbench.measure.plan import Contender, Plan, failure, measure
 
 # Timings of a shared machine are no failures.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,8 +7,8 @@ import pytest
 from svdbench.jobs import train as job
 from svdbench.jobs.train_models import overrides_of
 from svdbench.launch import compose
+from svdbench.members import TASKS
 from svdbench.overrides import override
-from svdbench.tasks.registry import task_names
 from svdbench.training.presets import preset
 
 
@@ -42,7 +42,7 @@ def test_values_survive_hydra(text: str) -> None:
     assert config.results == text
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", TASKS.names())
 def test_every_preset_fits_its_model_and_task(task: str) -> None:
     data = ["task.dataset=digits"] if "mnist" in task else []
     for overrides in overrides_of("all", task, data, True).values():

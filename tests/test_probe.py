@@ -10,18 +10,18 @@ import torch
 from fake_clock import FakeClock
 from torch import Tensor
 
+from svdbench.measure.algorithm import Problem
 from svdbench.measure.clock import EventClock, WallClock, clock_of, timed
-from svdbench.measure.l2 import emptier
-from svdbench.measure.probe import (
+from svdbench.measure.machine import (
     Neighbours,
     copy_rate,
+    emptier,
     least_bytes,
     matmul_rate,
     peak_bytes,
     rates_of,
 )
-from svdbench.orthogonal.base import Problem
-from svdbench.orthogonal.registry import load_method
+from svdbench.members import METHODS
 
 
 class TickingClock(FakeClock):
@@ -59,7 +59,7 @@ def test_both_rates_of_this_machine() -> None:
 
 
 def test_the_floor_is_twelve_ndm() -> None:
-    floor = load_method("fasth").floor(Problem(n=2, d=3, m=5))
+    floor = METHODS.load("fasth").floor(Problem(n=2, d=3, m=5))
     assert floor is not None
     assert (floor.forward, floor.backward, floor.step) == (120, 240, 360)
 
@@ -186,7 +186,7 @@ def test_neighbours_are_what_others_used(tmp_path: Path, monkeypatch: pytest.Mon
         user, system, elapsed = next(times)
         return SimpleNamespace(user=user, system=system, elapsed=elapsed)
 
-    monkeypatch.setattr("svdbench.measure.probe.os.times", own_times)
+    monkeypatch.setattr("svdbench.measure.machine.os.times", own_times)
     stat.write_text(f"cpu {100 * tick} 0 0 5 5 0 0 0 0 0\n")
     neighbours = Neighbours(stat)
     stat.write_text(f"cpu {108 * tick} 0 {tick} 9 9 0 0 0 0 0\n")

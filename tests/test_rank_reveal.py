@@ -10,7 +10,7 @@ from command import assert_mistake, run, table
 from safetensors.torch import save_file
 from torch import nn
 
-from svdbench.classification.arm import Arm
+from svdbench.classification.arms import Arm
 from svdbench.datasets.splits import Split
 from svdbench.launch import compose
 

@@ -211,7 +211,7 @@ def test_compiled(activation: str, h0: bool):
 
 
 def test_operators_keep_the_rules():
-    from svdbench.nn.recurrence_op import _backward, _forward
+    from svdbench.nn.recurrence import _backward, _forward
 
     given = arguments("complex_modrelu")
     call = (*given.values(), "complex_modrelu", True)

@@ -21,7 +21,7 @@ from svdbench.jobs.trust_kills import without_times
 from svdbench.record.journal import NAME, Journal
 from svdbench.record.schema import SAMPLES, SUMMARY
 from svdbench.record.store import RecordError, Run, mixing_versions, read_versions
-from svdbench.tasks.addition import Addition
+from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 
 ROW = {"cell": "c", "status": "ok", "method": "fasth"}

@@ -12,7 +12,7 @@ from torch.autograd import grad, gradcheck
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import OrthogonalRNN, OrthogonalWeight, SpectralRNN, SpectralWeight
 from svdbench.nn.rnn import RecurrentLayer
-from svdbench.nn.starts import STARTS, rotations, start
+from svdbench.nn.spectral_weight import STARTS, rotations, start
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,11 +11,11 @@ import torch
 from hydra import compose, initialize_config_module
 from torch import Tensor
 
+from svdbench.members import TASKS
 from svdbench.tasks.base import Task
-from svdbench.tasks.registry import load_task, task_names
-from svdbench.tasks.sequential_images import PermutedImages, SequentialImages
+from svdbench.tasks.images import PermutedImages, SequentialImages
 
-NAMES = task_names()
+NAMES = TASKS.names()
 # Without files, and small.
 TINY: dict[str, dict[str, Any]] = {
     "addition": {"length": 9, "test_size": 7},
@@ -26,7 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def load(name: str, **overrides: Any) -> Any:
-    return load_task(name, **{**TINY.get(name, {}), **overrides})
+    return TASKS.load(name, **{**TINY.get(name, {}), **overrides})
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -127,15 +127,15 @@ def test_parts_add_up_to_the_whole(name: str) -> None:
 def test_the_yaml_composes(name: str) -> None:
     with initialize_config_module("svdbench.conf", version_base="1.3"):
         config = compose(overrides=[f"+task={name}"])
-    assert config.task._target_.startswith("svdbench.tasks.")
+    assert type(TASKS.make(name, config.task)).name == name
 
 
 def test_names() -> None:
     assert NAMES == ["addition", "copy", "pmnist", "smnist"]
     with pytest.raises(ValueError, match="did you mean 'addition'"):
-        load_task("adition")
+        TASKS.load("adition")
     with pytest.raises(ValueError, match="no option of copy is called 'length'"):
-        load_task("copy", length=3)
+        TASKS.load("copy", length=3)
 
 
 def test_copying_by_hand() -> None:
@@ -286,7 +286,7 @@ def test_a_state_of_another_task_is_refused() -> None:
 
 
 def test_missing_files_show_when_prepared(tmp_path: Path) -> None:
-    task = load_task("smnist", data_dir=str(tmp_path))
+    task = TASKS.load("smnist", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="or take dataset=digits, which needs no files"):
         task.prepare()
 
@@ -295,7 +295,7 @@ def test_mnist_itself() -> None:
     root = os.environ.get("SVDBENCH_DATA")
     if not root or not (Path(root) / "mnist").is_dir():
         pytest.skip("SVDBENCH_DATA is unset or has no mnist/")
-    task = load_task("pmnist", pool=2)
+    task = TASKS.load("pmnist", pool=2)
     assert task.epoch_size == 60_000
     x, y = task.test_set()
     assert x.shape == (196, 10_000, 1)

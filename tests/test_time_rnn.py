@@ -9,21 +9,21 @@ import torch
 from command import EVERY_RUN, assert_mistake, run, table
 from torch import Tensor, nn
 
-from svdbench.algorithm import Flops
 from svdbench.kernels import apply_reflectors_reference
+from svdbench.measure.algorithm import Flops
 from svdbench.measure.gate import check
-from svdbench.rnn_loops.base import LoopProblem, RNNLoop
-from svdbench.rnn_loops.registry import GROUP
+from svdbench.members import LOOPS
+from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
 from svdbench.schemas import LoopSizes
 
-NAMES = GROUP.names()
+NAMES = LOOPS.names()
 REFLECTORS = ["fasth_each_step", "reflectors_each_step", "spectral"]
 MODULES = {"torch_rnn": nn.RNN, "torch_lstm": nn.LSTM, "torch_gru": nn.GRU}
 F64 = torch.float64
 
 
 def load(name: str) -> RNNLoop:
-    method: RNNLoop = GROUP.load(name, **({"tune": False} if name in REFLECTORS[::2] else {}))
+    method: RNNLoop = LOOPS.load(name, **({"tune": False} if name in REFLECTORS[::2] else {}))
     return method
 
 
@@ -43,7 +43,7 @@ def prepared(method: RNNLoop, X: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("name", NAMES)
 def test_is_described(name: str) -> None:
     method = load(name)
-    assert type(method).__module__.split(".")[-1] == name
+    assert type(method).name == name
     assert (files("svdbench.conf") / "rnn" / f"{name}.yaml").read_text("utf-8").startswith("# ")
     assert method.reflectors == (name in REFLECTORS)
     assert all(text.strip() for text in (method.kind, method.builds, method.gradients))
@@ -102,7 +102,7 @@ def test_modules_are_torchs_own(name: str) -> None:
 
 def test_sequential_operations() -> None:
     problem = LoopProblem(d=64, n=32, m=8, length=100)
-    fasth = GROUP.load("fasth_each_step", block_size=8)
+    fasth = LOOPS.load("fasth_each_step", block_size=8)
     counted = {
         name: (load(name) if name != "fasth_each_step" else fasth).described(problem)
         for name in NAMES
@@ -118,7 +118,7 @@ def test_sequential_operations() -> None:
 
 
 def test_reflectors_one_by_one_leave_out_what_needs_too_much_memory() -> None:
-    method = GROUP.load("reflectors_each_step", max_bytes=1e6)
+    method = LOOPS.load("reflectors_each_step", max_bytes=1e6)
     small, large = (LoopProblem(d=16, n=16, m=8, length=T) for T in (10, 100))
     assert method.skip(small) is None
     assert "3,200 states, 0.0 GB" in str(method.skip(large))
@@ -127,7 +127,7 @@ def test_reflectors_one_by_one_leave_out_what_needs_too_much_memory() -> None:
 @pytest.mark.parametrize("block_size", [0, 2.5, "8"])
 def test_block_size_is_a_whole_number(block_size: Any) -> None:
     with pytest.raises(ValueError, match="give a whole number above 0"):
-        GROUP.load("fasth_each_step", block_size=block_size)
+        LOOPS.load("fasth_each_step", block_size=block_size)
 
 
 @pytest.mark.parametrize(

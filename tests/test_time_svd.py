@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from svdbench.cli import main
+from svdbench.members import DRIVERS
 from svdbench.schemas import MatrixSizes
 from svdbench.schemas.decomposition import SPECTRA
-from svdbench.svd_drivers.base import Case, SVDDriver
+from svdbench.svd_drivers.drivers import Case, SVDDriver
 from svdbench.svd_drivers.gate import Exact, judge
-from svdbench.svd_drivers.registry import GROUP
 from svdbench.svd_drivers.spectra import NAMES as SPECTRUM_NAMES
 from svdbench.svd_drivers.spectra import Spectra, values
 
-NAMES, OURS = GROUP.names(), {"auto", "gram", "randomized"}
+NAMES, OURS = DRIVERS.names(), {"auto", "gram", "randomized"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_described(name: str) -> None:
-    driver = GROUP.load(name)
-    assert type(driver).__module__.split(".")[-1] == name
+    driver = DRIVERS.load(name)
+    assert type(driver).name == name
     assert (files("svdbench.conf") / "svd_driver" / f"{name}.yaml").read_text("utf-8")[:2] == "# "
     assert driver.source.strip()
     assert driver.ours == (name in OURS)
@@ -35,7 +35,7 @@ def test_is_described(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("m", "n"), [(30, 45), (45, 30)])
 def test_passes_the_gate(name: str, spectrum: str, dtype: torch.dtype, m: int, n: int) -> None:
-    driver: SVDDriver = GROUP.load(name)
+    driver: SVDDriver = DRIVERS.load(name)
     A = Spectra(m, n, seed=0).matrix(spectrum).to(dtype)
     found = driver.result(driver.apply(driver.given(A), 4))
     verdict = judge(found, Exact.of(A), 4, dtype, driver.exact)
@@ -46,8 +46,8 @@ def test_passes_the_gate(name: str, spectrum: str, dtype: torch.dtype, m: int, n
 @pytest.mark.parametrize("name", NAMES)
 def test_skips_say_what_to_do(name: str) -> None:
     half = Case(30, 40, 4, "step", torch.bfloat16)
-    reason = GROUP.load(name).skip(half)
-    assert (reason is None) == GROUP.load(name).ours
+    reason = DRIVERS.load(name).skip(half)
+    assert (reason is None) == DRIVERS.load(name).ours
     assert reason is None or "use dtype=float32" in reason
 
 

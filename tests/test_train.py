@@ -15,11 +15,11 @@ from svdbench.errors import Interrupted
 from svdbench.jobs import train as job
 from svdbench.jobs.train_models import configurations, overrides_of
 from svdbench.launch import compose
-from svdbench.models.registry import model_names
+from svdbench.members import MODELS
 from svdbench.record.schema import TRAINED, TRAINING
 from svdbench.report.training import read_runs
 from svdbench.report.units import clock_time, share, spark
-from svdbench.tasks.addition import Addition
+from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -114,7 +114,7 @@ def test_a_sweep_of_several_models_is_one_folder() -> None:
 
 
 def test_all_is_every_model() -> None:
-    assert list(overrides_of("all", "copy", [], True)) == model_names()
+    assert list(overrides_of("all", "copy", [], True)) == MODELS.names()
 
 
 def test_a_sweep_over_two_keys_is_a_heat_map() -> None:

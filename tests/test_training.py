@@ -14,16 +14,14 @@ from torch import Tensor
 from svdbench import schemas
 from svdbench.errors import UserError
 from svdbench.measure.clock import WallClock
+from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
-from svdbench.models.gru import GRU
-from svdbench.models.registry import load_model, model_names
-from svdbench.tasks.addition import Addition
-from svdbench.tasks.registry import load_task
+from svdbench.models.gated import GRU
+from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 from svdbench.training.evaluation import PART, evaluate, spectrum
-from svdbench.training.learner import Diverged, Learner
+from svdbench.training.learner import Diverged, Learner, rate_factor
 from svdbench.training.loop import Loop
-from svdbench.training.optimizers import factor
 from svdbench.training.parallel import digest
 from svdbench.training.progress import Limits, Outcome, Point, Tick
 
@@ -210,7 +208,7 @@ def test_time_left_is_by_the_limit_that_comes_first() -> None:
 
 
 def test_two_learning_rates_and_no_decay_of_reflectors() -> None:
-    model = load_model("spectral_rnn", 2, 1, hidden_size=8)
+    model = MODELS.load("spectral_rnn", input_size=2, output_size=1, hidden_size=8)
     config = schemas.RMSprop(lr=0.1, orthogonal_lr=0.01, weight_decay=0.5)
     learner = learner_of(Addition(6, 4), model, config=config)
     groups = {len(group["params"]): group for group in learner.optimizer.param_groups}
@@ -220,12 +218,14 @@ def test_two_learning_rates_and_no_decay_of_reflectors() -> None:
     assert (others["lr"], others["weight_decay"]) == (0.1, 0.5)
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", MODELS.names())
 def test_every_model_learns_and_goes_on_from_its_state(name: str) -> None:
     """Also the proof that a checkpoint misses nothing: the same losses, bit by bit."""
     task = Addition(8, 16)
     options = {"config": schemas.Adam(clip=1.0, schedule=schemas.Schedule.cosine)}
-    learner = learner_of(task, load_model(name, 2, 1, hidden_size=8), **options)
+    learner = learner_of(
+        task, MODELS.load(name, input_size=2, output_size=1, hidden_size=8), **options
+    )
     trained = [parameter for parameter in learner.parameters if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
     for _ in range(3):
@@ -237,7 +237,9 @@ def test_every_model_learns_and_goes_on_from_its_state(name: str) -> None:
     checkpoint.save(path, {"learner": learner.state_dict()})
     expected = [learner.learn() for _ in range(3)]
 
-    other = learner_of(task, load_model(name, 2, 1, hidden_size=8), **options)
+    other = learner_of(
+        task, MODELS.load(name, input_size=2, output_size=1, hidden_size=8), **options
+    )
     other.load_state_dict(checkpoint.load(path)["learner"])
     assert other.step == 3
     assert [other.learn() for _ in range(3)] == expected
@@ -245,7 +247,7 @@ def test_every_model_learns_and_goes_on_from_its_state(name: str) -> None:
 
 def test_an_epoch_goes_on_where_it_was() -> None:
     def make() -> Learner:
-        task = load_task("smnist", dataset="digits", pool=4)
+        task = TASKS.load("smnist", dataset="digits", pool=4)
         torch.manual_seed(0)
         model = GRU(1, 4, 10)
         generator = torch.Generator().manual_seed(1)
@@ -273,12 +275,12 @@ def test_a_step_without_a_number_changes_nothing() -> None:
 
 def test_schedules_end_at_zero() -> None:
     for schedule in (schemas.Schedule.linear, schemas.Schedule.cosine):
-        values = [factor(schedule, step, 10) for step in range(11)]
+        values = [rate_factor(schedule, step, 10) for step in range(11)]
         assert values[0] == 1
         assert values[5] == pytest.approx(0.5)
         assert values[10] == pytest.approx(0)
         assert values == sorted(values, reverse=True)
-    assert factor(schemas.Schedule.constant, 10, 10) == 1
+    assert rate_factor(schemas.Schedule.constant, 10, 10) == 1
 
 
 # ------------------------------------------------------------------ evaluation
@@ -288,7 +290,7 @@ def test_schedules_end_at_zero() -> None:
 def test_a_set_in_parts_has_the_scores_of_the_whole(
     at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = load_task("addition", length=6) if at_end else load_task("copy", lag=3)
+    task = TASKS.load("addition", length=6) if at_end else TASKS.load("copy", lag=3)
     model = GRU(task.input_size, 8, task.output_size)
     whole = evaluate(model, task, task.test_set(), torch.device("cpu"))
     assert task.test_set()[0].shape[0] * 8 * 1000 < PART
@@ -300,13 +302,15 @@ def test_a_set_in_parts_has_the_scores_of_the_whole(
 
 
 def test_spectrum_of_what_the_model_knows_or_of_its_weight() -> None:
-    found = spectrum(load_model("spectral_rnn", 2, 1, hidden_size=8))
+    found = spectrum(MODELS.load("spectral_rnn", input_size=2, output_size=1, hidden_size=8))
     assert found.sigma_min == pytest.approx(1)
-    plain = load_model("rnn", 2, 1, hidden_size=8)
+    plain = MODELS.load("rnn", input_size=2, output_size=1, hidden_size=8)
     weight = plain.recurrent_weight()
     assert weight is not None
     assert spectrum(plain).sigma_max == pytest.approx(torch.linalg.svdvals(weight).max().item())
-    assert spectrum(load_model("lstm", 2, 1, hidden_size=8)).sigma_max is None
+    assert (
+        spectrum(MODELS.load("lstm", input_size=2, output_size=1, hidden_size=8)).sigma_max is None
+    )
 
 
 # ------------------------------------------------------------------ checkpoints
@@ -411,7 +415,9 @@ DAMAGES = [
 @pytest.fixture(scope="module")
 def trained() -> tuple[Callable[[], Loop], dict[str, Any]]:
     def make() -> Loop:
-        learner = learner_of(Addition(8, 16), load_model("lstm", 2, 1, hidden_size=4))
+        learner = learner_of(
+            Addition(8, 16), MODELS.load("lstm", input_size=2, output_size=1, hidden_size=4)
+        )
         return Loop(learner, Limits(steps=4, evaluate_every=2), WallClock())
 
     first = make()

@@ -15,7 +15,7 @@ from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.tuning import Case, best, cache_file, formula
 from svdbench.measure.cost_model import TERMS, Shape, fit
-from svdbench.measure.probe import Neighbours
+from svdbench.measure.machine import Neighbours
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

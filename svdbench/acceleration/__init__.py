@@ -1,9 +1,15 @@
 """SVD-DNN: training accelerated by factors of low rank, after some steps with dense weights."""
 
-from svdbench.acceleration.moments import carry_moments
-from svdbench.acceleration.multiplications import ceiling, multiplications, size_of
-from svdbench.acceleration.ranks import ALPHA_MEANINGS, alpha_rank, alpha_rule, layer_rule
-from svdbench.acceleration.svd_dnn import SvdDnn, switch_step
+from svdbench.acceleration.ranks import (
+    ALPHA_MEANINGS,
+    alpha_rank,
+    alpha_rule,
+    ceiling,
+    layer_rule,
+    multiplications,
+    size_of,
+)
+from svdbench.acceleration.svd_dnn import SvdDnn, carry_moments, switch_step
 
 __all__ = [
     "ALPHA_MEANINGS",

@@ -1,1 +1,1 @@
-"""Ways to bring a weight down to rank k while it is trained, one file each."""
+"""Ways to reduce a weight to rank k while it is trained."""

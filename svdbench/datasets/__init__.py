@@ -1,9 +1,8 @@
-"""Data sets of labelled examples, one file each; ``registry`` finds them.
+"""Data sets of labelled examples.
 
 ``load`` reads a split in its own shape, ``classification`` as a table for a classifier.
 """
 
-from svdbench.datasets.registry import load
-from svdbench.datasets.splits import Split, classification
+from svdbench.datasets.splits import Split, classification, load
 
 __all__ = ["Split", "classification", "load"]

@@ -1,16 +1,17 @@
-"""Any data set as a table for a classifier, with a part held out of training on request."""
+"""Reading a data set: a split in its own shape, or as a table for a classifier."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from svdbench.registry import refuse_unknown
+from svdbench.members import DATASETS, refuse_unknown
 
 from .base import SPLITS
-from .registry import load_dataset
 
-if TYPE_CHECKING:  # as for the registry
+if TYPE_CHECKING:  # listing the names must not wait for torch
     from torch import Tensor
+
+    from .base import SplitName
 
 HELD_OUT_SEED = 15_485_863
 
@@ -27,6 +28,31 @@ class Split(NamedTuple):
     X: Tensor
     y: Tensor
     classes: int
+
+
+def load(name: str, split: SplitName, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
+    """Examples in their own shape and labels of one split, from files checked by SHA-256.
+
+    Args:
+        name: of a YAML in ``conf/dataset``, as ``"digits"``, which needs no files.
+        split: ``"train"`` or ``"test"``.
+        data_dir: the folder that has a folder per data set; by default that of the
+            environment variable ``SVDBENCH_DATA``, else one in the user's cache.
+
+    Returns:
+        Examples (N, *shape), float32 in [0, 1], as images (N, H, W), and labels (N,), int64.
+
+    Raises:
+        ValueError: there is no such data set or split.
+        svdbench.datasets.base.DatasetError: files are missing or damaged.
+
+    Example:
+        >>> images, labels = load("digits", "test")
+        >>> images.shape[1:]
+        torch.Size([8, 8])
+    """
+    refuse_unknown("split", [split], SPLITS)
+    return DATASETS.load(name, data_dir=data_dir).read(split)
 
 
 def classification(
@@ -58,7 +84,7 @@ def classification(
         (torch.Size([1298, 64]), 10)
     """
     refuse_unknown("split", [split], (*SPLITS, "validation"))
-    dataset = load_dataset(name, data_dir=data_dir, **options)
+    dataset = DATASETS.load(name, data_dir=data_dir, **options)
     if split == "test":
         X, y = dataset.read("test")
         return Split(X.flatten(1), y, dataset.classes)

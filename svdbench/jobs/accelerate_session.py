@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from svdbench.classification import Scores, evaluate, loss_for, same_start
-from svdbench.classification.side_by_side import WARM_UP_STEPS
+from svdbench.classification.arms import WARM_UP_STEPS
 from svdbench.jobs.accelerate_arms import Given, TimedArm
 from svdbench.jobs.accelerate_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
-from svdbench.measure.step import failure
+from svdbench.measure.plan import failure
 from svdbench.record.store import Run
-from svdbench.training.optimizers import alike
+from svdbench.training.learner import network_optimizer
 
 
 class AccelerateSession(Session[Given, TimedArm]):
@@ -78,7 +78,7 @@ class AccelerateSession(Session[Given, TimedArm]):
                 setting,
                 seed,
                 own,
-                alike(own, config.optimizer),
+                network_optimizer(own, config.optimizer),
                 loss,
                 steps=steps,
                 carry=config.carry_moments,

@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.algorithm import Algorithm, Problem, Tensors
 from svdbench.jobs.display import Display
-from svdbench.measure import l2
+from svdbench.measure import machine
+from svdbench.measure.algorithm import Algorithm, Problem, Tensors
 from svdbench.measure.clock import clock_of
 from svdbench.measure.gate import Reference, Verdict, check, reference_of
-from svdbench.measure.place import device_name, threads_of
-from svdbench.measure.plan import Plan, forever, measure
-from svdbench.measure.probe import (
+from svdbench.measure.machine import (
     Neighbours,
     Rates,
+    device_name,
     least_bytes,
     peak_bytes,
     rates_of,
+    threads_of,
 )
-from svdbench.measure.step import Contender, Outcome, failure
+from svdbench.measure.plan import Contender, Outcome, Plan, failure, forever, measure
 from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.units import seconds
@@ -166,7 +166,7 @@ def time_cell(
             entry.attempt(partial(_prepare, entry, references))
 
     open_entries = [entry for entry in entries if entry.open]
-    before = l2.emptier(problem.device) if conditions.l2 is L2.cold and open_entries else None
+    before = machine.emptier(problem.device) if conditions.l2 is L2.cold and open_entries else None
     neighbours = Neighbours()
     outcomes = measure(
         [entry.contender(before) for entry in open_entries],

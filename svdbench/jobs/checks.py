@@ -6,16 +6,11 @@ A sweep checks all its jobs with it before the first begins.
 from collections.abc import Callable
 from typing import Any
 
-from svdbench.compressors.registry import GROUP as COMPRESSORS
 from svdbench.jobs.timing import load, plan_of
 from svdbench.jobs.train import parts
-from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
-from svdbench.matrix_ops.registry import operation_of
-from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
-from svdbench.registry import Group
-from svdbench.rnn_loops.registry import GROUP as LOOPS
+from svdbench.matrix_ops import operation_of
+from svdbench.members import COMPRESSORS, DRIVERS, LOOPS, METHODS, OPERATIONS, Registry
 from svdbench.schemas import Compress, Measured, TimeFastH, TimeRNN, TimeSVD, TimeSvdOps, Train
-from svdbench.svd_drivers.registry import GROUP as DRIVERS
 
 
 def check(config: Any) -> None:
@@ -35,16 +30,16 @@ def check(config: Any) -> None:
         parts(config)
 
 
-def _operations(config: TimeSvdOps) -> tuple[Group, dict[str, Any], list[str]]:
+def _operations(config: TimeSvdOps) -> tuple[Registry, dict[str, Any], list[str]]:
     names = [
         name for name in config.matrix_op if config.ops is None or operation_of(name) in config.ops
     ]
-    return MATRIX_OPS, config.matrix_op, names
+    return OPERATIONS, config.matrix_op, names
 
 
 # The group whose members a job makes, their options, and their names.
-MEMBERS: dict[type, Callable[[Any], tuple[Group, dict[str, Any], list[str]]]] = {
-    TimeFastH: lambda c: (ORTHOGONAL, c.orthogonal, c.methods or list(c.orthogonal)),
+MEMBERS: dict[type, Callable[[Any], tuple[Registry, dict[str, Any], list[str]]]] = {
+    TimeFastH: lambda c: (METHODS, c.orthogonal, c.methods or list(c.orthogonal)),
     TimeRNN: lambda c: (LOOPS, c.rnn, c.methods or list(c.rnn)),
     TimeSVD: lambda c: (DRIVERS, c.svd_driver, c.methods or list(c.svd_driver)),
     TimeSvdOps: _operations,

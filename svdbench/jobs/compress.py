@@ -3,13 +3,13 @@
 from itertools import pairwise
 from pathlib import Path
 
-from svdbench.compressors.registry import GROUP
 from svdbench.errors import UserError
 from svdbench.jobs.compress_arms import Given, Setting
 from svdbench.jobs.compress_session import CompressSession
 from svdbench.jobs.side_by_side import problem_of
 from svdbench.jobs.side_by_side_session import run_session
 from svdbench.jobs.timing import load
+from svdbench.members import COMPRESSORS
 from svdbench.report.compression import show_run
 from svdbench.schemas import Compress
 
@@ -40,7 +40,7 @@ def prepare(config: Compress) -> Given:
         UserError: as :func:`run`.
     """
     settings = [Setting()] + [
-        Setting(method, rank, load(GROUP, method, config.compressor))
+        Setting(method, rank, load(COMPRESSORS, method, config.compressor))
         for method in config.methods
         for rank in config.ranks
     ]

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.classification import Arm, EpochScores
-from svdbench.compressors.base import Compressor
-from svdbench.compressors.factored import deployed
-from svdbench.compressors.network import Compression
+from svdbench.compressors.compressors import Compressor
+from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs import side_by_side
 from svdbench.measure.clock import Clock
-from svdbench.measure.plan import Plan, measure
-from svdbench.measure.step import Contender, failure
+from svdbench.measure.plan import Contender, Plan, failure, measure
 from svdbench.schemas import Compress
 
 STOCK = "stock"

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from svdbench.classification import Arm, Scores, evaluate, loss_for, same_start, warm_up
-from svdbench.compressors.factored import deployed
-from svdbench.compressors.network import Compression
+from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs.compress_arms import CompressedArm, Given, latencies
 from svdbench.jobs.compress_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
 from svdbench.measure.plan import Plan
 from svdbench.record.store import Run
-from svdbench.training.optimizers import alike
+from svdbench.training.learner import network_optimizer
 
 
 class CompressSession(Session[Given, CompressedArm]):
@@ -53,7 +52,7 @@ class CompressSession(Session[Given, CompressedArm]):
                 compression = Compression(
                     own, setting.compressor, setting.rank, calibration=X[chosen], seed=seed
                 )
-            arm = Arm(setting.label, own, alike(own, config.optimizer), loss)
+            arm = Arm(setting.label, own, network_optimizer(own, config.optimizer), loss)
             often = (given.every, given.batches, given.epochs)
             arms.append(CompressedArm(arm, setting, seed, compression, *often, self.clock))
         return arms

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.download import fetch as download
 from svdbench.datasets.files import FileDataset, data_root
-from svdbench.datasets.registry import GROUP, load_dataset
 from svdbench.errors import Interrupted, UserError
+from svdbench.members import DATASETS
 from svdbench.report.tables import new_table
 
 
@@ -47,7 +47,7 @@ def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
     everything = "all" in names
     try:
         chosen = (
-            _every(data_dir) if everything else [load_dataset(n, data_dir=data_dir) for n in names]
+            _every(data_dir) if everything else [DATASETS.load(n, data_dir=data_dir) for n in names]
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -116,7 +116,7 @@ def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
 
 
 def _every(data_dir: str | None) -> list[Dataset]:
-    return [load_dataset(name, data_dir=data_dir) for name in GROUP.names()]
+    return [DATASETS.load(name, data_dir=data_dir) for name in DATASETS.names()]
 
 
 def _what(dataset: Dataset) -> str:

@@ -158,9 +158,9 @@ def _data() -> Facts:
     """Where the data sets are looked for, and which are there, whole."""
     try:
         from svdbench.datasets.files import FileDataset, data_root
-        from svdbench.datasets.registry import GROUP, load_dataset
+        from svdbench.members import DATASETS
 
-        sets = [load_dataset(name) for name in GROUP.names()]
+        sets = [DATASETS.load(name) for name in DATASETS.names()]
         here = {
             one.name: ("built in" if not isinstance(one, FileDataset) else _state(one))
             for one in sets

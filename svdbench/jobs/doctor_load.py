@@ -11,7 +11,7 @@ import torch
 
 from svdbench.jobs.doctor_facts import read, throttled
 from svdbench.measure.clock import Clock, WallClock, timed
-from svdbench.measure.probe import Neighbours
+from svdbench.measure.machine import Neighbours
 from svdbench.statistics.summaries import summarise
 
 # Small enough for many in a second, large enough for every thread to have a part.

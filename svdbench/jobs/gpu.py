@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,7 @@ from svdbench.errors import Interrupted, UserError
 from svdbench.jobs import time_fasth
 from svdbench.jobs.cell import TooSlow
 from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios, value
-from svdbench.orthogonal.registry import GROUP
-from svdbench.reading import documents
+from svdbench.members import METHODS
 from svdbench.report.timing import read_summary
 from svdbench.schemas import L2, Dtype, Measure, Sizes, TimeFastH
 
@@ -201,9 +199,7 @@ def runs(
 
 def options_of_all() -> dict[str, Any]:
     """What ``conf/orthogonal/*.yaml`` say, by method: what Hydra would compose."""
-    folder = files("svdbench.conf") / GROUP.folder
-    texts = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8") for name in GROUP.names()}
-    return {name: documents(text)[0] for name, text in texts.items()}
+    return {name: METHODS.options_of(name) for name in METHODS.names()}
 
 
 def as_yaml(config: TimeFastH) -> str:

@@ -18,8 +18,9 @@ from svdbench.record.store import Run
 from svdbench.report.gradients import show_run
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import Gradients
-from svdbench.training.loop import Loop, Point
-from svdbench.training.state_gradients import state_gradient_norms
+from svdbench.training.evaluation import state_gradient_norms
+from svdbench.training.loop import Loop
+from svdbench.training.progress import Point
 
 JOB = "gradients"
 YAML_END = "---\n"

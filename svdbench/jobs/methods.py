@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from svdbench.orthogonal.base import Problem
-from svdbench.orthogonal.registry import load_method, method_names
+from svdbench.measure.algorithm import Problem
+from svdbench.members import METHODS
 
 PROBLEM = Problem(d=512, n=512, m=32)
 
@@ -13,9 +13,9 @@ PROBLEM = Problem(d=512, n=512, m=32)
 def run() -> None:
     """A few lines per YAML in ``conf/orthogonal``."""
     console = Console()
-    width = max(map(len, method_names()))
-    for name in method_names():
-        method = load_method(name)
+    width = max(map(len, METHODS.names()))
+    for name in METHODS.names():
+        method = METHODS.load(name)
         flops = method.flops(PROBLEM).step / 1e9
         console.print(
             f"[bold]{name:{width}}[/]  {method.kind}; builds {method.builds}; "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.classification import Arm, evaluate, loss_for
-from svdbench.classification.batches import Batches
+from svdbench.classification.arms import Batches
 from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, one_line
 from svdbench.jobs import side_by_side
@@ -25,7 +25,7 @@ from svdbench.lowrank.reveal.examples import Data, Loss
 from svdbench.lowrank.splits import take
 from svdbench.measure.clock import clock_of
 from svdbench.schemas import Dtype, RankReveal
-from svdbench.training.optimizers import alike
+from svdbench.training.learner import network_optimizer
 
 HIDDEN = (512, 256)
 MOST_SEARCHED = 0.2  # of the training examples
@@ -126,7 +126,9 @@ class Trained(side_by_side.Given[RankReveal, None]):
         own = X[kept], y[kept]
         torch.manual_seed(seed)
         network = self.network()
-        arm = Arm("", network, alike(network, config.optimizer), loss_for(self.sizes[-1]))
+        arm = Arm(
+            "", network, network_optimizer(network, config.optimizer), loss_for(self.sizes[-1])
+        )
         clock = clock_of(X.device)
         batches = Batches(*own, self.batch_size, seed, config.shuffle)
         for epoch in range(self.epochs):

@@ -13,9 +13,10 @@ from svdbench.jobs.timing import (
     problem_of,
     running,
 )
+from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import forever
-from svdbench.orthogonal.base import Method, Problem
-from svdbench.orthogonal.registry import GROUP
+from svdbench.members import METHODS
+from svdbench.orthogonal.base import Method
 from svdbench.report.timing import show_run
 from svdbench.schemas import TimeFastH
 
@@ -43,7 +44,7 @@ def run(
     plan = plan_of(config, cells=len(config.sizes.d))
     conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     names = config.methods or sorted(config.orthogonal)
-    methods = {name: load(GROUP, name, config.orthogonal) for name in names}
+    methods = {name: load(METHODS, name, config.orthogonal) for name in names}
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})

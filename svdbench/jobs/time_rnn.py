@@ -9,10 +9,10 @@ from torch import Tensor
 
 from svdbench.jobs.cell import Conditions, Entry, line, time_cell
 from svdbench.jobs.timing import device_of, load, plan_of, running
+from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, Table
 from svdbench.report.rnn import show_run
-from svdbench.rnn_loops.base import LoopProblem, RNNLoop
-from svdbench.rnn_loops.registry import GROUP
+from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
 from svdbench.schemas import TimeRNN
 
 JOB = "time-rnn"
@@ -36,7 +36,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)
     names = config.methods or sorted(config.rnn)
-    methods = {name: load(GROUP, name, config.rnn) for name in names}
+    methods = {name: load(LOOPS, name, config.rnn) for name in names}
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.

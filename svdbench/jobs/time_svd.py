@@ -10,21 +10,19 @@ import torch
 
 from svdbench.jobs.display import Display
 from svdbench.jobs.timing import device_of, load, plan_of, running
-from svdbench.measure import l2
+from svdbench.measure import machine
 from svdbench.measure.clock import clock_of
-from svdbench.measure.place import device_name
-from svdbench.measure.plan import Plan, measure
-from svdbench.measure.probe import Neighbours
-from svdbench.measure.step import Contender, Outcome, failure
+from svdbench.measure.machine import Neighbours, device_name
+from svdbench.measure.plan import Contender, Outcome, Plan, failure, measure
+from svdbench.members import DRIVERS
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.svd import show_run
 from svdbench.report.units import seconds
 from svdbench.schemas import L2, TimeSVD
 from svdbench.statistics.summaries import summarise
-from svdbench.svd_drivers.base import Case, SVDDriver
+from svdbench.svd_drivers.drivers import Case, SVDDriver
 from svdbench.svd_drivers.gate import Exact, Verdict, judge
-from svdbench.svd_drivers.registry import GROUP
 from svdbench.svd_drivers.spectra import Spectra
 
 JOB = "time-svd"
@@ -103,7 +101,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     device = device_of(config)
     dtype: torch.dtype = getattr(torch, config.dtype.value)
     drivers: dict[str, SVDDriver] = {
-        name: load(GROUP, name, config.svd_driver)
+        name: load(DRIVERS, name, config.svd_driver)
         for name in config.methods or sorted(config.svd_driver)
     }
     shapes = config.sizes.cases()
@@ -160,7 +158,7 @@ def time_cell(
             entry.given = entry.driver.given(A)
             entry.judge(case, exact, "before")
     timed = [entry for entry in entries if entry.outcome is None]
-    before = l2.emptier(case.device) if conditions.l2 is L2.cold and timed else None
+    before = machine.emptier(case.device) if conditions.l2 is L2.cold and timed else None
     neighbours = Neighbours()
     outcomes = measure(
         [entry.contender(case.k, before) for entry in timed],

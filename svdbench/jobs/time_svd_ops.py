@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svdbench.algorithm import Problem
 from svdbench.errors import UserError
 from svdbench.jobs.cell import Conditions, Entry, line, time_cell
 from svdbench.jobs.timing import (
@@ -17,10 +16,12 @@ from svdbench.jobs.timing import (
     problem_of,
     running,
 )
-from svdbench.matrix_ops.base import MatrixOp
-from svdbench.matrix_ops.registry import GROUP, operation_of
+from svdbench.matrix_ops import operation_of
+from svdbench.matrix_ops.operations import MatrixOp
+from svdbench.measure.algorithm import Problem
 from svdbench.measure.clock import clock_of
-from svdbench.measure.probe import rates_of
+from svdbench.measure.machine import rates_of
+from svdbench.members import OPERATIONS
 from svdbench.report.svd_ops import show_run
 from svdbench.schemas import TimeSvdOps
 
@@ -79,7 +80,7 @@ def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:
     for name in sorted(config.matrix_op):
         operation = operation_of(name)
         if config.ops is None or operation in config.ops:
-            loaded = load(GROUP, name, config.matrix_op)
+            loaded = load(OPERATIONS, name, config.matrix_op)
             ways.setdefault(operation, {})[name] = loaded
     ways = {operation: methods for operation, methods in ways.items() if methods}
     if not ways:

@@ -3,21 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from svdbench.algorithm import Problem
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display, display, reported
+from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import Plan
+from svdbench.members import Registry
 from svdbench.quantities import quantity
 from svdbench.record.store import Run
-from svdbench.registry import Group, refuse_unknown
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import L2, Job, Measured, Timing
 
@@ -42,26 +41,22 @@ def device_of(config: Job) -> torch.device:
     return device
 
 
-def load(group: Group, name: str, configs: Mapping[str, Any]) -> Any:
+def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
     """The member ``name`` of a group, made from all that the configuration says of it.
 
     Args:
         configs: of the group's members, by their names.
 
     Raises:
-        UserError: a member that was left out, an option that it does not take, or a
-            ``_target_`` that is none.
+        UserError: a member that was left out, or an option that it does not take.
     """
     config = configs.get(name)
     if config is None:
         raise UserError(f"{group.folder}.{name} was taken out of the configuration: leave it in")
     if not isinstance(config, Mapping):
         raise UserError(f"{group.folder}.{name} is {config!r}: set its options, by their keys")
-    options = {key: value for key, value in config.items() if key != "_target_"}
     try:
-        kind = group.class_of(str(config.get("_target_")), name)
-        refuse_unknown(f"option of {name}", list(options), sorted(signature(kind).parameters))
-        return kind(**options)
+        return group.make(name, config)
     except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
 

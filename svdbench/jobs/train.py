@@ -15,9 +15,8 @@ from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train_display import PLAIN, Display
 from svdbench.jobs.train_rows import Rows
 from svdbench.measure.clock import Clock, WallClock
+from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
-from svdbench.models.registry import GROUP as MODELS
-from svdbench.models.registry import load_model
 from svdbench.quantities import quantity
 from svdbench.record.schema import WELL
 from svdbench.record.store import Run
@@ -25,8 +24,6 @@ from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
-from svdbench.tasks.registry import GROUP as TASKS
-from svdbench.tasks.registry import load_task
 from svdbench.training import checking, checkpoint
 from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
@@ -144,25 +141,14 @@ def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
         UserError: as :func:`build`.
     """
     try:
-        _check_classes(config)
-        task = load_task(config.task_name, **_options(config.task))
+        task = TASKS.load(config.task_name, **_options(config.task))
         if with_data:
             task.prepare()
         sizes = {"input_size": task.input_size, "output_size": task.output_size}
-        model = load_model(config.model_name, **(_options(config.model) | sizes))
+        model = MODELS.load(config.model_name, **(_options(config.model) | sizes))
     except (TypeError, ValueError) as error:
         raise UserError(one_line(error)) from error
     return model, task
-
-
-def _check_classes(config: Train) -> None:
-    """Raise ValueError where the configuration names a class that is no model, or no task."""
-    for group, own, name in (
-        (MODELS, config.model, config.model_name),
-        (TASKS, config.task, config.task_name),
-    ):
-        if "_target_" in own:
-            group.class_of(str(own["_target_"]), name)
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,11 @@ from rich.console import Console
 from svdbench.errors import UserError
 from svdbench.jobs.train import JOB, Result, build
 from svdbench.launch import compose, launch, show
-from svdbench.models.registry import GROUP as MODELS
+from svdbench.members import MODELS, TASKS, plain
 from svdbench.overrides import override
 from svdbench.refusals import refuse_repeated
-from svdbench.registry import plain
 from svdbench.report.training import show_run
 from svdbench.sweeps import Base, Sweep, Swept, run_sweep
-from svdbench.tasks.registry import GROUP as TASKS
 from svdbench.training.presets import preset, sources
 
 EVERY = "all"

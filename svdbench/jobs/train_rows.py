@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from svdbench.measure.place import device_name, threads_of
+from svdbench.measure.machine import device_name, threads_of
 from svdbench.models.base import SequenceModel
 from svdbench.record.schema import TRAINED, TRAINING, cell_id
 from svdbench.record.store import Run

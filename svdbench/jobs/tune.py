@@ -12,7 +12,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import device_of
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula, stored
-from svdbench.measure.probe import Neighbours
+from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
 from svdbench.quantities import quantity, ratio
 from svdbench.refusals import refuse_repeated

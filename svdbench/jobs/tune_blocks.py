@@ -15,9 +15,8 @@ from svdbench.jobs.tune_plans import LARGEST, choosers, plans_of
 from svdbench.kernels import Plan, time_plans
 from svdbench.kernels.autograd import case_of
 from svdbench.measure.cost_model import TERMS, Shape, fit
-from svdbench.measure.place import device_name, threads_of
-from svdbench.measure.probe import Neighbours
-from svdbench.measure.step import failure
+from svdbench.measure.machine import Neighbours, device_name, threads_of
+from svdbench.measure.plan import failure
 from svdbench.quantities import quantity
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run

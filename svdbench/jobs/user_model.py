@@ -26,7 +26,7 @@ from svdbench.lowrank.checks import check_dtypes, check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.reveal.examples import check_data
 from svdbench.lowrank.splits import Splits, split_examples
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 from svdbench.whole import regular
 
 SPLITS = ("calibration", "validation", "test")

@@ -31,7 +31,7 @@ from svdbench.lowrank.reveal.examples import (
 from svdbench.lowrank.reveal.frontier import Frontier, Kind, Ranks, rank_frontier
 from svdbench.lowrank.sizes import bytes_of, numbers_of
 from svdbench.lowrank.splits import Splits, split_examples, take
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 SIZE, LATENCY = "size", "latency"
 

@@ -17,8 +17,7 @@ from svdbench.lowrank.reveal.allocation import Cost
 from svdbench.lowrank.reveal.examples import Inputs, called, evaluating
 from svdbench.lowrank.reveal.frontier import Frontier
 from svdbench.measure.clock import Clock, clock_of
-from svdbench.measure.plan import Plan, measure
-from svdbench.measure.step import Contender
+from svdbench.measure.plan import Contender, Plan, measure
 
 # Parts of the highest rank that saves numbers, at which a layer's latency is measured.
 MEASURED = (1 / 16, 1 / 4, 1 / 2, 1)

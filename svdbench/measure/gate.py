@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svdbench.algorithm import Algorithm, Tensors
+from svdbench.measure.algorithm import Algorithm, Tensors
 
 
 @dataclass(frozen=True)

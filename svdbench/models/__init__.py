@@ -1,1 +1,1 @@
-"""Recurrent networks, each in its source's form, one file each; ``registry`` finds them."""
+"""Recurrent networks, each in the parametrisation of its source."""

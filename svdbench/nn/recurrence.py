@@ -1,14 +1,76 @@
-"""``recurrence``: h_t = φ(W h_{t−1} + u_t) for all t, with a hand-written gradient."""
+"""``recurrence``: h_t = φ(W h_{t−1} + u_t) for all t, with a hand-written gradient.
+
+Autograd would record every step, multiply out dW at each of them and add up T results.
+Here the backward pass is one loop for δ_t, the gradient at W h_{t−1} + u_t,
+
+    δ_t = φ'(h_t) ∘ (g_t + Wᵀ δ_{t+1}),
+
+and then dW = Σ_t δ_t h_{t−1}ᵀ is one product over all steps and sequences. The states are
+kept and room is taken for all δ_t, which are also the gradients at the inputs.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from svdbench.nn import bptt
-from svdbench.nn.activations import ACTIVATIONS
+from svdbench.nn.activations import ACTIVATIONS, Activation
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def loop_forward(
+    inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, phi: Activation, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """All states (T, B, n), T > 0, and what φ keeps for :func:`loop_backward`, if asked to."""
+    T, B, n = inputs.shape
+    states = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+    kept = inputs.new_empty(T if keep else 1, B, phi.kept_size(n))
+    spare = torch.empty_like(states[0])
+    before, Wt = h0, W.t()
+    moments = kept.unbind(0) if keep else kept.unbind(0) * T
+    for u, state, moment in zip(inputs.unbind(0), states.unbind(0), moments, strict=True):
+        if before is None:
+            state.copy_(u)
+        else:
+            torch.addmm(u, before, Wt, out=state)
+        phi.step_(state, bias, moment, spare)
+        before = state
+    return states, kept
+
+
+def loop_backward(G: Tensor, W: Tensor, states: Tensor, kept: Tensor, phi: Activation) -> Tensor:
+    """All δ_t (T, B, n), given the gradients G at the states."""
+    deltas = torch.empty_like(states)
+    spare = torch.empty_like(states[0])
+    after: Tensor | None = None
+    steps = zip(G.unbind(0), deltas.unbind(0), states.unbind(0), kept.unbind(0), strict=True)
+    for g, delta, state, moment in reversed(list(steps)):
+        if after is None:
+            delta.copy_(g)
+        else:
+            torch.addmm(g, after, W, out=delta)
+        phi.grad_(delta, state, moment, spare)
+        after = delta
+    return deltas
+
+
+def loop_backward_plain(
+    G: Tensor, W: Tensor, bias: Tensor | None, states: Tensor, phi: Activation
+) -> Tensor:
+    """As :func:`loop_backward`, in operations that autograd differentiates itself."""
+    deltas: list[Tensor] = []
+    for g, state in zip(reversed(G.unbind(0)), reversed(states.unbind(0)), strict=True):
+        if deltas:
+            g = torch.addmm(g, deltas[-1], W)
+        deltas.append(phi.plain_grad(g, state, bias))
+    return torch.stack(deltas[::-1])
+
+
+def weight_grad(deltas: Tensor, states: Tensor, h0: Tensor | None) -> Tensor:
+    """dW = Σ_t δ_t h_{t−1}ᵀ, (n, n)."""
+    dW = deltas[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
+    return dW if h0 is None else torch.addmm(dW, deltas[0].t(), h0)
 
 
 def recurrence(
@@ -59,8 +121,6 @@ def recurrence(
     if inputs.numel() == 0 or torch._C._are_functorch_transforms_active():
         return recurrence_reference(inputs, W, h0, activation=activation, bias=bias)
     if torch.compiler.is_compiling():
-        from svdbench.nn.recurrence_op import recurrence_op
-
         return recurrence_op(inputs, W, h0, bias, activation)
     states: Tensor = _Recurrence.apply(inputs, W, h0, bias, activation)
     return states
@@ -92,7 +152,7 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any, inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, activation: str
     ) -> Tensor:
         ctx.phi = ACTIVATIONS[activation]
-        states, kept = bptt.forward(inputs, W, h0, bias, ctx.phi, any(ctx.needs_input_grad))
+        states, kept = loop_forward(inputs, W, h0, bias, ctx.phi, any(ctx.needs_input_grad))
         ctx.save_for_backward(W, h0, bias, states, kept)
         return states
 
@@ -101,10 +161,10 @@ class _Recurrence(torch.autograd.Function):
         W, h0, bias, states, kept = ctx.saved_tensors
         _, need_W, need_h0, need_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
-            deltas = bptt.plain_backward(G, W, bias, states, ctx.phi)
+            deltas = loop_backward_plain(G, W, bias, states, ctx.phi)
         else:
-            deltas = bptt.backward(G, W, states, kept, ctx.phi)
-        dW = bptt.weight_grad(deltas, states, h0) if need_W else None
+            deltas = loop_backward(G, W, states, kept, ctx.phi)
+        dW = weight_grad(deltas, states, h0) if need_W else None
         dh0 = deltas[0] @ W if need_h0 else None
         dbias = ctx.phi.bias_grad(deltas, states) if need_bias else None
         return deltas, dW, dh0, dbias, None
@@ -139,3 +199,64 @@ def _check(
             raise TypeError(f"inputs are {inputs.dtype}, {name} is {tensor.dtype}: convert one")
         if tensor.device != inputs.device:
             raise ValueError(f"inputs are on {inputs.device}, {name} on {tensor.device}: move one")
+
+
+def recurrence_op(
+    inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, activation: str
+) -> Tensor:
+    """:func:`recurrence` as one operator of PyTorch, so that torch.compile does not unroll it."""
+    given = (inputs, W, h0, bias)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    return _forward(inputs, W, h0, bias, activation, keep)[0]
+
+
+@torch.library.custom_op("svdbench::recurrence", mutates_args=())
+def _forward(
+    inputs: Tensor,
+    W: Tensor,
+    h0: Tensor | None,
+    bias: Tensor | None,
+    activation: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    return loop_forward(inputs, W, h0, bias, ACTIVATIONS[activation], keep)
+
+
+@_forward.register_fake
+def _(
+    inputs: Tensor,
+    W: Tensor,
+    h0: Tensor | None,
+    bias: Tensor | None,
+    activation: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    T, B, n = inputs.shape
+    kept = inputs.new_empty(T if keep else 1, B, ACTIVATIONS[activation].kept_size(n))
+    return inputs.new_empty(inputs.shape), kept
+
+
+@torch.library.custom_op("svdbench::recurrence_backward", mutates_args=())
+def _backward(G: Tensor, W: Tensor, states: Tensor, kept: Tensor, activation: str) -> Tensor:
+    return loop_backward(G, W, states, kept, ACTIVATIONS[activation])
+
+
+@_backward.register_fake
+def _(G: Tensor, W: Tensor, states: Tensor, kept: Tensor, activation: str) -> Tensor:
+    return torch.empty_like(states)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, W, h0, bias, ctx.activation, _ = inputs
+    ctx.save_for_backward(W, h0, bias, *output)
+
+
+def _gradients(ctx: Any, G: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    W, h0, bias, states, kept = ctx.saved_tensors
+    deltas = _backward(G, W, states, kept, ctx.activation)
+    dh0 = None if h0 is None else deltas[0] @ W
+    dbias = None if bias is None else ACTIVATIONS[ctx.activation].bias_grad(deltas, states)
+    return deltas, weight_grad(deltas, states, h0), dh0, dbias, None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_setup)

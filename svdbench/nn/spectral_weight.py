@@ -10,6 +10,7 @@ SVD Parameterization", ICML 2018 (σ as here); Mhammedi et al., "Efficient ortho
 parametrisation of recurrent neural networks using Householder reflections", ICML 2017.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,8 +19,149 @@ from torch import Tensor, nn
 from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
 from svdbench.nn.reflectors import positive_qr_reflectors
-from svdbench.nn.singular_values import IntervalSigma
-from svdbench.nn.starts import start
+
+Values = float | Tensor
+
+
+class FreeSigma(nn.Module):
+    """σ is the parameter itself, of any sign."""
+
+    def __init__(self, n: int, values: Values, *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.raw = _parameter(n, values, device, dtype)
+
+    def forward(self) -> Tensor:
+        return self.raw
+
+
+class ClippedSigma(nn.Module):
+    """σ is the parameter, clipped to [lo, hi].
+
+    The gradient goes through unless it would push a clipped value further out: with that of
+    ``torch.clamp`` a value that once left the interval could never come back.
+
+    Raises:
+        ValueError: lo > hi.
+    """
+
+    def __init__(
+        self, n: int, lo: float, hi: float, values: Values, *, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        if not lo <= hi:
+            raise ValueError(f"singular values cannot be clipped to [{lo}, {hi}]: give lo ≤ hi")
+        self.lo, self.hi = lo, hi
+        self.raw = _parameter(n, values, device, dtype)
+        with torch.no_grad():
+            self.raw.clamp_(lo, hi)
+
+    def forward(self) -> Tensor:
+        clipped: Tensor = _Clip.apply(self.raw, self.lo, self.hi)
+        return clipped
+
+    def extra_repr(self) -> str:
+        return f"lo={self.lo}, hi={self.hi}"
+
+
+class IntervalSigma(nn.Module):
+    """σ = 2r(sigmoid(σ̂) − ½) + σ*, which lies in [σ* − r, σ* + r]; σ̂ is the parameter.
+
+    Source: Zhang, Lei, Dhillon, ICML 2018.
+
+    Raises:
+        ValueError: r < 0.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        center: float,
+        radius: float,
+        values: Values,
+        *,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if not radius >= 0:
+            raise ValueError(f"the radius about sigma = {center} must be 0 or more, not {radius}")
+        self.center, self.radius = center, radius
+        offset = torch.as_tensor(values, dtype=torch.float64) - center
+        self.raw = _parameter(n, 0.5 + offset / (2 * radius) if radius else 0.5, device, dtype)
+        with torch.no_grad():  # the ends of the interval would be at infinity
+            self.raw.logit_(eps=torch.finfo(self.raw.dtype).eps)
+
+    def forward(self) -> Tensor:
+        return 2 * self.radius * (self.raw.sigmoid() - 0.5) + self.center
+
+    def extra_repr(self) -> str:
+        return f"center={self.center}, radius={self.radius}"
+
+
+class _Clip(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(raw: Tensor, lo: float, hi: float) -> Tensor:
+        return raw.clamp(lo, hi)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        raw, ctx.lo, ctx.hi = inputs
+        ctx.save_for_backward(raw)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (raw,) = ctx.saved_tensors
+        outward = ((raw < ctx.lo) & (grad > 0)) | ((raw > ctx.hi) & (grad < 0))
+        return grad.masked_fill(outward, 0), None, None
+
+
+def _parameter(n: int, values: Values, device: Any, dtype: Any) -> nn.Parameter:
+    dtype = dtype or torch.get_default_dtype()
+    values = torch.as_tensor(values, dtype=torch.float64)
+    return nn.Parameter(values.to(device, dtype).expand(n).clone())
+
+
+STARTS = ("henaff", "cayley", "identity", "random")
+
+
+def start(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """An orthogonal matrix (n, n) in float64, on the CPU.
+
+    Args:
+        name: "henaff", 2×2 rotations on the diagonal by angles uniform in [−π, π] (Henaff,
+            Szlam, LeCun, ICML 2016); "cayley", by angles uniform in [0, π/2] (Helfrich,
+            Willmott, Ye, ICML 2018); "identity"; "random", uniform (Haar measure).
+            Where n is odd the last coordinate is not rotated.
+        n: size.
+        generator: where random numbers come from; torch's own by default.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in STARTS:
+        raise ValueError(f"unknown init {name!r}: choose from {', '.join(STARTS)}")
+    if name == "identity":
+        return torch.eye(n, dtype=torch.float64, device="cpu")
+    if name == "random":
+        G = torch.randn(n, n, dtype=torch.float64, device="cpu", generator=generator)
+        Q, R = torch.linalg.qr(G)
+        return Q * torch.where(R.diagonal() < 0, -1.0, 1.0)
+    fractions = torch.rand(n // 2, dtype=torch.float64, device="cpu", generator=generator)
+    return rotations(
+        (2 * fractions - 1) * math.pi if name == "henaff" else fractions * math.pi / 2, n
+    )
+
+
+def rotations(angles: Tensor, n: int) -> Tensor:
+    """The block-diagonal matrix (n, n) that turns each two coordinates by an angle (n // 2,)."""
+    Q = torch.eye(n, dtype=angles.dtype, device=angles.device)
+    first = torch.arange(0, n - 1, 2, device=angles.device)
+    Q[first, first] = Q[first + 1, first + 1] = angles.cos()
+    Q[first + 1, first] = angles.sin()
+    Q[first, first + 1] = -angles.sin()
+    return Q
 
 
 class TrapezoidalReflectors(nn.Module):

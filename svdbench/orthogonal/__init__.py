@@ -1,1 +1,1 @@
-"""Maps V ↦ φ(V) onto orthogonal matrices, one file each; ``registry`` finds them."""
+"""Maps V ↦ φ(V) onto orthogonal matrices."""

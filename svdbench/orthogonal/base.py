@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from svdbench.algorithm import Algorithm, Flops, Problem
+from svdbench.measure.algorithm import Algorithm, Flops, Problem
 
 __all__ = ["Flops", "Method", "Problem"]
 
@@ -17,7 +17,7 @@ __all__ = ["Flops", "Method", "Problem"]
 class Method(Algorithm):
     """A differentiable map V ↦ φ(V) with orthogonal values, applied to X.
 
-    See :class:`svdbench.algorithm.Algorithm` for the class attributes; ``builds`` is
+    See :class:`svdbench.measure.algorithm.Algorithm` for the class attributes; ``builds`` is
     ``"QX"`` when only the product is formed, ``"Q"`` when the whole orthogonal matrix is.
     """
 

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from svdbench.members import refuse_unknown
 from svdbench.reading import documents
-from svdbench.registry import refuse_unknown
 
 FULL, QUICK = "full", "quick"
 VARIANTS = (FULL, QUICK)

@@ -4,6 +4,7 @@ Hydra checks the types while it composes; the ranges are checked here, before a
 job starts. Messages are one line: the cause, then the remedy.
 """
 
+from functools import cache
 from typing import Any
 
 from svdbench.errors import UserError
@@ -89,16 +90,13 @@ JOBS: dict[str, type] = {
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (Adam, RMSprop, SGD)}
 
 
+@cache
 def register() -> None:
-    """Make the schemas, the discovered groups and our launcher known to Hydra. Safe to repeat."""
+    """Make the schemas, the discovered groups and our launcher known to Hydra, once a process."""
     from hydra.core.config_store import ConfigStore
 
     from svdbench import launchers
-    from svdbench.compressors.registry import GROUP as COMPRESSORS
-    from svdbench.matrix_ops.registry import GROUP as MATRIX_OPS
-    from svdbench.orthogonal.registry import GROUP as ORTHOGONAL
-    from svdbench.rnn_loops.registry import GROUP as RNN
-    from svdbench.svd_drivers.registry import GROUP as SVD_DRIVERS
+    from svdbench.members import COMPRESSORS, DRIVERS, LOOPS, METHODS, OPERATIONS
 
     launchers.register()
     store = ConfigStore.instance()
@@ -106,7 +104,7 @@ def register() -> None:
         store.store(group="schema", name=name, node=schema, package="_global_")
     for name, optimizer in OPTIMIZERS.items():
         store.store(group="schema/optimizer", name=name, node=optimizer)
-    for group in (ORTHOGONAL, MATRIX_OPS, RNN, SVD_DRIVERS, COMPRESSORS):
+    for group in (METHODS, OPERATIONS, LOOPS, DRIVERS, COMPRESSORS):
         everyone = [f"{name}@{name}" for name in group.names()]
         store.store(group=group.folder, name="all", node={"defaults": everyone})
 

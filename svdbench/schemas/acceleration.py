@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 from svdbench.schemas.base import each_once
 from svdbench.schemas.classification import SideBySide
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 from svdbench.schemas.base import above_zero, at_least, each_once
 from svdbench.schemas.classification import SideBySide
 

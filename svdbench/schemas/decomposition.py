@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 from svdbench.schemas.base import at_least, each_once
 from svdbench.schemas.timing import Measured
 
@@ -66,9 +66,9 @@ class TimeSVD(Measured):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from svdbench.svd_drivers.registry import GROUP
+        from svdbench.members import DRIVERS
 
         each_once(spectra=self.spectra, methods=self.methods)
         refuse_unknown("spectrum", self.spectra, SPECTRA)
         if self.methods is not None:
-            GROUP.check(self.methods)
+            DRIVERS.check(self.methods)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 from svdbench.schemas.base import Dtype, Job, above_zero, at_least, each_once
 from svdbench.schemas.reveal import KINDS, Share, UserModel
 

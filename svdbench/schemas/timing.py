@@ -67,10 +67,10 @@ class TimeFastH(Timing):
     def __post_init__(self) -> None:
         super().__post_init__()
         each_once(methods=self.methods)
-        from svdbench.orthogonal.registry import GROUP
+        from svdbench.members import METHODS
 
         if self.methods is not None:
-            GROUP.check(self.methods)
+            METHODS.check(self.methods)
 
 
 @dataclass
@@ -84,7 +84,7 @@ class TimeSvdOps(Timing):
     def __post_init__(self) -> None:
         super().__post_init__()
         each_once(ops=self.ops)
-        from svdbench.matrix_ops.registry import check_operations
+        from svdbench.matrix_ops import check_operations
 
         if self.ops is not None:
             check_operations(self.ops)
@@ -138,7 +138,7 @@ class TimeRNN(Measured):
     def __post_init__(self) -> None:
         super().__post_init__()
         each_once(methods=self.methods)
-        from svdbench.rnn_loops.registry import GROUP
+        from svdbench.members import LOOPS
 
         if self.methods is not None:
-            GROUP.check(self.methods)
+            LOOPS.check(self.methods)

@@ -1,1 +1,1 @@
-"""Ways to the first k singular triplets of a matrix, one file each; ``registry`` finds them."""
+"""Ways to compute the first k singular triplets of a matrix."""

@@ -8,8 +8,8 @@ from shutil import which
 from typing import Any
 
 from svdbench.errors import UserError
+from svdbench.members import refuse_unknown
 from svdbench.overrides import parsed
-from svdbench.registry import refuse_unknown
 
 # The extra with which a launcher is installed, and a module that is then there.
 NEEDS = {

@@ -1,1 +1,1 @@
-"""Sequence tasks for recurrent networks, one file each; ``registry`` finds them."""
+"""Sequence tasks for recurrent networks."""

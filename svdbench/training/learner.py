@@ -1,17 +1,81 @@
-"""One step of training at a time, and all that has to be kept to go on with the next."""
+"""A model that learns one minibatch at a time, and the optimisers it learns by."""
 
 import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from svdbench import schemas
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Batch, Task
 
-from . import checking, optimizers
+from . import checking
 from .parallel import ALONE, Ranks
+
+
+def model_optimizer(model: SequenceModel, config: schemas.Optimizer) -> Optimizer:
+    """The optimiser of the parameters of ``model``: the orthogonal ones with their own rate.
+
+    Those that the model moves itself are left out. Weight decay is for the others alone:
+    the length of a reflector means nothing, and an orthogonal matrix has no size to lose.
+    """
+    parameters = model.parameter_groups()
+    groups: list[dict[str, Any]] = [
+        {"params": parameters["other"], "lr": config.lr, "weight_decay": config.weight_decay}
+    ]
+    if parameters["orthogonal"] and not model.own_step:
+        groups.append({"params": parameters["orthogonal"], "lr": orthogonal_lr(config)})
+    return _of_kind(groups, config)
+
+
+def network_optimizer(network: nn.Module, config: schemas.Optimizer) -> Optimizer:
+    """The optimiser of all parameters of any network, fused where torch has that."""
+    group = {
+        "params": list(network.parameters()),
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+    }
+    return _of_kind([group], config, fused=True)
+
+
+def orthogonal_lr(config: schemas.Optimizer) -> float:
+    """The learning rate of the recurrent weight's parameters."""
+    return config.lr if config.orthogonal_lr is None else config.orthogonal_lr
+
+
+def _of_kind(
+    groups: list[dict[str, Any]], config: schemas.Optimizer, fused: bool | None = None
+) -> Optimizer:
+    match config:
+        case schemas.Adam():
+            beta1, beta2 = config.betas
+            return torch.optim.Adam(groups, betas=(beta1, beta2), eps=config.eps, fused=fused)
+        case schemas.RMSprop():
+            return torch.optim.RMSprop(
+                groups, alpha=config.alpha, momentum=config.momentum, eps=config.eps
+            )
+        case schemas.SGD():
+            return torch.optim.SGD(groups, momentum=config.momentum, fused=fused)
+    raise ValueError(f"no optimiser is called {config.name!r}: choose adam, rmsprop or sgd")
+
+
+def rate_factor(schedule: schemas.Schedule, step: int, steps: int) -> float:
+    """What the learning rates are multiplied by in step ``step``, counted from 0, of ``steps``."""
+    done = min(step / steps, 1.0)
+    match schedule:
+        case schemas.Schedule.linear:
+            return 1 - done
+        case schemas.Schedule.cosine:
+            return (1 + math.cos(math.pi * done)) / 2
+    return 1.0
+
+
+def clipped_norm(parameters: list[nn.Parameter], clip: float | None) -> float:
+    """The norm of all gradients together, before they are scaled to ``clip`` at most."""
+    limit = math.inf if clip is None else clip
+    return float(nn.utils.clip_grad_norm_(parameters, limit))
 
 
 class Diverged(ArithmeticError):
@@ -57,7 +121,7 @@ class Learner:
         self.batch_size = batch_size
         self.generator = generator
         self.ranks = ranks
-        self.optimizer = optimizers.build(model, config)
+        self.optimizer = model_optimizer(model, config)
         self.config = config
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = steps
@@ -80,10 +144,10 @@ class Learner:
         batch = self.task.batch(self.batch_size, self.generator)
         self.model.zero_grad()
         value = self.ranks.add_gradients(self.parameters, self._backward(batch))
-        grad_norm = optimizers.clipped_norm(self.parameters, self.config.clip)
+        grad_norm = clipped_norm(self.parameters, self.config.clip)
         if not (math.isfinite(value) and math.isfinite(grad_norm)):
             raise Diverged(self.step + 1, value, grad_norm)
-        self._move(optimizers.factor(self.config.schedule, self.step, self.steps))
+        self._move(rate_factor(self.config.schedule, self.step, self.steps))
         self.step += 1
         if self.ranks.interrupted:
             raise KeyboardInterrupt
@@ -107,7 +171,7 @@ class Learner:
             group["lr"] = lr * factor
         self.optimizer.step()
         if self.model.own_step:
-            self.model.step_own(factor * optimizers.orthogonal_lr(self.config))
+            self.model.step_own(factor * orthogonal_lr(self.config))
         self.model.after_step()
 
     def check_same(self) -> None:

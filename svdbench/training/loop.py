@@ -1,8 +1,7 @@
-"""Training with evaluations in between, until there is a reason to stop.
+"""Steps and evaluations of a training, until there is a reason to stop.
 
-Time is read from a clock that is passed in. ``elapsed_s`` is training alone: batches,
-forward, backward, the optimiser's step. The limit of minutes is what a user waits for,
-evaluations included.
+Time is read from a clock that is passed in. ``elapsed_s`` is training alone: batches, forward,
+backward and the optimiser's step. The limit of minutes includes evaluations.
 """
 
 import math
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from svdbench.errors import UserError
 from svdbench.measure.clock import Clock
-from svdbench.measure.step import failure
+from svdbench.measure.plan import failure
 from svdbench.quantities import quantity
 from svdbench.tasks.base import Batch
 

@@ -13,7 +13,7 @@ from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.layers.base import Factors, Folding, LayerKind, LowRankLayer, Part, Weight
 from svdbench.lowrank.layers.exchange import exchanged
 from svdbench.lowrank.layers.registry import derived_from, kind_of
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 
 @dataclass(frozen=True, eq=False)

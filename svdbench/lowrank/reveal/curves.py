@@ -21,7 +21,7 @@ from svdbench.lowrank.reveal.examples import (
     evaluating,
     size,
 )
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 # Rows of the rest of the network at once: enough for fast products, few enough to stay in
 # the cache of a core.

@@ -32,7 +32,7 @@ from svdbench.lowrank.reveal.examples import Data, Loss, check_data, check_loss
 from svdbench.lowrank.reveal.moments import Moments
 from svdbench.lowrank.reveal.spectrum import Spectrum, spectrum
 from svdbench.lowrank.reveal.statistics import calibrate
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 Kind = Literal["kronecker", "whitened", "plain"]
 KINDS = ("kronecker", "whitened", "plain")

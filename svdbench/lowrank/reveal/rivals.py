@@ -13,7 +13,7 @@ from torch import Tensor
 
 from svdbench.lowrank.layers.factor import Weight
 from svdbench.lowrank.reveal.frontier import Frontier, Ranks
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 
 def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from svdbench.kernels import apply_reflectors
-from svdbench.models.registry import load_model
+from svdbench.members import MODELS
 from svdbench.nn.reflectors import few_reflectors, positive_qr_reflectors
 from svdbench.nn.spectral_weight import SpectralWeight, orthogonal_factors
 from svdbench.reproduce.numbers import Measured
@@ -27,7 +27,9 @@ def measure(runs: Runs) -> Measured:
 
 def _count_difference(n: int, m1: int, m2: int) -> float:
     """Of the parameters of a Spectral-RNN, counted, and the formula of the report."""
-    model = load_model("spectral_rnn", INPUTS, OUTPUTS, hidden_size=n, m1=m1, m2=m2)
+    model = MODELS.load(
+        "spectral_rnn", input_size=INPUTS, output_size=OUTPUTS, hidden_size=n, m1=m1, m2=m2
+    )
     formula = (OUTPUTS + INPUTS + m1 + m2 + 2) * n - (m1**2 + m2**2 - m1 - m2) / 2
     return abs(model.n_params - formula)
 

@@ -1,0 +1,143 @@
+"""Multilayer networks that classify: layers, losses and scores."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svdbench.members import refuse_unknown
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+
+def parse_net(text: str) -> list[int]:
+    """The sizes in ``"784-15-15-10"``: inputs, hidden units of each layer, outputs.
+
+    Raises:
+        ValueError: fewer than two sizes, or one that is no whole number above 0.
+    """
+    parts = text.split("-")
+    if len(parts) < 2 or not all(re.fullmatch(r"[1-9][0-9]*", part) for part in parts):
+        raise ValueError(
+            f"the network is {text!r}: give the sizes of its layers, from 1 up, "
+            "with '-' between, as in 784-15-15-10"
+        )
+    return [int(part) for part in parts]
+
+
+def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
+    """Linear layers with an activation between them, none after the last.
+
+    Initialised as torch does: U(−1/√n, 1/√n) for a layer with n inputs.
+
+    Args:
+        sizes: inputs, hidden units of each layer, outputs. One output is the logit of
+            the second of two classes.
+        activation: relu, sigmoid or tanh.
+
+    Raises:
+        ValueError: fewer than two sizes, one below 1, or an unknown activation.
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(
+            f"the sizes are {list(sizes)}: give at least two, inputs and outputs, from 1 up"
+        )
+    refuse_unknown("activation", [activation], sorted(ACTIVATIONS))
+    modules: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        modules += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    return nn.Sequential(*modules[:-1])
+
+
+def check_sizes(sizes: Sequence[int], features: int, classes: int, name: str) -> None:
+    """Refuse a network that does not fit a data set.
+
+    Args:
+        sizes: of the network.
+        features: values of an example.
+        classes: labels that there are; for two of them one output will do.
+        name: of the data set.
+
+    Raises:
+        ValueError: other inputs or outputs than the data set needs.
+    """
+    fitting = f"{features}-…-{classes}" + (f" or {features}-…-1" if classes == 2 else "")
+    if sizes[0] != features:
+        raise ValueError(
+            f"the network has {sizes[0]} inputs, and an example of {name} has {features} values: "
+            f"give a net like {fitting}"
+        )
+    if sizes[-1] != classes and not (classes == 2 and sizes[-1] == 1):
+        raise ValueError(
+            f"the network has {sizes[-1]} outputs, and {name} has {classes} classes: "
+            f"give a net like {fitting}"
+        )
+
+
+def linear_layers(network: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of a network by name, in order."""
+    return {name: m for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def loss_for(outputs: int) -> Loss:
+    """The loss of a network with so many outputs, in nats, the mean of a batch.
+
+    It takes logits (N, outputs) and labels (N,), int64.
+    """
+    return F.cross_entropy if outputs > 1 else binary_cross_entropy
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """−y log σ(z) − (1 − y) log(1 − σ(z)), the mean over logits (N, 1) and labels (N,)."""
+    return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """The likeliest labels (N,) of logits (N, outputs); of one logit, 1 where it is positive."""
+    if logits.shape[1] == 1:
+        return (logits.squeeze(1) > 0).long()
+    return logits.argmax(1)
+
+
+# Examples at once: enough for fast products, and their activations stay in the cache.
+CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean loss, in nats, and the fraction of labels that were right."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, X: Tensor, y: Tensor, loss: Loss, chunk: int = CHUNK) -> Scores:
+    """The scores of a network, in evaluation mode, on examples (N, d) and labels (N,).
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if not len(X):
+        raise ValueError("there are no examples to evaluate on: give at least one")
+    training = network.training
+    network.eval()
+    losses = torch.zeros((), dtype=torch.float64, device=X.device)
+    right = torch.zeros((), dtype=torch.int64, device=X.device)
+    for x, labels in zip(X.split(chunk), y.split(chunk), strict=True):
+        logits = network(x)
+        losses += len(x) * loss(logits, labels)
+        right += (predictions(logits) == labels).sum()
+    network.train(training)
+    return Scores(float(losses) / len(X), int(right) / len(X))

@@ -1,0 +1,108 @@
+"""LSTM and GRU, by torch's own implementations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .base import SequenceModel
+
+
+class Gated(SequenceModel):
+    """A gated network, as ``torch.nn`` has it, with one bias per gate.
+
+    torch adds a second bias to each gate; it stays zero here, so that parameters are
+    counted, and learn, as in the sources. The state is what is read out: an LSTM's cell
+    starts at zero whatever h₀ is.
+
+    Args:
+        gates: blocks of n rows in the weights.
+        rnn: makes the network proper, ``torch.nn.LSTM`` or ``torch.nn.GRU``.
+    """
+
+    kind = "gated"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        gates: int,
+        rnn: Callable[[int, int], Any],
+        readout_bias: bool,
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        self.gates = gates
+        self.rnn = rnn(input_size, hidden_size)
+        nn.init.zeros_(self.rnn.bias_hh_l0)
+        self.rnn.bias_hh_l0.requires_grad_(False)
+
+    def before(self, h: Tensor, after: Any = None) -> Any:
+        """What torch takes as the state before a step: h (1, B, n), with all else of ``after``."""
+        return h
+
+    def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        states: Tensor = self.rnn(x, None if h0 is None else self.before(h0.unsqueeze(0)))[0]
+        return states
+
+    def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
+        before = None if h0 is None else self.before(h0.unsqueeze(0))
+        states = []
+        for u in x.unbind(0):
+            output, after = self.rnn(u.unsqueeze(0), before)
+            states.append(output.squeeze(0))
+            before = self.before(states[-1].unsqueeze(0), after)
+        return states
+
+    def expected_parameters(self) -> int:
+        """Each gate sees the input and the state before, and has a bias; and the readout."""
+        gate = self.hidden_size * (self.input_size + self.hidden_size + 1)
+        return self.gates * gate + self.readout_parameters()
+
+
+class LSTM(Gated):
+    """An LSTM with forget gates and without peepholes: 4n(n_i + n + 1) parameters.
+
+    Args:
+        forget_bias: of the forget gates at first; 1 lets the cell remember from the start.
+    """
+
+    name = "lstm"
+    source = (
+        "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997; "
+        "forget bias: Jozefowicz, Zaremba and Sutskever, ICML 2015"
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        forget_bias: float = 1.0,
+        readout_bias: bool = True,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, output_size, gates=4, rnn=nn.LSTM, readout_bias=readout_bias
+        )
+        with torch.no_grad():  # torch's order of the gates: input, forget, cell, output
+            self.rnn.bias_ih_l0[hidden_size : 2 * hidden_size] = forget_bias
+
+    def before(self, h: Tensor, after: Any = None) -> tuple[Tensor, Tensor]:
+        return h, torch.zeros_like(h) if after is None else after[1]
+
+
+class GRU(Gated):
+    """A GRU as torch has it, resetting after the product: 3n(n_i + n + 1) parameters."""
+
+    name = "gru"
+    source = "Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014"
+
+    def __init__(
+        self, input_size: int, hidden_size: int, output_size: int, *, readout_bias: bool = True
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, output_size, gates=3, rnn=nn.GRU, readout_bias=readout_bias
+        )

@@ -1,0 +1,193 @@
+"""Networks whose recurrent weight is orthogonal: reflectors, exponential and Cayley maps."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.nn.spectral_weight import OrthogonalWeight
+
+from .base import whole
+from .manifold import (
+    cayley_of_rotation,
+    exp_skew,
+    log_of_rotation,
+    rotation,
+    skew,
+    towards_isometry,
+    triangle_of,
+)
+from .recurrent import Recurrent, Shared, distance_to_isometry
+
+
+class OrthogonalRNN(Recurrent):
+    """oRNN: W = H_n(u_n) ⋯ H_{n−m+1}(u_{n−m+1}), u_k ∈ Rᵏ: mn − m(m − 1)/2 parameters.
+
+    Args:
+        m: reflectors, 1 to n; None is n, which reaches every orthogonal matrix.
+        init: W at first, or as near as m reflectors get: "henaff", "cayley", "identity" or
+            "random".
+
+    Raises:
+        ValueError: m out of range, or what :class:`Recurrent` refuses.
+    """
+
+    name = "orthogonal_rnn"
+    kind = "orthogonal"
+    source = (
+        "Mhammedi et al., Efficient Orthogonal Parametrisation of Recurrent Neural Networks "
+        "Using Householder Reflections, ICML 2017"
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "modrelu",
+        m: int | None = None,
+        init: str = "henaff",
+        **shared: Unpack[Shared],
+    ) -> None:
+        shared.setdefault("readout_bias", False)
+        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        self.weight = OrthogonalWeight(hidden_size, hidden_size if m is None else m, init=init)
+
+    def recurrent_weight(self) -> Tensor:
+        W: Tensor = self.weight()
+        return W
+
+    def promise(self) -> float:
+        return distance_to_isometry(self.recurrent_weight())
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        return list(self.weight.parameters())
+
+    def weight_parameters(self) -> int:
+        m = self.weight.m
+        return m * self.hidden_size - m * (m - 1) // 2
+
+
+class ExpRNN(Recurrent):
+    """W = exp(A), or B exp(A), A skew-symmetric: n(n − 1)/2 parameters.
+
+    Args:
+        init: W at first, a rotation: "henaff", "cayley", "identity" or "random".
+        dynamic: dtriv, the dynamic trivialisation: W = B exp(A), and every ``rebase_every``
+            steps B becomes W and A zero, where the exponential keeps lengths and directions.
+        rebase_every: K of the source; of no effect unless ``dynamic``.
+
+    Raises:
+        ValueError: ``rebase_every`` below 1, or what :class:`Recurrent` refuses.
+    """
+
+    name = "exprnn"
+    kind = "orthogonal"
+    source = (
+        "Lezcano-Casado and Martínez-Rubio, Cheap Orthogonal Constraints in Neural Networks, "
+        "ICML 2019; dynamic: Lezcano-Casado, Trivializations for Gradient-Based Optimization on "
+        "Manifolds, NeurIPS 2019"
+    )
+
+    base: Tensor | None
+    steps: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "modrelu",
+        init: str = "henaff",
+        dynamic: bool = False,
+        rebase_every: int = 100,
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        whole("rebase_every", rebase_every)
+        self.dynamic, self.rebase_every = dynamic, rebase_every
+        W = rotation(hidden_size, init)
+        A = torch.zeros_like(W) if dynamic else log_of_rotation(W)
+        self.A = nn.Parameter(triangle_of(A).to(self.bias))
+        self.register_buffer("base", W.to(self.bias) if dynamic else None)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def recurrent_weight(self) -> Tensor:
+        E = exp_skew(skew(self.A, self.hidden_size))
+        return E if self.base is None else self.base @ E
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        if self.base is None:
+            return
+        self.steps += 1
+        if self.steps % self.rebase_every == 0:
+            self.base.copy_(towards_isometry(self.recurrent_weight()))
+            self.A.zero_()
+
+    def promise(self) -> float:
+        return distance_to_isometry(self.recurrent_weight())
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        return [self.A]
+
+    def weight_parameters(self) -> int:
+        return self.hidden_size * (self.hidden_size - 1) // 2
+
+
+class ScoRNN(Recurrent):
+    """W = (I + A)⁻¹(I − A) D, A skew-symmetric: n(n − 1)/2 parameters.
+
+    D is diagonal and fixed, ρ entries −1 at its end and the rest 1; without it no W with an
+    eigenvalue −1 would be in reach. W is built as 2(I + A)⁻¹D − D.
+
+    Args:
+        rho: ρ, 0 to n; None is n/2, the source's for copying (about n/10 for MNIST).
+        init: WD at first, a rotation: "cayley" (the source's), "henaff", "identity", "random".
+
+    Raises:
+        ValueError: ρ out of range, or what :class:`Recurrent` refuses.
+    """
+
+    name = "scornn"
+    kind = "orthogonal"
+    source = "Helfrich, Willmott and Ye, Orthogonal RNNs with Scaled Cayley Transform, ICML 2018"
+
+    signs: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "modrelu",
+        rho: int | None = None,
+        init: str = "cayley",
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        n, rho = hidden_size, hidden_size // 2 if rho is None else rho
+        if not (isinstance(rho, int) and 0 <= rho <= n):
+            raise ValueError(f"rho is {rho!r}: give a whole number from 0 to hidden_size = {n}")
+        signs = torch.ones(n)
+        signs[n - rho :] = -1
+        self.register_buffer("signs", signs)
+        self.A = nn.Parameter(triangle_of(cayley_of_rotation(rotation(n, init))).to(self.bias))
+
+    def recurrent_weight(self) -> Tensor:
+        D = torch.diag(self.signs)
+        eye = torch.eye(self.hidden_size, dtype=D.dtype, device=D.device)
+        W: Tensor = torch.linalg.solve(eye + skew(self.A, self.hidden_size), 2 * D) - D
+        return W
+
+    def promise(self) -> float:
+        return distance_to_isometry(self.recurrent_weight())
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        return [self.A]
+
+    def weight_parameters(self) -> int:
+        return self.hidden_size * (self.hidden_size - 1) // 2

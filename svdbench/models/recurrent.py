@@ -1,0 +1,231 @@
+"""Networks h_t = φ(W h_{t−1} + M x_t + b): their base classes, and those whose W is free."""
+
+import math
+from abc import abstractmethod
+from typing import ClassVar, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.nn.activations import ACTIVATIONS
+from svdbench.nn.recurrence import recurrence
+from svdbench.nn.spectral_weight import STARTS, start
+
+from .base import SequenceModel
+
+
+class Shared(TypedDict, total=False):
+    """Options that all models of this kind take; see :class:`Recurrent`."""
+
+    input_std: float | None
+    readout_bias: bool
+    learn_h0: bool
+
+
+class Recurrent(SequenceModel):
+    """h_t = φ(W h_{t−1} + M x_t + b), W built once for all steps.
+
+    The bias is inside φ where φ is modReLU, so there is one of them for every φ.
+
+    Args:
+        activation: φ, "tanh", "relu", "identity" or "modrelu".
+        input_std: standard deviation of M at first, Gaussian; None is He's √(2/input_size).
+        learn_h0: learn the state before the first, which is zero otherwise.
+
+    Class attributes:
+        activations: those there are to choose from.
+
+    Raises:
+        ValueError: a size, an activation or a standard deviation that does not fit.
+    """
+
+    activations: ClassVar[tuple[str, ...]] = ("tanh", "relu", "identity", "modrelu")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "tanh",
+        input_std: float | None = None,
+        readout_bias: bool = True,
+        learn_h0: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        if activation not in self.activations:
+            known = ", ".join(self.activations)
+            raise ValueError(f"activation is {activation!r}: choose from {known}")
+        self.activation = activation
+        if input_std is None:
+            input_std = self.default_input_std()
+        if not 0 <= input_std < math.inf:
+            raise ValueError(f"input_std is {input_std}: give a number from 0 up, or null")
+        self.input = nn.Linear(input_size, self.state_size, bias=False)
+        nn.init.normal_(self.input.weight, std=input_std)
+        phi = ACTIVATIONS[activation]
+        self.bias = nn.Parameter(torch.zeros(phi.bias_size(self.state_size)))
+        if phi.needs_bias:  # as in the codes of uRNN and expRNN
+            nn.init.uniform_(self.bias, -0.01, 0.01)
+        self.h0 = nn.Parameter(torch.zeros(self.state_size)) if learn_h0 else None
+
+    @abstractmethod
+    def recurrent_weight(self) -> Tensor:
+        """W (s, s), differentiable."""
+
+    @abstractmethod
+    def weight_parameters(self) -> int:
+        """Free parameters of W, by its formula."""
+
+    def default_input_std(self) -> float:
+        """He's: what goes in keeps its size through a relu."""
+        return math.sqrt(2 / self.input_size)
+
+    def drive(self, x: Tensor) -> Tensor:
+        """All u_t = M x_t + b, (T, B, s); without b where it is inside φ."""
+        bias = None if ACTIVATIONS[self.activation].needs_bias else self.bias
+        return nn.functional.linear(x, self.input.weight, bias)
+
+    def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        return self._recur(self.drive(x), self.recurrent_weight(), self._first(x, h0))
+
+    def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
+        W, state, states = self.recurrent_weight(), self._first(x, h0), []
+        for u in self.drive(x).unbind(0):
+            state = self._recur(u.unsqueeze(0), W, state).squeeze(0)
+            states.append(state)
+        return states
+
+    def _recur(self, drive: Tensor, W: Tensor, h0: Tensor | None) -> Tensor:
+        bias = self.bias if ACTIVATIONS[self.activation].needs_bias else None
+        return recurrence(drive, W, h0, activation=self.activation, bias=bias)
+
+    def _first(self, x: Tensor, h0: Tensor | None) -> Tensor | None:
+        if h0 is None and self.h0 is not None:
+            return self.h0.expand(x.shape[1], -1)
+        return h0
+
+    def expected_parameters(self) -> int:
+        """M, b, W, the readout and, if it is learnt, h₀."""
+        first = 0 if self.h0 is None else self.state_size
+        inputs = self.input_size * self.state_size + self.hidden_size
+        return inputs + first + self.weight_parameters() + self.readout_parameters()
+
+
+def distance_to_isometry(W: Tensor) -> float:
+    """‖WᴴW − I‖_F for W (n, n), real or complex, computed in double precision."""
+    W = W.detach().to(torch.complex128 if W.is_complex() else torch.float64)
+    eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+    return torch.linalg.matrix_norm(W.mH @ W - eye).item()
+
+
+def distance_to_interval(W: Tensor, low: float, high: float) -> float:
+    """How far the singular value of W (n, n) that is farthest outside [low, high] is outside."""
+    if not W.isfinite().all():
+        return math.inf
+    sigma = torch.linalg.svdvals(W.detach().double())
+    return max(0.0, sigma.max().item() - high, low - sigma.min().item())
+
+
+class ComplexRecurrent(Recurrent):
+    """h_t = φ(W h_{t−1} + M x_t), W (n, n) unitary, φ the complex modReLU; h₀ learnt by default.
+
+    n is ``hidden_size``; a state is (Re h, Im h), 2n numbers, and so is the readout's input.
+    ``recurrent_weight`` is [[Re W, −Im W], [Im W, Re W]], (2n, 2n).
+    """
+
+    kind = "unitary"
+    numbers_per_unit = 2
+    activations = ("complex_modrelu",)
+
+    def __init__(
+        self, input_size: int, hidden_size: int, output_size: int, **shared: Unpack[Shared]
+    ) -> None:
+        shared.setdefault("learn_h0", True)
+        super().__init__(
+            input_size, hidden_size, output_size, activation="complex_modrelu", **shared
+        )
+        if self.h0 is not None:  # of length 1, in expectation
+            bound = math.sqrt(1.5 / hidden_size)
+            nn.init.uniform_(self.h0, -bound, bound)
+
+    @abstractmethod
+    def unitary_weight(self) -> Tensor:
+        """W (n, n), complex and differentiable."""
+
+    def default_input_std(self) -> float:
+        """Glorot's, for real and imaginary parts each, as the sources have it."""
+        return math.sqrt(2 / (self.input_size + self.hidden_size))
+
+    def recurrent_weight(self) -> Tensor:
+        W = self.unitary_weight()
+        rows = torch.cat([W.real, -W.imag], -1), torch.cat([W.imag, W.real], -1)
+        return torch.cat(rows, -2)
+
+    def promise(self) -> float:
+        return distance_to_isometry(self.unitary_weight())
+
+
+class RNN(Recurrent):
+    """h_t = φ(W h_{t−1} + M x_t + b), any W: n² parameters.
+
+    Args:
+        init: W at first: "uniform" in ±1/√n, as in ``torch.nn.RNN``; or orthogonal,
+            "henaff", "cayley", "identity" or "random", see
+            :func:`svdbench.nn.spectral_weight.start`.
+    """
+
+    name = "rnn"
+    kind = "free"
+    source = "Elman, Finding Structure in Time, Cognitive Science 1990"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "tanh",
+        init: str = "uniform",
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        self.W = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        if init == "uniform":
+            nn.init.uniform_(self.W, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
+        elif init in STARTS:
+            self.W.data.copy_(start(init, hidden_size))
+        else:
+            raise ValueError(f"init is {init!r}: choose from uniform, {', '.join(STARTS)}")
+
+    def recurrent_weight(self) -> Tensor:
+        return self.W
+
+    def weight_parameters(self) -> int:
+        return self.hidden_size**2
+
+
+class IRNN(RNN):
+    """h_t = relu(W h_{t−1} + M x_t + b) with W = I at first: n² parameters, all free.
+
+    Its gradients can explode: the source clips them, which is up to who trains it.
+    """
+
+    name = "irnn"
+    kind = "free"
+    source = "Le, Jaitly and Hinton, A Simple Way to Initialize Recurrent Networks, 2015"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        activation: str = "relu",
+        init: str = "identity",
+        **shared: Unpack[Shared],
+    ) -> None:
+        shared.setdefault("input_std", 0.001)
+        super().__init__(
+            input_size, hidden_size, output_size, activation=activation, init=init, **shared
+        )
