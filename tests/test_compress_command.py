@@ -11,14 +11,14 @@ from svdbench.datasets.splits import Split
 from svdbench.jobs import compress_session
 from svdbench.jobs.compress_arms import CompressedArm
 from svdbench.launch import compose
-from svdbench.members import Group
+from svdbench.members import Registry
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
 TINY = ["compress", "digits", "--net", "64-12-12-10", "--epochs", "2", "--seeds", "2"]
 TINY += ["--batch", "200", "--name", "one", "latency.budget_s=0.05"]
 FOLDER = Path("results/compress/one")
-EXPERIMENTS = [name for name in Group("experiment", "", "").names() if name.startswith("three_")]
+EXPERIMENTS = [name for name in Registry("experiment", "", "").names() if name.startswith("three_")]
 
 
 def rows_of(name: str, **where: str) -> list[dict[str, str]]:

@@ -74,7 +74,7 @@ def learner_of(
 # ------------------------------------------------------------------ parts and their sum
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", OPTIONS)
 @pytest.mark.parametrize(("size", "batch_size"), [(2, 5), (3, 4), (4, 3)])
 def test_the_parts_add_up_to_the_gradient_of_the_whole(
     task: str, size: int, batch_size: int
@@ -177,7 +177,7 @@ def _views(ranks: Ranks) -> list[tuple[int, int]]:
 
 def _scores(ranks: Ranks) -> None:
     """Of a set that all have a share of; and of one with fewer sequences than processes."""
-    for name in TASKS:
+    for name in OPTIONS:
         learner = learner_of("gru", name)
         x, y = learner.task.batch(7, learner.generator)
         for count in (7, 1):
