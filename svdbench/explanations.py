@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from svdbench.errors import one_line
 from svdbench.overrides import parsed
-from svdbench.registry import refuse_unknown
+from svdbench.members import refuse_unknown
 
 SHOWN = 60  # characters of a value
 
