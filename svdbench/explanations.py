@@ -8,8 +8,8 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from svdbench.errors import one_line
-from svdbench.overrides import parsed
 from svdbench.members import refuse_unknown
+from svdbench.overrides import parsed
 
 SHOWN = 60  # characters of a value
 
