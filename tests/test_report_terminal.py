@@ -16,6 +16,7 @@ from command import run
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from svdbench.errors import UserError, os_remedy
@@ -23,7 +24,7 @@ from svdbench.quantities import quantity, ratio
 from svdbench.record.lines import RecordError, read_rows
 from svdbench.report.compression_arms import compare
 from svdbench.report.compression_plots import by_rank
-from svdbench.report.drawing import plot_band, plot_line, save
+from svdbench.report.drawing import plot_band, plot_line, save, tick_digits
 from svdbench.report.gradient_plots import edges
 from svdbench.report.html.headline import headline
 from svdbench.report.html.runs import Run, Sheet
@@ -296,3 +297,14 @@ def test_a_memo_of_another_kind_is_one_line() -> None:
     found = run(words)
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert "progress.jsonl is not what train writes" in found.err
+
+
+@pytest.mark.parametrize("low", [1.0, 1.3, 2.7, 4.9, 8.5])
+@pytest.mark.parametrize("span", [1.1, 1.5, 2.0, 4.0, 10.0, 100.0, 1e4])
+def test_a_logarithmic_axis_has_a_handful_of_ticks(low: float, span: float) -> None:
+    axes = Figure().add_subplot()
+    axes.set_yscale("log")
+    axes.set_ylim(low, low * span)
+    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(span)))
+    inside = [tick for tick in axes.get_yticks() if low <= tick <= low * span]
+    assert 1 < len(inside) < 16

@@ -68,8 +68,33 @@ def quiet(axes: "Axes") -> None:
 
 def tick_digits(span: float) -> tuple[float, ...]:
     """Of a decade, so that a logarithmic axis over a factor of ``span`` has a handful."""
+    if span < 1.2:
+        return tuple(i / 10 for i in range(10, 100))
     if span < 2.5:
-        return tuple(i / 10 for i in range(10, 100))[:: 1 if span < 1.5 else 2]
+        tenths = (
+            10,
+            11,
+            12,
+            13,
+            14,
+            16,
+            18,
+            20,
+            22,
+            25,
+            28,
+            30,
+            35,
+            40,
+            45,
+            50,
+            55,
+            60,
+            70,
+            80,
+            90,
+        )
+        return tuple(i / 10 for i in tenths)
     if span < 12:
         return (1, 1.5, 2, 3, 5, 7)
     return (1, 2, 5) if span < 300 else (1,)

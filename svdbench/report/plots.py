@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from svdbench.measure.quiet import LARGEST_FRACTION
 from svdbench.quantities import quantity
-from svdbench.report.drawing import plot_band, plot_line, quiet, save
+from svdbench.report.drawing import plot_band, plot_line, quiet, save, tick_digits
 from svdbench.report.units import tick
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def dress(axes: Axes, sizes: list[int]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     quiet(axes)
 
