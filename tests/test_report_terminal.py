@@ -251,6 +251,13 @@ def test_the_list_of_runs_leaves_out_what_is_below_its_floor(tmp_path: Path) -> 
     assert "below their floor" in told(STEP[:2])
 
 
+def test_a_line_of_the_list_has_the_medians_of_the_report(tmp_path: Path) -> None:
+    losses = ["0.1", "0.2", "0.9"]
+    table = [["rnn", "copy", str(seed), loss, "ok"] for seed, loss in enumerate(losses)]
+    sheet = Sheet("summary", ["model", "task", "seed", "test_loss", "status"], table, 3)
+    assert headline(Run(tmp_path, "train", "x", sheets=[sheet])) == "rnn: loss 0.2"
+
+
 # ---------------------------------------------------------------------- files
 
 

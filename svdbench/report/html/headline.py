@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from math import inf, isfinite
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from svdbench.measure.quiet import voids_floor
@@ -85,9 +85,9 @@ def _tells(rows: Rows, row: dict[str, str], name: str) -> bool:
 
 
 def _trained(rows: Rows) -> str:
-    """Each model's test loss, and accuracy if the task has one; the mean over seeds."""
+    """Each model's test loss, and accuracy if the task has one; medians, as in its report."""
     rows = [row for row in rows if "task" in row]
-    return _by(rows, "model", lambda own: _scores(own, "test_loss", "test_accuracy"))
+    return _by(rows, "model", lambda own: _scores(own, "test_loss", "test_accuracy", median))
 
 
 def _side_by_side(rows: Rows) -> str:
@@ -140,15 +140,19 @@ def _by(rows: Rows, name: str, tell: Callable[[Rows], str]) -> str:
     return "; ".join(told[:MOST_ARMS]) + more
 
 
-def _scores(rows: Rows, loss: str, accuracy: str) -> str:
-    hit, lost = _mean(rows, accuracy), _mean(rows, loss)
+def _scores(
+    rows: Rows, loss: str, accuracy: str, middle: Callable[[list[float]], float] = fmean
+) -> str:
+    hit, lost = _mean(rows, accuracy, middle), _mean(rows, loss, middle)
     parts = ("" if hit is None else share(hit), "" if lost is None else f"loss {lost:.3g}")
     return ", ".join(filter(None, parts))
 
 
-def _mean(rows: Iterable[dict[str, Any]], name: str) -> float | None:
+def _mean(
+    rows: Iterable[dict[str, Any]], name: str, middle: Callable[[list[float]], float] = fmean
+) -> float | None:
     values = [value for row in rows if name in row and isfinite(value := _number(row, name))]
-    return fmean(values) if values else None
+    return middle(values) if values else None
 
 
 def _number(row: dict[str, str], name: str) -> float:
