@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
@@ -16,9 +16,13 @@ from svdbench.measure.machine import Rates
 
 pytest.register_assert_rewrite("command", "judge")
 
-# The same examples every time, however long one takes; `make fuzz` tries others.
-settings.register_profile("svdbench", derandomize=True, deadline=None, database=None)
-settings.load_profile("svdbench")
+if find_spec("hypothesis"):  # a machine with a GPU may do without
+    from hypothesis import settings
+
+    # The same examples every time, however long one takes; `make fuzz` tries others.
+    settings.register_profile("svdbench", derandomize=True, deadline=None, database=None)
+    settings.load_profile("svdbench")
+
 # What a terminal, or a job of SLURM, may have set, and svdbench heeds.
 SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "SVDBENCH_PARENT")
 SURROUNDINGS += ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
