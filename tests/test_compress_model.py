@@ -323,7 +323,7 @@ def raised():
         raise {"SystemExit": SystemExit("over"), "KeyboardInterrupt": KeyboardInterrupt(),
                "Mute": Mute(), "Foreign": Foreign("odd"), "GeneratorExit": GeneratorExit(),
                "StopIteration": StopIteration(3), "ValueError": ValueError("two\\nlines"),
-               "AttributeError": AttributeError("nope")}[kind]
+               "AttributeError": AttributeError("nope")}[kind] from KeyError("before")
 
 
 class Net(nn.Module):
@@ -462,8 +462,27 @@ def test_an_error_in_a_loss_is_the_users() -> None:
     assert "(my_net.py, line " in err
 
 
+def test_a_loss_that_cannot_be_mapped_is_told() -> None:
+    Path("branching.py").write_text(
+        "from torch import nn\nmodule = nn.CrossEntropyLoss()\ncls = nn.CrossEntropyLoss\n"
+        "def loss(output, target):\n    value = module(output, target)\n"
+        "    return value if value > 0 else -value\n"
+    )
+    code, _, err = run([*QUICK, "--loss", "branching:loss", "timing_s=0"])
+    assert (code, err.count("\n")) == (1, 1)
+    assert "the loss can't be taken of all examples at once" in err
+    assert "(branching.py, line 6)" in err
+    code, _, err = run([*QUICK, "--loss", "branching:cls", "timing_s=0"])
+    assert (code, err.count("\n")) == (2, 1)
+    assert "loss is the class CrossEntropyLoss: give an instance" in err
+    code, _, err = run([*QUICK, "--loss", "branching:module", "--params", "0.5", "timing_s=0"])
+    assert (code, err) == (0, "")
+    sys.modules.pop("branching")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_data_set_names_its_line(workers: int) -> None:
+@pytest.mark.parametrize("command", ["compress", "rank-reveal"])
+def test_an_error_in_a_data_set_names_its_line(command: str, workers: int) -> None:
     Path("wrong_set.py").write_text(
         "from torch.utils.data import DataLoader, Dataset\n"
         "class Wrong(Dataset):\n"
@@ -471,7 +490,7 @@ def test_an_error_in_a_data_set_names_its_line(workers: int) -> None:
         "    def __getitem__(self, i):\n        return 1 / 0\n"
         f"def loader():\n    return DataLoader(Wrong(), batch_size=5, num_workers={workers})\n"
     )
-    code, _, err = run([*QUICK, "--data", "wrong_set:loader", "timing_s=0"])
+    code, _, err = run([command, "my_net:build", "--data", "wrong_set:loader", "--name", "one"])
     sys.modules.pop("wrong_set", None)
     assert (code, err.count("\n")) == (1, 1)
     assert "my_net:build failed: ZeroDivisionError: division by zero (wrong_set.py, line 6)" in err
@@ -611,6 +630,18 @@ def test_a_model_of_another_kind_is_refused_by_name(change: str, says: str) -> N
     answer = run(["compress", "changed:build", "--data", "my_net:whole"])
     sys.modules.pop("changed")
     assert_mistake(answer, f"changed:build: {says}")
+
+
+def test_a_class_that_says_it_is_a_module_is_none() -> None:
+    Path("lying.py").write_text(
+        "from torch import nn\nclass Lying:\n    __class__ = nn.Module\n"
+        "class Odd(nn.Linear):\n    def __init__(self):\n        super().__init__(12, 3)\n"
+        "    def eval(self):\n        nn.Module.eval(self)\n"
+    )
+    with pytest.raises(UserError, match=r"returned a Lying: it must return a torch.nn.Module"):
+        user_model("lying:Lying")
+    assert not user_model("lying:Odd").model.training
+    sys.modules.pop("lying")
 
 
 def test_a_state_dict_has_names_for_keys() -> None:

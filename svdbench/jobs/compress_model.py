@@ -36,7 +36,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         Interrupted: ^C.
     """
     device, own = device_of(config), config.model
-    loss = None if config.loss is None else called_by_name(config.loss, "the loss")
+    loss = None if config.loss is None else called_by_name(config.loss, "the loss", modules=True)
     brought = user_model(
         str(own.build),
         own.weights,

@@ -203,17 +203,17 @@ def brought(config: RankReveal) -> Brought:
         seed=config.seed,
     )
     assert found.splits is not None
-    subject = Subject(
-        found.model,
-        usual_loss,
-        found.splits.calibration,
-        found.splits.search,
-        first(found.splits.search, config.examples.curves),
-        found.splits.held_out,
-        labelled=False,
-    )
     misfit = f"{config.model.build} can't do with {config.model.loader}"
     with user_code(config.model.build, misfit):
+        subject = Subject(
+            found.model,
+            usual_loss,
+            found.splits.calibration,
+            found.splits.search,
+            first(found.splits.search, config.examples.curves),
+            found.splits.held_out,
+            labelled=False,
+        )
         example_losses(subject.model, first(subject.search, 1), usual_loss)
     return Brought(subject, config.model.build, found.notes)
 

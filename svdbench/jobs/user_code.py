@@ -50,15 +50,20 @@ def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
                 raise KeyboardInterrupt from error
             if out_of_memory(error):
                 raise
-            if not isinstance(error, Exception) or _is_users(_origin(error)):
-                raise Failed(f"{what} failed: {described(_origin(error))}") from error
+            origin = _origin(error)
+            if not isinstance(error, Exception) or _is_users(origin):
+                raise Failed(f"{what} failed: {described(error, origin)}") from error
             if isinstance(error, MISTAKES) or _package(_frames(error)[-1][0]) != "svdbench":
                 raise UserError(f"{misfit or what}: {one_line(error)}") from error
             raise
 
 
-def described(error: BaseException) -> str:
-    """The type of an exception, what it says, and the last line of the user's that it passed."""
+def described(error: BaseException, origin: BaseException | None = None) -> str:
+    """The type of an exception, what it says, and the last line of the user's that it passed.
+
+    Args:
+        origin: the exception that was raised there, if another.
+    """
     if raised := _from_worker(error):
         return raised
     said, text = type(error).__name__, one_line(error)
@@ -66,7 +71,7 @@ def described(error: BaseException) -> str:
         said += f": {text}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{said} ({Path(error.filename).name}, line {error.lineno})"
-    frames = _frames(error)
+    frames = _frames(origin or error)
     own = [each for each in frames if _package(each[0]) not in LIBRARIES | {"svdbench"}]
     if not (own or frames):
         return said
@@ -86,9 +91,10 @@ def _is_users(error: BaseException) -> bool:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """What svdbench has put into other words, where it came from the user's code."""
+    """The exception of the user's code that svdbench has put into other words, or itself."""
     cause = error.__cause__
-    return cause if cause is not None and _is_users(cause) else error
+    reworded = cause is not None and not _is_users(error) and _is_users(cause)
+    return cause if cause is not None and reworded else error
 
 
 def _frames(error: BaseException) -> list[tuple[FrameType, int]]:

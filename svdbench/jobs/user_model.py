@@ -85,7 +85,7 @@ def user_model(
     """
     torch.manual_seed(seed)
     model = _called(build, "the model")
-    if not isinstance(model, nn.Module):
+    if not issubclass(type(model), nn.Module):  # whatever its __class__ says
         raise UserError(
             f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
         )
@@ -97,7 +97,9 @@ def user_model(
             if dtype is not None:
                 notes += _converted(build, model, dtype)
             check_model(model)
-            model = model.to(device=device, dtype=dtype).eval()
+            moved: Any = model.to(device=device, dtype=dtype)
+            model = model if moved is None else moved
+            model.eval()  # what it returns may be anything, where it is the user's own
         except (RuntimeError, ValueError) as error:
             if out_of_memory(error):
                 raise
@@ -111,11 +113,12 @@ def user_model(
     return UserModel(build, model, splits, tuple(notes))
 
 
-def called_by_name(reference: str, what: str) -> Callable[..., Any]:
+def called_by_name(reference: str, what: str, modules: bool = False) -> Callable[..., Any]:
     """The function that MODULE:FUNCTION names.
 
     Args:
         what: it is to give, in words.
+        modules: whether it may be an ``nn.Module`` itself.
 
     Raises:
         UserError: there is no such module or function, or the module fails.
@@ -133,7 +136,7 @@ def called_by_name(reference: str, what: str) -> Callable[..., Any]:
                 hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
                 raise UserError(f"{reference}: {module_name} has no {own!r}: {hint}")
             found = getattr(found, own)
-    if isinstance(found, nn.Module) or not callable(found):
+    if not callable(found) or (isinstance(found, nn.Module) and not modules):
         raise UserError(f"{reference} is {_a(found)}: name a function that returns {what}")
     return found
 

@@ -99,7 +99,9 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
 
 
 def check_loss(loss: Any) -> None:
-    """Raise TypeError for what can't be called."""
+    """Raise TypeError for what is no function of outputs and targets."""
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}: give an instance, {loss.__name__}()")
     if not callable(loss):
         raise TypeError(
             f"loss is {_a(loss)}: give a function of the model's output and the targets, as "
@@ -176,7 +178,15 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
                 )
             if loss is usual_loss:
                 check_classes(output, y)
-            losses = torch.vmap(one)(output, y).double()
+            try:
+                losses = torch.vmap(one)(output, y).double()
+            except RuntimeError as error:
+                if not str(error).startswith("vmap"):
+                    raise
+                raise ValueError(
+                    "the loss can't be taken of all examples at once, by torch.vmap: write it "
+                    "without if, item() and float() of what it computes"
+                ) from error
             if losses.ndim != 1:
                 raise ValueError(
                     f"the loss of an example has shape {tuple(losses.shape[1:])}: return the mean "
