@@ -52,7 +52,7 @@ test-oldest: ## the tests with the oldest versions that pyproject.toml allows, i
 	$(OLDEST)/bin/python -m pip list --disable-pip-version-check
 	$(OLDEST)/bin/python -m pytest -m "not slow"
 
-fuzz: $(READY) ## malformed configurations, files and arguments, others each time; counts them
+fuzz: $(READY) ## malformed arguments, keys, variables and files, others each time; counts them
 	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
 
 test-repeat: $(READY) ## the tests N=20 times, every second time beside two busy processes; counts

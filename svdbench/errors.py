@@ -81,7 +81,7 @@ def _too_little_memory(error: BaseException) -> str:
     """In our words, with how much was asked for, if the error knows."""
     text = _text(error)
     what = "GPU memory" if "CUDA" in text or "CUBLAS" in text else "memory"
-    if match := re.search(r"allocate ([\d.]+) ?([KMGTPE]iB|bytes)", text):
+    if match := re.search(r"allocate (\d{1,20}(?:\.\d+)?) ?([KMGTPE]iB|bytes)", text):
         amount, unit = float(match[1]), match[2]
         if unit == "bytes":
             power = min(max(0, int(math.log(max(amount, 1), 1024))), 6)

@@ -98,8 +98,10 @@ def register() -> None:
     from svdbench import launchers
     from svdbench.members import COMPRESSORS, DRIVERS, LOOPS, METHODS, OPERATIONS
 
-    launchers.register()
     store = ConfigStore.instance()
+    if "schema" in store.repo:  # which stays, as long as this process does
+        return
+    launchers.register()
     for name, schema in JOBS.items():
         store.store(group="schema", name=name, node=schema, package="_global_")
     for name, optimizer in OPTIMIZERS.items():

@@ -5,17 +5,20 @@ in the environment (``make fuzz``) each session tries others.
 """
 
 import os
+import tempfile
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judge import ENDS, Accepted, hunt
+from judge import ENDS, FINDINGS, LIMIT_S, Accepted, hunt
 
 from svdbench.record import store
 
-FAST, FULL = 1, 12
+RANDOM = os.environ.get("SVDBENCH_FUZZ") == "random"
+FAST, FULL = 1, 24 if RANDOM else 8
 ENVIRONMENT = cache(store.environment)
 
 
@@ -24,10 +27,9 @@ ENVIRONMENT = cache(store.environment)
 )
 def hunting(request: pytest.FixtureRequest) -> Callable[..., None]:
     """``hunting(check, cases, examples=N)``: N cases in a fast test, and so many times N else."""
-    random = os.environ.get("SVDBENCH_FUZZ") == "random"
 
     def hunting(check: Any, cases: Any, examples: int, known: Any = None) -> None:
-        hunt(check, cases, examples * request.param, random, known)
+        hunt(check, cases, examples * request.param, RANDOM, known)
 
     return hunting
 
@@ -38,6 +40,16 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "outside" / "here"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "outside"))  # where what is written shows
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _imported() -> None:
+    """What jobs import late costs seconds, once, which are none of an input's."""
+    for module in ("checks", "compress_model", "doctor", "rank_reveal", "report", "reproduce"):
+        import_module(f"svdbench.jobs.{module}")
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +66,7 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(store, "environment", ENVIRONMENT)
     monkeypatch.setattr(store.Run, "create", classmethod(created))
+    monkeypatch.setattr("svdbench.sweeps.kept.claimed", accepted)
     monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
     monkeypatch.setattr("svdbench.jobs.data.download", accepted)
@@ -61,6 +74,11 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if ENDS:
-        ends = ", ".join(f"{count:,} {end}" for end, count in sorted(ENDS.items()))
-        terminalreporter.write_line(f"fuzz: {sum(ENDS.values()):,} inputs: {ends}")
+    if ENDS or any(FINDINGS.values()):
+        refused, valid = ENDS["refused"], ENDS["accepted"]
+        terminalreporter.write_line(
+            f"fuzz: {refused + valid:,} inputs tried: {refused:,} refused, {valid:,} valid after "
+            f"all; {len(FINDINGS['tracebacks'])} tracebacks or foreign words, "
+            f"{len(FINDINGS['hangs'])} hangs over {LIMIT_S} s, "
+            f"{len(FINDINGS['files outside'])} files written outside"
+        )

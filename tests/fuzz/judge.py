@@ -5,9 +5,12 @@ all. Jobs stop where their measuring or training would begin (see conftest.py).
 """
 
 import os
+import re
 import resource
 import signal
 import stat
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,17 +24,66 @@ from hypothesis.strategies import SearchStrategy
 
 from svdbench.errors import UserError
 
-LIMIT_S = 60
+LIMIT_S = 10  # of the processor, which a busy machine doesn't change
+WAIT_S = 120  # by the clock
 SPARE_BYTES = 6 << 30
 PAGES = ("report.html", "index.html")
+
+# What no user should have to read: Python's and other libraries' own words.
+FOREIGN = re.compile(
+    r"Traceback|internal error|ListConfig|DictConfig|OmegaConf|NoneType|<class|<enum|object has no|"
+    r"not subscriptable|enforce fail|LexerNoViable|could not be converted|Input should be|"
+    r"unexpected keyword|positional argument|not Optional|raised while composing|RecursionError|"
+    r"recursion depth|Config group|defaults list|cannot access local|dereferenc|0x7f"
+)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class Hangs(BaseException):
     """No exception that a command could take for one of the system's."""
 
 
-# How many inputs ended how, over all tests of a session.
+# How many inputs ended how, over all tests of a session, and which did as none should.
 ENDS: Counter[str] = Counter()
+FINDINGS: dict[str, set[str]] = {"tracebacks": set(), "hangs": set(), "files outside": set()}
+
+# Paths that the command of the moment writes, makes, moves or deletes.
+_touched: list[str] | None = None
+
+
+def _audit(event: str, given: tuple[Any, ...]) -> None:
+    if _touched is None:
+        return
+    if event == "open":
+        path, _, flags = given
+        if isinstance(flags, int) and flags & WRITING:
+            _touched.append(os.fsdecode(path) if not isinstance(path, int) else "")
+    elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
+        _touched.append(os.fsdecode(given[0]) if not isinstance(given[0], int) else "")
+    elif event in ("os.rename", "os.symlink", "os.link"):
+        _touched.append(os.fsdecode(given[1]))
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def written_inside(*roots: Path | str) -> Iterator[None]:
+    """Notes what is written elsewhere than in some folders, or in a device."""
+    global _touched
+    here, _touched = os.getcwd(), []
+    try:
+        yield
+    finally:
+        paths, _touched = _touched, None
+    inside = [*map(str, roots), "/dev"]
+    for path in filter(None, paths):
+        whole = os.path.abspath(os.path.join(here, path))
+        if "__pycache__" not in path and not any(
+            whole == root or whole.startswith(f"{root}/") for root in inside
+        ):
+            FINDINGS["files outside"].add(whole)
+            raise AssertionError(f"{whole} was written")
 
 
 class Accepted(UserError):
@@ -45,19 +97,23 @@ def limited() -> Iterator[None]:
     """Raises Hangs in what hangs, and MemoryError in what reads without end."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Hangs(f"not done after {LIMIT_S} s")
+        limit = f"{LIMIT_S} s of computing" if number == signal.SIGPROF else f"{WAIT_S} s"
+        raise Hangs(f"not done after {limit}")
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGPROF)}
+    signal.setitimer(signal.ITIMER_REAL, WAIT_S)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def contents(root: Path) -> dict[str, Any]:
@@ -88,21 +144,37 @@ def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answe
     # What surrounds the current folder is watched, too.
     watched = Path.cwd().parent
     before = contents(watched)
-    with limited():
-        answer = run(arguments)
+    try:
+        cache = os.path.abspath(os.environ["SVDBENCH_CACHE"])
+        with written_inside(watched, cache, tempfile.gettempdir()), limited():
+            answer = run(arguments)
+        check_answer(answer, codes)
+    except Hangs:
+        FINDINGS["hangs"].add(str(arguments))
+        raise
+    except Exception:  # which no command lets out
+        FINDINGS["tracebacks"].add(str(arguments))
+        raise
+    if answer.code in (2, 3):
+        assert contents(watched) == before
+    _clear(watched, set(before), free=any("results" in one for one in arguments))
+    ENDS["refused" if answer.code in (2, 3) else "accepted"] += 1
+    return answer
+
+
+def check_answer(answer: Answer, codes: tuple[int, ...] = (0, 1, 2, 3)) -> None:
+    """Check the exit code, and that a mistake is one line in plain words."""
+    if answer.code not in codes or FOREIGN.search(answer.err + answer.out):
+        FINDINGS["tracebacks"].add(answer.err)
     assert answer.code in codes, f"exit code {answer.code}: {answer.err}"
     assert not any(value in answer.err + answer.out for value in secrets()), "a secret is told"
-    assert "Traceback" not in answer.err + answer.out
+    assert not FOREIGN.search(answer.err + answer.out), answer.err
     if answer.code in (2, 3):
         assert answer.err.startswith("svdbench: "), answer.err
         assert answer.err.count("\n") == 1, answer.err
         assert answer.err.removesuffix("\n").isprintable(), answer.err
         assert len(answer.err) < 2000, answer.err
         assert answer.out == "", answer.out
-        assert contents(watched) == before
-    _clear(watched, set(before), free=any("results" in one for one in arguments))
-    ENDS["refused" if answer.code in (2, 3) else "accepted"] += 1
-    return answer
 
 
 def _clear(watched: Path, before: set[str], free: bool) -> None:

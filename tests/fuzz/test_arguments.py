@@ -30,6 +30,7 @@ FIRST = {
 TEXT = st.text(st.characters(exclude_characters="/"), max_size=12)
 NAMES = ["..", ".", "../up", "a/b", "a\\b", "a\0b", "a\nb", "CON", " ", "~", "-", "é", "x" * 300]
 NUMBERS = ["0", "-1", "1", "3", "1.5", "nan", "inf", "-inf", "1e400", "1" + "0" * 30, "0x10", "1_0"]
+NUMBERS += ["99999999", "8,8", "-0", "½", "٣", "1e-320"]
 WORDS = [
     "",
     "null",
@@ -44,6 +45,17 @@ WORDS = [
     "a,b",
     ",",
     "1,,2",
+    "fasth,fasth",
+    "ListOf",
+    "x" * 100_000,
+    "\u202e",
+    "\ud800",
+    "=",
+    "a=b",
+    "here",
+    "json",
+    "json:nothing",
+    "os:abort",
 ]
 VALUES = st.one_of(*map(st.sampled_from, (NAMES, NUMBERS, WORDS)), TEXT)
 
@@ -66,6 +78,12 @@ SYNTAX = [
     *("${name}", "${.name}", "${..x}", "${oc.env:HOME}", "${oc.env:NO}", "${oc.decode:'['}"),
     *("${hydra:job.name}", "${results}", "${a", "${no_such:1}", "${oc.create:{a:1}}", "1", "-1"),
     *("é", "\ud800", "\0", "\n", "\t", " ", "x" * 5000, "[" * 200, "${" * 30, "../x"),
+    *(
+        "{_target_:os.mkdir,path:touched}",
+        "{sweep:{dir:../x}}",
+        "{a:{b:${oc.env:HOME}}}",
+        "x" * 10**5,
+    ),
 ]
 GRAMMAR = st.lists(st.sampled_from(SYNTAX), max_size=4).map("".join)
 STRANGE_KEYS = [
@@ -75,6 +93,32 @@ STRANGE_KEYS = [
     *("defaults", "measure", "orthogonal", "model", "task", "optimizer", "experiment", "schema"),
     *("measure@x", "@", "optimizer@_global_", "schema/optimizer", "name", "device", "dtype"),
     *("_target_", "model._target_", "hydra.callbacks", "x" * 3000, "é", "a b", "a\0b", "1"),
+    *("seed.x", "seed[0]", "name@hydra", "hydra@x", "hydra/callbacks@model", "task", "rnn", "data"),
+    *("net", "compressor", "svd_driver", "matrix_op", "published", "budget", "examples", "trainer"),
+]
+# Values of a key that is swept.
+SWEPT = ["1,2", "range(3)", "range(1,1e9)", "choice(1,x)", "glob(*)", "glob(../*)", "interval(0,1)"]
+SWEPT += [
+    "8,8",
+    "x,y",
+    "[1],[2]",
+    "[8,8],[9]",
+    "null,1",
+    "'a','b'",
+    "shuffle(1,2)",
+    "sort(2,1)",
+    ",",
+]
+LAUNCHERS = [
+    "basic",
+    "joblib",
+    "submitit_local",
+    "submitit_slurm",
+    "ray",
+    "nosuch",
+    "",
+    "../x",
+    "null",
 ]
 
 
@@ -152,6 +196,41 @@ def overrides(draw: st.DrawFn, command: str) -> str:
     if key.startswith("results"):
         value = value.replace("/", "")
     return f"{sign}{key}={value}" if sign != "~" or draw(st.booleans()) else f"{sign}{key}"
+
+
+# Jobs that can be swept, with what they need besides.
+SWEEPS = {
+    "time-fasth": ["--d", "8", "--methods", "fasth"],
+    "time-svd-ops": ["--d", "8"],
+    "time-rnn": ["--hidden", "8", "sizes.reflectors=[4]"],
+    "time-svd": ["--shapes", "8x9", "--ranks", "3"],
+    "train": ["lstm", "task.length=4"],
+    "accelerate": ["xor"],
+    "compress": ["xor"],
+    "rank-reveal": ["xor"],
+}
+
+
+@st.composite
+def sweeps(draw: st.DrawFn, command: str) -> list[str]:
+    """A sweep over keys that there are or not, with a launcher of its own or none."""
+    line = [command, *SWEEPS[command], "-m"]
+    for _ in range(draw(st.integers(1, 2))):
+        key = draw(st.sampled_from([*_keys(command), *STRANGE_KEYS]))
+        line.append(f"{key}={draw(st.one_of(st.sampled_from(SWEPT), VALUES))}")
+    if draw(st.booleans()):
+        line.append(f"hydra/launcher={draw(st.sampled_from(LAUNCHERS))}")
+    if draw(st.booleans()):
+        option = draw(
+            st.sampled_from(["n_jobs", "nodes", "cpus_per_task", "_target_", "x", "init"])
+        )
+        line.append(f"hydra.launcher.{option}={draw(st.one_of(VALUES, GRAMMAR))}")
+    return line
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_a_sweep_is_taken_or_refused(command: str, hunting: Hunting) -> None:
+    hunting(judged, sweeps(command), examples=1)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

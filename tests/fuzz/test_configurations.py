@@ -157,3 +157,21 @@ def test_another_type_is_refused(kind: type, hunting: Hunting) -> None:
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
 def test_a_value_is_taken_or_refused(kind: type, hunting: Hunting) -> None:
     hunting(lambda line: judged(line, codes=(0, 2)), lines(edges, kind), examples=3)
+
+
+# As they are typed, in no quotes but their own.
+TYPED = ["abc", "", "-3", "1.5", "9" * 20, "nan", "inf", "null", "[1,2]", "[]", "7", "{a:1}", "1,2"]
+TYPED += ["${seed}", "${nosuch}", "${oc.env:HOME}", "é", "true", "x" * 100_000, "[a,b]", "[[1]]"]
+TYPED += ["'", "[1", "a b", "0", "a:b", "8,8", "[8,8]", "'1'", "1e400", "~", "${..seed}", "{}"]
+
+
+@st.composite
+def typed(draw: st.DrawFn, kind: type) -> list[str]:
+    key = draw(st.sampled_from([key for key, _ in leaves(kind)]))
+    sign = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
+    return [*COMMANDS[kind], f"{sign}{key}={draw(st.sampled_from(TYPED))}"]
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_a_text_is_taken_or_refused(kind: type, hunting: Hunting) -> None:
+    hunting(lambda line: judged(line, codes=(0, 2)), typed(kind), examples=2)
