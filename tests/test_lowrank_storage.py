@@ -1,12 +1,14 @@
 """Compressed models on disk: what is written comes back, and what doesn't fit is told in a line."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svdbench.lowrank import LowRankLinear, factor, load, rank_frontier, save
@@ -134,6 +136,32 @@ def test_takes_the_device_and_keeps_what_is_frozen(saved: Path) -> None:
     found = load(model, saved)
     assert isinstance(found[0], LowRankLinear)  # type: ignore[index]
     assert not any(p.requires_grad for p in found.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64])
+def test_refuses_numbers_of_another_kind_by_name(saved: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(saved)
+    save_file({**tensors, "0.W1": tensors["0.W1"].to(dtype)}, saved)
+    beside = saved.with_suffix(".json")
+    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"sha256": digest}))
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"0\.W1 is {name}, where the model has float32"):
+        load(perceptron(), saved)
+
+
+def test_a_model_without_numbers_takes_those_of_the_file(saved: Path) -> None:
+    x = torch.randn(5, 12)
+    torch.testing.assert_close(
+        load(perceptron().to("meta"), saved)(x), load(perceptron(), saved)(x)
+    )
+
+
+@pytest.mark.parametrize("model", [None, nn.Linear, "model.pt"])
+def test_refuses_what_is_no_model(model: Any, saved: Path) -> None:
+    for use in (lambda: save(model, saved), lambda: load(model, saved)):
+        with pytest.raises(TypeError, match=r"model is .*: give a torch\.nn\.Module"):
+            use()
 
 
 def test_a_model_of_views_is_written_whole(tmp_path: Path) -> None:
