@@ -290,7 +290,7 @@ def test_few_examples_have_no_standard_error() -> None:
     code, out, err = run([*QUICK, "--data", "few:data", "timing_s=0", "--params", "0.5"])
     sys.modules.pop("few")
     assert (code, err) == (0, "")
-    assert "on 1 examples that chose nothing" in out
+    assert "on 1 example that chose nothing" in out
 
 
 RAISES = """

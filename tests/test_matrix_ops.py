@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from svdbench.kernels import apply_reflectors_reference
-from svdbench.matrix_ops import check_operations, operation_of, operations
+from svdbench.matrix_ops import check_operations, operation_names, operation_of
 from svdbench.matrix_ops.operations import MatrixOp
 from svdbench.measure.algorithm import Flops, Problem
 from svdbench.measure.gate import check
@@ -180,7 +180,7 @@ def test_is_described(name: str) -> None:
     assert 0 < flops.forward < flops.step
 
 
-@pytest.mark.parametrize("operation", operations())
+@pytest.mark.parametrize("operation", operation_names())
 def test_each_operation_has_one_factored_way_and_a_rival(operation: str) -> None:
     ways = [load(name) for name in NAMES if operation_of(name) == operation]
     assert sum(way.kind == "svd" for way in ways) == 1
@@ -309,7 +309,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             (["--ops", "inverze"], "no operation is called 'inverze'"),
-            (["ops=[]"], "nothing is left to time"),
+            (["ops=[]"], "ops is empty: give at least one value"),
             (["sigma=[0,1]"], "both above 0"),
             (["matrix_op.exp_svd.tune=false", "--ops", "exp", "sigma=[2,1]"], "both above 0"),
         ],

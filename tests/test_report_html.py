@@ -394,7 +394,14 @@ def assert_repeats(job: str, config: str) -> None:
     trees = (list(yaml.safe_load_all(text)) for text in (config, answer.out))
     for ours, theirs in zip(*trees, strict=True):
         for key, value in ours.items():
-            assert key in ("name", "results") or theirs[key] == value
+            assert key in ("name", "results") or theirs[key] == without_classes(value)
+
+
+def without_classes(tree: Any) -> Any:
+    """A part of a configuration of version 0.1, which named the class of each member."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: without_classes(value) for key, value in tree.items() if key != "_target_"}
 
 
 @pytest.mark.parametrize(

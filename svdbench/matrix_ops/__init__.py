@@ -3,7 +3,7 @@
 from svdbench.members import OPERATIONS, refuse_unknown
 
 
-def operations() -> list[str]:
+def operation_names() -> list[str]:
     """The operations, sorted. Does not import torch."""
     return sorted({operation_of(name) for name in OPERATIONS.names()})
 
@@ -15,4 +15,4 @@ def operation_of(name: str) -> str:
 
 def check_operations(given: list[str]) -> None:
     """Raise ValueError, with the nearest name and all known ones, for an unknown operation."""
-    refuse_unknown("operation", given, operations())
+    refuse_unknown("operation", given, operation_names())

@@ -113,7 +113,10 @@ def made_json(made: list[Made]) -> str:
 
 def read_made(path: Path) -> list[Made]:
     """What ``made.json`` says."""
-    found = [Made(**one) for one in read_json(path)]
+    kept = read_json(path)
+    if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
+        raise ValueError(f"{path.name} has a value of another kind")
+    found = [Made(**one) for one in kept]
     for one in found:
         texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
         if not all(isinstance(text, str) for text in texts):
