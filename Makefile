@@ -29,8 +29,11 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY) ## time a gradient-descent step of every orthogonal map; plots in results/
 	$(BIN)/svdbench time-fasth
 
+# A process for each core, with one thread each: two threads on a busy core wait for each other.
+TEST := -m pytest -m "not slow" -n auto --dist loadfile
+
 test: $(READY) ## the tests (a few minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python $(TEST)
 
 test-all: $(READY) ## the tests, slow ones included
 	$(BIN)/python -m pytest
@@ -64,7 +67,8 @@ test-repeat: $(READY) ## the tests N=20 times, every second time beside two busy
 	        for j in 1 2; do (while :; do :; done) & busy="$$busy $$!"; done; \
 	        trap "kill $$busy" EXIT INT TERM; \
 	    fi; \
-	    if $(BIN)/python -m pytest -m "$(MARK)" -p no:cacheprovider >$$log 2>&1; \
+	    if OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARK)" -n auto --dist loadfile \
+	        -p no:cacheprovider >$$log 2>&1; \
 	    then passed=$$((passed + 1)); how=passed; \
 	    else failed=$$((failed + 1)); how=failed; grep -E "^(FAILED|ERROR)" $$log; fi; \
 	    if [ -n "$$busy" ]; then kill $$busy; trap - EXIT INT TERM; fi; \
