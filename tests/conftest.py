@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+# Read once, by whichever test is the first to profile.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 

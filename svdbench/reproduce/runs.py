@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,9 @@ def read_made(path: Path) -> list[Made]:
     kept = read_json(path)
     if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
         raise ValueError(f"{path.name} has a value of another kind")
+    keys = {field.name for field in fields(Made)}
+    if any(set(one) != keys for one in kept):
+        raise ValueError(f"{path.name} must have the keys {', '.join(sorted(keys))} for each run")
     found = [Made(**one) for one in kept]
     for one in found:
         texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
