@@ -55,6 +55,14 @@ def os_remedy(error: OSError) -> str:
     return "choose a writable folder"
 
 
+def name_too_long(error: BaseException) -> str | None:
+    """An error message where an exception says that a path is longer than paths may be."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = max(str(error.filename).split("/"), key=len)
+        return f"{name[:40]!r}… is too long for the name of a file: choose another name"
+    return None
+
+
 # What libraries say where memory is too small, if they have no exception for it.
 _WORDS = (
     "allocate memory",

@@ -7,11 +7,12 @@ from enum import Enum
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from svdbench.errors import one_line
+from svdbench.errors import name_too_long, one_line
 from svdbench.members import refuse_unknown
 from svdbench.overrides import parsed
 
 SHOWN = 60  # characters of a value
+LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 
 # One of a kind, and several of it.
 KINDS: dict[Any, tuple[str, str]] = {
@@ -39,16 +40,19 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
         return _several_values(match[1] or match[2], job)
     if "override must be a string or a list" in text:
         return _no_choice(typed)
+    if name_too_long(error):  # of a file of the group that a key may be
+        longest = max(typed, key=len)
+        return _no_key(longest) if len(longest) > LONGEST_NAME else _no_choice(typed)
     if match := re.search(r"Key '(.+?)' is not in struct|Key '(.+?)' not in '", detail or text):
         key = _key(text) or match[1] or match[2]
-        return f"there is no key {key!r}: --show-config lists those there are"
+        return _no_key(key)
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"cannot add {match[1]!r}, which is there already: leave out the +"
     if match := re.match(r"In '(.+)': \w+ raised while composing config", text):
         return _no_fit(match[1], str(error))
     key = _key(text) or getattr(error, "full_key", None)
     if key and "No match in the defaults list" in text:
-        return f"there is no key {key!r}: --show-config lists those there are"
+        return _no_key(key)
     if not key:
         key = next((own for own, line in typed.items() if "${" in line), None)
     if not key:
@@ -61,6 +65,10 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
         reason = f"give {expected}" if expected else detail or text
     value = f" to {_short(given)}" if key in typed else ""
     return f"cannot set {key!r}{value}: {reason}"
+
+
+def _no_key(key: str) -> str:
+    return f"there is no key {key!r}: --show-config lists those there are"
 
 
 def _key(text: str) -> str | None:
@@ -101,8 +109,8 @@ def _no_choice(typed: dict[str, str]) -> str:
     from importlib.resources import files
 
     for key, line in typed.items():
-        folder = files("svdbench.conf").joinpath(*key.split("/"))
-        if key.isidentifier() and folder.is_dir():
+        folder = files("svdbench.conf").joinpath(key)
+        if key.isidentifier() and len(key) <= LONGEST_NAME and folder.is_dir():
             known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
             value = line.partition("=")[2]
             if value.strip("'\"") not in known:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -122,7 +123,13 @@ def _is_group(key: str) -> bool:
     """Whether a key chooses a file in a folder of ``conf``, or in one of Hydra's."""
     if not all(part.isidentifier() for part in key.split("/")):
         return False
-    return "/" in key or files("svdbench.conf").joinpath(key).is_dir()
+    return "/" in key or key in _groups()
+
+
+@lru_cache
+def _groups() -> frozenset[str]:
+    """The folders of ``conf``; listed, as a key may be longer than any path."""
+    return frozenset(each.name for each in files("svdbench.conf").iterdir() if each.is_dir())
 
 
 def refuse_nests(config: Any) -> None:

@@ -13,7 +13,15 @@ import typer
 
 import svdbench
 from svdbench.cli.streams import OutputLost, standard_streams
-from svdbench.errors import Failed, Interrupted, UserError, is_interrupt, one_line, out_of_memory
+from svdbench.errors import (
+    Failed,
+    Interrupted,
+    UserError,
+    is_interrupt,
+    name_too_long,
+    one_line,
+    out_of_memory,
+)
 
 LONGEST = 1000  # characters of a message
 TRACEBACK = "--traceback"
@@ -99,6 +107,8 @@ def _ending(error: Exception, typed: list[str]) -> tuple[int, str]:
         return 2, f"{message} (see --help)" if message else ""
     if is_interrupt(error):
         return Interrupted.exit_code, "interrupted"
+    if message := name_too_long(error):
+        return UserError.exit_code, message
     if out_of_memory(error):
         return 2, f"{one_line(error)}: ask for smaller sizes"
     what = f"internal error: {type(error).__name__}: {one_line(error)}"

@@ -45,7 +45,7 @@ def train(
     """
     runs = overrides_of(models, task, typed, presets)
     called = [] if name is None else [override("name", name)]
-    with _blaming_preset(runs, task):
+    with _blaming_preset(runs, task, typed):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
             result: Result = launch(JOB, [*overrides, *called])
@@ -80,7 +80,7 @@ def configurations(models: str, task: str, typed: Sequence[str], *, presets: boo
     runs = overrides_of(models, task, typed, presets)
     documents = []
     for model, overrides in runs.items():
-        with _blaming_preset([model], task):
+        with _blaming_preset([model], task, typed):
             documents.append(show(JOB, overrides))
     return "---\n".join(documents)
 
@@ -120,13 +120,13 @@ def overrides_of(
 
 
 @contextmanager
-def _blaming_preset(models: Iterable[str], task: str) -> Iterator[None]:
+def _blaming_preset(models: Iterable[str], task: str, typed: Sequence[str]) -> Iterator[None]:
     """Say in which file a key stands that doesn't fit, if it isn't one that was typed."""
     try:
         yield
     except UserError as error:
         for model in models:
-            for path, key in sources(plain(task), model):
+            for path, key in sources(plain(task), model, typed):
                 if f"'{key}'" in str(error):
                     raise UserError(f"{path}: {error}") from error
         raise

@@ -33,13 +33,16 @@ def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
 
 
-def sources(task: str, model: str) -> list[tuple[str, str]]:
-    """The files of a preset with the keys that they set: ``(file, key)``, the model's first."""
+def sources(task: str, model: str, typed: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The files of a preset with the keys that they set: ``(file, key)``, the model's first.
+
+    Keys that ``typed`` sets are left out, as in :func:`preset`.
+    """
     folder = files("svdbench.conf") / "preset" / task
     return [
         (f"conf/preset/{task}/{name}.yaml", key)
         for name in (model, "default")
-        for key in _read(folder / f"{name}.yaml")
+        for key in _left(_read(folder / f"{name}.yaml"), _keys(typed))
     ]
 
 

@@ -58,12 +58,34 @@ MISTAKES = [
         ["compress", "experiment=svd_dnn_alpha"],
         "is not for this command, which has no key 'start'",
     ),
-    (["train", "lstm", "optimizer=nosuch"], "known: adam, rmsprop, sgd"),
+    (
+        ["train", "lstm", "optimizer=nosuch"],
+        "svdbench: no optimizer is called 'nosuch': known: adam",
+    ),
     ([*TIME, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], "give a whole number"),
     # lines
     (["time-fasth", "--methods", "a\nb"], r"a\nb"),
     (["time-fasth", "--methods", "x" * 10**5], "…"),
     (["report", "x" * 5000], "there is no folder"),
+    *(
+        (line, "is too long for the name of a file")
+        for line in (
+            ["time-fasth", "--resume", "x" * 300],
+            ["train", "lstm", "--resume", "x" * 300],
+            ["reproduce", "--results", "x" * 300],
+        )
+    ),
+    *(
+        ([*TIME, *line], "there is no key")
+        for line in (
+            ["x" * 3000 + "=1"],
+            ["+" + "x" * 3000 + "=1"],
+            ["-m", "x" * 3000 + "=1"],
+            ["-m", "x" * 3000 + "/a=b"],
+        )
+    ),
+    ([*TIME, "measure=" + "x" * 3000], "give a name of default, quick, short"),
+    ([*TIME, "-m", "measure=" + "x" * 3000], "give a name of default, quick, short"),
     (["report", "a\0b"], "null byte"),
     # more than there can be
     ([*TIME, "-m", "sizes.m=range(1,100000000)"], "more than 10,000 jobs"),
