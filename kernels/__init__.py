@@ -3,7 +3,7 @@
 Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
 """
 
-from .autograd import apply_reflectors
+from .apply import apply_reflectors
 from .reference import apply_reflectors_reference
 from .timing import time_plans, tune
 from .tuning import Plan, Tuned, choose_block_size, clear_tuned, tuned

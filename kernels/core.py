@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cwy, wy
+from . import wy
 from .tuning import Plan, even_block
 
 WORK_DTYPE = {
@@ -37,7 +37,7 @@ def forward(V: Tensor, X: Tensor, plan: Plan, transpose: bool, keep: bool) -> tu
     V, X, n = V.to(work), X.to(work), V.shape[1]
     with _threads(plan.threads):
         if plan.block_size >= n:
-            return cwy.forward(V, X, transpose)
+            return wy.forward_one_block(V, X, transpose)
         k = even_block(n, plan.block_size)
         if n % k:  # rows of zeros are the identity
             V = torch.nn.functional.pad(V, (0, 0, 0, -n % k))
@@ -61,16 +61,16 @@ def backward(
     if plan.sweep == "triton":
         from . import triton_wy
 
-        dV, dX = triton_wy.backward(V, G, triton_wy.Saved(*kept), transpose, need_V)
+        dV, dX = triton_wy.backward(V, G, triton_wy.SavedFused(*kept), transpose, need_V)
         return _as(V, dV), _as(X, dX)
     work, n = WORK_DTYPE[V.dtype], V.shape[1]
     needs = transpose, need_V, need_X
     with _threads(plan.threads):
         if plan.block_size >= n:
             whole = V.to(work), X.to(work), G.to(work)
-            dV, dX = cwy.backward(*whole, cwy.Saved(*kept), *needs)
+            dV, dX = wy.backward_one_block(*whole, wy.SavedBlock(*kept), *needs)
         else:
-            dV, dX = wy.backward(G.to(work), wy.Saved(*kept), *needs)
+            dV, dX = wy.backward(G.to(work), wy.SavedBlocks(*kept), *needs)
     if dV is not None and dV.shape[1] > n:  # the rows that were padded
         dV = dV[:, :n].contiguous()
     return _as(V, dV), _as(X, dX)

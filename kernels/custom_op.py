@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from . import core, wy
+from .choice import case_of, choose_plan
 from .tuning import Case, Plan, even_block
 
-Saved = tuple[Tensor, Tensor, Tensor, Tensor]
+SavedTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _plans: dict[tuple[Case, int, str], Plan] = {}
 
@@ -90,8 +91,6 @@ _forward.register_autograd(_gradients, setup_context=_setup)
 
 
 def _plan(V: Tensor, X: Tensor, block_size: int, backend: str) -> Plan:
-    from .autograd import case_of, choose_plan
-
     key = case_of(V, X), block_size, backend
     if key not in _plans:
         _plans[key] = choose_plan(V, X, block_size or None, backend)
@@ -113,7 +112,7 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[int, ..
     return (nb, p, k, k), inputs, (nb if keep else 1, p, k, m), (nb * p, k, 1)
 
 
-def _pack(saved: core.Saved, plan: Plan, V: Tensor) -> Saved:
+def _pack(saved: core.Saved, plan: Plan, V: Tensor) -> SavedTensors:
     """The saved tensors whose shapes the plan tells; others are made again from V."""
     if plan.sweep == "triton":
         return saved  # type: ignore[return-value]
@@ -128,7 +127,7 @@ def _pack(saved: core.Saved, plan: Plan, V: Tensor) -> Saved:
     return T.contiguous(), inputs, Z, scale
 
 
-def _unpack(saved: Saved, plan: Plan, V: Tensor) -> core.Saved:
+def _unpack(saved: SavedTensors, plan: Plan, V: Tensor) -> core.Saved:
     T, inputs, Z, scale = saved
     if plan.sweep == "triton":
         return saved

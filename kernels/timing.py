@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .autograd import Apply, case_of
+from .apply import Apply
+from .choice import case_of
 from .triton_support import triton_runs_on
 from .tuning import Plan, Tuned, answers, best, candidates, measure_plans, remember
 

@@ -20,7 +20,7 @@ from .triton_support import current
 from .triton_sweep import sweep
 
 
-class Saved(NamedTuple):
+class SavedFused(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     T: Tensor  # (p, nb, k, k) UT factors
@@ -29,7 +29,7 @@ class Saved(NamedTuple):
     scale: Tensor  # (p, nb, k) rows are multiplied with this
 
 
-def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[Tensor, Saved]:
+def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[Tensor, SavedFused]:
     """H(v₁)⋯H(vₙ) X, or its transpose applied, and what the backward pass needs.
 
     Args:
@@ -43,11 +43,11 @@ def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[
     with current(V.device):
         scale, T = factors(V, k)
         out, inputs, Z = sweep(V, scale, T, X, transpose, keep, _precision(V.dtype))
-    return out, Saved(T, inputs, Z, scale)
+    return out, SavedFused(T, inputs, Z, scale)
 
 
 def backward(
-    V: Tensor, G: Tensor, saved: Saved, transpose: bool, need_V: bool
+    V: Tensor, G: Tensor, saved: SavedFused, transpose: bool, need_V: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Gradients with respect to V (p, n, d) and X (p, d, m), given that at the output."""
     T, inputs, Z, scale = saved

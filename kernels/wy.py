@@ -3,7 +3,7 @@
 A block B (k × d) of reflectors is ``H₁⋯H_k = I − Bᵀ T B``, where with T
 from the UT transform (``ut``). Applying n reflectors to m columns is then n/k
 steps of three matrix products (FastH, Mathiasen et al., NeurIPS 2020), and the
-gradients are had in closed form:
+gradients have closed forms:
 
     Y = B A,   Z = T Y,        A' = A − BᵀZ                       forward
     dY = −Tᵀ B G',             G = G' + BᵀdY                      backward
@@ -26,7 +26,7 @@ from .ut import half_triangle, ut_factors
 SEGMENT = 16
 
 
-class Saved(NamedTuple):
+class SavedBlocks(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     blocks: Tensor  # (nb, p, k, d) the reflectors
@@ -72,7 +72,7 @@ def _spread(Z: Tensor, h: int) -> tuple[Tensor, ...]:
 
 def forward(
     V: Tensor, X: Tensor, k: int, h: int, transpose: bool, keep: bool
-) -> tuple[Tensor, Saved]:
+) -> tuple[Tensor, SavedBlocks]:
     """H(v₁)⋯H(vₙ) X, or its transpose applied, and what the backward pass needs.
 
     Args:
@@ -104,19 +104,19 @@ def forward(
         if keep:
             each_input[i].copy_(A)
         A.baddbmm_(columns[i], spread_Z[j], alpha=-1)
-    return A.view(X.shape), Saved(blocks, panels, T, inputs, Z, scale)
+    return A.view(X.shape), SavedBlocks(blocks, panels, T, inputs, Z, scale)
 
 
-def restore(V: Tensor, T: Tensor, inputs: Tensor, Z: Tensor, scale: Tensor, h: int) -> Saved:
+def restore(V: Tensor, T: Tensor, inputs: Tensor, Z: Tensor, scale: Tensor, h: int) -> SavedBlocks:
     """What ``forward`` saved, the reflectors themselves made again from V (p, n, d)."""
     nb, p, k, _ = T.shape
     padded = torch.nn.functional.pad(V, (0, 0, 0, nb * k - V.shape[1]))
     blocks = padded.view(p, nb, k, -1).transpose(0, 1) / scale.view(nb, p, k, 1)
-    return Saved(blocks, _to_panels(blocks, h), T, inputs, Z, scale)
+    return SavedBlocks(blocks, _to_panels(blocks, h), T, inputs, Z, scale)
 
 
 def backward(
-    G: Tensor, saved: Saved, transpose: bool, need_V: bool, need_X: bool
+    G: Tensor, saved: SavedBlocks, transpose: bool, need_V: bool, need_X: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients with respect to V (p, n, d) and X (p, d, m), given that at the output."""
     blocks, panels, T, inputs, Z, scale = saved
@@ -173,3 +173,38 @@ def _reflector_gradient(
     torch.bmm(dY, A.mT, out=out)
     out.baddbmm_(Z, G.mT, alpha=-1)
     out.baddbmm_(E + E.mT, B, alpha=-1)
+
+
+class SavedBlock(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    T: Tensor  # (p, n, n)
+    Z: Tensor  # (p, n, m) T B X
+    scale: Tensor | None  # (p, n, 1) B is V divided by this
+
+
+def forward_one_block(V: Tensor, X: Tensor, transpose: bool) -> tuple[Tensor, SavedBlock]:
+    """The same with all reflectors in one block: no sequential step, n²d more work.
+
+    The fastest where n is small (Likhosherstov et al., "CWY Parametrization", 2021).
+    """
+    B, T, scale = ut_factors(V)
+    Z = torch.bmm(T.mT if transpose else T, torch.bmm(B, X))
+    return torch.baddbmm(X, B.mT, Z, alpha=-1), SavedBlock(T, Z, scale)
+
+
+def backward_one_block(
+    V: Tensor, X: Tensor, G: Tensor, saved: SavedBlock, transpose: bool, need_V: bool, need_X: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients with respect to V and X, given the one at the output."""
+    T, Z, scale = saved
+    B = V if scale is None else V / scale
+    W = torch.bmm(T if transpose else T.mT, torch.bmm(B, G))  # −dY
+    dX = torch.baddbmm(G, B.mT, W, alpha=-1) if need_X else None
+    if not need_V:
+        return None, dX
+    E = torch.bmm(W, Z.mT).mul_(half_triangle(B.shape[-2], transpose, B.dtype, B.device))
+    dV = torch.bmm(E + E.mT, B)
+    dV.baddbmm_(W, X.mT, alpha=-1)
+    dV.baddbmm_(Z, G.mT, alpha=-1)
+    return dV if scale is None else dV / scale, dX

@@ -29,7 +29,6 @@ MAY_IMPORT = {
     "compressors": {"classification", "lowrank"},
     "training": {"measure", "models", "schemas", "tasks"},
     "measure": {"kernels", "statistics"},
-    "launchers": set(),
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "statistics": set(),
@@ -38,7 +37,7 @@ MAY_IMPORT = {
     "compare": {"measure", "record", "report", "statistics"},
     "sweeps": {"record", "report"},  # its units
     "schemas": {
-        *("compressors", "launchers", "matrix_ops"),
+        *("compressors", "matrix_ops"),
         *("orthogonal", "rnn_loops", "svd_drivers"),
     },
     "cli": {"compare", "jobs", "record", "schemas", "sweeps"},

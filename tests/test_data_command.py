@@ -18,7 +18,7 @@ import pytest
 from command import assert_mistake, run
 from rich.progress import Progress
 
-from svdbench.datasets import download
+from svdbench.datasets import files as download
 from svdbench.datasets.base import DatasetError, SplitName
 from svdbench.datasets.files import FileDataset, Published
 from svdbench.datasets.mnist import MNIST
@@ -385,7 +385,7 @@ class TestCommand:
         assert (own / "mnist" / "b.bin").read_bytes() == CONTENT["b.bin"]
 
     def test_fetch_all(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.datasets.fashion_mnist import FashionMNIST
+        from svdbench.datasets.mnist import FashionMNIST
 
         monkeypatch.setattr(FashionMNIST, "files", FILES)
         monkeypatch.setattr(FashionMNIST, "mirrors", (server.mirror("good"),))

@@ -15,9 +15,9 @@ import torch
 
 from svdbench import datasets
 from svdbench.datasets.base import DatasetError
-from svdbench.datasets.cats import Cats
 from svdbench.datasets.files import FileDataset, Published, data_root
-from svdbench.datasets.idx import IdxDataset, parse_idx
+from svdbench.datasets.mnist import IdxDataset, parse_idx
+from svdbench.datasets.small import Cats
 from svdbench.members import DATASETS
 from svdbench.tasks.images import SequentialImages
 

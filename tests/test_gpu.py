@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from svdbench.kernels import apply_reflectors, apply_reflectors_reference
-from svdbench.kernels.autograd import BACKENDS
+from svdbench.kernels.choice import BACKENDS
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from svdbench.kernels import apply_reflectors, apply_reflectors_reference, custom_op
-from svdbench.kernels.autograd import Apply
+from svdbench.kernels.apply import Apply
 from svdbench.kernels.tuning import Case, Plan, Tuned, remember
 
 SHAPES = [(1, 2, 1), (1, 5, 3), (7, 7, 1), (5, 9, 4), (20, 6, 3), (17, 32, 5), (64, 64, 8)]

@@ -9,7 +9,7 @@ import pytest
 
 from svdbench.errors import UserError
 from svdbench.launch import composed, composing
-from svdbench.launchers.ray_cluster import check_room, connected, imported
+from svdbench.launchers import check_room, connected, imported
 
 SMALL = {"Alive": True, "Resources": {"CPU": 4, "memory": 1e9}}
 LARGE = {"Alive": True, "Resources": {"CPU": 4, "GPU": 2, "memory": 1e9, "west": 1}}

@@ -17,7 +17,7 @@ from svdbench.lowrank import (
     randomized_svd,
     truncated_svd,
 )
-from svdbench.lowrank.drivers.orthonormal import cholesky_qr, orthonormal
+from svdbench.lowrank.drivers.gram import cholesky_qr, orthonormal
 from svdbench.lowrank.drivers.truncated import DRIVERS
 from svdbench.svd_drivers.spectra import NAMES, Spectra
 

@@ -19,7 +19,7 @@ from svdbench import nodes
 from svdbench.errors import Interrupted, UserError
 from svdbench.launch import composed, composing
 from svdbench.nodes import PORT, SLURM_PORTS, Node, this_node
-from svdbench.sweeps.states import FAILED, States
+from svdbench.sweeps.folder import FAILED, States
 from svdbench.sweeps.task import Task
 from svdbench.training import checkpoint
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svdbench.lowrank import Frontier, Increase, Ranks, certify, example_losses, rank_frontier
-from svdbench.lowrank.reveal.certify import judge
+from svdbench.lowrank.ranks.certify import judge
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from svdbench.lowrank import LowRankLinear, rank_frontier
 from svdbench.lowrank.layers.weights import factorable_weights
-from svdbench.lowrank.reveal.allocation import choices, greedy_path, knapsack
-from svdbench.lowrank.reveal.statistics import calibrate
+from svdbench.lowrank.ranks.allocation import choices, greedy_path, knapsack
+from svdbench.lowrank.ranks.moments import calibrate
 
 KINDS: list[Any] = ["kronecker", "whitened", "plain"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from svdbench.lowrank import LowRankAttention, example_losses, factor, rank_frontier, unfactor
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
 from svdbench.lowrank.layers.weights import factorable_weights
-from svdbench.lowrank.reveal.examples import called
+from svdbench.lowrank.ranks.examples import called
 
 TOKENS, WIDTH, STEPS = 40, 16, 6
 

@@ -14,7 +14,7 @@ from svdbench.lowrank import factor, rank_frontier, unfactor
 from svdbench.lowrank.layers.base import as_rows
 from svdbench.lowrank.layers.factor import with_empty_factors
 from svdbench.lowrank.layers.weights import factorable_weights
-from svdbench.lowrank.reveal.statistics import observe
+from svdbench.lowrank.ranks.moments import observe
 
 
 class Called(nn.Module):

@@ -24,10 +24,9 @@ from svdbench.jobs import train as job
 from svdbench.jobs.bench_sweep import speedup
 from svdbench.launch import composing
 from svdbench.sweeps import Base, Sweep, read_sweep
-from svdbench.sweeps.engines import Engine, engine_of, processes, refuse_timing
+from svdbench.sweeps.engines import ASK_S, Engine, SlurmWatch, engine_of, processes, refuse_timing
+from svdbench.sweeps.folder import State, States
 from svdbench.sweeps.plan import jobs_of
-from svdbench.sweeps.queue import ASK_S, SlurmWatch
-from svdbench.sweeps.states import State, States
 from svdbench.sweeps.task import Task, here, slurm_cores
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -115,7 +114,7 @@ def test_jobs_that_cannot_be_launched_leave_nothing(
 
     if above:
         Path(above).mkdir(parents=True)
-    monkeypatch.setattr("svdbench.sweeps.queue.launch", refuse)
+    monkeypatch.setattr("svdbench.sweeps.engines.launch", refuse)
     code, _, err = run([*SEEDS, "hydra/launcher=submitit_local"])
     assert (code, err) == (2, "svdbench: no cluster at '127.0.0.1:1'\n")
     left = {str(path) for path in Path().rglob("*")}

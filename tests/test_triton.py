@@ -24,7 +24,7 @@ from svdbench.kernels import (
     tuning,
     ut,
 )
-from svdbench.kernels.autograd import Apply
+from svdbench.kernels.apply import Apply
 from svdbench.kernels.triton_factors import factors, scaled_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the poison

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.classification import Loss
 from svdbench.lowrank import LowRankLinear
+from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import RankRule, Weight
-from svdbench.lowrank.sizes import bytes_of, numbers_of
 from svdbench.members import refuse_unknown
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.classification import linear_layers
+from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import Factored, factor
-from svdbench.lowrank.sizes import bytes_of, numbers_of
 
 from .compressors import Compressor
 

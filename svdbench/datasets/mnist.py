@@ -1,9 +1,58 @@
-"""MNIST: 60,000 and 10,000 handwritten digits of 28×28 pixels."""
+"""MNIST and Fashion-MNIST, in the IDX format."""
 
+import math
 from typing import ClassVar
 
-from .files import Published
-from .idx import IdxDataset
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import SplitName
+from .files import FileDataset, Published
+
+LABELS, IMAGES = 2049, 2051
+
+
+PARTS = {"train": "train", "test": "t10k"}
+
+
+class IdxDataset(FileDataset):
+    """Four files: images and labels, to train on and to test."""
+
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        images = self._values(f"{PARTS[split]}-images-idx3-ubyte.gz")
+        labels = self._values(f"{PARTS[split]}-labels-idx1-ubyte.gz")
+        pixels = torch.from_numpy(images.astype(np.float32)).div_(255)
+        return pixels, torch.from_numpy(labels.astype(np.int64))
+
+    def _values(self, name: str) -> np.ndarray:
+        data = self.contents(name)
+        try:
+            return parse_idx(data)
+        except ValueError as error:
+            raise self.unusable(name, str(error)) from error
+
+
+def parse_idx(data: bytes) -> np.ndarray:
+    """The array in an IDX file of labels (N,) or images (N, H, W), uint8, read-only.
+
+    Big-endian: a magic number, 2049 for labels and 2051 for images, one 4-byte size
+    per dimension, then a byte per value.
+
+    Raises:
+        ValueError: another magic number, or more or fewer values than the sizes say.
+
+    Source: LeCun, Cortes and Burges, The MNIST database of handwritten digits.
+    """
+    magic = int.from_bytes(data[:4], "big")
+    if magic not in (LABELS, IMAGES):
+        raise ValueError(f"it starts with {magic}, not with {LABELS} (labels) or {IMAGES} (images)")
+    head = 4 + 4 * (magic & 0xFF)  # the last byte counts the dimensions
+    shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, head, 4)]
+    if len(data) < head or len(data) - head != math.prod(shape):
+        values = max(len(data) - head, 0)
+        raise ValueError(f"it holds {values} values, and its header says {shape}")
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
 class MNIST(IdxDataset):
@@ -47,5 +96,50 @@ class MNIST(IdxDataset):
         ),
         "t10k-labels-idx1-ubyte": Published(
             10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+        ),
+    }
+
+
+class FashionMNIST(IdxDataset):
+    """Articles of clothing, 60,000 to train on and 10,000 to test, of 28×28 pixels.
+
+    Licence: MIT, © 2017 Zalando SE.
+    """
+
+    name = "fashion-mnist"
+    title = "Fashion-MNIST"
+    what = "articles of clothing"
+    shape = (28, 28)
+    examples = (60_000, 10_000)
+    licence = "MIT"
+    source = "Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017"
+    mirrors = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    )
+    files: ClassVar[dict[str, Published]] = {
+        "train-images-idx3-ubyte.gz": Published(
+            26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+        ),
+        "train-labels-idx1-ubyte.gz": Published(
+            29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+        ),
+        "t10k-images-idx3-ubyte.gz": Published(
+            4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+        ),
+        "t10k-labels-idx1-ubyte.gz": Published(
+            5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+        ),
+        "train-images-idx3-ubyte": Published(
+            47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+        ),
+        "train-labels-idx1-ubyte": Published(
+            60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+        ),
+        "t10k-images-idx3-ubyte": Published(
+            7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+        ),
+        "t10k-labels-idx1-ubyte": Published(
+            10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
         ),
     }

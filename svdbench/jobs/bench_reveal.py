@@ -23,7 +23,7 @@ from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.rank_reveal_subject import Subject, trained
 from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
-from svdbench.lowrank.sizes import bytes_of, numbers_of
+from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.processes import end_with
 from svdbench.report.tables import read_table
 from svdbench.statistics.intervals import mean_interval, paired_difference

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from svdbench.jobs.user_model import UserModel
-from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
-from svdbench.lowrank.reveal.certify import Increase
+from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
+from svdbench.lowrank.ranks.certify import Increase
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from svdbench.datasets.base import Dataset, DatasetError
-from svdbench.datasets.download import fetch as download
 from svdbench.datasets.files import FileDataset, data_root
+from svdbench.datasets.files import fetch as download
 from svdbench.errors import Interrupted, UserError
 from svdbench.members import DATASETS
 from svdbench.report.tables import new_table

@@ -19,7 +19,7 @@ from svdbench.jobs.rank_reveal_rows import Rows
 from svdbench.jobs.rank_reveal_subject import Brought, Subject, Trained, brought, trained
 from svdbench.jobs.timing import running
 from svdbench.lowrank.costs import latencies, multiply_adds
-from svdbench.lowrank.reveal.examples import DataWarning
+from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.store import Run
 from svdbench.report.reveal import show_run
 from svdbench.report.units import seconds, share

@@ -25,8 +25,8 @@ from svdbench.lowrank import (
     rank_frontier,
 )
 from svdbench.lowrank.costs import layer_latencies, layer_macs
-from svdbench.lowrank.reveal.curves import linear_weights
-from svdbench.lowrank.reveal.examples import called
+from svdbench.lowrank.ranks.curves import linear_weights
+from svdbench.lowrank.ranks.examples import called
 from svdbench.schemas import RankReveal
 from svdbench.schemas.reveal import EXACT, FRONTIER, PUBLISHED
 

@@ -18,7 +18,7 @@ from svdbench.lowrank import (
     minimax_ranks,
     uniform_ranks,
 )
-from svdbench.lowrank.reveal.rivals import combinations
+from svdbench.lowrank.ranks.rivals import combinations
 
 OURS = ("kronecker", "whitened")
 RIVALS = {"uniform": uniform_ranks, "energy": energy_ranks, "minimax": minimax_ranks}

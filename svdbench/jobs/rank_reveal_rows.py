@@ -7,7 +7,7 @@ from svdbench.jobs.rank_reveal_algorithms import Found
 from svdbench.jobs.rank_reveal_points import Point
 from svdbench.jobs.rank_reveal_subject import Judged
 from svdbench.lowrank import Curve, Increase
-from svdbench.lowrank.sizes import bytes_of, numbers_of
+from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.schema import TRAINING_STATUSES, Table, cell_id
 from svdbench.record.store import Run

@@ -20,8 +20,7 @@ from svdbench.jobs.timing import device_of
 from svdbench.jobs.user_code import user_code
 from svdbench.jobs.user_model import user_model
 from svdbench.lowrank import example_losses
-from svdbench.lowrank.losses import usual_loss
-from svdbench.lowrank.reveal.examples import Data, Loss
+from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
 from svdbench.lowrank.splits import take
 from svdbench.measure.clock import clock_of
 from svdbench.schemas import Dtype, RankReveal

@@ -11,7 +11,7 @@ from svdbench.report.html.page import REPORT, View, line, render, render_index, 
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
 from svdbench.report.tables import several_versions
 from svdbench.sweeps import is_sweep
-from svdbench.sweeps.summary import rows_so_far
+from svdbench.sweeps.run import rows_so_far
 from svdbench.whole import replacing
 
 INDEX = "index.html"

@@ -13,7 +13,7 @@ import torch
 from svdbench.jobs.timing import device_of, running
 from svdbench.jobs.tune_plans import LARGEST, choosers, plans_of
 from svdbench.kernels import Plan, time_plans
-from svdbench.kernels.autograd import case_of
+from svdbench.kernels.choice import case_of
 from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours, device_name, threads_of
 from svdbench.measure.plan import failure

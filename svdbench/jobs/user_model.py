@@ -24,7 +24,7 @@ from svdbench.jobs.user_code import described, user_code
 from svdbench.jobs.waiting import watched
 from svdbench.lowrank.checks import check_dtypes, check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
-from svdbench.lowrank.reveal.examples import check_data
+from svdbench.lowrank.ranks.examples import check_data
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import refuse_unknown
 from svdbench.whole import regular

@@ -1,16 +1,16 @@
 """Low-rank matrices: truncated and randomised SVD, layers as two thin factors, whole models."""
 
-from svdbench.lowrank.compressed import Compressed
-from svdbench.lowrank.compression import compress
+from svdbench.lowrank.compression import Compressed, compress
 from svdbench.lowrank.drivers.base import SVD
-from svdbench.lowrank.drivers.estimate import (
-    frobenius_error,
-    projection_error,
-    spectral_error_bound,
-)
 from svdbench.lowrank.drivers.gram import gram_svd
 from svdbench.lowrank.drivers.randomized import randomized_svd
-from svdbench.lowrank.drivers.randqb import QB, randqb
+from svdbench.lowrank.drivers.randqb import (
+    QB,
+    frobenius_error,
+    projection_error,
+    randqb,
+    spectral_error_bound,
+)
 from svdbench.lowrank.drivers.truncated import choose_driver, truncated_svd
 from svdbench.lowrank.layers.attention import LowRankAttention
 from svdbench.lowrank.layers.base import Weight
@@ -19,11 +19,11 @@ from svdbench.lowrank.layers.embedding import LowRankEmbedding
 from svdbench.lowrank.layers.factor import Factored, factor, unfactor
 from svdbench.lowrank.layers.linear import LowRankLinear
 from svdbench.lowrank.layers.recurrent import LowRankRecurrent
-from svdbench.lowrank.reveal.certify import Certificate, Increase, certify
-from svdbench.lowrank.reveal.curves import Curve, loss_curves
-from svdbench.lowrank.reveal.examples import example_losses
-from svdbench.lowrank.reveal.frontier import Frontier, Ranks, rank_frontier
-from svdbench.lowrank.reveal.rivals import (
+from svdbench.lowrank.ranks.certify import Certificate, Increase, certify
+from svdbench.lowrank.ranks.curves import Curve, loss_curves
+from svdbench.lowrank.ranks.examples import example_losses
+from svdbench.lowrank.ranks.frontier import Frontier, Ranks, rank_frontier
+from svdbench.lowrank.ranks.rivals import (
     energy_ranks,
     exhaustive_ranks,
     minimax_ranks,

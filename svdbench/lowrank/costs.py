@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.lowrank.layers.weights import FactorableWeight
-from svdbench.lowrank.reveal.allocation import Cost
-from svdbench.lowrank.reveal.examples import Inputs, called, evaluating
-from svdbench.lowrank.reveal.frontier import Frontier
+from svdbench.lowrank.ranks.allocation import Cost
+from svdbench.lowrank.ranks.examples import Inputs, called, evaluating
+from svdbench.lowrank.ranks.frontier import Frontier
 from svdbench.measure.clock import Clock, clock_of
 from svdbench.measure.plan import Contender, Plan, measure
 

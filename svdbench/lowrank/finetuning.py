@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.reveal.examples import (
+from svdbench.lowrank.ranks.examples import (
     Data,
     Inputs,
     Loss,
@@ -15,7 +15,7 @@ from svdbench.lowrank.reveal.examples import (
     evaluating,
     example_losses,
 )
-from svdbench.lowrank.reveal.statistics import NO_GRADIENT
+from svdbench.lowrank.ranks.moments import NO_GRADIENT
 from svdbench.lowrank.splits import take
 
 

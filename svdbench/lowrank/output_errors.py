@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.layers.base import Arrange, Side
 from svdbench.lowrank.layers.weights import FactorableWeight
-from svdbench.lowrank.reveal.examples import Data
-from svdbench.lowrank.reveal.frontier import Frontier
-from svdbench.lowrank.reveal.spectrum import Spectrum
-from svdbench.lowrank.reveal.statistics import observe
+from svdbench.lowrank.ranks.examples import Data
+from svdbench.lowrank.ranks.frontier import Frontier
+from svdbench.lowrank.ranks.moments import observe
+from svdbench.lowrank.ranks.spectrum import Spectrum
 
 
 @dataclass(frozen=True)

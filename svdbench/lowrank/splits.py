@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from svdbench.arguments import integer
-from svdbench.lowrank.reveal.examples import Data, Inputs, check_batch, check_data, each
+from svdbench.lowrank.ranks.examples import Data, Inputs, check_batch, check_data, each
 
 
 @dataclass(frozen=True)

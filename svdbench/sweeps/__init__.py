@@ -4,8 +4,8 @@
 far each is in ``jobs/``, and ``summary.csv`` with the rows of all.
 """
 
-from svdbench.sweeps.kept import is_sweep
-from svdbench.sweeps.kept import read as read_sweep
+from svdbench.sweeps.folder import is_sweep
+from svdbench.sweeps.folder import read as read_sweep
 from svdbench.sweeps.plan import Base, Sweep
 from svdbench.sweeps.run import Swept, run_sweep
 

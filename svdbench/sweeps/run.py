@@ -1,28 +1,196 @@
-"""Runs a sweep: what is missing of it is launched, then the tables of all jobs are made one."""
+"""Runs a sweep: launches what is missing, shows progress, and joins the tables of all jobs."""
 
+import csv
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.overrides import override
 from svdbench.quantities import quantity
-from svdbench.record.schema import ended_well
+from svdbench.record.lines import RecordError, read_rows, writing
+from svdbench.record.schema import SCHEMA_VERSION, ended_well
 from svdbench.record.store import may_mix_versions
 from svdbench.report.tables import several_versions
-from svdbench.sweeps import kept, queue
-from svdbench.sweeps.engines import LOCAL, SLURM
-from svdbench.sweeps.plan import Job, Sweep
-from svdbench.sweeps.prepare import Prepared, prepare
-from svdbench.sweeps.states import DIED, FAILED, OK, State, States
-from svdbench.sweeps.summary import Row, write_summary
+from svdbench.report.units import seconds
+from svdbench.sweeps.engines import LOCAL, SLURM, launch_by_submitit
+from svdbench.sweeps.folder import (
+    DIED,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    RUNNING,
+    NothingBegun,
+    State,
+    States,
+    claimed,
+    read_overrides,
+    refuse_other_version,
+)
+from svdbench.sweeps.plan import Job, Prepared, Sweep, prepare
 from svdbench.sweeps.task import Task, here
-from svdbench.sweeps.watch import watching
+from svdbench.whole import replacing
+
+Row = dict[str, str]
+
+
+def write_summary(
+    folder: Path, name: str, jobs: Sequence[Job], states: dict[str, State]
+) -> list[Row]:
+    """Write the table of a sweep whole; its rows.
+
+    A job that didn't end well has a row that says so, besides those that it wrote.
+
+    Args:
+        folder: of the sweep.
+        name: of the command, as rows have it.
+        states: by the jobs' folders.
+
+    Raises:
+        RecordError: it can't be written.
+    """
+    rows = _of_all(folder, name, jobs, states)
+    keys = dict.fromkeys(key for job in jobs for key in job.values)
+    columns = dict.fromkeys(["schema_version", "job", "folder", *keys])
+    columns |= dict.fromkeys(column for row in rows for column in row)
+    path = folder / "summary.csv"
+    with (
+        writing(path),
+        replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return rows
+
+
+def rows_so_far(folder: Path) -> list[Row] | None:
+    """The summary of a sweep that has not ended, made of what its jobs have written.
+
+    Returns:
+        None for a sweep that has: its ``summary.csv`` holds for good; and for one of which
+        nothing more can be read.
+    """
+    states = States(folder)
+    try:
+        overrides = read_overrides(folder)
+    except UserError:
+        return None
+    found = {job: states.read(job) for job in overrides}
+    ended = all(state.over for state in found.values())
+    if not found or (ended and (folder / "summary.csv").is_file()):
+        return None
+    settings = {
+        job: dict(text.split("=", 1) for text in texts if "=" in text)
+        for job, texts in overrides.items()
+    }
+    keys = dict.fromkeys(key for own in settings.values() for key in own)
+    swept = [key for key in keys if len({own.get(key) for own in settings.values()}) > 1]
+    jobs = [
+        Job(job, texts, {key: settings[job].get(key, "") for key in swept})
+        for job, texts in overrides.items()
+    ]
+    return _of_all(folder, folder.resolve().parent.name, jobs, found)
+
+
+def _of_all(folder: Path, name: str, jobs: Sequence[Job], states: Mapping[str, State]) -> list[Row]:
+    """The rows of all jobs; of one that didn't end well, one more that says so."""
+    rows: list[Row] = []
+    for job in jobs:
+        own, trouble = _rows(folder / job.folder), states[job.folder]
+        if isinstance(own, RecordError):
+            own, trouble = [], State(FAILED, str(own))
+        swept = {"folder": job.folder, **job.values}
+        rows += [swept | row for row in own]
+        if trouble.status != OK:
+            rows.append(swept | _missing(name, job, trouble))
+    return rows
+
+
+def _rows(run: Path) -> list[Row] | RecordError:
+    """Those of a job; none where there is no table."""
+    if not (run / "summary.csv").exists():
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a torn line is of a job that was killed: it has a row
+            return read_rows(run / "summary.csv")
+    except RecordError as error:
+        return error
+
+
+def _missing(name: str, job: Job, state: State) -> Row:
+    """The row of a job that didn't end well."""
+    status, reason = state.status or "skipped", state.reason or "it has not begun"
+    if status == RUNNING:
+        status, reason = INTERRUPTED, "it was running when the sweep was left"
+    return {
+        "schema_version": str(SCHEMA_VERSION),
+        "job": name,
+        "run_id": job.folder,
+        "status": status,
+        "reason": " ".join(reason.split()),
+    }
+
+
+POLL_S = 0.5
+
+
+@contextmanager
+def watching(jobs: Sequence[Job], states: States, console: Console) -> Iterator[None]:
+    """Show how far the jobs are, until the block is left."""
+    progress = Progress(
+        TextColumn("{task.completed}/{task.total} jobs"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[running]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    left = {job.folder: job for job in jobs}
+    bar = progress.add_task("", total=len(jobs), running="")
+
+    def look() -> None:
+        running = 0
+        for folder, job in list(left.items()):
+            state = states.read(folder)
+            running += state.status == RUNNING
+            if state.over:
+                del left[folder]
+                console.print(line(job, state), highlight=False, soft_wrap=True, markup=False)
+        progress.update(bar, completed=len(jobs) - len(left), running=f"{running} running")
+
+    def look_again() -> None:
+        while not done.wait(POLL_S):
+            look()
+
+    done = Event()
+    watcher = Thread(target=look_again, daemon=True)
+    with progress:
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            look()
+
+
+def line(job: Job, state: State) -> str:
+    """How a job ended."""
+    took = f"in {seconds(state.seconds)}" if state.seconds else ""
+    words = [took or "ok"] if state.status == OK else [f"{state.status}: {state.reason}"]
+    return f"{job.label}: {' '.join(words)}"
+
 
 MOST_NAMED = 5
 
@@ -68,11 +236,11 @@ def run_sweep(
         Interrupted: ^C; what was finished is kept, and in the summary.
     """
     prepared = prepare(sweep, folder)
-    with kept.claimed(prepared.folder, sweep, prepared.jobs):
+    with claimed(prepared.folder, sweep, prepared.jobs):
         states, console = States(prepared.folder), Console()
         missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
         if missing and prepared.timed:
-            kept.refuse_other_version(prepared.folder)
+            refuse_other_version(prepared.folder)
         _print(console, _heading(prepared, len(missing)))
         _print(console, str(prepared.folder))
         interrupted = refused = False
@@ -83,7 +251,7 @@ def run_sweep(
         except UserError as error:
             refused = not any(states.read(job.folder).status for job in prepared.jobs)
             if refused:
-                raise kept.NothingBegun(str(error)) from error
+                raise NothingBegun(str(error)) from error
             raise
         finally:
             if not refused:
@@ -160,7 +328,7 @@ def _launch(
         launcher = Plugins.instance().instantiate_launcher(context, task, prepared.master)
         with shown:
             if engine.name in (LOCAL, SLURM):
-                queue.launch(launcher, overrides, engine.at_once)
+                launch_by_submitit(launcher, overrides, engine.at_once)
             else:
                 returned = launcher.launch(overrides, initial_job_idx=0)
                 _note_lost(jobs, returned, states)

@@ -15,7 +15,7 @@ from svdbench.launch import checked
 from svdbench.nodes import SLURM_RANK
 from svdbench.processes import end_with
 from svdbench.record.store import mixing_versions
-from svdbench.sweeps.states import FAILED, INTERRUPTED, Begun, State, States
+from svdbench.sweeps.folder import FAILED, INTERRUPTED, Begun, State, States
 
 
 @dataclass(frozen=True)

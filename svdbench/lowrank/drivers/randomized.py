@@ -8,8 +8,7 @@ from torch import Tensor
 from svdbench.arguments import integer
 
 from .base import SVD, checked_rank, factorise
-from .gram import by_gram
-from .orthonormal import orthonormal, widened
+from .gram import by_gram, orthonormal, widened
 
 # The least σ_l/σ₁ at which A Aᵀ may be applied in one go: its square is to stay well above
 # the rounding of float32.
@@ -45,7 +44,7 @@ def randomized_svd(
 
     With the defaults the Frobenius error was at most 1.01 of the best on polynomial,
     exponential, stepped and flat spectra, 2,048 × 2,048 with k = 256 (``svdbench time-svd``).
-    See :mod:`svdbench.lowrank.drivers.estimate` for the error on your own matrix.
+    See :mod:`svdbench.lowrank.drivers.randqb` for the error on your own matrix.
 
     Source: Halko, Martinsson and Tropp, SIAM Review 53(2), 2011, Algorithms 4.4 and 5.1; the
     shift is that of Feng, Yu, Xie and Tang, dashSVD, ACM TOMS 50(2), 2024, Algorithm 4.

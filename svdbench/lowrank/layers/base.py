@@ -1,9 +1,10 @@
-"""What all kinds of layers share: a weight seen as a matrix, its two factors, who watches it."""
+"""A weight as a matrix, its two factors, and the kinds of layers that have them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 # How the kernel of a convolution is seen as a matrix, see `LowRankConv2d`.
 Folding = Literal["spatial", "channel"]
 
+
 # Of a matrix, for a vector that its product with another one can be multiplied with.
 Side = Literal["rows", "columns"]
+
 
 # The gradient at an output ↦ its vectors as rows (..., R, m), piece by piece.
 Arrange = Callable[[Tensor], Iterable[Tensor]]
@@ -106,7 +109,7 @@ class LowRankLayer(nn.Module):
 class LayerKind(ABC):
     """A kind of layer: where its matrices are, what passes through them, what replaces them.
 
-    A class that derives from this one is found by :func:`svdbench.lowrank.layers.registry.kind_of`
+    A class that derives from this one is found by :func:`svdbench.lowrank.layers.base.kind_of`
     where it stands in a file of this package.
 
     Attributes:
@@ -191,3 +194,42 @@ def substituted(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
 def as_rows(x: Tensor) -> Tensor:
     """(..., n) as (R, n)."""
     return x.reshape(-1, x.shape[-1])
+
+
+def kind_of(module: nn.Module) -> LayerKind | None:
+    """What a module is, if it can be factored; None for classes derived from those too."""
+    return _kinds().get(type(module))
+
+
+def derived_from(module: nn.Module) -> type[nn.Module] | None:
+    """The class of layers that a module's own class derives from, if it is one of those known."""
+    return next((cls for cls in type(module).__mro__[1:] if cls in _kinds()), None)
+
+
+def kind_of_low_rank(layer: LowRankLayer) -> LayerKind:
+    """The kind that made a factored layer, and that can make it dense again.
+
+    Raises:
+        TypeError: none did.
+    """
+    for kind in _kinds().values():
+        if isinstance(layer, kind.low_rank):
+            return kind
+    raise TypeError(f"a {type(layer).__name__} has no dense form here")
+
+
+@cache
+def _kinds() -> dict[type[nn.Module], LayerKind]:
+    # All are imported: this package's face names their layers.
+    kinds = [kind() for kind in LayerKind.__subclasses__()]
+    return {dense: kind for kind in kinds for dense in kind.dense}
+
+
+def numbers_of(model: nn.Module) -> int:
+    """Numbers in all parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Their bytes."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())

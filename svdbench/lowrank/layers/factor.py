@@ -10,13 +10,14 @@ from svdbench.arguments import integer
 from svdbench.lowrank.checks import check_module
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight
-from svdbench.lowrank.layers.exchange import copied, exchange, exchanged
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight, kind_of_low_rank
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
-from svdbench.lowrank.layers.registry import kind_of_low_rank
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,
     by_any_name,
+    copied,
+    exchange,
+    exchanged,
     factorable_weights,
     last_layer,
     replacements,

@@ -1,4 +1,4 @@
-"""The differentiable entry point: checks, choice of backend and plan, gradients."""
+"""``apply_reflectors`` and its gradients."""
 
 from functools import partial
 from typing import Any
@@ -7,12 +7,9 @@ import torch
 from torch import Tensor
 
 from . import core
-from .plain import apply_reflectors_plain
-from .reference import apply_reflectors_reference
-from .triton_support import triton_runs_on
-from .tuning import Case, Plan, plan_for, triton_plan
-
-BACKENDS = ("auto", "wy", "triton", "plain", "reference")
+from .choice import batch_shape, check, choose_plan
+from .reference import apply_reflectors_plain, apply_reflectors_reference
+from .tuning import Plan
 
 
 def apply_reflectors(
@@ -57,14 +54,14 @@ def apply_reflectors(
         >>> apply_reflectors(V, X).shape
         torch.Size([128, 32])
     """
-    _check(V, X, block_size, backend)
+    check(V, X, block_size, backend)
     if X.ndim == 1:
         out = apply_reflectors(
             V, X.unsqueeze(-1), block_size=block_size, transpose=transpose, backend=backend
         )
         return out.squeeze(-1)
     if V.numel() == 0 or X.numel() == 0:
-        return X.expand(*_batch_shape(V, X), *X.shape[-2:]).clone()
+        return X.expand(*batch_shape(V, X), *X.shape[-2:]).clone()
     if backend in ("plain", "reference") or (backend == "auto" and _is_transformed()):
         work = core.WORK_DTYPE[V.dtype]
         low_V, V, X = V, V.to(work), X.to(work)
@@ -80,37 +77,10 @@ def apply_reflectors(
         wide = X.movedim(-2, 0).reshape(X.shape[-2], -1)
         out = run(V, wide)
         return out.view(X.shape[-2], *X.shape[:-2], X.shape[-1]).movedim(0, -2)
-    batch = _batch_shape(V, X)
+    batch = batch_shape(V, X)
     V = V.expand(*batch, *V.shape[-2:]).reshape(-1, *V.shape[-2:])
     X = X.expand(*batch, *X.shape[-2:])
     return run(V, X.reshape(-1, *X.shape[-2:])).view(X.shape)
-
-
-def case_of(V: Tensor, X: Tensor) -> Case:
-    """What the best plan for V (..., n, d) and X (..., d, m) depends on.
-
-    Raises:
-        ValueError, TypeError: shapes or dtypes that ``apply_reflectors`` would not take.
-    """
-    _check(V, X, None, "auto")
-    return _case(V, X)
-
-
-def _case(V: Tensor, X: Tensor) -> Case:
-    # On a CPU low precision is converted beforehand; the kernels of a GPU read it as it is.
-    dtype = V.dtype if V.is_cuda else core.WORK_DTYPE[V.dtype]
-    return Case.of(V.shape[-2], V.shape[-1], X.shape[-1], dtype, V.device)
-
-
-def choose_plan(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> Plan:
-    """The plan to run with: ``plan_for``, as far as the backend and the device allow."""
-    if backend == "triton":
-        _check_triton(V)
-        return triton_plan(V.shape[-1], block_size)
-    plan = plan_for(_case(V, X), block_size)
-    if plan.sweep == "triton" and (backend == "wy" or not triton_runs_on(V.device)):
-        return plan._replace(sweep="torch")
-    return plan
 
 
 def _run(V: Tensor, X: Tensor, block_size: int | None, transpose: bool, backend: str) -> Tensor:
@@ -180,46 +150,3 @@ def _autocast_is_on(tensor: Tensor) -> bool:
     """Autocast's low precision would cost orthogonality: it is switched off meanwhile."""
     device = tensor.device.type
     return device != "meta" and torch.is_autocast_enabled(device)
-
-
-def _batch_shape(V: Tensor, X: Tensor) -> torch.Size:
-    return torch.broadcast_shapes(V.shape[:-2], X.shape[:-2])
-
-
-def _check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
-    if V.dtype not in core.WORK_DTYPE:
-        raise TypeError(f"reflectors must be real floating point, not {V.dtype}: convert V first")
-    if X.dtype != V.dtype:
-        raise TypeError(f"V is {V.dtype} and X is {X.dtype}: convert one to the other's dtype")
-    if X.device != V.device:
-        raise ValueError(f"V is on {V.device} and X on {X.device}: move one to the other's device")
-    if V.ndim < 2:
-        raise ValueError(f"V must hold a reflector per row, (..., n, d), not {tuple(V.shape)}")
-    rows = X.shape[-1] if X.ndim == 1 else X.shape[-2] if X.ndim else None
-    if rows != V.shape[-1]:
-        raise ValueError(
-            f"V {tuple(V.shape)} has reflectors of length {V.shape[-1]}, so X must be "
-            f"({V.shape[-1]},) or (..., {V.shape[-1]}, m), not {tuple(X.shape)}"
-        )
-    if V.ndim > 2 or X.ndim > 2:
-        try:
-            _batch_shape(V, X)
-        except RuntimeError:
-            raise ValueError(
-                f"the leading dimensions of V {tuple(V.shape)} and X {tuple(X.shape)} don't match: "
-                "make them broadcast"
-            ) from None
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, not {block_size}")
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}: choose from {', '.join(BACKENDS)}")
-
-
-def _check_triton(V: Tensor) -> None:
-    if not triton_runs_on(V.device):
-        raise ValueError(
-            f"backend 'triton' needs Triton and an NVIDIA GPU of compute capability 8.0 or more, "
-            f"and V is on {V.device}: use backend='auto'"
-        )
-    if V.dtype == torch.float64:
-        raise TypeError("backend 'triton' has no float64: use backend='wy', or convert V and X")

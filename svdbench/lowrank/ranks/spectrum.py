@@ -10,7 +10,7 @@ from svdbench.lowrank.layers.base import Factors, Folding, Weight
 from svdbench.lowrank.layers.factor import factors_of
 from svdbench.lowrank.layers.linear import check_rank
 from svdbench.lowrank.layers.weights import FactorableWeight
-from svdbench.lowrank.reveal.moments import Moments
+from svdbench.lowrank.ranks.moments import Moments
 
 # Numbers of a weight that are in float64 at a time.
 PIECE = 2**20

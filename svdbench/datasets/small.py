@@ -1,4 +1,4 @@
-"""Cat or not: 209 and 50 small colour photographs, which may not be handed on."""
+"""Small data sets: digits and XOR, which need no files, and cats."""
 
 import io
 from typing import ClassVar
@@ -7,8 +7,65 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import DatasetError, SplitName
+from .base import Dataset, DatasetError, SplitName
 from .files import FileDataset, Published
+
+WHITE = 16  # pixels count the dots in squares of 4×4
+EVERY = 5
+
+
+class Digits(Dataset):
+    """Handwritten digits of 8×8 pixels, bundled with scikit-learn.
+
+    The test split is every fifth image of each digit, in the order of the file: 355 of
+    1,797, the same everywhere, with the digits in the same proportions as in training.
+    The same people wrote both splits.
+    """
+
+    name = "digits"
+    title = "digits 8×8"
+    what = "handwritten digits"
+    shape = (8, 8)
+    examples = (1442, 355)
+    licence = "CC BY 4.0"
+    comes_with = "scikit-learn"
+    source = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998"
+
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        labels = digits.target.astype(np.int64)
+        rank = np.empty_like(labels)  # of an image among those of its digit
+        for digit in range(self.classes):
+            own = labels == digit
+            rank[own] = np.arange(own.sum())
+        chosen = (rank % EVERY == EVERY - 1) == (split == "test")
+        images = (digits.images[chosen] / WHITE).astype(np.float32)
+        return torch.from_numpy(images), torch.from_numpy(labels[chosen])
+
+
+class XOR(Dataset):
+    """x₁ ⊕ x₂ for the four pairs of bits.
+
+    Both splits are all four points, as published: what is asked is how well, and how
+    fast, they are learnt by heart.
+    """
+
+    name = "xor"
+    title = "XOR"
+    what = "a truth table"
+    shape = (2,)
+    examples = (4, 4)
+    classes = 2
+    licence = "none needed"
+    source = "Minsky and Papert, Perceptrons, 1969; 2-20-20-1 in the SVD-DNN report, §4.1"
+    comes_with = "svdbench"
+
+    def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        X = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        return X, torch.tensor([0, 1, 1, 0])
+
 
 REPEATED = 17  # of the test images: the same, pixel for pixel, as training image 146
 

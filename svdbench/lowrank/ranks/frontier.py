@@ -12,15 +12,15 @@ from torch import nn
 from svdbench.arguments import integer, number
 from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.layers.base import Folding
-from svdbench.lowrank.layers.exchange import copied
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,
     by_any_name,
+    copied,
     factorable_weights,
     last_layer,
     with_factors,
 )
-from svdbench.lowrank.reveal.allocation import (
+from svdbench.lowrank.ranks.allocation import (
     Choices,
     Cost,
     Path,
@@ -28,10 +28,9 @@ from svdbench.lowrank.reveal.allocation import (
     greedy_path,
     knapsack,
 )
-from svdbench.lowrank.reveal.examples import Data, Loss, check_data, check_loss
-from svdbench.lowrank.reveal.moments import Moments
-from svdbench.lowrank.reveal.spectrum import Spectrum, spectrum
-from svdbench.lowrank.reveal.statistics import calibrate
+from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss
+from svdbench.lowrank.ranks.moments import Moments, calibrate
+from svdbench.lowrank.ranks.spectrum import Spectrum, spectrum
 from svdbench.members import refuse_unknown
 
 Kind = Literal["kronecker", "whitened", "plain"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.reveal.examples import (
+from svdbench.lowrank.ranks.examples import (
     Data,
     Inputs,
     Loss,
@@ -81,7 +81,7 @@ def loss_curves(
 
     Raises:
         ValueError: an unknown layer, one that a forward pass does not call exactly once, or
-            data as :func:`svdbench.lowrank.reveal.examples.batches` refuses it.
+            data as :func:`svdbench.lowrank.ranks.examples.batches` refuses it.
 
     Source: the rank revealer of document 002, Algorithm 3, without its Σrᵢ SVDs.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from svdbench.lowrank.reveal.frontier import Frontier, Ranks
+from svdbench.lowrank.ranks.frontier import Frontier, Ranks
 
 # The loss of each example (N,) with the network at some ranks; all None is the dense one.
 Evaluate = Callable[[Ranks], Tensor]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from svdbench.lowrank.layers.factor import Weight
-from svdbench.lowrank.reveal.frontier import Frontier, Ranks
+from svdbench.lowrank.ranks.frontier import Frontier, Ranks
 from svdbench.members import refuse_unknown
 
 

@@ -4,12 +4,18 @@ A worker must find the same files at the same paths, and the same packages, as t
 process that launches: a shared file system and one environment. Nothing is copied.
 """
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -17,9 +23,83 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from svdbench.errors import UserError, one_line
-from svdbench.launchers.ray_cluster import check_room, connected, imported
+
+# What Ray has to say of itself, and copies of what workers print.
+QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+
+
+# How long a cluster's head may take to answer.
+ANSWER_S = 10.0
+
+
+def imported() -> ModuleType:
+    """Ray, imported. Raises UserError if it isn't installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "hydra/launcher=ray needs Ray: install it with pip install 'svdbench[ray]'"
+        ) from error
+    return ray
+
+
+@contextmanager
+def connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) -> Iterator[None]:
+    """Be connected to a cluster, and leave it at the end, unless somebody else had connected.
+
+    Raises:
+        UserError: there is none at this address, or Ray doesn't start.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _knock(address)
+        ray.init(address, **(QUIET | dict(init)))
+    except OSError as error:  # Ray's ConnectionError, too
+        raise UserError(
+            f"no Ray cluster at {address!r}: start one with ray start --head, "
+            "or set hydra.launcher.address to where one is, or to local"
+        ) from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"Ray doesn't start: {one_line(error)}: see hydra.launcher") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError if nobody answers at HOST:PORT. Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), min(int(port), 65535)), ANSWER_S).close()
+
+
+def check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> None:
+    """See whether a node is large enough for a job, as Ray would wait for one forever.
+
+    Raises:
+        UserError: none is, and no other will come.
+    """
+    needs: dict[str, float | None] = {
+        "CPU": options["num_cpus"],
+        "GPU": options["num_gpus"],
+        "memory": options["memory"],
+        **options["resources"],
+    }
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(key, 0) >= (least or 0) for key, least in needs.items()) for node in nodes):
+        return
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
+    cause = f"hydra.launcher: a job asks for {asked}, and no node of Ray's has that"
+    if not may_grow:
+        raise UserError(f"{cause}: ask for less, or give the address of a cluster")
+    print(f"svdbench: {cause}: the jobs wait for one that has", file=sys.stderr)
+
 
 LOCAL = "local"
+
 
 # How long jobs that were cancelled have to write down what they have.
 GRACE_S = 30.0
@@ -41,7 +121,7 @@ class RayOptions:
         init: further arguments of ``ray.init``.
     """
 
-    _target_: str = "svdbench.launchers.ray.RayLauncher"
+    _target_: str = "svdbench.launchers.RayLauncher"
     address: str | None = LOCAL
     num_cpus: float = 1
     num_gpus: float = 0
@@ -184,3 +264,17 @@ def _cancel(ray: ModuleType, running: Sequence[Any]) -> None:
     _, late = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
     for ref in late:
         ray.cancel(ref, force=True)
+
+
+def register() -> None:
+    """Make ``hydra/launcher=ray`` known to Hydra. Safe to repeat."""
+    plugins, theirs = Plugins.instance(), Plugins.is_in_toplevel_plugins_module
+
+    def known(clazz: str) -> bool:
+        return clazz == RayOptions._target_ or theirs(clazz)
+
+    plugins.register(RayLauncher)
+    # Hydra takes plugins from its own namespace only, which would be a package of ours beside
+    # svdbench: this instance of it takes ours, too.
+    plugins.is_in_toplevel_plugins_module = known  # type: ignore[method-assign]
+    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayOptions)
