@@ -20,7 +20,7 @@ __all__ = ["__version__", "kernels", "lowrank", "nn", "version"]
 def __getattr__(name: str) -> Any:
     """The version, or a module for users, when it is asked for."""
     if name in ("__version__", "version"):
-        value: Any = _version()
+        value: Any = import_module(f"{__name__}._version").__version__
     elif name in __all__:
         value = import_module(f"{__name__}.{name}")
     else:
@@ -31,12 +31,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("svdbench")
-    except PackageNotFoundError:  # a source tree that was never installed
-        return "0+unknown"

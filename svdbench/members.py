@@ -12,7 +12,7 @@ from inspect import signature
 from pkgutil import iter_modules
 from typing import Any
 
-from svdbench.reading import documents
+from svdbench.files import documents
 
 
 @dataclass(frozen=True)

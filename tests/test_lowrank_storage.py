@@ -206,7 +206,7 @@ def test_a_write_that_fails_leaves_the_old_files(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("svdbench.whole.os.fsync", full)
+    monkeypatch.setattr("svdbench.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(perceptron(), saved)
     assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import svdbench
 from svdbench.errors import UserError
+from svdbench.files import replacing
 from svdbench.record.environment import environment, source_hash
 from svdbench.record.schema import (
     COMMON,
@@ -36,7 +37,6 @@ from svdbench.record.schema import (
     ended_well,
 )
 from svdbench.record.store import RecordError, Run, read_rows
-from svdbench.whole import replacing
 
 # Timings of a shared machine are no failures, and each example makes a folder of its own.
 relaxed = settings(

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from shutil import copytree, rmtree
 from types import SimpleNamespace
@@ -22,12 +21,12 @@ from svdbench.jobs import reproduce as job
 from svdbench.record.schema import SUMMARY
 from svdbench.record.store import Run as Record
 from svdbench.reproduce import folder, numbers, pages
-from svdbench.reproduce.judges import measure
+from svdbench.reproduce.judges import judges, measure
+from svdbench.reproduce.judges.timings import ratio
+from svdbench.reproduce.judges.trainings import further
 from svdbench.reproduce.numbers import Measured, Number, Point
 from svdbench.reproduce.result import DOCUMENTS, Claim, Result, everything, load
 from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
-from svdbench.reproduce.times import ratio
-from svdbench.reproduce.trainings import further
 from svdbench.reproduce.verdict import Verdict, answer, answers, verdict
 from svdbench.statistics.intervals import Interval
 
@@ -75,13 +74,10 @@ class TestResults:
 
     @by_name(RESULTS)
     def test_has_a_judge(self, result: Result) -> None:
-        judge = import_module(f"svdbench.reproduce.judges.{result.name}")
-        assert callable(judge.measure)
-        assert judge.__doc__
+        assert judges()[result.name].__doc__
 
     def test_judges_have_a_result(self) -> None:
-        files = (ROOT / "svdbench" / "reproduce" / "judges").glob("*.py")
-        assert {f.stem for f in files} - {"__init__"} == {result.name for result in RESULTS}
+        assert set(judges()) == {result.name for result in RESULTS}
 
     @pytest.mark.parametrize("command", COMMANDS["quick"])
     def test_quick_commands_can_be_typed(self, command: str) -> None:

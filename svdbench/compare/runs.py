@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
-from svdbench.reading import configuration, read_environment
+from svdbench.files import configuration, read_environment
 from svdbench.record.store import RecordError, read_rows
 from svdbench.refusals import NAME
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.files import documents, flat
 from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
-from svdbench.reading import documents, flat
 from svdbench.report.html.page import Repeat
 from svdbench.report.published import experiment
 from svdbench.sweeps import read_sweep

@@ -6,13 +6,13 @@ from os.path import isdir
 from pathlib import Path
 
 from svdbench.errors import UserError, os_remedy
+from svdbench.files import replacing
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.html.runs import Run, find_runs, is_run, read_run
 from svdbench.report.tables import several_versions
 from svdbench.sweeps import is_sweep
 from svdbench.sweeps.run import rows_so_far
-from svdbench.whole import replacing
 
 INDEX = "index.html"
 

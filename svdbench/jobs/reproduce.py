@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.files import replacing
 from svdbench.processes import run_command
 from svdbench.record.environment import environment
 from svdbench.record.lines import writing
@@ -23,7 +24,6 @@ from svdbench.reproduce.pages import VERDICTS, write, write_index
 from svdbench.reproduce.result import FULL, QUICK, Result, Run, everything, load
 from svdbench.reproduce.runs import COMMAND, FOLDER, Made, Missing, Runs, made_of, place
 from svdbench.reproduce.verdict import Verdict
-from svdbench.whole import replacing
 
 ALL = "all"
 # What tables of another kind, torn or edited, come to.

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from svdbench.errors import UserError, one_line
+from svdbench.files import regular
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.record.journal import job_of
@@ -15,7 +16,6 @@ from svdbench.record.store import CONFIG
 from svdbench.report.training import show_run
 from svdbench.schemas import read
 from svdbench.sweeps import is_sweep
-from svdbench.whole import regular
 
 
 def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from svdbench.errors import Failed, UserError, one_line, out_of_memory
+from svdbench.files import regular
 from svdbench.jobs.user_code import described, user_code
 from svdbench.jobs.waiting import watched
 from svdbench.lowrank.checks import check_dtypes, check_model, conversions
@@ -27,7 +28,6 @@ from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.ranks.examples import check_data
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import refuse_unknown
-from svdbench.whole import regular
 
 SPLITS = ("calibration", "validation", "test")
 REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"

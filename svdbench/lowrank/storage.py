@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from svdbench import __version__
+from svdbench._version import __version__
+from svdbench.files import read_json, regular, replacing
 from svdbench.lowrank.checks import check_dtypes, check_module
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
-from svdbench.reading import read_json
-from svdbench.whole import regular, replacing
 
 FORMAT = 1
 

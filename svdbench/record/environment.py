@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from svdbench import __version__
+from svdbench._version import __version__
 
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 _SOURCE = (".py", ".yaml")

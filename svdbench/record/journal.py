@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from svdbench.reading import json_value
+from svdbench.files import json_value, regular
 from svdbench.record.lines import RecordError, append, writing
 from svdbench.record.schema import SCHEMA_VERSION
-from svdbench.whole import regular
 
 NAME = "progress.jsonl"
 LONGEST, LARGEST = 4096, 1 << 28  # bytes of the first line, and of all

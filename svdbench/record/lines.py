@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, os_remedy
+from svdbench.files import regular
 from svdbench.record.schema import SCHEMA_VERSION
-from svdbench.whole import regular
 
 MOST_DIGITS = 9  # of a version
 LARGEST_TABLE = 1 << 30  # bytes; a table of a million rows has a third of that

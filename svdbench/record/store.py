@@ -19,14 +19,13 @@ from types import TracebackType
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.reading import LARGEST_YAML, facts, read_environment, read_text
+from svdbench.files import LARGEST_YAML, facts, read_environment, read_text, regular, replacing
 from svdbench.record.environment import environment, version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits, read_resumed
 from svdbench.record.lines import RecordError, append_lines, read_rows, refuse_links, writing
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
-from svdbench.whole import regular, replacing
 
 __all__ = [
     "JOURNAL",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from svdbench.errors import UserError, os_remedy
-from svdbench.whole import replacing
+from svdbench.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

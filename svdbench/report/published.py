@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from svdbench.reading import documents, flat
+from svdbench.files import documents, flat
 
 # Keys that say how often, where and which arms: the numbers of an arm don't depend on them.
 _FREE = {

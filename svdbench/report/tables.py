@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 from svdbench.errors import UserError, one_line
-from svdbench.reading import configuration
+from svdbench.files import configuration
 from svdbench.record.store import read_versions
 
 if TYPE_CHECKING:

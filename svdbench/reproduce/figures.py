@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svdbench.files import replacing
 from svdbench.reproduce.numbers import Point
 from svdbench.reproduce.result import Curve
-from svdbench.whole import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

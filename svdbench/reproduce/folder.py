@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from svdbench.errors import UserError, one_line
+from svdbench.files import replacing
 from svdbench.reproduce import numbers
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.result import Result
 from svdbench.reproduce.runs import Made, made_json, read_made
 from svdbench.reproduce.verdict import Answer, Verdict, answers, reason, verdict
-from svdbench.whole import replacing
 
 MADE = "made.json"
 

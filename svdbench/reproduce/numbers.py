@@ -10,6 +10,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from svdbench.errors import UserError
+from svdbench.files import replacing
 from svdbench.quantities import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
@@ -18,7 +19,6 @@ from svdbench.statistics.intervals import (
     paired_ratio,
     prediction_interval,
 )
-from svdbench.whole import replacing
 
 NUMBERS, CURVES = "numbers.csv", "curves.csv"
 NUMBER_COLUMNS = ("number", "value", "low", "high", "count", "of")

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svdbench.files import replacing
 from svdbench.quantities import quantity
 from svdbench.report.html.page import fill
 from svdbench.report.units import seconds
@@ -16,7 +17,6 @@ from svdbench.reproduce.folder import Judged, kept
 from svdbench.reproduce.result import DOCUMENTS, FULL, Claim, Result, everything
 from svdbench.reproduce.runs import Made
 from svdbench.reproduce.verdict import ANSWERS, RULE, Answer, Verdict
-from svdbench.whole import replacing
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from svdbench.files import documents
 from svdbench.members import refuse_unknown
-from svdbench.reading import documents
 
 FULL, QUICK = "full", "quick"
 VARIANTS = (FULL, QUICK)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdbench.reading import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
 from svdbench.record.store import read_environments
 from svdbench.reproduce.result import Result, Run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from svdbench.errors import UserError
 from svdbench.explanations import explain
-from svdbench.reading import documents, refuse_interpolations
+from svdbench.files import documents, refuse_interpolations
 from svdbench.refusals import refuse_nests
 from svdbench.schemas.acceleration import Accelerate
 from svdbench.schemas.base import Dtype, Job

@@ -13,14 +13,13 @@ from shutil import rmtree
 from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.reading import read_environment, read_json, read_yaml
+from svdbench.files import read_environment, read_json, read_yaml, replacing
 from svdbench.record import store
 from svdbench.record.environment import environment
 from svdbench.record.lines import refuse_links, writing
 from svdbench.record.store import ENVIRONMENT, RecordError, read_versions
 from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Base, Job, Sweep
-from svdbench.whole import replacing
 
 FOLDER = "jobs"
 RUNNING, OK, FAILED, INTERRUPTED = "running", "ok", "failed", "interrupted"
@@ -246,7 +245,7 @@ def _check_same(folder: Path, jobs: Sequence[Job]) -> None:
 def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
     import yaml  # type: ignore[import-untyped]
 
-    from svdbench import __version__
+    from svdbench._version import __version__
 
     kept: dict[str, Any] = {
         "version": VERSION,

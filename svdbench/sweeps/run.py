@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.errors import Failed, Interrupted, UserError, one_line
+from svdbench.files import replacing
 from svdbench.overrides import override
 from svdbench.quantities import quantity
 from svdbench.record.lines import RecordError, read_rows, writing
@@ -37,7 +38,6 @@ from svdbench.sweeps.folder import (
 )
 from svdbench.sweeps.plan import Job, Prepared, Sweep, prepare
 from svdbench.sweeps.task import Task, here
-from svdbench.whole import replacing
 
 Row = dict[str, str]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.whole import regular, replacing
+from svdbench.files import regular, replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.files import documents
 from svdbench.overrides import override
-from svdbench.reading import documents
 
 
 def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:

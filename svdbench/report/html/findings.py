@@ -22,8 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from svdbench.errors import one_line
+from svdbench.files import belongs
 from svdbench.report.html.runs import Run
-from svdbench.whole import belongs
 
 # The module of svdbench.report for each job.
 REPORTS = {

@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from svdbench.files import LARGEST_YAML, belongs, read_environment
 from svdbench.quantities import quantity
-from svdbench.reading import LARGEST_YAML, read_environment
 from svdbench.record.schema import ended_well
-from svdbench.whole import belongs
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 LARGEST_TABLE = 1 << 30  # bytes

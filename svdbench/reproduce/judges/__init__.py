@@ -1,9 +1,27 @@
-"""One module for each result, named like its YAML: ``measure(runs)`` reads its numbers."""
+"""Judges: a function for each result, named like its YAML, that reads its numbers from runs."""
 
-from importlib import import_module
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from svdbench.reproduce.numbers import Measured
 from svdbench.reproduce.runs import Runs
+
+if TYPE_CHECKING:
+    Judge = Callable[[Runs], Measured]
+
+
+def judges() -> "dict[str, Judge]":
+    """The judges by the names of their results. Imports torch and pandas."""
+    from . import low_rank, theory, timings, trainings
+
+    found = (
+        *(timings.step_time, timings.matrix_operations, timings.block_size, timings.rnn_loop),
+        *(trainings.adding, trainings.copying, trainings.permuted_mnist, trainings.other_models),
+        *(trainings.gradient_norms, theory.parameters, theory.expressiveness, theory.ceiling),
+        *(low_rank.three_layer, low_rank.rank_revealer, low_rank.alpha),
+        *(low_rank.cats, low_rank.mnist, low_rank.xor),
+    )
+    return {judge.__name__: judge for judge in found}
 
 
 def measure(runs: Runs) -> Measured:
@@ -12,5 +30,4 @@ def measure(runs: Runs) -> Measured:
     Raises:
         svdbench.reproduce.runs.Missing: a run that is not there.
     """
-    found: Measured = import_module(f"{__name__}.{runs.result.name}").measure(runs)
-    return found
+    return judges()[runs.result.name](runs)

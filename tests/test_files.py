@@ -8,7 +8,7 @@ import pytest
 from command import run
 
 from svdbench.errors import UserError
-from svdbench.reading import (
+from svdbench.files import (
     documents,
     json_value,
     read_environment,

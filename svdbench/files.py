@@ -1,19 +1,80 @@
-"""Reading YAML and JSON as svdbench writes them: plain values of limited size.
+"""Atomic file replacement; regular files only; YAML and JSON as svdbench writes them.
 
-Whoever reads a run may not know who made it. Nothing in a file is executed or looked up, and
-none stands for more than it is. What is wrong is a ValueError, whose text is to be put after
-the name of the file.
+Whoever reads a run may not know who made it: nothing in a file is executed or looked up, and
+values are plain and of limited size. What is wrong is a ValueError, whose text is to be put
+after the name of the file.
 """
 
+import errno
 import json
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.whole import regular
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to be written, which takes the place of ``path`` once it is on the disk as a whole.
+
+    Those that processes of this machine have left behind when they were killed are removed.
+
+    Raises:
+        OSError: it can't be written; what was at ``path`` is still there.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
+        if not _is_running(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether there is a process of this number; another machine's may be taken for one."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):  # another user's, or no number
+        return True
+    return True
+
+
+def belongs(path: Path, folder: Path) -> bool:
+    """Whether a file is a regular one of the folder, and no link to somewhere else."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a link to itself
+        return False
+
+
+def regular(path: str | Path) -> Path:
+    """The path of a file to be read, which is no pipe and no device: those may never end.
+
+    Raises:
+        OSError: it is none, or is not there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # NUL in its name
+        raise OSError(errno.EINVAL, "there can be no such file", str(path)) from error
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return Path(path)
+
 
 LARGEST_YAML, LARGEST_JSON = 4 << 20, 8 << 20  # bytes
 MOST_EVENTS = 250_000  # of a YAML text: values, and beginnings and ends of mappings and lists
