@@ -114,7 +114,7 @@ def test_jobs_that_cannot_be_launched_leave_nothing(
 
     if above:
         Path(above).mkdir(parents=True)
-    monkeypatch.setattr("svdbench.sweeps.engines.launch", refuse)
+    monkeypatch.setattr("svdbench.sweeps.run.launch_by_submitit", refuse)
     code, _, err = run([*SEEDS, "hydra/launcher=submitit_local"])
     assert (code, err) == (2, "svdbench: no cluster at '127.0.0.1:1'\n")
     left = {str(path) for path in Path().rglob("*")}

@@ -66,7 +66,7 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(store, "environment", ENVIRONMENT)
     monkeypatch.setattr(store.Run, "create", classmethod(created))
-    monkeypatch.setattr("svdbench.sweeps.folder.claimed", accepted)
+    monkeypatch.setattr("svdbench.sweeps.run.claimed", accepted)
     monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
     monkeypatch.setattr("svdbench.jobs.data.download", accepted)
