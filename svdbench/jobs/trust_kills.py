@@ -197,18 +197,26 @@ def _ended(child: int, seconds: float | None = None) -> int | None:
 
 
 def _left(group: int) -> int:
-    """Whether something of a group of processes goes on when its leader is gone; it is ended."""
+    """Whether a process of a group still runs when its leader is gone; it is ended."""
     until = time.monotonic() + GRACE_S
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return 0
+    while _running(group):
+        if time.monotonic() >= until:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+                time.sleep(0.1)
+            return 1
         time.sleep(POLL_S)
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-        time.sleep(0.1)
-    return 1
+    return 0
+
+
+def _running(group: int) -> bool:
+    """Whether a group has a process that is no zombie, which nobody has waited for yet."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            state, _, own_group = path.read_text().rpartition(")")[2].split()[:3]
+            if own_group == str(group) and state not in "ZX":
+                return True
+    return False
 
 
 def _runs(folder: Path) -> list[Path]:
