@@ -17,6 +17,12 @@ DOCUMENTS = {
     "002": "Response of a Three-Layer Neural Network to Randomized SVD and Truncated SVD",
     "003": "Deep Neural Networks and Accelerating them using Singular Value Decomposition",
 }
+AUTHORS = {
+    "000": "Kovtun et al.",
+    "001": "Shcherbakov et al. 2019",
+    "002": "Keene 2022",
+    "003": "Sarnayak et al. 2020",
+}
 
 T = TypeVar("T")
 
