@@ -27,15 +27,19 @@ MAY_IMPORT = {
     "lowrank": {"measure"},
     "acceleration": {"classification", "lowrank", "measure"},
     "compressors": {"classification", "lowrank"},
-    "training": {"measure", "models", "schemas", "tasks"},
+    "training": {"measure", "models", "reporting", "schemas", "tasks"},
     "measure": {"kernels", "statistics"},
     "svd_drivers": {"lowrank", "measure"},
     "record": set(),
     "statistics": set(),
-    "report": {"measure", "record", "statistics"},
-    "reproduce": {"kernels", "measure", "models", "nn", "record", "report", "statistics"},
-    "compare": {"measure", "record", "report", "statistics"},
-    "sweeps": {"record", "report"},  # its units
+    "reporting": {"record", "statistics"},
+    "timings": {"measure", "record", "reporting"},
+    "report": {"measure", "record", "reporting", "statistics", "timings"},
+    "reproduce": {
+        *("kernels", "measure", "models", "nn", "record", "report", "reporting", "statistics"),
+    },
+    "compare": {"measure", "record", "report", "reporting", "statistics"},
+    "sweeps": {"record", "report", "reporting"},
     "schemas": {
         *("compressors", "matrix_ops"),
         *("orthogonal", "rnn_loops", "svd_drivers"),
@@ -46,7 +50,7 @@ MAY_IMPORT = {
         *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),
         *("datasets", "models", "tasks", "training"),
         *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
-        *("measure", "record", "report", "statistics", "sweeps"),
+        *("measure", "record", "report", "reporting", "statistics", "sweeps", "timings"),
         "cli",  # bench_trust kills commands as they are typed
         *("measure", "record", "report", "reproduce"),
     },

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from svdbench.report.agreement import Claim, agreement, meanings
+from svdbench.reporting.claims import Claim, Claims
+from svdbench.reporting.render import rich_table
 from svdbench.reproduce import result
 from svdbench.reproduce.numbers import Number
 from svdbench.reproduce.verdict import answer
@@ -109,7 +110,7 @@ def test_a_number_of_other_settings_is_not_compared() -> None:
     claim = Claim("accuracy", ours, 0.91, form=".1%", settings={"epochs": "1 (10)"})
     assert claim.agrees is None
     assert claim.answer == "other settings"
-    assert any("epochs 1 (10)" in line for line in meanings([claim]))
+    assert any("epochs 1 (10)" in line for line in Claims([claim]).meanings())
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-2, 2), st.floats(0, 0.1), st.floats(0.001, 1))
@@ -130,7 +131,7 @@ def test_the_table_has_ours_theirs_and_the_answer() -> None:
         Claim("loss", Interval(0.5, -math.inf, math.inf, 1), 0.3),
     ]
     console = Console(width=100, record=True, file=StringIO())
-    console.print(agreement(claims))
+    console.print(rich_table(Claims(claims).table()))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
     assert "accuracy 90.0 % 91.0 % 88.0 … 92.0 % yes" in lines
     assert "time 1.02 1.91 0.99 … 1.05 no" in lines

@@ -26,9 +26,11 @@ from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import Plan, forever
 from svdbench.members import METHODS
+from svdbench.record.reader import RecordedRun
 from svdbench.record.store import Run, read_rows
-from svdbench.report.timing import read_summary, show_run
+from svdbench.report.timing import show_run
 from svdbench.schemas import L2, Measure, Sizes, TimeFastH
+from svdbench.timings.report import read_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Plan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
@@ -365,7 +367,7 @@ def test_tables_of_the_first_schema_version_are_still_shown(
     table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "summary.csv").write_bytes((ROOT / "results/reference" / table).read_bytes())
-    rows = read_summary(tmp_path)
+    rows = read_summary(RecordedRun(tmp_path))
     if set(rows["schema_version"]) != {1}:
         pytest.skip("the reference set was measured anew")
     assert set(rows["l2"]) == {"warm"}

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.repeat import repeat
+from svdbench.record.reader import Sheet, find_runs, read_run
 from svdbench.record.schema import SUMMARY, TRAINED, Table
 from svdbench.record.store import Run
 from svdbench.report.html.columns import payload
 from svdbench.report.html.endings import endings, progress
 from svdbench.report.html.findings import REPORTS
 from svdbench.report.html.headline import headline
-from svdbench.report.html.runs import Sheet, find_runs, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results/reference"

@@ -20,17 +20,20 @@ from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from svdbench.errors import UserError, os_remedy
-from svdbench.quantities import quantity, ratio
 from svdbench.record.lines import RecordError, read_rows
+from svdbench.record.reader import RecordedRun
 from svdbench.report.compression_arms import compare
 from svdbench.report.compression_plots import by_rank
-from svdbench.report.drawing import plot_band, plot_line, save, tick_digits
 from svdbench.report.gradient_plots import edges
 from svdbench.report.html.headline import headline
-from svdbench.report.html.runs import Run, Sheet
-from svdbench.report.tables import new_table
-from svdbench.report.timing import conclusions, disturbed, times_table
+from svdbench.report.timing import conclusions, times_table
 from svdbench.report.training_plots import medians
+from svdbench.reporting.plots import plot_band, plot_line, save, tick_digits
+from svdbench.reporting.render import rich_table
+from svdbench.reporting.report import Table
+from svdbench.reporting.words import quantity, ratio
+from svdbench.timings import report as timings
+from svdbench.timings.report import disturbed
 
 # ---------------------------------------------------------------------- words
 
@@ -99,10 +102,10 @@ def shown(table: Any, width: int) -> list[str]:
 @pytest.mark.parametrize("width", [30, 60, 80, 120, 300])
 def test_no_table_cuts_a_number(width: int) -> None:
     numbers = [f"{1.23 * 10**i:,.2f} ms" for i in range(8)]
-    table = new_table("times of all methods", ["method"], [f"d = {2**i}" for i in range(8)])
+    table = Table.of("times of all methods", ["method"], [f"d = {2**i}" for i in range(8)])
     for method in ("fasth", "torch_householder_product"):
-        table.add_row(method, *numbers)
-    lines = shown(table, width)
+        table.add(method, *numbers)
+    lines = shown(rich_table(table), width)
     assert all(len(line) <= width for line in lines)
     assert not any("…" in line for line in lines)
     for number in numbers:
@@ -114,16 +117,15 @@ def test_no_table_cuts_a_number(width: int) -> None:
 
 
 def test_a_table_with_room_is_one_table() -> None:
-    table = new_table("t", ["method"], ["a", "b"])
-    table.add_row("fasth", "1", "2")
-    assert sum("fasth" in line for line in shown(table, 60)) == 1
+    table = Table.of("t", ["method"], ["a", "b"])
+    table.add("fasth", "1", "2")
+    assert sum("fasth" in line for line in shown(rich_table(table), 60)) == 1
 
 
 def test_words_are_wrapped_at_words() -> None:
-    table = new_table(None, ["name"], ["minutes"])
-    table.add_column("what")
-    table.add_row("one", "1.5", "a long sentence about what this row is and what it is not")
-    lines = shown(table, 40)
+    table = Table.of("", ["name"], ["minutes"], more_words=["what"])
+    table.add("one", "1.5", "a long sentence about what this row is and what it is not")
+    lines = shown(rich_table(table), 40)
     assert not any("…" in line for line in lines)
     words = " ".join(" ".join(lines).split())
     assert "sentence" in words
@@ -236,26 +238,21 @@ def test_a_time_below_its_floor_voids_the_floor() -> None:
     (line,) = disturbed(step)
     assert line.startswith("beware: at d = 64 the floor is void: fasth took 0.040× its time")
     assert [line[:7] for line in conclusions(step)] == ["d = 128"]
-    floor = next(line for line in shown(times_table(step), 100) if "12ndm" in line)
+    floor = next(line for line in shown(rich_table(times_table(step)), 100) if "12ndm" in line)
     assert floor.split()[2:] == ["void", "500", "µs"]
 
 
-def test_the_list_of_runs_leaves_out_what_is_below_its_floor(tmp_path: Path) -> None:
-    def told(rows: list[dict[str, Any]]) -> str:
-        columns = list(rows[0])
-        table = [[str(row[name]) for name in columns] for row in rows]
-        one = Run(tmp_path, "time-fasth", "x", sheets=[Sheet("summary", columns, table, len(rows))])
-        return headline(one)
-
-    assert "d = 128: fasth 1.00 ms" in told(STEP)
-    assert "below their floor" in told(STEP[:2])
+def test_the_list_of_runs_leaves_out_what_is_below_its_floor() -> None:
+    assert "d = 128: fasth 1.00 ms, then cayley at 2.00×" in timings.headline(pd.DataFrame(STEP))
+    assert "below their floor" in timings.headline(pd.DataFrame(STEP[:2]))
 
 
 def test_a_line_of_the_list_has_the_medians_of_the_report(tmp_path: Path) -> None:
     losses = ["0.1", "0.2", "0.9"]
     table = [["rnn", "copy", str(seed), loss, "ok"] for seed, loss in enumerate(losses)]
-    sheet = Sheet("summary", ["model", "task", "seed", "test_loss", "status"], table, 3)
-    assert headline(Run(tmp_path, "train", "x", sheets=[sheet])) == "rnn: loss 0.2"
+    columns = ["model", "task", "seed", "test_loss", "status"]
+    rows = [dict(zip(columns, row, strict=True)) for row in table]
+    assert headline(RecordedRun(tmp_path, rows)) == "rnn: loss 0.2"
 
 
 # ---------------------------------------------------------------------- files

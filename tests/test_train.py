@@ -18,7 +18,7 @@ from svdbench.launch import compose
 from svdbench.members import MODELS
 from svdbench.record.schema import TRAINED, TRAINING
 from svdbench.report.training import read_runs
-from svdbench.report.units import clock_time, share, spark
+from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 

@@ -8,7 +8,7 @@ from svdbench.compare.runs import Row, Side
 from svdbench.errors import UserError
 from svdbench.record.schema import ended_well
 from svdbench.record.store import RecordError
-from svdbench.report.units import count, seconds, share
+from svdbench.reporting.words import count, seconds, share
 
 # Of columns without a unit, those of which less is better; where more is, see _REST.
 _LOWER = (

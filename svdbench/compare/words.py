@@ -8,7 +8,7 @@ from svdbench.compare.comparison import Comparison, Lost
 from svdbench.compare.pairing import What
 from svdbench.compare.runs import Side
 from svdbench.compare.verdicts import Compared
-from svdbench.quantities import quantity, ratio
+from svdbench.reporting.words import quantity, ratio
 
 # A line of text that names cells has room for so many.
 _LISTED = 6

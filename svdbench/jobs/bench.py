@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios
 from svdbench.launch import launch
 from svdbench.measure.quiet import voids_floor
-from svdbench.report.timing import read_summary
+from svdbench.record.reader import RecordedRun
+from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ def main() -> None:
     launch("time_fasth", [*common, "name=2048", "sizes.d=[2048]", "measure.budget_s=60", methods])
     import pandas as pd
 
-    runs = [read_summary(folder / "time-fasth" / name) for name in ("to-1024", "2048")]
+    runs = [read_summary(RecordedRun(folder / "time-fasth" / name)) for name in ("to-1024", "2048")]
     finish([*speed_figures(pd.concat(runs)), *start_figures()], folder)
 
 

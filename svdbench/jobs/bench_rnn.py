@@ -17,8 +17,9 @@ from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.train_models import train
 from svdbench.launch import launch
 from svdbench.processes import run_command
+from svdbench.record.reader import RecordedRun
 from svdbench.report.tables import read_table
-from svdbench.report.timing import read_summary
+from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,8 @@ def loop(folder: Path) -> list[Figure]:
     launch("time_rnn", [*common, sizes, "name=loop", "methods=[spectral,torch_rnn,torch_lstm]"])
     vanilla = "methods=[spectral,reflectors_each_step]"
     launch("time_rnn", [*common, "sizes.hidden=[128]", "name=vanilla", vanilla])
-    return loop_figures(read_summary(folder / "time-rnn" / "loop")) + vanilla_figures(
-        read_summary(folder / "time-rnn" / "vanilla")
+    return loop_figures(read_summary(RecordedRun(folder / "time-rnn" / "loop"))) + vanilla_figures(
+        read_summary(RecordedRun(folder / "time-rnn" / "vanilla"))
     )
 
 

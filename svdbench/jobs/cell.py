@@ -31,7 +31,7 @@ from svdbench.measure.machine import (
 from svdbench.measure.plan import Contender, Outcome, Plan, failure, forever, measure
 from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
 from svdbench.record.store import Run
-from svdbench.report.units import seconds
+from svdbench.reporting.words import seconds
 from svdbench.schemas import L2
 from svdbench.statistics.summaries import summarise
 

@@ -15,8 +15,8 @@ from svdbench.jobs.user_code import user_code
 from svdbench.jobs.user_model import UserModel, called_by_name, user_model
 from svdbench.lowrank import Compressed, compress, save
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.quantities import quantity
 from svdbench.report.model_compression import show_run
+from svdbench.reporting.words import quantity
 from svdbench.schemas import CompressModel
 
 JOB = "compress-model"

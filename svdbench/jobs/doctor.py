@@ -15,8 +15,7 @@ from svdbench.jobs.doctor_facts import Facts, facts
 from svdbench.jobs.doctor_load import load
 from svdbench.jobs.doctor_packages import EXTRAS
 from svdbench.jobs.doctor_verdicts import Verdict, verdicts
-from svdbench.quantities import quantity
-from svdbench.report.units import seconds, share
+from svdbench.reporting.words import quantity, seconds, share
 
 Line = tuple[str, str]
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from svdbench.measure.quiet import BUSY
-from svdbench.quantities import quantity
-from svdbench.report.units import share
+from svdbench.reporting.words import quantity, share
 
 # From which on the quartiles of one product, or its two halves, are too far apart.
 _UNSTEADY = 0.05

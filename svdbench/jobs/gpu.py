@@ -35,8 +35,9 @@ from svdbench.jobs.cell import TooSlow
 from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios, value
 from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
-from svdbench.report.timing import read_summary
+from svdbench.record.reader import RecordedRun
 from svdbench.schemas import L2, Dtype, Measure, Sizes, TimeFastH
+from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,7 @@ def run(scale: Scale, results: Path) -> int:
             healthy = False
         place = folder / "time-fasth" / str(config.name)
         if (place / "summary.csv").exists():
-            summaries.append(read_summary(place))
+            summaries.append(read_summary(RecordedRun(place)))
     if scale.device == "cpu":
         console.print(f"a dry run on the CPU judges no figures; its rows are in {folder}")
     elif summaries:

@@ -22,7 +22,7 @@ from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.store import Run
 from svdbench.report.reveal import show_run
-from svdbench.report.units import seconds, share
+from svdbench.reporting.words import seconds, share
 from svdbench.schemas import RankReveal
 from svdbench.schemas.reveal import EXACT, FRONTIER
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import replacing
 from svdbench.jobs.repeat import repeat, repeat_sweep
+from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
-from svdbench.report.html.runs import Run, find_runs, is_run, read_run
 from svdbench.report.tables import several_versions
 from svdbench.sweeps import is_sweep
 from svdbench.sweeps.run import rows_so_far
@@ -64,7 +64,7 @@ def _view(folder: Path, place: Path) -> View:
     return view(run, replace(command, notes=notes), place)
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> RecordedRun:
     try:
         return read_run(folder, rows_so_far(folder) if is_sweep(folder) else None)
     except OSError as error:

@@ -16,7 +16,7 @@ from svdbench.jobs.side_by_side import Given
 from svdbench.jobs.timing import running
 from svdbench.measure.clock import clock_of
 from svdbench.record.store import Run
-from svdbench.report.units import share
+from svdbench.reporting.words import share
 
 A = TypeVar("A", bound=Arm)
 G = TypeVar("G", bound=Given[Any, Any])

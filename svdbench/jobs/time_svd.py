@@ -18,7 +18,7 @@ from svdbench.members import DRIVERS
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.svd import show_run
-from svdbench.report.units import seconds
+from svdbench.reporting.words import seconds
 from svdbench.schemas import L2, TimeSVD
 from svdbench.statistics.summaries import summarise
 from svdbench.svd_drivers.drivers import Case, SVDDriver

@@ -15,9 +15,9 @@ from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import Plan
 from svdbench.members import Registry
-from svdbench.quantities import quantity
 from svdbench.record.store import Run
 from svdbench.report.tables import print_lines, several_versions
+from svdbench.reporting.words import quantity
 from svdbench.schemas import L2, Job, Measured, Timing
 
 # What of the environment tells machines apart: a run's timings are of one machine.

@@ -17,11 +17,11 @@ from svdbench.jobs.train_rows import Rows
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
-from svdbench.quantities import quantity
 from svdbench.record.schema import WELL
 from svdbench.record.store import Run
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
+from svdbench.reporting.words import quantity
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
 from svdbench.training import checking, checkpoint

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from svdbench.report.units import clock_time, share, spark
+from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.base import Task
 from svdbench.training.progress import Limits, Outcome, Point, Tick
 

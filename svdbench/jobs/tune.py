@@ -14,9 +14,9 @@ from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula, stored
 from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
-from svdbench.quantities import quantity, ratio
 from svdbench.refusals import refuse_repeated
 from svdbench.report.tables import new_table, print_lines
+from svdbench.reporting.words import quantity, ratio
 from svdbench.schemas import Job
 
 

@@ -17,11 +17,10 @@ from svdbench.kernels.choice import case_of
 from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours, device_name, threads_of
 from svdbench.measure.plan import failure
-from svdbench.quantities import quantity
 from svdbench.record.schema import Table, cell_id
 from svdbench.record.store import Run
 from svdbench.report.tuning import show_run
-from svdbench.report.units import seconds
+from svdbench.reporting.words import quantity, seconds
 from svdbench.schemas import L2, TuneBlocks
 
 JOB = "tune"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import quantity
+from svdbench.record.reader import RecordedRun
 from svdbench.report.acceleration_arms import (
     DENSE,
     Arm,
@@ -15,11 +15,12 @@ from svdbench.report.acceleration_arms import (
     values_of,
 )
 from svdbench.report.acceleration_plots import draw_all
-from svdbench.report.agreement import Claim, Published, agreement, meanings, published
 from svdbench.report.published import departures
 from svdbench.report.side_by_side import difference, ended, failures, noise
-from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
-from svdbench.report.units import seconds
+from svdbench.report.tables import new_table, print_lines, read_table
+from svdbench.reporting.claims import Claim, Claims, PublishedNumber, published
+from svdbench.reporting.render import show_block
+from svdbench.reporting.words import quantity, seconds
 from svdbench.statistics.intervals import Interval, next_run_interval
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan
 
@@ -53,8 +54,7 @@ def show_run(folder: Path, console: Console) -> None:
     print_lines(console, _layers(layers))
     found = claims(folder, arms)
     if found:
-        console.print(agreement(found))
-        print_lines(console, meanings(found))
+        show_block(Claims(found), console)
     print_lines(console, draw_all(folder, run, arms))
 
 
@@ -163,9 +163,9 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
 
     Losses and accuracies were those of one run, so their interval is that of one more run.
     """
-    differing = departures(read_configuration(folder))
+    differing = departures(RecordedRun(folder).settings)
     found = []
-    for number in published(folder, WHAT):
+    for number in published(RecordedRun(folder), WHAT):
         arm = next((arm for arm in arms if _is_of(arm, number)), None)
         if arm is None:
             continue
@@ -180,7 +180,7 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
     return found
 
 
-def _is_of(arm: Arm, number: Published) -> bool:
+def _is_of(arm: Arm, number: PublishedNumber) -> bool:
     alpha, phi = number.of.get("alpha"), number.of.get("phi")
     if phi is None:
         return arm.name == DENSE

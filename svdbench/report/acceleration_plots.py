@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.acceleration_arms import DENSE, Arm
-from svdbench.report.drawing import plot_band, plot_line, quiet, save, tick_digits
-from svdbench.report.plots import HUES
+from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save, tick_digits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,14 +9,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import quantity
-from svdbench.report.agreement import agreement, meanings
 from svdbench.report.compression_arms import STOCK, Compared, compare
 from svdbench.report.compression_claims import claims
 from svdbench.report.compression_plots import draw_all
 from svdbench.report.side_by_side import difference, ended, failures, noise
 from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.report.units import seconds, share
+from svdbench.reporting.claims import Claims
+from svdbench.reporting.render import show_block
+from svdbench.reporting.words import quantity, seconds, share
 from svdbench.statistics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def show_run(folder: Path, console: Console) -> None:
     print_lines(console, layers_kept(layers))
     found = claims(folder, run)
     if found:
-        console.print(agreement(found))
-        print_lines(console, meanings(found))
+        show_block(Claims(found), console)
     print_lines(console, draw_all(folder, run, arms))
 
 

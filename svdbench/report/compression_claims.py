@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svdbench.report.agreement import Claim, Published, published
+from svdbench.record.reader import RecordedRun
 from svdbench.report.compression_arms import STOCK, training_times
 from svdbench.report.published import departures
-from svdbench.report.tables import read_configuration
+from svdbench.reporting.claims import Claim, PublishedNumber, published
 from svdbench.statistics.intervals import prediction_interval
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
 
     Each was read off a single run, so the interval is that of one more run.
     """
-    differing = departures(read_configuration(folder))
+    differing = departures(RecordedRun(folder).settings)
     early = {key: text for key, text in differing.items() if key != "epochs"}
     found = []
-    for number in published(folder, FORMS):
+    for number in published(RecordedRun(folder), FORMS):
         values, what = _ours(run, number)
         if values:
             claim = Claim(
@@ -39,7 +39,7 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
     return found
 
 
-def _ours(run: "pd.DataFrame", number: Published) -> tuple[list[float], str]:
+def _ours(run: "pd.DataFrame", number: PublishedNumber) -> tuple[list[float], str]:
     """A value for each seed, and what they are; none of a method with several ranks."""
     own = run[run["method"] == number.of.get("method")]
     if own["arm"].nunique() != 1:

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from svdbench.report.compression_arms import STOCK, Compared
-from svdbench.report.drawing import plot_band, plot_line, quiet, save, tick_digits
-from svdbench.report.plots import HUES
-from svdbench.report.units import share, tick
+from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save, tick_digits
+from svdbench.reporting.words import share, tick
 from svdbench.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:

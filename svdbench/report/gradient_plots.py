@@ -9,10 +9,9 @@ from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from svdbench.report.drawing import plot_line, quiet, save
-from svdbench.report.plots import HUES
 from svdbench.report.training_plots import medians
-from svdbench.report.units import share
+from svdbench.reporting.plots import HUES, plot_line, quiet, save
+from svdbench.reporting.words import share
 
 if TYPE_CHECKING:
     import pandas as pd

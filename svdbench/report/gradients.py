@@ -9,7 +9,7 @@ from rich.table import Table
 from svdbench.report.gradient_plots import MOMENTS, draw_all, moments
 from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.training import endings
-from svdbench.report.units import share
+from svdbench.reporting.words import share
 
 if TYPE_CHECKING:
     import pandas as pd

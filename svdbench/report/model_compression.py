@@ -10,11 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import quantity
-from svdbench.report.drawing import plot_line, quiet, save
-from svdbench.report.plots import HUES
 from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.report.units import count, seconds, share
+from svdbench.reporting.plots import HUES, plot_line, quiet, save
+from svdbench.reporting.words import count, quantity, seconds, share
 
 # Of a large model every layer may have one.
 MOST_WARNINGS = 5

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import quantity, ratio
 from svdbench.report.reveal_plots import draw_all
 from svdbench.report.reveal_question import answer
 from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.report.units import seconds, share
+from svdbench.reporting.words import quantity, ratio, seconds, share
 from svdbench.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from svdbench.report.drawing import plot_band, plot_line, quiet, save
-from svdbench.report.plots import HUES, MARKS
+from svdbench.reporting.plots import HUES, MARKS, plot_band, plot_line, quiet, save
 
 if TYPE_CHECKING:
     import pandas as pd

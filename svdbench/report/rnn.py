@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from svdbench.measure.quiet import voids_floor
-from svdbench.quantities import ratio
+from svdbench.record.reader import RecordedRun
 from svdbench.report.rnn_plots import BASELINE, draw_all
 from svdbench.report.tables import new_table, print_lines
-from svdbench.report.timing import VOID, below_floor, disturbed, read_summary
-from svdbench.report.units import seconds, share
+from svdbench.reporting.words import ratio, seconds, share
+from svdbench.timings.report import VOID, below_floor, disturbed, read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ forward loop, as counted and as the slides on FastH expect them
 
 def show_run(folder: Path, console: Console) -> None:
     """Print the tables and what follows from them, and draw the plots."""
-    summary = read_summary(folder)
+    summary = read_summary(RecordedRun(folder))
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
     print_lines(console, disturbed(step, ["length", "d"], place))

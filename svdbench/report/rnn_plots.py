@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from svdbench.report.drawing import save
-from svdbench.report.plots import HUES, draw_times, dress, slowest_first, where
+from svdbench.reporting.plots import HUES, dress, save
+from svdbench.timings.report import draw_times, slowest_first, where
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ The arm that all others are compared with is the ``base``: the unchanged network
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from svdbench.quantities import quantity
+from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import ratio
 from svdbench.report.svd_plots import draw_all
 from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.report.timing import disturbed
-from svdbench.report.units import seconds
+from svdbench.reporting.words import ratio, seconds
+from svdbench.timings.report import disturbed
 
 if TYPE_CHECKING:
     import pandas as pd

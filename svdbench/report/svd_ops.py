@@ -7,12 +7,19 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from svdbench.quantities import quantity, ratio
-from svdbench.report.drawing import save
-from svdbench.report.plots import HUES, MARKS, draw_times, dress, slowest_first, where
+from svdbench.record.reader import RecordedRun
 from svdbench.report.tables import new_table, print_lines
-from svdbench.report.timing import below_floor, disturbed, read_summary, without_number
-from svdbench.report.units import seconds
+from svdbench.reporting.plots import HUES, MARKS, dress, save
+from svdbench.reporting.words import quantity, ratio, seconds
+from svdbench.timings.report import (
+    below_floor,
+    disturbed,
+    draw_times,
+    read_summary,
+    slowest_first,
+    where,
+    without_number,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +36,7 @@ FORMULAS = {
 
 def show_run(folder: Path, console: Console) -> None:
     """Print a table for each operation and draw the plot."""
-    summary = read_summary(folder)
+    summary = read_summary(RecordedRun(folder))
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
     print_lines(console, disturbed(step))

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from svdbench.report.drawing import quiet, save
-from svdbench.report.plots import HUES
-from svdbench.report.units import tick
+from svdbench.reporting.plots import HUES, quiet, save
+from svdbench.reporting.words import tick
 
 if TYPE_CHECKING:
     import pandas as pd

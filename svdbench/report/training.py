@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import WELL
-from svdbench.report.tables import new_table, print_lines, read_configuration, read_table
+from svdbench.report.tables import new_table, print_lines, read_table
 from svdbench.report.training_plots import best_first, draw_all, medians, short
-from svdbench.report.units import share
+from svdbench.reporting.words import share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def _inside(folder: Path) -> list[Path]:
 
 def _settings(run: Path) -> dict[str, Any]:
     """The configuration of a run, flat: ``{"model.m1": 16, …}``."""
-    found = read_configuration(run)
+    found = RecordedRun(run).settings
     return {key: value for key, value in found.items() if key not in _PLACE}
 
 

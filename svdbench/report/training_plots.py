@@ -10,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from svdbench.quantities import quantity
-from svdbench.report.drawing import plot_band, plot_line, quiet, save
-from svdbench.report.plots import HUES
-from svdbench.report.units import share
+from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save
+from svdbench.reporting.words import quantity, share
 
 if TYPE_CHECKING:
     import pandas as pd

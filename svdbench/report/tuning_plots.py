@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from svdbench.report.drawing import plot_line, save
-from svdbench.report.plots import HUES, MARKS, dress, where
-from svdbench.report.units import tick
+from svdbench.reporting.plots import HUES, MARKS, dress, plot_line, save
+from svdbench.reporting.words import tick
+from svdbench.timings.report import where
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -40,7 +40,7 @@ def draw(figure: Curve, points: Sequence[Point], path: Path) -> bool:
 
 
 def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> None:
-    from svdbench.report.plots import HUES, MARKS
+    from svdbench.reporting.plots import HUES, MARKS
 
     points = sorted(points, key=lambda point: point.x)
     again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from svdbench.errors import UserError
 from svdbench.files import replacing
-from svdbench.quantities import quantity
+from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
     Interval,

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svdbench.files import replacing
-from svdbench.quantities import quantity
 from svdbench.report.html.page import fill
-from svdbench.report.units import seconds
+from svdbench.reporting.words import quantity, seconds
 from svdbench.reproduce.figures import draw
 from svdbench.reproduce.folder import Judged, kept
 from svdbench.reproduce.result import DOCUMENTS, FULL, Claim, Result, everything

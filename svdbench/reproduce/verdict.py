@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from svdbench.quantities import quantity
+from svdbench.reporting.words import quantity
 from svdbench.reproduce.numbers import Number
 from svdbench.reproduce.result import Claim
 from svdbench.statistics.agreement import AGREEMENT, agrees

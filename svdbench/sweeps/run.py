@@ -16,12 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.files import replacing
 from svdbench.overrides import override
-from svdbench.quantities import quantity
 from svdbench.record.lines import RecordError, read_rows, writing
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
 from svdbench.record.store import may_mix_versions
 from svdbench.report.tables import several_versions
-from svdbench.report.units import seconds
+from svdbench.reporting.words import quantity, seconds
 from svdbench.sweeps.engines import LOCAL, SLURM, launch_by_submitit
 from svdbench.sweeps.folder import (
     DIED,

@@ -16,7 +16,7 @@ from torch import Tensor
 from svdbench.errors import UserError
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import failure
-from svdbench.quantities import quantity
+from svdbench.reporting.words import quantity
 from svdbench.tasks.base import Batch
 
 from . import checking

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svdbench.report.html.runs import Sheet
+from svdbench.record.reader import Sheet
 
 # What the page says of a run anyway, if it is the same in all rows.
 KNOWN = ("schema_version", "job", "run_id")

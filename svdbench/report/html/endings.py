@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import ended_well
-from svdbench.report.html.runs import Run
 
 # What may tell cells apart, in this order; the settings of a run are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
@@ -21,7 +21,7 @@ class Ending:
     reason: str
 
 
-def endings(run: Run) -> list[Ending]:
+def endings(run: RecordedRun) -> list[Ending]:
     """What did not end well, the most frequent first."""
     rows = run.outcomes
     telling = [
@@ -58,7 +58,7 @@ def _listed(rows: list[dict[str, str]], name: str) -> str:
     return ", ".join(values[:MOST_NAMED]) + more
 
 
-def progress(run: Run) -> str:
+def progress(run: RecordedRun) -> str:
     """How the cells ended, in a few words; empty where the tables are not of cells."""
     counts = run.statuses
     if not counts:

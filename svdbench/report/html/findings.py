@@ -23,7 +23,7 @@ from rich.text import Text
 
 from svdbench.errors import one_line
 from svdbench.files import belongs
-from svdbench.report.html.runs import Run
+from svdbench.record.reader import RecordedRun
 
 # The module of svdbench.report for each job.
 REPORTS = {
@@ -108,7 +108,7 @@ def _is_png(name: Any) -> bool:
     return str(name).endswith(".png")
 
 
-def findings(run: Run) -> Findings:
+def findings(run: RecordedRun) -> Findings:
     """What the run's own report says, with plots; those in its folder where none can be drawn."""
     found = Findings()
     module = REPORTS.get(run.job)

@@ -6,10 +6,9 @@ from statistics import fmean, median
 from typing import Any
 
 from svdbench.measure.quiet import voids_floor
-from svdbench.quantities import quantity, ratio
+from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import ended_well
-from svdbench.report.html.runs import Run
-from svdbench.report.units import seconds, share
+from svdbench.reporting.words import quantity, ratio, seconds, share
 
 Rows = list[dict[str, str]]
 # What makes a timing comparable with another, the size last.
@@ -21,7 +20,7 @@ FRACTIONS = ("of_floor", "of_larger_floor")
 ACCURATE = 1.01
 
 
-def headline(run: Run) -> str:
+def headline(run: RecordedRun) -> str:
     """What the run came to, in words; empty where its tables don't say."""
     for name, tell in TELLERS.items():
         sheet = run.sheet(name)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from svdbench.record.reader import RecordedRun
 from svdbench.report.html.columns import Payload, payload
 from svdbench.report.html.endings import Ending, endings, progress
 from svdbench.report.html.findings import Findings, findings
 from svdbench.report.html.headline import headline
-from svdbench.report.html.runs import Run
+from svdbench.reporting.words import quantity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,7 +41,7 @@ class Repeat:
 class View:
     """All that a page says of a run."""
 
-    run: Run
+    run: RecordedRun
     progress: str
     endings: list[Ending]
     findings: Findings
@@ -59,14 +60,14 @@ class View:
 class Line:
     """A run in the list: its cells in words, and where its page or its folder is."""
 
-    run: Run
+    run: RecordedRun
     progress: str
     well: bool
     headline: str
     link: str
 
 
-def view(run: Run, repeat: Repeat, place: Path) -> View:
+def view(run: RecordedRun, repeat: Repeat, place: Path) -> View:
     """Gather what a page in the folder ``place`` says of a run; draws its plots."""
     return View(
         run=run,
@@ -80,7 +81,7 @@ def view(run: Run, repeat: Repeat, place: Path) -> View:
     )
 
 
-def line(run: Run, place: Path) -> Line:
+def line(run: RecordedRun, place: Path) -> Line:
     """The line of a run in a list that lies in ``place``; linked with its report, if it has one."""
     page = run.folder / REPORT
     link = _link(page, place) if page.is_file() else f"{_link(run.folder, place)}/"
@@ -91,12 +92,12 @@ def render(views: Sequence[View]) -> str:
     """The page of one run or of several."""
     run = views[0].run
     title = f"{run.job} {run.name}" if len(views) == 1 else f"{len(views)} runs"
-    return fill("run.html", title=title, views=views)
+    return fill("run.html", title=title, views=views, device=device)
 
 
 def render_index(lines: Sequence[Line], root: Path) -> str:
     """The list of all runs of a folder."""
-    return fill("index.html", title=f"Runs in {root.name}", lines=lines)
+    return fill("index.html", title=f"Runs in {root.name}", lines=lines, device=device)
 
 
 def fill(template: str, **values: Any) -> str:
@@ -133,6 +134,25 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
         f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
     )
+
+
+def device(run: RecordedRun) -> str:
+    """What a run was made on: the processor and its threads, or the GPU."""
+    first = next(run.summary.records(), {}) if run.summary else {}
+    gpus = run.environment.get("gpus")
+    if first.get("device", "cpu").startswith("cuda"):
+        named = first.get("device_name") or (gpus[0] if isinstance(gpus, list) and gpus else "")
+        return str(named or first["device"])
+    threads = first.get("threads") or run.environment.get("threads")
+    count = "" if threads is None else f", {_threads(threads)}"
+    return f"{run.environment.get('cpu') or 'cpu'}{count}"
+
+
+def _threads(count: object) -> str:
+    """A number of threads as a file has it; what is none, as it stands."""
+    text = str(count)
+    known = text.isdecimal() and len(text) < 10
+    return quantity(int(text), "thread") if known else f"{text[:10]} threads"
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from svdbench.quantities import quantity
 from svdbench.report.side_by_side import last_epochs
+from svdbench.reporting.words import quantity
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import (

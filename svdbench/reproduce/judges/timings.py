@@ -4,8 +4,8 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from svdbench.quantities import quantity
 from svdbench.report.tuning import by_block, by_shape
+from svdbench.reporting.words import quantity
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import Interval

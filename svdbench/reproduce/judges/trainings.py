@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from svdbench.quantities import quantity
 from svdbench.record.schema import WELL
+from svdbench.reporting.words import quantity
 from svdbench.reproduce.numbers import Measured, Point
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio

@@ -1,6 +1,7 @@
-"""Reading a run to show it: whatever can be read, and a line about what can't."""
+"""A finished run, read back: whatever can be read, and a line about what can't."""
 
 import csv
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +10,14 @@ from functools import cached_property
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from svdbench.files import LARGEST_YAML, belongs, read_environment
-from svdbench.quantities import quantity
+from svdbench.errors import UserError, one_line
+from svdbench.files import LARGEST_YAML, belongs, configuration, read_environment
 from svdbench.record.schema import ended_well
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 LARGEST_TABLE = 1 << 30  # bytes
@@ -49,29 +53,96 @@ class Sheet:
 
 
 @dataclass
-class Run:
-    """What a run's folder holds.
+class RecordedRun:
+    """A run's folder, read back as far as it can be: each part when it is asked for.
 
     Attributes:
-        folder: of the run.
-        job, name: the command, and what the run was called.
-        config: the text of ``config.yaml``, of a sweep ``sweep.yaml``; None where there is none.
-        environment: what ``env.json`` says.
-        sheets: the tables, the summary first.
+        rows: of the summary, where its file is not there yet or tells of less.
         notes: a line for each thing that could not be read.
     """
 
     folder: Path
-    job: str
-    name: str
-    config: str | None = None
-    environment: dict[str, Any] = field(default_factory=dict)
-    sheets: list[Sheet] = field(default_factory=list)
+    rows: Sequence[Mapping[str, str]] | None = None
     notes: list[str] = field(default_factory=list)
+
+    def frame(self, name: str) -> "pd.DataFrame":
+        """The rows of ``name``.csv, numbers as numbers; only empty cells are missing.
+
+        Raises:
+            OSError, ValueError: there is no such table.
+        """
+        import pandas as pd
+
+        path = self.folder / f"{name}.csv"
+        if not self.has(name):
+            raise FileNotFoundError(errno.ENOENT, "there is no such table", str(path))
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+    def has(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return belongs(self.folder / f"{name}.csv", self.folder)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration, flat: ``{"model.m1": 16, …}``.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        path = self.folder / CONFIG
+        try:
+            return configuration(path)
+        except OSError as error:
+            raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
+        except ValueError as error:
+            raise UserError(f"{path} {error}: repair or delete it") from error
+
+    @property
+    def parts(self) -> list["RecordedRun"]:
+        """The runs in a folder of several, in the order of their numbers or names; else itself."""
+        if (self.folder / CONFIG).exists():
+            return [self]
+        runs = [path.parent for path in self.folder.glob("*/summary.csv")]
+        runs.sort(key=lambda run: (len(run.name) if run.name.isdecimal() else 0, run.name))
+        return [RecordedRun(run) for run in runs]
+
+    @cached_property
+    def sheets(self) -> list[Sheet]:
+        """The tables as text, the summary first."""
+        paths = sorted(self.folder.glob("*.csv"), key=lambda path: (_rank(path.stem), path.name))
+        found = [sheet for path in paths if (sheet := _sheet(path, self.notes)) is not None]
+        if self.rows:
+            found = [_sheet_of("summary", self.rows), *(s for s in found if s.name != "summary")]
+        return found
 
     def sheet(self, name: str) -> Sheet | None:
         """A table by its name."""
         return next((sheet for sheet in self.sheets if sheet.name == name), None)
+
+    @cached_property
+    def config(self) -> str | None:
+        """The text of ``config.yaml``, of a sweep ``sweep.yaml``; None where there is none."""
+        return _settings(self.folder / (SWEEP if self.swept else CONFIG), self.notes)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What ``env.json`` says."""
+        return _environment(self.folder / ENVIRONMENT, self.notes)
+
+    @property
+    def job(self) -> str:
+        """The job that made it: by its rows, else by its folder."""
+        return self._first.get("job", self.folder.resolve().parent.name)
+
+    @property
+    def name(self) -> str:
+        """What the run was called."""
+        name = self.folder.resolve().name
+        return name if self.swept else self._first.get("run_id", name)
+
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        return next(self.summary.records(), {}) if self.summary is not None else {}
 
     @property
     def swept(self) -> bool:
@@ -110,7 +181,7 @@ class Run:
 
     @cached_property
     def _ended(self) -> dict[object, dict[str, str]]:
-        """What became of each cell; one that did not end well anywhere, did not."""
+        """The ending of each cell; one that did not end well anywhere, did not."""
         ended: dict[object, dict[str, str]] = {}
         for i, row in enumerate(self.outcomes):
             cell = row.get("cell", i)
@@ -123,25 +194,6 @@ class Run:
         """When it began, in UTC; empty where nothing says so."""
         stamp = str(self.environment.get("timestamp_utc") or "")
         return stamp.replace("T", " ").removesuffix("+00:00")
-
-    @property
-    def device(self) -> str:
-        """What it ran on: the processor and its threads, or the GPU."""
-        first = next(self.summary.records(), {}) if self.summary else {}
-        gpus = self.environment.get("gpus")
-        if first.get("device", "cpu").startswith("cuda"):
-            named = first.get("device_name") or (gpus[0] if isinstance(gpus, list) and gpus else "")
-            return str(named or first["device"])
-        threads = first.get("threads") or self.environment.get("threads")
-        count = "" if threads is None else f", {_threads(threads)}"
-        return f"{self.environment.get('cpu') or 'cpu'}{count}"
-
-
-def _threads(count: object) -> str:
-    """A number of threads as a file has it; what is none, as it stands."""
-    text = str(count)
-    known = text.isdecimal() and len(text) < 10
-    return quantity(int(text), "thread") if known else f"{text[:10]} threads"
 
 
 def is_run(folder: Path) -> bool:
@@ -164,26 +216,14 @@ def find_runs(root: Path) -> Iterator[Path]:
                 folders.clear()
 
 
-def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> Run:
-    """What can be read of a run. Raises OSError where the folder itself can't be.
+def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> RecordedRun:
+    """All of a run that can be read. Raises OSError where the folder itself can't be.
 
     Args:
         rows: of the summary, where its file is not there yet or tells of less.
     """
-    run = Run(folder, folder.resolve().parent.name, folder.resolve().name)
-    paths = sorted(folder.glob("*.csv"), key=lambda path: (_rank(path.stem), path.name))
-    for path in paths:
-        if (sheet := _sheet(path, run.notes)) is not None:
-            run.sheets.append(sheet)
-    if rows:
-        run.sheets = [_sheet_of("summary", rows), *(s for s in run.sheets if s.name != "summary")]
-    run.config = _settings(folder / (SWEEP if run.swept else CONFIG), run.notes)
-    run.environment = _environment(folder / ENVIRONMENT, run.notes)
-    if run.summary is not None:
-        first = next(run.summary.records(), {})
-        run.job = first.get("job", run.job)
-        if not run.swept:
-            run.name = first.get("run_id", run.name)
+    run = RecordedRun(folder, rows)
+    _ = run.sheets, run.config, run.environment
     return run
 
 

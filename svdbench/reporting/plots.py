@@ -1,18 +1,72 @@
-"""What all plots share: lines that show whatever they hold, and files that are whole."""
+"""Shared by all figures: colours, panels, axes, lines and bands, and saving them whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import replacing
+from svdbench.reporting.words import tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
+# Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
+HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#555555"]
+MARKS = "osD^vP*X"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which arranges its parts itself."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=160)
+
+
+def panels(
+    count: int,
+    columns: int,
+    size: tuple[float, float],
+    margins: tuple[float, float],
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list["Axes"]]:
+    """A figure of so many panels, row by row, in at most so many columns.
+
+    Args:
+        size: of a panel, and ``margins`` what the figure has beside them, in inches.
+    """
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure = new_figure(margins[0] + size[0] * columns, margins[1] + size[1] * lines)
+    grid = list(figure.subplots(lines, columns, squeeze=False, sharex=sharex, sharey=sharey).flat)
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return figure, grid[:count]
+
+
+def dress(axes: "Axes", sizes: Sequence[float]) -> None:
+    """Sizes as powers of two along x, a quiet grid, no box."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    quiet(axes)
+
+
+def logarithmic(axes: "Axes", unit: str = "") -> None:
+    """A logarithmic y axis of numbers with a unit; without one, of seconds."""
+    axes.set_yscale("log")
+    form = (lambda y, _: f"{y:g}{unit}") if unit else (lambda y, _: tick(y))
+    axes.yaxis.set_major_formatter(FuncFormatter(form))
 
 
 def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from svdbench.errors import UserError
-from svdbench.report.tables import new_table, read_configuration
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting.report import Lines, Table, TableCell
 from svdbench.statistics.agreement import (
     AGREEMENT,
     RELATIVE_REACH,
@@ -19,12 +17,12 @@ from svdbench.statistics.agreement import (
 )
 from svdbench.statistics.intervals import Interval
 
-ANSWERS = {True: "yes", False: "[bold red]no[/]", None: "can't tell"}
+ANSWERS = {True: "yes", False: "no", None: "can't tell"}
 OTHER = "other settings"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumber:
     """A number of a configuration's ``published``.
 
     Attributes:
@@ -39,7 +37,7 @@ class Published:
     of: Mapping[str, Any]
 
 
-def published(folder: Path, columns: Collection[str]) -> list[Published]:
+def published(run: RecordedRun, columns: Collection[str]) -> list[PublishedNumber]:
     """The published numbers in a run's configuration.
 
     Args:
@@ -48,18 +46,18 @@ def published(folder: Path, columns: Collection[str]) -> list[Published]:
     Raises:
         UserError: the configuration can't be read, or has others.
     """
-    numbers = read_configuration(folder).get("published") or []
     found = []
     try:
-        for number in numbers:
+        for number in run.settings.get("published") or []:
             of = dict(number)
-            one = Published(of.pop("column"), of.pop("value"), of.pop("tolerance"), of)
+            one = PublishedNumber(of.pop("column"), of.pop("value"), of.pop("tolerance"), of)
             if one.column not in columns or not _are_numbers(one.value, one.tolerance):
                 raise ValueError(number)
             found.append(one)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder / 'config.yaml'} has published numbers of another kind: repair or delete it"
+            f"{run.folder / 'config.yaml'} has published numbers of another kind: "
+            "repair or delete it"
         ) from error
     return found
 
@@ -111,29 +109,41 @@ class Claim:
         return OTHER if self.settings else ANSWERS[self.agrees]
 
 
-def agreement(claims: Sequence[Claim], title: str = "ours beside the published numbers") -> Table:
-    """A line for each claim: both numbers, our interval, the answer."""
-    table = new_table(title, ["what"], ["ours", "published", "interval"])
-    table.add_column("agrees", no_wrap=True)
-    for claim in claims:
-        ours, published = _text(claim.ours.mean, claim), _text(claim.published, claim)
-        low, high = (_text(end, claim) for end in (claim.ours.low, claim.ours.high))
-        interval = "–" if claim.ours.count < 2 else f"{low.removesuffix(' %')} … {high}"
-        table.add_row(claim.what, ours, published, interval, claim.answer)
-    return table
+@dataclass(frozen=True)
+class Claims:
+    """A block of a report: published numbers beside ours, and what the answers mean."""
 
+    claims: Sequence[Claim]
+    title: str = "ours beside the published numbers"
 
-def meanings(claims: Sequence[Claim]) -> Iterator[str]:
-    """What the answers of the table mean, and which settings differ from the published ones."""
-    differing = {key: text for claim in claims for key, text in (claim.settings or {}).items()}
-    if differing:
-        told = ", ".join(f"{key} {text}" for key, text in differing.items())
-        yield f"{OTHER} than the published ones, which stand in brackets: {told}"
-    if any(not claim.settings for claim in claims):
-        yield (
-            f"{AGREEMENT}: ± {100 * SHARE_REACH:g} points of an accuracy, "
-            f"± {100 * RELATIVE_REACH:g} % of another number; one seed can't tell"
-        )
+    def blocks(self) -> list[Table | Lines]:
+        """As a table, and the lines below it."""
+        return [self.table(), Lines(self.meanings())]
+
+    def table(self) -> Table:
+        """A line for each claim: both numbers, our interval, the answer."""
+        numbers = ["ours", "published", "interval"]
+        table = Table.of(self.title, ["what"], numbers, more_words=["agrees"])
+        for claim in self.claims:
+            ours, published = _text(claim.ours.mean, claim), _text(claim.published, claim)
+            low, high = (_text(end, claim) for end in (claim.ours.low, claim.ours.high))
+            interval = "–" if claim.ours.count < 2 else f"{low.removesuffix(' %')} … {high}"
+            answer = TableCell(claim.answer, "bad" if claim.agrees is False else "")
+            table.add(claim.what, ours, published, interval, answer)
+        return table
+
+    def meanings(self) -> Iterator[str]:
+        """What the answers mean, and which settings differ from the published ones."""
+        settings = [claim.settings or {} for claim in self.claims]
+        differing = {key: text for one in settings for key, text in one.items()}
+        if differing:
+            told = ", ".join(f"{key} {text}" for key, text in differing.items())
+            yield f"{OTHER} than the published ones, which stand in brackets: {told}"
+        if not all(settings):
+            yield (
+                f"{AGREEMENT}: ± {100 * SHARE_REACH:g} points of an accuracy, "
+                f"± {100 * RELATIVE_REACH:g} % of another number; one seed can't tell"
+            )
 
 
 def _text(value: float, claim: Claim) -> str:

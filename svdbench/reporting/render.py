@@ -1,0 +1,186 @@
+"""A report on a terminal, as Markdown, and as picture files."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Column
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from svdbench.reporting.claims import Claims
+from svdbench.reporting.plots import save
+from svdbench.reporting.report import Lines, Report, Style, Table
+
+RICH_STYLES: dict[Style, str] = {
+    **{"": "", "strong": "bold", "dim": "dim"},
+    **{"good": "green", "bad": "bold red", "warn": "yellow"},
+}
+# A note below a table is wrapped at so many characters, however wide the terminal.
+NOTE_WIDTH = 88
+
+
+def show_run(report: Report, folder: Path, console: Console) -> None:
+    """Print a report, save its figures in the run's folder and print where they are."""
+    show(report, console)
+    print_lines(console, save_figures(report, folder))
+
+
+def save_figures(report: Report, folder: Path) -> list[Path]:
+    """Draw each figure into a PNG, whole or not at all; returns the paths.
+
+    Raises:
+        UserError: the folder or the disk doesn't take them.
+    """
+    return save(folder, {f"{name}.png": draw() for name, draw in report.figures.items()})
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the blocks of a report."""
+    for block in report.blocks:
+        show_block(block, console)
+
+
+def show_block(block: Table | Lines | Claims, console: Console) -> None:
+    if isinstance(block, Claims):
+        for part in block.blocks():
+            show_block(part, console)
+    elif isinstance(block, Table):
+        console.print(rich_table(block))
+        if block.note:
+            note = Text(block.note + "\n")
+            console.print(note, width=min(NOTE_WIDTH, console.width))
+    else:
+        print_lines(console, block, block.style)
+
+
+def print_lines(console: Console, lines: Iterable[object], style: Style = "") -> None:
+    """Print sentences and paths to the letter, each a line however wide the console is."""
+    for line in lines:
+        console.print(Text(str(line), RICH_STYLES[style]), soft_wrap=True)
+
+
+def rich_table(table: Table) -> "FittedTable":
+    """The table for rich, with every number whole."""
+    made = FittedTable(
+        title=Text(table.title) if table.title else None,
+        keys=table.keys,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+    )
+    for column in table.columns:
+        justify = "right" if column.numbers else "left"
+        made.add_column(Text(column.name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in table.rows:
+        cells = [Text(cell.text, RICH_STYLES[cell.style]) for cell in row.cells]
+        made.add_row(*cells, end_section=row.ends_section)
+    return made
+
+
+class FittedTable(RichTable):
+    """A table that shows every number whole, however narrow the console.
+
+    Where it is too wide, its columns move together; where that isn't enough, its words are
+    wrapped; and the columns that still don't fit follow below, under the same first columns.
+
+    Args:
+        keys: the first columns, so many, that say what a row is of.
+    """
+
+    def __init__(self, *, keys: int = 1, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.keys = keys
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._fits(console, options.max_width):
+            yield from super().__rich_console__(console, options)
+            return
+        tight = copy(self)
+        tight.padding, tight.pad_edge = (0, 1, 0, 0), False
+        if tight._fits(console, options.max_width):
+            yield from RichTable.__rich_console__(tight, console, options)
+            return
+        for part in tight._parts(console, options.max_width):
+            yield from RichTable.__rich_console__(part, console, options)
+
+    def _fits(self, console: Console, width: int) -> bool:
+        unbounded = console.options.update(width=100_000)
+        return Measurement.get(console, unbounded, self).maximum <= width
+
+    def _parts(self, console: Console, width: int) -> Iterator["FittedTable"]:
+        """Tables of some of the columns each, all with the key columns; the first has the title."""
+        every = range(len(self.columns))
+        for most in (width // 2, width // 4):  # words are broken where that saves a second table
+            sizes = [_size(column, console, most) for column in self.columns]
+            if fits := self._width(every, sizes) <= width:
+                break
+        if not fits:
+            sizes = [_size(column, console, width // 2) for column in self.columns]
+        columns = [
+            replace(column, min_width=size, overflow="fold")
+            if column.justify == "right"
+            else replace(column, no_wrap=False, overflow="fold")
+            for column, size in zip(self.columns, sizes, strict=True)
+        ]
+        title, rest = self.title, list(range(self.keys, len(columns)))
+        while True:
+            count = len(rest)
+            while count > 1 and self._width([*range(self.keys), *rest[:count]], sizes) > width:
+                count -= 1
+            part = copy(self)
+            part.title, title = title, None
+            shown = [*range(self.keys), *rest[:count]]
+            part.columns = [replace(columns[i], _index=at) for at, i in enumerate(shown)]
+            yield part
+            rest = rest[count:]
+            if not rest:
+                return
+
+    def _width(self, shown: Sequence[int], sizes: Sequence[int]) -> int:
+        """Of so many columns, the least: with padding, a blank between them, and edges."""
+        _, right, _, left = self.padding
+        return sum(sizes[i] + left + right + 1 for i in shown) + 1
+
+
+def _size(column: Column, console: Console, most: int) -> int:
+    """The least width of a column: of a number all of it, of words the longest, or ``most``."""
+    unbounded = console.options.update(width=100_000)
+    cells = [Measurement.get(console, unbounded, c) for c in (column.header, *column.cells)]
+    if column.justify == "right":
+        return max(cell.maximum for cell in cells)
+    return min(max(cell.minimum for cell in cells), max(8, most))
+
+
+def to_markdown(report: Report) -> str:
+    """The blocks in GitHub's flavour of Markdown; text stays text."""
+    return "\n\n".join(filter(None, map(_markdown, report.blocks))) + "\n"
+
+
+def _markdown(block: Table | Lines | Claims) -> str:
+    if isinstance(block, Claims):
+        return "\n\n".join(map(_markdown, block.blocks()))
+    if isinstance(block, Lines):
+        return "\n".join(f"- {escape_markdown(line)}" for line in block if line)
+    head = [escape_markdown(column.name) for column in block.columns]
+    marks = ["--:" if column.numbers else ":--" for column in block.columns]
+    rows = [[_markdown_cell(cell.text, cell.style) for cell in row.cells] for row in block.rows]
+    table = "\n".join(f"| {' | '.join(texts)} |" for texts in (head, marks, *rows))
+    around = (f"{escape_markdown(text)}" for text in (block.title, block.note))
+    title, note = around
+    return "\n\n".join(filter(None, (f"{title}:" if title else "", table, note)))
+
+
+def _markdown_cell(text: str, style: Style) -> str:
+    shown = escape_markdown(text.replace("\n", " "))
+    return f"**{shown}**" if style in ("strong", "bad") and shown else shown
+
+
+def escape_markdown(text: str) -> str:
+    """Text that stays text in Markdown."""
+    return re.sub(r"([|\\`<>\[\]_*])", r"\\\1", text)

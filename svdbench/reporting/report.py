@@ -1,0 +1,117 @@
+"""A report as data: tables, sentences, claims, and figures that are drawn when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from svdbench.reporting.claims import Claims
+
+Style = Literal["", "strong", "dim", "good", "bad", "warn"]
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """Text, and how it is set off."""
+
+    text: str
+    style: Style = ""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of words, or of numbers, which are aligned on the right and never broken."""
+
+    name: str
+    numbers: bool = False
+
+
+@dataclass
+class TableRow:
+    cells: list[TableCell]
+    ends_section: bool = False
+
+
+@dataclass
+class Table:
+    """Rows of text under named columns.
+
+    Attributes:
+        keys: how many of the first columns say what a row is of; they stand in front of each
+            part of a table that is wider than the page.
+        note: explains the table, below it.
+    """
+
+    title: str
+    columns: list[TableColumn]
+    keys: int
+    note: str = ""
+    rows: list[TableRow] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        words: Iterable[str],
+        numbers: Iterable[str],
+        *,
+        keys: int | None = None,
+        more_words: Iterable[str] = (),
+        note: str = "",
+    ) -> Table:
+        """An empty table: columns of words, then of numbers, then perhaps of words again.
+
+        Args:
+            keys: by default the first columns of words.
+        """
+        first = [TableColumn(name) for name in words]
+        rest = [TableColumn(name, numbers=True) for name in numbers]
+        columns = [*first, *rest, *map(TableColumn, more_words)]
+        return cls(title, columns, len(first) if keys is None else keys, note)
+
+    def add(self, *cells: str | TableCell, style: Style = "") -> None:
+        """Add a row; ``style`` is that of its cells that have none."""
+        made = [TableCell(cell, style) if isinstance(cell, str) else cell for cell in cells]
+        if len(made) != len(self.columns):
+            raise ValueError(f"{len(made)} cells for {len(self.columns)} columns of {self.title}")
+        self.rows.append(TableRow(made))
+
+    def end_section(self) -> None:
+        """Set the rows so far apart from those that follow."""
+        if self.rows:
+            self.rows[-1].ends_section = True
+
+
+class Lines(list[str]):
+    """Sentences, each a line, never wrapped in a file.
+
+    Attributes:
+        style: of all of them.
+    """
+
+    def __init__(self, lines: Iterable[str] = (), style: Style = "") -> None:
+        super().__init__(lines)
+        self.style = style
+
+
+@dataclass
+class Report:
+    """What a run says, made from its tables and nothing else.
+
+    Attributes:
+        headline: its line in the list of all runs.
+        blocks: in the order in which they are read.
+        figures: name ↦ draws it; the renderer chooses the format.
+        frames: what the tables were made of, for callers.
+    """
+
+    title: str
+    headline: str = ""
+    blocks: list[Table | Lines | Claims] = field(default_factory=list)
+    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)

@@ -1,0 +1,175 @@
+"""Shared by the reports of timing jobs: their rows, beware lines, headline, and time axes."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting.plots import logarithmic, plot_band
+from svdbench.reporting.words import quantity, ratio, seconds
+
+# The columns that have a floor over the time, and what is shown of one that is void.
+FRACTIONS = ("of_floor", "of_larger_floor")
+VOID = "void"
+# What makes a timing comparable with another.
+PLACES = ("operation", "spectrum", "length", "m", "n", "d", "k")
+# The sizes of a headline: d and k always, the others where they vary.
+SIZES = ("length", "d", "m")
+
+
+def read_summary(run: RecordedRun) -> pd.DataFrame:
+    """The rows of ``summary.csv``, numbers as numbers; of any schema version."""
+    rows = run.frame("summary")
+    # Version 1 had one floor, that of the arithmetic, and all was warm.
+    later = {
+        "foreign_cores": math.nan,
+        "l2": "warm",
+        "bytes_floor_s": math.nan,
+        "of_larger_floor": rows["of_floor"],
+        "device_name": None,
+    }
+    return rows.assign(**{name: value for name, value in later.items() if name not in rows})
+
+
+def headline(
+    timed: pd.DataFrame,
+    time: str = "median_s",
+    who: Callable[[Any], str] = lambda row: row["method"],
+    sizes: Sequence[str] = SIZES,
+) -> str:
+    """The fastest at the largest size, and the second; nothing where a floor is void.
+
+    Args:
+        timed: rows with a number.
+        sizes: those to name: ``d`` and ``k`` always, the others where they vary.
+    """
+    timed = timed[(timed[time] > 0) & (timed[time] < math.inf)]
+    place = [name for name in PLACES if name in timed]
+    if timed.empty:
+        return ""
+    void = timed[below_floor(timed)][place].drop_duplicates()
+    keys = pd.MultiIndex.from_frame(timed[place])
+    timed = timed[~keys.isin(pd.MultiIndex.from_frame(void))]
+    if timed.empty:
+        return "times below their floor, measured beside other processes"
+    order = [name for name in ("n", "d", "m", "k") if name in timed]
+    ordered = timed.sort_values(order, ascending=False, kind="stable", na_position="last")
+    largest = ordered.iloc[0]
+    same = [name for name in place if largest[name] == largest[name]]
+    here = ordered[(ordered[same] == largest[same]).all(axis=1)].sort_values(time, kind="stable")
+    known = [name for name in sizes if name in timed]
+    telling = [name for name in known if name in "dk" or timed[name].nunique() > 1]
+    named = [f"{name} = {largest[name]:g}" for name in telling]
+    start = ", ".join([*(largest[name] for name in same if name == "operation"), *named])
+    best = here.iloc[0]
+    line = f"{start}: {who(best)} {seconds(best[time])}"
+    if len(here) > 1:
+        second = here.iloc[1]
+        line += f", then {who(second)} at {ratio(second[time] / best[time])}"
+    return line
+
+
+def below_floor(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """For each row, whether its time lies below its floor, which nothing can."""
+    return _largest_fraction(rows) > LARGEST_FRACTION
+
+
+def _void_floors(
+    rows: pd.DataFrame, sizes: Sequence[str], place: Callable[[Any], str]
+) -> Iterator[str]:
+    """A line for each cell in which a method was faster than its floor allows."""
+    timed = rows[rows["status"] == "ok"]
+    for _, cell in timed[below_floor(timed)].groupby(list(sizes)):
+        worst = cell.loc[_largest_fraction(cell).idxmax()]
+        yield (
+            f"beware: at {place(worst)} the floor is void: {worst['method']} took "
+            f"{ratio(1 / _largest_fraction(cell).max())} its time. The machine's rate was measured "
+            "while other processes had the cores: repeat it when they rest"
+        )
+
+
+def _largest_fraction(rows: pd.DataFrame) -> "pd.Series[float]":
+    known = rows[[name for name in FRACTIONS if name in rows]]
+    return known.astype(float).max(axis=1)
+
+
+def disturbed(
+    step: pd.DataFrame,
+    sizes: Sequence[str] = ("d",),
+    place: Callable[[Any], str] = lambda row: f"d = {row['d']}",
+) -> Iterator[str]:
+    """The cells in which other processes took so much of the machine that it shows.
+
+    To be said first, as it decides what the numbers are worth.
+
+    Args:
+        sizes: the columns that tell cells apart.
+        place: the size of a row's cell, in words.
+    """
+    yield from _void_floors(step, sizes, place)
+    for _, cell in step.groupby(list(sizes)):
+        cores = cell["foreign_cores"].max()
+        if cores > BUSY:
+            yield (
+                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} cores busy; "
+                "repeat it when they rest"
+            )
+
+
+def without_number(step: pd.DataFrame) -> Iterator[str]:
+    """Why methods have no number, once per reason."""
+    missing = step[step["status"] != "ok"]
+    methods: dict[tuple[str, str, str], list[str]] = {}
+    for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
+        sizes = ", ".join(f"{d:.0f}" for d in sorted(rows["d"]))
+        methods.setdefault((status, sizes, reason), []).append(method)
+    for (status, sizes, reason), names in methods.items():
+        yield f"{', '.join(names)} {status} at d = {sizes}: {reason}"
+
+
+def draw_times(
+    axes: Axes, step: pd.DataFrame, method: str, style: dict[str, Any], x: str = "d"
+) -> None:
+    """A method's median step time by size, with its quartile band, on logarithmic seconds."""
+    rows = step[step["method"] == method].sort_values(x)
+    axes.plot(rows[x], rows["median_s"], label=method, **style)
+    plot_band(axes, rows[x], rows["q25_s"], rows["q75_s"], style["color"], 0.18)
+    logarithmic(axes)
+
+
+def draw_ratios(
+    axes: Axes,
+    step: pd.DataFrame,
+    styles: dict[str, dict[str, Any]],
+    baseline: str,
+    x: str = "d",
+    *,
+    lw: float = 2.6,
+) -> None:
+    """The time of each method over the baseline's, by size."""
+    base = step[step["method"] == baseline].set_index(x)["median_s"]
+    for method in slowest_first(step):
+        rows = step[(step["method"] == method) & step[x].isin(base.index)].sort_values(x)
+        if method != baseline and len(rows):
+            times = rows["median_s"].to_numpy() / base.loc[rows[x]].to_numpy()
+            axes.plot(rows[x], times, label=method, **styles[method])
+    axes.axhline(1, color=styles[baseline]["color"], lw=lw, label=baseline)
+    logarithmic(axes, "×")
+
+
+def slowest_first(step: pd.DataFrame) -> list[str]:
+    """Methods as the eye finds them at the right edge; those that end early were slower still."""
+    at_end = step.sort_values("d").groupby("method").tail(1)
+    return list(at_end.sort_values(["d", "median_s"], ascending=[True, False])["method"])
+
+
+def where(row: Any) -> str:
+    """Dtype and device of a row; on a GPU its name, and the state of its L2 cache."""
+    if row["device"] == "cpu":
+        return f"{row['dtype']}, cpu, {quantity(row['threads'], 'thread')}"
+    name = row["device_name"] if isinstance(row["device_name"], str) else row["device"]
+    return f"{row['dtype']}, {name}, L2 {row['l2']}"
