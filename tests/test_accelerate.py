@@ -30,8 +30,7 @@ from svdbench.jobs import accelerate_session
 from svdbench.launch import compose
 from svdbench.lowrank import LowRankLinear, factor
 from svdbench.record.schema import COMPRESSED, COMPRESSION
-from svdbench.report.acceleration import claims, conclusions, show_run, speed_table
-from svdbench.report.acceleration_arms import compare
+from svdbench.report.acceleration import claims, compare, conclusions, show_run, speed_table
 from svdbench.report.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")

@@ -9,8 +9,7 @@ from command import assert_mistake, run, table
 from torch import Tensor
 
 from svdbench.members import MODELS, TASKS
-from svdbench.report.gradient_plots import limits
-from svdbench.report.gradients import norms_of
+from svdbench.report.gradients import limits, norms_of
 from svdbench.tasks.base import Batch, Task
 from svdbench.training.evaluation import state_gradient_norms
 

@@ -22,12 +22,11 @@ from rich.console import Console
 from svdbench.errors import UserError, os_remedy
 from svdbench.record.lines import RecordError, read_rows
 from svdbench.record.reader import RecordedRun
-from svdbench.report.compression_arms import compare
-from svdbench.report.compression_plots import by_rank
-from svdbench.report.gradient_plots import edges
+from svdbench.report.compression import by_rank, compare
+from svdbench.report.gradients import edges
 from svdbench.report.html.headline import headline
 from svdbench.report.timing import conclusions, times_table
-from svdbench.report.training_plots import medians
+from svdbench.report.training import medians
 from svdbench.reporting.plots import plot_band, plot_line, save, tick_digits
 from svdbench.reporting.render import rich_table
 from svdbench.reporting.report import Table
