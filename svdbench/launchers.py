@@ -247,9 +247,9 @@ def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:
 def _reason(ray: ModuleType, error: Exception) -> str:
     """Why Ray has no result of a job, in words."""
     lost = ray.exceptions
-    again = "give the same command again, and it goes on"
+    again = "run the same command again to resume it"
     if isinstance(error, lost.OutOfMemoryError):
-        return f"Ray stopped it, as its node ran out of memory: {again} with a larger num_cpus"
+        return f"Ray stopped it, as its node ran out of memory: {again}, with a larger num_cpus"
     if isinstance(error, lost.NodeDiedError):
         return f"its node was lost: {again}"
     if isinstance(error, lost.WorkerCrashedError):

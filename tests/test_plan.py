@@ -270,9 +270,13 @@ def test_what_a_contender_raises_ends_its_own_part_only(where: str) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
-        (MemoryError(), "oom", "MemoryError"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "oom", None),
-        (RuntimeError("x: can't allocate memory: you tried to allocate 8 bytes"), "oom", None),
+        (MemoryError(), "oom", "there is too little memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "oom", "there is too little GPU memory"),
+        (
+            RuntimeError("x: can't allocate memory: you tried to allocate 8 bytes"),
+            "oom",
+            "there is too little memory for 8 bytes",
+        ),
         (RuntimeError("shapes differ\nat line 3"), "failed", "RuntimeError: shapes differ"),
         (ZeroDivisionError(), "failed", "ZeroDivisionError"),
     ],

@@ -391,7 +391,7 @@ class TestCommand:
         monkeypatch.setattr(job, "run_command", lambda _: SimpleNamespace(returncode=130))
         code, _, err = run(["reproduce", "step_time"])
         assert code == 130
-        assert "goes on from here" in err
+        assert "the same command resumes" in err
 
     @pytest.mark.slow
     def test_killed_it_takes_its_run_along_and_goes_on_at_once(self) -> None:
@@ -405,7 +405,7 @@ class TestCommand:
         again = subprocess.run(command, capture_output=True, text=True)
         first.communicate()  # until its run has closed its end, too
         assert (again.returncode, again.stderr) == (0, "")
-        assert "finished before" in again.stdout
+        assert "already complete" in again.stdout
         assert table("results/reproduce-quick/verdicts.csv")[0]["result"] == "step_time"
 
 

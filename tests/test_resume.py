@@ -388,13 +388,13 @@ class TestCommands:
         first = Path("results/time-fasth/cut/summary.csv").read_bytes()
         code, out, _ = run(["time-fasth", "--resume", "results/time-fasth/cut"])
         assert code == 0
-        assert "goes on: 1 of 3 finished before" in out
+        assert "resuming: 1 of 3 parts done" in out
         assert begun == [4, 6, 6, 8]
         assert Path("results/time-fasth/cut/summary.csv").read_bytes().startswith(first)
         # The same command again finds nothing to do.
         code, out, _ = run([*self.TINY, "--name", "cut"])
         assert code == 0
-        assert "goes on: 3 of 3 finished before" in out
+        assert "already complete: 3 of 3 parts done" in out
         assert begun == [4, 6, 6, 8]
 
     def test_other_code_is_refused_and_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def carry_moments(optimizer: Optimizer, dense: nn.Module, factored: nn.Module) -> Optimizer:
-    """An optimiser of the same kind for a factored model, that goes on where this one is.
+    """An optimiser of the same kind for the factored model, with this one's state.
 
     Parameters that both models have keep their moments; those of two factors come from the
     dense weight's, by the chain rule. RMSprop's momentum, a sum of scaled steps, starts anew.

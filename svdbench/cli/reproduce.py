@@ -37,7 +37,7 @@ def reproduce(
     """Repeat what the four documents report, and judge it; without NAME, list the results.
 
     Each result is made of ordinary runs with fixed names: what is finished is not repeated,
-    and the same command goes on after an interruption. Numbers stand beside the published
+    and the same command resumes after an interruption. Numbers stand beside the published
     ones with their intervals, and one rule decides: holds, holds in part, doesn't hold, can't
     be judged.
 

@@ -28,10 +28,10 @@ class Display:
         self.done = 0
 
     def resume(self, record: Run) -> None:
-        """Say how far a run came before, if it did."""
+        """Say how much of a resumed run is done."""
         if record.resumed:
             self.done = len(record.units)
-            self._print(f"goes on: {len(record.units)} of {self.total} finished before")
+            self._print(resumption(len(record.units), self.total))
 
     def begin(self, what: str) -> None:
         self.progress.update(self.task, description=what, completed=self.done, doing="")
@@ -50,6 +50,13 @@ class Display:
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def resumption(done: int, total: int, what: str = "parts") -> str:
+    """How much of a resumed run was done before."""
+    if done >= total:
+        return f"already complete: {done} of {total} {what} done"
+    return f"resuming: {done} of {total} {what} done"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Repeats what the four documents report: runs, judges, and writes pages.
 
 Every run is an ordinary one, in a process of its own, as a user would type it; its name is
-fixed, so a second call goes on where the first was stopped, and repeats nothing.
+fixed, so a second call resumes where the first stopped, and repeats nothing.
 """
 
 import csv
@@ -166,9 +166,9 @@ def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
     try:
         code = run_command(words).returncode
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; the same command goes on from here") from None
+        raise Interrupted("interrupted; the same command resumes") from None
     if code == Interrupted.exit_code:
-        raise Interrupted("interrupted; the same command goes on from here")
+        raise Interrupted("interrupted; the same command resumes")
     if code:
         return f"{run.run} ended with exit code {code}"
     with replacing(done) as partial:

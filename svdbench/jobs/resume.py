@@ -63,8 +63,8 @@ def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
 def _check_functions(config: Any, functions: Sequence[str], folder: Path) -> None:
     """Raise UserError unless the functions that the configuration names were named, too.
 
-    A file alone calls nothing: who goes on with a run that somebody else has sent, may not
-    know what is in it.
+    A configuration file alone must not call code: whoever resumes a run from someone else may
+    not know what the file names.
     """
     model = getattr(config, "model", None)
     found = [getattr(model, "build", None), getattr(model, "loader", None)]

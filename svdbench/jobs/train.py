@@ -11,6 +11,7 @@ from rich.console import Console
 
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import interrupted
+from svdbench.jobs.display import resumption
 from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train_display import PLAIN, Display
 from svdbench.jobs.train_rows import Rows
@@ -98,8 +99,7 @@ def run(
         with record.recalling() as memo:
             endings |= {int(seed): str(how) for seed, how in memo.get("endings", {}).items()}
         if record.resumed:
-            told = f"{len(endings)} of {quantity(config.trainer.seeds, 'seed')} were done before"
-            console.print(f"goes on: {told}", **PLAIN)
+            console.print(resumption(len(endings), config.trainer.seeds, "seeds"), **PLAIN)
         try:
             for seed in range(config.seed, config.seed + config.trainer.seeds):
                 if seed in endings:
@@ -203,7 +203,7 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
         record.commit()
         if folder is not None:
             state = loop.state_dict() | {"config": text, "seed": seed, "tables": record.mark()}
-            # The last one is what a run goes on from: it is written when all else is.
+            # A run resumes from the last checkpoint, so it is written after everything else.
             for name in (BEST, LAST) if best else (LAST,):
                 checkpoint.save(folder / name, state)
 

@@ -186,7 +186,7 @@ class _logged:
 
 
 def _ended(child: int, seconds: float | None = None) -> int | None:
-    """The exit code of a process; None if it goes on for longer."""
+    """The exit code of a process; None if it runs for longer."""
     until = None if seconds is None else time.monotonic() + seconds
     while until is None or time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from svdbench.errors import out_of_memory
+from svdbench.errors import one_line, out_of_memory
 from svdbench.measure.clock import Clock
 from svdbench.statistics.summaries import relative_halfwidth
 
@@ -108,9 +108,11 @@ def repeat(
 
 def failure(error: Exception) -> tuple[str, str]:
     """The status (``oom`` or ``failed``) and the one-line reason that an exception stands for."""
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return "oom" if out_of_memory(error) else "failed", reason
+    reason = one_line(error)
+    if out_of_memory(error):
+        return "oom", reason
+    kind = type(error).__name__
+    return "failed", kind if reason == kind else f"{kind}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Plan:
     Attributes:
         budget_s: measuring time for all contenders together, warm-up not counted.
         min_reps: repetitions that everyone gets, whatever they take.
-        max_reps: repetitions after which nobody goes on.
+        max_reps: maximum number of repetitions.
         precision: good enough is a 95 % confidence interval of the step's
             median of ± this fraction.
         warmup_reps: untimed repetitions of each contender before the first round.

@@ -68,7 +68,7 @@ class Run:
         job: the command.
         run_id: the folder's name.
         environment: what ``env.json`` says.
-        resumed: whether it goes on with what is there.
+        resumed: whether the folder already had rows.
         version: of the svdbench that writes its rows now.
     """
 
@@ -223,7 +223,7 @@ class Run:
         self.rewind(self._journal.mark)
 
     def _settle(self) -> None:
-        """Before the first row of a run that goes on: take back what was cut short."""
+        """Drop the rows of unfinished units, before the first new row of a resumed run."""
         if self._to_rewind:
             self.discard_unfinished()
 

@@ -116,7 +116,7 @@ class Trainer:
         at_least(0, **{"trainer.target": self.target})
         above_zero(**{"trainer.max_minutes": self.max_minutes})
         if self.resume is not None and self.seeds > 1:
-            raise ValueError("trainer.resume goes on with one training: leave --seeds out")
+            raise ValueError("trainer.resume continues one training: leave --seeds out")
         self.place()
         if self.world_size > self.batch_size:
             nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""

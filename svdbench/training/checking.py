@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what a training goes on from, before anything is taken from it.
+"""Checks a checkpoint before a training resumes from it.
 
 Everything is compared with what the training has at its beginning: the same keys, tensors of
 the same shape and kind, numbers that are finite and in range. What is wrong is a ValueError

@@ -62,7 +62,7 @@ class Loop:
             Exception: whatever fails in one process of several, as the others wait for it.
         """
         self._first_step, self._first_s = self.learner.step, self.elapsed_s
-        # What a training that goes on has already taken of its minutes.
+        # Minutes that a resumed training has used before.
         self._before_s = self.elapsed_s + self.evaluation_s if self.last else 0.0
         self.clock.sync()
         self._begin = self.clock.stamp()
