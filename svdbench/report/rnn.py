@@ -1,62 +1,88 @@
-"""Tables and answers of a ``time-rnn`` run, from its ``summary.csv`` and nothing else."""
+"""The report of a ``time-rnn`` run: loops by hidden size and by length."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
-from svdbench.report.rnn_plots import BASELINE, draw_all
-from svdbench.report.tables import new_table, print_lines
+from svdbench.reporting import render
+from svdbench.reporting.plots import HUES, dress, panels
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import ratio, seconds, share
-from svdbench.timings.report import VOID, below_floor, disturbed, read_summary
+from svdbench.timings.report import (
+    VOID,
+    below_floor,
+    disturbed,
+    draw_ratios,
+    draw_times,
+    headline,
+    read_summary,
+    slowest_first,
+    where,
+)
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Whose time is told against others', and who these are; where W is made of reflectors,
-# those of as many.
+BASELINE = "torch_rnn"
+# Methods whose ratio is reported, and the methods they are compared with; where W is made of
+# reflectors, those of as many.
 OURS, OTHERS = "spectral", ("rnn", "lstm", "reflectors", "fasth")
 EXPECTED = ("slides_ops", "sequential_ops")
+NOTE = (
+    "k: reflectors to a block; ops: matrix operations that wait for each other in a forward loop, "
+    "as counted and as the slides on FastH expect them"
+)
+KINDS = ("spectral", "rnn", "lstm", "gru", "fasth", "reflectors")
+# What a size is called along an axis, and before a number.
+AXES = {"d": ("n, hidden units", "n"), "length": ("T, steps", "T")}
 
-MEANING = """k: reflectors to a block; ops: matrix operations that wait for each other in a
-forward loop, as counted and as the slides on FastH expect them
-"""
+Styles = dict[str, dict[str, Any]]
+Draw = Callable[[Axes, pd.DataFrame, Styles, str], None]
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and what follows from them, and draw the plots."""
-    summary = read_summary(RecordedRun(folder))
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    summary = read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
-    print_lines(console, disturbed(step, ["length", "d"], place))
+    found = Report("recurrent loops", headline(timed), frames={"step": step})
+    found.blocks.append(Lines(disturbed(step, ["length", "d"], place)))
     for length, rows in timed.groupby("length"):
-        console.print(times_table(rows, f"time of a step, T = {length}, and × {BASELINE}'s"))
+        title = f"time of a step, T = {length}, and × {BASELINE}'s"
+        found.blocks.append(times_table(rows, title))
     if len(timed):
-        console.print(costs_table(timed))
-        console.print(MEANING, highlight=False)
+        found.blocks.append(costs_table(timed))
+        found.figures = figures(timed)
     sound = timed[~below_floor(timed)]
-    print_lines(console, (*conclusions(sound), *expectations(sound), *without_number(step)))
-    print_lines(console, draw_all(folder, timed))
+    lines = (*conclusions(sound), *expectations(sound), *without_number(step))
+    found.blocks.append(Lines(lines))
+    return found
 
 
-def times_table(timed: "pd.DataFrame", title: str) -> Table:
+def times_table(timed: pd.DataFrame, title: str) -> Table:
     """Methods by hidden sizes of one length, fastest at the largest size first."""
     times = timed.pivot_table(index="method", columns="d", values="median_s")
     times = times.sort_values(list(times.columns)[::-1])
-    table = new_table(title, ["method"], [f"n = {d}" for d in times.columns])
+    table = Table.of(title, ["method"], [f"n = {d}" for d in times.columns])
     for method, row in times.iterrows():
         cells = [_time(row[d], times[d].get(BASELINE)) for d in times.columns]
-        table.add_row(str(method), *cells)
+        table.add(str(method), *cells)
     floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
     if floors.notna().all():
-        table.add_section()
+        table.end_section()
         void = set(timed.loc[below_floor(timed), "d"])
         cells = [VOID if d in void else seconds(floors[d]) for d in times.columns]
-        table.add_row("floor, 6TBn²", *cells, style="dim")
+        table.add("floor, 6TBn²", *cells, style="dim")
     return table
 
 
@@ -67,14 +93,14 @@ def _time(value: float, base: float | None) -> str:
     return f"{seconds(value)}{compared}"
 
 
-def costs_table(timed: "pd.DataFrame") -> Table:
+def costs_table(timed: pd.DataFrame) -> Table:
     """What a loop costs beside time, at the largest size and length."""
     largest = largest_of(timed).sort_values("median_s")
     columns = ["memory", "of floor", "k", "ops", "slides' ops"]
-    table = new_table(f"at {place(largest.iloc[0])}", ["method"], columns)
+    table = Table.of(f"at {place(largest.iloc[0])}", ["method"], columns, note=NOTE)
     for row in largest.to_dict("records"):
         memory = row["peak_bytes"]
-        table.add_row(
+        table.add(
             row["method"],
             "–" if memory != memory else f"{memory / 2**20:,.0f} MiB",
             _of_floor(row["of_floor"]),
@@ -93,7 +119,7 @@ def _whole(value: float) -> str:
     return "–" if value != value else f"{value:,.0f}"
 
 
-def conclusions(timed: "pd.DataFrame") -> Iterator[str]:
+def conclusions(timed: pd.DataFrame) -> Iterator[str]:
     """W built once against torch.nn, and against reflectors or FastH at every step."""
     longest = timed[timed["length"] == timed["length"].max()]
     for _, cell in longest.groupby("d"):
@@ -107,7 +133,7 @@ def conclusions(timed: "pd.DataFrame") -> Iterator[str]:
                 yield f"{place(ours)}: {', '.join(found)} the time of {ours['method']}"
 
 
-def expectations(timed: "pd.DataFrame") -> Iterator[str]:
+def expectations(timed: pd.DataFrame) -> Iterator[str]:
     """What FastH at every step gains on reflectors one by one, expected and measured."""
     for _, cell in largest_of(timed[timed["n"] > 0]).groupby("n"):
         by_kind = {row["kind"]: row for row in cell.to_dict("records")}
@@ -122,13 +148,13 @@ def expectations(timed: "pd.DataFrame") -> Iterator[str]:
         )
 
 
-def largest_of(timed: "pd.DataFrame") -> "pd.DataFrame":
+def largest_of(timed: pd.DataFrame) -> pd.DataFrame:
     """The cell of the largest size and length."""
     longest = timed[timed["length"] == timed["length"].max()]
     return longest[longest["d"] == longest["d"].max()]
 
 
-def without_number(step: "pd.DataFrame") -> Iterator[str]:
+def without_number(step: pd.DataFrame) -> Iterator[str]:
     """Why methods have no number."""
     for row in step[step["status"] != "ok"].to_dict("records"):
         yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
@@ -137,3 +163,80 @@ def without_number(step: "pd.DataFrame") -> Iterator[str]:
 def place(row: Any) -> str:
     """The size of a row's cell."""
     return f"n = {row['d']}, T = {row['length']}"
+
+
+def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
+    """Time by hidden size and by length, and the ratio to torch."""
+    about = f"({where(timed.iloc[0])}, B = {timed['m'].iloc[0]})"
+    title = f"A loop over T steps, forward and backward  {about}"
+    times = _times, title, "time of a step (median, quartile band)"
+    drawn = {"step_time": partial(_figure, timed, "d", "length", *times)}
+    if timed["length"].nunique() > 1:
+        drawn["step_time_by_length"] = partial(_figure, timed, "length", "d", *times)
+    if BASELINE in set(timed["method"]):
+        ratios = _ratios, title, f"step time / {BASELINE}'s"
+        drawn[f"ratio_to_{BASELINE}"] = partial(_figure, timed, "d", "length", *ratios)
+    return {**drawn}
+
+
+def _figure(timed: pd.DataFrame, x: str, panel: str, draw: Draw, title: str, height: str) -> Figure:
+    """A panel for each value of ``panel``, all with ``x`` across and the same heights."""
+    values = sorted(set(timed[panel]))
+    width = 4.4 if len(values) > 1 else 6.4
+    figure, grid = panels(len(values), len(values), (width, 5.4), (3.4, 0), sharey=True)
+    styles = _styles(timed)
+    for axes, value in zip(grid, values, strict=True):
+        draw(axes, timed[timed[panel] == value], styles, x)
+        dress(axes, sorted(set(timed[x])))
+        axes.set_title(f"{AXES[panel][1]} = {value}", loc="left", fontsize=10)
+        axes.set_xlabel(AXES[x][0])
+    grid[0].set_ylabel(height)
+    figure.suptitle(title, x=0.01, ha="left")
+    entries: dict[str, Artist] = {}
+    for axes in reversed(grid):  # what has no number in the last panel may have in another
+        handles, labels = axes.get_legend_handles_labels()
+        entries = entries | dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside right center", frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _styles(timed: pd.DataFrame) -> Styles:
+    """Colour by kind; where W is made of reflectors, hollow marks where they are the fewest."""
+    styles: Styles = {}
+    kinds = [*KINDS, *sorted(set(timed["kind"]) - set(KINDS))]
+    for method, rows in timed.groupby("method"):
+        kind = rows["kind"].iloc[0]
+        few = not str(method).endswith("_n") and rows["n"].max() > 0
+        style: dict[str, Any] = {
+            "color": "black" if kind == KINDS[0] else HUES[kinds.index(kind) % len(HUES)],
+            "marker": "o" if few else "s",
+            "markersize": 5.5,
+            "linewidth": 2.4 if kind == KINDS[0] else 1.5,
+            "zorder": 5 if kind == KINDS[0] else 3,
+        }
+        styles[str(method)] = style | ({"markerfacecolor": "white"} if few else {})
+    return styles
+
+
+def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
+    for method in slowest_first(timed):
+        draw_times(axes, timed, method, styles[method], x)
+        rows = timed[timed["method"] == method].sort_values(x)
+        expected = rows["slides_ops"]
+        if expected.notna().all() and len(rows) > 1:
+            scaled = expected * (rows["median_s"].iloc[0] / expected.iloc[0])
+            axes.plot(rows[x], scaled, ":", color=styles[method]["color"], lw=1.6, zorder=2)
+    floor = timed.drop_duplicates(x).sort_values(x)
+    if floor["floor_s"].notna().all():
+        label = "floor: 6TBn² flop\nat matmul rate"
+        mark = "" if len(floor) > 1 else "_"
+        axes.plot(floor[x], floor["floor_s"], "--", marker=mark, color="#888888", label=label)
+    if timed["slides_ops"].notna().any() and len(floor) > 1:
+        label = "slides' expectation,\nfrom the first point"
+        axes.plot([], [], ":", color="#555555", lw=1.6, label=label)
+
+
+def _ratios(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
+    draw_ratios(axes, timed, styles, BASELINE, x, lw=2)

@@ -1,43 +1,73 @@
-"""Tables and answers of a ``time-svd`` run, from its ``summary.csv`` and nothing else."""
+"""The report of a ``time-svd`` run: time against error, by driver."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from rich.console import Console
-from rich.table import Table
 
-from svdbench.report.svd_plots import draw_all
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.words import ratio, seconds
-from svdbench.timings.report import disturbed
-
-if TYPE_CHECKING:
-    import pandas as pd
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting import render
+from svdbench.reporting.plots import HUES, panels, quiet
+from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.words import ratio, seconds, tick
+from svdbench.timings.report import disturbed, headline
 
 # Drivers count as comparable whose error is at most so many times the best, on every spectrum.
 GOOD = 1.01
 AUTO, FULL, PEER = "auto", "torch_svd", "torch_svd_lowrank"
-
-MEANING = f"""time: the median of the slowest spectrum; beside it the largest error, in
-Frobenius norm, over the least that rank k can have; dim: above {GOOD} on one
-"""
+NOTE = (
+    "time: the median of the slowest spectrum; beside it the largest error, in Frobenius norm, "
+    f"over the least that rank k can have; dim: above {GOOD} on one"
+)
+# Ours stand out; those of one library have one mark.
+STYLES: dict[str, tuple[str, str]] = {
+    "auto": ("black", "*"),
+    "randomized": (HUES[0], "o"),
+    "gram": (HUES[5], "o"),
+    "torch_svd": (HUES[1], "s"),
+    "torch_svd_lowrank": (HUES[4], "s"),
+    "torch_svd_lowrank_oversampled": (HUES[6], "s"),
+    "sklearn_randomized": (HUES[2], "^"),
+    "scipy_svds": (HUES[3], "D"),
+}
+SIZES = (4.5, 7.0, 9.5)
+# Errors nearer to the best than this are drawn here: rounding.
+LEAST = 1e-6
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and what follows from them, and draw the plots."""
-    summary = read_table(folder, "summary")
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    summary = run.frame("summary")
     judged = by_driver(summary)
-    print_lines(console, disturbed(summary, ["m", "n"], lambda row: f"{row['m']} × {row['n']}"))
-    for _, rows in judged.groupby(["m", "n"]):
-        console.print(shape_table(rows))
-    if len(judged):
-        console.print(MEANING, highlight=False)
-    print_lines(console, (*conclusions(judged), *without_number(summary)))
-    print_lines(console, draw_all(folder, judged, GOOD))
+    timed = summary[(summary["status"] == "ok") & (summary["method"] != AUTO)]
+    accurate = timed[timed["over_optimal"] <= GOOD]
+    found = Report(
+        "the first k singular triplets",
+        headline(accurate, sizes=("m", "n", "k")),
+        frames={"drivers": judged},
+    )
+    shape = disturbed(summary, ["m", "n"], lambda row: f"{row['m']} × {row['n']}")
+    found.blocks.append(Lines(shape))
+    tables = [shape_table(rows) for _, rows in judged.groupby(["m", "n"])]
+    if tables:
+        tables[-1].note = NOTE
+        found.figures["time_against_error"] = partial(time_against_error, judged)
+    found.blocks += [*tables, Lines([*conclusions(judged), *without_number(summary)])]
+    return found
 
 
-def by_driver(summary: "pd.DataFrame") -> "pd.DataFrame":
+def by_driver(summary: pd.DataFrame) -> pd.DataFrame:
     """A row for each driver, shape and rank, over all spectra; drivers without a number left out.
 
     ``time_s`` is the largest of the medians, ``over_optimal`` the largest error, ``good``
@@ -61,28 +91,27 @@ def by_driver(summary: "pd.DataFrame") -> "pd.DataFrame":
     return judged.assign(good=judged["over_optimal"] <= GOOD)
 
 
-def shape_table(rows: "pd.DataFrame") -> Table:
+def shape_table(rows: pd.DataFrame) -> Table:
     """Drivers by ranks for one shape, fastest at the largest rank first."""
     ranks = sorted(set(rows["k"]))
     first = rows.iloc[0]
     title = f"{first['m']} × {first['n']}: time, and error over the best"
-    table = new_table(title, ["driver"], [f"k = {k}" for k in ranks])
-    table.pad_edge = False  # three ranks fit into 80 columns
+    table = Table.of(title, ["driver"], [f"k = {k}" for k in ranks])
     ordered = rows.sort_values(["k", "time_s"], ascending=[False, True])
     for method in dict.fromkeys(ordered["method"]):
         own = {row["k"]: row for row in rows[rows["method"] == method].to_dict("records")}
-        table.add_row(method, *(_cell(own.get(k)) for k in ranks))
+        table.add(method, *(_cell(own.get(k)) for k in ranks))
     return table
 
 
-def _cell(row: Any) -> str:
+def _cell(row: Any) -> TableCell:
     if row is None:
-        return "–"
+        return TableCell("–")
     text = f"{seconds(row['time_s'])} {row['over_optimal']:.3f}"
-    return text if row["good"] else f"[dim]{text}[/dim]"
+    return TableCell(text, "" if row["good"] else "dim")
 
 
-def conclusions(judged: "pd.DataFrame") -> Iterator[str]:
+def conclusions(judged: pd.DataFrame) -> Iterator[str]:
     """For each shape and rank: the automatic choice against the fastest, and ours against torch."""
     for (m, n, k), cell in judged.groupby(["m", "n", "k"]):
         rows = {row["method"]: row for row in cell.to_dict("records")}
@@ -104,7 +133,7 @@ def conclusions(judged: "pd.DataFrame") -> Iterator[str]:
             yield f"{m} × {n}, k = {k}: {'; '.join(words)}"
 
 
-def without_number(summary: "pd.DataFrame") -> Iterator[str]:
+def without_number(summary: pd.DataFrame) -> Iterator[str]:
     """Why drivers have no number, once for each shape and rank."""
     missing = summary[summary["status"] != "ok"]
     for _, rows in missing.groupby(["method", "m", "n", "k"]):
@@ -115,3 +144,85 @@ def without_number(summary: "pd.DataFrame") -> Iterator[str]:
 def place(row: Any) -> str:
     """The case of a row, in words."""
     return f"{row['m']} × {row['n']}, k = {row['k']}, {row['spectrum']}"
+
+
+def time_against_error(judged: pd.DataFrame) -> Figure:
+    """A panel for each shape."""
+    shapes = sorted({(row.m, row.n) for row in judged.itertuples()}, key=lambda s: s[0] * s[1])
+    ranks = sorted(set(judged["k"]))
+    figure, grid = panels(len(shapes), 3, (3.7, 3.4), (3.2, 0.9), sharey=True)
+    columns = min(3, len(shapes))
+    for i, (axes, (m, n)) in enumerate(zip(grid, shapes, strict=True)):
+        _panel(axes, judged[(judged["m"] == m) & (judged["n"] == n)], ranks)
+        axes.set_title(f"{m} × {n}", loc="left", fontsize=10)
+        if i + columns >= len(shapes):
+            axes.set_xlabel("time, slowest spectrum")
+        if i % columns == 0:
+            axes.set_ylabel("error over the best, worst spectrum")
+    row = judged.iloc[0]
+    where = row["device"] if row["device"] != "cpu" else f"cpu, threads: {row['threads']:.0f}"
+    title = f"The first k singular triplets  ({row['dtype']}, {where}; left and low is good)"
+    figure.suptitle(title, x=0.01, ha="left")
+    handles = _legend(judged, ranks)
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, ranks: list[int]) -> None:
+    for method, own in rows.groupby("method"):
+        own = own.sort_values("k")
+        style = _style(str(method))
+        heights = (own["over_optimal"] - 1).clip(lower=LEAST)
+        axes.plot(own["time_s"], heights, color=style["color"], lw=0.9, alpha=0.45)
+        for k, x, y in zip(own["k"], own["time_s"], heights, strict=True):
+            axes.plot(x, y, linestyle="", markersize=_size(k, ranks, method), **style)
+    axes.axhline(GOOD - 1, color="#888888", ls="--", lw=1, zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(LEAST / 2, 1)
+    axes.xaxis.set_major_locator(FixedLocator(_times(*axes.get_xlim())))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
+    marks = {LEAST: "exact", 1e-4: "1.0001×", 1e-3: "1.001×", 1e-2: "1.01×", 1e-1: "1.1×", 1: "2×"}
+    axes.yaxis.set_major_locator(FixedLocator(list(marks)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: marks.get(y, "")))
+    axes.yaxis.set_minor_locator(NullLocator())
+    quiet(axes)
+
+
+def _times(low: float, high: float) -> list[float]:
+    """Round numbers in between, about as many whether that is one decade or four."""
+    digits = (1, 2, 5) if high < 20 * low else (1, 3)
+    found = [digit * 10.0**power for power in range(-9, 4) for digit in digits]
+    return [time for time in found if low <= time <= high]
+
+
+def _style(method: str) -> dict[str, Any]:
+    color, mark = STYLES.get(method, (HUES[7], "P"))
+    hollow = {"markerfacecolor": "none"} if method == "auto" else {}
+    return {"color": color, "marker": mark, "zorder": 5 if method == "auto" else 3, **hollow}
+
+
+def _size(k: int, ranks: list[int], method: Any) -> float:
+    place = ranks.index(k) * (len(SIZES) - 1) // max(len(ranks) - 1, 1)
+    return SIZES[place] + (4 if method == "auto" else 0)  # around the driver that it chose
+
+
+def _legend(judged: pd.DataFrame, ranks: list[int]) -> list[Line2D]:
+    methods = [name for name in STYLES if name in set(judged["method"])]
+    methods += sorted(set(judged["method"]) - set(methods))
+    handles = [
+        Line2D([], [], linestyle="", markersize=7, label=method, **_style(method))
+        for method in methods
+    ]
+    handles.append(Line2D([], [], linestyle="", label=" "))
+    for k in ranks:
+        size = _size(k, ranks, "")
+        handles.append(
+            Line2D(
+                [], [], linestyle="", marker="o", color="#999999", markersize=size, label=f"k = {k}"
+            )
+        )
+    handles.append(Line2D([], [], ls="--", color="#888888", lw=1, label=f"{GOOD}× the best"))
+    return handles

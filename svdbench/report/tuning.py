@@ -1,19 +1,32 @@
-"""Tables of a ``tune --plot`` run and its answer, from the run's folder and nothing else."""
+"""The report of a ``tune --plot`` run: how to choose a block size."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from rich.console import Console
-from rich.table import Table
 
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.report.tuning_plots import draw_all
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting import render
+from svdbench.reporting.plots import (
+    HUES,
+    MARKS,
+    dress,
+    logarithmic,
+    new_figure,
+    panels,
+    plot_line,
+)
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, seconds
-from svdbench.timings.report import disturbed
-
-if TYPE_CHECKING:
-    import pandas as pd
+from svdbench.timings.report import disturbed, headline, where
 
 SHAPE = ["d", "n", "m"]
 # A rule's name, as in ``chosen_by``, and what to call it.
@@ -28,40 +41,62 @@ RULES = {
 FIXED = ("k=m", "k=32", "k=sqrt_d", "k=n")  # what can be said without measuring
 # Step times this close count as the same.
 CLOSE = 1.05
+# What is marked on a curve: hollow, of different sizes, so that all show where they meet.
+ON_CURVE: dict[str, dict[str, Any]] = {
+    "k=m": {"marker": "o", "markersize": 9},
+    "k=32": {"marker": "s", "markersize": 12},
+    "k=sqrt_d": {"marker": "D", "markersize": 13.5},
+}
+BEST: dict[str, Any] = {
+    "marker": "*",
+    "markersize": 13,
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.7,
+}
+PERCENT = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and the answer, and draw the figures."""
-    summary = read_table(folder, "summary")
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    summary = run.frame("summary")
     timed = summary[summary["status"] == "ok"]
-    print_lines(console, disturbed(summary))
+    found = Report("how to choose a block size", frames={"plans": timed})
+    found.headline = headline(timed, "step_s", lambda row: f"block size {row['block_size']}")
+    found.blocks.append(Lines(disturbed(summary)))
     lines = [*without_number(summary)]
-    figures: list[Path] = []
     if len(timed):
-        blocks = by_block(timed, read_table(folder, "model"))
-        fit = read_table(folder, "fit")
+        blocks = by_block(timed, run.frame("model"))
         shapes = by_shape(timed, blocks)
-        console.print(best_table(shapes), regret_table(shapes))
-        figures = draw_all(folder, blocks, shapes, {name: RULES[name] for name in rules_of(shapes)})
-        lines += [*model_lines(fit), *answer(shapes)]
-    print_lines(console, (*lines, *figures))
+        found.blocks += [best_table(shapes), regret_table(shapes)]
+        lines += [*model_lines(run.frame("fit")), *answer(shapes)]
+        rules = {name: RULES[name] for name in rules_of(shapes)}
+        found.figures = {
+            "step_time": partial(step_time, blocks, rules),
+            "best_block": partial(best_block, shapes, blocks.iloc[0]),
+            "regret": partial(regret, shapes, rules, blocks.iloc[0]),
+        }
+        found.frames |= {"blocks": blocks, "shapes": shapes}
+    found.blocks.append(Lines(lines))
+    return found
 
 
-def by_block(timed: "pd.DataFrame", model: "pd.DataFrame") -> "pd.DataFrame":
+def by_block(timed: pd.DataFrame, model: pd.DataFrame) -> pd.DataFrame:
     """A row for each shape and block size: the best plan's, with what the model says."""
     fastest = timed.loc[timed.groupby([*SHAPE, "block_size"])["step_s"].idxmin()]
     said = model[[*SHAPE, "block_size", "model_s", "optimum"]]
     return fastest.merge(said, on=[*SHAPE, "block_size"])
 
 
-def by_shape(timed: "pd.DataFrame", blocks: "pd.DataFrame") -> "pd.DataFrame":
+def by_shape(timed: pd.DataFrame, blocks: pd.DataFrame) -> pd.DataFrame:
     """A row for each shape: the best, the model's choice, and the regret of every rule.
 
     The regret, a column by the rule's name, is the fraction that its step takes
     longer than the best one; NaN where what it chooses was not measured.
     """
-    import pandas as pd
-
     rows = []
     for shape, at in blocks.groupby(SHAPE):
         best, chosen = at.loc[at["step_s"].idxmin()], at.loc[at["model_s"].idxmin()]
@@ -87,7 +122,7 @@ def by_shape(timed: "pd.DataFrame", blocks: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def rules_of(shapes: "pd.DataFrame") -> list[str]:
+def rules_of(shapes: pd.DataFrame) -> list[str]:
     """The rules of which something is known."""
     return [name for name in RULES if shapes[name].notna().any()]
 
@@ -101,13 +136,13 @@ def _plan(row: Any) -> str:
     return quantity(row["plan_threads"] or row["threads"], "thread")
 
 
-def best_table(shapes: "pd.DataFrame") -> Table:
+def best_table(shapes: pd.DataFrame) -> Table:
     """The best block size by shape, those as good, and the model's."""
     columns = ("best k", "step", "with", f"within {CLOSE - 1:.0%}", "model's k", "k*")
-    table = new_table("best block size", [], (*_names(shapes), *columns), keys=len(_names(shapes)))
+    table = Table.of("best block size", [], (*_names(shapes), *columns), keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
         least, most = row["least_close"], row["most_close"]
-        table.add_row(
+        table.add(
             *_shape(row, shapes),
             str(row["best"]),
             seconds(row["step_s"]),
@@ -119,27 +154,27 @@ def best_table(shapes: "pd.DataFrame") -> Table:
     return table
 
 
-def regret_table(shapes: "pd.DataFrame") -> Table:
+def regret_table(shapes: pd.DataFrame) -> Table:
     """How much longer than the best a step takes with the block size of each rule."""
     names = rules_of(shapes)
     columns = (*_names(shapes), *(RULES[name] for name in names))
     title = "step time above the best, by rule"
-    table = new_table(title, [], columns, keys=len(_names(shapes)))
+    table = Table.of(title, [], columns, keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
-        table.add_row(*_shape(row, shapes), *(percent(row[name]) for name in names))
-    table.add_section()
+        table.add(*_shape(row, shapes), *(percent(row[name]) for name in names))
+    table.end_section()
     blank = [""] * (len(_shape(shapes.iloc[0], shapes)) - 1)
     for word, values in (("median", shapes[names].median()), ("worst", shapes[names].max())):
-        table.add_row(word, *blank, *map(percent, values), style="bold")
+        table.add(word, *blank, *map(percent, values), style="strong")
     return table
 
 
-def _names(shapes: "pd.DataFrame") -> list[str]:
+def _names(shapes: pd.DataFrame) -> list[str]:
     """d, m, and n where it isn't d."""
     return SHAPE if (shapes["n"] != shapes["d"]).any() else ["d", "m"]
 
 
-def _shape(row: Any, shapes: "pd.DataFrame") -> list[str]:
+def _shape(row: Any, shapes: pd.DataFrame) -> list[str]:
     return [str(row[name]) for name in _names(shapes)]
 
 
@@ -147,7 +182,7 @@ def percent(regret: float) -> str:
     return "–" if regret != regret else f"{regret:.0%}"
 
 
-def model_lines(fit: "pd.DataFrame") -> Iterator[str]:
+def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     """The cost model with its numbers, its error, and the block size that follows."""
     terms = [
         seconds(row["coefficient_s"]) + ("" if row["factor"] == "1" else f"·{row['factor']}")
@@ -167,7 +202,7 @@ def model_lines(fit: "pd.DataFrame") -> Iterator[str]:
         yield f"so the best k, were any number one, is k* = √({' + '.join(terms)}), whatever n is"
 
 
-def answer(shapes: "pd.DataFrame") -> Iterator[str]:
+def answer(shapes: pd.DataFrame) -> Iterator[str]:
     """How to choose the block size, as far as these shapes say."""
     known = [name for name in rules_of(shapes) if shapes[name].notna().all()]
     fixed = [name for name in known if name in FIXED]
@@ -182,14 +217,171 @@ def answer(shapes: "pd.DataFrame") -> Iterator[str]:
     )
 
 
-def _cost(shapes: "pd.DataFrame", name: str) -> str:
+def _cost(shapes: pd.DataFrame, name: str) -> str:
     return f"{percent(shapes[name].median())} at the median, {percent(shapes[name].max())} at worst"
 
 
-def without_number(summary: "pd.DataFrame") -> Iterator[str]:
+def without_number(summary: pd.DataFrame) -> Iterator[str]:
     """Why a block size has no number, once per reason."""
     missing = summary[summary["status"] != "ok"]
     for (status, reason), rows in missing.groupby(["status", "reason"]):
         for k, at in rows.groupby("block_size"):
             sizes = ", ".join(f"{d}" for d in sorted(set(at["d"])))
             yield f"k = {k} {status} at d = {sizes}: {reason}"
+
+
+def step_time(blocks: pd.DataFrame, rules: dict[str, str]) -> Figure:
+    """Step time against k, a panel for each d: measured, modelled, and where rules land."""
+    sizes, ms = sorted(set(blocks["d"])), sorted(set(blocks["m"]))
+    figure, grid = panels(len(sizes), 3, (3.7, 3.0), (1.5, 1.7))
+    for axes, d in zip(grid, sizes, strict=True):
+        at_d = blocks[blocks["d"] == d]
+        for i, m in enumerate(ms):
+            _curve(axes, at_d[at_d["m"] == m].sort_values("block_size"), HUES[i % len(HUES)])
+        logarithmic(axes)
+        dress(axes, _apart(sorted(set(at_d["block_size"]))))
+        low, high = axes.get_ylim()
+        subs = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
+        axes.set_title(f"d = {d}" + _reflectors(at_d), loc="left", fontsize=10)
+        axes.set_xlabel("block size k", fontsize=9)
+        axes.tick_params(labelsize=8)
+    figure.suptitle(f"A step with blocks of k reflectors  ({where(blocks.iloc[0])})")
+    figure.supylabel("time of a step (median, best plan)", fontsize=10)
+    handles = [
+        Line2D([], [], color=HUES[i % len(HUES)], label=f"m = {m}") for i, m in enumerate(ms)
+    ]
+    handles += [
+        Line2D([], [], color="#444444", marker=".", ls="none", label="measured"),
+        Line2D([], [], color="#444444", ls="--", label="cost model"),
+        Line2D([], [], color="#bbbbbb", ls="none", **BEST, label="best"),
+    ]
+    handles += [_hollow(name, "#444444", rules[name]) for name in ON_CURVE if name in rules]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
+    return figure
+
+
+def _apart(sizes: list[int]) -> list[int]:
+    """Those that can be labelled without touching: a third apart."""
+    labelled = sizes[:1]
+    for k in sizes[1:]:
+        if k >= 1.32 * labelled[-1]:
+            labelled.append(k)
+    return labelled
+
+
+def _hollow(name: str, color: str, label: str) -> Line2D:
+    style = {**ON_CURVE[name], "markersize": 0.7 * ON_CURVE[name]["markersize"]}
+    return Line2D([], [], ls="none", mfc="none", mec=color, label=label, **style)
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, color: str) -> None:
+    axes.plot(rows["block_size"], rows["step_s"], ".-", color=color, lw=1.4, ms=7, zorder=3)
+    plot_line(axes, rows["block_size"], rows["model_s"], ls="--", color=color, lw=1, zorder=2)
+    best = rows.loc[rows["step_s"].idxmin()]
+    axes.plot(best["block_size"], best["step_s"], color=color, zorder=5, **BEST)
+    for name, style in ON_CURVE.items():
+        for row in rows.to_dict("records"):
+            if name in str(row["chosen_by"]).split():
+                at = row["block_size"], row["step_s"]
+                axes.plot(*at, mfc="none", mec=color, mew=1.1, zorder=4, **style)
+
+
+def _reflectors(rows: pd.DataFrame) -> str:
+    return "" if (rows["n"] == rows["d"]).all() else f", n = {rows['n'].iloc[0]}"
+
+
+def best_block(shapes: pd.DataFrame, first: Any) -> Figure:
+    """The best block size over d and m, measured beside modelled."""
+    lowest, highest = (f(shapes[["best", "model_best"]].to_numpy().ravel()) for f in (min, max))
+    table = {
+        name: shapes.pivot(index="d", columns="m", values=name) for name in ("best", "model_best")
+    }
+    lines, columns = table["best"].shape
+    figure = new_figure(2.6 + 1.9 * columns, 1.6 + 0.55 * lines)
+    for axes, (name, title) in zip(
+        figure.subplots(1, 2, sharey=True),
+        (("best", "measured"), ("model_best", "by the cost model")),
+        strict=True,
+    ):
+        _heat(axes, table[name], lowest, highest)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("m, columns of X")
+    figure.axes[0].set_ylabel("d, length of a reflector")
+    figure.suptitle(f"Best block size k  ({where(first)})")
+    return figure
+
+
+def _heat(axes: Axes, table: pd.DataFrame, lowest: float, highest: float) -> None:
+    axes.imshow(
+        table,
+        norm=LogNorm(lowest / 1.5, highest * 1.5),
+        cmap="cividis",
+        aspect="auto",
+        origin="lower",
+    )
+    middle = (lowest * highest) ** 0.5
+    for i, j in ((i, j) for i in range(table.shape[0]) for j in range(table.shape[1])):
+        k = table.iat[i, j]
+        if k == k:
+            color = "white" if k <= middle else "black"
+            axes.text(j, i, f"{k:.0f}", ha="center", va="center", color=color, fontsize=11)
+    axes.set_xticks(range(table.shape[1]), [str(m) for m in table.columns])
+    axes.set_yticks(range(table.shape[0]), [str(d) for d in table.index])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
+    """How much slower than the best the rules are, shape by shape."""
+    rows = shapes.sort_values(["d", "m"]).reset_index(drop=True)
+    figure = new_figure(max(7.5, 3.6 + 0.62 * len(rows)), 4.6)
+    axes = figure.add_subplot()
+    worst = 100 * rows[list(rules)].max().max()
+    for i, (name, label) in enumerate(rules.items()):
+        values = 100 * rows[name]
+        shift = 0.8 * ((i + 0.5) / len(rules) - 0.5)
+        said = f"{label}\nmedian {values.median():.0f} %, worst {values.max():.0f} %"
+        axes.plot(
+            rows.index + shift,
+            values,
+            MARKS[i % len(MARKS)],
+            color=HUES[i % len(HUES)],
+            ms=5.5,
+            label=said,
+        )
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    top = next((p for p in PERCENT if p > max(worst, 5)), 2 * worst)
+    axes.set_ylim(-0.3, top)
+    axes.yaxis.set_major_locator(FixedLocator([p for p in PERCENT if p <= top]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("step time above the best")
+    axes.grid(True, axis="y", color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    _shape_axis(axes, rows)
+    axes.set_title(f"What a rule costs  ({where(first)})", loc="left")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=1.0)
+    return figure
+
+
+def _shape_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """m below every shape, d below every group, a rule between groups."""
+    axes.set_xticks(list(rows.index), [str(m) for m in rows["m"]])
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.tick_params(axis="x", length=0)
+    for d, at in rows.groupby("d"):
+        axes.annotate(
+            f"d = {d}",
+            (float(at.index.to_series().mean()), 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -22),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=9.5,
+        )
+        if at.index[0]:
+            axes.axvline(at.index[0] - 0.5, color="#bbbbbb", lw=0.8)
+    axes.set_xlabel("m, columns of X", labelpad=24)

@@ -33,6 +33,12 @@ def ratio(value: float) -> str:
     return f"{value:.{1 - math.floor(math.log10(size))}f}×"
 
 
+def few(parts: Sequence[str], most: int = 4) -> str:
+    """The first parts, and how many more there are: ``a; b; c; d; 2 more``."""
+    more = [f"{len(parts) - most} more"] if len(parts) > most else []
+    return "; ".join([*parts[:most], *more])
+
+
 def seconds(value: float) -> str:
     """Three digits and a unit: 1.23 ms."""
     number, unit = _scaled(value)
