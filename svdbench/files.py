@@ -21,7 +21,7 @@ from svdbench.errors import one_line
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """A file to be written, which takes the place of ``path`` once it is on the disk as a whole.
 
     Those that processes of this machine have left behind when they were killed are removed.
@@ -61,7 +61,7 @@ def belongs(path: Path, folder: Path) -> bool:
         return False
 
 
-def regular(path: str | Path) -> Path:
+def existing_regular_file(path: str | Path) -> Path:
     """The path of a file to be read, which is no pipe and no device: those may never end.
 
     Raises:
@@ -170,7 +170,7 @@ def facts(found: Any) -> dict[str, Any]:
 
 def read_text(path: str | Path, largest: int) -> str:
     """The text of a regular file of limited size; raises as :func:`read_yaml`."""
-    with open(regular(path), "rb") as file:
+    with open(existing_regular_file(path), "rb") as file:
         data = file.read(largest + 1)
     _check_size(len(data), largest)
     try:

@@ -165,7 +165,7 @@ class RayLauncher(Launcher):
         task = _task(ray, self.task)
         with connected(ray, self.address, self.init):
             check_room(ray, self.task, may_grow=self.address != LOCAL)
-            surroundings = ray.put(Surroundings.of(self.hydra_context, self.task_function))
+            surroundings = ray.put(WorkerEnvironment.of(self.hydra_context, self.task_function))
             running = [task.options(name=_name(job)).remote(job, surroundings) for job in jobs]
             try:
                 return [_outcome(ray, ref, job) for ref, job in zip(running, jobs, strict=True)]
@@ -188,7 +188,7 @@ def _name(job: DictConfig) -> str:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerEnvironment:
     """What a job meets where it is launched, and should meet in the worker."""
 
     hydra_context: HydraContext
@@ -198,7 +198,7 @@ class Surroundings:
     variables: Mapping[str, str]
 
     @classmethod
-    def of(cls, hydra_context: HydraContext, task_function: TaskFunction) -> "Surroundings":
+    def of(cls, hydra_context: HydraContext, task_function: TaskFunction) -> "WorkerEnvironment":
         """Those of this process. A cluster's workers have the environment of ``ray start``."""
         ours = {key: value for key, value in os.environ.items() if key.startswith("SVDBENCH_")}
         return cls(hydra_context, task_function, Singleton.get_state(), os.getcwd(), ours)
@@ -218,7 +218,7 @@ class Surroundings:
         )
 
 
-def _work(job: DictConfig, surroundings: Surroundings) -> JobReturn:
+def _work(job: DictConfig, surroundings: WorkerEnvironment) -> JobReturn:
     return surroundings.run(job)
 
 

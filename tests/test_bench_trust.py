@@ -8,7 +8,7 @@ import pytest
 from svdbench.jobs.trust_commands import Command, commands, write_model
 from svdbench.jobs.trust_kills import WHOLE, Wounds, killed
 from svdbench.record.schema import SAMPLES
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -17,7 +17,7 @@ RUN = Command("job", "job", False, lambda name: 0)
 
 
 def finished(name: str) -> Path:
-    with Run.create("results", "job", folder=RUN.folder(name), env={}) as record:
+    with RunWriter.create("results", "job", folder=RUN.folder(name), env={}) as record:
         for d in (1, 2, 3):
             record.append(SAMPLES, ROW | {"d": d, "step_s": 0.1 * d})
             record.finish(f"d = {d}")

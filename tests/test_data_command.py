@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from svdbench.datasets import files as download
 from svdbench.datasets.base import DatasetError, SplitName
-from svdbench.datasets.files import FileDataset, Published
+from svdbench.datasets.files import FileDataset, PublishedFile
 from svdbench.datasets.mnist import MNIST
 from svdbench.jobs.data import RichBar
 
@@ -58,7 +58,8 @@ def test_a_training_without_a_folder_of_data_is_one_line(
 
 CONTENT = {"a.bin": bytes(range(256)) * 2000, "b.bin": b"b" * 1000}
 FILES = {
-    name: Published(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()
+    name: PublishedFile(len(data), hashlib.sha256(data).hexdigest())
+    for name, data in CONTENT.items()
 }
 
 
@@ -141,7 +142,7 @@ class Two(FileDataset):
     examples = (1, 1)
     licence = "none"
     source = "made here"
-    files: ClassVar[dict[str, Published]] = FILES
+    files: ClassVar[dict[str, PublishedFile]] = FILES
 
     def read(self, split: SplitName) -> Any:
         return self.contents("a.bin"), self.contents("b.bin")

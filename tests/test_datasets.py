@@ -15,7 +15,7 @@ import torch
 
 from svdbench import datasets
 from svdbench.datasets.base import DatasetError
-from svdbench.datasets.files import FileDataset, Published, data_root
+from svdbench.datasets.files import FileDataset, PublishedFile, data_root
 from svdbench.datasets.mnist import IdxDataset, parse_idx
 from svdbench.datasets.small import Cats
 from svdbench.members import DATASETS
@@ -29,8 +29,8 @@ def idx(values: np.ndarray) -> bytes:
     return struct.pack(f">{1 + values.ndim}i", magic, *values.shape) + values.tobytes()
 
 
-def published(data: bytes) -> Published:
-    return Published(len(data), hashlib.sha256(data).hexdigest())
+def published(data: bytes) -> PublishedFile:
+    return PublishedFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 class Tiny(IdxDataset):
@@ -43,7 +43,7 @@ class Tiny(IdxDataset):
     examples = (6, 4)
     licence = "secret"
     source = "made here"
-    files: ClassVar[dict[str, Published]] = {}
+    files: ClassVar[dict[str, PublishedFile]] = {}
 
 
 @pytest.fixture

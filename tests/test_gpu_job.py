@@ -27,7 +27,7 @@ from svdbench.measure.machine import Rates
 from svdbench.measure.plan import Plan, forever
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
-from svdbench.record.store import Run, read_rows
+from svdbench.record.store import RunWriter, read_rows
 from svdbench.report.timing import show_run
 from svdbench.schemas import L2, Measure, Sizes, TimeFastH
 from svdbench.timings.report import read_summary
@@ -186,7 +186,7 @@ def cell(
         Entry(name, METHODS.load(name), (V,), X.clone().requires_grad_(), G)
         for name in ("cayley", "sequential")
     ]
-    record = Run.create(folder, "time-fasth", env={})
+    record = RunWriter.create(folder, "time-fasth", env={})
     with record, display(Console(file=io.StringIO()), 1) as shown:
         time_cell(problem, entries, conditions, record, shown, Rates(matmul=1e9, copy=1e8))
     samples = record.folder / "samples.csv"

@@ -20,7 +20,7 @@ from svdbench.errors import Interrupted, UserError
 from svdbench.launch import composed, composing
 from svdbench.nodes import PORT, SLURM_PORTS, Node, this_node
 from svdbench.sweeps.folder import FAILED, States
-from svdbench.sweeps.task import Task
+from svdbench.sweeps.task import LaunchedJob
 from svdbench.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -251,7 +251,10 @@ def test_a_node_alone_says_so(unused_port: int, monkeypatch: pytest.MonkeyPatch)
 def test_only_the_first_node_keeps_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a sweep: the others print what they have to say into a file of their own."""
     monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(HYDRA))
-    states, task = States(Path("sweep")), Task("train", Path("sweep"), ("another host", 1), 1)
+    states, task = (
+        States(Path("sweep")),
+        LaunchedJob("train", Path("sweep"), ("another host", 1), 1),
+    )
     for rank in (1, 0):
         monkeypatch.setenv("SLURM_PROCID", str(rank))
         with composing() as hydra:  # nothing says here where to meet

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import svdbench
 from svdbench.errors import UserError
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.record.environment import environment, source_hash
 from svdbench.record.schema import (
     COMMON,
@@ -36,7 +36,7 @@ from svdbench.record.schema import (
     cell_id,
     ended_well,
 )
-from svdbench.record.store import RecordError, Run, read_rows
+from svdbench.record.store import RecordError, RunWriter, read_rows
 
 # Timings of a shared machine are no failures, and each example makes a folder of its own.
 relaxed = settings(
@@ -48,8 +48,8 @@ ROW = {"cell": "c", "status": "ok", "method": "fasth", "d": 64}
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path, "time-fasth", "first", config="d: 64\n", env={"python": "3"})
+def run(tmp_path: Path) -> RunWriter:
+    return RunWriter.create(tmp_path, "time-fasth", "first", config="d: 64\n", env={"python": "3"})
 
 
 # ------------------------------------------------------------------ schema
@@ -81,7 +81,7 @@ def test_every_status_is_good(status: str) -> None:
         ({"status": None}, "None is not a status"),
     ],
 )
-def test_rows_that_do_not_fit(change: dict[str, Any], message: str, run: Run) -> None:
+def test_rows_that_do_not_fit(change: dict[str, Any], message: str, run: RunWriter) -> None:
     with run, pytest.raises(ValueError, match=message):
         run.append(SUMMARY, {**ROW, **change})
     assert not (run.folder / "summary.csv").exists()
@@ -121,30 +121,30 @@ def test_a_cell_id_is_forever() -> None:
 # ------------------------------------------------------------------ a run's folder
 
 
-def test_a_run_says_at_once_what_and_where_it_is(run: Run, tmp_path: Path) -> None:
+def test_a_run_says_at_once_what_and_where_it_is(run: RunWriter, tmp_path: Path) -> None:
     assert run.folder == tmp_path / "time-fasth" / "first"
     assert (run.folder / "config.yaml").read_text() == "d: 64\n"
     assert json.loads((run.folder / "env.json").read_text()) == run.environment == {"python": "3"}
 
 
 def test_default_names_are_the_time_and_never_meet(tmp_path: Path) -> None:
-    runs = [Run.create(tmp_path, "job", env={}).run_id for _ in range(5)]
+    runs = [RunWriter.create(tmp_path, "job", env={}).run_id for _ in range(5)]
     assert len(set(runs)) == 5
     assert all(re.fullmatch(r"\d{8}-\d{6}(-\d+)?", name) for name in runs)
 
 
-def test_results_are_never_overwritten(run: Run, tmp_path: Path) -> None:
+def test_results_are_never_overwritten(run: RunWriter, tmp_path: Path) -> None:
     run.close()
     for given_place in ({"name": "first"}, {"folder": run.folder}):
         with pytest.raises(RecordError, match=r"of another configuration: .*, or delete it"):
-            Run.create(tmp_path, "time-fasth", env={}, **given_place)
+            RunWriter.create(tmp_path, "time-fasth", env={}, **given_place)
     assert (run.folder / "config.yaml").read_text() == "d: 64\n"
     (tmp_path / "time-fasth" / "empty").mkdir()
-    Run.create(tmp_path, "time-fasth", "empty", env={})
+    RunWriter.create(tmp_path, "time-fasth", "empty", env={})
 
 
 def test_a_folder_may_be_given(tmp_path: Path) -> None:
-    made = Run.create("elsewhere", "job", env={}, folder=tmp_path / "a" / "b")
+    made = RunWriter.create("elsewhere", "job", env={}, folder=tmp_path / "a" / "b")
     assert made.folder == tmp_path / "a" / "b"
     assert made.run_id == "b"
 
@@ -153,7 +153,7 @@ def test_a_folder_may_be_given(tmp_path: Path) -> None:
 def test_names_that_leave_their_folder_are_refused(name: str, tmp_path: Path) -> None:
     for job, run in ((name, "run"), ("job", name)):
         with pytest.raises(RecordError, match=r"can't name a .*: use letters"):
-            Run.create(tmp_path, job, run, env={})
+            RunWriter.create(tmp_path, job, run, env={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,14 +161,14 @@ def test_names_that_leave_their_folder_are_refused(name: str, tmp_path: Path) ->
 @given(st.text(max_size=12) | st.text("./\\-_aZ9~$", max_size=6))
 def test_a_name_is_refused_or_a_folder_of_just_that_name(tmp_path: Path, name: str) -> None:
     with suppress(RecordError):
-        folder = Run.create(tmp_path, "job", name, env={}).folder
+        folder = RunWriter.create(tmp_path, "job", name, env={}).folder
         assert folder.resolve() == (tmp_path / "job").resolve() / name
 
 
 # ------------------------------------------------------------------ rows
 
 
-def test_rows_come_back_as_they_went(run: Run) -> None:
+def test_rows_come_back_as_they_went(run: RunWriter) -> None:
     with run:
         run.append(SUMMARY, {**ROW, "reason": "", "median_s": 0.1 + 0.2, "peak_bytes": None})
         run.append(SUMMARY, {**ROW, "status": "failed", "reason": 'a, "b"\n c — é\u2028d'})
@@ -190,7 +190,7 @@ def test_rows_come_back_as_they_went(run: Run) -> None:
 @relaxed
 @given(st.text(), st.floats())
 def test_any_text_stays_on_its_line(tmp_path: Path, reason: str, value: float) -> None:
-    with Run.create(tmp_path, "job", env={}) as run:
+    with RunWriter.create(tmp_path, "job", env={}) as run:
         for _ in range(2):
             run.append(SUMMARY, {**ROW, "reason": reason, "error": value})
     path = run.folder / "summary.csv"
@@ -201,7 +201,7 @@ def test_any_text_stays_on_its_line(tmp_path: Path, reason: str, value: float) -
         assert row["error"] == repr(value)
 
 
-def test_a_row_is_in_the_file_before_anything_is_committed(run: Run) -> None:
+def test_a_row_is_in_the_file_before_anything_is_committed(run: RunWriter) -> None:
     run.append(SAMPLES, ROW)
     assert len(read_rows(run.folder / "samples.csv")) == 1
     run.close()
@@ -209,7 +209,7 @@ def test_a_row_is_in_the_file_before_anything_is_committed(run: Run) -> None:
 
 
 def test_a_row_is_one_write_and_a_commit_reaches_the_disk(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes, synced = [], []
     real = os.write
@@ -229,7 +229,7 @@ def test_a_row_is_one_write_and_a_commit_reaches_the_disk(
     assert len(synced) == 3  # the journal as well
 
 
-def test_wherever_a_line_is_torn_the_whole_ones_are_read(run: Run) -> None:
+def test_wherever_a_line_is_torn_the_whole_ones_are_read(run: RunWriter) -> None:
     with run:
         for i in range(3):
             run.append(SUMMARY, {**ROW, "reason": f"reason {i}, é"})
@@ -247,7 +247,7 @@ def test_wherever_a_line_is_torn_the_whole_ones_are_read(run: Run) -> None:
 
 
 def test_a_full_disk_leaves_whole_lines_and_one_clear_line(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.append(SUMMARY, ROW)
     real = os.write
@@ -272,9 +272,9 @@ def test_a_full_disk_leaves_whole_lines_and_one_clear_line(
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for make in (
-        lambda: Run.create(tmp_path / "file", "job", env={}),
-        lambda: Run.create(tmp_path / "file", "job", "name", env={}),
-        lambda: Run.create(tmp_path, "job", env={}, folder=tmp_path / "file"),
+        lambda: RunWriter.create(tmp_path / "file", "job", env={}),
+        lambda: RunWriter.create(tmp_path / "file", "job", "name", env={}),
+        lambda: RunWriter.create(tmp_path, "job", env={}, folder=tmp_path / "file"),
     ):
         with pytest.raises(RecordError, match=r"can't write .*: .*writable folder"):
             make()
@@ -288,7 +288,7 @@ def _edit(path: Path, change: Callable[[list[list[str]]], None]) -> None:
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
-def test_what_cannot_be_read_says_why(run: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_read_says_why(run: RunWriter, tmp_path: Path) -> None:
     with run:
         run.append(SUMMARY, ROW)
     path = run.folder / "summary.csv"
@@ -308,7 +308,7 @@ def test_what_cannot_be_read_says_why(run: Run, tmp_path: Path) -> None:
         read_rows(tmp_path / "nowhere.csv")
 
 
-def test_a_spreadsheets_line_ends_are_read_too(run: Run) -> None:
+def test_a_spreadsheets_line_ends_are_read_too(run: RunWriter) -> None:
     with run:
         run.append(SUMMARY, ROW)
     path = run.folder / "summary.csv"
@@ -317,7 +317,7 @@ def test_a_spreadsheets_line_ends_are_read_too(run: Run) -> None:
     assert read_rows(path) == rows
 
 
-def test_another_job_has_tables_of_its_own(run: Run) -> None:
+def test_another_job_has_tables_of_its_own(run: RunWriter) -> None:
     training = Table("epochs", ("model", "loss"))
     with run:
         run.append(training, {"cell": "c", "status": "ok", "model": "rnn", "loss": 0.5})
@@ -387,7 +387,7 @@ def test_what_a_system_does_not_have_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_run_is_described_by_default(tmp_path: Path) -> None:
-    run = Run.create(tmp_path, "job")
+    run = RunWriter.create(tmp_path, "job")
     assert json.loads((run.folder / "env.json").read_text())["python"] == sys.version.split()[0]
 
 
@@ -405,7 +405,7 @@ def test_a_file_that_is_not_finished_leaves_the_old_one_and_nothing_else(
     path.write_text("old")
 
     def write() -> None:
-        with replacing(path) as partial:
+        with replace_atomically(path) as partial:
             partial.write_text("half of the n")
             raise error
 

@@ -20,7 +20,7 @@ from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.repeat import repeat
 from svdbench.record.reader import Sheet, find_runs, read_run
 from svdbench.record.schema import SUMMARY, TRAINED, Table
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.html.columns import payload
 from svdbench.report.html.endings import endings, progress
 from svdbench.report.html.findings import REPORTS
@@ -76,7 +76,7 @@ def make(
     job: str, name: str, table: Table, *rows: dict[str, Any], config: str = "seed: 0\n"
 ) -> Path:
     """A run of so many rows in ``results``."""
-    with Run.create("results", job, name, config=config, env=ENVIRONMENT) as record:
+    with RunWriter.create("results", job, name, config=config, env=ENVIRONMENT) as record:
         for i, row in enumerate(rows):
             record.append(table, {"cell": f"c{i}", "status": "ok", **row})
     return record.folder

@@ -18,21 +18,21 @@ from command import assert_mistake, run, table
 from svdbench.errors import UserError
 from svdbench.jobs import reproduce as job
 from svdbench.record.schema import SUMMARY
-from svdbench.record.store import Run as Record
+from svdbench.record.store import RunWriter as Record
 from svdbench.reproduce import folder, numbers, pages
 from svdbench.reproduce.judges import judges, measure
 from svdbench.reproduce.judges.timings import ratio
 from svdbench.reproduce.judges.trainings import further
-from svdbench.reproduce.numbers import Measured, Number, Point
-from svdbench.reproduce.result import AUTHORS, DOCUMENTS, Claim, Result, everything, load
+from svdbench.reproduce.numbers import CurvePoint, Evidence, Number
+from svdbench.reproduce.result import AUTHORS, DOCUMENTS, Claim, Result, all_results, load
 from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
-from svdbench.reproduce.verdict import Verdict, answer, answers, verdict
+from svdbench.reproduce.verdict import ResultVerdict, answer, answers, verdict
 from svdbench.statistics.intervals import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 KEPT = [REFERENCE / "reproduce", REFERENCE / "reproduce" / "quick"]
-RESULTS = everything()
+RESULTS = all_results()
 COMMANDS = {v: sorted({one.typed(v) for r in RESULTS for one in r.runs}) for v in ("full", "quick")}
 
 
@@ -120,14 +120,16 @@ class TestVerdict:
         first = next(iter(claims))
         wide = {name: Number(n.value, -math.inf, math.inf, 1, "one") for name, n in good.items()}
 
-        def found(made: dict[str, Number]) -> Verdict:
+        def found(made: dict[str, Number]) -> ResultVerdict:
             return verdict(answers(result.claims, made))
 
-        assert found(good) is Verdict.holds
-        assert found(bad) is Verdict.fails
-        assert found(bad | {first: good[first]}) is Verdict.part
-        assert found(wide) is found({}) is Verdict.open
-        assert found({first: good[first]}) is (Verdict.part if len(claims) > 1 else Verdict.holds)
+        assert found(good) is ResultVerdict.holds
+        assert found(bad) is ResultVerdict.fails
+        assert found(bad | {first: good[first]}) is ResultVerdict.part
+        assert found(wide) is found({}) is ResultVerdict.open
+        assert found({first: good[first]}) is (
+            ResultVerdict.part if len(claims) > 1 else ResultVerdict.holds
+        )
 
     @pytest.mark.parametrize(
         ("low", "high", "shown"),
@@ -148,7 +150,9 @@ class TestVerdict:
 
 class TestNumbers:
     def test_survive_the_disk(self, tmp_path: Path) -> None:
-        measured = Measured(curves=[Point("f", "a, b", 1.0, 2.0), Point("f", "c", 1, 2, 1.5, 3)])
+        measured = Evidence(
+            curves=[CurvePoint("f", "a, b", 1.0, 2.0), CurvePoint("f", "c", 1, 2, 1.5, 3)]
+        )
         measured.exact("ratio", 1 / 3)
         measured.mean("one", [2.0])
         measured.one_more("some", [1.0, 2.0, math.nan])
@@ -163,14 +167,14 @@ class TestNumbers:
         assert numbers.numbers_csv(found) == (tmp_path / numbers.NUMBERS).read_text()
 
     def test_few_equal_values_tell_no_spread(self) -> None:
-        measured = Measured()
+        measured = Evidence()
         measured.mean("two", [8.0, 8.0])
         measured.mean("five", [8.0] * 5)
         assert measured.numbers["two"].high == math.inf
         assert measured.numbers["five"].high == 8
 
     def test_a_share(self) -> None:
-        measured = Measured()
+        measured = Evidence()
         measured.share("part", 91, 100)
         found = measured.numbers["part"]
         # Wilson's interval for 91 of 100, as tabled.
@@ -258,7 +262,7 @@ class TestJudges:
             measure(Runs(tmp_path, load("step_time"), "quick"))
 
     @staticmethod
-    def judged(name: str, root: Path, **runs: Path) -> Measured:
+    def judged(name: str, root: Path, **runs: Path) -> Evidence:
         result = load(name)
         for one in result.runs:
             place = root / FOLDER / one.run
@@ -413,9 +417,9 @@ class TestPages:
     def test_everything_is_escaped(self) -> None:
         slips = [replace(load("xor").slips[0], what="<script>alert(1)</script>")]
         result = replace(load("xor"), title="a <b> | c", slips=slips)
-        measured = Measured()
+        measured = Evidence()
         measured.interval("speed", Interval(0.9, 0.8, 1.0, 4), "mean of 4 seeds")
-        shown = pages.view(folder.Judged(result, measured, []), "full")
+        shown = pages.view(folder.JudgedResult(result, measured, []), "full")
         html = pages.fill("result.html", title=result.title, view=shown, pictures=[])
         assert "<script>alert" not in html
         assert "a &lt;b&gt; | c" in html
@@ -428,7 +432,7 @@ class TestPages:
     def test_agree_with_the_numbers(self, root: Path) -> None:
         views = []
         for result in RESULTS:
-            judged = folder.kept(result, root)
+            judged = folder.read_evidence(result, root)
             if judged is None:
                 continue
             typed = [f"svdbench {one.typed(variant_of(root))}" for one in result.runs]
@@ -452,7 +456,7 @@ class TestPages:
         """Of the results whose tables are small enough to be kept."""
         known = 0
         for result in RESULTS:
-            judged = folder.kept(result, root)
+            judged = folder.read_evidence(result, root)
             if judged is None or not result.runs:
                 continue
             try:
@@ -482,8 +486,8 @@ def variant_of(root: Path) -> str:
 
 def line_of_docs(result: Result) -> str:
     """Authors, result and verdict, of the quick version where there is no other yet."""
-    root = next(root for root in KEPT if folder.kept(result, root) is not None)
-    judged = folder.kept(result, root)
+    root = next(root for root in KEPT if folder.read_evidence(result, root) is not None)
+    judged = folder.read_evidence(result, root)
     assert judged is not None
     said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
     page = (root / result.name).relative_to(ROOT) / pages.MARKDOWN

@@ -20,15 +20,15 @@ from svdbench.errors import Interrupted
 from svdbench.jobs.trust_kills import without_times
 from svdbench.record.journal import NAME, Journal
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import RecordError, Run, mixing_versions, read_versions
+from svdbench.record.store import RecordError, RunWriter, mixing_versions, read_versions
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 
 ROW = {"cell": "c", "status": "ok", "method": "fasth"}
 
 
-def begin(root: Path, **options: Any) -> Run:
-    return Run.create(root, "job", "run", config="d: 1\n", **{"env": {"cpu": "x"}} | options)
+def begin(root: Path, **options: Any) -> RunWriter:
+    return RunWriter.create(root, "job", "run", config="d: 1\n", **{"env": {"cpu": "x"}} | options)
 
 
 def rows(root: Path, name: str = "samples") -> list[str]:
@@ -329,7 +329,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tiny: Path) -> None:
 
-    def fill(record: Run) -> None:
+    def fill(record: RunWriter) -> None:
         for d in range(10_000):
             for _ in range(20):
                 record.append(SAMPLES, ROW | {"d": d})
@@ -443,7 +443,7 @@ class TestCommands:
         ],
     )
     def test_what_cannot_be_resumed(self, typed: list[str], says: str, tmp_path: Path) -> None:
-        with Run.create("results", "time-fasth", "one", config="d: 4\n", env={}) as made:
+        with RunWriter.create("results", "time-fasth", "one", config="d: 4\n", env={}) as made:
             pass
         place = str(made.folder)
         code, _, err = run([word.replace("RUN", place) for word in typed])
@@ -453,7 +453,7 @@ class TestCommands:
 
     @pytest.mark.parametrize("text", ["", "x", "d: [", "d: 4\n", "- 1\n", "sizes: {d: [0]}\n"])
     def test_a_configuration_that_is_none(self, text: str) -> None:
-        with Run.create("results", "time-fasth", "one", config=text, env={}):
+        with RunWriter.create("results", "time-fasth", "one", config=text, env={}):
             pass
         code, _, err = run(["time-fasth", "--resume", "results/time-fasth/one"])
         assert code == 2

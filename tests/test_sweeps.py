@@ -23,11 +23,11 @@ from svdbench.errors import UserError
 from svdbench.jobs import train as job
 from svdbench.jobs.bench_sweep import speedup
 from svdbench.launch import composing
-from svdbench.sweeps import Base, Sweep, read_sweep
+from svdbench.sweeps import Sweep, SweepSource, read_sweep
 from svdbench.sweeps.engines import ASK_S, Engine, SlurmWatch, engine_of, processes, refuse_timing
 from svdbench.sweeps.folder import State, States
 from svdbench.sweeps.plan import jobs_of
-from svdbench.sweeps.task import Task, here, slurm_cores
+from svdbench.sweeps.task import LaunchedJob, host_and_process, slurm_cores
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -43,7 +43,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep_of(*overrides: str, job: str = "train") -> Sweep:
-    return Sweep(job, (Base(overrides),))
+    return Sweep(job, (SweepSource(overrides),))
 
 
 class TestPlan:
@@ -394,7 +394,7 @@ def test_states_that_cannot_be_read_are_none() -> None:
 
 
 def test_the_task_can_be_pickled() -> None:
-    task = Task("train", Path("x"), ("host", 1), 2)
+    task = LaunchedJob("train", Path("x"), ("host", 1), 2)
     assert pickle.loads(pickle.dumps(task)) == task
 
 
@@ -438,7 +438,10 @@ def test_two_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["loss"] for row in one] == [row["loss"] for row in two]
     states = States(Path("bench/train/two"))
     # In other processes than this; in one and the same, where the second was slow to start.
-    assert not {states.read(name).where for name in "01"} & {"", ":".join(map(str, here()))}
+    assert not {states.read(name).where for name in "01"} & {
+        "",
+        ":".join(map(str, host_and_process())),
+    }
     assert "seed=1: in" in capsys.readouterr().out
     assert "lstm, seed 1" in states.log("1").read_text()
 

@@ -23,7 +23,7 @@ from svdbench.training.evaluation import PART, evaluate, spectrum
 from svdbench.training.learner import Diverged, Learner, rate_factor
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import digest
-from svdbench.training.progress import Limits, Outcome, Point, Tick
+from svdbench.training.progress import Evaluation, Limits, StepProgress, TrainingOutcome
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -66,11 +66,11 @@ def learner_of(task: Addition, model: SequenceModel | None = None, **options: An
 
 def loop_of(
     losses: list[float] | None = None, steps: int = 20, every: int = 5, **options: Any
-) -> tuple[Loop, list[Point], FakeClock]:
+) -> tuple[Loop, list[Evaluation], FakeClock]:
     """A loop with a list of its evaluations."""
     clock = FakeClock()
     hooks = {name: options.pop(name) for name in ("on_step",) if name in options}
-    seen: list[Point] = []
+    seen: list[Evaluation] = []
     learner = learner_of(Timed(clock, losses))
     limits = Limits(steps=steps, evaluate_every=every, **options)
     loop = Loop(learner, limits, clock, on_evaluation=lambda p, best: seen.append(p), **hooks)
@@ -168,7 +168,7 @@ def test_a_bad_evaluation_stops_and_is_never_the_best() -> None:
 
 
 def test_an_interrupt_keeps_what_there_is() -> None:
-    def press(tick: Tick) -> None:
+    def press(tick: StepProgress) -> None:
         if tick.step == 7:
             raise KeyboardInterrupt
 
@@ -181,8 +181,8 @@ def test_an_interrupt_keeps_what_there_is() -> None:
 
 
 def test_what_is_raised_is_a_reason_and_mistakes_are_not() -> None:
-    def fail(error: Exception) -> Outcome:
-        def hook(tick: Tick) -> None:
+    def fail(error: Exception) -> TrainingOutcome:
+        def hook(tick: StepProgress) -> None:
             raise error
 
         return loop_of(on_step=hook)[0].run()
@@ -195,7 +195,7 @@ def test_what_is_raised_is_a_reason_and_mistakes_are_not() -> None:
 
 
 def test_time_left_is_by_the_limit_that_comes_first() -> None:
-    ticks: list[Tick] = []
+    ticks: list[StepProgress] = []
     loop_of(on_step=ticks.append, steps=10)[0].run()
     assert (ticks[0].left_s, ticks[0].by_clock) == (9 * 9, False)  # 8 s of evaluation and 1 s
     assert ticks[-1].left_s == 0

@@ -253,11 +253,11 @@ class SvdDnn(Arm):
                 self.optimizer.state.clear()
 
         self.switch_s = timed(clock, replace)
-        self.rel_error = _truncated(before, self.dense(), self.factored)
+        self.rel_error = _relative_change(before, self.dense(), self.factored)
 
 
 @torch.no_grad()
-def _truncated(before: nn.Module, after: nn.Module, factored: list[Factored]) -> float | None:
+def _relative_change(before: nn.Module, after: nn.Module, factored: list[Factored]) -> float | None:
     """‖W − W'‖/‖W‖ over the weights that were factored; None without any."""
     names = [found.weight.name for found in factored if found.rank is not None]
     whole, rest = 0.0, 0.0

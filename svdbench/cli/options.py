@@ -174,12 +174,12 @@ def _launch_job(
     if show_config:
         typer.echo(show(job, given), nl=False)
     elif multirun:
-        from svdbench.sweeps import Base, Sweep, run_sweep
+        from svdbench.sweeps import Sweep, SweepSource, run_sweep
 
         command = {"compress_model": ["compress", options.get("model.build")]}
         words = [*map(str, command.get(job, [job.replace("_", "-")])), "-m"]
         words += [text for text in given if not text.startswith("name=")]
-        run_sweep(Sweep(job, (Base(tuple(given)),), tuple(words))).check()
+        run_sweep(Sweep(job, (SweepSource(tuple(given)),), tuple(words))).check()
     else:
         launch(job, given)
 

@@ -5,11 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from svdbench.compare.environments import Field, check, differing, fields, refuse_other_job
+from svdbench.compare.environments import (
+    EnvironmentFact,
+    check,
+    differing,
+    fields,
+    refuse_other_job,
+)
 from svdbench.compare.metrics import Metric, choose, is_training, number
-from svdbench.compare.pairing import Cell, What, families, pair, strangers
+from svdbench.compare.pairing import Cell, What, families, pair, unpaired_groups
 from svdbench.compare.runs import Side
-from svdbench.compare.verdicts import Compared, by_heaps, by_seeds, judged
+from svdbench.compare.verdicts import CellComparison, by_seeds, compare_unpaired, judged
 from svdbench.errors import UserError
 from svdbench.measure.quiet import BUSY, voids_floor
 from svdbench.record.schema import ended_well
@@ -25,7 +31,7 @@ UNDECIDED = 4
 
 
 @dataclass(frozen=True)
-class Lost:
+class CellWithoutNumber:
     """A cell of both sides that has no number on one side or on both.
 
     Attributes:
@@ -62,21 +68,21 @@ class Comparison:
     metrics: list[Metric]
     threshold: float
     alpha: float
-    facts: list[Field]
+    facts: list[EnvironmentFact]
     warnings: list[str]
-    cells: list[Compared]
-    lost: list[Lost]
+    cells: list[CellComparison]
+    lost: list[CellWithoutNumber]
     only_a: list[What]
     only_b: list[What]
     unmeasured: int = 0
     fail_undecided: bool = False
 
     @property
-    def regressions(self) -> list[Compared]:
+    def regressions(self) -> list[CellComparison]:
         return [cell for cell in self.cells if cell.regression]
 
     @property
-    def broken(self) -> list[Lost]:
+    def broken(self) -> list[CellWithoutNumber]:
         return [cell for cell in self.lost if cell.broken]
 
     @property
@@ -125,7 +131,7 @@ def compare(
     facts = fields(a, b, chosen)
     warnings = check(a, b, facts, force)
     pairs = pair(a, b, [fact.name for fact in facts if fact.refused])
-    heaps = list(strangers(pairs)) if is_training(a) and not differing(a, b) else []
+    heaps = list(unpaired_groups(pairs)) if is_training(a) and not differing(a, b) else []
     if not pairs.both and not heaps:
         raise UserError(_nothing(a, b))
     good: list[tuple[Cell, Cell]] = []
@@ -133,15 +139,15 @@ def compare(
     for two in pairs.both:
         (good if all(ended_well(cell.outcome) for cell in two) else lost).append(two)
     groups = list(families(good)) if is_training(a) else [(x.what, [(x, y)]) for x, y in good]
-    found: list[Compared | None] = []
+    found: list[CellComparison | None] = []
     for metric in chosen:
         for what, group in groups:
             if metric.sampled or not is_training(a):
                 x, y = zip(*group, strict=True)
-                found.append(by_heaps(what, metric, x, y, alpha))
+                found.append(compare_unpaired(what, metric, x, y, alpha))
             else:
                 found.append(by_seeds(what, metric, group, alpha))
-        found += [by_heaps(what, metric, x, y, alpha) for what, x, y in heaps]
+        found += [compare_unpaired(what, metric, x, y, alpha) for what, x, y in heaps]
     missing = [*pairs.only_a, *(x for x, y in lost if not _lost(x, y).broken)]
     cells = judged([cell for cell in found if cell is not None], threshold, alpha)
     return Comparison(
@@ -165,9 +171,9 @@ def _ended(cell: Cell) -> str:
     return cell.outcome["status"]
 
 
-def _lost(x: Cell, y: Cell) -> Lost:
+def _lost(x: Cell, y: Cell) -> CellWithoutNumber:
     broken = ended_well(x.outcome) and _ended(y) in _DEFECTS
-    return Lost(x.what, _told(x), _told(y), broken, repaired=ended_well(y.outcome))
+    return CellWithoutNumber(x.what, _told(x), _told(y), broken, repaired=ended_well(y.outcome))
 
 
 def _told(cell: Cell) -> str:

@@ -29,7 +29,7 @@ class Mismatch(UserError):
 
 
 @dataclass(frozen=True)
-class Field:
+class EnvironmentFact:
     """A fact about where the two runs happened.
 
     Attributes:
@@ -53,7 +53,7 @@ class Field:
         return self.kind == "must match" and None not in (self.a, self.b) and not self.same
 
 
-def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[Field]:
+def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[EnvironmentFact]:
     """Every fact of both environments with its kind, those that must match first."""
     true = {"time"} & {"time" for metric in metrics if metric.is_time}
     devices = a.values("device") | b.values("device")
@@ -62,7 +62,7 @@ def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[Field]:
         true.add("unnamed")
     names = dict.fromkeys(name for side in (a, b) for env in side.environments for name in env)
     found = [
-        Field(name, _kind(name, true), _of_environment(a, name), _of_environment(b, name))
+        EnvironmentFact(name, _kind(name, true), _of_environment(a, name), _of_environment(b, name))
         for name in names
     ]
     for name, when in _COLUMNS.items():
@@ -72,7 +72,7 @@ def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[Field]:
             kind: Kind = "must match" if set(when.split()) <= true else "informs"
             shared = values[0] & values[1]
             texts = [", ".join(sorted(shared or own)) or None for own in values]
-            found.append(Field(name, kind, *texts))
+            found.append(EnvironmentFact(name, kind, *texts))
     return sorted(found, key=lambda field: field.kind != "must match")
 
 
@@ -82,7 +82,7 @@ def refuse_other_job(a: Side, b: Side) -> None:
         raise Mismatch(f"{a.name} is of {a.job}, {b.name} of {b.job}: compare runs of one job")
 
 
-def check(a: Side, b: Side, facts: Iterable[Field], force: bool) -> list[str]:
+def check(a: Side, b: Side, facts: Iterable[EnvironmentFact], force: bool) -> list[str]:
     """What to warn of.
 
     Raises:
@@ -117,7 +117,7 @@ def differing(a: Side, b: Side) -> list[str]:
     ]
 
 
-def _known(field: Field) -> bool:
+def _known(field: EnvironmentFact) -> bool:
     return (field.a is None) == (field.b is None)
 
 

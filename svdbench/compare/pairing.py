@@ -104,7 +104,7 @@ def families(
         yield dict(key), [(x, partner[id(x)]) for x in group]
 
 
-def strangers(pairs: Pairs) -> Iterator[tuple[What, list[Cell], list[Cell]]]:
+def unpaired_groups(pairs: Pairs) -> Iterator[tuple[What, list[Cell], list[Cell]]]:
     """Of the cells that only one side has, those alike but for seeds of which none is shared.
 
     They are taken out of ``pairs``.

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from svdbench.compare import words as said
 from svdbench.compare.comparison import Comparison
-from svdbench.compare.verdicts import Compared
+from svdbench.compare.verdicts import CellComparison
 from svdbench.report.tables import new_table
 from svdbench.statistics.tests import Ratio
 
@@ -41,7 +41,7 @@ def show_table(comparison: Comparison, console: Console) -> None:
     _say(console, [said.verdict(comparison)], "bold red" if comparison.exit_code else "bold")
 
 
-def _wide(title: str, cells: list[Compared], labels: list[str], interval: str) -> Table:
+def _wide(title: str, cells: list[CellComparison], labels: list[str], interval: str) -> Table:
     """A column for each label."""
     words = [name for name in labels if not said.is_number(cells, name)]
     sizes = [name for name in labels if name not in words]
@@ -57,7 +57,7 @@ def _wide(title: str, cells: list[Compared], labels: list[str], interval: str) -
     return table
 
 
-def _narrow(title: str, cells: list[Compared], labels: list[str], interval: str) -> Table:
+def _narrow(title: str, cells: list[CellComparison], labels: list[str], interval: str) -> Table:
     """One column for all labels, which may take several lines."""
     table = new_table(
         title, ["cell"], ["A", "B", "B / A", interval], padding=(0, 1, 0, 0), pad_edge=False
@@ -125,7 +125,7 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _object(cell: Compared) -> dict[str, Any]:
+def _object(cell: CellComparison) -> dict[str, Any]:
     found = cell.found
     parts = [field.name for field in fields(Ratio)]
     numbers: dict[str, float | None] = asdict(found) if found else dict.fromkeys(parts)
@@ -152,7 +152,7 @@ def _say(console: Console, lines: Iterable[str], style: str = "") -> None:
         console.print(text, soft_wrap=not console.is_terminal)
 
 
-def _tables(comparison: Comparison) -> Iterator[tuple[str, list[Compared]]]:
+def _tables(comparison: Comparison) -> Iterator[tuple[str, list[CellComparison]]]:
     for metric in comparison.metrics:
         cells = [cell for cell in comparison.cells if cell.metric == metric]
         if cells:

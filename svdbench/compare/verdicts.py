@@ -13,7 +13,7 @@ Verdict = Literal["better", "worse", "same", "can't tell"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class CellComparison:
     """One metric of one cell, or of all seeds of one.
 
     Attributes:
@@ -41,9 +41,9 @@ class Compared:
     regression: bool = False
 
 
-def by_heaps(
+def compare_unpaired(
     what: What, metric: Metric, a: Sequence[Cell], b: Sequence[Cell], alpha: float
-) -> Compared | None:
+) -> CellComparison | None:
     """All values of the cells of one side against all of the other; None where there are none."""
     values_a, together_a = _heap(a, metric)
     values_b, together_b = _heap(b, metric)
@@ -53,12 +53,12 @@ def by_heaps(
     if min(*values_a, *values_b) > 0:
         found = by_ranks(values_a, values_b, together_a, together_b, alpha)
     numbers = median(values_a), median(values_b), len(values_a), len(values_b)
-    return Compared(what, metric, *numbers, False, found)
+    return CellComparison(what, metric, *numbers, False, found)
 
 
 def by_seeds(
     what: What, metric: Metric, pairs: Sequence[tuple[Cell, Cell]], alpha: float
-) -> Compared | None:
+) -> CellComparison | None:
     """The results of pairs of cells, each of the same seed; None where there are none."""
     values = [(x.values(metric)[0], y.values(metric)[0]) for x, y in pairs]
     a = [fmean(x) for x, y in values if x and y]
@@ -70,10 +70,10 @@ def by_seeds(
         # Errors may be 0, and what counts of them is how many more there are.
         logarithms = not metric.is_rest and min(*a, *b) > 0
         found = by_pairs(a, b, logarithms=logarithms, alpha=alpha)
-    return Compared(what, metric, fmean(a), fmean(b), len(a), len(b), True, found)
+    return CellComparison(what, metric, fmean(a), fmean(b), len(a), len(b), True, found)
 
 
-def judged(cells: Sequence[Compared], threshold: float, alpha: float) -> list[Compared]:
+def judged(cells: Sequence[CellComparison], threshold: float, alpha: float) -> list[CellComparison]:
     """With the verdicts, as the tests of all cells together allow them."""
     tests = [cell.found.p for cell in cells if cell.found and cell.found.p is not None]
     adjusted = iter(holm(tests))
@@ -85,7 +85,9 @@ def judged(cells: Sequence[Compared], threshold: float, alpha: float) -> list[Co
     ]
 
 
-def _judge(cell: Compared, found: Ratio, p: float, threshold: float, alpha: float) -> Compared:
+def _judge(
+    cell: CellComparison, found: Ratio, p: float, threshold: float, alpha: float
+) -> CellComparison:
     verdict: Verdict = "can't tell"
     if p < alpha:
         verdict = "worse" if found.ratio > 1 else "better"

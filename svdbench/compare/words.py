@@ -4,10 +4,10 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from svdbench.compare.comparison import Comparison, Lost
+from svdbench.compare.comparison import CellWithoutNumber, Comparison
 from svdbench.compare.pairing import What
 from svdbench.compare.runs import Side
-from svdbench.compare.verdicts import Compared
+from svdbench.compare.verdicts import CellComparison
 from svdbench.reporting.words import quantity, ratio
 
 # A line of text that names cells has room for so many.
@@ -61,7 +61,7 @@ def conclusions(comparison: Comparison) -> Iterator[str]:
     for letter, whats in (("A", comparison.only_a), ("B", comparison.only_b)):
         if whats:
             yield f"only in {letter}: {_listed(whats)}"
-    cells: list[Compared | Lost] = [*comparison.cells, *comparison.lost]
+    cells: list[CellComparison | CellWithoutNumber] = [*comparison.cells, *comparison.lost]
     labels, _ = labels_of([cell.what for cell in cells])
     for lost in comparison.lost:
         if lost.broken or lost.a != lost.b:
@@ -90,7 +90,7 @@ def conclusions(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _ends(lost: Lost) -> str:
+def _ends(lost: CellWithoutNumber) -> str:
     said = "broken" if lost.broken else "repaired" if lost.repaired else "no number"
     return f"{said}: A {lost.a}; B {lost.b}"
 
@@ -115,7 +115,7 @@ def verdict(comparison: Comparison) -> str:
     )
 
 
-def word(cell: Compared) -> str:
+def word(cell: CellComparison) -> str:
     """The verdict: on a time, as people say it."""
     if cell.regression:
         return "regression"
@@ -124,7 +124,7 @@ def word(cell: Compared) -> str:
     return cell.verdict
 
 
-def numbers(cell: Compared) -> list[str]:
+def numbers(cell: CellComparison) -> list[str]:
     """A, B, their ratio and its interval."""
     text = cell.metric.text
     found = cell.found
@@ -161,7 +161,7 @@ def labels_of(whats: Sequence[What]) -> tuple[list[str], str]:
     return list(varying), clean(", ".join(constant))
 
 
-def is_number(cells: Sequence[Compared], name: str) -> bool:
+def is_number(cells: Sequence[CellComparison], name: str) -> bool:
     """Whether a column has nothing but numbers in it."""
     return all(re.fullmatch(r"[\d.e+-]*", cell.what.get(name, "")) for cell in cells)
 

@@ -17,7 +17,7 @@ from .base import Dataset, DatasetError
 INSTEAD = "or take dataset=digits, which needs no files"
 
 
-class Published(NamedTuple):
+class PublishedFile(NamedTuple):
     """A file as its authors published it."""
 
     n_bytes: int
@@ -59,7 +59,7 @@ class FileDataset(Dataset):
             the order to try; none if nobody may hand them on.
     """
 
-    files: ClassVar[dict[str, Published]]
+    files: ClassVar[dict[str, PublishedFile]]
     mirrors: ClassVar[tuple[str, ...]] = ()
 
     @property

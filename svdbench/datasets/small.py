@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Dataset, DatasetError, SplitName
-from .files import FileDataset, Published
+from .files import FileDataset, PublishedFile
 
 WHITE = 16  # pixels count the dots in squares of 4×4
 EVERY = 5
@@ -89,11 +89,11 @@ class Cats(FileDataset):
     classes = 2
     licence = "unknown"
     source = "Ng and others, Neural Networks and Deep Learning, a course of DeepLearning.AI, 2017"
-    files: ClassVar[dict[str, Published]] = {
-        "train_catvnoncat.h5": Published(
+    files: ClassVar[dict[str, PublishedFile]] = {
+        "train_catvnoncat.h5": PublishedFile(
             2572022, "fbe56ab67c3ae28d564e3a644189117976d6b31af0a3ce9bb17dbf22908af242"
         ),
-        "test_catvnoncat.h5": Published(
+        "test_catvnoncat.h5": PublishedFile(
             616958, "6a9d39ce52fa85953c5834695b8534a30ed8cfd54971fb2f080b5a24d002b951"
         ),
     }

@@ -8,13 +8,13 @@ from svdbench.classification import Scores
 from svdbench.jobs.accelerate_arms import Given, Setting, TimedArm
 from svdbench.jobs.side_by_side_rows import SharedRows, weight_columns
 from svdbench.record.schema import COMPRESSION, LAYERS
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 
 
 class Rows(SharedRows):
     """The rows of a run, each in its file as soon as it is known."""
 
-    def __init__(self, record: Run, given: Given) -> None:
+    def __init__(self, record: RunWriter, given: Given) -> None:
         super().__init__(record, given)
         config = given.config
         self.given = given

@@ -14,7 +14,7 @@ from svdbench.jobs.accelerate_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
 from svdbench.measure.plan import failure
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.training.learner import network_optimizer
 
 
@@ -23,7 +23,7 @@ class AccelerateSession(Session[Given, TimedArm]):
 
     tells = "accuracy"
 
-    def __init__(self, given: Given, record: Run, shown: Display) -> None:
+    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
         super().__init__(given, record, shown)
         self.rows = Rows(record, given)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.train_models import overrides_of
-from svdbench.sweeps import Base, Sweep, run_sweep
+from svdbench.sweeps import Sweep, SweepSource, run_sweep
 
 CELLS, PROCESSES, AT_LEAST = 40, 2, 1.8
 CELL = (
@@ -33,7 +33,7 @@ def speedup(folder: Path, cells: int = CELLS, cell: Sequence[str] = CELL) -> lis
         own = [*cell, f"seed=range({cells})", f"results={folder}", f"name={name}", *engine]
         (overrides,) = overrides_of("lstm", "addition", own, presets=True).values()
         start = time.perf_counter()
-        run_sweep(Sweep("train", (Base(tuple(overrides)),))).check()
+        run_sweep(Sweep("train", (SweepSource(tuple(overrides)),))).check()
         seconds[name] = time.perf_counter() - start
     ratio = seconds["one"] / seconds["two"]
     what = f"{cells} trainings, one process's time over that of {PROCESSES}"

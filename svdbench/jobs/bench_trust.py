@@ -18,7 +18,7 @@ from svdbench.jobs.report import pages
 from svdbench.jobs.trust_commands import commands, write_model
 from svdbench.jobs.trust_kills import COUNTED, Wounds, killed, total
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 
 KILLS = 300
 CELLS, REPS = 300, 30
@@ -78,7 +78,7 @@ def _of_all_commands(count: int) -> Wounds:
 def recording(folder: Path) -> list[Figure]:
     """What a cell of a timing costs, beyond its timing: its rows, on the disk, and the journal."""
     times = []
-    with Run.create(folder, "time-fasth", "recording", env={}) as record:
+    with RunWriter.create(folder, "time-fasth", "recording", env={}) as record:
         common: dict[str, Any] = {"cell": "0" * 12, "status": "ok", "method": "fasth"}
         sizes = {key: 0.00123456789 for key in SUMMARY.own if key not in common}
         sample = common | {key: 0.00123456789 for key in SAMPLES.own if key not in common}
@@ -97,7 +97,7 @@ def recording(folder: Path) -> list[Figure]:
 
 def report(folder: Path) -> list[Figure]:
     """The report of a run with many rows."""
-    with Run.create(folder, "time-fasth", "many", config="seed: 0\n", env={}) as record:
+    with RunWriter.create(folder, "time-fasth", "many", config="seed: 0\n", env={}) as record:
         for number in range(ROWS // 2):
             common: dict[str, Any] = {
                 "cell": f"{number:012x}",

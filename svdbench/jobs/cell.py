@@ -30,7 +30,7 @@ from svdbench.measure.machine import (
 )
 from svdbench.measure.plan import Contender, Outcome, Plan, failure, forever, measure
 from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2
 from svdbench.statistics.summaries import summarise
@@ -139,7 +139,7 @@ def time_cell(
     problem: Problem,
     entries: list[Entry],
     conditions: Conditions,
-    record: Run,
+    record: RunWriter,
     shown: Display,
     rates: Rates | None = None,
 ) -> None:
@@ -203,7 +203,7 @@ def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
 
 
 def _write(
-    record: Run,
+    record: RunWriter,
     problem: Problem,
     entries: list[Entry],
     conditions: Conditions,

@@ -12,7 +12,7 @@ from svdbench.jobs.compress_model_rows import write_rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.timing import device_of, running
 from svdbench.jobs.user_code import user_code
-from svdbench.jobs.user_model import UserModel, called_by_name, user_model
+from svdbench.jobs.user_model import LoadedUserModel, called_by_name, user_model
 from svdbench.lowrank import Compressed, compress, save
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.report.model_compression import show_run
@@ -72,7 +72,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
 
 def _compressed(
     config: CompressModel,
-    brought: UserModel,
+    brought: LoadedUserModel,
     loss: Callable[..., Any] | None,
     shown: Display,
 ) -> Compressed:

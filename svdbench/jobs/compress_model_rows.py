@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from svdbench.jobs.user_model import UserModel
+from svdbench.jobs.user_model import LoadedUserModel
 from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.schemas import CompressModel
 
 _MODEL = ("model", "seed", "device", "dtype", "threads")
@@ -53,7 +53,11 @@ POINTS = Table("frontier", (*_MODEL, "params", "predicted"))
 
 
 def write_rows(
-    record: Run, config: CompressModel, brought: UserModel, found: Compressed, path: Path
+    record: RunWriter,
+    config: CompressModel,
+    brought: LoadedUserModel,
+    found: Compressed,
+    path: Path,
 ) -> None:
     """Write all three tables; the model is at ``path``."""
     device = torch.device(config.device)

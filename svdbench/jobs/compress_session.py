@@ -13,7 +13,7 @@ from svdbench.jobs.compress_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
 from svdbench.measure.plan import Plan
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.training.learner import network_optimizer
 
 
@@ -26,7 +26,7 @@ class CompressSession(Session[Given, CompressedArm]):
 
     tells = "error"
 
-    def __init__(self, given: Given, record: Run, shown: Display) -> None:
+    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
         super().__init__(given, record, shown)
         self.rows = Rows(record, given)
         self.latency_s: dict[str, float] | None = None

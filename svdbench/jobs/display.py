@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 
 
 class Display:
@@ -27,7 +27,7 @@ class Display:
         self.total = total
         self.done = 0
 
-    def resume(self, record: Run) -> None:
+    def resume(self, record: RunWriter) -> None:
         """Say how much of a resumed run is done."""
         if record.resumed:
             self.done = len(record.units)

@@ -14,13 +14,13 @@ from svdbench.jobs.train_rows import Rows
 from svdbench.launch import compose
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.schema import Table
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.gradients import show_run
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import Gradients
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
-from svdbench.training.progress import Point
+from svdbench.training.progress import Evaluation
 
 JOB = "gradients"
 YAML_END = "---\n"
@@ -78,7 +78,7 @@ def train_all(
         loop_of(config, config.seed, clock)
     settle_allocator()
     status = ""
-    with Run.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
+    with RunWriter.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
         for config, seed in _trainings(configs):
             unit = f"{config.model_name}, seed {seed}"
@@ -112,7 +112,7 @@ def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:
             yield config, seed
 
 
-def _train(loop: Loop, config: Gradients, seed: int, record: Run, console: Console) -> str:
+def _train(loop: Loop, config: Gradients, seed: int, record: RunWriter, console: Console) -> str:
     """Train, and write the rows of every evaluation; how it ended."""
     model, task = loop.learner.model, loop.learner.task
     rows = Rows(record, config, seed, model, task)
@@ -121,7 +121,7 @@ def _train(loop: Loop, config: Gradients, seed: int, record: Run, console: Conso
     common = {key: rows.common[key] for key in ("cell", *_OF)}
     common |= {"sequences": watched[0].shape[1], "status": "ok"}
 
-    def on_evaluation(point: Point, best: bool) -> None:
+    def on_evaluation(point: Evaluation, best: bool) -> None:
         rows.evaluation(point)
         shown.evaluation(point)
         norms = state_gradient_norms(model, task, watched, loop.learner.device)

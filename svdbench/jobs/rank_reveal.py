@@ -20,7 +20,7 @@ from svdbench.jobs.rank_reveal_subject import Brought, Subject, Trained, brought
 from svdbench.jobs.timing import running
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.reveal import show_run
 from svdbench.reporting.words import seconds, share
 from svdbench.schemas import RankReveal
@@ -74,7 +74,7 @@ class Session:
     """
 
     def __init__(
-        self, config: RankReveal, source: Trained | Brought, record: Run, shown: Display
+        self, config: RankReveal, source: Trained | Brought, record: RunWriter, shown: Display
     ) -> None:
         self.config, self.source, self.shown = config, source, shown
         self.interrupted = False

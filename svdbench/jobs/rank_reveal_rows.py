@@ -10,7 +10,7 @@ from svdbench.lowrank import Curve, Increase
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.schema import TRAINING_STATUSES, Table, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.schemas import RankReveal
 from svdbench.schemas.reveal import FRONTIER
 
@@ -79,7 +79,12 @@ class Rows:
     """
 
     def __init__(
-        self, record: Run, config: RankReveal, model: str, dataset: str, options: dict[str, Any]
+        self,
+        record: RunWriter,
+        config: RankReveal,
+        model: str,
+        dataset: str,
+        options: dict[str, Any],
     ) -> None:
         self.record, self.config = record, config
         self.network = {

@@ -6,7 +6,7 @@ from os.path import isdir
 from pathlib import Path
 
 from svdbench.errors import UserError, os_remedy
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
 from svdbench.report.html.page import REPORT, View, line, render, render_index, view
@@ -74,7 +74,7 @@ def _read(folder: Path) -> RecordedRun:
 def _write(path: Path, text: str) -> Path:
     """Write a page whole or not at all."""
     try:
-        with replacing(path) as partial:
+        with replace_atomically(path) as partial:
             partial.write_bytes(text.encode(errors="replace"))
     except OSError as error:
         raise UserError(

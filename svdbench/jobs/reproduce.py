@@ -13,22 +13,27 @@ from rich.console import Console
 from rich.table import Table
 
 from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.processes import run_command
 from svdbench.record.environment import environment
-from svdbench.record.lines import writing
+from svdbench.record.lines import as_record_error
 from svdbench.report.tables import new_table, print_lines
-from svdbench.reproduce.folder import Judged, keep, kept
+from svdbench.reproduce.folder import JudgedResult, read_evidence, write_evidence
 from svdbench.reproduce.judges import measure
 from svdbench.reproduce.pages import VERDICTS, write, write_index
-from svdbench.reproduce.result import FULL, QUICK, Result, Run, everything, load
-from svdbench.reproduce.runs import COMMAND, FOLDER, Made, Missing, Runs, made_of, place
-from svdbench.reproduce.verdict import Verdict
+from svdbench.reproduce.result import FULL, QUICK, NeededRun, Result, all_results, load
+from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Provenance, Runs, place, provenance_of
+from svdbench.reproduce.verdict import ResultVerdict
 
 ALL = "all"
 # What tables of another kind, torn or edited, come to.
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
-STYLES = {Verdict.holds: "green", Verdict.part: "yellow", Verdict.fails: "red", Verdict.open: "dim"}
+STYLES = {
+    ResultVerdict.holds: "green",
+    ResultVerdict.part: "yellow",
+    ResultVerdict.fails: "red",
+    ResultVerdict.open: "dim",
+}
 
 
 def chosen(names: Sequence[str]) -> list[Result]:
@@ -38,7 +43,7 @@ def chosen(names: Sequence[str]) -> list[Result]:
         UserError: an unknown name.
     """
     if ALL in names:
-        return everything()
+        return all_results()
     try:
         return [load(name.replace("-", "_")) for name in dict.fromkeys(names)]
     except ValueError as error:
@@ -52,8 +57,8 @@ def listing(root: Path) -> Table:
     for name in ("minutes", "quick"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for result in everything():
-        judged = kept(result, root)
+    for result in all_results():
+        judged = read_evidence(result, root)
         table.add_row(
             result.name,
             result.document,
@@ -97,7 +102,7 @@ def reproduce(
             judged = _judged(result, root, variant)
         except Missing as error:
             # Numbers without their runs, as in a reference set, still make a page.
-            before = None if run else kept(result, root)
+            before = None if run else read_evidence(result, root)
             if before is None:
                 failed.append(f"{result.name}: {'; '.join(faults) or error}")
                 continue
@@ -105,12 +110,12 @@ def reproduce(
         except UNREADABLE as error:
             failed.append(f"{result.name}: its runs can't be judged: {one_line(error)}")
             continue
-        with writing(root):
-            keep(judged, root)
+        with as_record_error(root):
+            write_evidence(judged, root)
             write(judged, root, variant)
         verdicts.append(judged)
     if root.is_dir():
-        with writing(root):
+        with as_record_error(root):
             write_index(root, variant)
     if verdicts:
         console.print(_verdicts(verdicts))
@@ -151,7 +156,7 @@ def _run_all(result: Result, root: Path, variant: str, console: Console) -> list
     ]
 
 
-def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
+def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | None:
     typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
     if (done := folder / COMMAND).exists():
         before = done.read_text(encoding="utf-8", errors="replace").strip()
@@ -171,23 +176,23 @@ def _run(run: Run, root: Path, variant: str, console: Console) -> str | None:
         raise Interrupted("interrupted; the same command resumes")
     if code:
         return f"{run.run} ended with exit code {code}"
-    with replacing(done) as partial:
+    with replace_atomically(done) as partial:
         partial.write_text(typed + "\n", encoding="utf-8")
     return None
 
 
-def _judged(result: Result, root: Path, variant: str) -> Judged:
+def _judged(result: Result, root: Path, variant: str) -> JudgedResult:
     runs = Runs(root, result, variant)
-    return Judged(result, measure(runs), runs.made() or [_here(result, variant)])
+    return JudgedResult(result, measure(runs), runs.made() or [_here(result, variant)])
 
 
-def _here(result: Result, variant: str) -> Made:
+def _here(result: Result, variant: str) -> Provenance:
     """Of a result without runs: computed here and now."""
     quick = " --quick" * (variant == QUICK)
-    return made_of(result.name, f"svdbench reproduce {result.name}{quick}", environment())
+    return provenance_of(result.name, f"svdbench reproduce {result.name}{quick}", environment())
 
 
-def _verdicts(found: Sequence[Judged]) -> Table:
+def _verdicts(found: Sequence[JudgedResult]) -> Table:
     table = new_table("published and repeated", [], [])
     table.add_column("result")
     table.add_column("verdict", no_wrap=True)
@@ -197,5 +202,5 @@ def _verdicts(found: Sequence[Judged]) -> Table:
     return table
 
 
-def _styled(verdict: Verdict) -> str:
+def _styled(verdict: ResultVerdict) -> str:
     return f"[{STYLES[verdict]}]{verdict.value}[/]"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from svdbench.errors import UserError, one_line
-from svdbench.files import regular
+from svdbench.files import existing_regular_file
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.record.journal import job_of
@@ -43,7 +43,7 @@ def resume(folder: str | Path, root: str, functions: Sequence[str] = ()) -> Any:
         raise UserError(f"{folder} is of another command: svdbench {command} --resume {folder}")
     path, root = folder / CONFIG, own
     try:
-        text = regular(path).read_bytes().decode()
+        text = existing_regular_file(path).read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
     configs = read(root, text)

@@ -9,7 +9,7 @@ from svdbench.errors import UserError
 from svdbench.jobs.commands import COMMANDS
 from svdbench.overrides import leaves, parsed
 from svdbench.refusals import refuse_overrides
-from svdbench.sweeps import Swept, read_sweep, run_sweep
+from svdbench.sweeps import SweepResult, read_sweep, run_sweep
 from svdbench.sweeps.plan import engine_overrides
 
 # Keys that name functions of the user's own.
@@ -25,7 +25,7 @@ HARMLESS = {
 PLAIN = re.compile(r"[\w.,:;=&|+*/%@\[\]()-]*")
 
 
-def resume_sweep(folder: Path, root: str) -> Swept:
+def resume_sweep(folder: Path, root: str) -> SweepResult:
     """Run the jobs of a sweep that have not ended well, on the launcher that it was typed with.
 
     Args:

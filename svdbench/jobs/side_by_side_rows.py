@@ -7,7 +7,7 @@ from svdbench.jobs.side_by_side import Given
 from svdbench.lowrank import Factored
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.schema import COMPRESSED, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 
 
 class SharedRows:
@@ -19,7 +19,7 @@ class SharedRows:
         threads: 0 on a GPU.
     """
 
-    def __init__(self, record: Run, given: Given[Any, Any]) -> None:
+    def __init__(self, record: RunWriter, given: Given[Any, Any]) -> None:
         config = given.config
         self.record = record
         self.settings: dict[str, Any] = {

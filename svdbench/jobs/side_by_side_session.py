@@ -15,7 +15,7 @@ from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side import Given
 from svdbench.jobs.timing import running
 from svdbench.measure.clock import clock_of
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.reporting.words import share
 
 A = TypeVar("A", bound=Arm)
@@ -32,7 +32,7 @@ class Session(ABC, Generic[G, A]):
 
     tells: ClassVar[Literal["accuracy", "error"]]
 
-    def __init__(self, given: G, record: Run, shown: Display) -> None:
+    def __init__(self, given: G, record: RunWriter, shown: Display) -> None:
         self.given = given
         self.shown = shown
         self.clock = clock_of(given.train[0].device)
@@ -124,7 +124,7 @@ class Session(ABC, Generic[G, A]):
 
 def run_session(
     job: str,
-    kind: Callable[[G, Run, Display], Session[G, A]],
+    kind: Callable[[G, RunWriter, Display], Session[G, A]],
     given: G,
     text: str,
     folder: str | None,

@@ -16,7 +16,7 @@ from svdbench.measure.machine import Neighbours, device_name
 from svdbench.measure.plan import Contender, Outcome, Plan, failure, measure
 from svdbench.members import DRIVERS
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.svd import show_run
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2, TimeSVD
@@ -143,7 +143,7 @@ def time_cell(
     exact: Exact,
     entries: list[Entry],
     conditions: Conditions,
-    record: Run,
+    record: RunWriter,
     shown: Display,
 ) -> None:
     """Measure every driver on one matrix and one rank, and write its rows."""
@@ -182,7 +182,7 @@ def time_cell(
 
 
 def _write(
-    case: Case, entries: list[Entry], state: L2, foreign_cores: float | None, record: Run
+    case: Case, entries: list[Entry], state: L2, foreign_cores: float | None, record: RunWriter
 ) -> None:
     machine = {"foreign_cores": foreign_cores, "device_name": device_name(case.device)}
     for entry in entries:

@@ -15,7 +15,7 @@ from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import Plan
 from svdbench.members import Registry
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.reporting.words import quantity
 from svdbench.schemas import L2, Job, Measured, Timing
@@ -80,7 +80,7 @@ def running(
     folder: str | None,
     cells: int,
     show: Callable[[Path, Console], None],
-) -> Iterator[tuple[Run, Display]]:
+) -> Iterator[tuple[RunWriter, Display]]:
     """A run of so many cells: its record and its display, and its report at the end.
 
     Raises:
@@ -88,7 +88,7 @@ def running(
     """
     console = Console()
     settle_allocator()
-    record = Run.create(
+    record = RunWriter.create(
         config.results, job, config.name, config=text, folder=folder, same=SAME_MACHINE
     )
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)

@@ -19,7 +19,7 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
 from svdbench.record.schema import WELL
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
 from svdbench.reporting.words import quantity
@@ -29,7 +29,7 @@ from svdbench.training import checking, checkpoint
 from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
-from svdbench.training.progress import Limits, Point
+from svdbench.training.progress import Evaluation, Limits
 
 JOB = "train"
 
@@ -89,7 +89,7 @@ def run(
     first = loop_of(config, config.seed, clock, ranks)
     settle_allocator()
     endings: dict[int, str] = {}
-    with Run.create(config.results, JOB, config.name, config=text, folder=folder) as record:
+    with RunWriter.create(config.results, JOB, config.name, config=text, folder=folder) as record:
         on_folder(record.folder)
         together = (
             f", in each of {quantity(ranks.size, 'process', 'processes')}" if ranks.size > 1 else ""
@@ -188,7 +188,9 @@ def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loo
     return loop
 
 
-def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console: Console) -> str:
+def _train(
+    loop: Loop, config: Train, text: str, seed: int, record: RunWriter, console: Console
+) -> str:
     """Train, and write rows and checkpoints; how it ended."""
     model, task = loop.learner.model, loop.learner.task
     rows = Rows(record, config, seed, model, task)
@@ -197,7 +199,7 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
         _go_on(loop, folder / LAST, seed, record)
         console.print(f"from step {loop.learner.step:,}", **PLAIN)
 
-    def on_evaluation(point: Point, best: bool) -> None:
+    def on_evaluation(point: Evaluation, best: bool) -> None:
         rows.evaluation(point)
         shown.evaluation(point)
         record.commit()
@@ -220,7 +222,7 @@ def _train(loop: Loop, config: Train, text: str, seed: int, record: Run, console
     return outcome.status
 
 
-def _go_on(loop: Loop, path: Path, seed: int, record: Run) -> None:
+def _go_on(loop: Loop, path: Path, seed: int, record: RunWriter) -> None:
     """From the checkpoint of a training that was cut short."""
     state = checkpoint.load(path)
     with _fitting(path):

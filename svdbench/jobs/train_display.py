@@ -16,7 +16,7 @@ from rich.text import Text
 
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.base import Task
-from svdbench.training.progress import Limits, Outcome, Point, Tick
+from svdbench.training.progress import Evaluation, Limits, StepProgress, TrainingOutcome
 
 PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}
 
@@ -38,8 +38,8 @@ class Display:
         self.limits = limits
         self.course: list[float] = []
         self.train_loss: float | None = None
-        self.tick: Tick | None = None
-        self.point: Point | None = None
+        self.tick: StepProgress | None = None
+        self.point: Evaluation | None = None
         self.live = Live(
             console=console, refresh_per_second=8, transient=True, get_renderable=self._lines
         )
@@ -58,19 +58,19 @@ class Display:
     ) -> None:
         self.live.stop()
 
-    def step(self, tick: Tick) -> None:
+    def step(self, tick: StepProgress) -> None:
         before = tick.loss if self.train_loss is None else self.train_loss
         self.train_loss = DECAY * before + (1 - DECAY) * tick.loss
         self.tick = tick
 
-    def evaluation(self, point: Point) -> None:
+    def evaluation(self, point: Evaluation) -> None:
         self.point = point
         if point.loss is not None:
             self.course.append(point.loss / self.task.baseline)
         if not self.console.is_terminal:
             self.console.print(self._line(point), **PLAIN)
 
-    def finish(self, outcome: Outcome, reason: str) -> None:
+    def finish(self, outcome: TrainingOutcome, reason: str) -> None:
         self.live.stop()
         words = [f"{self.title}: {reason}"]
         if outcome.best is not None:
@@ -88,7 +88,7 @@ class Display:
             f"{self.task.loss_unit}{aim}"
         )
 
-    def _line(self, point: Point) -> str:
+    def _line(self, point: Evaluation) -> str:
         """An evaluation, for a log."""
         words = [f"step {point.step:>7,}", f"loss {self._share(point.loss)} of baseline"]
         if point.train_loss is not None:
@@ -143,11 +143,11 @@ class Display:
         return "–" if loss is None else share(loss / self.task.baseline)
 
 
-def _accuracy(point: Point) -> str:
+def _accuracy(point: Evaluation) -> str:
     return "" if point.accuracy is None else f"accuracy {share(point.accuracy)}"
 
 
-def _spectrum(point: Point) -> str:
+def _spectrum(point: Evaluation) -> str:
     if point.sigma_min is None or point.sigma_max is None:
         return ""
     return f"σ {point.sigma_min:.3f} … {point.sigma_max:.3f}"

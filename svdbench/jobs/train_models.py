@@ -16,7 +16,7 @@ from svdbench.members import MODELS, TASKS, plain
 from svdbench.overrides import override
 from svdbench.refusals import refuse_repeated
 from svdbench.report.training import show_run
-from svdbench.sweeps import Base, Sweep, Swept, run_sweep
+from svdbench.sweeps import Sweep, SweepResult, SweepSource, run_sweep
 from svdbench.training.presets import preset, sources
 
 EVERY = "all"
@@ -55,7 +55,7 @@ def train(
                 config = compose(JOB, overrides)[0]
                 build(config, config.seed)
         bases = tuple(
-            Base((*overrides, *called), model if len(runs) > 1 else "", multirun)
+            SweepSource((*overrides, *called), model if len(runs) > 1 else "", multirun)
             for model, overrides in runs.items()
         )
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
@@ -63,7 +63,7 @@ def train(
         return train_sweep(Sweep(JOB, bases, tuple(words))).well
 
 
-def train_sweep(sweep: Sweep, folder: Path | None = None) -> Swept:
+def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
     """Train several models, or with several settings, and show how they compare.
 
     Args:

@@ -6,17 +6,17 @@ from typing import Any
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.models.base import SequenceModel
 from svdbench.record.schema import TRAINED, TRAINING, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task
-from svdbench.training.progress import Outcome, Point
+from svdbench.training.progress import Evaluation, TrainingOutcome
 
 
 class Rows:
     """The rows of one model, task and seed, each written as soon as it is known."""
 
     def __init__(
-        self, record: Run, config: Train, seed: int, model: SequenceModel, task: Task
+        self, record: RunWriter, config: Train, seed: int, model: SequenceModel, task: Task
     ) -> None:
         trainer, optimizer = config.trainer, config.optimizer
         self.record = record
@@ -56,10 +56,10 @@ class Rows:
             "device_name": device_name(trainer.device),
         }
 
-    def evaluation(self, point: Point) -> None:
+    def evaluation(self, point: Evaluation) -> None:
         self._sample(point, "ok", "")
 
-    def summary(self, outcome: Outcome, reason: str) -> None:
+    def summary(self, outcome: TrainingOutcome, reason: str) -> None:
         """The last rows: of the test, or of the step that failed, and of all."""
         if outcome.status == "nan" and outcome.last is not None:
             self._sample(outcome.last, "nan", reason)
@@ -81,11 +81,11 @@ class Rows:
             row["seconds_to_target"] = outcome.reached.elapsed_s
         self.record.append(TRAINED, row)
 
-    def _sample(self, point: Point, status: str, reason: str) -> None:
+    def _sample(self, point: Evaluation, status: str, reason: str) -> None:
         row = self.common | self._point(point) | {"status": status, "reason": reason}
         self.record.append(TRAINING, row)
 
-    def _point(self, point: Point | None) -> dict[str, Any]:
+    def _point(self, point: Evaluation | None) -> dict[str, Any]:
         if point is None:
             return {}
         row = asdict(point)
@@ -94,7 +94,7 @@ class Rows:
         return row
 
 
-def _scores(name: str, point: Point | None) -> dict[str, Any]:
+def _scores(name: str, point: Evaluation | None) -> dict[str, Any]:
     if point is None:
         return {}
     return {

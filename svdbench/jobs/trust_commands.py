@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.jobs.reproduce import reproduce
-from svdbench.reproduce.result import QUICK, Result, Run, load
+from svdbench.reproduce.result import QUICK, NeededRun, Result, load
 
 # A model of a user's own, with its examples: to be written beside the results.
 MODEL = "tiny_model"
@@ -101,7 +101,7 @@ def small_result() -> Result:
     """A result that is read from two runs of a few epochs."""
     xor = load("xor")
     small = "accelerate xor --epochs 3 --seeds 2"
-    runs = [Run(run.run, small, f"{small} shuffle={run is xor.runs[0]}") for run in xor.runs]
+    runs = [NeededRun(run.run, small, f"{small} shuffle={run is xor.runs[0]}") for run in xor.runs]
     return replace(xor, runs=runs)
 
 

@@ -18,7 +18,7 @@ from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours, device_name, threads_of
 from svdbench.measure.plan import failure
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import Run
+from svdbench.record.store import RunWriter
 from svdbench.report.tuning import show_run
 from svdbench.reporting.words import quantity, seconds
 from svdbench.schemas import L2, TuneBlocks
@@ -95,7 +95,7 @@ def _measure(
     plans: dict[Plan, int],
     budget_s: float,
     place: dict[str, Any],
-    record: Run,
+    record: RunWriter,
 ) -> dict[Shape, float]:
     """Time the plans on one shape and write their rows; the best step by block size."""
     case, neighbours = case_of(V, X), Neighbours()
@@ -133,7 +133,7 @@ def _measure(
     return fastest
 
 
-def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: Run) -> None:
+def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: RunWriter) -> None:
     """Fit the cost model to the fastest steps, if there are any, and write its rows."""
     if not fastest:
         return

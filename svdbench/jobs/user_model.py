@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from svdbench.errors import Failed, UserError, one_line, out_of_memory
-from svdbench.files import regular
+from svdbench.files import existing_regular_file
 from svdbench.jobs.user_code import described, user_code
 from svdbench.jobs.waiting import watched
 from svdbench.lowrank.checks import check_dtypes, check_model, conversions
@@ -34,7 +34,7 @@ REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'mod
 
 
 @dataclass(frozen=True)
-class UserModel:
+class LoadedUserModel:
     """What the user brings.
 
     Attributes:
@@ -61,7 +61,7 @@ def user_model(
     max_examples: int | None = None,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
-) -> UserModel:
+) -> LoadedUserModel:
     """The model that ``build`` makes, with its weights, and the examples that ``data`` gives.
 
     Args:
@@ -84,7 +84,7 @@ def user_model(
         Failed: what the user's code raises, in one line.
     """
     torch.manual_seed(seed)
-    model = _called(build, "the model")
+    model = call_named(build, "the model")
     if not issubclass(type(model), nn.Module):  # whatever its __class__ says
         raise UserError(
             f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
@@ -106,11 +106,11 @@ def user_model(
             raise UserError(f"{build}: {one_line(error)}") from error
     splits = None
     if data is not None:
-        found = _called(data, "the examples")
+        found = call_named(data, "the examples")
         splits = _parted(data, found, calibration, seed, max_examples, clock)
         if dtype is not None:
             splits = splits.cast(dtype)
-    return UserModel(build, model, splits, tuple(notes))
+    return LoadedUserModel(build, model, splits, tuple(notes))
 
 
 def called_by_name(reference: str, what: str, modules: bool = False) -> Callable[..., Any]:
@@ -195,7 +195,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        regular(path)
+        existing_regular_file(path)
     except OSError as error:
         raise UserError(
             f"can't read the weights {path}: {error.strerror}: check the path"
@@ -244,7 +244,7 @@ def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -
     return [name for name in names if id(own.get(name)) not in loaded]
 
 
-def _called(reference: str, what: str) -> Any:
+def call_named(reference: str, what: str) -> Any:
     function = called_by_name(reference, what)
     with user_code(reference):
         return function()

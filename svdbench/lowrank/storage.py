@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench._version import __version__
-from svdbench.files import read_json, regular, replacing
+from svdbench.files import existing_regular_file, read_json, replace_atomically
 from svdbench.lowrank.checks import check_dtypes, check_module
 from svdbench.lowrank.layers.base import LowRankLayer
 from svdbench.lowrank.layers.factor import low_rank_modules, with_empty_factors
@@ -55,7 +55,7 @@ def save(model: Any, path: str | Path) -> Path:
     }
     place, beside = _place(path), _place(path).with_suffix(".json")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(place) as partial:
+    with replace_atomically(place) as partial:
         save_file(tensors, partial)
         about = {
             "format": FORMAT,
@@ -64,7 +64,7 @@ def save(model: Any, path: str | Path) -> Path:
             "weights": weights,
             "tied": tied,
         }
-    with replacing(beside) as partial:
+    with replace_atomically(beside) as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return place
 
@@ -193,7 +193,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
 
     beside = place.with_suffix(".json")
     try:
-        about, found = read_json(beside), _sha256(regular(place))
+        about, found = read_json(beside), _sha256(existing_regular_file(place))
     except OSError as error:
         raise ValueError(f"can't read {error.filename}: {error.strerror}") from error
     except ValueError as error:

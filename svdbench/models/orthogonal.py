@@ -20,7 +20,7 @@ from .manifold import (
 from .recurrent import Recurrent, Shared, distance_to_isometry
 
 
-class OrthogonalRNN(Recurrent):
+class OrthogonalModel(Recurrent):
     """oRNN: W = H_n(u_n) ⋯ H_{n−m+1}(u_{n−m+1}), u_k ∈ Rᵏ: mn − m(m − 1)/2 parameters.
 
     Args:

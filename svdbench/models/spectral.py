@@ -10,7 +10,7 @@ from .manifold import CayleyStep
 from .recurrent import Recurrent, Shared, distance_to_interval
 
 
-class SpectralRNN(Recurrent):
+class SpectralModel(Recurrent):
     """W = U diag(σ) Vᵀ, U of m₁ and V of m₂ reflectors, σ within r of σ*.
 
     With n_i inputs, n_y outputs, a bias b and none in the readout, there are

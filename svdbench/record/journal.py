@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from svdbench.files import json_value, regular
-from svdbench.record.lines import RecordError, append, writing
+from svdbench.files import existing_regular_file, json_value
+from svdbench.record.lines import RecordError, append, as_record_error
 from svdbench.record.schema import SCHEMA_VERSION
 
 NAME = "progress.jsonl"
@@ -32,7 +32,7 @@ def job_of(folder: Path) -> str:
         RecordError: there is no journal that says so.
     """
     try:
-        with open(regular(folder / NAME), "rb") as file:
+        with open(existing_regular_file(folder / NAME), "rb") as file:
             job = json_value(file.readline(LONGEST))["job"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RecordError(
@@ -57,7 +57,7 @@ def _lines(folder: Path) -> list[Any]:
     """The lines of a journal; the last may be torn, and is left out then."""
     if not (folder / NAME).exists():
         return []
-    with open(regular(folder / NAME), "rb") as file:
+    with open(existing_regular_file(folder / NAME), "rb") as file:
         return [json_value(line) for line in file.read(LARGEST).split(b"\n")[:-1]]
 
 
@@ -92,7 +92,7 @@ class Journal:
         self.memo: dict[str, Any] = {}
         self.mark: Mark = {}
         self.resumed: list[dict[str, Any]] = []
-        with writing(self.path):
+        with as_record_error(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             self._hold()
@@ -114,7 +114,7 @@ class Journal:
         self.memo |= memo
         self.mark = dict(mark)
 
-    def went_on(self, differences: Mapping[str, Any]) -> None:
+    def note_resumption(self, differences: Mapping[str, Any]) -> None:
         """Note that the run was taken up again, and what of its environment is new."""
         self._write({"resumed": dict(differences)})
         self.resumed.append(dict(differences))
@@ -140,7 +140,7 @@ class Journal:
 
     def _read(self) -> None:
         """Take in the lines, up to one that is torn or tells of more than there is."""
-        with writing(self.path):
+        with as_record_error(self.path):
             size = os.fstat(self._file).st_size
             if size > LARGEST:
                 raise RecordError(f"{self.path} is larger than any journal: delete the folder")
@@ -163,7 +163,7 @@ class Journal:
                 ) from error
             good += len(line)
         if good < size:
-            with writing(self.path):
+            with as_record_error(self.path):
                 os.ftruncate(self._file, good)
 
     def _take(self, line: dict[str, Any]) -> bool:
@@ -189,9 +189,9 @@ class Journal:
 
     def sync(self) -> None:
         """Have it on the disk itself."""
-        with writing(self.path):
+        with as_record_error(self.path):
             os.fsync(self._file)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        with writing(self.path):
+        with as_record_error(self.path):
             append(self._file, json.dumps(line, ensure_ascii=False).encode() + b"\n")

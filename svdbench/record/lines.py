@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, os_remedy
-from svdbench.files import regular
+from svdbench.files import existing_regular_file
 from svdbench.record.schema import SCHEMA_VERSION
 
 MOST_DIGITS = 9  # of a version
@@ -22,7 +22,7 @@ class RecordError(UserError):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def as_record_error(path: Path) -> Iterator[None]:
     """Turn what the system says against writing ``path`` into a RecordError."""
     try:
         yield
@@ -78,7 +78,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     """
     path = Path(path)
     try:
-        if regular(path).stat().st_size > LARGEST_TABLE:
+        if existing_regular_file(path).stat().st_size > LARGEST_TABLE:
             raise RecordError(f"{path} is larger than {LARGEST_TABLE >> 30} GiB: no table is")
         whole, _, torn = path.read_bytes().rpartition(b"\n")
         lines = list(csv.reader(whole.decode().split("\n"), strict=True))

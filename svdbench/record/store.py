@@ -19,11 +19,24 @@ from types import TracebackType
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.files import LARGEST_YAML, facts, read_environment, read_text, regular, replacing
+from svdbench.files import (
+    LARGEST_YAML,
+    existing_regular_file,
+    facts,
+    read_environment,
+    read_text,
+    replace_atomically,
+)
 from svdbench.record.environment import environment, version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits, read_resumed
-from svdbench.record.lines import RecordError, append_lines, read_rows, refuse_links, writing
+from svdbench.record.lines import (
+    RecordError,
+    append_lines,
+    as_record_error,
+    read_rows,
+    refuse_links,
+)
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
 from svdbench.refusals import refuse_name
 
@@ -31,7 +44,7 @@ __all__ = [
     "JOURNAL",
     "Mark",
     "RecordError",
-    "Run",
+    "RunWriter",
     "may_mix_versions",
     "mixing_versions",
     "read_rows",
@@ -60,7 +73,7 @@ def mixing_versions(allowed: bool) -> Iterator[None]:
         _mixing.reset(before)
 
 
-class Run:
+class RunWriter:
     """One run, open for appending: made by :meth:`create`, a context manager.
 
     Attributes:
@@ -99,7 +112,7 @@ class Run:
         folder: str | Path | None = None,
         env: Mapping[str, Any] | None = None,
         same: Collection[str] = (),
-    ) -> "Run":
+    ) -> "RunWriter":
         """Make ``root/job/name`` and write down the configuration and the environment.
 
         A folder that already has a run of the same configuration is gone on with: the rows of
@@ -181,7 +194,7 @@ class Run:
 
     def mark(self) -> Mark:
         """How long the tables are."""
-        self._settle()
+        self._drop_unfinished_rows()
         sizes = {f"{name}.csv": os.fstat(file).st_size for name, file in self._files.items()}
         return self._mark | sizes
 
@@ -209,10 +222,10 @@ class Run:
         self._to_rewind = False
         self._mark = dict(mark)
         if self._news is not None:
-            self._journal.went_on(self._news)
+            self._journal.note_resumption(self._news)
             self._news = None
         for path in self.folder.glob("*.csv"):
-            with writing(path):
+            with as_record_error(path):
                 if kept := mark.get(path.name):
                     os.truncate(path, kept)
                 elif _is_table(path):  # of a unit that was cut short
@@ -222,7 +235,7 @@ class Run:
         """Take back the rows that belong to no finished unit."""
         self.rewind(self._journal.mark)
 
-    def _settle(self) -> None:
+    def _drop_unfinished_rows(self) -> None:
         """Drop the rows of unfinished units, before the first new row of a resumed run."""
         if self._to_rewind:
             self.discard_unfinished()
@@ -237,10 +250,10 @@ class Run:
         row["version"] = self.version
         table.check(row)
         path = self.folder / f"{table.name}.csv"
-        with writing(path):
+        with as_record_error(path):
             if table.name not in self._files:
                 _refuse_other_columns(path, table)
-                self._settle()
+                self._drop_unfinished_rows()
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
                 self._files[table.name] = os.open(path, flags, 0o666)
             file = self._files[table.name]
@@ -250,7 +263,7 @@ class Run:
     def commit(self) -> None:
         """Have everything on the disk itself."""
         for name, file in self._files.items():
-            with writing(self.folder / f"{name}.csv"):
+            with as_record_error(self.folder / f"{name}.csv"):
                 os.fsync(file)
         self._journal.sync()
         self._synced = time.monotonic()
@@ -267,7 +280,7 @@ class Run:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "RunWriter":
         return self
 
     def __exit__(
@@ -289,7 +302,7 @@ def _place(root: Path, job: str, name: str | None) -> Path:
     if name is not None:
         return root / job / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    with writing(root / job):
+    with as_record_error(root / job):
         (root / job).mkdir(parents=True, exist_ok=True)
         for i in count(1):
             folder = root / job / (stamp if i == 1 else f"{stamp}-{i}")
@@ -303,7 +316,7 @@ def _place(root: Path, job: str, name: str | None) -> Path:
 
 def _refuse_foreign(folder: Path, remedy: str) -> None:
     """Make ``folder`` if need be; raise RecordError if it holds something without a journal."""
-    with writing(folder):
+    with as_record_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / JOURNAL).is_file():
             raise RecordError(f"{folder} already holds results: {remedy}, or delete it")
@@ -347,7 +360,7 @@ def _ends_row(path: Path, size: int) -> bool:
     """Whether a row of a table, or the table itself, ends after so many bytes."""
     if not size:
         return True
-    with writing(path), open(regular(path), "rb") as file:
+    with as_record_error(path), open(existing_regular_file(path), "rb") as file:
         file.seek(size - 1)
         return file.read(1) == b"\n"
 
@@ -427,5 +440,5 @@ def _differences(began: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, 
 
 
 def _write_text(path: Path, text: str) -> None:
-    with writing(path), replacing(path) as partial:
+    with as_record_error(path), replace_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from svdbench.errors import UserError, os_remedy
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.reporting.words import tick
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:
     paths = [folder / name for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         try:
-            with replacing(path) as partial:
+            with replace_atomically(path) as partial:
                 figure.savefig(partial, format=path.suffix.removeprefix("."))
         except OSError as error:
             raise UserError(

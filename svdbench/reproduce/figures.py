@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svdbench.files import replacing
-from svdbench.reproduce.numbers import Point
-from svdbench.reproduce.result import Curve
+from svdbench.files import replace_atomically
+from svdbench.reproduce.numbers import CurvePoint
+from svdbench.reproduce.result import CurveFigure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw(figure: Curve, points: Sequence[Point], path: Path) -> bool:
+def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
     """Draw a curve for each series as a PNG; False where there is nothing to draw."""
     from matplotlib.figure import Figure
 
@@ -34,12 +34,12 @@ def draw(figure: Curve, points: Sequence[Point], path: Path) -> bool:
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     drawing.legend(loc="outside right upper", frameon=False, fontsize=9)
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         drawing.savefig(partial, format="png", metadata={"Software": None})
     return True
 
 
-def _series(axes: "Axes", points: Sequence[Point], label: str, number: int) -> None:
+def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int) -> None:
     from svdbench.reporting.plots import HUES, MARKS
 
     points = sorted(points, key=lambda point: point.x)

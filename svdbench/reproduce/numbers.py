@@ -10,7 +10,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from svdbench.errors import UserError
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
@@ -46,7 +46,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A point of a curve; ``low`` and ``high`` are the ends of its band, or None."""
 
     figure: str
@@ -58,11 +58,11 @@ class Point:
 
 
 @dataclass
-class Measured:
+class Evidence:
     """All numbers, by name, and all curves of a result."""
 
     numbers: dict[str, Number] = field(default_factory=dict)
-    curves: list[Point] = field(default_factory=list)
+    curves: list[CurvePoint] = field(default_factory=list)
 
     def exact(self, name: str, value: float) -> None:
         """A number without noise: another run gives it again, but for rounding."""
@@ -115,7 +115,7 @@ def _known(values: Iterable[float]) -> list[float]:
     return [float(value) for value in values if value == value]
 
 
-def numbers_csv(measured: Measured) -> str:
+def numbers_csv(measured: Evidence) -> str:
     """The text of ``numbers.csv``."""
     rows = [
         (name, _text(n.value), _text(n.low), _text(n.high), n.count, n.of)
@@ -124,7 +124,7 @@ def numbers_csv(measured: Measured) -> str:
     return _csv(NUMBER_COLUMNS, rows)
 
 
-def curves_csv(measured: Measured) -> str:
+def curves_csv(measured: Evidence) -> str:
     """The text of ``curves.csv``."""
     rows = [
         (p.figure, p.series, _text(p.x), _text(p.value), _text(p.low), _text(p.high))
@@ -133,21 +133,21 @@ def curves_csv(measured: Measured) -> str:
     return _csv(CURVE_COLUMNS, rows)
 
 
-def write(measured: Measured, folder: Path) -> None:
+def write(measured: Evidence, folder: Path) -> None:
     """Write both tables into the folder of a result, each whole or not at all."""
     for name, text in ((NUMBERS, numbers_csv(measured)), (CURVES, curves_csv(measured))):
-        with replacing(folder / name) as partial:
+        with replace_atomically(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
 
-def read(folder: Path) -> Measured:
+def read(folder: Path) -> Evidence:
     """The tables of the folder of a result.
 
     Raises:
         UserError: they can't be read.
     """
     try:
-        return Measured(
+        return Evidence(
             {row["number"]: _number(row) for row in _rows(folder / NUMBERS)},
             [_point(row) for row in _rows(folder / CURVES)],
         )
@@ -162,9 +162,9 @@ def _number(row: dict[str, str]) -> Number:
     return Number(value, low, high, int(row["count"]), row["of"])
 
 
-def _point(row: dict[str, str]) -> Point:
+def _point(row: dict[str, str]) -> CurvePoint:
     low, high = (float(row[key]) if row[key] else None for key in ("low", "high"))
-    return Point(row["figure"], row["series"], float(row["x"]), float(row["value"]), low, high)
+    return CurvePoint(row["figure"], row["series"], float(row["x"]), float(row["value"]), low, high)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -8,24 +8,24 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.report.html.page import fill
 from svdbench.reporting.words import quantity, seconds
 from svdbench.reproduce.figures import draw
-from svdbench.reproduce.folder import Judged, kept
-from svdbench.reproduce.result import DOCUMENTS, FULL, Claim, Result, everything
-from svdbench.reproduce.runs import Made
-from svdbench.reproduce.verdict import ANSWERS, RULE, Answer, Verdict
+from svdbench.reproduce.folder import JudgedResult, read_evidence
+from svdbench.reproduce.result import DOCUMENTS, FULL, Claim, Result, all_results
+from svdbench.reproduce.runs import Provenance
+from svdbench.reproduce.verdict import ANSWERS, RULE, Answer, ResultVerdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
 BADGES = {
-    Verdict.holds: "ok",
-    Verdict.part: "partly",
-    Verdict.fails: "failed",
-    Verdict.open: "open",
+    ResultVerdict.holds: "ok",
+    ResultVerdict.part: "partly",
+    ResultVerdict.fails: "failed",
+    ResultVerdict.open: "open",
 }
 BESIDE = "–"
 QUICK_NOTE = (
@@ -61,12 +61,12 @@ class View:
     beside: list[Line]
     figures: list[tuple[str, str]]
     hardware: list[str]
-    made: list[Made]
+    made: list[Provenance]
     command: str
     note: str
 
 
-def view(judged: Judged, variant: str) -> View:
+def view(judged: JudgedResult, variant: str) -> View:
     """What the page of a result says; ``variant``: of the command that repeats it."""
     result, drawn = judged.result, {point.figure for point in judged.measured.curves}
     return View(
@@ -86,7 +86,7 @@ def view(judged: Judged, variant: str) -> View:
     )
 
 
-def write(judged: Judged, root: Path, variant: str) -> None:
+def write(judged: JudgedResult, root: Path, variant: str) -> None:
     """Draw the figures of a result, and write its pages, into its folder below ``root``."""
     folder, shown = root / judged.result.name, view(judged, variant)
     for figure in judged.result.figures:
@@ -100,9 +100,11 @@ def write(judged: Judged, root: Path, variant: str) -> None:
     _put(folder / HTML, fill("result.html", title=title, view=shown, pictures=pictures))
 
 
-def write_index(root: Path, variant: str) -> list[Judged]:
+def write_index(root: Path, variant: str) -> list[JudgedResult]:
     """Write the list of all results that were kept below ``root``; these, in its order."""
-    found = [judged for result in everything() if (judged := kept(result, root)) is not None]
+    found = [
+        judged for result in all_results() if (judged := read_evidence(result, root)) is not None
+    ]
     views = [view(judged, variant) for judged in found]
     _put(root / MARKDOWN, index_markdown(views))
     _put(root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE))
@@ -155,7 +157,7 @@ def _text(value: float, form: str) -> str:
     return format(value, form).replace("%", " %").replace("-", "−")
 
 
-def _hardware(made: Sequence[Made]) -> Iterator[str]:
+def _hardware(made: Sequence[Provenance]) -> Iterator[str]:
     """Where the runs were made, each machine once."""
     for machine in dict.fromkeys((one.cpu, one.cores, one.gpus, one.torch) for one in made):
         cpu, cores, gpus, torch = machine
@@ -167,7 +169,7 @@ def _cores(count: int | None) -> str:
 
 
 def _put(path: Path, text: str) -> None:
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

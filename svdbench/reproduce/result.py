@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Run:
+class NeededRun:
     """A run that a result is read from.
 
     Attributes:
@@ -88,7 +88,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveFigure:
     """A figure drawn from the judge's curves; ``log`` names its logarithmic axes."""
 
     name: str
@@ -134,8 +134,8 @@ class Result:
     how: str
     minutes: dict[str, float]
     claims: list[Claim]
-    runs: list[Run] = field(default_factory=list)
-    figures: list[Curve] = field(default_factory=list)
+    runs: list[NeededRun] = field(default_factory=list)
+    figures: list[CurveFigure] = field(default_factory=list)
     slips: list[Slip] = field(default_factory=list)
     limits: str = ""
     learned: str = ""
@@ -149,10 +149,10 @@ class Result:
 
 def names() -> list[str]:
     """The names of all results, by document and then as their files are sorted."""
-    return [result.name for result in everything()]
+    return [result.name for result in all_results()]
 
 
-def everything() -> list[Result]:
+def all_results() -> list[Result]:
     """All results, by document and name."""
     folder = files("svdbench.conf") / "reproduce"
     found = [load(f.name[:-5]) for f in folder.iterdir() if f.name.endswith(".yaml")]
@@ -169,7 +169,12 @@ def load(name: str) -> Result:
     known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
     refuse_unknown("result", [name], known)
     tree = documents((folder / f"{name}.yaml").read_text(encoding="utf-8"))[0]
-    kinds: dict[str, Any] = {"runs": Run, "claims": Claim, "figures": Curve, "slips": Slip}
+    kinds: dict[str, Any] = {
+        "runs": NeededRun,
+        "claims": Claim,
+        "figures": CurveFigure,
+        "slips": Slip,
+    }
     try:
         parts = {
             key: [_made(kind, one) for one in tree.pop(key, [])] for key, kind in kinds.items()

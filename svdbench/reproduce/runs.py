@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
 from svdbench.record.store import read_environments
-from svdbench.reproduce.result import Result, Run
+from svdbench.reproduce.result import NeededRun, Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """What made a run: the command, and where and when."""
 
     run: str
@@ -69,32 +69,32 @@ class Runs:
             raise Missing(f"{name} has no {table}.csv")
         return pd.concat([read_table(at, table) for at in inside or [folder]], ignore_index=True)
 
-    def made(self) -> list[Made]:
+    def made(self) -> list[Provenance]:
         """What made each run, in the order of the result."""
         return [_made(place(self.root, run), run) for run in self.result.runs]
 
 
-def place(root: Path, run: Run) -> Path:
+def place(root: Path, run: NeededRun) -> Path:
     """The folder of a run."""
     return root / FOLDER / run.run
 
 
-def _made(folder: Path, run: Run) -> Made:
+def _made(folder: Path, run: NeededRun) -> Provenance:
     try:
         command = read_text(folder / COMMAND, LARGEST_YAML).strip()
         env = next(path for path in sorted(folder.glob("**/env.json")))
         facts = read_environment(env)
     except (FileNotFoundError, StopIteration) as error:
         raise Missing(f"{run.run} has not been run") from error
-    return made_of(run.run, command, facts, read_environments(folder))
+    return provenance_of(run.run, command, facts, read_environments(folder))
 
 
-def made_of(
+def provenance_of(
     run: str, command: str, facts: dict[str, Any], sessions: Sequence[dict[str, Any]] = ()
-) -> Made:
+) -> Provenance:
     """From the facts of the first environment, and of those in which the run was made."""
     commits = [str((env.get("source") or {}).get("commit") or "") for env in (facts, *sessions)]
-    return Made(
+    return Provenance(
         run=run,
         command=command,
         cpu=facts.get("cpu") or "an unnamed CPU",
@@ -106,20 +106,20 @@ def made_of(
     )
 
 
-def made_json(made: list[Made]) -> str:
+def made_json(made: list[Provenance]) -> str:
     """As the file ``made.json`` of a result has it."""
     return json.dumps([asdict(one) for one in made], indent=1, ensure_ascii=False) + "\n"
 
 
-def read_made(path: Path) -> list[Made]:
+def read_made(path: Path) -> list[Provenance]:
     """What ``made.json`` says."""
     kept = read_json(path)
     if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
         raise ValueError(f"{path.name} has a value of another kind")
-    keys = {field.name for field in fields(Made)}
+    keys = {field.name for field in fields(Provenance)}
     if any(set(one) != keys for one in kept):
         raise ValueError(f"{path.name} must have the keys {', '.join(sorted(keys))} for each run")
-    found = [Made(**one) for one in kept]
+    found = [Provenance(**one) for one in kept]
     for one in found:
         texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
         if not all(isinstance(text, str) for text in texts):

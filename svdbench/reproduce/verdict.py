@@ -10,7 +10,7 @@ from svdbench.reproduce.result import Claim
 from svdbench.statistics.agreement import AGREEMENT, agrees
 
 
-class Verdict(Enum):
+class ResultVerdict(Enum):
     """What became of a published result."""
 
     holds = "holds"
@@ -63,14 +63,14 @@ def answers(claims: Sequence[Claim], numbers: Mapping[str, Number]) -> list[Answ
     return [answer(claim, numbers.get(claim.number)) for claim in claims]
 
 
-def verdict(found: Sequence[Answer]) -> Verdict:
+def verdict(found: Sequence[Answer]) -> ResultVerdict:
     """What the answers come to, by :data:`RULE`."""
     decided = [a.shown for a in found if a.claim.decides]
     if decided and all(decided):
-        return Verdict.holds
+        return ResultVerdict.holds
     if any(decided):
-        return Verdict.part
-    return Verdict.fails if False in decided else Verdict.open
+        return ResultVerdict.part
+    return ResultVerdict.fails if False in decided else ResultVerdict.open
 
 
 def reason(found: Sequence[Answer]) -> str:

@@ -4,9 +4,8 @@
 far each is in ``jobs/``, and ``summary.csv`` with the rows of all.
 """
 
-from svdbench.sweeps.folder import is_sweep
-from svdbench.sweeps.folder import read as read_sweep
-from svdbench.sweeps.plan import Base, Sweep
-from svdbench.sweeps.run import Swept, run_sweep
+from svdbench.sweeps.folder import is_sweep, read_sweep
+from svdbench.sweeps.plan import Sweep, SweepSource
+from svdbench.sweeps.run import SweepResult, run_sweep
 
-__all__ = ["Base", "Sweep", "Swept", "is_sweep", "read_sweep", "run_sweep"]
+__all__ = ["Sweep", "SweepResult", "SweepSource", "is_sweep", "read_sweep", "run_sweep"]

@@ -13,13 +13,13 @@ from shutil import rmtree
 from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.files import read_environment, read_json, read_yaml, replacing
+from svdbench.files import read_environment, read_json, read_yaml, replace_atomically
 from svdbench.record import store
 from svdbench.record.environment import environment
-from svdbench.record.lines import refuse_links, writing
+from svdbench.record.lines import as_record_error, refuse_links
 from svdbench.record.store import ENVIRONMENT, RecordError, read_versions
 from svdbench.refusals import NAME
-from svdbench.sweeps.plan import Base, Job, Sweep
+from svdbench.sweeps.plan import Sweep, SweepJob, SweepSource
 
 FOLDER = "jobs"
 RUNNING, OK, FAILED, INTERRUPTED = "running", "ok", "failed", "interrupted"
@@ -79,9 +79,9 @@ class States:
     def write(self, job: str, state: State) -> None:
         """Raises RecordError where it can't be written."""
         path = self._path(job)
-        with writing(path):
+        with as_record_error(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
+            with replace_atomically(path) as partial:
                 partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
 
     def forget(self, job: str) -> None:
@@ -89,10 +89,10 @@ class States:
         self._path(job).unlink(missing_ok=True)
 
     @contextmanager
-    def begun(self, job: str) -> Iterator["Begun"]:
+    def begun(self, job: str) -> Iterator["JobEnding"]:
         """A job that runs in here: where it doesn't say how it ended, it ended well."""
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        begun = Begun(State(RUNNING, where=f"{node}:{os.getpid()}", began=_now()))
+        begun = JobEnding(State(RUNNING, where=f"{node}:{os.getpid()}", began=_now()))
         self.write(job, begun.state)
         yield begun
         began = begun.state
@@ -103,7 +103,7 @@ class States:
 
 
 @dataclass
-class Begun:
+class JobEnding:
     """To be told how a job ends."""
 
     state: State
@@ -132,7 +132,7 @@ class NothingBegun(UserError):
 
 
 @contextmanager
-def claimed(folder: Path, sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
+def own_folder(folder: Path, sweep: Sweep, jobs: Sequence[SweepJob]) -> Iterator[None]:
     """The folder of a sweep, made or found to be this sweep's already; held by this process.
 
     A folder that was made here is gone again where the block raises :class:`NothingBegun`.
@@ -210,19 +210,19 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def read(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> Sweep:
     """The sweep of a folder.
 
     Raises:
         UserError: there is none, or it can't be read.
     """
-    kept = _read(folder)
+    kept = _read_file(folder)
     bases = tuple(
-        Base(tuple(base["overrides"]), base["name"], base["swept"]) for base in kept["bases"]
+        SweepSource(tuple(base["overrides"]), base["name"], base["swept"]) for base in kept["bases"]
     )
     return Sweep(kept["job"], bases, tuple(kept["words"]))
 
@@ -233,16 +233,18 @@ def read_overrides(folder: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: there is no sweep, or it can't be read.
     """
-    return {name: tuple(overrides) for name, overrides in _read(folder)["jobs"].items()}
+    return {name: tuple(overrides) for name, overrides in _read_file(folder)["jobs"].items()}
 
 
-def _check_same(folder: Path, jobs: Sequence[Job]) -> None:
-    theirs = {name: Job(name, texts).identity for name, texts in read_overrides(folder).items()}
+def _check_same(folder: Path, jobs: Sequence[SweepJob]) -> None:
+    theirs = {
+        name: SweepJob(name, texts).identity for name, texts in read_overrides(folder).items()
+    }
     if theirs != {job.folder: job.identity for job in jobs}:
         raise RecordError(f"{folder} holds another sweep: choose a different --name, or delete it")
 
 
-def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
+def _text(sweep: Sweep, jobs: Sequence[SweepJob]) -> str:
     import yaml  # type: ignore[import-untyped]
 
     from svdbench._version import __version__
@@ -261,7 +263,7 @@ def _text(sweep: Sweep, jobs: Sequence[Job]) -> str:
     return str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100))
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read_file(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     try:
         kept = read_yaml(path)

@@ -28,7 +28,7 @@ PLACE = ("name", "results")
 
 
 @dataclass(frozen=True)
-class Base:
+class SweepSource:
     """Overrides of which some may be sweeps: ``seed=0,1``, ``range(4)``, ``glob(*)``, ….
 
     Attributes:
@@ -53,12 +53,12 @@ class Sweep:
     """
 
     job: str
-    bases: tuple[Base, ...]
+    bases: tuple[SweepSource, ...]
     words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One job of a sweep.
 
     Attributes:
@@ -86,7 +86,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSweep:
     """A sweep that may be launched.
 
     Attributes:
@@ -102,13 +102,13 @@ class Prepared:
     name: str
     folder: Path
     timed: bool
-    jobs: list[Job]
+    jobs: list[SweepJob]
     engine: Engine
     master: Any
     loader: Any
 
 
-def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
+def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
     """Check all jobs and the launcher, and choose the folder.
 
     Args:
@@ -148,13 +148,13 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> Prepared:
         refuse_timing(engine, config)
         check_slurm(engine)
         timed = is_timed(config)
-        return Prepared(
+        return PreparedSweep(
             sweep.job, module.JOB, folder, timed, jobs, engine, master, hydra.config_loader
         )
 
 
 @contextmanager
-def _naming(job: Job, number: int, count: int) -> Iterator[None]:
+def _naming(job: SweepJob, number: int, count: int) -> Iterator[None]:
     """Say whose configuration doesn't fit, where there are several."""
     try:
         yield
@@ -164,7 +164,7 @@ def _naming(job: Job, number: int, count: int) -> Iterator[None]:
         raise UserError(f"job {number} of {count} ({job.label}): {error}") from error
 
 
-def jobs_of(sweep: Sweep, hydra: Any) -> list[Job]:
+def jobs_of(sweep: Sweep, hydra: Any) -> list[SweepJob]:
     """The jobs, always the same ones in the same order.
 
     Args:
@@ -198,14 +198,14 @@ def engine_overrides(sweep: Sweep) -> list[str]:
     return [str(given.input_line) for given in found]
 
 
-def _expanded(base: Base, loader: Any) -> Iterator[Job]:
+def _expanded(base: SweepSource, loader: Any) -> Iterator[SweepJob]:
     own = [str(given.input_line) for given in parsed(base.overrides) if not is_for_hydra(given)]
     if not base.swept:
-        yield Job(base.name, tuple(own))
+        yield SweepJob(base.name, tuple(own))
         return
     for number, (overrides, values) in enumerate(combinations(own, loader)):
         folder = f"{base.name}-{number}" if base.name else str(number)
-        yield Job(folder, tuple(overrides), values)
+        yield SweepJob(folder, tuple(overrides), values)
 
 
 def combinations(

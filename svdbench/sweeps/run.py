@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.errors import Failed, Interrupted, UserError, one_line
-from svdbench.files import replacing
+from svdbench.files import replace_atomically
 from svdbench.overrides import override
-from svdbench.record.lines import RecordError, read_rows, writing
+from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
 from svdbench.record.store import may_mix_versions
 from svdbench.report.tables import several_versions
@@ -31,18 +31,18 @@ from svdbench.sweeps.folder import (
     NothingBegun,
     State,
     States,
-    claimed,
+    own_folder,
     read_overrides,
     refuse_other_version,
 )
-from svdbench.sweeps.plan import Job, Prepared, Sweep, prepare
-from svdbench.sweeps.task import Task, here
+from svdbench.sweeps.plan import PreparedSweep, Sweep, SweepJob, prepare
+from svdbench.sweeps.task import LaunchedJob, host_and_process
 
 Row = dict[str, str]
 
 
 def write_summary(
-    folder: Path, name: str, jobs: Sequence[Job], states: dict[str, State]
+    folder: Path, name: str, jobs: Sequence[SweepJob], states: dict[str, State]
 ) -> list[Row]:
     """Write the table of a sweep whole; its rows.
 
@@ -62,8 +62,8 @@ def write_summary(
     columns |= dict.fromkeys(column for row in rows for column in row)
     path = folder / "summary.csv"
     with (
-        writing(path),
-        replacing(path) as partial,
+        as_record_error(path),
+        replace_atomically(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
     ):
         table = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
@@ -95,13 +95,15 @@ def rows_so_far(folder: Path) -> list[Row] | None:
     keys = dict.fromkeys(key for own in settings.values() for key in own)
     swept = [key for key in keys if len({own.get(key) for own in settings.values()}) > 1]
     jobs = [
-        Job(job, texts, {key: settings[job].get(key, "") for key in swept})
+        SweepJob(job, texts, {key: settings[job].get(key, "") for key in swept})
         for job, texts in overrides.items()
     ]
     return _of_all(folder, folder.resolve().parent.name, jobs, found)
 
 
-def _of_all(folder: Path, name: str, jobs: Sequence[Job], states: Mapping[str, State]) -> list[Row]:
+def _of_all(
+    folder: Path, name: str, jobs: Sequence[SweepJob], states: Mapping[str, State]
+) -> list[Row]:
     """The rows of all jobs; of one that didn't end well, one more that says so."""
     rows: list[Row] = []
     for job in jobs:
@@ -127,7 +129,7 @@ def _rows(run: Path) -> list[Row] | RecordError:
         return error
 
 
-def _missing(name: str, job: Job, state: State) -> Row:
+def _missing(name: str, job: SweepJob, state: State) -> Row:
     """The row of a job that didn't end well."""
     status, reason = state.status or "skipped", state.reason or "it has not begun"
     if status == RUNNING:
@@ -145,7 +147,7 @@ POLL_S = 0.5
 
 
 @contextmanager
-def watching(jobs: Sequence[Job], states: States, console: Console) -> Iterator[None]:
+def watching(jobs: Sequence[SweepJob], states: States, console: Console) -> Iterator[None]:
     """Show how far the jobs are, until the block is left."""
     progress = Progress(
         TextColumn("{task.completed}/{task.total} jobs"),
@@ -184,7 +186,7 @@ def watching(jobs: Sequence[Job], states: States, console: Console) -> Iterator[
             look()
 
 
-def line(job: Job, state: State) -> str:
+def line(job: SweepJob, state: State) -> str:
     """How a job ended."""
     took = f"in {seconds(state.seconds)}" if state.seconds else ""
     words = [took or "ok"] if state.status == OK else [f"{state.status}: {state.reason}"]
@@ -195,7 +197,7 @@ MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What came of a sweep.
 
     Attributes:
@@ -212,7 +214,7 @@ class Swept:
         """Whether there is something that ended well."""
         return any(map(ended_well, self.rows))
 
-    def check(self) -> "Swept":
+    def check(self) -> "SweepResult":
         """Raise Failed where a job failed."""
         if self.failed:
             raise Failed(self.failed)
@@ -223,7 +225,7 @@ def run_sweep(
     sweep: Sweep,
     folder: Path | None = None,
     show: Callable[[Path], None] = lambda folder: None,
-) -> Swept:
+) -> SweepResult:
     """Run all jobs that have not ended well yet; a job that fails leaves the others alone.
 
     Args:
@@ -235,7 +237,7 @@ def run_sweep(
         Interrupted: ^C; what was finished is kept, and in the summary.
     """
     prepared = prepare(sweep, folder)
-    with claimed(prepared.folder, sweep, prepared.jobs):
+    with own_folder(prepared.folder, sweep, prepared.jobs):
         states, console = States(prepared.folder), Console()
         missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
         if missing and prepared.timed:
@@ -267,16 +269,16 @@ def run_sweep(
             f"interrupted; {done} of {quantity(len(found), 'job')} done and kept: go on with "
             f"{command} {prepared.folder}"
         )
-    return Swept(prepared.folder, rows, _failed(prepared.jobs, found))
+    return SweepResult(prepared.folder, rows, _failed(prepared.jobs, found))
 
 
-def _is_done(folder: Path, states: States, job: Job) -> bool:
+def _is_done(folder: Path, states: States, job: SweepJob) -> bool:
     """Whether a job ended well, and its results are still there."""
     return states.read(job.folder).status == OK and (folder / job.folder).is_dir()
 
 
 def _launch_all(
-    prepared: Prepared, missing: Sequence[Job], states: States, console: Console
+    prepared: PreparedSweep, missing: Sequence[SweepJob], states: States, console: Console
 ) -> None:
     """Launch jobs until each has ended or died.
 
@@ -302,7 +304,7 @@ def _launch_all(
 
 
 def _launch(
-    prepared: Prepared, jobs: Sequence[Job], states: States, console: Console
+    prepared: PreparedSweep, jobs: Sequence[SweepJob], states: States, console: Console
 ) -> Exception | None:
     """Launch jobs and wait for them; what the engine itself complains of."""
     from hydra._internal.callbacks import Callbacks
@@ -311,10 +313,10 @@ def _launch(
 
     engine = prepared.engine
     titles = {job.folder: f"\n{job.label} ({i}/{len(jobs)})" for i, job in enumerate(jobs, 1)}
-    task = Task(
+    task = LaunchedJob(
         prepared.job,
         prepared.folder,
-        here(),
+        host_and_process(),
         engine.threads,
         may_mix_versions(),
         {} if engine.elsewhere else titles,
@@ -338,7 +340,7 @@ def _launch(
     return None
 
 
-def _note_lost(jobs: Sequence[Job], returned: Sequence[Any], states: States) -> None:
+def _note_lost(jobs: Sequence[SweepJob], returned: Sequence[Any], states: States) -> None:
     """Why jobs were lost that could not tell it, where the launcher knows."""
     for job, each in zip(jobs, returned, strict=True):
         state, error = states.read(job.folder), each._return_value
@@ -346,7 +348,7 @@ def _note_lost(jobs: Sequence[Job], returned: Sequence[Any], states: States) -> 
             states.write(job.folder, replace(state, status=FAILED, reason=one_line(error)))
 
 
-def _heading(prepared: Prepared, missing: int) -> str:
+def _heading(prepared: PreparedSweep, missing: int) -> str:
     jobs, engine = len(prepared.jobs), prepared.engine
     done = f", {jobs - missing} of them done already" if missing < jobs else ""
     at_once = f", {engine.at_once} at a time" if engine.elsewhere and engine.at_once else ""
@@ -354,7 +356,7 @@ def _heading(prepared: Prepared, missing: int) -> str:
     return f"{jobs} job{'s' * (jobs > 1)} of {prepared.name}{done}{by}"
 
 
-def _failed(jobs: Sequence[Job], found: dict[str, State]) -> str:
+def _failed(jobs: Sequence[SweepJob], found: dict[str, State]) -> str:
     failed = [job for job in jobs if found[job.folder].status != OK]
     if not failed:
         return ""

@@ -15,11 +15,11 @@ from svdbench.launch import checked
 from svdbench.nodes import SLURM_RANK
 from svdbench.processes import end_with
 from svdbench.record.store import mixing_versions
-from svdbench.sweeps.folder import FAILED, INTERRUPTED, Begun, State, States
+from svdbench.sweeps.folder import FAILED, INTERRUPTED, JobEnding, State, States
 
 
 @dataclass(frozen=True)
-class Task:
+class LaunchedJob:
     """Runs one job; how it ended, and what it printed elsewhere, stands in the sweep's folder.
 
     Attributes:
@@ -45,12 +45,12 @@ class Task:
     def __call__(self, config: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        if self.ends_with_home and here() != self.home:
+        if self.ends_with_home and host_and_process() != self.home:
             end_with(self.home[1])
         # One form of path in all that a job prints and writes, wherever it runs.
         sweep = self.sweep if Path.cwd() == self.directory else self.directory / self.sweep
         folder = sweep / Path(HydraConfig.get().runtime.output_dir).name
-        states, away, node = States(sweep), here() != self.home, _node(config)
+        states, away, node = States(sweep), host_and_process() != self.home, _node(config)
         beginning = states.begun(folder.name) if node == 0 else _follower()
         with _printing(states.log(folder.name, node), away), beginning as begun:
             if folder.name in self.titles:
@@ -90,15 +90,15 @@ def _node(config: Any) -> int:
 
 
 @contextmanager
-def _follower() -> Iterator[Begun]:
+def _follower() -> Iterator[JobEnding]:
     """A job whose state is kept elsewhere: how it ends here is printed."""
-    begun = Begun(State())
+    begun = JobEnding(State())
     yield begun
     if begun.reason:
         print(begun.reason)
 
 
-def here() -> tuple[str, int]:
+def host_and_process() -> tuple[str, int]:
     """Host and process."""
     return socket.gethostname(), os.getpid()
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .progress import Point
+from .progress import Evaluation
 
 MOST_STEPS = 2**53
 
@@ -101,11 +101,11 @@ def optimizer(found: Any, name: str, like: Optimizer, step: int) -> None:
                 raise ValueError(f"{where}.{slot} is below zero")
 
 
-def point(value: Any, name: str) -> Point | None:
+def point(value: Any, name: str) -> Evaluation | None:
     """An evaluation, or None."""
     if value is None:
         return None
-    kinds = {field.name: field.type for field in fields(Point)}
+    kinds = {field.name: field.type for field in fields(Evaluation)}
     mapping(value, name, kinds)
     for key, inner in value.items():
         where = f"{name}.{key}"
@@ -118,7 +118,7 @@ def point(value: Any, name: str) -> Point | None:
             seconds(inner, where)
         elif inner is not None and (type(inner) not in (int, float) or not math.isfinite(inner)):
             raise ValueError(f"{where} is {shown(inner)}, no number")
-    return Point(**value)
+    return Evaluation(**value)
 
 
 def shown(value: Any) -> str:

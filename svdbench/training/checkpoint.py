@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.files import regular, replacing
+from svdbench.files import existing_regular_file, replace_atomically
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -17,7 +17,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
+        with replace_atomically(path) as partial, open(partial, "wb") as file:
             torch.save(state, file)
     except OSError as error:
         raise UserError(
@@ -33,7 +33,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         UserError: the file isn't there, or is no checkpoint.
     """
     try:
-        found = torch.load(regular(path), map_location=device, weights_only=True)
+        found = torch.load(existing_regular_file(path), map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}: check the path") from error
     except Exception as error:  # whatever the unpickler thinks of a foreign file

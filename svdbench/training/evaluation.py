@@ -15,7 +15,7 @@ PART = 2**25
 
 
 @dataclass(frozen=True)
-class Scores:
+class TaskScores:
     """Of a set: the mean loss, in the task's unit, and the accuracy, a fraction."""
 
     loss: float
@@ -29,7 +29,7 @@ def evaluate(
     data: Batch,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Scores:
+) -> TaskScores:
     """The scores of ``model`` on a set x (T, N, input_size), y; in parts, to bound memory.
 
     Of several processes each has its share of the set, and all get the scores.
@@ -48,11 +48,11 @@ def evaluate(
     model.train(training)
     sequences = data[0].shape[1]
     means = {name: total / sequences for name, total in ranks.add(sums).items()}
-    return Scores(means["loss"], means.get("accuracy"))
+    return TaskScores(means["loss"], means.get("accuracy"))
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class WeightSpectrum:
     """The extreme singular values of the recurrent weight, and how far its promise is broken."""
 
     sigma_min: float | None = None
@@ -61,7 +61,7 @@ class Spectrum:
 
 
 @torch.no_grad()
-def spectrum(model: SequenceModel) -> Spectrum:
+def spectrum(model: SequenceModel) -> WeightSpectrum:
     """From the factors where the model knows them, from W itself otherwise."""
     sigma = model.sigma()
     if sigma is None:
@@ -69,8 +69,8 @@ def spectrum(model: SequenceModel) -> Spectrum:
         if W is not None and W.isfinite().all():
             sigma = torch.linalg.svdvals(W)
     if sigma is None:
-        return Spectrum(promise=model.promise())
-    return Spectrum(sigma.min().item(), sigma.max().item(), model.promise())
+        return WeightSpectrum(promise=model.promise())
+    return WeightSpectrum(sigma.min().item(), sigma.max().item(), model.promise())
 
 
 def state_gradient_norms(

@@ -20,9 +20,9 @@ from svdbench.reporting.words import quantity
 from svdbench.tasks.base import Batch
 
 from . import checking
-from .evaluation import Scores, Spectrum, evaluate, spectrum
+from .evaluation import TaskScores, WeightSpectrum, evaluate, spectrum
 from .learner import Diverged, Learner
-from .progress import Limits, Outcome, Point, Tick
+from .progress import Evaluation, Limits, StepProgress, TrainingOutcome
 
 
 class Loop:
@@ -39,8 +39,8 @@ class Loop:
         learner: Learner,
         limits: Limits,
         clock: Clock,
-        on_step: Callable[[Tick], None] = lambda tick: None,
-        on_evaluation: Callable[[Point, bool], None] = lambda point, best: None,
+        on_step: Callable[[StepProgress], None] = lambda tick: None,
+        on_evaluation: Callable[[Evaluation, bool], None] = lambda point, best: None,
     ) -> None:
         self.learner = learner
         self.limits = limits
@@ -49,12 +49,12 @@ class Loop:
         self.on_evaluation = on_evaluation
         self.split, self.data = _watched(learner)
         self.elapsed_s = self.evaluation_s = 0.0
-        self.last: Point | None = None
-        self.best: Point | None = None
+        self.last: Evaluation | None = None
+        self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
-        self.tested: Point | None = None
+        self.tested: Evaluation | None = None
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingOutcome:
         """Train until a limit is reached, training fails, or someone presses ^C; then test.
 
         Raises:
@@ -71,7 +71,7 @@ class Loop:
             self.tested = self._test()
         except Diverged as error:
             status, reason = "nan", self._why(error)
-            self.last = Point(
+            self.last = Evaluation(
                 step=error.step,
                 epoch=self.learner.epoch,
                 split=self.split,
@@ -88,7 +88,7 @@ class Loop:
                 raise
             status, reason = failure(error)
         steps, seconds = self.learner.step - self._first_step, self.elapsed_s - self._first_s
-        return Outcome(
+        return TrainingOutcome(
             status=status,
             reason=reason,
             last=self.last,
@@ -161,13 +161,13 @@ class Loop:
         spent = self.elapsed_s - before
         return {"train_loss": losses / done, "grad_norm": norms / done, "step_s": spent / done}
 
-    def _evaluate(self, since: dict[str, float]) -> Point:
+    def _evaluate(self, since: dict[str, float]) -> Evaluation:
         learner = self.learner
         with self._counted("evaluation_s"):
             learner.check_same()
             scores = self._scores(self.data)
-            found = spectrum(learner.model) if learner.ranks.first else Spectrum()
-        point = Point(
+            found = spectrum(learner.model) if learner.ranks.first else WeightSpectrum()
+        point = Evaluation(
             step=learner.step,
             epoch=learner.epoch,
             split=self.split,
@@ -186,11 +186,11 @@ class Loop:
         self.on_evaluation(point, best)
         return point
 
-    def _scores(self, data: Batch) -> Scores:
+    def _scores(self, data: Batch) -> TaskScores:
         learner = self.learner
         return evaluate(learner.model, learner.task, data, learner.device, learner.ranks)
 
-    def _test(self) -> Point:
+    def _test(self) -> Evaluation:
         """Scores on the test set of the best weights, where a validation set chose them.
 
         Of the last ones otherwise, as none may be chosen by the test set.
@@ -225,14 +225,14 @@ class Loop:
             return False
         return self.learner.ranks.any(self._before_s + self._seconds() >= limit)
 
-    def _tick(self, loss: float, grad_norm: float) -> Tick:
+    def _tick(self, loss: float, grad_norm: float) -> StepProgress:
         step, spent = self.learner.step, self._seconds()
         pace = (step - self._first_step) / spent if spent > 0 else math.inf
         by_steps = (self.limits.steps - step) / pace
         limit = math.inf if self.limits.max_s is None else self.limits.max_s
         by_clock = max(0.0, limit - self._before_s - spent)
         left = min(by_steps, by_clock)
-        return Tick(step, loss, grad_norm, pace, left, by_clock < by_steps)
+        return StepProgress(step, loss, grad_norm, pace, left, by_clock < by_steps)
 
     @contextmanager
     def _counted(self, name: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Point:
+class Evaluation:
     """An evaluation, and how training went since the one before.
 
     Attributes:
@@ -43,7 +43,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Tick:
+class StepProgress:
     """Where training is, after every step.
 
     Attributes:
@@ -60,7 +60,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What a training came to.
 
     Attributes:
@@ -75,13 +75,13 @@ class Outcome:
 
     status: str
     reason: str
-    last: Point | None
-    best: Point | None
-    test: Point | None
+    last: Evaluation | None
+    best: Evaluation | None
+    test: Evaluation | None
     elapsed_s: float
     evaluation_s: float
     steps_per_s: float | None
 
     @property
-    def reached(self) -> Point | None:
+    def reached(self) -> Evaluation | None:
         return self.last if self.status == "target" else None

@@ -55,7 +55,7 @@ def _imported() -> None:
 @pytest.fixture(autouse=True)
 def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a run's folder is there, or something is measured or downloaded, there is an end."""
-    create = store.Run.create.__func__  # type: ignore[attr-defined]
+    create = store.RunWriter.create.__func__  # type: ignore[attr-defined]
 
     def created(cls: type, *given: Any, **options: Any) -> None:
         create(cls, *given, **options).close()
@@ -65,8 +65,8 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Accepted("work has begun")
 
     monkeypatch.setattr(store, "environment", ENVIRONMENT)
-    monkeypatch.setattr(store.Run, "create", classmethod(created))
-    monkeypatch.setattr("svdbench.sweeps.run.claimed", accepted)
+    monkeypatch.setattr(store.RunWriter, "create", classmethod(created))
+    monkeypatch.setattr("svdbench.sweeps.run.own_folder", accepted)
     monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
     monkeypatch.setattr("svdbench.jobs.data.download", accepted)

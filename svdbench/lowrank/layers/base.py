@@ -109,8 +109,7 @@ class LowRankLayer(nn.Module):
 class LayerKind(ABC):
     """A kind of layer: where its matrices are, what passes through them, what replaces them.
 
-    A class that derives from this one is found by :func:`svdbench.lowrank.layers.base.kind_of`
-    where it stands in a file of this package.
+    :func:`kind_of_layer` finds every class in this package that derives from this one.
 
     Attributes:
         dense: the classes of layers that it is for; those derived from them may do something
@@ -196,7 +195,7 @@ def as_rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def kind_of(module: nn.Module) -> LayerKind | None:
+def kind_of_layer(module: nn.Module) -> LayerKind | None:
     """What a module is, if it can be factored; None for classes derived from those too."""
     return _kinds().get(type(module))
 

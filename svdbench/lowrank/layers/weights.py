@@ -19,7 +19,7 @@ from svdbench.lowrank.layers.base import (
     Part,
     Weight,
     derived_from,
-    kind_of,
+    kind_of_layer,
 )
 from svdbench.members import refuse_unknown
 
@@ -169,7 +169,7 @@ def factorable_weights(
     for path, module in model.named_modules():
         if id(module) in seen:
             continue
-        kind = kind_of(module)
+        kind = kind_of_layer(module)
         if kind is not None:
             seen |= {id(inner) for inner in kind.inner(module)}
             if made := _made_anew(module, kind):

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from svdbench.reproduce.numbers import Measured
+from svdbench.reproduce.numbers import Evidence
 from svdbench.reproduce.runs import Runs
 
 if TYPE_CHECKING:
-    Judge = Callable[[Runs], Measured]
+    Judge = Callable[[Runs], Evidence]
 
 
 def judges() -> "dict[str, Judge]":
@@ -24,7 +24,7 @@ def judges() -> "dict[str, Judge]":
     return {judge.__name__: judge for judge in found}
 
 
-def measure(runs: Runs) -> Measured:
+def measure(runs: Runs) -> Evidence:
     """The numbers and curves of a result, from its runs.
 
     Raises:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from svdbench.report.side_by_side import last_epochs
 from svdbench.reporting.words import quantity
-from svdbench.reproduce.numbers import Measured, Point
+from svdbench.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import (
     mean_interval,
@@ -72,7 +72,7 @@ class Arms:
         return int((svd < dnn).sum()), len(svd)
 
 
-def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
+def put_costs(found: Evidence, prefix: str, arms: Arms) -> None:
     """Final costs, their ratio, and in how many seeds that of factors is lower."""
     for arm in ("dnn", "svd"):
         cost = next_run_interval(list(arms.last(arm, "loss", "train")), logarithmic=True)
@@ -85,19 +85,19 @@ def put_costs(found: Measured, prefix: str, arms: Arms) -> None:
     found.share(f"{prefix}lower", *arms.lower())
 
 
-def put_speed(found: Measured, prefix: str, arms: Arms) -> None:
+def put_speed(found: Evidence, prefix: str, arms: Arms) -> None:
     """The speed of the whole training, and what the multiplications allow."""
     found.mean(f"{prefix}speed", arms.summary["speedup"])
     found.exact(f"{prefix}ceiling", float(arms.summary["ceiling"].median()))
 
 
-def put_gain(found: Measured, name: str, arms: Arms) -> None:
+def put_gain(found: Evidence, name: str, arms: Arms) -> None:
     """By how much factors are better on the test set."""
     gain = arms.difference("accuracy", "test")
     found.interval(name, gain, f"mean of {quantity(gain.count, 'paired seed')}")
 
 
-def put_cost_curves(found: Measured, figure: str, samples: pd.DataFrame) -> None:
+def put_cost_curves(found: Evidence, figure: str, samples: pd.DataFrame) -> None:
     """The cost of every arm over its epoch's batches, with the range of the seeds."""
     epochs = samples[samples["split"] == "test"]
     for arm, rows in epochs.groupby("arm", sort=False):
@@ -105,18 +105,18 @@ def put_cost_curves(found: Measured, figure: str, samples: pd.DataFrame) -> None
         every = max(1, len(costs) // MOST_POINTS)
         for row in costs.iloc[::-1][::every].iloc[::-1].to_dict("records"):
             values = (row["epoch"], row["median"], row["min"], row["max"])
-            found.curves.append(Point(figure, str(arm), *map(float, values)))
+            found.curves.append(CurvePoint(figure, str(arm), *map(float, values)))
 
 
 METHODS = ("stock", "rsvd", "truncsvd")
 
 
-def three_layer(runs: Runs) -> Measured:
+def three_layer(runs: Runs) -> Evidence:
     """The three-layer network under rSVD and truncSVD: accuracy, loss and time, epoch by epoch.
 
     Scores at the first and the last epoch, times over stock's, and paired differences.
     """
-    found = Measured()
+    found = Evidence()
     published = runs.table("three-layer-published", "samples")
     for method in METHODS:
         own = published[published["method"] == method]
@@ -131,7 +131,7 @@ def three_layer(runs: Runs) -> Measured:
     return found
 
 
-def _put_differences(found: Measured, prefix: str, rows: "pd.DataFrame") -> None:
+def _put_differences(found: Evidence, prefix: str, rows: "pd.DataFrame") -> None:
     """Of the last epoch, to stock, seed by seed."""
     last = rows[rows["epoch"] == rows["epoch"].max()]
     scores = last.pivot_table(index="seed", columns="method", values="accuracy")
@@ -144,22 +144,22 @@ def _put_differences(found: Measured, prefix: str, rows: "pd.DataFrame") -> None
         found.mean(f"{prefix}{method}_time", seconds[method] / seconds["stock"])
 
 
-def _put_scores_by_epoch(found: Measured, column: str, rows: "pd.DataFrame") -> None:
+def _put_scores_by_epoch(found: Evidence, column: str, rows: "pd.DataFrame") -> None:
     for (method, epoch), own in rows.groupby(["method", "epoch"], sort=False):
         at = mean_interval(list(own[column]))
         band = (at.low, at.high) if at.count > 1 else (None, None)
-        found.curves.append(Point(column, str(method), float(epoch), at.mean, *band))
+        found.curves.append(CurvePoint(column, str(method), float(epoch), at.mean, *band))
 
 
 LAYERS = {"0.weight": "first", "2.weight": "second", "4.weight": "last"}
 
 
-def rank_revealer(runs: Runs) -> Measured:
+def rank_revealer(runs: Runs) -> Evidence:
     """Which ranks the three-layer network needs, and what Algorithm 3 finds.
 
     Losses added by each algorithm's ranks, ranks needed, and the work.
     """
-    found = Measured()
+    found = Evidence()
     summary, samples, curves = (
         runs.table("three-layer-ranks", name) for name in ("summary", "samples", "curves")
     )
@@ -176,7 +176,9 @@ def rank_revealer(runs: Runs) -> Measured:
         for rank, rows in own.groupby("rank"):
             at = mean_interval(list(rows["loss"] - rows["dense_loss"]))
             band = (at.low, at.high) if at.count > 1 else (None, None)
-            found.curves.append(Point("curves", f"{name} weight", float(str(rank)), at.mean, *band))
+            found.curves.append(
+                CurvePoint("curves", f"{name} weight", float(str(rank)), at.mean, *band)
+            )
     return found
 
 
@@ -184,12 +186,12 @@ MNIST_EPOCHS = 20
 ALPHAS = {"half": 0.5, "quarter": 0.25, "eighth": 0.125}
 
 
-def alpha(runs: Runs) -> Measured:
+def alpha(runs: Runs) -> Evidence:
     """Fewer singular values on MNIST, and SVD-DNN on a network of 50 hidden units.
 
     How much accuracy and cost each halving of α loses, and what the small network loses.
     """
-    found = Measured()
+    found = Evidence()
     samples, summary = (runs.table("alpha", name) for name in ("samples", "summary"))
     arms = {name: Arms(samples, summary, 0.1, alpha) for name, alpha in ALPHAS.items()}
     for name, arm in arms.items():
@@ -212,12 +214,12 @@ def alpha(runs: Runs) -> Measured:
 CATS_EPOCHS = 100
 
 
-def cats(runs: Runs) -> Measured:
+def cats(runs: Runs) -> Evidence:
     """SVD-DNN on Cats: cost, accuracy and speed.
 
     Costs, accuracies and speeds, as published and as corrected.
     """
-    found = Measured()
+    found = Evidence()
     for prefix, run in (("", "cats-published"), ("corrected_", "cats-corrected")):
         samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         arms = Arms(samples, summary, 0.1)
@@ -236,12 +238,12 @@ def cats(runs: Runs) -> Measured:
 MNIST_RUNS = {"": "mnist-published", "corrected_": "mnist-corrected", "text_": "mnist-text"}
 
 
-def mnist(runs: Runs) -> Measured:
+def mnist(runs: Runs) -> Evidence:
     """SVD-DNN on MNIST, pre-trained and not: cost, accuracy and speed.
 
     Costs, accuracies and speeds: as published, as corrected, and with the text's ranks.
     """
-    found = Measured()
+    found = Evidence()
     for prefix, run in MNIST_RUNS.items():
         samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         for phi, name in ((0.1, "10"), (0.0, "0")):
@@ -257,7 +259,7 @@ def mnist(runs: Runs) -> Measured:
     return found
 
 
-def _put_scores(found: Measured, prefix: str, arms: Arms) -> None:
+def _put_scores(found: Evidence, prefix: str, arms: Arms) -> None:
     put_costs(found, prefix, arms)
     put_gain(found, f"{prefix}gain", arms)
     for split in ("train", "test"):
@@ -267,12 +269,12 @@ def _put_scores(found: Measured, prefix: str, arms: Arms) -> None:
 XOR_EPOCHS = 800
 
 
-def xor(runs: Runs) -> Measured:
+def xor(runs: Runs) -> Evidence:
     """SVD-DNN on XOR: cost and speed.
 
     Costs and speeds, as published and as corrected.
     """
-    found = Measured()
+    found = Evidence()
     for prefix, run in (("", "xor-published"), ("corrected_", "xor-corrected")):
         samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         arms = Arms(samples, summary, 0.1)

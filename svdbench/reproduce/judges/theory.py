@@ -10,19 +10,19 @@ from svdbench.members import MODELS
 from svdbench.nn.reflectors import few_reflectors, positive_qr_reflectors
 from svdbench.nn.spectral_weight import SpectralWeight, orthogonal_factors
 from svdbench.reproduce.judges.trainings import put_curves
-from svdbench.reproduce.numbers import Measured, Point
+from svdbench.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reproduce.runs import Runs
 
 SIZES = ((4, 2, 3), (7, 7, 7), (16, 1, 16), (32, 8, 24), (128, 64, 64))
 INPUTS, OUTPUTS = 3, 5
 
 
-def parameters(runs: Runs) -> Measured:
+def parameters(runs: Runs) -> Evidence:
     """Parameter counts and Theorems 1 and 2, checked on matrices; computed here, without runs.
 
     The largest difference of counts, and the largest errors of factorisations.
     """
-    found = Measured()
+    found = Evidence()
     found.exact("count_difference", max(_count_difference(*size) for size in SIZES))
     found.exact("theorem_1_error", _theorem_1())
     found.exact("theorem_2_error", _theorem_2(flip=False))
@@ -114,14 +114,14 @@ COUNTS = ("few", "some", "many", "all")
 N, TARGETS, STARTS, ITERATIONS = 12, 3, 2, 600
 
 
-def expressiveness(runs: Runs) -> Measured:
+def expressiveness(runs: Runs) -> Evidence:
     """What m reflectors can express: adding with more of them, and how near they get to a matrix.
 
     Losses by the number of reflectors, each over that of the fewer; distances to Q.
     """
     import pandas as pd
 
-    found, tables = Measured(), []
+    found, tables = Evidence(), []
     for count in COUNTS:
         rows = runs.table(f"reflectors-{count}")
         found.mean(f"loss_{count}", rows["relative_loss"])
@@ -134,7 +134,7 @@ def expressiveness(runs: Runs) -> Measured:
     return found
 
 
-def _distances(found: Measured) -> None:
+def _distances(found: Evidence) -> None:
     """Of random orthogonal matrices from what m₁ = m₂ = m/2 reflectors can be fitted to."""
     generator = torch.Generator().manual_seed(0)
     targets = [_special(generator) for _ in range(TARGETS)]
@@ -144,8 +144,8 @@ def _distances(found: Measured) -> None:
         fitted, least = (sum(column) / TARGETS for column in zip(*pairs, strict=True))
         worst = max(worst, *(abs(a - b) for a, b in pairs))
         found.curves += [
-            Point("fit", "fitted", m, fitted),
-            Point("fit", "least possible", m, least),
+            CurvePoint("fit", "fitted", m, fitted),
+            CurvePoint("fit", "least possible", m, least),
         ]
         if m in (2, N // 2, N):
             found.mean(f"distance_{m}", [distance for distance, _ in pairs], "matrix", "matrices")
@@ -203,12 +203,12 @@ PUBLISHED = {
 }
 
 
-def ceiling(runs: Runs) -> Measured:
+def ceiling(runs: Runs) -> Evidence:
     """How fast SVD-DNN can be at all: what was published over what the multiplications allow.
 
     For each experiment: the ceiling, the published speed over it, and ours over it.
     """
-    found = Measured()
+    found = Evidence()
     for name, (run, phi, published) in PUBLISHED.items():
         arms = runs.table(run)
         own = arms[(arms["method"] != "dnn") & ((arms["phi"] - phi).abs() < 1e-9)]

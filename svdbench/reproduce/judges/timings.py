@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdbench.report.tuning import by_block, by_shape
 from svdbench.reporting.words import quantity
-from svdbench.reproduce.numbers import Measured, Point
+from svdbench.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import Interval
 from svdbench.statistics.summaries import median_interval
@@ -52,16 +52,16 @@ def row_of(rows: "pd.DataFrame", **where: Any) -> Any:
     return None if rows.empty else rows.iloc[0]
 
 
-def put_ratio(found: Measured, name: str, over: Any, under: Any) -> None:
+def put_ratio(found: Evidence, name: str, over: Any, under: Any) -> None:
     """Put the ratio of two rows among the numbers, if both are there."""
     if over is not None and under is not None:
         found.interval(name, ratio(over, under), OF)
 
 
-def put_curves(found: Measured, figure: str, rows: "pd.DataFrame", x: str, series: str) -> None:
+def put_curves(found: Evidence, figure: str, rows: "pd.DataFrame", x: str, series: str) -> None:
     """Put the times of a step among the curves, with quartiles: a curve for each series."""
     for row in rows.sort_values([series, x]).to_dict("records"):
-        point = Point(
+        point = CurvePoint(
             figure,
             str(row[series]),
             float(row[x]),
@@ -78,12 +78,12 @@ SHOWN = ("fasth", "cayley", "cayley_dense", "sequential", "matrix_exp", "paralle
 RIVALS = {"sequential": "sequential", "dense_cayley": "cayley_dense", "exp": "matrix_exp"}
 
 
-def step_time(runs: Runs) -> Measured:
+def step_time(runs: Runs) -> Evidence:
     """The running time of a gradient-descent step: FastH against its rivals, size by size.
 
     Ratios to FastH's time at every d, and the least and the largest of them.
     """
-    found, timed = Measured(), steps(runs.table("step"))
+    found, timed = Evidence(), steps(runs.table("step"))
     sizes = sorted(set(timed.loc[timed["method"] == FASTH_STEP, "d"]))
     for d in sizes:
         at = timed[timed["d"] == d]
@@ -112,12 +112,12 @@ OPERATIONS = ("inverse", "logdet", "exp", "cayley")
 ERRORS = ["error", "grad_V_error", "grad_X_error"]
 
 
-def matrix_operations(runs: Runs) -> Measured:
+def matrix_operations(runs: Runs) -> Evidence:
     """Matrix operations through the SVD against torch.linalg's, at equal accuracy.
 
     For each operation: the time of the fastest other way over ours, by size.
     """
-    found, timed = Measured(), steps(runs.table("operations"))
+    found, timed = Evidence(), steps(runs.table("operations"))
     for operation in OPERATIONS:
         own = timed[timed["operation"] == operation]
         name = ""
@@ -140,12 +140,12 @@ def matrix_operations(runs: Runs) -> Measured:
 NAMES = {"k=m": "m", "k=32": "32", "k=sqrt_d": "sqrt", "k=n": "n", "formula": "formula"}
 
 
-def block_size(runs: Runs) -> Measured:
+def block_size(runs: Runs) -> Evidence:
     """What the usual rules for the block size lose against the best one.
 
     For each rule, how much longer a step takes than with the best block: median and worst.
     """
-    found, summary = Measured(), runs.table("blocks")
+    found, summary = Evidence(), runs.table("blocks")
     timed = summary[summary["status"] == "ok"]
     blocks = by_block(timed, runs.table("blocks", "model"))
     shapes = by_shape(timed, blocks)
@@ -158,7 +158,7 @@ def block_size(runs: Runs) -> Measured:
             found.exact(f"{name}_worst", max(regrets))
     for m, rows in shapes.groupby("m"):
         for row in rows.to_dict("records"):
-            point = Point("best_block", f"m = {m}", float(row["d"]), float(row["best"]))
+            point = CurvePoint("best_block", f"m = {m}", float(row["d"]), float(row["best"]))
             found.curves.append(point)
     return found
 
@@ -170,12 +170,12 @@ VANILLA, FASTH_LOOP, W_ONCE = (
 )
 
 
-def rnn_loop(runs: Runs) -> Measured:
+def rnn_loop(runs: Runs) -> Evidence:
     """A loop of the Spectral-RNN: reflectors one by one, FastH, and W built once.
 
     Times and counts of dependent operations over FastH's, by hidden size.
     """
-    found, summary = Measured(), runs.table("loop")
+    found, summary = Evidence(), runs.table("loop")
     timed, every = steps(summary), summary[summary["pass"] == "step"]
     sizes = sorted(set(timed.loc[timed["method"] == FASTH_LOOP, "d"]))
     for d in sizes:

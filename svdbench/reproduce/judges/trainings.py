@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from svdbench.record.schema import WELL
 from svdbench.reporting.words import quantity
-from svdbench.reproduce.numbers import Measured, Point
+from svdbench.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reproduce.runs import Runs
 from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio
 
@@ -40,7 +40,7 @@ def further(samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP) -> I
 
 
 def put_further(
-    found: Measured, name: str, samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP
+    found: Evidence, name: str, samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP
 ) -> None:
     """Put it among the numbers, if both have been trained."""
     ratio = further(samples, ours, rival, by)
@@ -51,7 +51,7 @@ def put_further(
         )
 
 
-def put_curves(found: Measured, figure: str, samples: "pd.DataFrame", column: str) -> None:
+def put_curves(found: Evidence, figure: str, samples: "pd.DataFrame", column: str) -> None:
     """A curve for each model: the median over its seeds at each evaluation, and their range."""
     for model, rows in samples.groupby("model", sort=False):
         by_step = rows.dropna(subset=[column]).groupby("step")[column]
@@ -59,7 +59,7 @@ def put_curves(found: Measured, figure: str, samples: "pd.DataFrame", column: st
         every = max(1, len(table) // MOST_POINTS)
         for row in table.iloc[::-1][::every].iloc[::-1].to_dict("records"):
             values = (row["step"], row["median"], row["min"], row["max"])
-            found.curves.append(Point(figure, str(model), *map(float, values)))
+            found.curves.append(CurvePoint(figure, str(model), *map(float, values)))
 
 
 def _trained(samples: "pd.DataFrame", model: str) -> "pd.DataFrame":
@@ -71,14 +71,14 @@ SPECTRAL = "spectral_rnn"
 LEAP = 1.5
 
 
-def adding(runs: Runs) -> Measured:
+def adding(runs: Runs) -> Evidence:
     """Adding: the Spectral-RNN, the oRNN and LSTM; how fast, and how steadily.
 
     Losses over the baseline, ours over those of the others, and leaps of the loss.
     """
     import pandas as pd
 
-    found = Measured()
+    found = Evidence()
     summary, samples = (runs.table("add", name) for name in ("summary", "samples"))
     for model, rows in summary.groupby("model"):
         found.mean(f"{model}_loss", rows["relative_loss"])
@@ -106,12 +106,12 @@ def _leaps(samples: "pd.DataFrame") -> "pd.DataFrame":
     return table.dropna()
 
 
-def copying(runs: Runs) -> Measured:
+def copying(runs: Runs) -> Evidence:
     """Copying over a short and a long lag: the Spectral-RNN, the oRNN, and LSTM.
 
     Losses over the baseline, ours over those of the others, and curves, for each lag.
     """
-    found = Measured()
+    found = Evidence()
     for lag in ("short", "long"):
         summary, samples = (runs.table(f"copy-{lag}", name) for name in ("summary", "samples"))
         for model, rows in summary.groupby("model"):
@@ -128,12 +128,12 @@ def copying(runs: Runs) -> Measured:
     return found
 
 
-def permuted_mnist(runs: Runs) -> Measured:
+def permuted_mnist(runs: Runs) -> Evidence:
     """Permuted MNIST: the Spectral-RNN, the oRNN and LSTM after as many steps.
 
     Test accuracies, and by how many ours are higher, seed by seed.
     """
-    found = Measured()
+    found = Evidence()
     summary, samples = (runs.table("pixels", name) for name in ("summary", "samples"))
     accuracy = summary.pivot_table(index="seed", columns="model", values="test_accuracy")
     small = runs.table("pixels-lstm-small").set_index("seed")["test_accuracy"]
@@ -151,12 +151,12 @@ def permuted_mnist(runs: Runs) -> Measured:
     return found
 
 
-def other_models(runs: Runs) -> Measured:
+def other_models(runs: Runs) -> Evidence:
     """The models that the report could not run, beside the Spectral-RNN.
 
     How many models train, and the loss of ours over that of each, on both tasks.
     """
-    found = Measured()
+    found = Evidence()
     for task in ("copy", "add"):
         summary, samples = (runs.table(f"all-{task}", name) for name in ("summary", "samples"))
         well = summary[summary["status"].isin(WELL)]
@@ -172,12 +172,12 @@ def other_models(runs: Runs) -> Measured:
 MOMENTS = {"start": 0.0, "middle": 0.5, "end": 1.0}
 
 
-def gradient_norms(runs: Runs) -> Measured:
+def gradient_norms(runs: Runs) -> Evidence:
     """‖∂L/∂h_t‖ over the sequence, and over training.
 
     First over last norm at the start, the middle and the end; the end over the start.
     """
-    found = Measured()
+    found = Evidence()
     for prefix, run in (("", "norms"), ("modrelu_", "norms-modrelu")):
         rows = runs.table(run, "gradients")
         for model, own in rows.groupby("model", sort=False):
@@ -185,7 +185,7 @@ def gradient_norms(runs: Runs) -> Measured:
     return found
 
 
-def _put_norms(found: Measured, name: str, rows: "pd.DataFrame") -> None:
+def _put_norms(found: Evidence, name: str, rows: "pd.DataFrame") -> None:
     by_seed = [_norms_by_step(norms) for _, norms in rows.groupby("seed")]
     for moment, share in MOMENTS.items():
         looks = [_norms_at(norms, share) for norms in by_seed]
@@ -197,7 +197,7 @@ def _put_norms(found: Measured, name: str, rows: "pd.DataFrame") -> None:
         for t, norm in _norms_at(norms, MOMENTS[moment]).items():
             if norm > 0:
                 label = f"{name}, {moment}".replace("_", " ")
-                found.curves.append(Point("norms", label, float(str(t)), float(norm)))
+                found.curves.append(CurvePoint("norms", label, float(str(t)), float(norm)))
 
 
 def _norms_by_step(norms: "pd.DataFrame") -> "pd.DataFrame":
