@@ -7,8 +7,8 @@ import pytest
 
 from svdbench.jobs.trust_commands import Command, commands, write_model
 from svdbench.jobs.trust_kills import WHOLE, Wounds, killed
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES
-from svdbench.record.store import RunWriter
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

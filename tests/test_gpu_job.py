@@ -26,8 +26,9 @@ from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import Plan, forever
 from svdbench.members import METHODS
+from svdbench.record.lines import read_rows
 from svdbench.record.reader import RecordedRun
-from svdbench.record.store import RunWriter, read_rows
+from svdbench.record.run import RunWriter
 from svdbench.report.timing import show_run
 from svdbench.schemas import L2, Measure, Sizes, TimeFastH
 from svdbench.timings.report import read_summary

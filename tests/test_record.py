@@ -24,6 +24,8 @@ import svdbench
 from svdbench.errors import UserError
 from svdbench.files import replace_atomically
 from svdbench.record.environment import environment, source_hash
+from svdbench.record.lines import RecordError, read_rows
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import (
     COMMON,
     SAMPLES,
@@ -36,7 +38,6 @@ from svdbench.record.schema import (
     cell_id,
     ended_well,
 )
-from svdbench.record.store import RecordError, RunWriter, read_rows
 
 # Timings of a shared machine are no failures, and each example makes a folder of its own.
 relaxed = settings(
@@ -392,7 +393,7 @@ def test_a_run_is_described_by_default(tmp_path: Path) -> None:
 
 
 def test_recording_starts_without_torch_and_pandas() -> None:
-    code = "import sys, svdbench.record.store; print({'torch', 'pandas'} & set(sys.modules))"
+    code = "import sys, svdbench.record.run; print({'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

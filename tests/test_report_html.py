@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.repeat import repeat
 from svdbench.record.reader import Sheet, find_runs, read_run
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import SUMMARY, TRAINED, Table
-from svdbench.record.store import RunWriter
 from svdbench.report.html.columns import payload
 from svdbench.report.html.endings import endings, progress
 from svdbench.report.html.findings import REPORTS

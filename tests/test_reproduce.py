@@ -17,8 +17,8 @@ from command import assert_mistake, run, table
 
 from svdbench.errors import UserError
 from svdbench.jobs import reproduce as job
+from svdbench.record.run import RunWriter as Record
 from svdbench.record.schema import SUMMARY
-from svdbench.record.store import RunWriter as Record
 from svdbench.reproduce import folder, numbers, pages
 from svdbench.reproduce.judges import judges, measure
 from svdbench.reproduce.judges.timings import ratio

@@ -19,8 +19,10 @@ from torch import Tensor
 from svdbench.errors import Interrupted
 from svdbench.jobs.trust_kills import without_times
 from svdbench.record.journal import NAME, Journal
+from svdbench.record.lines import RecordError
+from svdbench.record.resumption import mixing_versions, read_versions
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import RecordError, RunWriter, mixing_versions, read_versions
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 
@@ -255,10 +257,10 @@ def test_a_users_own_table_is_left_alone(tmp_path: Path) -> None:
 WORKER = """
 import sys, time
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import Run
+from svdbench.record.run import RunWriter
 root, units = sys.argv[1], int(sys.argv[2])
 row = {"cell": "c", "status": "ok", "method": "fasth"}
-with Run.create(root, "job", "run", config="d: 1\\n", env={}) as record:
+with RunWriter.create(root, "job", "run", config="d: 1\\n", env={}) as record:
     print("begun", flush=True)
     for d in range(units):
         if f"d = {d}" in record.units:

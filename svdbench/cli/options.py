@@ -148,7 +148,7 @@ def launch_job(
         force: finish a run of timings that another version of svdbench began.
     """
     typed = key_values(typed)
-    from svdbench.record.store import mixing_versions
+    from svdbench.record.resumption import mixing_versions
 
     with mixing_versions(force):
         _launch_job(job, typed, options, multirun, show_config, resume)

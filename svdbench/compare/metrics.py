@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from svdbench.compare.runs import Row, Side
 from svdbench.errors import UserError
+from svdbench.record.lines import RecordError
 from svdbench.record.schema import ended_well
-from svdbench.record.store import RecordError
 from svdbench.reporting.words import count, seconds, share
 
 # Of columns without a unit, those of which less is better; where more is, see _REST.

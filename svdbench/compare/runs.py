@@ -8,7 +8,7 @@ from typing import Any
 
 from svdbench.errors import UserError, one_line
 from svdbench.files import configuration, read_environment
-from svdbench.record.store import RecordError, read_rows
+from svdbench.record.lines import RecordError, read_rows
 from svdbench.refusals import NAME
 
 Row = dict[str, str]

@@ -7,8 +7,8 @@ from svdbench.acceleration import ceiling, size_of
 from svdbench.classification import Scores
 from svdbench.jobs.accelerate_arms import Given, Setting, TimedArm
 from svdbench.jobs.side_by_side_rows import SharedRows, weight_columns
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
-from svdbench.record.store import RunWriter
 
 
 class Rows(SharedRows):

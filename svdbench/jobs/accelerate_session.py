@@ -14,7 +14,7 @@ from svdbench.jobs.accelerate_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
 from svdbench.measure.plan import failure
-from svdbench.record.store import RunWriter
+from svdbench.record.run import RunWriter
 from svdbench.training.learner import network_optimizer
 
 

@@ -17,8 +17,8 @@ from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.report import pages
 from svdbench.jobs.trust_commands import commands, write_model
 from svdbench.jobs.trust_kills import COUNTED, Wounds, killed, total
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY
-from svdbench.record.store import RunWriter
 
 KILLS = 300
 CELLS, REPS = 300, 30

@@ -29,8 +29,8 @@ from svdbench.measure.machine import (
     threads_of,
 )
 from svdbench.measure.plan import Contender, Outcome, Plan, failure, forever, measure
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
-from svdbench.record.store import RunWriter
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2
 from svdbench.statistics.summaries import summarise

@@ -10,8 +10,8 @@ from svdbench.jobs.user_model import LoadedUserModel
 from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.measure.machine import device_name, threads_of
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import RunWriter
 from svdbench.schemas import CompressModel
 
 _MODEL = ("model", "seed", "device", "dtype", "threads")

@@ -6,8 +6,8 @@ from typing import Any
 from svdbench.classification import Scores
 from svdbench.jobs.compress_arms import CompressedArm, Given
 from svdbench.jobs.side_by_side_rows import SharedRows, weight_columns
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
-from svdbench.record.store import RunWriter
 
 
 class Rows(SharedRows):

@@ -13,7 +13,7 @@ from svdbench.jobs.compress_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
 from svdbench.measure.plan import Plan
-from svdbench.record.store import RunWriter
+from svdbench.record.run import RunWriter
 from svdbench.training.learner import network_optimizer
 
 

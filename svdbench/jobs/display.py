@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from svdbench.record.store import RunWriter
+from svdbench.record.run import RunWriter
 
 
 class Display:

@@ -13,8 +13,8 @@ from svdbench.jobs.train_models import overrides_of
 from svdbench.jobs.train_rows import Rows
 from svdbench.launch import compose
 from svdbench.measure.clock import Clock, WallClock
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import Table
-from svdbench.record.store import RunWriter
 from svdbench.report.gradients import show_run
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.schemas import Gradients

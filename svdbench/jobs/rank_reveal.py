@@ -20,7 +20,7 @@ from svdbench.jobs.rank_reveal_subject import Brought, Subject, Trained, brought
 from svdbench.jobs.timing import running
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.record.store import RunWriter
+from svdbench.record.run import RunWriter
 from svdbench.report.reveal import show_run
 from svdbench.reporting.words import seconds, share
 from svdbench.schemas import RankReveal

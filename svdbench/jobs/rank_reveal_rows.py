@@ -9,8 +9,8 @@ from svdbench.jobs.rank_reveal_subject import Judged
 from svdbench.lowrank import Curve, Increase
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import TRAINING_STATUSES, Table, cell_id
-from svdbench.record.store import RunWriter
 from svdbench.schemas import RankReveal
 from svdbench.schemas.reveal import FRONTIER
 

@@ -12,7 +12,7 @@ from svdbench.files import existing_regular_file
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.resume_sweep import resume_sweep
 from svdbench.record.journal import job_of
-from svdbench.record.store import CONFIG
+from svdbench.record.resumption import CONFIG
 from svdbench.report.training import show_run
 from svdbench.schemas import read
 from svdbench.sweeps import is_sweep

@@ -6,8 +6,8 @@ from typing import Any
 from svdbench.jobs.side_by_side import Given
 from svdbench.lowrank import Factored
 from svdbench.measure.machine import device_name, threads_of
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, cell_id
-from svdbench.record.store import RunWriter
 
 
 class SharedRows:

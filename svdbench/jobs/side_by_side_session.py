@@ -15,7 +15,7 @@ from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side import Given
 from svdbench.jobs.timing import running
 from svdbench.measure.clock import clock_of
-from svdbench.record.store import RunWriter
+from svdbench.record.run import RunWriter
 from svdbench.reporting.words import share
 
 A = TypeVar("A", bound=Arm)

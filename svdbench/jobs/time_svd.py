@@ -15,8 +15,8 @@ from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import Neighbours, device_name
 from svdbench.measure.plan import Contender, Outcome, Plan, failure, measure
 from svdbench.members import DRIVERS
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import RunWriter
 from svdbench.report.svd import show_run
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2, TimeSVD

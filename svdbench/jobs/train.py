@@ -18,8 +18,8 @@ from svdbench.jobs.train_rows import Rows
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import WELL
-from svdbench.record.store import RunWriter
 from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
 from svdbench.reporting.words import quantity

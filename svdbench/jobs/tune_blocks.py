@@ -17,8 +17,8 @@ from svdbench.kernels.choice import case_of
 from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours, device_name, threads_of
 from svdbench.measure.plan import failure
+from svdbench.record.run import RunWriter
 from svdbench.record.schema import Table, cell_id
-from svdbench.record.store import RunWriter
 from svdbench.report.tuning import show_run
 from svdbench.reporting.words import quantity, seconds
 from svdbench.schemas import L2, TuneBlocks

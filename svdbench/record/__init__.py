@@ -1,1 +1,1 @@
-"""What is written down: the schema of a row, the environment, the crash-safe store."""
+"""A run's folder: tables by whole lines, a journal of finished units, the environment."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 
 from svdbench.record.reader import RecordedRun
-from svdbench.record.store import read_versions
+from svdbench.record.resumption import read_versions
 from svdbench.reporting.render import FittedTable, print_lines
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
-from svdbench.record.store import read_environments
+from svdbench.record.resumption import read_environments
 from svdbench.reproduce.result import NeededRun, Result
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import read_environment, read_json, read_yaml, replace_atomically
-from svdbench.record import store
+from svdbench.record import resumption
 from svdbench.record.environment import environment
-from svdbench.record.lines import as_record_error, refuse_links
-from svdbench.record.store import ENVIRONMENT, RecordError, read_versions
+from svdbench.record.lines import RecordError, as_record_error, refuse_links
+from svdbench.record.resumption import ENVIRONMENT, read_versions
 from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Sweep, SweepJob, SweepSource
 
@@ -185,7 +185,7 @@ def refuse_other_version(folder: Path) -> None:
         raise RecordError(
             f"can't go on with {folder}: {ENVIRONMENT} {one_line(error)}: choose a different --name"
         ) from error
-    store.refuse_other_version(
+    resumption.refuse_other_version(
         folder, began, read_versions(folder), environment(), "choose a different --name"
     )
 

@@ -17,8 +17,8 @@ from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.files import replace_atomically
 from svdbench.overrides import override
 from svdbench.record.lines import RecordError, as_record_error, read_rows
+from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
-from svdbench.record.store import may_mix_versions
 from svdbench.report.tables import several_versions
 from svdbench.reporting.words import quantity, seconds
 from svdbench.sweeps.engines import LOCAL, SLURM, launch_by_submitit

@@ -14,7 +14,7 @@ from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.launch import checked
 from svdbench.nodes import SLURM_RANK
 from svdbench.processes import end_with
-from svdbench.record.store import mixing_versions
+from svdbench.record.resumption import mixing_versions
 from svdbench.sweeps.folder import FAILED, INTERRUPTED, JobEnding, State, States
 
 

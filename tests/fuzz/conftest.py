@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from judge import ENDS, FINDINGS, LIMIT_S, Accepted, hunt
 
-from svdbench.record import store
+from svdbench.record import run as record
 
 RANDOM = os.environ.get("SVDBENCH_FUZZ") == "random"
 FAST, FULL = 1, 24 if RANDOM else 8
-ENVIRONMENT = cache(store.environment)
+ENVIRONMENT = cache(record.environment)
 
 
 @pytest.fixture(
@@ -55,7 +55,7 @@ def _imported() -> None:
 @pytest.fixture(autouse=True)
 def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a run's folder is there, or something is measured or downloaded, there is an end."""
-    create = store.RunWriter.create.__func__  # type: ignore[attr-defined]
+    create = record.RunWriter.create.__func__  # type: ignore[attr-defined]
 
     def created(cls: type, *given: Any, **options: Any) -> None:
         create(cls, *given, **options).close()
@@ -64,8 +64,8 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def accepted(*given: Any, **options: Any) -> None:
         raise Accepted("work has begun")
 
-    monkeypatch.setattr(store, "environment", ENVIRONMENT)
-    monkeypatch.setattr(store.RunWriter, "create", classmethod(created))
+    monkeypatch.setattr(record, "environment", ENVIRONMENT)
+    monkeypatch.setattr(record.RunWriter, "create", classmethod(created))
     monkeypatch.setattr("svdbench.sweeps.run.own_folder", accepted)
     monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)

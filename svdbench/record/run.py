@@ -10,67 +10,30 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from contextvars import ContextVar
-from datetime import datetime
-from itertools import count
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.files import (
-    LARGEST_YAML,
-    existing_regular_file,
-    facts,
-    read_environment,
-    read_text,
-    replace_atomically,
-)
-from svdbench.record.environment import environment, version_in_words, version_of
+from svdbench.files import existing_regular_file, replace_atomically
+from svdbench.record.environment import environment, version_of
 from svdbench.record.journal import NAME as JOURNAL
-from svdbench.record.journal import Journal, Mark, fits, read_resumed
-from svdbench.record.lines import (
-    RecordError,
-    append_lines,
-    as_record_error,
-    read_rows,
-    refuse_links,
+from svdbench.record.journal import Journal, Mark, fits
+from svdbench.record.lines import RecordError, append_lines, as_record_error
+from svdbench.record.resumption import (
+    CONFIG,
+    ENVIRONMENT,
+    refuse_foreign_folder,
+    refuse_other_run,
+    refuse_other_version,
+    run_folder,
+    versions_of,
 )
 from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
-from svdbench.refusals import refuse_name
 
-__all__ = [
-    "JOURNAL",
-    "Mark",
-    "RecordError",
-    "RunWriter",
-    "may_mix_versions",
-    "mixing_versions",
-    "read_rows",
-    "read_versions",
-    "refuse_other_version",
-]
-
-CONFIG, ENVIRONMENT = "config.yaml", "env.json"
 SYNC_S = 1.0
 _TABLE = ",".join(COMMON[:6]).encode()  # what every table begins with, those of earlier runs too
-_mixing: ContextVar[bool] = ContextVar("mixing", default=False)
-
-
-def may_mix_versions() -> bool:
-    """What :func:`mixing_versions` says."""
-    return _mixing.get()
-
-
-@contextmanager
-def mixing_versions(allowed: bool) -> Iterator[None]:
-    """Whether timings may go on with another version of svdbench than they were begun with."""
-    before = _mixing.set(allowed)
-    try:
-        yield
-    finally:
-        _mixing.reset(before)
 
 
 class RunWriter:
@@ -134,25 +97,25 @@ class RunWriter:
             RecordError: a name that is no plain folder name; a folder that holds something
                 else, that another process writes, or that can't be written.
         """
-        place = Path(folder) if folder is not None else _place(Path(root), job, name)
+        where = Path(folder) if folder is not None else run_folder(Path(root), job, name)
         remedy = "choose a different --name" if folder is None else "give another folder"
-        _refuse_foreign(place, remedy)
+        refuse_foreign_folder(where, remedy)
         env = environment() if env is None else env
         with ExitStack() as undo:
-            journal = undo.enter_context(closing(Journal(place)))
+            journal = undo.enter_context(closing(Journal(where)))
             if journal.begun:
-                began = _refuse_other(place, config, env, same, remedy)
+                began = refuse_other_run(where, config, env, same, remedy)
                 if same and version_of(env) is not None:
                     versions = versions_of(began, journal.resumed)
-                    refuse_other_version(place, began, versions, env, remedy)
-                run = cls(place, job, began, journal)
+                    refuse_other_version(where, began, versions, env, remedy)
+                run = cls(where, job, began, journal)
                 run.version = version_of(env)
-                run._news = _differences(began, env)
+                run._news = {key: value for key, value in env.items() if began.get(key) != value}
             else:
-                run = cls(place, job, env, journal)
+                run = cls(where, job, env, journal)
                 text = json.dumps(env, indent=2, ensure_ascii=False) + "\n"
-                _write_text(place / ENVIRONMENT, text)
-                _write_text(place / CONFIG, config)
+                _write_text(where / ENVIRONMENT, text)
+                _write_text(where / CONFIG, config)
                 journal.begin(job)
             undo.pop_all()
         return run
@@ -292,70 +255,6 @@ class RunWriter:
         self.close()
 
 
-def _place(root: Path, job: str, name: str | None) -> Path:
-    """The folder ``root/job/name``; without a name, a new one."""
-    try:
-        refuse_name(job, "job")
-        refuse_name(name)
-    except ValueError as error:
-        raise RecordError(str(error)) from error
-    if name is not None:
-        return root / job / name
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    with as_record_error(root / job):
-        (root / job).mkdir(parents=True, exist_ok=True)
-        for i in count(1):
-            folder = root / job / (stamp if i == 1 else f"{stamp}-{i}")
-            try:
-                folder.mkdir()  # which decides between runs that start in the same second
-                break
-            except FileExistsError:
-                continue
-    return folder
-
-
-def _refuse_foreign(folder: Path, remedy: str) -> None:
-    """Make ``folder`` if need be; raise RecordError if it holds something without a journal."""
-    with as_record_error(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / JOURNAL).is_file():
-            raise RecordError(f"{folder} already holds results: {remedy}, or delete it")
-        refuse_links(folder)
-
-
-def _refuse_other(
-    folder: Path, config: str, env: Mapping[str, Any], same: Collection[str], remedy: str
-) -> dict[str, Any]:
-    """The environment in which the run of ``folder`` began, if this is the same run."""
-    try:
-        path = folder / CONFIG
-        began_with = read_text(path, LARGEST_YAML)
-        path = folder / ENVIRONMENT
-        began = read_environment(path)
-    except OSError as error:
-        raise RecordError(
-            f"can't go on with {folder}: {one_line(error)}: {remedy}, or delete it"
-        ) from error
-    except ValueError as error:
-        raise RecordError(
-            f"can't go on with {folder}: {path.name} {error}: {remedy}, or delete it"
-        ) from error
-    if began_with != config:
-        raise RecordError(
-            f"{folder} already holds results of another configuration: {remedy}, or delete it"
-        )
-    if other := [
-        f"{key} was {began.get(key)}, is {env.get(key)}"
-        for key in same
-        if began.get(key) != env.get(key)
-    ]:
-        raise RecordError(
-            f"{folder} was begun elsewhere ({'; '.join(other)}), and its timings can't be mixed: "
-            f"{remedy}"
-        )
-    return began
-
-
 def _ends_row(path: Path, size: int) -> bool:
     """Whether a row of a table, or the table itself, ends after so many bytes."""
     if not size:
@@ -363,57 +262,6 @@ def _ends_row(path: Path, size: int) -> bool:
     with as_record_error(path), open(existing_regular_file(path), "rb") as file:
         file.seek(size - 1)
         return file.read(1) == b"\n"
-
-
-def refuse_other_version(
-    folder: Path,
-    began: Mapping[str, Any],
-    versions: Collection[str],
-    env: Mapping[str, Any],
-    remedy: str,
-) -> None:
-    """Refuse to go on with timings of other versions of svdbench alone, unless that is allowed.
-
-    Args:
-        began: the environment in which they began.
-        versions: that wrote what there is.
-        env: where this runs.
-
-    Raises:
-        RecordError: this is another version, with both.
-    """
-    if not (_mixing.get() or version_of(env) in versions):
-        raise RecordError(
-            f"{folder} was begun with {version_in_words(began)}, and this is "
-            f"{version_in_words(env)}: {remedy}, or continue with --force and get timings of both"
-        )
-
-
-def versions_of(began: Mapping[str, Any], resumed: Collection[Mapping[str, Any]]) -> list[str]:
-    """The versions of svdbench that wrote a run, the first one first.
-
-    Args:
-        began: the environment in which it began.
-        resumed: each time that it was taken up again, what of the environment was new.
-    """
-    environments = [began, *({**began, **news} for news in resumed)]
-    return list(dict.fromkeys(filter(None, map(version_of, environments))))
-
-
-def read_versions(folder: Path) -> list[str]:
-    """The versions of svdbench that wrote the run of a folder, or the runs in it."""
-    return list(dict.fromkeys(filter(None, map(version_of, read_environments(folder)))))
-
-
-def read_environments(folder: Path) -> list[dict[str, Any]]:
-    """Where the run of a folder, or the runs in it, began and were taken up again."""
-    inside = sorted(path.parent for path in folder.glob(f"*/{JOURNAL}"))
-    found = []
-    for run in (folder, *inside):
-        with suppress(OSError, ValueError, TypeError):
-            began = read_environment(run / ENVIRONMENT)
-            found += [began, *(facts({**began, **news}) for news in read_resumed(run))]
-    return found
 
 
 def _is_table(path: Path) -> bool:
@@ -432,11 +280,6 @@ def _refuse_other_columns(path: Path, table: Table) -> None:
         raise RecordError(
             f"{path} has the columns of another version of svdbench: choose a different --name"
         )
-
-
-def _differences(began: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
-    """What is different now, the moment included."""
-    return {key: value for key, value in env.items() if began.get(key) != value}
 
 
 def _write_text(path: Path, text: str) -> None:
