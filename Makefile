@@ -88,22 +88,22 @@ format: $(READY) ## let ruff put the layout right
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: $(READY) ## the figures we promise, measured and judged; written to results/bench/
-	$(BIN)/python -m svdbench.jobs.bench
+	PYTHONPATH=tests $(BIN)/python -m promises.steps
 
 bench-rnn: $(READY) ## the same for the recurrent networks; takes hours; results/bench-rnn/
-	$(BIN)/python -m svdbench.jobs.bench_rnn
+	PYTHONPATH=tests $(BIN)/python -m promises.recurrent
 
 bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; results/bench-lowrank/
-	$(BIN)/python -m svdbench.jobs.bench_lowrank
+	PYTHONPATH=tests $(BIN)/python -m promises.low_rank
 
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
-	$(BIN)/python -m svdbench.jobs.bench_reveal
+	PYTHONPATH=tests $(BIN)/python -m promises.ranks
 
 bench-trust: $(READY) ## kill -9 at random, KILLS=300 times; what recording costs, a large report; results/bench-trust/
-	$(BIN)/python -m svdbench.jobs.bench_trust
+	PYTHONPATH=tests $(BIN)/python -m promises.trust
 
 bench-sweep: $(READY) ## the same for sweeps on two processes; results/bench-sweep/
-	$(BIN)/python -m svdbench.jobs.bench_sweep
+	PYTHONPATH=tests $(BIN)/python -m promises.sweeps
 
 reproduce: $(READY) ## repeat and judge what the four documents report; hours; goes on where it stopped
 	$(BIN)/svdbench reproduce all
@@ -118,7 +118,7 @@ results-check: $(READY) ## the quick versions anew; fails where a verdict is not
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
 gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/
-	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m svdbench.jobs.gpu
+	PYTHONPATH=.:tests $(or $(wildcard $(BIN)/python),$(PYTHON)) -m promises.gpu
 
 kernels: $(READY) ## compile every Triton kernel for four chips; what they need: results/kernels/
 	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels

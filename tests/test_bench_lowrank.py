@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
+from promises.low_rank import acceleration_figures, driver_figures, main
 
 from svdbench.errors import UserError
-from svdbench.jobs.bench_lowrank import acceleration_figures, driver_figures, main
 
 
 def driver(method, time_s, over_optimal, m=2048, n=2048, k=256):

@@ -4,10 +4,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from svdbench.errors import UserError
-from svdbench.jobs.bench_reveal import (
+from promises.ranks import (
     compressed_encoder,
     curve_figures,
     frontier_figures,
@@ -15,6 +12,9 @@ from svdbench.jobs.bench_reveal import (
     naive_curves,
     three_layer_figures,
 )
+from torch import nn
+
+from svdbench.errors import UserError
 from svdbench.jobs.rank_reveal_subject import Subject
 from svdbench.lowrank import loss_curves
 

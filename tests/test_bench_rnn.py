@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
+from promises.recurrent import contest_figures, loop_figures, main, vanilla_figures
 
 from svdbench.errors import UserError
-from svdbench.jobs.bench_rnn import contest_figures, loop_figures, main, vanilla_figures
 
 
 def timed(**medians):

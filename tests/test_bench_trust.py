@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from promises.commands import Command, commands, write_model
+from promises.kills import WHOLE, Wounds, killed
 
-from svdbench.jobs.trust_commands import Command, commands, write_model
-from svdbench.jobs.trust_kills import WHOLE, Wounds, killed
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,14 +15,15 @@ import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 from command import EVERY_RUN
+from promises import gpu
+from promises.figures import Promise, finish
+from promises.gpu import DRY, FIRST, FULL
 from rich.console import Console
 
 from svdbench.errors import UserError
-from svdbench.jobs import gpu, time_fasth
+from svdbench.jobs import time_fasth
 from svdbench.jobs.cell import Conditions, Entry, TooSlow, time_cell
 from svdbench.jobs.display import display
-from svdbench.jobs.gpu import DRY, FIRST, FULL
-from svdbench.jobs.promises import Figure, finish
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import Plan, forever
@@ -43,14 +45,15 @@ def test_the_whole_flow_runs_without_hydra(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules |= dict.fromkeys(('hydra', 'omegaconf'))\n"
         "from dataclasses import replace\n"
-        "from svdbench.jobs import gpu\n"
+        "from promises import gpu\n"
         # As much is measured; but a busy machine has its time to begin.
         "measured = gpu.DRY.total_s * gpu.DRY.measuring / 3600\n"
         "gpu.DRY = replace(gpu.DRY, total_s=3600, tests_s=1800, measuring=measured)\n"
         f"gpu.main(['--dry-run', '--results', {str(tmp_path)!r}])"
     )
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "needs an NVIDIA GPU that torch can see" in done.stdout  # the tests' reason
     assert "judges no figures" in done.stdout
@@ -345,9 +348,9 @@ def test_without_fasth_nothing_is_measured_and_nothing_breaks() -> None:
 
 def test_verdicts_are_written_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = [
-        Figure("a", 64, 2.0, True, 1.5),
-        Figure("b", None, 2.0, False, 1.5),
-        Figure("c", 128, None, True, 3),
+        Promise("a", 64, 2.0, True, 1.5),
+        Promise("b", None, 2.0, False, 1.5),
+        Promise("c", 128, None, True, 3),
     ]
     finish(figures, tmp_path)
     with open(tmp_path / "figures.csv", newline="") as file:

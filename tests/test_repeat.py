@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from svdbench.jobs.trust_commands import Command, commands, write_model
+from promises.commands import Command, commands, write_model
 
 # Those that once were not left as they were are always tested.
 OFTEN = ("accelerate", "tune")

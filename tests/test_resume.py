@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from command import run, table
+from promises.kills import without_times
 from torch import Tensor
 
 from svdbench.errors import Interrupted
-from svdbench.jobs.trust_kills import without_times
 from svdbench.record.journal import NAME, Journal
 from svdbench.record.lines import RecordError
 from svdbench.record.resumption import mixing_versions, read_versions

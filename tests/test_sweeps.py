@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from command import assert_mistake, run, table
+from promises.sweeps import speedup
 
 from svdbench.errors import UserError
 from svdbench.jobs import train as job
-from svdbench.jobs.bench_sweep import speedup
 from svdbench.launch import composing
 from svdbench.sweeps import Sweep, SweepSource, read_sweep
 from svdbench.sweeps.engines import ASK_S, Engine, SlurmWatch, engine_of, processes, refuse_timing

@@ -3,7 +3,7 @@
 Times the drivers of the truncated SVD, compressing beside training, and training in factors,
 and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist``); writes
 ``figures.csv`` beside the runs. Parts can be named, as in
-``python -m svdbench.jobs.bench_lowrank drivers``.
+``python -m promises.low_rank drivers``.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from svdbench.jobs.promises import Figure, measure_parts
+from promises.figures import Promise, measure_parts
 from svdbench.launch import launch
 from svdbench.processes import run_command
 from svdbench.report.svd import GOOD, by_driver
@@ -35,13 +35,13 @@ def main(parts: Sequence[str]) -> None:
     measure_parts("bench-lowrank", PARTS, parts)
 
 
-def drivers(folder: Path) -> list[Figure]:
+def drivers(folder: Path) -> list[Promise]:
     """Time against error of every driver, at every shape."""
     launch("time_svd", [f"results={folder}", "name=drivers"])
     return driver_figures(by_driver(read_table(folder / "time-svd" / "drivers", "summary")))
 
 
-def driver_figures(judged: "pd.DataFrame") -> list[Figure]:
+def driver_figures(judged: "pd.DataFrame") -> list[Promise]:
     """From a row for each driver, shape and rank (:func:`svdbench.report.svd.by_driver`)."""
     m, n = map(int, LARGE.split("x"))
     at = judged[(judged["m"] == m) & (judged["n"] == n) & (judged["k"] == RANK)]
@@ -49,9 +49,9 @@ def driver_figures(judged: "pd.DataFrame") -> list[Figure]:
     ours = at.loc["randomized"]
     what = f"randomized_svd, {LARGE}, k = {RANK}"
     figures = [
-        Figure(f"{what}: error over the best", None, ours["over_optimal"], False, GOOD),
-        Figure(f"{what}: svd's time over its", None, _over(at, "torch_svd", ours), True, 10),
-        Figure(
+        Promise(f"{what}: error over the best", None, ours["over_optimal"], False, GOOD),
+        Promise(f"{what}: svd's time over its", None, _over(at, "torch_svd", ours), True, 10),
+        Promise(
             f"{what}: its time over svd_lowrank(q=k)'s",
             None,
             1 / _over(at, "torch_svd_lowrank", ours),
@@ -64,11 +64,11 @@ def driver_figures(judged: "pd.DataFrame") -> list[Figure]:
         best = cell[cell["good"]]["time_s"].min()
         ratio = float(auto.iloc[0]) / best if len(auto) else None
         text = f"auto's time over the fastest within {GOOD}, {rows}x{columns}, k = {k}"
-        figures.append(Figure(text, None, ratio, False, 1.1))
+        figures.append(Promise(text, None, ratio, False, 1.1))
     return figures
 
 
-def compressing(folder: Path) -> list[Figure]:
+def compressing(folder: Path) -> list[Promise]:
     """What compressing adds to an epoch of the three-layer network, after each or each batch."""
     figures = []
     for preset, when, most in (("corrected", "epoch", 0.03), ("published", "batch", 0.6)):
@@ -77,11 +77,11 @@ def compressing(folder: Path) -> list[Figure]:
         runs = read_table(folder / "compress" / preset, "summary")
         for method, own in runs[runs["method"] != "stock"].groupby("method"):
             text = f"{method} after each {when}: adds to an epoch"
-            figures.append(Figure(text, None, float(own["added"].median()), False, most))
+            figures.append(Promise(text, None, float(own["added"].median()), False, most))
     return figures
 
 
-def accelerating(folder: Path) -> list[Figure]:
+def accelerating(folder: Path) -> list[Promise]:
     """How much faster SVD-DNN trains in document 003's counting, and what it costs."""
     figures = []
     for meaning, least in (("code", 1.6), ("text", 1.15)):
@@ -98,7 +98,7 @@ def accelerating(folder: Path) -> list[Figure]:
     return [*figures, *acceleration_figures(runs, "α ¼, lr 2e-3", 2.0)]
 
 
-def acceleration_figures(runs: "pd.DataFrame", what: str, least: float | None) -> list[Figure]:
+def acceleration_figures(runs: "pd.DataFrame", what: str, least: float | None) -> list[Promise]:
     """From the summary of a run: speed, and accuracy against the dense arm's, by arm."""
     dense = runs[runs["method"] == "dnn"].set_index("seed")["accuracy"]
     figures = []
@@ -106,13 +106,13 @@ def acceleration_figures(runs: "pd.DataFrame", what: str, least: float | None) -
         text = f"SVD-DNN, {what}, φ {phi:.0%}"
         if least is not None:
             speed = float(own["speedup"].median())
-            figures.append(Figure(f"{text}: relative speed", None, speed, True, least))
+            figures.append(Promise(f"{text}: relative speed", None, speed, True, least))
         lost = float((own.set_index("seed")["accuracy"] - dense).mean())
-        figures.append(Figure(f"{text}: accuracy − dense, mean", None, lost, True, -0.003))
+        figures.append(Promise(f"{text}: accuracy − dense, mean", None, lost, True, -0.003))
     return figures
 
 
-def commands(folder: Path) -> list[Figure]:
+def commands(folder: Path) -> list[Promise]:
     """The commands as a user types them first, from the prompt and back."""
     figures = []
     for name, most in (("mnist", 120), ("digits", 20)):
@@ -120,7 +120,7 @@ def commands(folder: Path) -> list[Figure]:
         start = perf_counter()
         run_command(command).check_returncode()
         seconds = perf_counter() - start
-        figures.append(Figure(f"svdbench compress {name}: seconds", None, seconds, False, most))
+        figures.append(Promise(f"svdbench compress {name}: seconds", None, seconds, False, most))
     return figures
 
 
@@ -135,7 +135,7 @@ def _over(at: "pd.DataFrame", method: str, ours: "pd.Series") -> float:
     return float(at["time_s"].get(method, float("nan")) / ours["time_s"])
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "drivers": drivers,
     "compressing": compressing,
     "commands": commands,

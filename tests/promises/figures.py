@@ -1,4 +1,4 @@
-"""Figures that this project promises: judged, written to ``figures.csv``, and shown."""
+"""A promised figure, whether it is kept, and the table of all of them in ``figures.csv``."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ BASELINE = "fasth"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Promise:
     """A promise: ``measured`` at least, or at most, ``target``; None: not measured."""
 
     what: str
@@ -37,7 +37,7 @@ class Figure:
 
 
 def measure_parts(
-    job: str, parts: Mapping[str, Callable[[Path], list[Figure]]], chosen: Sequence[str]
+    job: str, parts: Mapping[str, Callable[[Path], list[Promise]]], chosen: Sequence[str]
 ) -> None:
     """Measure the parts chosen, or all, in ``results/<job>/<time>``, with verdicts after each.
 
@@ -51,13 +51,13 @@ def measure_parts(
     if unknown:
         raise UserError(f"no part is called {unknown.pop()!r}: choose from {', '.join(parts)}")
     folder = Path("results") / job / datetime.now().strftime("%Y%m%d-%H%M%S")
-    figures: list[Figure] = []
+    figures: list[Promise] = []
     for name in chosen or parts:
         figures += parts[name](folder)
         finish(figures, folder)
 
 
-def finish(figures: Sequence[Figure], folder: Path) -> None:
+def finish(figures: Sequence[Promise], folder: Path) -> None:
     """Write ``figures.csv`` into ``folder`` and print the verdicts."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "figures.csv"
@@ -84,9 +84,11 @@ def ratios(step: "pd.DataFrame") -> "pd.DataFrame":
 
 def at_least(
     what: str, ratio: "pd.DataFrame", method: str, targets: Mapping[int, float]
-) -> list[Figure]:
+) -> list[Promise]:
     """A figure for each d of ``targets``: how many times FastH's time ``method`` takes."""
-    return [Figure(what, d, value(ratio, d, method), True, target) for d, target in targets.items()]
+    return [
+        Promise(what, d, value(ratio, d, method), True, target) for d, target in targets.items()
+    ]
 
 
 def value(frame: "pd.DataFrame", row: int, column: str) -> float | None:
@@ -97,7 +99,7 @@ def value(frame: "pd.DataFrame", row: int, column: str) -> float | None:
     return None if found != found else found
 
 
-def _table(figures: Sequence[Figure]) -> Table:
+def _table(figures: Sequence[Promise]) -> Table:
     table = new_table("promised and measured", ["figure"], ["d", "measured", "promised"])
     table.add_column("")
     verdicts = {True: "[green]kept[/]", False: "[red]missed[/]", None: "not measured"}

@@ -12,7 +12,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios
+from promises.figures import BASELINE, Promise, at_least, finish, ratios
 from svdbench.launch import launch
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
@@ -43,7 +43,7 @@ def main() -> None:
     finish([*speed_figures(pd.concat(runs)), *start_figures()], folder)
 
 
-def speed_figures(summary: "pd.DataFrame") -> list[Figure]:
+def speed_figures(summary: "pd.DataFrame") -> list[Promise]:
     """Ratios of step times to FastH's, FastH's to the floor, and its memory."""
     rows = summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
     ratio = ratios(rows)
@@ -61,14 +61,14 @@ def speed_figures(summary: "pd.DataFrame") -> list[Figure]:
         if d in ours.index:
             share = float(ours.loc[d, "of_floor"])
             times = None if voids_floor([share]) else 1 / share  # its rate was disturbed
-            figures.append(Figure("fasth / floor", d, times, False, 2.5))
+            figures.append(Promise("fasth / floor", d, times, False, 2.5))
     if 1024 in ours.index:
         share = float(ours.loc[1024, "peak_bytes"]) / (1024 * 1024 * 4)
-        figures.append(Figure("memory of a step / bytes of V", 1024, share, False, 4))
+        figures.append(Promise("memory of a step / bytes of V", 1024, share, False, 4))
     return figures
 
 
-def start_figures() -> list[Figure]:
+def start_figures() -> list[Promise]:
     """How long ``svdbench --help`` takes, and what it imports that it should not."""
     times = []
     for _ in range(7):
@@ -78,8 +78,8 @@ def start_figures() -> list[Figure]:
     late = subprocess.run([sys.executable, "-c", LATE], check=True, capture_output=True, text=True)
     heavy = len(late.stdout.strip("[]\n").split(",")) if late.stdout.strip() != "[]" else 0
     return [
-        Figure("seconds of svdbench --help", None, median(times), False, 0.3),
-        Figure("heavy modules it imports", None, heavy, False, 0),
+        Promise("seconds of svdbench --help", None, median(times), False, 0.3),
+        Promise("heavy modules it imports", None, heavy, False, 0),
     ]
 
 

@@ -1,6 +1,6 @@
 """``make bench-trust``: whether results survive what happens to machines, and what that costs.
 
-Writes ``figures.csv``. Parts can be named, as in ``python -m svdbench.jobs.bench_trust kills``;
+Writes ``figures.csv``. Parts can be named, as in ``python -m promises.trust kills``;
 ``KILLS=60`` in the environment makes fewer kills.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from svdbench.jobs.promises import Figure, measure_parts
+from promises.commands import commands, write_model
+from promises.figures import Promise, measure_parts
+from promises.kills import COUNTED, Wounds, killed, total
 from svdbench.jobs.report import pages
-from svdbench.jobs.trust_commands import commands, write_model
-from svdbench.jobs.trust_kills import COUNTED, Wounds, killed, total
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY
 
@@ -37,7 +37,7 @@ def main(parts: Sequence[str]) -> None:
 # ------------------------------------------------------------------ kill -9
 
 
-def kills(folder: Path) -> list[Figure]:
+def kills(folder: Path) -> list[Promise]:
     """Kill small runs of every job at random moments, and give their commands again."""
     home, folder = Path.cwd(), folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,13 +48,13 @@ def kills(folder: Path) -> list[Figure]:
     finally:
         os.chdir(home)
     return [
-        Figure("kill -9 during runs of all jobs", None, found.kills, True, KILLS),
-        Figure("rows lost", None, found.lost, False, 0),
-        Figure("rows torn", None, found.torn, False, 0),
-        Figure("rows repeated", None, found.repeated, False, 0),
-        Figure("tables different from the run without kills", None, found.different, False, 0),
-        Figure("commands refused after a kill", None, found.refused, False, 0),
-        Figure("processes left running", None, found.left, False, 0),
+        Promise("kill -9 during runs of all jobs", None, found.kills, True, KILLS),
+        Promise("rows lost", None, found.lost, False, 0),
+        Promise("rows torn", None, found.torn, False, 0),
+        Promise("rows repeated", None, found.repeated, False, 0),
+        Promise("tables different from the run without kills", None, found.different, False, 0),
+        Promise("commands refused after a kill", None, found.refused, False, 0),
+        Promise("processes left running", None, found.left, False, 0),
     ]
 
 
@@ -75,7 +75,7 @@ def _of_all_commands(count: int) -> Wounds:
 # ------------------------------------------------------------------ what it costs
 
 
-def recording(folder: Path) -> list[Figure]:
+def recording(folder: Path) -> list[Promise]:
     """What a cell of a timing costs, beyond its timing: its rows, on the disk, and the journal."""
     times = []
     with RunWriter.create(folder, "time-fasth", "recording", env={}) as record:
@@ -91,11 +91,11 @@ def recording(folder: Path) -> list[Figure]:
             record.finish(f"cell {cell}")
             times.append(time.perf_counter() - start)
     return [
-        Figure("recording a cell of 33 rows: seconds", None, statistics.median(times), False, 1e-3)
+        Promise("recording a cell of 33 rows: seconds", None, statistics.median(times), False, 1e-3)
     ]
 
 
-def report(folder: Path) -> list[Figure]:
+def report(folder: Path) -> list[Promise]:
     """The report of a run with many rows."""
     with RunWriter.create(folder, "time-fasth", "many", config="seed: 0\n", env={}) as record:
         for number in range(ROWS // 2):
@@ -112,10 +112,10 @@ def report(folder: Path) -> list[Figure]:
     start = time.perf_counter()
     pages([record.folder])
     seconds = time.perf_counter() - start
-    return [Figure(f"the report of {ROWS:,} rows: seconds", None, seconds, False, 5)]
+    return [Promise(f"the report of {ROWS:,} rows: seconds", None, seconds, False, 5)]
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "recording": recording,
     "report": report,
     "kills": kills,

@@ -3,7 +3,7 @@
 Times the loop, then trains with the presets: the Spectral-RNN first, then its rivals
 only for as long as can still decide, expRNN for as many steps and LSTM for as many
 seconds. Writes ``figures.csv`` beside the runs. Takes hours; parts can be named, as in
-``python -m svdbench.jobs.bench_rnn loop copying-200``.
+``python -m promises.recurrent loop copying-200``.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from svdbench.jobs.promises import Figure, measure_parts
+from promises.figures import Promise, measure_parts
 from svdbench.jobs.train_models import train
 from svdbench.launch import launch
 from svdbench.processes import run_command
@@ -40,7 +40,7 @@ def main(parts: Sequence[str]) -> None:
     measure_parts("bench-rnn", PARTS, parts)
 
 
-def loop(folder: Path) -> list[Figure]:
+def loop(folder: Path) -> list[Promise]:
     """A forward and backward pass over the sequence, by hidden size."""
     common = [f"results={folder}", f"sizes.length=[{LENGTH}]"]
     sizes = f"sizes.hidden=[{','.join(map(str, HIDDEN))}]"
@@ -52,22 +52,22 @@ def loop(folder: Path) -> list[Figure]:
     )
 
 
-def loop_figures(summary: "pd.DataFrame") -> list[Figure]:
+def loop_figures(summary: "pd.DataFrame") -> list[Promise]:
     """Ratios of the Spectral-RNN's time to those of PyTorch's layers."""
     times = _step_times(summary)
     return [
-        Figure(f"{ours} / {rival}", n, times.loc[n, ours] / times.loc[n, rival], False, most)
+        Promise(f"{ours} / {rival}", n, times.loc[n, ours] / times.loc[n, rival], False, most)
         for rival, most in (("torch_rnn", 1.15), ("torch_lstm", 0.5))
         for ours in ("spectral_16", "spectral_n")
         for n in times.index
     ]
 
 
-def vanilla_figures(summary: "pd.DataFrame") -> list[Figure]:
+def vanilla_figures(summary: "pd.DataFrame") -> list[Promise]:
     """How many times longer reflectors take that are applied one by one at every step."""
     times = _step_times(summary)
     return [
-        Figure(
+        Promise(
             f"reflectors_each_step_{m} / spectral_{m}",
             n,
             times.loc[n, f"reflectors_each_step_{m}"] / times.loc[n, f"spectral_{m}"],
@@ -79,7 +79,7 @@ def vanilla_figures(summary: "pd.DataFrame") -> list[Figure]:
     ]
 
 
-def contest(task: str, length: str, folder: Path) -> list[Figure]:
+def contest(task: str, length: str, folder: Path) -> list[Promise]:
     """The steps and seconds to 1 % of the baseline, beside expRNN's and LSTM's."""
     what = f"{task} {length.partition('=')[2]}"
     title = f"{task}-{length.partition('=')[2]}"
@@ -104,7 +104,7 @@ def contest(task: str, length: str, folder: Path) -> list[Figure]:
 
 def contest_figures(
     what: str, ours: "pd.DataFrame", rivals: dict[str, "pd.DataFrame"]
-) -> list[Figure]:
+) -> list[Promise]:
     """From the summaries of the trainings, a row for each seed.
 
     A rival that did not get there in ours' steps or seconds took at least those.
@@ -112,8 +112,8 @@ def contest_figures(
     steps, seconds = (_median(ours, column) for column in ("step", "elapsed_s"))
     at = f"after {steps:,.0f} steps, {seconds:.0f} s (medians)"
     figures = [
-        Figure(f"{what}: loss / baseline, worst seed, {at}", None, _worst(ours), False, 0.01),
-        Figure(f"{what}: test loss / baseline, median", None, _tested(ours), False, 0.01),
+        Promise(f"{what}: loss / baseline, worst seed, {at}", None, _worst(ours), False, 0.01),
+        Promise(f"{what}: test loss / baseline, median", None, _tested(ours), False, 0.01),
     ]
     for model, unit, of, most in (
         ("exprnn", "steps", "step", 1.5),
@@ -122,27 +122,27 @@ def contest_figures(
         ratio = _median(ours, of) / _median(rivals[model], of)
         there = int((rivals[model]["status"] == "target").sum())
         text = f"{what}: {unit} / {model}'s ({there} of {len(rivals[model])} seeds there)"
-        figures.append(Figure(text, None, ratio, False, most))
+        figures.append(Promise(text, None, ratio, False, most))
     return figures
 
 
-def long_addition(folder: Path) -> list[Figure]:
+def long_addition(folder: Path) -> list[Promise]:
     """Adding over 750 steps."""
     options = ["task.length=750", "trainer.steps=6000", f"results={folder}"]
     options += [f"trainer.max_minutes={MINUTES_750}"]
     ours = _trained(OURS, "addition", [*options, "trainer.target=0.1"], folder, "addition-750")
     text = f"adding 750: loss / baseline within {MINUTES_750} minutes"
-    return [Figure(text, None, _worst(ours), False, 0.1)]
+    return [Promise(text, None, _worst(ours), False, 0.1)]
 
 
-def pixels(folder: Path) -> list[Figure]:
+def pixels(folder: Path) -> list[Promise]:
     """Permuted MNIST, the full preset."""
     ours = _trained(OURS, "pmnist", [f"results={folder}"], folder, "pmnist-preset")
     text = f"pmnist: test accuracy after {float(ours['elapsed_s'].iloc[0]) / 60:.0f} minutes"
-    return [Figure(text, None, float(ours["test_accuracy"].iloc[0]), True, 0.92)]
+    return [Promise(text, None, float(ours["test_accuracy"].iloc[0]), True, 0.92)]
 
 
-def pixels_in_time(folder: Path) -> list[Figure]:
+def pixels_in_time(folder: Path) -> list[Promise]:
     """Permuted MNIST, beside LSTM in as many minutes, each with a decay of its own."""
     found = {}
     for model in (OURS, "lstm"):
@@ -154,10 +154,10 @@ def pixels_in_time(folder: Path) -> list[Figure]:
         run = _trained(model, "pmnist", [*common, fit], folder, name)
         found[model] = float(run["test_accuracy"].iloc[0])
     text = f"pmnist in {MINUTES_PIXELS} minutes: test accuracy {found[OURS]:.1%}, above LSTM's by"
-    return [Figure(text, None, found[OURS] - found["lstm"], True, 0)]
+    return [Promise(text, None, found[OURS] - found["lstm"], True, 0)]
 
 
-def defaults(folder: Path) -> list[Figure]:
+def defaults(folder: Path) -> list[Promise]:
     """The command as a user types it first, from the prompt and back."""
     command = ["train", "spectral-rnn", "--task", "addition"]
     start = perf_counter()
@@ -165,8 +165,8 @@ def defaults(folder: Path) -> list[Figure]:
     seconds = perf_counter() - start
     loss = _worst(_summary(folder, "defaults"))
     return [
-        Figure("train spectral-rnn --task addition: seconds", None, seconds, False, 180),
-        Figure("train spectral-rnn --task addition: loss / baseline", None, loss, False, 0.01),
+        Promise("train spectral-rnn --task addition: seconds", None, seconds, False, 180),
+        Promise("train spectral-rnn --task addition: loss / baseline", None, loss, False, 0.01),
     ]
 
 
@@ -196,7 +196,7 @@ def _median(runs: "pd.DataFrame", column: str) -> float:
     return float(runs[column].median())
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "loop": loop,
     "defaults": defaults,
     **{f"copying-{lag}": partial(contest, "copy", f"task.lag={lag}") for lag in (200, 500, 1000)},

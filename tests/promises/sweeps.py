@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from svdbench.jobs.promises import Figure, measure_parts
+from promises.figures import Promise, measure_parts
 from svdbench.jobs.train_models import overrides_of
 from svdbench.sweeps import Sweep, SweepSource, run_sweep
 
@@ -26,7 +26,7 @@ def main(parts: Sequence[str]) -> None:
     measure_parts("bench-sweep", PARTS, parts)
 
 
-def speedup(folder: Path, cells: int = CELLS, cell: Sequence[str] = CELL) -> list[Figure]:
+def speedup(folder: Path, cells: int = CELLS, cell: Sequence[str] = CELL) -> list[Promise]:
     """The time of a sweep in one process over that in two, all that belongs to it included."""
     seconds = {}
     for name, engine in (("one", ()), ("two", JOBLIB)):
@@ -37,10 +37,10 @@ def speedup(folder: Path, cells: int = CELLS, cell: Sequence[str] = CELL) -> lis
         seconds[name] = time.perf_counter() - start
     ratio = seconds["one"] / seconds["two"]
     what = f"{cells} trainings, one process's time over that of {PROCESSES}"
-    return [Figure(what, None, ratio, True, AT_LEAST)]
+    return [Promise(what, None, ratio, True, AT_LEAST)]
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {"speedup": speedup}
+PARTS: dict[str, Callable[[Path], list[Promise]]] = {"speedup": speedup}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """``make bench-reveal``: the figures of rank reveal, measured and judged.
 
 Needs MNIST (``svdbench data fetch mnist``); writes ``figures.csv`` beside the runs. Parts can
-be named, as in ``python -m svdbench.jobs.bench_reveal curves``.
+be named, as in ``python -m promises.ranks curves``.
 """
 
 import os
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from promises.figures import Promise, measure_parts
 from svdbench.classification import evaluate
-from svdbench.jobs.promises import Figure, measure_parts
 from svdbench.jobs.rank_reveal_subject import Subject, trained
 from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
@@ -47,7 +47,7 @@ def main(parts: Sequence[str]) -> None:
     measure_parts("bench-reveal", PARTS, parts)
 
 
-def curves(folder: Path) -> list[Figure]:
+def curves(folder: Path) -> list[Promise]:
     """Exact curves of 784-512-256-10 on MNIST against the loop over all ranks."""
     folder.mkdir(parents=True, exist_ok=True)
     subject = trained(compose("rank_reveal", ["data.name=mnist"])[0]).subject(0, _silent)
@@ -63,13 +63,13 @@ def curves(folder: Path) -> list[Figure]:
 
 def curve_figures(
     found: dict[str, Curve], looped: dict[str, Tensor], ours: float, naive: float
-) -> list[Figure]:
+) -> list[Promise]:
     """From the curves of both, and their seconds."""
     apart = max(float((found[name].losses - looped[name]).abs().max()) for name in found)
     return [
-        Figure("exact curves: seconds", None, ours, False, naive / 25),
-        Figure("the naive loop's time over that of exact curves", None, naive / ours, True, 25),
-        Figure("largest difference of their losses", None, apart, False, 1e-5),
+        Promise("exact curves: seconds", None, ours, False, naive / 25),
+        Promise("the naive loop's time over that of exact curves", None, naive / ours, True, 25),
+        Promise("largest difference of their losses", None, apart, False, 1e-5),
     ]
 
 
@@ -100,7 +100,7 @@ def first_of(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
     return subject.curves[0][:count], subject.curves[1][:count]
 
 
-def frontier(folder: Path) -> list[Figure]:
+def frontier(folder: Path) -> list[Promise]:
     """What ranks come to on MNIST, ours and others' at the same sizes, without fine-tuning."""
     options = [f"results={folder}", "name=frontier", "data.name=mnist", f"seeds={SEEDS}"]
     launch("rank_reveal", [*options, "algorithms=[frontier]", "affordable_s=1e6"])
@@ -108,13 +108,13 @@ def frontier(folder: Path) -> list[Figure]:
     return frontier_figures(read_table(run, "summary"), read_table(run, "frontier"))
 
 
-def frontier_figures(summary: "pd.DataFrame", points: "pd.DataFrame") -> list[Figure]:
+def frontier_figures(summary: "pd.DataFrame", points: "pd.DataFrame") -> list[Promise]:
     """From the rows of a run."""
     own = summary[summary["method"] == "frontier"]
     over = float((own["evaluations"] - own["most_evaluations"]).max())
     figures = [
-        Figure("evaluations beyond ⌈log₂ R⌉ + 5", None, over, False, 0),
-        Figure(
+        Promise("evaluations beyond ⌈log₂ R⌉ + 5", None, over, False, 0),
+        Promise(
             "test loss − dense where 0.01 is allowed, mean",
             None,
             own["increase"].mean(),
@@ -126,20 +126,20 @@ def frontier_figures(summary: "pd.DataFrame", points: "pd.DataFrame") -> list[Fi
     losses = ok.pivot_table(index=["budget", "seed"], columns="method", values="loss")
     small = losses.loc[SMALL]
     what = f"test loss at {SMALL:.0%} of the weights"
-    figures.append(Figure(what, None, small["kronecker"].mean(), False, SMALL_LOSS))
+    figures.append(Promise(what, None, small["kronecker"].mean(), False, SMALL_LOSS))
     for name in RIVALS:
-        figures.append(Figure(f"{what}: {name}'s over ours", None, _over(small, name), True, 1.0))
+        figures.append(Promise(f"{what}: {name}'s over ours", None, _over(small, name), True, 1.0))
     for budget, rows in losses.groupby("budget"):
         if FROM <= budget <= TO:
             # The rival that is best at this size, over all seeds; and what isn't noise of it.
             best = rows[list(RIVALS)].mean().idxmin()
             worse = paired_difference(list(rows["kronecker"]), list(rows[best]))
             text = f"at {budget:.0%}: our loss − {best}'s, the least that it may be"
-            figures.append(Figure(text, None, worse.low, False, 0.0))
+            figures.append(Promise(text, None, worse.low, False, 0.0))
     return figures
 
 
-def three_layer(folder: Path) -> list[Figure]:
+def three_layer(folder: Path) -> list[Promise]:
     """The ranks of document 002's network, and whether 10 is the right one."""
     launch(
         "rank_reveal",
@@ -149,21 +149,21 @@ def three_layer(folder: Path) -> list[Figure]:
     return three_layer_figures(read_table(run, "summary"), read_table(run, "samples"))
 
 
-def three_layer_figures(summary: "pd.DataFrame", samples: "pd.DataFrame") -> list[Figure]:
+def three_layer_figures(summary: "pd.DataFrame", samples: "pd.DataFrame") -> list[Promise]:
     """From the rows of a run: the half-widths of the ranks' intervals, and evaluations."""
     exact = samples[samples["method"] == "exact"]
     figures = []
     for name, rows in exact.groupby("layer", sort=False):
         need = mean_interval(list(rows["rank"].astype(float)))
         figures.append(
-            Figure(f"exact rank of {name} is {need.mean:.3g} ±", None, need.halfwidth, False, 3)
+            Promise(f"exact rank of {name} is {need.mean:.3g} ±", None, need.halfwidth, False, 3)
         )
     own = summary[summary["method"] == "frontier"]
     over = float((own["evaluations"] - own["most_evaluations"]).max())
-    return [*figures, Figure("evaluations beyond ⌈log₂ R⌉ + 5", None, over, False, 0)]
+    return [*figures, Promise("evaluations beyond ⌈log₂ R⌉ + 5", None, over, False, 0)]
 
 
-def encoder(folder: Path) -> list[Figure]:
+def encoder(folder: Path) -> list[Promise]:
     """Compressing a transformer encoder of some thirty million parameters, in its own process."""
     with ProcessPoolExecutor(
         1, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
@@ -172,9 +172,9 @@ def encoder(folder: Path) -> list[Figure]:
     what = f"compress, encoder of {found['parameters'] / 1e6:.0f} M parameters"
     extra = f"{what}: memory on top of the model, in models"
     return [
-        Figure(f"{what}: seconds", None, found["seconds"], False, 600),
-        Figure(extra, None, found["extra_bytes"] / found["bytes"], False, 2),
-        Figure(f"{what}: part of the weights kept", None, found["kept"], False, 0.5),
+        Promise(f"{what}: seconds", None, found["seconds"], False, 600),
+        Promise(extra, None, found["extra_bytes"] / found["bytes"], False, 2),
+        Promise(f"{what}: part of the weights kept", None, found["kept"], False, 0.5),
     ]
 
 
@@ -234,7 +234,7 @@ def _silent(fraction: float, doing: str) -> None:
     """Nothing is shown."""
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "curves": curves,
     "frontier": frontier,
     "three_layer": three_layer,

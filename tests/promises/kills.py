@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from svdbench.jobs.trust_commands import Command
+from promises.commands import Command
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import read_finished
 from svdbench.record.lines import RecordError, read_rows

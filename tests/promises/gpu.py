@@ -5,7 +5,7 @@ Runs ``tests/test_gpu.py`` on the device; then ``time-fasth`` in float32 and bfl
 ``figures.csv`` beside those runs: what was promised, what was measured with a warm cache.
 
 Neither Hydra nor an installation is needed: the checkout, and python3 with torch, Triton,
-pandas, matplotlib, rich, PyYAML and pytest. ``python -m svdbench.jobs.gpu --dry-run`` goes
+pandas, matplotlib, rich, PyYAML and pytest. ``python -m promises.gpu --dry-run`` goes
 through all of it in miniature on the CPU, and judges nothing.
 """
 
@@ -29,10 +29,10 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
+from promises.figures import BASELINE, Promise, at_least, finish, ratios, value
 from svdbench.errors import Interrupted, UserError
 from svdbench.jobs import time_fasth
 from svdbench.jobs.cell import TooSlow
-from svdbench.jobs.promises import BASELINE, Figure, at_least, finish, ratios, value
 from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
@@ -87,7 +87,7 @@ DRY = Scale(device="cpu", d=(8,), m=(2,), l2=(L2.warm,), total_s=60, tests_s=45,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0, also where a figure is missed; 1 if a test or a run failed; 2 without a GPU."""
-    parser = argparse.ArgumentParser(prog="python -m svdbench.jobs.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m promises.gpu", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--dry-run", action="store_true", help="in miniature, on the CPU")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where to write")
@@ -210,7 +210,7 @@ def as_yaml(config: TimeFastH) -> str:
     return str(yaml.safe_dump(plain, sort_keys=False))
 
 
-def figures(summary: "pd.DataFrame", sizes: Sequence[int]) -> list[Figure]:
+def figures(summary: "pd.DataFrame", sizes: Sequence[int]) -> list[Promise]:
     """What was promised for n = d, float32 and m = 32 where nothing else is said, warm."""
     step = summary[
         (summary["pass"] == "step") & (summary["status"] == "ok") & (summary["l2"] == L2.warm.value)
@@ -225,7 +225,7 @@ def figures(summary: "pd.DataFrame", sizes: Sequence[int]) -> list[Figure]:
         *at_least("fastest other method / fasth", ratio, "others", dict.fromkeys(sizes, 1)),
         *at_least("fasthpp / fasth", ratio, "fasthpp", {d: 3 for d in sizes if d >= 256}),
         *at_least("torch_householder_map / fasth", ratio, "torch_householder_map", {512: 50}),
-        Figure("fasth / larger floor, m = 128", 2048, _over_floor(to_floor), False, 4),
+        Promise("fasth / larger floor, m = 128", 2048, _over_floor(to_floor), False, 4),
         *(_error(step[step["m"] == 32], *names) for names in PYTORCHS_OWN.items()),
     ]
 
@@ -235,7 +235,7 @@ def _over_floor(share: float | None) -> float | None:
     return None if not share or voids_floor([share]) else 1 / share
 
 
-def _error(step: "pd.DataFrame", dtype: str, own: str) -> Figure:
+def _error(step: "pd.DataFrame", dtype: str, own: str) -> Promise:
     """The error of FastH's product over that of PyTorch's own way, at its worst size."""
     rows = step[step["dtype"] == dtype]
     errors = rows.pivot_table(index="d", columns="method", values="error")
@@ -243,8 +243,8 @@ def _error(step: "pd.DataFrame", dtype: str, own: str) -> Figure:
     if {BASELINE, own} <= set(errors):
         found = (errors[BASELINE] / errors[own]).dropna()
         if len(found):
-            return Figure(what, int(found.idxmax()), float(found.max()), False, 2)
-    return Figure(what, None, None, False, 2)
+            return Promise(what, int(found.idxmax()), float(found.max()), False, 2)
+    return Promise(what, None, None, False, 2)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The figures that this project promises: measured, judged, and written to figures.csv."""
