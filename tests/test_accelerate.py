@@ -12,7 +12,6 @@ import pytest
 import torch
 from command import assert_mistake, run, table
 from fake_clock import FakeClock
-from rich.console import Console
 from torch import Tensor, nn
 
 from svdbench.acceleration import (
@@ -29,9 +28,16 @@ from svdbench.classification import loss_for, mlp
 from svdbench.jobs import accelerate_session
 from svdbench.launch import compose
 from svdbench.lowrank import LowRankLinear, factor
+from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import COMPRESSED, COMPRESSION
-from svdbench.report.acceleration import claims, compare, conclusions, show_run, speed_table
-from svdbench.report.tables import read_table
+from svdbench.report.acceleration import (
+    AcceleratedArmSummary,
+    claims_of,
+    conclusions,
+    report,
+    speed_table,
+    summarise_arms,
+)
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -418,10 +424,13 @@ class TestReport:
             writer.writerows(rows)
         return folder
 
+    def arms(self, folder: Path) -> list[AcceleratedArmSummary]:
+        run = RecordedRun(folder)
+        return summarise_arms(run.frame("samples"), run.frame("summary"))
+
     def test_speed_is_the_median_of_pairs(self, finished: Path) -> None:
         folder = self.folder(finished, [(3.0, 2.0), (30.0, 20.0), (3.0, 2.1)])
-        samples, summary = (read_table(folder, name) for name in ("samples", "summary"))
-        _, found = compare(samples, summary)
+        _, found = self.arms(folder)
         assert found.after is not None
         assert found.speed is not None
         assert found.after.mean == pytest.approx(1.5)
@@ -432,13 +441,12 @@ class TestReport:
 
     def test_an_impossible_speed_is_flagged(self, finished: Path) -> None:
         folder = self.folder(finished, [(3.0, 0.5), (3.0, 0.51)])
-        samples, summary = (read_table(folder, name) for name in ("samples", "summary"))
-        arms = compare(samples, summary)
+        arms = self.arms(folder)
         assert arms[1].impossible
         assert "more than the multiplications can explain" in " ".join(conclusions(arms))
-        console = Console(record=True, width=120)
-        console.print(speed_table(arms))
-        assert "!" in console.export_text()
+        assert any("!" in cell.text for cell in speed_table(arms).rows[1].cells)
+        speed = f"{arms[1].speed.mean:.2f}"
+        assert f"at {speed}×" in report(RecordedRun(folder)).headline
 
     def test_published_numbers_stand_beside_ours(self, finished: Path) -> None:
         folder = self.folder(finished, [(3.0, 2.0)])
@@ -452,8 +460,7 @@ class TestReport:
             "- {alpha: 0.25, phi: 0.0, column: speed, value: 1.5, tolerance: 0.01}\n",
         )
         (folder / "config.yaml").write_text(config)
-        samples, summary = (read_table(folder, name) for name in ("samples", "summary"))
-        found = claims(folder, compare(samples, summary))
+        found = claims_of(RecordedRun(folder), self.arms(folder))
         assert [claim.what for claim in found] == [
             *("DNN: test", "α 0.5, φ 0 %: speed", "α 0.5, φ 0 %: final loss")
         ]
@@ -461,4 +468,4 @@ class TestReport:
         assert math.isfinite(found[2].ours.high)
 
     def test_nothing_to_show_is_nothing_shown(self) -> None:
-        show_run(Path(), Console(file=None))
+        assert not report(RecordedRun(Path())).blocks

@@ -9,7 +9,8 @@ from command import assert_mistake, run, table
 from torch import Tensor
 
 from svdbench.members import MODELS, TASKS
-from svdbench.report.gradients import limits, norms_of
+from svdbench.record.reader import RecordedRun
+from svdbench.report.gradients import limits, median_norms
 from svdbench.tasks.base import Batch, Task
 from svdbench.training.evaluation import state_gradient_norms
 
@@ -119,7 +120,7 @@ class TestCommand:
         assert all(float(row["norm"]) > 0 and row["sequences"] == "5" for row in rows)
         assert {row["model"] for row in table(FOLDER / "samples.csv")} == {"lstm", "rnn"}
         assert len(table(FOLDER / "summary.csv")) == 4
-        norms = norms_of(FOLDER)
+        norms = median_norms(RecordedRun(FOLDER).frame("gradients"))
         assert list(norms) == ["lstm", "rnn"]
         assert norms["rnn"].shape == (3, 6)
         assert "Adding, length 6: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖" in out

@@ -21,18 +21,16 @@ from rich.console import Console
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.record.lines import RecordError, read_rows
-from svdbench.record.reader import RecordedRun
-from svdbench.report.compression import by_rank, compare
+from svdbench.report.compression import by_rank, summarise_arms
 from svdbench.report.gradients import edges
-from svdbench.report.html.headline import headline
 from svdbench.report.timing import conclusions, times_table
-from svdbench.report.training import medians
 from svdbench.reporting.plots import plot_band, plot_line, save, tick_digits
 from svdbench.reporting.render import rich_table
 from svdbench.reporting.report import Table
 from svdbench.reporting.words import quantity, ratio
 from svdbench.timings import report as timings
 from svdbench.timings.report import disturbed
+from svdbench.training.report import headline, medians
 
 # ---------------------------------------------------------------------- words
 
@@ -167,7 +165,7 @@ def test_points_of_a_rank_stand_at_their_rank() -> None:
         ]
     ]
     run_ = pd.DataFrame(rows)
-    figure = by_rank(run_, compare(run_))
+    figure = by_rank(run_, summarise_arms(run_))
     for axes in figure.axes[:2]:
         ticks = set(axes.get_xticks())
         for line in axes.lines:
@@ -246,12 +244,11 @@ def test_the_list_of_runs_leaves_out_what_is_below_its_floor() -> None:
     assert "below their floor" in timings.headline(pd.DataFrame(STEP[:2]))
 
 
-def test_a_line_of_the_list_has_the_medians_of_the_report(tmp_path: Path) -> None:
-    losses = ["0.1", "0.2", "0.9"]
-    table = [["rnn", "copy", str(seed), loss, "ok"] for seed, loss in enumerate(losses)]
-    columns = ["model", "task", "seed", "test_loss", "status"]
-    rows = [dict(zip(columns, row, strict=True)) for row in table]
-    assert headline(RecordedRun(tmp_path, rows)) == "rnn: loss 0.2"
+def test_a_line_of_the_list_has_the_medians_of_the_report() -> None:
+    usual = {"label": "rnn", "test_accuracy": np.nan, "accuracy": np.nan}
+    rows = pd.DataFrame([usual | {"test_loss": loss} for loss in (0.1, 0.2, 0.9)])
+    assert headline(rows, ["rnn"]) == "rnn: loss 0.2"
+    assert headline(rows.assign(accuracy=0.5), ["rnn"]) == "rnn: 50 %, loss 0.2"
 
 
 # ---------------------------------------------------------------------- files

@@ -12,7 +12,7 @@ from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
 from svdbench.report.html.page import Repeat
-from svdbench.report.published import experiment
+from svdbench.reporting.claims import experiment
 from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
 

@@ -1,44 +1,117 @@
 """The report of an ``accelerate`` run: scores, speed beside its ceiling, claims, curves."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.record.reader import RecordedRun
-from svdbench.report.published import departures
-from svdbench.report.side_by_side import arms_of, difference, ended, failures, last_epochs, noise
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.claims import Claim, Claims, PublishedNumber, published
-from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save, tick_digits
-from svdbench.reporting.render import show_block
-from svdbench.reporting.words import quantity, seconds
-from svdbench.statistics.intervals import (
-    Interval,
-    next_run_interval,
-    paired_difference,
+from svdbench.reporting import render
+from svdbench.reporting.claims import Claim, Claims, PublishedNumber, departures, published
+from svdbench.reporting.plots import (
+    add_title_and_legend,
+    new_figure,
+    plot_band,
+    plot_line,
+    quiet,
+    tick_digits,
 )
+from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.words import quantity, seconds
+from svdbench.side_by_side.report import (
+    about,
+    arms_of,
+    difference,
+    ended,
+    failures,
+    headline,
+    headline_of_summary,
+    last_epochs,
+    noise,
+    styles_of,
+    verdict,
+)
+from svdbench.statistics.intervals import Interval, next_run_interval, paired_difference
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 DENSE = "DNN"
+IMPOSSIBLE = "more than the multiplications can explain"
+# Columns that may have published numbers: in words, and their format specifications.
+WHAT = {
+    "speed": ("speed", ".2f"),
+    "train_loss": ("final loss", ".4f"),
+    "train_accuracy": ("train", ".2%"),
+    "test_accuracy": ("test", ".2%"),
+}
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    if not run.has("summary"):
+        return Report("acceleration")
+    summary = run.frame("summary")
+    if not run.has("samples"):
+        return Report("acceleration", headline_of_summary(summary))
+    samples = run.frame("samples")
+    epochs = ended(samples, summary, DENSE)
+    arms = summarise_arms(epochs, summary)
+    if not arms:
+        return Report("acceleration", blocks=[Lines(failures(summary, DENSE))])
+    layers = run.frame("layers") if run.has("layers") else None
+    speeds = [math.nan if arm.speed is None else arm.speed.mean for arm in arms]
+    found = Report(
+        _title(epochs),
+        headline(
+            [
+                (arm.name, mean_or_nan(arm.test_accuracy), speed)
+                for arm, speed in zip(arms, speeds, strict=True)
+            ]
+        ),
+        frames={"samples": samples, "summary": summary},
+    )
+    found.blocks = [
+        scores_table(arms, found.title),
+        speed_table(arms),
+        Lines([_meaning(arms), *conclusions(arms), *failures(summary, DENSE)]),
+        Lines(() if layers is None else ranks_of_layers(layers)),
+    ]
+    if claims := claims_of(run, arms):
+        found.blocks.append(Claims(claims))
+    found.figures["loss"] = partial(loss, epochs, arms)
+    if not all(map(math.isnan, speeds)):
+        found.figures["speed"] = partial(draw_speeds, epochs, arms)
+    return found
+
+
+def _title(epochs: pd.DataFrame) -> str:
+    row, seeds = epochs.iloc[0], epochs["seed"].nunique()
+    return (
+        f"{row['dataset']}, {row['model']}, {quantity(epochs['epoch'].max(), 'epoch')}, "
+        f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}"
+    )
+
+
+# ------------------------------------------------------------------------------- the arms
 
 
 @dataclass(frozen=True)
-class Arm:
+class AcceleratedArmSummary:
     """An arm after its last epoch, over all seeds.
 
     Attributes:
-        name, alpha, phi, ranks: what it is; NaN where it has none.
+        name, alpha, phi, ranks: its settings; NaN where it has none.
         train_loss, train_accuracy, test_accuracy: a value for each seed.
         accuracy_difference: of the test set, this arm's less the dense arm's.
         epoch_s: a median epoch after the switch.
@@ -67,21 +140,24 @@ class Arm:
         return self.speed is not None and self.speed.low > self.ceiling
 
 
-def compare(run: "pd.DataFrame", summary: "pd.DataFrame") -> list[Arm]:
+def summarise_arms(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[AcceleratedArmSummary]:
     """All arms, the dense one first; none without an epoch of it.
 
     Args:
-        run: epochs to compare: rows of ``samples.csv``.
+        epochs: those to compare: rows of ``samples.csv``.
         summary: ``summary.csv``.
     """
-    dense = run[run["arm"] == DENSE]
+    dense = epochs[epochs["arm"] == DENSE]
     ceilings = summary.groupby("arm")["ceiling"].median()
     return [
-        _arm(rows, dense, seeds, float(ceilings[name])) for name, rows, seeds in arms_of(run, DENSE)
+        _summary(rows, dense, seeds, float(ceilings[name]))
+        for name, rows, seeds in arms_of(epochs, DENSE)
     ]
 
 
-def _arm(rows: "pd.DataFrame", dense: "pd.DataFrame", seeds: list[int], ceiling: float) -> Arm:
+def _summary(
+    rows: pd.DataFrame, dense: pd.DataFrame, seeds: list[int], ceiling: float
+) -> AcceleratedArmSummary:
     first = rows.iloc[0]
     train, test = last_epochs(rows, "train"), last_epochs(rows, "test")
     base = last_epochs(dense, "test")
@@ -90,7 +166,7 @@ def _arm(rows: "pd.DataFrame", dense: "pd.DataFrame", seeds: list[int], ceiling:
     if after is not None:
         share = _switch_share(rows, dense)
         speed = _through(after, lambda r: 1 / (first["phi"] + (1 - first["phi"]) / r + share))
-    return Arm(
+    return AcceleratedArmSummary(
         name=str(first["arm"]),
         alpha=first["alpha"],
         phi=first["phi"],
@@ -108,9 +184,7 @@ def _arm(rows: "pd.DataFrame", dense: "pd.DataFrame", seeds: list[int], ceiling:
     )
 
 
-def _after_switch(
-    rows: "pd.DataFrame", dense: "pd.DataFrame"
-) -> tuple["pd.DataFrame", Interval | None]:
+def _after_switch(rows: pd.DataFrame, dense: pd.DataFrame) -> tuple[pd.DataFrame, Interval | None]:
     """The epochs wholly in factors, and how many times longer the dense arm's are."""
     own = rows[rows["split"] == "test"]
     switched = own[own["decompose_s"].notna()].set_index("seed")["epoch"]
@@ -122,79 +196,27 @@ def _after_switch(
     return own, Interval(found.median, found.low, found.high, found.reps)
 
 
-def _switch_share(rows: "pd.DataFrame", dense: "pd.DataFrame") -> float:
-    """What the switch takes, of the time of the dense arm's whole training."""
+def _switch_share(rows: pd.DataFrame, dense: pd.DataFrame) -> float:
+    """The time of the switch over that of the dense arm's whole training."""
     epochs = dense["epoch"].max()
     return float(rows["decompose_s"].median() / (epochs * dense["epoch_s"].median()))
 
 
 def _through(interval: Interval, rising: Callable[[float], float]) -> Interval:
-    """An interval of a function of what this one is of."""
+    """The interval of a rising function of a number with this interval."""
     low = rising(interval.low) if interval.low > 0 else interval.low
     return Interval(rising(interval.mean), low, rising(interval.high), interval.count)
 
 
-def values_of(arm: Arm, column: str) -> list[float]:
-    """A value for each seed of what a published number may be of."""
-    values: dict[str, Any] = {
-        "train_loss": arm.train_loss,
-        "train_accuracy": arm.train_accuracy,
-        "test_accuracy": arm.test_accuracy,
-    }
-    return list(values[column])
+# -------------------------------------------------------------------- tables and sentences
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-IMPOSSIBLE = "more than the multiplications can explain"
-
-
-# Published numbers: what they are in words, and how they are written.
-WHAT = {
-    "speed": ("speed", ".2f"),
-    "train_loss": ("final loss", ".4f"),
-    "train_accuracy": ("train", ".2%"),
-    "test_accuracy": ("test", ".2%"),
-}
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and what follows from them, and draw the plots."""
-    if not (folder / "samples.csv").exists():
-        return
-    samples, summary, layers = (
-        read_table(folder, name) for name in ("samples", "summary", "layers")
-    )
-    run = ended(samples, summary, DENSE)
-    arms = compare(run, summary)
-    if not arms:
-        return
-    console.print(scores_table(arms, _title(run)))
-    console.print(speed_table(arms))
-    print_lines(console, [_meaning(arms), *conclusions(arms), *failures(summary, DENSE)])
-    print_lines(console, _layers(layers))
-    found = claims(folder, arms)
-    if found:
-        show_block(Claims(found), console)
-    print_lines(console, draw_all(folder, run, arms))
-
-
-def _title(run: "pd.DataFrame") -> str:
-    row, seeds = run.iloc[0], run["seed"].nunique()
-    return (
-        f"{row['dataset']}, {row['model']}, {quantity(run['epoch'].max(), 'epoch')}, "
-        f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}"
-    )
-
-
-def scores_table(arms: list[Arm], title: str) -> Table:
+def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
     """A line for each arm after its last epoch: means over seeds, of the loss the geometric one."""
     columns = ["final loss", "train", "test", f"− {DENSE}, points"]
-    table = new_table(title, ["arm"], columns)
+    table = Table.of(title, ["arm"], columns)
     for arm in arms:
-        table.add_row(
+        table.add(
             arm.name,
             f"{geometric_mean_or_nan(arm.train_loss):.5f}",
             _percent(mean_or_nan(arm.train_accuracy)),
@@ -204,20 +226,20 @@ def scores_table(arms: list[Arm], title: str) -> Table:
     return table
 
 
-def speed_table(arms: list[Arm]) -> Table:
+def speed_table(arms: list[AcceleratedArmSummary]) -> Table:
     """A line for each arm: the time of an epoch, and the speed beside its ceiling."""
     columns = ["epoch", "switched", "whole training", "ceiling"]
-    table = new_table(f"speed of training, × {DENSE}'s", ["arm"], columns)
+    table = Table.of(f"speed of training, × {DENSE}'s", ["arm"], columns)
     for arm in arms:
         if arm.name == DENSE:
-            table.add_row(arm.name, seconds(arm.epoch_s), "", "", "")
+            table.add(arm.name, seconds(arm.epoch_s), "", "", "")
             continue
-        mark = " [bold red]![/]" if arm.impossible else ""
-        table.add_row(
+        speed = _ratio(arm.speed)
+        table.add(
             arm.name,
             seconds(arm.epoch_s),
             "–" if arm.after is None else f"{arm.after.mean:.2f}",
-            _ratio(arm.speed) + mark,
+            TableCell(f"{speed} !", "bad") if arm.impossible else speed,
             f"{arm.ceiling:.2f}",
         )
     return table
@@ -235,7 +257,7 @@ def _ratio(interval: Interval | None) -> str:
     return f"{interval.mean:.2f}{ends}"
 
 
-def _meaning(arms: list[Arm]) -> str:
+def _meaning(arms: list[AcceleratedArmSummary]) -> str:
     return (
         f"{noise(arms[0].accuracy_difference.count)}; "
         "final loss: geometric mean of the seeds; train, test: mean accuracy; "
@@ -244,15 +266,15 @@ def _meaning(arms: list[Arm]) -> str:
     )
 
 
-def conclusions(arms: list[Arm]) -> Iterator[str]:
+def conclusions(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
     """A sentence for each arm in factors."""
     for arm in arms:
         if arm.name == DENSE or arm.speed is None:
             continue
         against = f"of {arm.ceiling:.2f} × that the multiplications allow"
-        pace = f"{arm.speed.mean:.2f} × as fast, {against}"
         if arm.impossible:
-            pace = f"{arm.speed.mean:.2f} × as fast, {IMPOSSIBLE} ({arm.ceiling:.2f} ×)"
+            against = f"{IMPOSSIBLE} ({arm.ceiling:.2f} ×)"
+        pace = f"{arm.speed.mean:.2f} × as fast, {against}"
         yield f"{arm.name}: {pace}; {_accuracy(arm.accuracy_difference)}"
 
 
@@ -261,12 +283,11 @@ def _accuracy(found: Interval) -> str:
         return f"test accuracy {100 * found.mean:+.2f} points, from one seed"
     if not found.mean:
         return "the same test accuracy"
-    verdict = "more than noise" if found.excludes(0) else "within noise"
-    return f"test accuracy {100 * found.mean:+.2f} points, {verdict}"
+    return f"test accuracy {100 * found.mean:+.2f} points, {verdict(found, 0)}"
 
 
-def _layers(layers: "pd.DataFrame") -> Iterator[str]:
-    """What became of each weight, a line for each choice of ranks."""
+def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
+    """Rank and form of each weight, a line for each choice of ranks."""
     for _, rows in layers.groupby(layers["alpha"].fillna(0), sort=False):
         one = rows[rows["arm"] == rows["arm"].iloc[0]]
         words = [_layer(row) for row in one.to_dict("records")]
@@ -281,20 +302,24 @@ def _layer(row: Any) -> str:
     return f"{size} at rank {row['kept']:.0f}, {row['numbers']:,} of {row['dense_numbers']:,}"
 
 
-def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
+# ----------------------------------------------------------------------- published numbers
+
+
+def claims_of(run: RecordedRun, arms: list[AcceleratedArmSummary]) -> list[Claim]:
     """A claim for each number in ``published`` that this run has too.
 
     Losses and accuracies were those of one run, so their interval is that of one more run.
     """
-    differing = departures(RecordedRun(folder).settings)
+    differing = departures(run.settings)
     found = []
-    for number in published(RecordedRun(folder), WHAT):
+    for number in published(run, WHAT):
         arm = next((arm for arm in arms if _is_of(arm, number)), None)
         if arm is None:
             continue
         ours = arm.speed
         if number.column != "speed":
-            ours = next_run_interval(values_of(arm, number.column), number.column == "train_loss")
+            values = getattr(arm, number.column)
+            ours = next_run_interval(values, number.column == "train_loss")
         if ours is not None:
             what, form = WHAT[number.column]
             what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"
@@ -303,47 +328,29 @@ def claims(folder: Path, arms: list[Arm]) -> list[Claim]:
     return found
 
 
-def _is_of(arm: Arm, number: PublishedNumber) -> bool:
+def _is_of(arm: AcceleratedArmSummary, number: PublishedNumber) -> bool:
     alpha, phi = number.of.get("alpha"), number.of.get("phi")
     if phi is None:
         return arm.name == DENSE
     return arm.name != DENSE and arm.alpha == alpha and arm.phi == phi
 
 
-if TYPE_CHECKING:
-    import pandas as pd
+# ----------------------------------------------------------------------------- the figures
 
 
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
-
-
-def draw_all(folder: Path, run: "pd.DataFrame", arms: list[Arm]) -> list[Path]:
-    """Write the plots into the run's folder; returns their paths."""
-    figures = {"loss.png": loss(run, arms)}
-    if any(arm.speed is not None for arm in arms):
-        figures["speed.png"] = speed(run, arms)
-    return save(folder, figures)
-
-
-def _styles(arms: list[Arm]) -> dict[str, dict[str, Any]]:
-    """The dense arm is black and thick; one hue for each choice of ranks, a dash for each φ."""
+def _styles(arms: list[AcceleratedArmSummary]) -> dict[str, dict[str, Any]]:
+    """One hue for each choice of ranks, a dash for each φ."""
     others = [arm for arm in arms if arm.name != DENSE]
     ranks = list(dict.fromkeys(arm.ranks for arm in others))
     phis = sorted({arm.phi for arm in others}, reverse=True)
-    styles: dict[str, dict[str, Any]] = {DENSE: {"color": "black", "lw": 2.2, "zorder": 2}}
-    for arm in others:
-        styles[arm.name] = {
-            "color": HUES[ranks.index(arm.ranks) % len(HUES)],
-            "ls": DASHES[phis.index(arm.phi) % len(DASHES)],
-            "lw": 1.6,
-            "zorder": 3,
-        }
-    return styles
+    return styles_of(
+        DENSE, {arm.name: (ranks.index(arm.ranks), phis.index(arm.phi)) for arm in others}
+    )
 
 
-def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
+def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """Training loss over epochs and over seconds, and test accuracy over seconds."""
-    figure = Figure(figsize=(13.5, 4.6), layout="constrained", dpi=150)
+    figure = new_figure(13.5, 4.6)
     grid = figure.subplots(1, 3)
     styles = _styles(arms)
     run = run[run["split"] == "test"].assign(error=1 - run["accuracy"])
@@ -354,24 +361,25 @@ def loss(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
             across, middle = rows[x].median(), rows[y].median()
             style = styles[arm.name]
             plot_line(axes, across, middle, label=arm.name, **style)
-            low, high = rows[y].min(), rows[y].max()
-            plot_band(axes, across, low, high, style["color"], 0.12)
+            plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
         axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
         quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
-    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes, title in zip(
-        grid, ("training loss, nats", "training loss, nats", "test error"), strict=True
-    ):
+        unit, scale = (" %", 100) if y == "error" else ("", 1)
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda v, _, unit=unit, scale=scale: f"{scale * v:g}{unit}")
+        )
+        title = "test error" if y == "error" else "training loss, nats"
         axes.set_title(title, loc="left", fontsize=10)
-    for axes in grid[:2]:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    grid[2].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
-    figure.suptitle(_plot_title(run), x=0.01, ha="left")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    title = about(run, "median of {} seeds, lowest to highest", _batches(run))
+    add_title_and_legend(figure, title)
     return figure
+
+
+def _batches(run: pd.DataFrame) -> str:
+    return f", batches of {run['batch_size'].iloc[0]}"
 
 
 def _scale(axes: Axes, logarithmic: bool) -> None:
@@ -385,11 +393,11 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def speed(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
+def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """How many times faster the whole training is, under what the multiplications allow."""
     others = [arm for arm in arms if arm.speed is not None]
     styles = _styles(arms)
-    figure = Figure(figsize=(9.0, 1.7 + 0.55 * len(others)), layout="constrained", dpi=150)
+    figure = new_figure(9.0, 1.7 + 0.55 * len(others))
     axes = figure.add_subplot()
     for y, arm in enumerate(others):
         found = arm.speed
@@ -411,13 +419,5 @@ def speed(run: "pd.DataFrame", arms: list[Arm]) -> Figure:
     quiet(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    figure.legend(loc="outside lower right", frameon=False, fontsize=9, ncols=2)
-    figure.suptitle(_plot_title(run, ""), x=0.01, ha="left")
+    add_title_and_legend(figure, about(run, "", _batches(run)), "lower right", columns=2)
     return figure
-
-
-def _plot_title(run: "pd.DataFrame", bands: str = "median of {} seeds, lowest to highest") -> str:
-    row, seeds = run.iloc[0], run["seed"].nunique()
-    about = bands.format(seeds) if seeds > 1 else "one seed"
-    of = f"{row['dataset']}, {row['model']}, batches of {row['batch_size']}"
-    return f"{of}: {about}" if about else of

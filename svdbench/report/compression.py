@@ -1,25 +1,47 @@
 """The report of a ``compress`` run: arms beside the unchanged network, claims, curves."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.record.reader import RecordedRun
-from svdbench.report.published import departures
-from svdbench.report.side_by_side import arms_of, difference, ended, failures, last_epochs, noise
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.claims import Claim, Claims, PublishedNumber, published
-from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save, tick_digits
-from svdbench.reporting.render import show_block
+from svdbench.reporting import render
+from svdbench.reporting.claims import Claim, Claims, PublishedNumber, departures, published
+from svdbench.reporting.plots import (
+    HUES,
+    MARKS,
+    add_title_and_legend,
+    new_figure,
+    plot_band,
+    plot_line,
+    quiet,
+    tick_digits,
+)
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, seconds, share, tick
+from svdbench.side_by_side.report import (
+    about,
+    arms_of,
+    difference,
+    ended,
+    failures,
+    headline,
+    headline_of_summary,
+    last_epochs,
+    noise,
+    styles_of,
+    verdict,
+)
 from svdbench.statistics.intervals import (
     Interval,
     mean_interval,
@@ -27,15 +49,67 @@ from svdbench.statistics.intervals import (
     prediction_interval,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 STOCK = "stock"
+# Columns that may have published numbers, with their format specifications.
+FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
+# With more arms, bands hide each other.
+MOST_BANDS = 6
+# Instead of zero and less, which a logarithmic axis hasn't.
+LEAST = 1e-9
+
+
+def show_run(folder: Path, console: Console) -> None:
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    if not run.has("summary"):
+        return Report("compression")
+    summary = run.frame("summary")
+    if not run.has("samples"):
+        return Report("compression", headline_of_summary(summary))
+    samples = run.frame("samples")
+    epochs = ended(samples, summary, STOCK)
+    arms = summarise_arms(epochs)
+    if not arms:
+        return Report("compression", blocks=[Lines(failures(summary, STOCK))])
+    layers = run.frame("layers") if run.has("layers") else None
+    found = Report(
+        _title(epochs),
+        headline([(arm.name, 1 - arm.error, arm.speed) for arm in arms]),
+        frames={"samples": samples, "summary": summary},
+    )
+    found.blocks = [
+        scores_table(arms, found.title),
+        times_table(arms),
+        Lines([_meaning(arms), *conclusions(arms), *alike(epochs), *failures(summary, STOCK)]),
+        savings_table(summary),
+        Lines(() if layers is None else ranks_of_layers(layers)),
+    ]
+    if claims := claims_of(run, epochs):
+        found.blocks.append(Claims(claims))
+    found.figures["training"] = partial(by_epoch, epochs, arms)
+    if len({arm.rank for arm in arms if arm.name != STOCK}) > 1:
+        found.figures["rank"] = partial(by_rank, epochs, arms)
+    return found
+
+
+def _title(epochs: pd.DataFrame) -> str:
+    row = epochs.iloc[0]
+    every = str(row["every"])
+    if every.isdecimal():
+        every = quantity(int(every), "batch", "batches")
+    count = quantity(epochs["epoch"].max(), "epoch")
+    seeds = quantity(epochs["seed"].nunique(), "seed")
+    return f"{row['dataset']}, {row['model']}, {count}, compressed every {every}, {seeds}"
+
+
+# ------------------------------------------------------------------------------- the arms
 
 
 @dataclass(frozen=True)
-class Compared:
+class CompressedArmSummary:
     """An arm's means over seeds at the last epoch, and its differences to stock.
 
     Attributes:
@@ -59,18 +133,25 @@ class Compared:
     loss_difference: Interval
     time_ratio: Interval
 
+    @property
+    def speed(self) -> float:
+        """The inverse of ``time_ratio``; NaN of stock."""
+        return math.nan if self.name == STOCK else 1 / self.time_ratio.mean
 
-def compare(run: "pd.DataFrame") -> list[Compared]:
+
+def summarise_arms(epochs: pd.DataFrame) -> list[CompressedArmSummary]:
     """All arms, stock first, then in the order of the run; none without a seed of stock's."""
-    stock = run[run["arm"] == STOCK]
-    return [_compared(name, rows, stock, seeds) for name, rows, seeds in arms_of(run, STOCK)]
+    stock = epochs[epochs["arm"] == STOCK]
+    return [_summary(name, rows, stock, seeds) for name, rows, seeds in arms_of(epochs, STOCK)]
 
 
-def _compared(name: str, rows: "pd.DataFrame", stock: "pd.DataFrame", seeds: list[int]) -> Compared:
+def _summary(
+    name: str, rows: pd.DataFrame, stock: pd.DataFrame, seeds: list[int]
+) -> CompressedArmSummary:
     own, base = (last_epochs(table, "test").loc[seeds] for table in (rows, stock))
     times = training_times(rows) / training_times(stock)
     training_s = rows["epoch_s"].sum() - rows["decompose_s"].sum()
-    return Compared(
+    return CompressedArmSummary(
         name=name,
         method=rows["method"].iloc[0],
         rank=rows["rank"].iloc[0],
@@ -84,67 +165,32 @@ def _compared(name: str, rows: "pd.DataFrame", stock: "pd.DataFrame", seeds: lis
     )
 
 
-def training_times(rows: "pd.DataFrame") -> "pd.Series[float]":
+def training_times(rows: pd.DataFrame) -> "pd.Series[float]":
     """Seconds of all epochs, for each seed."""
     return rows.groupby("seed")["epoch_s"].sum()
 
 
-if TYPE_CHECKING:
-    import pandas as pd
+# -------------------------------------------------------------------- tables and sentences
 
 
-def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and what follows from them, and draw the plots."""
-    if not (folder / "samples.csv").exists():
-        return
-    samples, summary, layers = (
-        read_table(folder, name) for name in ("samples", "summary", "layers")
-    )
-    run = ended(samples, summary, STOCK)
-    arms = compare(run)
-    if not arms:
-        print_lines(console, failures(summary, STOCK))
-        return
-    console.print(scores_table(arms, _title(run)))
-    console.print(times_table(arms))
-    lines = [_meaning(arms), *conclusions(arms), *alike(run), *failures(summary, STOCK)]
-    print_lines(console, lines)
-    console.print(savings_table(summary))
-    print_lines(console, layers_kept(layers))
-    found = claims(folder, run)
-    if found:
-        show_block(Claims(found), console)
-    print_lines(console, draw_all(folder, run, arms))
-
-
-def _title(run: "pd.DataFrame") -> str:
-    row = run.iloc[0]
-    every = str(row["every"])
-    if every.isdecimal():
-        every = quantity(int(every), "batch", "batches")
-    epochs = quantity(run["epoch"].max(), "epoch")
-    seeds = quantity(run["seed"].nunique(), "seed")
-    return f"{row['dataset']}, {row['model']}, {epochs}, compressed every {every}, {seeds}"
-
-
-def scores_table(arms: list[Compared], title: str) -> Table:
+def scores_table(arms: list[CompressedArmSummary], title: str) -> Table:
     """A line for each arm: error and loss on the test set, and how they differ from stock's."""
     columns = ["test error", "− stock, points", "test loss", "− stock"]
-    table = new_table(title, ["arm"], columns)
+    table = Table.of(title, ["arm"], columns)
     for arm in arms:
         error = difference(arm.error_difference, 100, ".2f")
         loss = difference(arm.loss_difference, 1, ".2g")
         own = (error, loss) if arm.name != STOCK else ("", "")
-        table.add_row(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
+        table.add(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
     return table
 
 
-def times_table(arms: list[Compared]) -> Table:
-    """A line for each arm: the time of an epoch, and what compressing adds to it."""
-    table = new_table("time of training", ["arm"], ["epoch", "× stock", "compressing adds"])
+def times_table(arms: list[CompressedArmSummary]) -> Table:
+    """A line for each arm: the time of an epoch, and the share that compressing adds to it."""
+    table = Table.of("time of training", ["arm"], ["epoch", "× stock", "compressing adds"])
     for arm in arms:
         own = (_ratio(arm.time_ratio), share(arm.added, 2)) if arm.name != STOCK else ("", "")
-        table.add_row(arm.name, seconds(arm.epoch_s), *own)
+        table.add(arm.name, seconds(arm.epoch_s), *own)
     return table
 
 
@@ -154,51 +200,46 @@ def _ratio(interval: Interval) -> str:
     return f"{interval.mean:.2f}{ends}{mark}"
 
 
-def _meaning(arms: list[Compared]) -> str:
+def _meaning(arms: list[CompressedArmSummary]) -> str:
     count = arms[0].error_difference.count
     adds = "; compressing adds: its time over that of the rest" if count > 1 else ""
     return noise(count) + adds
 
 
-def conclusions(arms: list[Compared]) -> Iterator[str]:
+def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
     """A sentence for each arm, where there are intervals."""
     for arm in arms:
         if arm.name == STOCK or arm.error_difference.count < 2:
             continue
         error, ratio = arm.error_difference, arm.time_ratio
         points = f"{abs(100 * error.mean):.2f} points {'higher' if error.mean > 0 else 'lower'}"
-        what = f"test error {points}, {_verdict(error, 0)}" if error.mean else "the same test error"
-        pace = f"{ratio.mean:.2f} × the time of training, {_verdict(ratio, 1)}"
+        what = f"test error {points}, {verdict(error, 0)}" if error.mean else "the same test error"
+        pace = f"{ratio.mean:.2f} × the time of training, {verdict(ratio, 1)}"
         yield f"{arm.name} against stock: {what}; {pace}"
 
 
-def alike(run: "pd.DataFrame") -> Iterator[str]:
+def alike(epochs: pd.DataFrame) -> Iterator[str]:
     """Arms that can't be told apart, as random probes that span everything are exact."""
-    losses = run.pivot_table(index=["seed", "epoch"], columns="arm", values="loss", sort=False)
+    losses = epochs.pivot_table(index=["seed", "epoch"], columns="arm", values="loss", sort=False)
     for one, other in combinations(losses.columns, 2):
         if np.allclose(losses[one], losses[other], rtol=1e-5, atol=0):
             yield f"{one} and {other} have the same losses in every epoch, to five digits"
 
 
-def _verdict(interval: Interval, nothing: float) -> str:
-    return "more than noise" if interval.excludes(nothing) else "within noise"
-
-
-def savings_table(summary: "pd.DataFrame") -> Table:
-    """What inference takes with factors where they save, and what that is of stock's."""
+def savings_table(summary: pd.DataFrame) -> Table:
+    """The cost of inference with factors where they save, and its change from stock's."""
     columns = [
         "parameters",
         "multiply-adds",
         "bytes",
         f"batch of {summary['latency_batch'].iloc[0]}",
     ]
-    title = "inference, with factors where they save"
-    table = new_table(title, ["arm"], columns)
+    table = Table.of("inference, with factors where they save", ["arm"], columns)
     first = summary.drop_duplicates("arm")
     base = first[first["arm"] == STOCK].iloc[0]
     for row in first.to_dict("records"):
         latency = row["latency_s"]
-        table.add_row(
+        table.add(
             row["arm"],
             _of(row["n_params"], base["n_params"], f"{row['n_params']:,}"),
             _of(row["macs"], base["macs"], f"{row['macs']:,}"),
@@ -212,13 +253,13 @@ def _of(value: float, base: float, text: str) -> str:
     return text if value == base or base != base else f"{text} {100 * (value / base - 1):+.0f} %"
 
 
-def layers_kept(layers: "pd.DataFrame") -> Iterator[str]:
-    """What became of each weight, a line for each rank that weights were brought to."""
-    told: set[str] = set()
+def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
+    """Rank and form of each weight, a line for each rank that weights were brought to."""
+    seen: set[str] = set()
     for arm, rows in layers[layers["arm"] != STOCK].groupby("arm", sort=False):
         line = "; ".join(_layer(row) for row in rows.to_dict("records"))
-        if line not in told:
-            told.add(line)
+        if line not in seen:
+            seen.add(line)
             yield f"{arm}: {line}"
 
 
@@ -232,23 +273,19 @@ def _layer(row: Any) -> str:
     return f"{size} dense at rank {row['kept']:.0f}, its factors would have {factors:,} numbers"
 
 
-if TYPE_CHECKING:
-    import pandas as pd
+# ----------------------------------------------------------------------- published numbers
 
 
-FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
-
-
-def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
+def claims_of(run: RecordedRun, epochs: pd.DataFrame) -> list[Claim]:
     """A claim for each number in ``published`` that this run has too.
 
     Each was read off a single run, so the interval is that of one more run.
     """
-    differing = departures(RecordedRun(folder).settings)
+    differing = departures(run.settings)
     early = {key: text for key, text in differing.items() if key != "epochs"}
     found = []
-    for number in published(RecordedRun(folder), FORMS):
-        values, what = _ours(run, number)
+    for number in published(run, FORMS):
+        values, what = _ours(epochs, number)
         if values:
             claim = Claim(
                 what=f"{number.of.get('method')} {what}",
@@ -263,77 +300,35 @@ def claims(folder: Path, run: "pd.DataFrame") -> list[Claim]:
     return found
 
 
-def _ours(run: "pd.DataFrame", number: PublishedNumber) -> tuple[list[float], str]:
-    """A value for each seed, and what they are; none of a method with several ranks."""
-    own = run[run["method"] == number.of.get("method")]
+def _ours(epochs: pd.DataFrame, number: PublishedNumber) -> tuple[list[float], str]:
+    """A value for each seed, and their name; none of a method with several ranks."""
+    own = epochs[epochs["method"] == number.of.get("method")]
     if own["arm"].nunique() != 1:
         return [], ""
     if number.column == "time_ratio":
-        ratios = training_times(own) / training_times(run[run["arm"] == STOCK])
+        ratios = training_times(own) / training_times(epochs[epochs["arm"] == STOCK])
         return list(ratios.dropna()), "time, × stock"
-    epoch = number.of.get("epoch") or run["epoch"].max()
+    epoch = number.of.get("epoch") or epochs["epoch"].max()
     return list(own[own["epoch"] == epoch][number.column]), f"{number.column}, epoch {epoch}"
 
 
-if TYPE_CHECKING:
-    import pandas as pd
+# ----------------------------------------------------------------------------- the figures
 
 
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
-
-
-# With more arms, bands hide each other.
-MOST_BANDS = 6
-
-
-# Instead of zero and less, which a logarithmic axis hasn't.
-LEAST = 1e-9
-
-
-Styles = dict[str, dict[str, Any]]
-
-
-def draw_all(folder: Path, run: "pd.DataFrame", arms: list[Compared]) -> list[Path]:
-    """Write the plots into the run's folder; returns their paths."""
-    figures = {"training.png": by_epoch(run, arms)}
-    if len({arm.rank for arm in arms if arm.name != STOCK}) > 1:
-        figures["rank.png"] = by_rank(run, arms)
-    return save(folder, figures)
-
-
-def _styles(arms: list[Compared]) -> Styles:
-    """Stock is black and thick; one hue a method, or a rank where there are several."""
-    others = [arm for arm in arms if arm.name != STOCK]
-    methods = list(dict.fromkeys(arm.method for arm in others))
-    ranks = sorted({arm.rank for arm in others})
-    styles: Styles = {STOCK: {"color": "black", "lw": 2.2, "zorder": 2}}
-    for arm in others:
-        i, j = methods.index(arm.method), ranks.index(arm.rank)
-        hue, dash = (i, i) if len(ranks) == 1 else (j, i)
-        styles[arm.name] = {
-            "color": HUES[hue % len(HUES)],
-            "ls": DASHES[dash % len(DASHES)],
-            "lw": 1.6,
-            "zorder": 3 + i,
-        }
-    return styles
-
-
-def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
+def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     """Test error and loss, means over seeds with 95 % bands; time of an epoch, quartiles."""
-    figure = Figure(figsize=(13.0, 4.4), layout="constrained", dpi=150)
+    figure = new_figure(13.0, 4.4)
     grid = figure.subplots(1, 3)
     styles = _styles(arms)
     run = run.assign(error=1 - run["accuracy"])
     for axes, column in zip(grid, ("error", "loss", "epoch_s"), strict=True):
         for arm in arms:
             rows = run[run["arm"] == arm.name].groupby("epoch")[column]
-            band = _quartiles(rows) if column == "epoch_s" else _interval(rows)
-            style = styles[arm.name]
-            epochs, middle = list(rows.groups), band[1]
+            low, middle, high = _quartiles(rows) if column == "epoch_s" else _intervals(rows)
+            style, epochs = styles[arm.name], list(rows.groups)
             plot_line(axes, epochs, middle, label=arm.name, **style)
             if len(arms) <= MOST_BANDS:
-                plot_band(axes, epochs, band[0], band[2], style["color"])
+                plot_band(axes, epochs, low, high, style["color"])
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         quiet(axes)
@@ -343,8 +338,8 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         means = means[means > 0]
         if len(means):  # not by the bands: a wide one would flatten the rest
             axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
+        bottom, top = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(top / bottom)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")
@@ -353,16 +348,26 @@ def by_epoch(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         axes.set_title(name, loc="left", fontsize=10)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _, form=form: form(y)))
     grid[2].set_ylim(bottom=0)
-    figure.suptitle(_plot_title(run), x=0.01, ha="left")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    add_title_and_legend(figure, about(run, "mean of {} seeds, 95 % intervals"))
     return figure
+
+
+def _styles(arms: list[CompressedArmSummary]) -> dict[str, dict[str, Any]]:
+    """One hue a method, or a rank where there are several."""
+    others = [arm for arm in arms if arm.name != STOCK]
+    methods = list(dict.fromkeys(arm.method for arm in others))
+    ranks = sorted({arm.rank for arm in others})
+    numbers = {}
+    for arm in others:
+        method = methods.index(arm.method)
+        numbers[arm.name] = (ranks.index(arm.rank) if len(ranks) > 1 else method, method)
+    return styles_of(STOCK, numbers)
 
 
 Band = tuple[list[float], list[float], list[float]]
 
 
-def _interval(rows: Any) -> Band:
+def _intervals(rows: Any) -> Band:
     """Means of each epoch with their intervals; those of one seed have no width."""
     found: Band = ([], [], [])
     for _, values in rows:
@@ -379,9 +384,9 @@ def _quartiles(rows: Any) -> Band:
     return low, middle, high
 
 
-def by_rank(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
+def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     """How far error and loss are from stock's at each rank, with 95 % intervals."""
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained", dpi=150)
+    figure = new_figure(10.5, 4.4)
     grid = figure.subplots(1, 2)
     others = [arm for arm in arms if arm.name != STOCK]
     methods = list(dict.fromkeys(arm.method for arm in others))
@@ -397,7 +402,7 @@ def by_rank(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
                 yerr=half,
                 label=method,
                 color=HUES[i % len(HUES)],
-                marker="osD^vP*X"[i % 8],
+                marker=MARKS[i % len(MARKS)],
                 # Points of several methods may coincide: the later are smaller and hollow less.
                 ms=10 - 6 * i / max(1, len(methods) - 1),
                 markerfacecolor="none" if i < len(methods) - 1 else None,
@@ -410,13 +415,5 @@ def by_rank(run: "pd.DataFrame", arms: list[Compared]) -> Figure:
         quiet(axes)
     grid[0].set_ylabel("test error − stock's, points")
     grid[1].set_ylabel("test loss − stock's, nats")
-    figure.suptitle(_plot_title(run), x=0.01, ha="left")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=9)
+    add_title_and_legend(figure, about(run, "mean of {} seeds, 95 % intervals"))
     return figure
-
-
-def _plot_title(run: "pd.DataFrame") -> str:
-    row, seeds = run.iloc[0], run["seed"].nunique()
-    bands = f"mean of {seeds} seeds, 95 % intervals" if seeds > 1 else "one seed"
-    return f"{row['dataset']}, {row['model']}: {bands}"

@@ -1,17 +1,20 @@
-"""What ``svdbench compress MODULE:FUNCTION`` says: a line for each weight, totals, certificate."""
+"""The report of ``compress MODULE:BUILD``: each weight, totals, certificate, frontier."""
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
-from rich.table import Table
 
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.plots import HUES, plot_line, quiet, save
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting import render
+from svdbench.reporting.plots import HUES, new_figure, plot_line, quiet
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import count, quantity, seconds, share
 
 # Of a large model every layer may have one.
@@ -19,34 +22,56 @@ MOST_WARNINGS = 5
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and the certificate, and draw the frontier."""
-    layers, summary = read_table(folder, "layers"), read_table(folder, "summary")
+    """Print the report of a run and draw its figures."""
+    found = report(RecordedRun(folder))
+    last = found.blocks.pop()  # below the paths of the figures, to be copied
+    render.show_run(found, folder, console)
+    render.show_block(last, console)
+
+
+def report(run: RecordedRun) -> Report:
+    layers, summary = run.frame("layers"), run.frame("summary")
     row = summary.to_dict("records")[0]
     taken = layers[layers["status"] == "ok"].to_dict("records")
-    console.print(sizes_table(taken, str(row["model"])))
     factored = [layer for layer in taken if layer["form"] == "factors"]
-    if factored:
-        console.print(measured_table(factored))
     skipped = layers[layers["status"] == "skipped"]
-    lines = [
-        f"{layer} left alone: {why}"
-        for layer, why in zip(skipped["layer"], skipped["reason"], strict=True)
+    found = Report(
+        str(row["model"]),
+        headline(row),
+        frames={"layers": layers, "summary": summary},
+    )
+    found.blocks = [
+        sizes_table(taken, found.title),
+        *([measured_table(factored)] if factored else ()),
+        Lines(
+            f"{layer} left alone: {why}"
+            for layer, why in zip(skipped["layer"], skipped["reason"], strict=True)
+        ),
+        totals_table(row),
+        Lines(certificate(row)),
+        Lines([how_to_load(row)]),
     ]
-    print_lines(console, lines)
-    console.print(totals_table(row))
-    print_lines(console, certificate(row))
-    paths = save(folder, {"frontier.png": frontier(folder, row)})
-    print_lines(console, [*paths, how_to_load(row)])
+    if run.has("frontier"):
+        found.figures["frontier"] = partial(frontier, run.frame("frontier"), row)
+    return found
+
+
+def headline(row: dict[Any, Any]) -> str:
+    """The share of the weights that is kept, and the change of the loss."""
+    kept, change = row["weights"] / row["dense_weights"], row["increase"]
+    if math.isnan(kept) or math.isnan(change):
+        return ""
+    return f"{row['model']}: {share(kept)} of the weights, {change:+.3g}"
 
 
 def sizes_table(layers: list[dict[Any, Any]], title: str) -> Table:
     """A line for each weight: its size, its rank, numbers and multiply-adds before and after."""
     numbers = ["size", "rank", "params", "after", "macs", "after"]
-    table = new_table(title, ["weight"], numbers)
+    table = Table.of(title, ["weight"], numbers)
     for layer in layers:
         dense = layer["form"] == "dense"
         size = f"{layer['rows']:.0f}×{layer['columns']:.0f}"
-        table.add_row(
+        table.add(
             layer["layer"],
             size,
             "dense" if dense else f"{layer['rank']:.0f}",
@@ -65,9 +90,9 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
     and may be above that.
     """
     columns = ["latency", "after", "calibration ≤", "held out"]
-    table = new_table("factored weights: latency, error", ["weight"], columns)
+    table = Table.of("factored weights: latency, error", ["weight"], columns)
     for layer in layers:
-        table.add_row(
+        table.add(
             layer["layer"],
             *(_known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
             *(_known(layer[name], share) for name in ("error_bound", "error")),
@@ -77,7 +102,7 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
 
 def totals_table(row: dict[Any, Any]) -> Table:
     """The whole model before and after."""
-    table = new_table("the whole model", [""], ["before", "after", "change"])
+    table = Table.of("the whole model", [""], ["before", "after", "change"])
     names = {
         "parameters": ("n_params", count),
         "bytes": ("bytes", count),
@@ -88,7 +113,7 @@ def totals_table(row: dict[Any, Any]) -> Table:
         before, after = row[f"dense_{name}"], row[name]
         if before == before:
             change = f"{100 * (after / before - 1):+.0f} %" if before else ""
-            table.add_row(what, form(before), form(after), change)
+            table.add(what, form(before), form(after), change)
     return table
 
 
@@ -168,11 +193,10 @@ def how_to_load(row: dict[Any, Any]) -> str:
     )
 
 
-def frontier(folder: Path, row: dict[Any, Any]) -> Figure:
+def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     """Predicted loss by the numbers kept, with the point that was chosen as it was measured."""
-    points = read_table(folder, "frontier")
     whole = row["dense_weights"]
-    figure = Figure(figsize=(8.2, 4.8), layout="constrained", dpi=150)
+    figure = new_figure(8.2, 4.8)
     axes = figure.add_subplot()
     kept = 100 * points["params"] / whole
     if row["predicted"] == row["predicted"]:  # in the unit of the loss

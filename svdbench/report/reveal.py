@@ -1,81 +1,117 @@
 """The report of a ``rank-reveal`` run: ranks, their costs, a question, curves."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from rich.console import Console
-from rich.table import Table
 
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.plots import HUES, MARKS, plot_band, plot_line, quiet, save
-from svdbench.reporting.words import quantity, ratio, seconds, share
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting import render
+from svdbench.reporting.plots import (
+    HUES,
+    MARKS,
+    add_title_and_legend,
+    new_figure,
+    panels,
+    plot_band,
+    plot_line,
+    quiet,
+)
+from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.words import few, quantity, ratio, seconds, share
 from svdbench.statistics.intervals import Interval, mean_interval
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 DENSE = "dense"
-
-
 BUDGETS = {"params": "numbers", "macs": "multiply-adds", "latency": "measured latency"}
-
-
 ALGORITHMS = ("exact", "frontier", "published")
+MOST_LAYERS = 12
+NAMES = {
+    "kronecker": "Kronecker-whitened, ours",
+    "whitened": "activation-whitened, ours",
+    "uniform": "uniform",
+    "energy": "same energy per layer",
+    "minimax": "least largest error (ALDS)",
+    "exhaustive": "exhaustive",
+}
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the tables and what follows from them, and draw the plots."""
-    tables = {
-        name: read_table(folder, name)
+    """Print the report of a run and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    if not run.has("samples"):
+        return Report("ranks")
+    frames = {
+        name: run.frame(name)
         for name in ("samples", "summary", "curves", "frontier")
-        if (folder / f"{name}.csv").exists()
+        if run.has(name)
     }
-    if "samples" not in tables:
-        return
-    samples, summary = tables["samples"], tables["summary"]
-    console.print(ranks_table(samples, _title(summary)))
-    console.print(losses_table(summary))
-    console.print(costs_table(summary))
-    print_lines(console, [*meanings(summary), *certified(summary)])
-    if "curves" in tables:
-        print_lines(console, answer(summary, samples, tables["curves"]))
-    print_lines(console, draw_all(folder, tables))
+    samples, summary = frames["samples"], frames["summary"]
+    curves, points = frames.get("curves"), frames.get("frontier")
+    found = Report(_title(summary), headline(summary), frames=frames)
+    found.blocks = [
+        ranks_table(samples, found.title),
+        losses_table(summary),
+        costs_table(summary),
+        Lines([*meanings(summary), *certified(summary)]),
+    ]
+    if curves is not None:
+        found.blocks.append(Lines(answer(summary, samples, curves)))
+        found.figures["curves"] = partial(by_rank, curves, samples, summary)
+    if points is not None and (points["status"] == "ok").any():
+        found.figures["frontier"] = partial(by_size, points, summary)
+    return found
 
 
-def _title(summary: "pd.DataFrame") -> str:
+def headline(summary: pd.DataFrame) -> str:
+    """The share of the weights that each algorithm keeps, and the change of the test loss."""
+    means = summary.groupby("method", sort=False)[["kept", "increase"]].mean().dropna()
+    return few(
+        [
+            f"{method}: {share(row['kept'])} of the weights, {row['increase']:+.3g}"
+            for method, row in means.iterrows()
+            if method in ALGORITHMS
+        ]
+    )
+
+
+def _title(summary: pd.DataFrame) -> str:
     row, seeds = summary.iloc[0], summary["seed"].nunique()
     of = f", {quantity(seeds, 'seed')}" if seeds > 1 else ""
     return f"ranks of {row['dataset']}, {row['model']}{of}"
 
 
-def ranks_table(samples: "pd.DataFrame", title: str) -> Table:
+def ranks_table(samples: pd.DataFrame, title: str) -> Table:
     """A line for each weight: the rank that each algorithm finds it to need, of all it has."""
     methods = [name for name in dict.fromkeys(samples["method"]) if name in ALGORITHMS]
-    table = new_table(title, ["weight", "size"], [*methods, "of"])
+    table = Table.of(title, ["weight", "size"], [*methods, "of"])
     for name in _in_order(samples):
         rows = samples[samples["layer"] == name]
         row = rows.iloc[0]
         found = [_rank(rows[rows["method"] == method]) for method in methods]
-        table.add_row(
+        table.add(
             str(name), f"{row['rows']:.0f}×{row['columns']:.0f}", *found, f"{row['full']:.0f}"
         )
     return table
 
 
-def _in_order(samples: "pd.DataFrame") -> list[str]:
+def _in_order(samples: pd.DataFrame) -> list[str]:
     """All weights, in the order of the algorithm that looked at most of them."""
     by_method = [list(rows["layer"].unique()) for _, rows in samples.groupby("method")]
     return list(dict.fromkeys(name for names in sorted(by_method, key=len)[::-1] for name in names))
 
 
-def _rank(rows: "pd.DataFrame") -> str:
+def _rank(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     if rows["rank"].isna().all():
@@ -84,7 +120,7 @@ def _rank(rows: "pd.DataFrame") -> str:
     return f"{found.mean:.3g}" + plus_minus(found, ".2g")
 
 
-def ranks_of(rows: "pd.DataFrame") -> Interval:
+def ranks_of(rows: pd.DataFrame) -> Interval:
     """The rank of a weight over the seeds; one that stays dense counts with its full rank."""
     return mean_interval(list(rows["rank"].fillna(rows["full"]).astype(float)))
 
@@ -95,10 +131,10 @@ def plus_minus(interval: Interval, form: str) -> str:
     return f" ± {half:{form}}" if math.isfinite(half) and half > 0 else ""
 
 
-def losses_table(summary: "pd.DataFrame") -> Table:
+def losses_table(summary: pd.DataFrame) -> Table:
     """A line for each network: how much of the weights it keeps, and its test loss."""
     columns = ["weights", "test loss", "− dense", "± SE", "predicted", "accuracy"]
-    table = new_table("loss of the test examples, nats", ["ranks"], columns)
+    table = Table.of("loss of the test examples, nats", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
         accuracy = rows["accuracy"].mean()
         numbers = [f"{rows['loss'].mean():.4g}"]
@@ -114,15 +150,15 @@ def losses_table(summary: "pd.DataFrame") -> Table:
                 f"{error:.1g}",
                 "" if predicted != predicted else f"{predicted:+.2g}",
             ]
-        table.add_row(str(method), kept, *numbers, "–" if accuracy != accuracy else share(accuracy))
+        table.add(str(method), kept, *numbers, "–" if accuracy != accuracy else share(accuracy))
     return table
 
 
-def costs_table(summary: "pd.DataFrame") -> Table:
+def costs_table(summary: pd.DataFrame) -> Table:
     """A line for each network: what it takes, and what finding it took."""
     batch = summary["latency_batch"].iloc[0]
     columns = ["parameters", "multiply-adds", f"batch of {batch:.0f}", "tried", "time"]
-    table = new_table("cost", ["ranks"], columns)
+    table = Table.of("cost", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
         speed = "" if method == DENSE else f" {ratio(rows['speedup'].median())}"
         made, most = rows["evaluations"].max(), rows["most_evaluations"].min()
@@ -130,7 +166,7 @@ def costs_table(summary: "pd.DataFrame") -> Table:
         if most == most:
             evaluations += f" of {most:.0f}"
         took = rows["decompose_s"].median()
-        table.add_row(
+        table.add(
             str(method),
             f"{rows['n_params'].mean():,.0f}",
             f"{rows['macs'].mean():,.0f}",
@@ -141,7 +177,7 @@ def costs_table(summary: "pd.DataFrame") -> Table:
     return table
 
 
-def meanings(summary: "pd.DataFrame") -> Iterator[str]:
+def meanings(summary: pd.DataFrame) -> Iterator[str]:
     """What the numbers are."""
     seeds = summary["seed"].nunique()
     if seeds > 1:
@@ -167,7 +203,7 @@ def meanings(summary: "pd.DataFrame") -> Iterator[str]:
             yield f"{method}: {what.format(by_method.loc[method, 'epsilon'])}"
 
 
-def certified(summary: "pd.DataFrame") -> Iterator[str]:
+def certified(summary: pd.DataFrame) -> Iterator[str]:
     """Whether what was allowed on the examples searched held on the test examples."""
     rows = summary[summary["method"] == "frontier"]
     if rows.empty:
@@ -191,13 +227,10 @@ def certified(summary: "pd.DataFrame") -> Iterator[str]:
     )
 
 
-if TYPE_CHECKING:
-    import pandas as pd
+# --------------------------------------------------------- is a rank asked about the right one
 
 
-def answer(
-    summary: "pd.DataFrame", samples: "pd.DataFrame", curves: "pd.DataFrame"
-) -> Iterator[str]:
+def answer(summary: pd.DataFrame, samples: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
     """A sentence for each weight and one for all together, where a rank was asked about."""
     asked = [name for name in summary["method"].unique() if str(name).startswith("rank ")]
     if not asked:
@@ -214,16 +247,19 @@ def answer(
         rise = mean_interval(list(at["loss"] - at["dense_loss"]))
         exact = samples[(samples["method"] == "exact") & (samples["layer"] == name)]
         need = mean_interval(list(exact["rank"].astype(float)))
-        if _high(need) < rank:
+        known = need.count > 1
+        if (need.high if known else need.mean) < rank:
             less.append(str(name))
-        elif _low(need) > rank:
+        elif (need.low if known else need.mean) > rank:
             more.append(str(name))
         yield (
-            f"{name}: needs rank {_told(need, '.3g')} of {full} to stay within {epsilon:g}; at "
-            f"rank {rank} it loses {_told(rise, '+.2g')}"
+            f"{name}: needs rank {_with_interval(need, '.3g')} of {full} to stay within "
+            f"{epsilon:g}; at rank {rank} it loses {_with_interval(rise, '+.2g')}"
         )
     together = summary.loc[summary["method"] == asked[0], "increase"]
-    verdict = f"rank {rank} everywhere loses {_told(mean_interval(list(together)), '+.2g')}"
+    verdict = (
+        f"rank {rank} everywhere loses {_with_interval(mean_interval(list(together)), '+.2g')}"
+    )
     if more:
         verdict += f"; it is too little for {' and '.join(more)}"
     if less:
@@ -232,79 +268,36 @@ def answer(
     yield f"is {rank} the right rank? {right}: {verdict}"
 
 
-def _told(interval: Interval, form: str) -> str:
+def _with_interval(interval: Interval, form: str) -> str:
     if interval.count < 2:
         return f"{interval.mean:{form}}"
     return f"{interval.mean:{form}} ({interval.low:{form}} to {interval.high:{form}})"
 
 
-def _low(interval: Interval) -> float:
-    return interval.low if interval.count > 1 else interval.mean
+# ----------------------------------------------------------------------------- the figures
 
 
-def _high(interval: Interval) -> float:
-    return interval.high if interval.count > 1 else interval.mean
-
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-MOST_LAYERS = 12
-
-
-NAMES = {
-    "kronecker": "Kronecker-whitened, ours",
-    "whitened": "activation-whitened, ours",
-    "uniform": "uniform",
-    "energy": "same energy per layer",
-    "minimax": "least largest error (ALDS)",
-    "exhaustive": "exhaustive",
-}
-
-
-def draw_all(folder: Path, tables: Mapping[str, "pd.DataFrame"]) -> list[Path]:
-    """Write the plots into the run's folder; returns their paths."""
-    figures = {}
-    if "curves" in tables:
-        figures["curves.png"] = by_rank(tables["curves"], tables["samples"], tables["summary"])
-    if "frontier" in tables and (tables["frontier"]["status"] == "ok").any():
-        figures["frontier.png"] = by_size(tables["frontier"], tables["summary"])
-    return save(folder, figures)
-
-
-def by_rank(curves: "pd.DataFrame", samples: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
+def by_rank(curves: pd.DataFrame, samples: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Loss against the rank of each layer, means over seeds with their range."""
     layers = list(curves["layer"].unique())[:MOST_LAYERS]
-    columns = min(len(layers), 4)
-    rows = math.ceil(len(layers) / columns)
-    figure = Figure(figsize=(3.2 + 3.4 * columns, 0.9 + 3.0 * rows), layout="constrained", dpi=150)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    figure, grid = panels(len(layers), 4, (3.4, 3.0), (3.2, 0.9), sharey=True)
+    methods = list(dict.fromkeys(samples["method"]))
     epsilon = float(summary.loc[summary["method"] == "exact", "epsilon"].iloc[0])
-    for axes, layer in zip(grid, layers, strict=False):
+    for axes, layer in zip(grid, layers, strict=True):
         own = curves[curves["layer"] == layer]
         _curve(axes, own, epsilon)
-        _revealed(axes, own, samples[samples["layer"] == layer])
+        _revealed(axes, own, samples[samples["layer"] == layer], methods)
         shape = samples[samples["layer"] == layer].iloc[0]
         axes.set_title(f"{layer}, {shape['rows']}×{shape['columns']}", loc="left", fontsize=10)
         axes.set_xlabel("rank")
         quiet(axes)
-    for axes in grid[len(layers) :]:
-        axes.set_axis_off()
-    for axes in grid[: len(layers) : columns]:
+    for axes in grid[::4]:
         axes.set_ylabel("loss with this layer at the rank, nats")
-    figure.suptitle(_plot_title(curves, "exact curves"), x=0.01, ha="left")
-    found: dict[str, Any] = {}
-    for axes in grid[: len(layers)]:
-        handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        found.values(), found.keys(), loc="outside right upper", frameon=False, fontsize=9
-    )
+    add_title_and_legend(figure, _about(curves, "exact curves"))
     return figure
 
 
-def _curve(axes: Axes, own: "pd.DataFrame", epsilon: float) -> None:
+def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     by = own.groupby("rank")["loss"]
     mean, dense = by.mean(), float(own["dense_loss"].mean())
     plot_band(axes, mean.index, by.min(), by.max(), HUES[0], 0.2)
@@ -322,10 +315,11 @@ def _curve(axes: Axes, own: "pd.DataFrame", epsilon: float) -> None:
     _numbers(axes)
 
 
-def _revealed(axes: Axes, own: "pd.DataFrame", samples: "pd.DataFrame") -> None:
+def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: list[str]) -> None:
     """Marks on the mean curve at the ranks that algorithms found, with their range."""
     mean = own.groupby("rank")["loss"].mean()
-    for i, (method, rows) in enumerate(samples.groupby("method", sort=False)):
+    for method, rows in samples.groupby("method", sort=False):
+        i = methods.index(str(method))
         ranks = rows["rank"].fillna(rows["full"]).astype(float)
         middle = ranks.mean()
         at = float(np.interp(middle, mean.index, mean))
@@ -343,9 +337,9 @@ def _revealed(axes: Axes, own: "pd.DataFrame", samples: "pd.DataFrame") -> None:
         )
 
 
-def by_size(points: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
+def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Test loss against the part of the weights kept, means over seeds with their range."""
-    figure = Figure(figsize=(9.6, 5.4), layout="constrained", dpi=150)
+    figure = new_figure(9.6, 5.4)
     axes = figure.add_subplot()
     done = points[points["status"] == "ok"]
     for i, method in enumerate(name for name in NAMES if (done["method"] == name).any()):
@@ -382,13 +376,11 @@ def by_size(points: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
     quiet(axes)
-    figure.suptitle(_plot_title(points, "frontiers, without fine-tuning"), x=0.01, ha="left")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    add_title_and_legend(figure, _about(points, "frontiers, without fine-tuning"))
     return figure
 
 
-def _plot_title(rows: "pd.DataFrame", what: str) -> str:
+def _about(rows: pd.DataFrame, what: str) -> str:
     row, seeds = rows.iloc[0], rows["seed"].nunique()
     return f"{row['dataset']}, {row['model']}: {what}" + (
         f", mean and range of {seeds} seeds" if seeds > 1 else ""

@@ -1,66 +1,93 @@
-"""The report of training runs: a table, reasons, curves, and maps of a sweep."""
+"""The report of training runs: a table, reasons, curves, and maps of a sweep.
+
+A run is a folder with tables, or a folder of such folders: one for each model, or one
+for each combination of a sweep.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.record.reader import RecordedRun
-from svdbench.record.schema import WELL
-from svdbench.report.tables import new_table, print_lines, read_table
-from svdbench.reporting.plots import HUES, plot_band, plot_line, quiet, save
-from svdbench.reporting.words import quantity, share
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-_COLUMNS = ("params", "last", "test", "accuracy", "steps", "seconds", "steps/s")
-
+from svdbench.reporting import render
+from svdbench.reporting.plots import (
+    DASHES,
+    HUES,
+    add_title_and_legend,
+    new_figure,
+    plot_band,
+    plot_line,
+    quiet,
+)
+from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.words import setting, share
+from svdbench.training.report import accuracies, failures, headline, medians
 
 # Keys of a configuration that say where a run goes, not what it is.
 _PLACE = ("name", "results")
+OURS = "spectral_rnn"
+# More lines than these can't be told apart; a sweep of so many has its heat map.
+MOST_LINES = 24
+
+Styles = dict[str, dict[str, Any]]
 
 
 def show_run(folder: Path, console: Console) -> None:
-    """Print the table of a ``train`` run or of a folder of runs, and draw its plots."""
-    samples, summary, swept = read_runs(folder)
+    """Print the report of a run or of a folder of runs, and draw its figures."""
+    render.show_run(report(RecordedRun(folder)), folder, console)
+
+
+def report(run: RecordedRun) -> Report:
+    samples, summary, swept = read_runs(run)
     if summary.empty:
-        return
-    console.print(_title(summary), style="bold", highlight=False)
-    console.print(results_table(summary, swept))
-    if summary["label"].nunique() > 1:  # those of one run were told as they came
-        print_lines(console, endings(summary))
-    print_lines(console, draw_all(folder, samples, summary, swept))
+        return Report("trainings")
+    of = medians(summary, "; medians of {}")
+    title = f"{summary['task_title'].iloc[0]}: loss / baseline, steps and seconds to the target{of}"
+    labels = best_first(summary)
+    line = headline(summary, labels)
+    if swept and summary["model"].nunique() == 1:  # which the labels don't name
+        line = f"{summary['model'].iloc[0]}, {line}"
+    found = Report(title, line)
+    found.blocks = [Lines([title], "strong"), results_table(summary, swept)]
+    if len(labels) > 1:  # the endings of a single run were shown while it ran
+        found.blocks.append(Lines(failures(summary)))
+    found.figures = figures(samples, summary, swept)
+    found.frames = {"samples": samples, "summary": summary}
+    return found
 
 
-def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
-    """``samples.csv`` and ``summary.csv`` of all runs of a folder, and what a sweep changed.
+def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """``samples.csv`` and ``summary.csv`` of all runs of a folder, and the keys of a sweep.
 
-    Both tables have ``label``, what to call a row's line in a plot: its model, where there
+    Both tables have ``label``, the name of a row's line in a plot: its model, where there
     are several, and the values of the keys, as ``model.m1``, in which runs of one model
     differ. The keys are the third part, and further columns, of text, of the tables.
     """
-    import pandas as pd
-
-    folders = [folder] if (folder / "config.yaml").exists() else _inside(folder)
-    settings = [_settings(run) for run in folders]
+    runs = run.parts
+    settings = [
+        {key: value for key, value in one.settings.items() if key not in _PLACE} for one in runs
+    ]
     swept = _swept(settings)
+    models = [_model_of(one, keys) for one, keys in zip(runs, settings, strict=True)]
+    several = len(set(models)) > 1
     tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}
-    several = len({setting.get("model_name") for setting in settings}) > 1
-    for run, setting in zip(folders, settings, strict=True):
-        values = {key: _shown(setting.get(key)) for key in swept}
+    for one, keys, model in zip(runs, settings, models, strict=True):
+        values = {key: setting(keys.get(key)) for key in swept}
         words = [f"{short(key)} = {value}" for key, value in values.items()]
-        label = ", ".join([str(setting.get("model_name"))] * (several or not words) + words)
+        label = ", ".join([model] * (several or not words) + words)
         for name, found in tables.items():
-            found.append(read_table(run, name).assign(label=label, **values))
+            if one.has(name):
+                found.append(one.frame(name).assign(label=label, **values))
     samples, summary = (
         pd.concat(found, ignore_index=True) if found else pd.DataFrame()
         for found in tables.values()
@@ -68,22 +95,8 @@ def read_runs(folder: Path) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
     return samples, summary, swept
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _inside(folder: Path) -> list[Path]:
-    """Its runs, in the order of their numbers, or of their names."""
-    runs = [path.parent for path in folder.glob("*/summary.csv")]
-    return sorted(runs, key=lambda run: (len(run.name) if run.name.isdecimal() else 0, run.name))
-
-
-def _settings(run: Path) -> dict[str, Any]:
-    """The configuration of a run, flat: ``{"model.m1": 16, …}``."""
-    found = RecordedRun(run).settings
-    return {key: value for key, value in found.items() if key not in _PLACE}
+def _model_of(run: RecordedRun, settings: dict[str, Any]) -> str:
+    return str(settings.get("model_name") or run.frame("summary")["model"].iloc[0])
 
 
 def _swept(settings: list[dict[str, Any]]) -> list[str]:
@@ -92,8 +105,8 @@ def _swept(settings: list[dict[str, Any]]) -> list[str]:
     Of keys that always have the same value, as m₂ = m₁, the first stands for all.
     """
     found: dict[str, list[Any]] = {}
-    for model in {setting.get("model_name") for setting in settings}:
-        runs = [setting for setting in settings if setting.get("model_name") == model]
+    for model in {keys.get("model_name") for keys in settings}:
+        runs = [keys for keys in settings if keys.get("model_name") == model]
         for key in runs[0]:
             values = [run.get(key) for run in settings]
             if any(run.get(key) != runs[0][key] for run in runs) and values not in found.values():
@@ -101,97 +114,107 @@ def _swept(settings: list[dict[str, Any]]) -> list[str]:
     return list(found)
 
 
-def _title(summary: "pd.DataFrame") -> str:
-    of = medians(summary, "; medians of {}")
-    return f"{summary['task_title'].iloc[0]}: loss / baseline, steps and seconds to the target{of}"
+def short(key: str) -> str:
+    """The last part of a key, as ``m1`` of ``model.m1``."""
+    return key.rpartition(".")[2]
 
 
-def results_table(summary: "pd.DataFrame", swept: list[str]) -> Table:
+def best_first(summary: pd.DataFrame) -> list[str]:
+    """Labels in the order of their steps to the target; where it wasn't reached, of their loss."""
+    columns = ["steps_to_target", "relative_loss"]
+    return list(summary.groupby("label")[columns].median().sort_values(columns).index)
+
+
+# ---------------------------------------------------------------------------- the table
+
+
+def results_table(summary: pd.DataFrame, swept: list[str]) -> Table:
     """A line for each model or combination, best first; medians over seeds, and a range."""
     several = summary["model"].nunique() > 1 or not swept
-    columns = (*map(short, swept), *_COLUMNS)
-    table = new_table(None, ["model"] * several, columns, padding=(0, 1, 0, 0), pad_edge=False)
+    columns = ("params", "last", "test", "accuracy", "steps", "seconds", "steps/s")
+    table = Table.of("", ["model"] * several, (*map(short, swept), *columns))
     for label in best_first(summary):
         rows = summary[summary["label"] == label]
-        table.add_row(
-            *(rows["model"].iloc[:1] if several else ()),
+        table.add(
+            *map(str, rows["model"].iloc[:1] if several else ()),
             *(rows[key].iloc[0] for key in swept),
             f"{rows['n_params'].iloc[0]:,}",
-            _share(rows["relative_loss"]) + _range(rows["relative_loss"]),
-            _share(rows["test_loss"] / rows["baseline_loss"]),
-            _share(rows["test_accuracy"].fillna(rows["accuracy"])),
-            _reached(rows),
-            _number(rows["seconds_to_target"], ".3g"),
-            _number(rows["steps_per_s"], ".3g"),
+            _median_share(rows["relative_loss"]) + _range(rows["relative_loss"]),
+            _median_share(rows["test_loss"] / rows["baseline_loss"]),
+            _median_share(accuracies(rows)),
+            _steps_to_target(rows),
+            _median(rows["seconds_to_target"], ".3g"),
+            _median(rows["steps_per_s"], ".3g"),
         )
     return table
 
 
-def _share(values: "pd.Series[float]") -> str:
+def _median_share(values: "pd.Series[float]") -> str:
     values = values.dropna()
     return "–" if values.empty else share(values.median(), 2)
 
 
 def _range(values: "pd.Series[float]") -> str:
-    """Below the value, in percent as it is."""
+    """Lowest and highest in percent, on a line below the median."""
     ends = (share(value, 2).removesuffix(" %") for value in (values.min(), values.max()))
     return "\n" + "–".join(ends) if values.count() > 1 else ""
 
 
-def _number(values: "pd.Series[float]", form: str) -> str:
+def _median(values: "pd.Series[float]", form: str) -> str:
     values = values.dropna()
     return "–" if values.empty else format(values.median(), form)
 
 
-def _reached(rows: "pd.DataFrame") -> str:
-    """Median steps to the target, and how many seeds got there where not all did."""
+def _steps_to_target(rows: pd.DataFrame) -> str:
+    """The median, and how many seeds reached it where not all did."""
     reached = rows["steps_to_target"].notna().sum()
     some = f" ({reached}/{len(rows)})" if 0 < reached < len(rows) else ""
-    return _number(rows["steps_to_target"], ",.0f") + some
+    return _median(rows["steps_to_target"], ",.0f") + some
 
 
-def endings(summary: "pd.DataFrame") -> list[str]:
-    """Why trainings ended that didn't end well."""
-    ended = summary[~summary["status"].isin(WELL)]
-    return [f"{row['label']}, seed {row['seed']}: {row['reason']}" for _, row in ended.iterrows()]
+# ---------------------------------------------------------------------------- the figures
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-OURS = "spectral_rnn"
-
-
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-
-
-# More lines than these can't be told apart; a sweep of so many has its heat map.
-MOST_LINES = 24
-
-
-def draw_all(
-    folder: Path, samples: "pd.DataFrame", summary: "pd.DataFrame", swept: list[str]
-) -> list[Path]:
-    """Write the plots of a run, or of a folder of runs, into the folder; returns their paths.
-
-    Args:
-        samples: rows of evaluations, with ``label``.
-        summary: a row for each seed, with ``label``.
-        swept: columns in which the runs of a sweep differ.
-    """
+def figures(
+    samples: pd.DataFrame, summary: pd.DataFrame, swept: list[str]
+) -> dict[str, Callable[[], Figure]]:
+    """Curves of loss and of accuracy, where there are classes; a map of a sweep of two keys."""
+    if samples.empty:
+        return {}
     seen = samples[samples["loss"].notna() & (samples["split"] == samples["split"].iloc[0])]
-    figures: dict[str, Figure] = {}
+    found: dict[str, Callable[[], Figure]] = {}
     if 0 < seen["label"].nunique() <= MOST_LINES:
-        figures["loss.png"] = curves(seen, summary, "relative_loss")
+        found["loss"] = partial(curves, seen, summary, "relative_loss")
         if summary["loss_unit"].iloc[0].startswith("nats"):  # a cross-entropy, so classes
-            figures["accuracy.png"] = curves(seen, summary, "accuracy")
+            found["accuracy"] = partial(curves, seen, summary, "accuracy")
     if len(swept) == 2:
-        figures["sweep.png"] = heat_map(summary, *swept)
-    return save(folder, figures)
+        found["sweep"] = partial(heat_map, summary, *swept)
+    return found
 
 
-Styles = dict[str, dict[str, Any]]
+def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
+    """A column of the evaluations against steps, and against seconds of training."""
+    labels = best_first(summary)
+    styles = _styles(sorted(labels))
+    figure = new_figure(11.5, 5.0)
+    grid = figure.subplots(1, 2, sharey=True)
+    across = {"step": "iterations", "elapsed_s": "seconds of training"}
+    for axes, (x, name) in zip(grid, across.items(), strict=True):
+        for label in labels:
+            rows = samples[samples["label"] == label]
+            seeds = [one.sort_values("step") for _, one in rows.groupby("seed")]
+            each = [(seed[x].to_numpy(float), seed[column].to_numpy(float)) for seed in seeds]
+            _line(axes, each, label, styles[label])
+        axes.set_xlabel(name)
+        axes.set_xlim(left=0)
+        quiet(axes)
+        {"relative_loss": _dress_loss, "accuracy": _dress_accuracy}[column](axes, summary)
+    first = summary.iloc[0]
+    what = {"relative_loss": "loss / baseline", "accuracy": first["metric"]}[column]
+    grid[0].set_ylabel(f"{what}, {samples['split'].iloc[0]} set")
+    of = medians(summary, "; median of {}, lowest to highest")
+    add_title_and_legend(figure, f"{first['task_title']}{of}")
+    return figure
 
 
 def _styles(labels: list[str]) -> Styles:
@@ -202,56 +225,6 @@ def _styles(labels: list[str]) -> Styles:
         dash = DASHES[i // len(HUES) % len(DASHES)]
         styles[label] = {"color": HUES[i % len(HUES)], "ls": dash, "lw": 1.5, "zorder": 3}
     return styles
-
-
-def curves(samples: "pd.DataFrame", summary: "pd.DataFrame", column: str) -> Figure:
-    """A column of the evaluations against steps, and against seconds of training."""
-    labels = best_first(summary)
-    styles = _styles(sorted(labels))
-    figure = Figure(figsize=(11.5, 5.0), layout="constrained", dpi=150)
-    grid = figure.subplots(1, 2, sharey=True)
-    for axes, x, name in zip(
-        grid, ("step", "elapsed_s"), ("iterations", "seconds of training"), strict=True
-    ):
-        for label in labels:
-            rows = samples[samples["label"] == label]
-            seeds = [one.sort_values("step") for _, one in rows.groupby("seed")]
-            each = [(seed[x].to_numpy(float), seed[column].to_numpy(float)) for seed in seeds]
-            _line(axes, each, label, styles[label])
-        axes.set_xlabel(name)
-        axes.set_xlim(left=0)
-        quiet(axes)
-        _DRESS[column](axes, summary)
-    first = summary.iloc[0]
-    split = f"{samples['split'].iloc[0]} set"
-    what = {"relative_loss": "loss / baseline", "accuracy": first["metric"]}[column]
-    grid[0].set_ylabel(f"{what}, {split}")
-    band = medians(summary, "; median of {}, lowest to highest")
-    figure.suptitle(f"{first['task_title']}{band}", x=0.01, ha="left")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=9)
-    return figure
-
-
-def best_first(summary: "pd.DataFrame") -> list[str]:
-    """Labels in the order of their steps to the target; where it wasn't reached, of their loss."""
-    medians = summary.groupby("label")[["steps_to_target", "relative_loss"]].median()
-    return list(medians.sort_values(["steps_to_target", "relative_loss"]).index)
-
-
-def medians(summary: "pd.DataFrame", words: str) -> str:
-    """``words`` with how many seeds a label has put in; nothing where each has one."""
-    counts = summary.groupby("label")["seed"].nunique()
-    least, most = int(counts.min()), int(counts.max())
-    if most == 1:
-        return ""
-    of = quantity(most, "seed")
-    return words.format(of if least == most else f"{least} to {of}")
-
-
-def short(key: str) -> str:
-    """The last part of a key, as ``m1`` of ``model.m1``."""
-    return key.rpartition(".")[2]
 
 
 def _line(
@@ -267,7 +240,7 @@ def _line(
         plot_band(axes, grid, values.min(0), values.max(0), style["color"])
 
 
-def _dress_loss(axes: Axes, summary: "pd.DataFrame") -> None:
+def _dress_loss(axes: Axes, summary: pd.DataFrame) -> None:
     axes.set_yscale("log")
     axes.axhline(1, color="black", ls=":", lw=1.3, label="baseline")
     target = summary["target"].iloc[0]
@@ -280,43 +253,23 @@ def _dress_loss(axes: Axes, summary: "pd.DataFrame") -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _dress_accuracy(axes: Axes, summary: "pd.DataFrame") -> None:
+def _dress_accuracy(axes: Axes, summary: pd.DataFrame) -> None:
     axes.axhline(summary["chance"].iloc[0], color="black", ls=":", lw=1.3, label="chance")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 0.9, 1]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
 
 
-_DRESS: dict[str, Callable[[Axes, "pd.DataFrame"], None]] = {
-    "relative_loss": _dress_loss,
-    "accuracy": _dress_accuracy,
-}
-
-
-def heat_map(summary: "pd.DataFrame", down: str, across: str) -> Figure:
+def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
     """The last loss over two keys, the median of the seeds; a panel for each model."""
-    from matplotlib.colors import LogNorm
-
     losses = summary["relative_loss"].dropna()
     norm = LogNorm(max(losses.min(), 1e-9) / 1.2, losses.max() * 1.2)
-    models = sorted(set(summary["model"]))
-    tables = []
-    for model in models:
-        rows = summary[summary["model"] == model]
-        table = rows.pivot_table(
-            index=down, columns=across, values="relative_loss", aggfunc="median"
-        )
-        tables.append(table.loc[sorted(table.index, key=_size), sorted(table.columns, key=_size)])
-    lines, columns = max(len(t) for t in tables), max(len(t.columns) for t in tables)
-    figure = Figure(
-        figsize=(2.2 + len(models) * (1.0 + 0.95 * columns), 1.8 + 0.6 * lines),
-        layout="constrained",
-        dpi=150,
-    )
-    image = None
-    for axes, model, table in zip(
-        figure.subplots(1, len(models), squeeze=False)[0], models, tables, strict=True
-    ):
+    tables = dict(_by_two_keys(summary, down, across))
+    lines = max(len(table) for table in tables.values())
+    columns = max(len(table.columns) for table in tables.values())
+    figure = new_figure(2.2 + len(tables) * (1.0 + 0.95 * columns), 1.8 + 0.6 * lines)
+    grid = figure.subplots(1, len(tables), squeeze=False)[0]
+    for axes, (model, table) in zip(grid, tables.items(), strict=True):
         image = axes.imshow(table, norm=norm, cmap="cividis_r", aspect="auto", origin="lower")
         for (i, j), loss in np.ndenumerate(table.to_numpy(float)):
             if loss == loss:
@@ -329,14 +282,25 @@ def heat_map(summary: "pd.DataFrame", down: str, across: str) -> Figure:
         axes.set_title(model, loc="left", fontsize=10)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    if image is not None:
-        bar = figure.colorbar(image, ax=figure.axes, format=FuncFormatter(lambda y, _: share(y)))
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        bar.ax.yaxis.set_minor_formatter(NullFormatter())
-        bar.set_label("last loss / baseline")
+    bar = figure.colorbar(image, ax=list(grid), format=FuncFormatter(lambda y, _: share(y)))
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.set_label("last loss / baseline")
     of = medians(summary, ", median of {}")
-    figure.suptitle(f"{summary['task_title'].iloc[0]}{of}", x=0.01, ha="left")
+    add_title_and_legend(figure, f"{summary['task_title'].iloc[0]}{of}")
     return figure
+
+
+def _by_two_keys(
+    summary: pd.DataFrame, down: str, across: str
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The median losses of each model, by the values of two keys."""
+    for model, rows in summary.groupby("model"):
+        table = rows.pivot_table(
+            index=down, columns=across, values="relative_loss", aggfunc="median"
+        )
+        down_sorted, across_sorted = (sorted(v, key=_size) for v in (table.index, table.columns))
+        yield str(model), table.loc[down_sorted, across_sorted]
 
 
 def _size(text: str) -> tuple[float, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
 HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#555555"]
 MARKS = "osD^vP*X"
+DASHES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -47,6 +48,25 @@ def panels(
     for axes in grid[count:]:
         axes.set_axis_off()
     return figure, grid[:count]
+
+
+def add_title_and_legend(
+    figure: Figure, title: str, where: str = "right upper", columns: int = 1
+) -> None:
+    """A title on the left, and one legend outside of all panels, each name once."""
+    figure.suptitle(title, x=0.01, ha="left")
+    found: dict[Any, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        style: dict[str, Any] = {
+            "loc": f"outside {where}",
+            "ncols": columns,
+            "frameon": False,
+            "fontsize": 9,
+        }
+        figure.legend(list(found.values()), list(found), **style)
 
 
 def dress(axes: "Axes", sizes: Sequence[float]) -> None:

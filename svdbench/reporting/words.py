@@ -33,6 +33,11 @@ def ratio(value: float) -> str:
     return f"{value:.{1 - math.floor(math.log10(size))}f}×"
 
 
+def setting(value: object) -> str:
+    """The value of a key: 0.01, none."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def few(parts: Sequence[str], most: int = 4) -> str:
     """The first parts, and how many more there are: ``a; b; c; d; 2 more``."""
     more = [f"{len(parts) - most} more"] if len(parts) > most else []

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from svdbench.report.side_by_side import last_epochs
 from svdbench.reporting.words import quantity
 from svdbench.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reproduce.runs import Runs
+from svdbench.side_by_side.report import last_epochs
 from svdbench.statistics.intervals import (
     mean_interval,
     next_run_interval,

@@ -1,0 +1,1 @@
+"""Networks trained side by side, from the same start on the same batches."""
