@@ -17,6 +17,7 @@ from svdbench.jobs.train_models import configurations, overrides_of
 from svdbench.launch import compose
 from svdbench.members import MODELS
 from svdbench.record.schema import TRAINED, TRAINING
+from svdbench.record.reader import RecordedRun
 from svdbench.report.training import read_runs
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
@@ -100,7 +101,7 @@ def test_several_models_and_their_comparison() -> None:
     assert code == 0
     folder = Path("results/train/two")
     assert {"gru", "lstm", "loss.png"} <= {path.name for path in folder.iterdir()}
-    _, summary, swept = read_runs(folder)
+    _, summary, swept = read_runs(RecordedRun(folder))
     assert (sorted(summary["label"]), swept) == (["gru", "lstm"], [])
     assert out.count("steps and seconds to the target") == 1
 
@@ -110,7 +111,7 @@ def test_a_sweep_of_several_models_is_one_folder() -> None:
     assert run(sweep).code == 0
     folder = Path("results/train/both")
     assert {"gru-0", "gru-1", "lstm-0", "lstm-1"} <= {path.name for path in folder.iterdir()}
-    assert sorted(read_runs(folder)[1]["label"])[-1] == "lstm, lr = 0.01"
+    assert sorted(read_runs(RecordedRun(folder))[1]["label"])[-1] == "lstm, lr = 0.01"
 
 
 def test_all_is_every_model() -> None:
@@ -123,7 +124,7 @@ def test_a_sweep_over_two_keys_is_a_heat_map() -> None:
     assert code == 0
     folder = Path("results/train/grid")
     assert {"0", "1", "2", "3", "sweep.png", "loss.png"} <= {path.name for path in folder.iterdir()}
-    _, summary, swept = read_runs(folder)
+    _, summary, swept = read_runs(RecordedRun(folder))
     assert swept == ["model.m1", "model.m2"]
     assert list(summary["label"])[1] == "m1 = 2, m2 = 3"
     assert "sweep.png" in out
