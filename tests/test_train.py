@@ -16,8 +16,8 @@ from svdbench.jobs import train as job
 from svdbench.jobs.train_models import configurations, overrides_of
 from svdbench.launch import compose
 from svdbench.members import MODELS
-from svdbench.record.schema import TRAINED, TRAINING
 from svdbench.record.reader import RecordedRun
+from svdbench.record.schema import TRAINED, TRAINING
 from svdbench.report.training import read_runs
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
