@@ -365,7 +365,7 @@ TIMED = ["time-fasth", "--d", "8"]
     ("module", "line"),
     [
         *[("svdbench.cli", TIMED), ("typer", TIMED), ("hydra", TIMED), ("torch", TIMED)],
-        ("svdbench.report.html", ["report", "--results", "."]),
+        ("svdbench.reporting.html", ["report", "--results", "."]),
     ],
 )
 def test_control_c_is_one_line_wherever_it_comes(module: str, line: list[str]) -> None:

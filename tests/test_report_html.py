@@ -18,13 +18,11 @@ from hypothesis import strategies as st
 
 from svdbench.jobs.commands import COMMANDS
 from svdbench.jobs.repeat import repeat
-from svdbench.record.reader import Sheet, find_runs, read_run
+from svdbench.jobs.report import REPORTS, report_of
+from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SUMMARY, TRAINED, Table
-from svdbench.report.html.columns import payload
-from svdbench.report.html.endings import endings, progress
-from svdbench.report.html.findings import REPORTS
-from svdbench.report.html.headline import headline
+from svdbench.reporting.html.columns import payload
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results/reference"
@@ -268,11 +266,11 @@ class TestMistakes:
 @pytest.mark.usefixtures("elsewhere")
 class TestIndex:
     def test_a_line_for_each_run(self) -> None:
-        one = make("time-odd", "one", SUMMARY, timing(), timing(method="slow", median_s=0.006))
+        one = make("time-fasth", "one", SUMMARY, timing(), timing(method="slow", median_s=0.006))
         make("train", "two", TRAINED, {"model": "lstm", "task": "copy", "test_loss": 0.25})
         run(["report", str(one)])
         page = page_of()
-        assert {"time-odd/one/report.html", "train/two/"} <= set(page.values("href"))
+        assert {"time-fasth/one/report.html", "train/two/"} <= set(page.values("href"))
         assert "d = 64: fasth 2.00 ms, then slow at 3.00×" in page.text
         assert "lstm: loss 0.25" in page.text
         assert "A CPU, 2 threads" in page.text
@@ -365,7 +363,7 @@ class TestReference:
         ],
     )
     def test_headlines(self, folder: str, told: str) -> None:
-        assert headline(read_run(REFERENCE / folder)) == told
+        assert report_of(read_run(REFERENCE / folder)).headline == told
 
     @pytest.mark.parametrize(
         "folder",

@@ -11,8 +11,8 @@ from svdbench.files import documents, flat
 from svdbench.jobs.commands import COMMANDS
 from svdbench.launch import show
 from svdbench.overrides import override
-from svdbench.report.html.page import Repeat
 from svdbench.reporting.claims import experiment
+from svdbench.reporting.html.page import Repeat
 from svdbench.sweeps import read_sweep
 from svdbench.training.presets import preset
 

@@ -2,19 +2,43 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from os.path import isdir
 from pathlib import Path
 
-from svdbench.errors import UserError, os_remedy
+from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
-from svdbench.report.html.page import REPORT, View, line, render, render_index, view
 from svdbench.report.tables import several_versions
+from svdbench.reporting.html.page import (
+    REPORT,
+    RunPage,
+    render,
+    render_index,
+    run_line,
+    run_page,
+)
+from svdbench.reporting.report import Report
+from svdbench.reporting.words import quantity
 from svdbench.sweeps import is_sweep
 from svdbench.sweeps.run import rows_so_far
 
 INDEX = "index.html"
+# The module of svdbench.report for each job.
+REPORTS = {
+    "accelerate": "acceleration",
+    "compress": "compression",
+    "compress-model": "model_compression",
+    "gradients": "gradients",
+    "rank-reveal": "reveal",
+    "time-fasth": "timing",
+    "time-rnn": "rnn",
+    "time-svd": "svd",
+    "time-svd-ops": "svd_ops",
+    "train": "training",
+    "tune": "tuning",
+}
 
 
 def pages(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
@@ -28,8 +52,8 @@ def pages(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
         _check(folder)
     if output is not None:
         place = output.parent
-        return [_write(output, render([_view(folder, place) for folder in folders]))]
-    return [_write(folder / REPORT, render([_view(folder, folder)])) for folder in folders]
+        return [_write(output, render([_page(folder, place) for folder in folders]))]
+    return [_write(folder / REPORT, render([_page(folder, folder)])) for folder in folders]
 
 
 def index(root: Path) -> Path:
@@ -42,7 +66,33 @@ def index(root: Path) -> Path:
         what = f"{root} holds no runs" if isdir(root) else f"there is no folder {root}"
         raise UserError(f"{what}: give the folder of results as --results FOLDER")
     runs.sort(key=lambda run: run.date, reverse=True)
-    return _write(root / INDEX, render_index([line(run, root) for run in runs], root.resolve()))
+    lines = [run_line(run, report_of(run).headline, root) for run in runs]
+    return _write(root / INDEX, render_index(lines, root.resolve()))
+
+
+def report_of(run: RecordedRun) -> Report:
+    """What the job of a run says of it; a note of the run where it can't."""
+    module = REPORTS.get(run.job)
+    # Of sweeps only trainings are reported together; the others' runs are.
+    if module is not None and run.summary is not None and (not run.swept or run.job == "train"):
+        found = import_module(f"svdbench.report.{module}")
+        try:
+            made: Report = found.report(run)
+            return made
+        except Exception as error:  # files of any kind and age: what there is, is shown
+            run.notes.append(
+                f"the report of {run.job} can't be made of these files "
+                f"({type(error).__name__}: {one_line(error)})"
+            )
+    return Report(run.job, _promises_kept(run))
+
+
+def _promises_kept(run: RecordedRun) -> str:
+    """Of the figures that ``make bench`` measured."""
+    figures = run.sheet("figures")
+    verdicts = [verdict for verdict in figures.column("kept") if verdict] if figures else []
+    told = f"{verdicts.count('True')} of {quantity(len(verdicts), 'figure')} kept"
+    return told if verdicts else ""
 
 
 def _check(folder: Path) -> None:
@@ -54,14 +104,14 @@ def _check(folder: Path) -> None:
         raise UserError(f"{folder} is not the folder of a run: {remedy}")
 
 
-def _view(folder: Path, place: Path) -> View:
+def _page(folder: Path, place: Path) -> RunPage:
     run = _read(folder)
     if is_sweep(folder):
         command = repeat_sweep(folder)
     else:
         command = repeat(run.job, run.config, run.environment)
     notes = [*command.notes, *several_versions(folder)]
-    return view(run, replace(command, notes=notes), place)
+    return run_page(run, report_of(run), replace(command, notes=notes), place)
 
 
 def _read(folder: Path) -> RecordedRun:

@@ -25,6 +25,10 @@ LARGEST_TABLE = 1 << 30  # bytes
 MOST_ROWS = 200_000
 # Why a cell has samples and no row in the summary.
 STOPPED = "the run was stopped before it was done"
+# What may tell cells apart, in this order; the settings of a run are the same in all.
+NAMES = ("operation", "method", "arm", "model", "task", "layer")
+SIZES = ("length", "d", "n", "m", "k", "rank", "alpha", "phi", "block_size", "spectrum", "seed")
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class RecordedRun:
         """
         path = self.folder / CONFIG
         try:
+            if path.is_file() and not belongs(path, self.folder):
+                raise OSError(errno.EINVAL, "it is a link to somewhere else")
             return configuration(path)
         except OSError as error:
             raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
@@ -102,7 +108,8 @@ class RecordedRun:
         """The runs in a folder of several, in the order of their numbers or names; else itself."""
         if (self.folder / CONFIG).exists():
             return [self]
-        runs = [path.parent for path in self.folder.glob("*/summary.csv")]
+        tables = self.folder.glob("*/summary.csv")
+        runs = [path.parent for path in tables if belongs(path, self.folder)]
         runs.sort(key=lambda run: (len(run.name) if run.name.isdecimal() else 0, run.name))
         return [RecordedRun(run) for run in runs]
 
@@ -194,6 +201,62 @@ class RecordedRun:
         """When it began, in UTC; empty where nothing says so."""
         stamp = str(self.environment.get("timestamp_utc") or "")
         return stamp.replace("T", " ").removesuffix("+00:00")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Cells that ended alike: ``count`` of them, ``which``, and why."""
+
+    status: str
+    count: int
+    which: str
+    reason: str
+
+
+def endings(run: RecordedRun) -> list[Ending]:
+    """What did not end well, the most frequent first."""
+    rows = run.outcomes
+    telling = [
+        [name for name in names if len({row.get(name) for row in rows}) > 1]
+        for names in (NAMES, SIZES)
+    ]
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        status = row.get("status", "")
+        if status and not ended_well(row):
+            groups.setdefault((status, row.get("reason", "")), []).append(row)
+    found = [
+        Ending(
+            status=status,
+            count=len({row.get("cell") or i for i, row in enumerate(members)}),
+            which=_which(members, *telling),
+            reason=reason,
+        )
+        for (status, reason), members in groups.items()
+    ]
+    return sorted(found, key=lambda ending: -ending.count)
+
+
+def _which(rows: list[dict[str, str]], names: list[str], sizes: list[str]) -> str:
+    """``matrix_exp, cayley at d = 512, 1024``: all values that occur, of what tells cells apart."""
+    words = [_listed(rows, name) for name in names]
+    numbers = [f"{name} = {_listed(rows, name)}" for name in sizes if _listed(rows, name)]
+    return " at ".join(filter(None, (", ".join(filter(None, words)), "; ".join(numbers))))
+
+
+def _listed(rows: list[dict[str, str]], name: str) -> str:
+    values = list(dict.fromkeys(row[name] for row in rows if name in row))
+    more = f" and {len(values) - MOST_NAMED} more" if len(values) > MOST_NAMED else ""
+    return ", ".join(values[:MOST_NAMED]) + more
+
+
+def progress(run: RecordedRun) -> str:
+    """How the cells ended, in a few words; empty where the tables are not of cells."""
+    counts = run.statuses
+    if not counts:
+        return "" if run.sheets else "no cell was finished"
+    rest = ", ".join(f"{n} {status or '?'}" for status, n in run.unwell.items())
+    return f"{counts.total() - run.unwell.total()} ok" + (f", {rest}" if rest else "")
 
 
 def is_run(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svdbench.files import replace_atomically
-from svdbench.report.html.page import fill
+from svdbench.reporting.html.page import fill
 from svdbench.reporting.words import quantity, seconds
 from svdbench.reproduce.figures import draw
 from svdbench.reproduce.folder import JudgedResult, read_evidence

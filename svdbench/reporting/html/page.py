@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from svdbench.record.reader import RecordedRun
-from svdbench.report.html.columns import Payload, payload
-from svdbench.report.html.endings import Ending, endings, progress
-from svdbench.report.html.findings import Findings, findings
-from svdbench.report.html.headline import headline
+from svdbench.record.reader import Ending, RecordedRun, endings, progress
+from svdbench.reporting.claims import Claims
+from svdbench.reporting.html.columns import Payload, payload
+from svdbench.reporting.html.pictures import Picture, pictures
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity
 
 if TYPE_CHECKING:
@@ -38,26 +38,22 @@ class Repeat:
 
 
 @dataclass(frozen=True)
-class View:
+class RunPage:
     """All that a page says of a run."""
 
     run: RecordedRun
     progress: str
     endings: list[Ending]
-    findings: Findings
+    blocks: list[Table | Lines]
+    pictures: list[Picture]
     tables: list[tuple[str, Payload]]
     repeat: Repeat
     environment: list[tuple[str, str]]
     files: list[tuple[str, str, int]]
 
-    @property
-    def notes(self) -> list[str]:
-        """A line for each thing that can't be shown."""
-        return [*self.run.notes, *self.findings.notes]
-
 
 @dataclass(frozen=True)
-class Line:
+class RunLine:
     """A run in the list: its cells in words, and where its page or its folder is."""
 
     run: RecordedRun
@@ -67,13 +63,14 @@ class Line:
     link: str
 
 
-def view(run: RecordedRun, repeat: Repeat, place: Path) -> View:
-    """Gather what a page in the folder ``place`` says of a run; draws its plots."""
-    return View(
+def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> RunPage:
+    """Gather what a page in the folder ``place`` says of a run; draws its figures."""
+    return RunPage(
         run=run,
         progress=progress(run),
         endings=endings(run),
-        findings=findings(run),
+        blocks=list(_blocks(report)),
+        pictures=pictures(report, run),
         tables=[(sheet.name, payload(sheet)) for sheet in run.sheets],
         repeat=repeat,
         environment=list(_flat(run.environment)),
@@ -81,21 +78,26 @@ def view(run: RecordedRun, repeat: Repeat, place: Path) -> View:
     )
 
 
-def line(run: RecordedRun, place: Path) -> Line:
+def _blocks(report: Report) -> Iterator[Table | Lines]:
+    for block in report.blocks:
+        yield from block.blocks() if isinstance(block, Claims) else [block]
+
+
+def run_line(run: RecordedRun, headline: str, place: Path) -> RunLine:
     """The line of a run in a list that lies in ``place``; linked with its report, if it has one."""
     page = run.folder / REPORT
     link = _link(page, place) if page.is_file() else f"{_link(run.folder, place)}/"
-    return Line(run, progress(run), bool(run.sheets) and not endings(run), headline(run), link)
+    return RunLine(run, progress(run), bool(run.sheets) and not endings(run), headline, link)
 
 
-def render(views: Sequence[View]) -> str:
+def render(views: Sequence[RunPage]) -> str:
     """The page of one run or of several."""
     run = views[0].run
     title = f"{run.job} {run.name}" if len(views) == 1 else f"{len(views)} runs"
     return fill("run.html", title=title, views=views, device=device)
 
 
-def render_index(lines: Sequence[Line], root: Path) -> str:
+def render_index(lines: Sequence[RunLine], root: Path) -> str:
     """The list of all runs of a folder."""
     return fill("index.html", title=f"Runs in {root.name}", lines=lines, device=device)
 
@@ -115,7 +117,7 @@ def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("svdbench.report.html", "."),
+        loader=PackageLoader("svdbench.reporting.html", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -124,7 +126,7 @@ def _templates() -> "Environment":
 
 
 def _asset(name: str) -> str:
-    return files("svdbench.report.html").joinpath(name).read_text(encoding="utf-8")
+    return files("svdbench.reporting.html").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
