@@ -1,8 +1,6 @@
 """``LowRankAttention``: multi-head attention whose projections are kept as two factors each."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +9,7 @@ from torch.nn import functional as F
 
 from svdbench.lowrank.layers.base import (
     Factors,
-    Folding,
-    LayerKind,
     LowRankLayer,
-    Observer,
-    Part,
-    as_rows,
-    substituted,
 )
 from svdbench.lowrank.layers.linear import LowRankLinear
 
@@ -52,13 +44,13 @@ class LowRankAttention(LowRankLayer):
         self.dropout, self.batch_first = attention.dropout, attention.batch_first
         for name in PROJECTIONS:
             linear = _projection(attention, name)
-            pair = factors.get(_weight_name(name))
+            pair = factors.get(weight_name(name))
             new = linear if pair is None else LowRankLinear.sharing(linear, pair)
             self.add_module(f"{name}_proj", new)
         self.factors = {
-            _weight_name(name): (f"{name}_proj.W1", f"{name}_proj.W2")
+            weight_name(name): (f"{name}_proj.W1", f"{name}_proj.W2")
             for name in PROJECTIONS
-            if _weight_name(name) in factors
+            if weight_name(name) in factors
         }
         self.train(attention.training)
 
@@ -83,7 +75,7 @@ class LowRankAttention(LowRankLayer):
             dense.in_proj_weight.copy_(torch.cat(weights[:3]))
         else:
             for name, weight in zip(PROJECTIONS[:3], weights[:3], strict=True):
-                dense.get_parameter(_weight_name(name)).copy_(weight)
+                dense.get_parameter(weight_name(name)).copy_(weight)
         dense.out_proj.weight.copy_(weights[3])
         if biases[0] is not None:
             dense.in_proj_bias.copy_(torch.cat(biases[:3]))
@@ -166,69 +158,23 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype)
 
 
-class AttentionKind(LayerKind):
-    """``nn.MultiheadAttention``: projections q, k, v, packed in one weight or not, and out."""
-
-    dense, low_rank = (nn.MultiheadAttention,), (LowRankAttention,)
-
-    def parts(self, module: nn.MultiheadAttention, folding: Folding) -> list[Part]:
-        refusal = ""
-        if module.bias_k is not None or module.add_zero_attn:
-            refusal = "attention with add_bias_kv or add_zero_attn"
-        found = []
-        for name in PROJECTIONS:
-            rows, columns = _weight(module, name).shape
-            bias = module.in_proj_bias is not None
-            part = Part(_weight_name(name), _parameter(module, name), rows, columns, bias=bias)
-            found.append(part._replace(refusal=refusal))
-        return found
-
-    def matrix(self, module: nn.MultiheadAttention, own: str, folding: Folding) -> Tensor:
-        (name,) = (name for name in PROJECTIONS if _weight_name(name) == own)
-        return _weight(module, name).detach()
-
-    def watch(
-        self, module: nn.MultiheadAttention, observers: Mapping[str, Observer], folding: Folding
-    ) -> AbstractContextManager[None]:
-        def project(name: str, x: Tensor) -> Tensor:
-            y = F.linear(x, _weight(module, name), _bias(module, name))
-            observer = observers.get(_weight_name(name))
-            if observer is None:
-                return y
-            observer.columns(as_rows(x.detach()))
-            return observer.output(y)
-
-        return substituted(module, partial(multi_head, module, project))
-
-    def factored(
-        self, module: nn.MultiheadAttention, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankAttention:
-        return LowRankAttention(module, factors)
-
-    def unfactored(self, layer: LowRankAttention) -> nn.MultiheadAttention:
-        return layer.to_attention()
-
-    def inner(self, module: nn.MultiheadAttention) -> tuple[nn.Module, ...]:
-        return (module.out_proj,)
-
-
-def _weight_name(name: str) -> str:
+def weight_name(name: str) -> str:
     return "out_proj.weight" if name == "out" else f"{name}_proj_weight"
 
 
-def _parameter(attention: nn.MultiheadAttention, name: str) -> nn.Parameter:
+def parameter_of(attention: nn.MultiheadAttention, name: str) -> nn.Parameter:
     """The parameter that has a projection's weight, perhaps with others."""
     packed = attention.in_proj_weight is not None and name != "out"
-    return attention.get_parameter("in_proj_weight" if packed else _weight_name(name))
+    return attention.get_parameter("in_proj_weight" if packed else weight_name(name))
 
 
-def _weight(attention: nn.MultiheadAttention, name: str) -> Tensor:
-    whole = _parameter(attention, name)
+def weight_of(attention: nn.MultiheadAttention, name: str) -> Tensor:
+    whole = parameter_of(attention, name)
     packed = whole is attention.in_proj_weight
     return whole.chunk(3)[PROJECTIONS.index(name)] if packed else whole
 
 
-def _bias(attention: nn.MultiheadAttention, name: str) -> Tensor | None:
+def bias_of(attention: nn.MultiheadAttention, name: str) -> Tensor | None:
     if attention.in_proj_bias is None:
         return None
     if name == "out":
@@ -238,10 +184,10 @@ def _bias(attention: nn.MultiheadAttention, name: str) -> Tensor | None:
 
 def _projection(attention: nn.MultiheadAttention, name: str) -> nn.Linear:
     """A projection as a layer of its own, whose numbers are those of ``attention``."""
-    weight, bias = _weight(attention, name), _bias(attention, name)
+    weight, bias = weight_of(attention, name), bias_of(attention, name)
     rows, columns = weight.shape
     linear = nn.Linear(columns, rows, bias is not None, device="meta")
-    trained = _parameter(attention, name).requires_grad
+    trained = parameter_of(attention, name).requires_grad
     if not isinstance(weight, nn.Parameter):
         weight = nn.Parameter(weight.detach(), requires_grad=trained)
     linear.weight = weight

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -109,8 +108,6 @@ class LowRankLayer(nn.Module):
 class LayerKind(ABC):
     """A kind of layer: where its matrices are, what passes through them, what replaces them.
 
-    :func:`kind_of_layer` finds every class in this package that derives from this one.
-
     Attributes:
         dense: the classes of layers that it is for; those derived from them may do something
             else with their weights, and are left alone.
@@ -129,9 +126,10 @@ class LayerKind(ABC):
     def parts(self, module: Any, folding: Folding) -> list[Part]:
         """The weights of a module."""
 
-    @abstractmethod
     def matrix(self, module: Any, own: str, folding: Folding) -> Tensor:
         """One of them, (rows, columns) or (groups, rows, columns)."""
+        parameter: Tensor = module.get_parameter(own)
+        return parameter.detach()
 
     @abstractmethod
     def watch(
@@ -193,35 +191,6 @@ def substituted(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
 def as_rows(x: Tensor) -> Tensor:
     """(..., n) as (R, n)."""
     return x.reshape(-1, x.shape[-1])
-
-
-def kind_of_layer(module: nn.Module) -> LayerKind | None:
-    """What a module is, if it can be factored; None for classes derived from those too."""
-    return _kinds().get(type(module))
-
-
-def derived_from(module: nn.Module) -> type[nn.Module] | None:
-    """The class of layers that a module's own class derives from, if it is one of those known."""
-    return next((cls for cls in type(module).__mro__[1:] if cls in _kinds()), None)
-
-
-def kind_of_low_rank(layer: LowRankLayer) -> LayerKind:
-    """The kind that made a factored layer, and that can make it dense again.
-
-    Raises:
-        TypeError: none did.
-    """
-    for kind in _kinds().values():
-        if isinstance(layer, kind.low_rank):
-            return kind
-    raise TypeError(f"a {type(layer).__name__} has no dense form here")
-
-
-@cache
-def _kinds() -> dict[type[nn.Module], LayerKind]:
-    # All are imported: this package's face names their layers.
-    kinds = [kind() for kind in LayerKind.__subclasses__()]
-    return {dense: kind for kind in kinds for dense in kind.dense}
 
 
 def numbers_of(model: nn.Module) -> int:

@@ -1,7 +1,6 @@
 """Convolutions with the kernel as two factors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
 import torch
@@ -13,11 +12,7 @@ from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
     Folding,
-    LayerKind,
     LowRankLayer,
-    Observer,
-    Part,
-    hooked,
     shifted,
 )
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
@@ -155,7 +150,7 @@ class LowRankConv2d(LowRankLayer):
     def _build(self, conv: Any, rank: int, folding: Folding, place: dict[str, Any]) -> None:
         self.rank, self.folding, self.groups = rank, folding, conv.groups
         tall, wide = _along(conv, 0), _along(conv, 1)
-        if not _splits(conv, folding):
+        if not is_split(conv, folding):
             tall, wide = {name: getattr(conv, name) for name in NOTHING}, {"kernel_size": 1}
         options = {**place, "padding_mode": conv.padding_mode, "groups": conv.groups}
         between, bias = rank * conv.groups, conv.bias is not None
@@ -195,7 +190,7 @@ class LowRankConv2d(LowRankLayer):
         W1, W2 = factors.W1.detach(), factors.W2.detach()
         out, g = conv.out_channels, conv.groups
         channels, kernel = conv.in_channels // g, conv.kernel_size
-        if _splits(conv, folding):
+        if is_split(conv, folding):
             second = W1.reshape(out, 1, kernel[1], rank).permute(0, 3, 1, 2)
             first = W2.reshape(g * rank, channels, kernel[0], 1)
         else:
@@ -212,7 +207,7 @@ class LowRankConv2d(LowRankLayer):
         """The ``torch.nn`` convolution with the same kernel and bias, no longer tied to this."""
         first, second = self.first, self.second
         options: dict[str, Any] = {name: getattr(first, name) for name in NOTHING}
-        if _splits(first, self.folding):
+        if is_split(first, self.folding):
             for name, value in options.items():
                 if not isinstance(value, str):
                     options[name] = value[0], getattr(second, name)[1]
@@ -265,70 +260,6 @@ class LowRankConv1d(LowRankConv2d):
     dense = nn.Conv1d
 
 
-class ConvKind(LayerKind):
-    """``nn.Conv1d`` and ``nn.Conv2d``: a matrix for each group.
-
-    In the channel folding, W is applied to patches of the padded input, a row for each position
-    of the output. In the spatial folding it is applied to columns (in, h) of them, a row for
-    each that a kernel reaches, and the output is the sum of w of the results, shifted. The
-    gradient at those results is exact; E[g gᵀ] is (out·w, out·w). What remains an
-    approximation is that neighbouring columns, which overlap in no row but are alike, are
-    taken as independent, as are the positions of any layer that is used at several.
-    """
-
-    dense, low_rank = (nn.Conv1d, nn.Conv2d), (LowRankConv2d,)
-
-    def parts(self, module: Any, folding: Folding) -> list[Part]:
-        rows, columns = folded_shape(module, folding)
-        part = Part(
-            "weight",
-            module.get_parameter("weight"),
-            rows,
-            columns,
-            module.groups,
-            module.bias is not None,
-        )
-        if module.groups > 1 and rows * columns <= rows + columns:
-            reason = f"{module.groups} groups of {rows}×{columns}: rank 1 has no fewer numbers"
-            return [part._replace(refusal=reason)]
-        return [part]
-
-    def matrix(self, module: Any, own: str, folding: Folding) -> Tensor:
-        return folded(module, folding)
-
-    def watch(
-        self, module: Any, observers: Mapping[str, Observer], folding: Folding
-    ) -> AbstractContextManager[None]:
-        observer, by_columns = observers["weight"], _splits(module, folding)
-
-        def arrange(g: Tensor) -> Iterator[Tensor]:
-            return column_gradients(module, g) if by_columns else output_gradients(module, g)
-
-        def see(x: Tensor, y: Tensor) -> Tensor:
-            for rows in patches(module, x.detach(), columns_only=by_columns):
-                observer.columns(rows)
-            return observer.output(y, arrange)
-
-        return hooked(module, see)
-
-    def factored(
-        self, module: Any, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankConv2d:
-        cls = LowRankConv1d if type(module) is nn.Conv1d else LowRankConv2d
-        pair = factors["weight"]
-        if pair.shift is not None and _splits(module, folding):
-            # Each output has one of each of w columns, whose parts are (out, w).
-            shift = pair.shift.unflatten(-1, (-1, module.kernel_size[1])).sum(-1)
-            pair = pair._replace(shift=shift)
-        if pair.shift is not None:
-            pair = pair._replace(shift=pair.shift.flatten())
-        return cls.sharing(module, pair, folding)
-
-    def unfactored(self, layer: LowRankConv2d) -> nn.Module:
-        conv: nn.Module = layer.to_conv()
-        return conv
-
-
 def folded_shape(conv: Any, folding: Folding = "spatial") -> tuple[int, int]:
     """The rows and columns of the matrix that is factored: of a convolution's kernel, or a group's.
 
@@ -338,7 +269,7 @@ def folded_shape(conv: Any, folding: Folding = "spatial") -> tuple[int, int]:
     if folding not in ("spatial", "channel"):
         raise ValueError(f"no folding is called {folding!r}: choose spatial or channel")
     out, channels, *kernel = conv.weight.shape
-    wide = kernel.pop() if _splits(conv, folding) else 1
+    wide = kernel.pop() if is_split(conv, folding) else 1
     return out // conv.groups * wide, channels * torch.Size(kernel).numel()
 
 
@@ -346,13 +277,13 @@ def folded(conv: Any, folding: Folding) -> Tensor:
     """The kernel as a matrix (rows, columns), or as (groups, rows, columns)."""
     rows, columns = folded_shape(conv, folding)
     kernel = conv.weight.detach()
-    if _splits(conv, folding):
+    if is_split(conv, folding):
         kernel = kernel.permute(0, 3, 1, 2)
     matrix: Tensor = kernel.reshape(conv.groups, rows, columns)
     return matrix[0] if conv.groups == 1 else matrix
 
 
-def _splits(conv: Any, folding: Folding) -> bool:
+def is_split(conv: Any, folding: Folding) -> bool:
     """Whether the kernel is split into a tall and a wide one."""
     return folding == "spatial" and len(conv.kernel_size) == 2
 

@@ -1,7 +1,6 @@
 """``LowRankEmbedding``: a table of few columns, and what makes the embedding of them."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,12 +12,7 @@ from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
-    Folding,
-    LayerKind,
     LowRankLayer,
-    Observer,
-    Part,
-    hooked,
 )
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
@@ -116,44 +110,3 @@ class LowRankEmbedding(LowRankLayer):
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, rank={self.rank}"
-
-
-class EmbeddingKind(LayerKind):
-    """``nn.Embedding``: rows of a table are picked.
-
-    The matrix is the table, and its curvature E[e eᵀ] ⊗ E[g gᵀ], where e picks a row: the
-    frequencies of the tokens as a diagonal, on the side of the rows.
-    """
-
-    dense, low_rank = (nn.Embedding,), (LowRankEmbedding,)
-    ties = lookup = True
-
-    def parts(self, module: nn.Embedding, folding: Folding) -> list[Part]:
-        refusal = ""
-        for option in ("max_norm", "scale_grad_by_freq", "sparse"):
-            if getattr(module, option):
-                refusal = f"{option} acts on the rows of a dense table"
-        rows, columns = module.weight.shape
-        return [Part("weight", module.get_parameter("weight"), rows, columns, refusal=refusal)]
-
-    def matrix(self, module: nn.Embedding, own: str, folding: Folding) -> Tensor:
-        return module.weight.detach()
-
-    def watch(
-        self, module: nn.Embedding, observers: Mapping[str, Observer], folding: Folding
-    ) -> AbstractContextManager[None]:
-        observer = observers["weight"]
-
-        def see(tokens: Tensor, y: Tensor) -> Tensor:
-            observer.picks(tokens)
-            return observer.output(y, side="columns")
-
-        return hooked(module, see)
-
-    def factored(
-        self, module: nn.Embedding, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankEmbedding:
-        return LowRankEmbedding.sharing(module, factors["weight"])
-
-    def unfactored(self, layer: LowRankEmbedding) -> nn.Embedding:
-        return layer.to_embedding()

@@ -10,7 +10,8 @@ from svdbench.arguments import integer
 from svdbench.lowrank.checks import check_module
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight, kind_of_low_rank
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight
+from svdbench.lowrank.layers.kinds import kind_of_low_rank
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,

@@ -1,7 +1,6 @@
 """``LowRankLinear``: a linear layer that is kept as a product of two thin matrices."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -13,13 +12,7 @@ from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
-    Folding,
-    LayerKind,
     LowRankLayer,
-    Observer,
-    Part,
-    as_rows,
-    hooked,
     shifted,
 )
 
@@ -167,46 +160,6 @@ class LowRankLinear(LowRankLayer):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"rank={self.rank}, bias={self.bias is not None}"
         )
-
-
-class LinearKind(LayerKind):
-    """``nn.Linear``: y = Wx + b, for each row x of the input."""
-
-    dense, low_rank, ties = (nn.Linear,), (LowRankLinear,), True
-
-    def parts(self, module: nn.Linear, folding: Folding) -> list[Part]:
-        rows, columns = module.weight.shape
-        return [
-            Part(
-                "weight",
-                module.get_parameter("weight"),
-                rows,
-                columns,
-                bias=module.bias is not None,
-            )
-        ]
-
-    def matrix(self, module: nn.Linear, own: str, folding: Folding) -> Tensor:
-        return module.weight.detach()
-
-    def watch(
-        self, module: nn.Linear, observers: Mapping[str, Observer], folding: Folding
-    ) -> AbstractContextManager[None]:
-        observer = observers["weight"]
-
-        def see(x: Tensor, y: Tensor) -> Tensor:
-            observer.columns(as_rows(x.detach()))
-            return observer.output(y)
-
-        return hooked(module, see)
-
-    def factored(
-        self, module: nn.Linear, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankLinear:
-        return LowRankLinear.sharing(module, factors["weight"])
-
-    def unfactored(self, layer: LowRankLinear) -> nn.Linear:
-        return layer.to_linear()
 
 
 def check_rank(rank: Any, rows: int, columns: int) -> int:

@@ -1,9 +1,7 @@
 """torch's RNN, LSTM and GRU with weights as two factors."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +14,9 @@ from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
-    Folding,
-    LayerKind,
     LowRankLayer,
     Observer,
-    Part,
     shifted,
-    substituted,
 )
 from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
@@ -284,41 +278,7 @@ class LowRankRecurrent(LowRankLayer):
         return f"{self._loop[0]}, ranks {{{ranks}}}"
 
 
-class RecurrentKind(LayerKind):
-    """``nn.RNN``, ``nn.LSTM``, ``nn.GRU``: products with the input and the state before a step.
-
-    Rows come in for each step of each sequence, and the gradient is that at the gates before
-    their activations, where the result of the product is added.
-    """
-
-    dense, low_rank = (nn.RNN, nn.LSTM, nn.GRU), (LowRankRecurrent,)
-
-    def parts(self, module: nn.RNNBase, folding: Folding) -> list[Part]:
-        refusal = _REFUSED if module.proj_size else ""
-        return [
-            Part(name, p, p.shape[0], p.shape[1], bias=module.bias, refusal=refusal)
-            for name, p in module.named_parameters()
-            if name.startswith("weight_")
-        ]
-
-    def matrix(self, module: nn.RNNBase, own: str, folding: Folding) -> Tensor:
-        return module.get_parameter(own).detach()
-
-    def watch(
-        self, module: nn.RNNBase, observers: Mapping[str, Observer], folding: Folding
-    ) -> AbstractContextManager[None]:
-        return substituted(module, partial(unrolled, module, observers))
-
-    def factored(
-        self, module: nn.RNNBase, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankRecurrent:
-        return LowRankRecurrent.sharing(module, factors)
-
-    def unfactored(self, layer: LowRankRecurrent) -> nn.RNNBase:
-        return layer.to_recurrent()
-
-
-_REFUSED = "an LSTM with proj_size has low-rank recurrent weights already: leave it dense"
+WITH_PROJECTIONS = "an LSTM with proj_size has low-rank recurrent weights already: leave it dense"
 
 
 def weight_shapes(rnn: nn.RNNBase) -> dict[str, tuple[int, int]]:
@@ -328,7 +288,7 @@ def weight_shapes(rnn: nn.RNNBase) -> dict[str, tuple[int, int]]:
         ValueError: it has projections, whose weights are low-rank already.
     """
     if rnn.proj_size:
-        raise ValueError(_REFUSED)
+        raise ValueError(WITH_PROJECTIONS)
     return {
         name: (dense.shape[0], dense.shape[1])
         for name, dense in rnn.named_parameters()

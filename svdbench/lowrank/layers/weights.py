@@ -18,9 +18,8 @@ from svdbench.lowrank.layers.base import (
     LowRankLayer,
     Part,
     Weight,
-    derived_from,
-    kind_of_layer,
 )
+from svdbench.lowrank.layers.kinds import derived_from, kind_of_layer
 from svdbench.members import refuse_unknown
 
 # Where a transformer layer keeps its `activation_relu_or_gelu` while it is 0.
