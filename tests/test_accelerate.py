@@ -32,7 +32,7 @@ from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import COMPRESSED, COMPRESSION
 from svdbench.report.acceleration import (
     AcceleratedArmSummary,
-    claims_of,
+    answers_of,
     conclusions,
     report,
     speed_table,
@@ -460,11 +460,11 @@ class TestReport:
             "- {alpha: 0.25, phi: 0.0, column: speed, value: 1.5, tolerance: 0.01}\n",
         )
         (folder / "config.yaml").write_text(config)
-        found = claims_of(RecordedRun(folder), self.arms(folder))
-        assert [claim.what for claim in found] == [
+        found = answers_of(RecordedRun(folder), self.arms(folder))
+        assert [answer.claim.says for answer in found] == [
             *("DNN: test", "α 0.5, φ 0 %: speed", "α 0.5, φ 0 %: final loss")
         ]
-        assert [claim.agrees for claim in found][1:] == [True, False]
+        assert [answer.shown for answer in found][1:] == [True, False]
         assert math.isfinite(found[2].ours.high)
 
     def test_nothing_to_show_is_nothing_shown(self) -> None:

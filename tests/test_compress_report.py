@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from svdbench.reporting.claims import Claim, Claims
+from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside
 from svdbench.reporting.render import rich_table
-from svdbench.reproduce import result
-from svdbench.reproduce.numbers import Number
-from svdbench.reproduce.verdict import answer
 from svdbench.statistics.intervals import (
     Interval,
     mean_interval,
@@ -102,36 +99,36 @@ def test_what_cannot_be_paired_is_refused() -> None:
 def test_a_published_number_agrees_within_our_interval(
     ours: Interval, published: float, tolerance: float, agrees: bool | None
 ) -> None:
-    assert Claim("accuracy", ours, published, tolerance, form=".1%").agrees is agrees
+    number = PublishedNumber("accuracy", published, tolerance, {})
+    assert beside("accuracy", ours, number, ".1%").shown is agrees
+
+
+def other(what: str, ours: Interval, value: float, form: str = ".3g", **settings: str) -> Answer:
+    return beside(what, ours, PublishedNumber("", value, 0.0, {}), form, settings)
 
 
 def test_a_number_of_other_settings_is_not_compared() -> None:
-    ours = Interval(0.9, 0.88, 0.92, 5)
-    claim = Claim("accuracy", ours, 0.91, form=".1%", settings={"epochs": "1 (10)"})
-    assert claim.agrees is None
-    assert claim.answer == "other settings"
-    assert any("epochs 1 (10)" in line for line in Claims([claim]).meanings())
+    answer = other("accuracy", Interval(0.9, 0.88, 0.92, 5), 0.91, ".1%", epochs="1 (10)")
+    assert answer.shown is None
+    assert Claims([answer]).table().rows[0].cells[-1].text == "other settings"
+    assert any("epochs 1 (10)" in line for line in Claims([answer]).meanings())
 
 
-@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-2, 2), st.floats(0, 0.1), st.floats(0.001, 1))
-def test_reports_and_results_have_one_rule(
-    middle: float, half: float, published: float, tolerance: float, reach: float
-) -> None:
-    ours = Interval(middle, middle - half, middle + half, 5)
-    in_report = Claim("x", ours, published, tolerance, reach=reach).agrees
-    number = Number(middle, ours.low, ours.high, 5, "one more run")
-    claim = result.Claim("x", "x", published=published, tolerance=tolerance, reach=reach)
-    assert answer(claim, number).shown is in_report
+@given(st.floats(-2, 2))
+def test_the_usual_reach(value: float) -> None:
+    ours = Interval(value, value, value, 5)
+    assert other("accuracy", ours, value, ".1%").claim.reach == 0.03
+    assert other("loss", ours, value).claim.reach == 0.2 * abs(value)
 
 
 def test_the_table_has_ours_theirs_and_the_answer() -> None:
-    claims = [
-        Claim("accuracy", Interval(0.9, 0.88, 0.92, 5), 0.91, form=".1%"),
-        Claim("time", Interval(1.02, 0.99, 1.05, 5), 1.91, form=".2f"),
-        Claim("loss", Interval(0.5, -math.inf, math.inf, 1), 0.3),
+    answers = [
+        other("accuracy", Interval(0.9, 0.88, 0.92, 5), 0.91, ".1%"),
+        other("time", Interval(1.02, 0.99, 1.05, 5), 1.91, ".2f"),
+        other("loss", Interval(0.5, -math.inf, math.inf, 1), 0.3),
     ]
     console = Console(width=100, record=True, file=StringIO())
-    console.print(rich_table(Claims(claims).table()))
+    console.print(rich_table(Claims(answers).table()))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
     assert "accuracy 90.0 % 91.0 % 88.0 … 92.0 % yes" in lines
     assert "time 1.02 1.91 0.99 … 1.05 no" in lines

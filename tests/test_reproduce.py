@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import subprocess
 import sys
@@ -19,14 +20,23 @@ from svdbench.errors import UserError
 from svdbench.jobs import reproduce as job
 from svdbench.record.run import RunWriter as Record
 from svdbench.record.schema import SUMMARY
+from svdbench.reporting.claims import Claim
 from svdbench.reproduce import folder, numbers, pages
 from svdbench.reproduce.judges import judges, measure
 from svdbench.reproduce.judges.timings import ratio
 from svdbench.reproduce.judges.trainings import further
 from svdbench.reproduce.numbers import CurvePoint, Evidence, Number
-from svdbench.reproduce.result import AUTHORS, DOCUMENTS, Claim, Result, all_results, load
+from svdbench.reproduce.result import (
+    AUTHORS,
+    DOCUMENTS,
+    Result,
+    ResultVerdict,
+    all_results,
+    answers,
+    load,
+    verdict,
+)
 from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
-from svdbench.reproduce.verdict import ResultVerdict, answer, answers, verdict
 from svdbench.statistics.intervals import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,9 +114,11 @@ class TestResults:
         with pytest.raises(ValueError, match="did you mean 'xor'"):
             load("xorr")
         with pytest.raises(ValueError, match="nothing decides"):
-            Claim("speed", "as fast")
+            Claim("as fast")
         with pytest.raises(ValueError, match="nothing decides"):
-            Claim("speed", "as fast", published=2.7)
+            Claim("as fast", published=2.7)
+        with pytest.raises(ValueError, match="names no number"):
+            replace(RESULTS[0], claims=[Claim("as fast", at_least=1)])
 
 
 class TestVerdict:
@@ -118,7 +130,7 @@ class TestVerdict:
         good = {name: narrow(inside(own)) for name, own in claims.items()}
         bad = {name: narrow(outside(own)) for name, own in claims.items()}
         first = next(iter(claims))
-        wide = {name: Number(n.value, -math.inf, math.inf, 1, "one") for name, n in good.items()}
+        wide = {name: Number(n.mean, -math.inf, math.inf, 1, "one") for name, n in good.items()}
 
         def found(made: dict[str, Number]) -> ResultVerdict:
             return verdict(answers(result.claims, made))
@@ -136,16 +148,16 @@ class TestVerdict:
         [(2, 3, True), (1, 3, True), (0.5, 3, None), (0, 0.9, False), (2, 9, None), (6, 9, False)],
     )
     def test_a_range(self, low: float, high: float, shown: bool | None) -> None:
-        claim = Claim("x", "", at_least=1, at_most=5)
-        assert answer(claim, Number((low + high) / 2, low, high, 5, "")).shown is shown
+        claim = Claim("x", at_least=1, at_most=5)
+        assert claim.shown_by(Number((low + high) / 2, low, high, 5, "")) is shown
 
     @pytest.mark.parametrize(
         ("low", "high", "shown"),
         [(0.6, 0.8, True), (0.71, 0.8, True), (0.73, 0.9, False), (0.1, 1.3, None)],
     )
     def test_agreement(self, low: float, high: float, shown: bool | None) -> None:
-        claim = Claim("x", "", published=0.7, tolerance=0.02, reach=0.2)
-        assert answer(claim, Number((low + high) / 2, low, high, 5, "")).shown is shown
+        claim = Claim("x", published=0.7, tolerance=0.02, reach=0.2)
+        assert claim.shown_by(Number((low + high) / 2, low, high, 5, "")) is shown
 
 
 class TestNumbers:
@@ -162,7 +174,7 @@ class TestNumbers:
         found = numbers.read(tmp_path)
         assert found.curves == measured.curves
         assert list(found.numbers) == ["ratio", "one", "some", "part"]
-        assert found.numbers["ratio"].value == pytest.approx(1 / 3)
+        assert found.numbers["ratio"].mean == pytest.approx(1 / 3)
         assert found.numbers["one"].low == -math.inf
         assert numbers.numbers_csv(found) == (tmp_path / numbers.NUMBERS).read_text()
 
@@ -195,19 +207,19 @@ class TestJudges:
         rows = table(REFERENCE / "time-fasth" / "summary.csv")
         times = {(r["method"], r["d"]): r["median_s"] for r in rows if r["pass"] == "step"}
         expected = float(times["sequential", "1024"]) / float(times["fasth", "1024"])
-        assert found["sequential_1024"].value == pytest.approx(expected)
-        assert found["best_1024"].value == pytest.approx(found["cayley_1024"].value)
+        assert found["sequential_1024"].mean == pytest.approx(expected)
+        assert found["best_1024"].mean == pytest.approx(found["cayley_1024"].mean)
         assert found["sequential_largest"] == found["sequential_1024"]
 
     def test_rnn_loop(self, tmp_path: Path) -> None:
         found = self.judged("rnn_loop", tmp_path, loop=REFERENCE / "time-rnn").numbers
-        assert found["vanilla_128"].value == pytest.approx(2.624155 / 0.289171, rel=1e-3)
-        assert found["sequential_largest"].value == 51200 / 800
+        assert found["vanilla_128"].mean == pytest.approx(2.624155 / 0.289171, rel=1e-3)
+        assert found["sequential_largest"].mean == 51200 / 800
 
     def test_block_size(self, tmp_path: Path) -> None:
         found = self.judged("block_size", tmp_path, blocks=REFERENCE / "tune").numbers
-        assert found["m_regret"].value == pytest.approx(0.11, abs=0.01)  # as the README has it
-        assert found["n_worst"].value == pytest.approx(5.96, abs=0.01)
+        assert found["m_regret"].mean == pytest.approx(0.11, abs=0.01)  # as the README has it
+        assert found["n_worst"].mean == pytest.approx(5.96, abs=0.01)
 
     def test_ceiling(self, tmp_path: Path) -> None:
         rows = [("dnn", 1.0, 1.0, 1.0), ("svd_dnn", 0.1, 1.2, 1.5), ("svd_dnn", 0.1, 1.4, 1.5)]
@@ -218,8 +230,8 @@ class TestJudges:
             made[name].mkdir()
             (made[name] / "summary.csv").write_text(f"method,phi,speedup,ceiling\n{lines}\n")
         found = self.judged("ceiling", tmp_path, **made).numbers
-        assert found["xor_published_over_ceiling"].value == pytest.approx(2.65 / 1.5)
-        assert found["mnist_speed"].value == pytest.approx(1.3)
+        assert found["xor_published_over_ceiling"].mean == pytest.approx(2.65 / 1.5)
+        assert found["mnist_speed"].mean == pytest.approx(1.3)
         assert "mnist_0_speed" not in found
 
     def test_further_along(self) -> None:
@@ -242,8 +254,8 @@ class TestJudges:
 
     def test_parameters(self, tmp_path: Path) -> None:
         found = measure(Runs(tmp_path, load("parameters"), "quick")).numbers
-        assert found["count_difference"].value == 0
-        assert max(n.value for name, n in found.items() if "theorem" in name) < 1e-12
+        assert found["count_difference"].mean == 0
+        assert max(n.mean for name, n in found.items() if "theorem" in name) < 1e-12
 
     def test_models_side_by_side(self, tmp_path: Path) -> None:
         """Each has its tables; the one of all of them is not read besides."""
@@ -409,7 +421,7 @@ class TestCommand:
         again = subprocess.run(command, capture_output=True, text=True)
         first.communicate()  # until its run has closed its end, too
         assert (again.returncode, again.stderr) == (0, "")
-        assert "already complete" in again.stdout
+        assert re.search("(resuming|already complete): [12] of 2 ", again.stdout)
         assert table("results/reproduce-quick/verdicts.csv")[0]["result"] == "step_time"
 
 
@@ -465,12 +477,12 @@ class TestPages:
                 continue
             known += 1
             expected = {
-                name: (n.value, n.count, n.of) for name, n in judged.measured.numbers.items()
+                name: (n.mean, n.count, n.of) for name, n in judged.measured.numbers.items()
             }
             assert found.keys() == expected.keys()
             for name, (value, count, of) in expected.items():
                 # What is fitted anew differs by rounding.
-                assert found[name].value == pytest.approx(value, rel=1e-6, abs=1e-4), name
+                assert found[name].mean == pytest.approx(value, rel=1e-6, abs=1e-4), name
                 assert (found[name].count, found[name].of) == (count, of), name
         assert known
 

@@ -21,9 +21,16 @@ from svdbench.report.tables import new_table, print_lines
 from svdbench.reproduce.folder import JudgedResult, read_evidence, write_evidence
 from svdbench.reproduce.judges import measure
 from svdbench.reproduce.pages import VERDICTS, write, write_index
-from svdbench.reproduce.result import FULL, QUICK, NeededRun, Result, all_results, load
+from svdbench.reproduce.result import (
+    FULL,
+    QUICK,
+    NeededRun,
+    Result,
+    ResultVerdict,
+    all_results,
+    load,
+)
 from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Provenance, Runs, place, provenance_of
-from svdbench.reproduce.verdict import ResultVerdict
 
 ALL = "all"
 # What tables of another kind, torn or edited, come to.

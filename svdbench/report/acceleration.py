@@ -15,7 +15,7 @@ from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import render
-from svdbench.reporting.claims import Claim, Claims, PublishedNumber, departures, published
+from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.plots import (
     add_title_and_legend,
     new_figure,
@@ -87,8 +87,8 @@ def report(run: RecordedRun) -> Report:
         Lines([_meaning(arms), *conclusions(arms), *failures(summary, DENSE)]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
-    if claims := claims_of(run, arms):
-        found.blocks.append(Claims(claims))
+    if answers := answers_of(run, arms):
+        found.blocks.append(Claims(answers))
     found.figures["loss"] = partial(loss, epochs, arms)
     if not all(map(math.isnan, speeds)):
         found.figures["speed"] = partial(draw_speeds, epochs, arms)
@@ -305,8 +305,8 @@ def _layer(row: Any) -> str:
 # ----------------------------------------------------------------------- published numbers
 
 
-def claims_of(run: RecordedRun, arms: list[AcceleratedArmSummary]) -> list[Claim]:
-    """A claim for each number in ``published`` that this run has too.
+def answers_of(run: RecordedRun, arms: list[AcceleratedArmSummary]) -> list[Answer]:
+    """Our number for each in ``published`` that this run has too.
 
     Losses and accuracies were those of one run, so their interval is that of one more run.
     """
@@ -323,8 +323,7 @@ def claims_of(run: RecordedRun, arms: list[AcceleratedArmSummary]) -> list[Claim
         if ours is not None:
             what, form = WHAT[number.column]
             what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"
-            claim = Claim(what, ours, number.value, number.tolerance, form, settings=differing)
-            found.append(claim)
+            found.append(beside(what, ours, number, form, differing))
     return found
 
 

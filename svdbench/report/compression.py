@@ -16,7 +16,7 @@ from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import render
-from svdbench.reporting.claims import Claim, Claims, PublishedNumber, departures, published
+from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.plots import (
     HUES,
     MARKS,
@@ -87,8 +87,8 @@ def report(run: RecordedRun) -> Report:
         savings_table(summary),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
-    if claims := claims_of(run, epochs):
-        found.blocks.append(Claims(claims))
+    if answers := answers_of(run, epochs):
+        found.blocks.append(Claims(answers))
     found.figures["training"] = partial(by_epoch, epochs, arms)
     if len({arm.rank for arm in arms if arm.name != STOCK}) > 1:
         found.figures["rank"] = partial(by_rank, epochs, arms)
@@ -276,8 +276,8 @@ def _layer(row: Any) -> str:
 # ----------------------------------------------------------------------- published numbers
 
 
-def claims_of(run: RecordedRun, epochs: pd.DataFrame) -> list[Claim]:
-    """A claim for each number in ``published`` that this run has too.
+def answers_of(run: RecordedRun, epochs: pd.DataFrame) -> list[Answer]:
+    """Our number for each in ``published`` that this run has too.
 
     Each was read off a single run, so the interval is that of one more run.
     """
@@ -287,16 +287,10 @@ def claims_of(run: RecordedRun, epochs: pd.DataFrame) -> list[Claim]:
     for number in published(run, FORMS):
         values, what = _ours(epochs, number)
         if values:
-            claim = Claim(
-                what=f"{number.of.get('method')} {what}",
-                ours=prediction_interval(values),
-                published=number.value,
-                tolerance=number.tolerance,
-                form=FORMS[number.column],
-                # What comes after an epoch doesn't change it.
-                settings=early if number.of.get("epoch") else differing,
-            )
-            found.append(claim)
+            ours, form = prediction_interval(values), FORMS[number.column]
+            # What comes after an epoch doesn't change it.
+            settings = early if number.of.get("epoch") else differing
+            found.append(beside(f"{number.of.get('method')} {what}", ours, number, form, settings))
     return found
 
 

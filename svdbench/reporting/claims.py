@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -11,13 +11,6 @@ from svdbench.files import documents, flat
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.report import Lines, Table, TableCell
 from svdbench.reporting.words import setting
-from svdbench.statistics.agreement import (
-    AGREEMENT,
-    RELATIVE_REACH,
-    SHARE_REACH,
-    agrees,
-    default_reach,
-)
 from svdbench.statistics.intervals import Interval
 
 # Keys that say how often, where and which arms: the numbers of an arm don't depend on them.
@@ -25,6 +18,13 @@ _FREE = {
     *("seeds", "seed", "threads", "device", "max_minutes", "name", "results", "data.dir"),
     *("methods", "alphas", "phis"),
 }
+AGREEMENT = (
+    "A published number agrees if it lies in the interval of one more run, and that is narrow "
+    "enough to say something"
+)
+# The usual reach: of numbers between 0 and 1 that are shown in percent, and of all others
+# relative to them.
+SHARE_REACH, RELATIVE_REACH = 0.03, 0.2
 ANSWERS = {True: "yes", False: "no", None: "can't tell"}
 OTHER = "other settings"
 
@@ -76,52 +76,104 @@ def _are_numbers(*values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published number beside ours.
+    """A number that was published or is expected, and when ours shows it: one rule for all.
+
+    It is shown if our whole interval lies where ``at_least`` and ``at_most`` allow, and
+    refuted if none of it does. With neither, the published number must lie in our interval,
+    which may reach no further than ``reach``: an interval that is wide agrees with anything.
 
     Attributes:
-        what: is told, in a few words.
-        ours: with the interval of one more run.
-        published: in the same unit.
-        tolerance: how far the published number may be off as it was read or rounded.
-        form: a format specification, such as ``.2f`` or ``.1%``.
-        reach: the half-width from which on the interval says nothing; None: the usual one.
+        says: the claim in words, or the name of the number.
+        published: as in the document, if it has a number.
+        tolerance: how far ``published`` may be off as it was rounded, or read from a figure.
+        reach: the half-width from which on an interval is too wide to agree with anything.
+        form: a format specification, as ``.2f`` or ``.1%``, or ``s`` for seconds.
+        number: the name of our number, where a judge measures several.
+        place: where in the document.
+        decides: whether it counts; if not, the number only stands beside.
+    """
+
+    says: str
+    published: float | None = None
+    tolerance: float = 0.0
+    reach: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    form: str = ".3g"
+    number: str = ""
+    place: str = ""
+    decides: bool = True
+
+    def __post_init__(self) -> None:
+        compared = self.published is not None and self.reach is not None
+        if self.decides and not self._is_bounded and not compared:
+            raise ValueError(
+                f"{self.number or self.says}: nothing decides: give at_least, at_most, or "
+                "published and reach"
+            )
+
+    @property
+    def _is_bounded(self) -> bool:
+        return self.at_least is not None or self.at_most is not None
+
+    def shown_by(self, ours: Interval) -> bool | None:
+        """Whether our number shows the claim (True) or refutes it; None: it can't tell."""
+        if not self._is_bounded:
+            return self._agrees(ours)
+        least = -math.inf if self.at_least is None else self.at_least
+        most = math.inf if self.at_most is None else self.at_most
+        if least <= ours.low and ours.high <= most:
+            return True
+        return False if ours.high < least or ours.low > most else None
+
+    def _agrees(self, ours: Interval) -> bool | None:
+        """Whether the published number may be one of ours. A single run has no interval."""
+        if self.published is None or self.reach is None:
+            return None
+        if not ours.low - self.tolerance <= self.published <= ours.high + self.tolerance:
+            return False
+        return True if ours.high - ours.low <= 2 * self.reach else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A claim and our number, if there is one.
+
+    Attributes:
+        ours: of a published number with the interval of one more run.
         settings: those that differ from the published ones, ours first: ``{"epochs": "1 (10)"}``.
     """
 
-    what: str
-    ours: Interval
-    published: float
-    tolerance: float = 0.0
-    form: str = ".3g"
-    reach: float | None = None
-    settings: Mapping[str, str] | None = None
+    claim: Claim
+    ours: Interval | None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def most(self) -> float:
-        """The reach that counts."""
-        if self.reach is not None:
-            return self.reach
-        return default_reach(self.published, self.form.endswith("%"))
-
-    @property
-    def agrees(self) -> bool | None:
-        """Whether the published number may be one of ours; None: that can't be told."""
-        if self.settings:
+    def shown(self) -> bool | None:
+        """Whether the claim is shown (True), refuted, or open (None)."""
+        if self.ours is None or self.settings:
             return None
-        ours = self.ours
-        return agrees(ours.low, ours.high, self.published, self.tolerance, self.most)
+        return self.claim.shown_by(self.ours)
 
-    @property
-    def answer(self) -> str:
-        """In words, for the table."""
-        return OTHER if self.settings else ANSWERS[self.agrees]
+
+def beside(
+    says: str,
+    ours: Interval,
+    number: PublishedNumber,
+    form: str,
+    settings: Mapping[str, str] | None = None,
+) -> Answer:
+    """Our number beside a published one, which must lie within the usual reach."""
+    largest = SHARE_REACH if form.endswith("%") else RELATIVE_REACH * abs(number.value)
+    claim = Claim(says, number.value, number.tolerance, largest, form=form)
+    return Answer(claim, ours, settings or {})
 
 
 @dataclass(frozen=True)
 class Claims:
     """A block of a report: published numbers beside ours, and what the answers mean."""
 
-    claims: Sequence[Claim]
+    answers: Sequence[Answer]
     title: str = "ours beside the published numbers"
 
     def blocks(self) -> list[Table | Lines]:
@@ -132,22 +184,28 @@ class Claims:
         """A line for each claim: both numbers, our interval, the answer."""
         numbers = ["ours", "published", "interval"]
         table = Table.of(self.title, ["what"], numbers, more_words=["agrees"])
-        for claim in self.claims:
-            ours, published = _text(claim.ours.mean, claim), _text(claim.published, claim)
-            low, high = (_text(end, claim) for end in (claim.ours.low, claim.ours.high))
-            interval = "–" if claim.ours.count < 2 else f"{low.removesuffix(' %')} … {high}"
-            answer = TableCell(claim.answer, "bad" if claim.agrees is False else "")
-            table.add(claim.what, ours, published, interval, answer)
+        for answer in self.answers:
+            claim, ours, interval = answer.claim, answer.ours, "–"
+            if ours is not None and ours.count > 1:
+                low, high = (_text(end, claim) for end in (ours.low, ours.high))
+                interval = f"{low.removesuffix(' %')} … {high}"
+            result = OTHER if answer.settings else ANSWERS[answer.shown]
+            table.add(
+                claim.says,
+                "–" if ours is None else _text(ours.mean, claim),
+                "–" if claim.published is None else _text(claim.published, claim),
+                interval,
+                TableCell(result, "bad" if answer.shown is False else ""),
+            )
         return table
 
     def meanings(self) -> Iterator[str]:
         """What the answers mean, and which settings differ from the published ones."""
-        settings = [claim.settings or {} for claim in self.claims]
-        differing = {key: text for one in settings for key, text in one.items()}
+        differing = {key: text for one in self.answers for key, text in one.settings.items()}
         if differing:
             told = ", ".join(f"{key} {text}" for key, text in differing.items())
             yield f"{OTHER} than the published ones, which stand in brackets: {told}"
-        if not all(settings):
+        if not all(one.settings for one in self.answers):
             yield (
                 f"{AGREEMENT}: ± {100 * SHARE_REACH:g} points of an accuracy, "
                 f"± {100 * RELATIVE_REACH:g} % of another number; one seed can't tell"

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from svdbench.errors import UserError, one_line
 from svdbench.files import replace_atomically
+from svdbench.reporting.claims import Answer
 from svdbench.reproduce import numbers
 from svdbench.reproduce.numbers import Evidence
-from svdbench.reproduce.result import Result
+from svdbench.reproduce.result import Result, ResultVerdict, answers, reason, verdict
 from svdbench.reproduce.runs import Provenance, made_json, read_made
-from svdbench.reproduce.verdict import Answer, ResultVerdict, answers, reason, verdict
 
 MADE = "made.json"
 
 
 @dataclass(frozen=True)
 class JudgedResult:
-    """A result with its numbers, and what they come to."""
+    """A result with its numbers and the verdict by them."""
 
     result: Result
     measured: Evidence

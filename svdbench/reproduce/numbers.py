@@ -27,21 +27,13 @@ CURVE_COLUMNS = ("figure", "series", "x", "value", "low", "high")
 
 
 @dataclass(frozen=True)
-class Number:
-    """A measured number.
+class Number(Interval):
+    """A measured number, in the unit that its name says; an exact one is its own interval.
 
     Attributes:
-        value: in the unit that its name says.
-        low, high: ends of its 95 % interval; of an exact number the value itself, and of a
-            single run the whole line.
-        count: values it is made of.
         of: what the interval is of, in a few words.
     """
 
-    value: float
-    low: float
-    high: float
-    count: int
     of: str
 
 
@@ -118,7 +110,7 @@ def _known(values: Iterable[float]) -> list[float]:
 def numbers_csv(measured: Evidence) -> str:
     """The text of ``numbers.csv``."""
     rows = [
-        (name, _text(n.value), _text(n.low), _text(n.high), n.count, n.of)
+        (name, _text(n.mean), _text(n.low), _text(n.high), n.count, n.of)
         for name, n in measured.numbers.items()
     ]
     return _csv(NUMBER_COLUMNS, rows)

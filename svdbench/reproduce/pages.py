@@ -2,20 +2,29 @@
 
 import math
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svdbench.files import replace_atomically
+from svdbench.reporting.claims import Answer, Claim
 from svdbench.reporting.html.page import fill
 from svdbench.reporting.words import quantity, seconds
 from svdbench.reproduce.figures import draw
 from svdbench.reproduce.folder import JudgedResult, read_evidence
-from svdbench.reproduce.result import DOCUMENTS, FULL, Claim, Result, all_results
+from svdbench.reproduce.numbers import Number
+from svdbench.reproduce.result import (
+    ANSWERS,
+    DOCUMENTS,
+    FULL,
+    RULE,
+    Result,
+    ResultVerdict,
+    all_results,
+)
 from svdbench.reproduce.runs import Provenance
-from svdbench.reproduce.verdict import ANSWERS, RULE, Answer, ResultVerdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -68,7 +77,8 @@ class View:
 
 def view(judged: JudgedResult, variant: str) -> View:
     """What the page of a result says; ``variant``: of the command that repeats it."""
-    result, drawn = judged.result, {point.figure for point in judged.measured.curves}
+    result, numbers = judged.result, judged.measured.numbers
+    drawn = {point.figure for point in judged.measured.curves}
     return View(
         result=result,
         document=DOCUMENTS[result.document],
@@ -76,8 +86,8 @@ def view(judged: JudgedResult, variant: str) -> View:
         badge=BADGES[judged.verdict],
         reason=judged.reason,
         rule=RULE,
-        deciding=[_line(a) for a in judged.answers if a.claim.decides],
-        beside=[_line(a) for a in judged.answers if not a.claim.decides and a.number is not None],
+        deciding=[_line(a, numbers) for a in judged.answers if a.claim.decides],
+        beside=[_line(a, numbers) for a in judged.answers if not a.claim.decides and a.ours],
         figures=[(f.name, f.title) for f in result.figures if f.name in drawn],
         hardware=list(_hardware(judged.made)),
         made=judged.made,
@@ -123,8 +133,8 @@ def index_markdown(views: Sequence[View]) -> str:
     return _templates().get_template("results.md").render(views=views, rule=RULE)
 
 
-def _line(found: Answer) -> Line:
-    claim, number = found.claim, found.number
+def _line(found: Answer, numbers: Mapping[str, Number]) -> Line:
+    claim, number = found.claim, numbers.get(found.claim.number)
     bounds = [("≥", claim.at_least), ("≤", claim.at_most)]
     bound = " and ".join(f"{sign} {_text(b, claim.form)}" for sign, b in bounds if b is not None)
     published = "" if claim.published is None else _text(claim.published, claim.form)
@@ -132,7 +142,7 @@ def _line(found: Answer) -> Line:
     return Line(
         says=claim.says,
         published=published + place,
-        ours="not measured" if number is None else _text(number.value, claim.form),
+        ours="not measured" if number is None else _text(number.mean, claim.form),
         interval="" if number is None else _interval(number.low, number.high, claim.form),
         of="" if number is None else number.of,
         bound=bound or _agreement(claim),

@@ -1,13 +1,17 @@
-"""What a result is: a YAML in ``conf/reproduce``, read and checked."""
+"""A published result: its YAML in ``conf/reproduce``, and its verdict by the claims in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from svdbench.files import documents
 from svdbench.members import refuse_unknown
+from svdbench.reporting.claims import AGREEMENT, Answer, Claim
+from svdbench.reporting.words import quantity
+from svdbench.statistics.intervals import Interval
 
 FULL, QUICK = "full", "quick"
 VARIANTS = (FULL, QUICK)
@@ -47,44 +51,6 @@ class NeededRun:
     @property
     def name(self) -> str:
         return PurePosixPath(self.run).name
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A number of ours, what was claimed of it, and what decides.
-
-    It is shown if our whole interval lies where ``at_least`` and ``at_most`` allow, and
-    refuted if none of it does. With neither, the published number must lie in our interval,
-    which may reach no further than ``reach``. With ``decides`` false it only stands beside.
-
-    Attributes:
-        number: as the judge calls it.
-        says: the claim in words, or what the number is.
-        published: what the document has, if it has a number.
-        place: where in the document.
-        tolerance: how far ``published`` may be off as it was rounded, or read from a figure.
-        reach: the half-width from which on an interval is too wide to agree with anything.
-        form: a format specification, as ``.2f`` or ``.1%``, or ``s`` for seconds.
-    """
-
-    number: str
-    says: str
-    published: float | None = None
-    place: str = ""
-    tolerance: float = 0.0
-    reach: float | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    decides: bool = True
-    form: str = ".3g"
-
-    def __post_init__(self) -> None:
-        bounded = self.at_least is not None or self.at_most is not None
-        compared = self.published is not None and self.reach is not None
-        if self.decides and not bounded and not compared:
-            raise ValueError(
-                f"{self.number}: nothing decides: give at_least, at_most, or published and reach"
-            )
 
 
 @dataclass(frozen=True)
@@ -145,6 +111,9 @@ class Result:
             raise ValueError(f"document is {self.document!r}: choose from {', '.join(DOCUMENTS)}")
         if set(self.minutes) != set(VARIANTS):
             raise ValueError(f"minutes are of {', '.join(self.minutes)}: give full and quick")
+        for claim in self.claims:
+            if not claim.number:
+                raise ValueError(f"the claim {claim.says!r} names no number: give one of the judge")
 
 
 def names() -> list[str]:
@@ -188,3 +157,45 @@ def _made(kind: type[T], values: Mapping[str, Any]) -> T:
     """An object of a dataclass, with the blanks of folded text taken out."""
     refuse_unknown("key", list(values), [f.name for f in fields(kind)])  # type: ignore[arg-type]
     return kind(**{k: " ".join(v.split()) if isinstance(v, str) else v for k, v in values.items()})
+
+
+class ResultVerdict(Enum):
+    """Whether a published result was repeated."""
+
+    holds = "holds"
+    part = "holds in part"
+    fails = "doesn't hold"
+    open = "can't be judged"
+
+
+RULE = (
+    "A claim is shown if the whole interval of our number lies where it says, refuted if none "
+    f"of it does, and open otherwise. {AGREEMENT} (± as the table has it). The result "
+    "holds if all its claims are shown, in part if some are, doesn't hold if none is and at least "
+    "one is refuted, and can't be judged if all are open."
+)
+ANSWERS = {True: "shown", False: "refuted", None: "open"}
+
+
+def answers(claims: Sequence[Claim], numbers: Mapping[str, Interval]) -> list[Answer]:
+    """An answer for each claim, those that only stand beside among them."""
+    return [Answer(claim, numbers.get(claim.number)) for claim in claims]
+
+
+def verdict(found: Sequence[Answer]) -> ResultVerdict:
+    """The verdict by :data:`RULE`."""
+    decided = [a.shown for a in found if a.claim.decides]
+    if decided and all(decided):
+        return ResultVerdict.holds
+    if any(decided):
+        return ResultVerdict.part
+    return ResultVerdict.fails if False in decided else ResultVerdict.open
+
+
+def reason(found: Sequence[Answer]) -> str:
+    """The counts behind a verdict, in words."""
+    decided = [a.shown for a in found if a.claim.decides]
+    counts = [(decided.count(shown), word) for shown, word in ANSWERS.items()]
+    return f"of {quantity(len(decided), 'claim')} " + ", ".join(
+        f"{n} {word}" for n, word in counts if n
+    )
