@@ -16,6 +16,7 @@ from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.tuning import Case, best, cache_file, formula
 from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours
+from svdbench.reporting.render import show_block
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -38,7 +39,7 @@ class TestTable:
 
     def told(self, step_s: dict[Plan, float]) -> str:
         console = Console(width=200, file=StringIO())
-        console.print(tune_job._table([Tuned(self.CASE, best(step_s), step_s)]))
+        show_block(tune_job._table([Tuned(self.CASE, best(step_s), step_s)]), console)
         assert isinstance(console.file, StringIO)
         return console.file.getvalue()
 
@@ -199,12 +200,13 @@ class TestCommand:
         assert tuned() == []  # what later calls use stays as it was
 
     def test_regret_is_what_the_rows_say(self) -> None:
-        from svdbench.report.tables import read_table
+        from svdbench.record.reader import RecordedRun
         from svdbench.report.tuning import by_block, by_shape
 
         run(TINY)
-        timed = read_table(FOLDER, "summary")
-        shapes = by_shape(timed, by_block(timed, read_table(FOLDER, "model")))
+        made = RecordedRun(FOLDER)
+        timed = made.frame("summary")
+        shapes = by_shape(timed, by_block(timed, made.frame("model")))
         for row in shapes.to_dict("records"):
             at = timed[(timed["d"] == row["d"]) & (timed["m"] == row["m"])]
             whole = at[at["block_size"] == row["n"]]["step_s"].min()

@@ -55,7 +55,7 @@ def compare(
     if output not in FORMS:
         raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
     import svdbench.compare as comparing
-    from svdbench.compare import show
+    from svdbench.compare import report
 
     found = comparing.compare(
         comparing.load(a),
@@ -69,7 +69,7 @@ def compare(
     if output == "table":
         from rich.console import Console
 
-        show.show_table(found, Console())
+        report.show_comparison(found, Console())
     else:
-        typer.echo(show.FORMS[output](found), nl=False)
+        typer.echo(report.FORMS[output](found), nl=False)
     raise typer.Exit(found.exit_code)

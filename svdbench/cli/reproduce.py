@@ -58,7 +58,7 @@ def reproduce(
     if not names:
         if against is not None:
             raise UserError("--against needs results to judge: add NAME, or all")
-        Console().print(job.listing(root))
+        job.show_listing(root, Console())
         return
     wanted, before = job.chosen(names), job.read_verdicts(against) if against else {}
     well = job.reproduce(wanted, root, variant, Console(), run=run)

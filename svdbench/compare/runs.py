@@ -1,14 +1,13 @@
 """One side of a comparison: a run, or a folder of runs of one job, as it lies on disk."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
-from svdbench.files import configuration, read_environment
-from svdbench.record.lines import RecordError, read_rows
+from svdbench.record.lines import RecordError
+from svdbench.record.reader import CONFIG, ENVIRONMENT, RecordedRun
 from svdbench.refusals import NAME
 
 Row = dict[str, str]
@@ -60,10 +59,10 @@ def load(given: str, results: Path = Path("results")) -> Side:
     Raises:
         UserError: no such run, several, or one that can't be read.
     """
-    folders = _runs(_find(given, results))
+    runs = _runs(_find(given, results))
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
-        summary, samples = list(_rows(folders, "summary")), list(_rows(folders, "samples"))
+        summary, samples = _rows(runs, "summary"), _rows(runs, "samples")
     jobs = sorted({row.get("job", "") for row in summary})
     if not summary:
         raise UserError(f"{given} has no rows in summary.csv: nothing was measured")
@@ -74,8 +73,8 @@ def load(given: str, results: Path = Path("results")) -> Side:
         jobs[0],
         summary,
         samples,
-        [_environment(folder / "env.json") for folder in folders],
-        [_settings(folder / "config.yaml") for folder in folders],
+        [run.facts if (run.folder / ENVIRONMENT).exists() else {} for run in runs],
+        [_settings(run) for run in runs],
         [str(complaint.message) for complaint in complaints],
     )
 
@@ -88,12 +87,12 @@ def _find(given: str, results: Path) -> Path:
         if path.exists():
             raise UserError(f"{given} is a file: give the folder of a run")
         if (results / path).is_dir() and ".." not in path.parts and not path.is_absolute():
-            candidates = [results / path] if list(_having_tables(results / path)) else []
+            candidates = [results / path] if _having_tables(results / path) else []
         else:
             candidates = []
         if not candidates and NAME.fullmatch(given):
             found = (one for depth in range(1, 5) for one in results.glob("*/" * depth + given))
-            candidates = sorted(one for one in found if list(_having_tables(one)))
+            candidates = sorted(one for one in found if _having_tables(one))
     except (OSError, ValueError) as error:  # a name too long, or with NUL in it
         raise UserError(f"can't read {given!r}: {one_line(error)}: check the path") from error
     if len(candidates) > 1:
@@ -109,54 +108,33 @@ def _find(given: str, results: Path) -> Path:
     return candidates[0]
 
 
-def _having_tables(folder: Path) -> Iterator[Path]:
-    """The runs in a folder, by name; where there is none, itself if it is a run."""
-    inside = sorted(path.parent for path in folder.glob("*/summary.csv"))
-    if not inside and (folder / "summary.csv").is_file():
-        yield folder
-    yield from inside
+def _having_tables(folder: Path) -> list[RecordedRun]:
+    """The runs in a folder; where there is none, itself if it is a run."""
+    return [run for run in RecordedRun(folder).parts if (run.folder / "summary.csv").is_file()]
 
 
-def _runs(folder: Path) -> list[Path]:
+def _runs(folder: Path) -> list[RecordedRun]:
     try:
-        folders = list(_having_tables(folder))
+        runs = _having_tables(folder)
     except OSError as error:
         raise UserError(f"can't read {folder}: {error.strerror}: check its rights") from error
-    if not folders:
+    if not runs:
         raise UserError(f"{folder} is no run: there is no summary.csv in it, nor one folder below")
-    return folders
+    return runs
 
 
-def _rows(folders: list[Path], table: str) -> Iterator[Row]:
-    for folder in folders:
-        path = folder / f"{table}.csv"
-        if table == "summary" or path.exists():
-            for row in read_rows(path):
-                if not {"cell", "job", "status"} <= row.keys():
-                    raise RecordError(f"{path} is not a table of svdbench: it has no cells")
-                yield row | {RUN: folder.name}
+def _rows(runs: list[RecordedRun], table: str) -> list[Row]:
+    found = []
+    for run in runs:
+        for row in run.lines(table):
+            if not {"cell", "job", "status"} <= row.keys():
+                path = run.folder / f"{table}.csv"
+                raise RecordError(f"{path} is not a table of svdbench: it has no cells")
+            found.append(row | {RUN: run.folder.name})
+    return found
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    """What ``env.json`` says; nothing where there is none."""
-    if not path.exists():
-        return {}
-    try:
-        return read_environment(path)
-    except OSError as error:
-        raise RecordError(f"can't read {path}: {one_line(error)}: check the path") from error
-    except ValueError as error:
-        raise RecordError(f"{path} {error}: repair or delete it") from error
-
-
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(run: RecordedRun) -> dict[str, Any]:
     """The configuration without the keys that say where; nothing where there is none."""
-    if not path.exists():
-        return {}
-    try:
-        found = configuration(path)
-    except OSError as error:
-        raise RecordError(f"can't read {path}: {one_line(error)}: check the path") from error
-    except ValueError as error:
-        raise RecordError(f"{path} {error}: repair or delete it") from error
+    found = run.settings if (run.folder / CONFIG).exists() else {}
     return {key: value for key, value in found.items() if key.rpartition(".")[2] not in _PLACE}

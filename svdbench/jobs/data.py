@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from svdbench.datasets.base import Dataset, DatasetError
@@ -13,27 +12,25 @@ from svdbench.datasets.files import FileDataset, data_root
 from svdbench.datasets.files import fetch as download
 from svdbench.errors import Interrupted, UserError
 from svdbench.members import DATASETS
-from svdbench.report.tables import new_table
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Table, TableCell
 
 
 def show(data_dir: str | None = None) -> None:
     """A row per YAML in ``conf/dataset``; all files that are there are checked."""
     console = Console()
-    title = f"data sets; files in {escape(str(_root(data_dir)))}"
-    table = new_table(title, ["name", "what"], ["size"], padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("licence", no_wrap=True)
-    table.add_column("here", no_wrap=True)
+    title = f"data sets; files in {_root(data_dir)}"
+    table = Table.of(title, ["name", "what"], ["size"], more_words=["licence", "here"])
     notes = []
     for dataset in _every(data_dir):
         faults = dataset.faults() if isinstance(dataset, FileDataset) else {}
-        table.add_row(
+        table.add(
             dataset.name, _what(dataset), _size(dataset), dataset.licence, _here(dataset, faults)
         )
         if isinstance(dataset, FileDataset) and faults:
             notes.append(_note(dataset, faults))
-    console.print(table)
-    for note in notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    show_block(table, console)
+    print_lines(console, notes)
 
 
 def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
@@ -119,11 +116,11 @@ def _every(data_dir: str | None) -> list[Dataset]:
     return [DATASETS.load(name, data_dir=data_dir) for name in DATASETS.names()]
 
 
-def _what(dataset: Dataset) -> str:
+def _what(dataset: Dataset) -> TableCell:
     train, test = dataset.examples
     shape = "×".join(map(str, dataset.shape))
     unit = " features" if len(dataset.shape) == 1 else ""
-    return f"{dataset.what}\n[dim]{train:,} + {test:,} of {shape}{unit}[/]"
+    return TableCell(dataset.what, below=f"{train:,} + {test:,} of {shape}{unit}")
 
 
 def _size(dataset: Dataset) -> str:
@@ -132,15 +129,15 @@ def _size(dataset: Dataset) -> str:
     return decimal(sum(dataset.files[name].n_bytes for name in dataset.published_names()))
 
 
-def _here(dataset: Dataset, faults: dict[str, str]) -> str:
+def _here(dataset: Dataset, faults: dict[str, str]) -> str | TableCell:
     if not isinstance(dataset, FileDataset):
         return "built in"
     if not faults:
-        return "[green]yes[/]"
+        return TableCell("yes", "good")
     missing = list(faults.values()).count("missing")
     if missing == len(dataset.published_names()):
         return "no"
-    return "[red]damaged[/]" if missing < len(faults) else "[red]in part[/]"
+    return TableCell("damaged" if missing < len(faults) else "in part", "bad")
 
 
 def _note(dataset: FileDataset, faults: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import Table
 from svdbench.report.gradients import show_run
-from svdbench.report.tables import print_lines, several_versions
+from svdbench.reporting.render import print_lines, several_versions
 from svdbench.schemas import Gradients
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop

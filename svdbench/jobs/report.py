@@ -10,7 +10,6 @@ from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.jobs.repeat import repeat, repeat_sweep
 from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
-from svdbench.report.tables import several_versions
 from svdbench.reporting.html.page import (
     REPORT,
     RunPage,
@@ -19,6 +18,7 @@ from svdbench.reporting.html.page import (
     run_line,
     run_page,
 )
+from svdbench.reporting.render import several_versions
 from svdbench.reporting.report import Report
 from svdbench.reporting.words import quantity
 from svdbench.sweeps import is_sweep

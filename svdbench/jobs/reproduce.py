@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.files import replace_atomically
 from svdbench.processes import run_command
 from svdbench.record.environment import environment
 from svdbench.record.lines import as_record_error
-from svdbench.report.tables import new_table, print_lines
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Style, Table, TableCell
 from svdbench.reproduce.folder import JudgedResult, read_evidence, write_evidence
 from svdbench.reproduce.judges import measure
 from svdbench.reproduce.pages import VERDICTS, write, write_index
@@ -35,10 +35,10 @@ from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Provenance, Runs, 
 ALL = "all"
 # What tables of another kind, torn or edited, come to.
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
-STYLES = {
-    ResultVerdict.holds: "green",
-    ResultVerdict.part: "yellow",
-    ResultVerdict.fails: "red",
+STYLES: dict[ResultVerdict, Style] = {
+    ResultVerdict.holds: "good",
+    ResultVerdict.part: "warn",
+    ResultVerdict.fails: "bad",
     ResultVerdict.open: "dim",
 }
 
@@ -57,23 +57,20 @@ def chosen(names: Sequence[str]) -> list[Result]:
         raise UserError(str(error)) from error
 
 
-def listing(root: Path) -> Table:
-    """A line for each result: its minutes here, and its verdict where it has been judged."""
-    table = new_table(None, ["name", ""], [])
-    table.add_column("result")
-    for name in ("minutes", "quick"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+def show_listing(root: Path, console: Console) -> None:
+    """Print a line for each result: its minutes here, and its verdict where it has been judged."""
+    numbers = ["minutes", "quick"]
+    table = Table.of("", ["name", "", "result"], numbers, keys=2, more_words=["verdict"])
     for result in all_results():
         judged = read_evidence(result, root)
-        table.add_row(
+        table.add(
             result.name,
             result.document,
             result.title,
             *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
             "" if judged is None else _styled(judged.verdict),
         )
-    return table
+    show_block(table, console)
 
 
 def commands(results: Sequence[Result], variant: str) -> list[str]:
@@ -125,7 +122,7 @@ def reproduce(
         with as_record_error(root):
             write_index(root, variant)
     if verdicts:
-        console.print(_verdicts(verdicts))
+        show_block(_verdicts(verdicts), console)
         print_lines(console, [root / "index.html"])
     print_lines(console, failed)
     return not failed
@@ -200,14 +197,11 @@ def _here(result: Result, variant: str) -> Provenance:
 
 
 def _verdicts(found: Sequence[JudgedResult]) -> Table:
-    table = new_table("published and repeated", [], [])
-    table.add_column("result")
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("claims")
+    table = Table.of("published and repeated", ["result", "verdict", "claims"], [], keys=2)
     for judged in found:
-        table.add_row(judged.result.title, _styled(judged.verdict), judged.reason)
+        table.add(judged.result.title, _styled(judged.verdict), judged.reason)
     return table
 
 
-def _styled(verdict: ResultVerdict) -> str:
-    return f"[{STYLES[verdict]}]{verdict.value}[/]"
+def _styled(verdict: ResultVerdict) -> TableCell:
+    return TableCell(verdict.value, STYLES[verdict])

@@ -16,7 +16,7 @@ from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import Plan
 from svdbench.members import Registry
 from svdbench.record.run import RunWriter
-from svdbench.report.tables import print_lines, several_versions
+from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 from svdbench.schemas import L2, Job, Measured, Timing
 

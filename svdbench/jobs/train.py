@@ -20,8 +20,8 @@ from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import WELL
-from svdbench.report.tables import print_lines, several_versions
 from svdbench.report.training import show_run
+from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 from svdbench.schemas import Train
 from svdbench.tasks.base import Task

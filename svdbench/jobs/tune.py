@@ -5,8 +5,6 @@ from itertools import product
 
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import device_of
@@ -15,7 +13,8 @@ from svdbench.kernels.tuning import cache_file, formula, stored
 from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
 from svdbench.refusals import refuse_repeated
-from svdbench.report.tables import new_table, print_lines
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Table
 from svdbench.reporting.words import quantity, ratio
 from svdbench.schemas import Job
 
@@ -67,7 +66,7 @@ def run(
     if not answers:
         print_lines(console, [f"nothing measured yet in {path}: try `svdbench tune --d 512,1024`"])
         return
-    console.print(_table(answers))
+    show_block(_table(answers), console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
         console.print(
             f"Other processes kept {cores:.1f} cores busy meanwhile: these answers may be wrong. "
@@ -84,16 +83,16 @@ def _table(answers: Sequence[Tuned]) -> Table:
     columns = ["best block", "step", "formula's", "next best"]
     # Of plans as good as the best, that on one thread is kept.
     ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
-    table = new_table(
+    table = Table.of(
         "measured block sizes", ["n × d × m", "where"], columns + ["kept instead"] * ties
     )
     for answer in answers:
         fastest, best = _fastest(answer)
         others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
         guess = answer.step_s.get(formula(answer.case))
-        table.add_row(
+        table.add(
             " × ".join(map(str, answer.case[:3])),
-            escape(f"{answer.case.dtype} {answer.case.device}")
+            f"{answer.case.dtype} {answer.case.device}"
             + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
             _words(fastest),
             f"{1e3 * best:.3g} ms",

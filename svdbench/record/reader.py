@@ -4,7 +4,7 @@ import csv
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import one_line
 from svdbench.files import LARGEST_YAML, belongs, configuration, read_environment
+from svdbench.record.lines import RecordError, read_rows
 from svdbench.record.schema import ended_well
 
 if TYPE_CHECKING:
@@ -91,27 +92,41 @@ class RecordedRun:
         """The configuration, flat: ``{"model.m1": 16, …}``.
 
         Raises:
-            UserError: it can't be read.
+            RecordError: it can't be read.
         """
-        path = self.folder / CONFIG
+        return self._read(CONFIG, configuration)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What ``env.json`` says; raises as ``settings``."""
+        return self._read(ENVIRONMENT, read_environment)
+
+    def _read(self, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        path = self.folder / name
         try:
             if path.is_file() and not belongs(path, self.folder):
                 raise OSError(errno.EINVAL, "it is a link to somewhere else")
-            return configuration(path)
+            return read(path)
         except OSError as error:
-            raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
+            raise RecordError(f"can't read {path}: {one_line(error)}: check the path") from error
         except ValueError as error:
-            raise UserError(f"{path} {error}: repair or delete it") from error
+            raise RecordError(f"{path} {error}: repair or delete it") from error
+
+    def lines(self, name: str) -> list[dict[str, str]]:
+        """The rows of ``name``.csv as text, with a warning of a torn last one; none if absent.
+
+        Raises:
+            RecordError: it can't be read.
+        """
+        path = self.folder / f"{name}.csv"
+        return list(read_rows(path)) if path.exists() else []
 
     @property
     def parts(self) -> list["RecordedRun"]:
         """The runs in a folder of several, in the order of their numbers or names; else itself."""
-        if (self.folder / CONFIG).exists():
-            return [self]
-        tables = self.folder.glob("*/summary.csv")
-        runs = [path.parent for path in tables if belongs(path, self.folder)]
+        runs = [path.parent for path in self.folder.glob("*/summary.csv")]
         runs.sort(key=lambda run: (len(run.name) if run.name.isdecimal() else 0, run.name))
-        return [RecordedRun(run) for run in runs]
+        return [RecordedRun(run) for run in runs] or [self]
 
     @cached_property
     def sheets(self) -> list[Sheet]:

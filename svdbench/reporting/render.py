@@ -13,9 +13,10 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from svdbench.record.resumption import read_versions
 from svdbench.reporting.claims import Claims
 from svdbench.reporting.plots import save
-from svdbench.reporting.report import Lines, Report, Style, Table
+from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
 
 RICH_STYLES: dict[Style, str] = {
     **{"": "", "strong": "bold", "dim": "dim"},
@@ -56,13 +57,24 @@ def show_block(block: Table | Lines | Claims, console: Console) -> None:
             note = Text(block.note + "\n")
             console.print(note, width=min(NOTE_WIDTH, console.width))
     else:
-        print_lines(console, block, block.style)
+        print_lines(console, block, block.style, wrap=block.wrap and console.is_terminal)
 
 
-def print_lines(console: Console, lines: Iterable[object], style: Style = "") -> None:
+def print_lines(
+    console: Console, lines: Iterable[object], style: Style = "", *, wrap: bool = False
+) -> None:
     """Print sentences and paths to the letter, each a line however wide the console is."""
     for line in lines:
-        console.print(Text(str(line), RICH_STYLES[style]), soft_wrap=True)
+        console.print(Text(str(line), RICH_STYLES[style]), soft_wrap=not wrap)
+
+
+def several_versions(folder: Path) -> Iterator[str]:
+    """A line where more than one version of svdbench wrote a run or the runs of a sweep."""
+    if len(versions := read_versions(folder)) > 1:
+        yield (
+            f"beware: {len(versions)} versions of svdbench made this run, "
+            f"{' and '.join(versions)}; the column version of the tables says which row"
+        )
 
 
 def rich_table(table: Table) -> "FittedTable":
@@ -78,9 +90,14 @@ def rich_table(table: Table) -> "FittedTable":
         justify = "right" if column.numbers else "left"
         made.add_column(Text(column.name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in table.rows:
-        cells = [Text(cell.text, RICH_STYLES[cell.style]) for cell in row.cells]
+        cells = [_rich_cell(cell, cell.style or row.style) for cell in row.cells]
         made.add_row(*cells, end_section=row.ends_section)
     return made
+
+
+def _rich_cell(cell: TableCell, style: Style) -> Text:
+    text = Text(cell.text, RICH_STYLES[style])
+    return text.append("\n" + cell.below, "dim") if cell.below else text
 
 
 class FittedTable(RichTable):
@@ -116,7 +133,7 @@ class FittedTable(RichTable):
     def _parts(self, console: Console, width: int) -> Iterator["FittedTable"]:
         """Tables of some of the columns each, all with the key columns; the first has the title."""
         every = range(len(self.columns))
-        for most in (width // 2, width // 4):  # words are broken where that saves a second table
+        for most in range(width // 2, width // 4 - 1, -1):  # broken words save a second table
             sizes = [_size(column, console, most) for column in self.columns]
             if fits := self._width(every, sizes) <= width:
                 break
@@ -158,8 +175,9 @@ def _size(column: Column, console: Console, most: int) -> int:
 
 
 def to_markdown(report: Report) -> str:
-    """The blocks in GitHub's flavour of Markdown; text stays text."""
-    return "\n\n".join(filter(None, map(_markdown, report.blocks))) + "\n"
+    """The headline and the blocks in GitHub's flavour of Markdown; text stays text."""
+    first = f"**{escape_markdown(report.headline)}**" if report.headline else ""
+    return "\n\n".join(filter(None, (first, *map(_markdown, report.blocks)))) + "\n"
 
 
 def _markdown(block: Table | Lines | Claims) -> str:
@@ -167,18 +185,17 @@ def _markdown(block: Table | Lines | Claims) -> str:
         return "\n\n".join(map(_markdown, block.blocks()))
     if isinstance(block, Lines):
         return "\n".join(f"- {escape_markdown(line)}" for line in block if line)
-    head = [escape_markdown(column.name) for column in block.columns]
+    head = [escape_markdown(column.name.replace("\n", " ")) for column in block.columns]
     marks = ["--:" if column.numbers else ":--" for column in block.columns]
-    rows = [[_markdown_cell(cell.text, cell.style) for cell in row.cells] for row in block.rows]
+    rows = [list(map(_markdown_cell, row.cells)) for row in block.rows]
     table = "\n".join(f"| {' | '.join(texts)} |" for texts in (head, marks, *rows))
-    around = (f"{escape_markdown(text)}" for text in (block.title, block.note))
-    title, note = around
+    title, note = map(escape_markdown, (block.title, block.note))
     return "\n\n".join(filter(None, (f"{title}:" if title else "", table, note)))
 
 
-def _markdown_cell(text: str, style: Style) -> str:
-    shown = escape_markdown(text.replace("\n", " "))
-    return f"**{shown}**" if style in ("strong", "bad") and shown else shown
+def _markdown_cell(cell: TableCell) -> str:
+    shown = escape_markdown(f"{cell.text} {cell.below}".strip().replace("\n", " "))
+    return f"**{shown}**" if cell.style in ("strong", "bad") and shown else shown
 
 
 def escape_markdown(text: str) -> str:

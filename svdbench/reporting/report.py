@@ -17,10 +17,11 @@ Style = Literal["", "strong", "dim", "good", "bad", "warn"]
 
 @dataclass(frozen=True)
 class TableCell:
-    """Text, and how it is set off."""
+    """Text, how it is set off, and what stands below it in smaller type."""
 
     text: str
     style: Style = ""
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class TableColumn:
 
 @dataclass
 class TableRow:
+    """Cells; ``style`` is that of those that have none."""
+
     cells: list[TableCell]
+    style: Style = ""
     ends_section: bool = False
 
 
@@ -76,10 +80,10 @@ class Table:
 
     def add(self, *cells: str | TableCell, style: Style = "") -> None:
         """Add a row; ``style`` is that of its cells that have none."""
-        made = [TableCell(cell, style) if isinstance(cell, str) else cell for cell in cells]
+        made = [TableCell(cell) if isinstance(cell, str) else cell for cell in cells]
         if len(made) != len(self.columns):
             raise ValueError(f"{len(made)} cells for {len(self.columns)} columns of {self.title}")
-        self.rows.append(TableRow(made))
+        self.rows.append(TableRow(made, style))
 
     def end_section(self) -> None:
         """Set the rows so far apart from those that follow."""
@@ -92,11 +96,12 @@ class Lines(list[str]):
 
     Attributes:
         style: of all of them.
+        wrap: whether a terminal may break them, between words.
     """
 
-    def __init__(self, lines: Iterable[str] = (), style: Style = "") -> None:
+    def __init__(self, lines: Iterable[str] = (), style: Style = "", *, wrap: bool = False) -> None:
         super().__init__(lines)
-        self.style = style
+        self.style, self.wrap = style, wrap
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.record.reader import RecordedRun
 from svdbench.record.resumption import read_environments
 from svdbench.reproduce.result import NeededRun, Result
 
@@ -61,13 +62,10 @@ class Runs:
         """
         import pandas as pd
 
-        from svdbench.report.tables import read_table
-
-        folder = self.folder(name)
-        inside = [path.parent for path in sorted(folder.glob(f"*/{table}.csv"))]
-        if not inside and not (folder / f"{table}.csv").exists():
+        parts = [run for run in RecordedRun(self.folder(name)).parts if run.has(table)]
+        if not parts:
             raise Missing(f"{name} has no {table}.csv")
-        return pd.concat([read_table(at, table) for at in inside or [folder]], ignore_index=True)
+        return pd.concat([run.frame(table) for run in parts], ignore_index=True)
 
     def made(self) -> list[Provenance]:
         """What made each run, in the order of the result."""

@@ -19,7 +19,7 @@ from svdbench.overrides import override
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
-from svdbench.report.tables import several_versions
+from svdbench.reporting.render import several_versions
 from svdbench.reporting.words import quantity, seconds
 from svdbench.sweeps.engines import LOCAL, SLURM, launch_by_submitit
 from svdbench.sweeps.folder import (

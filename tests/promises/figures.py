@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from svdbench.errors import UserError
-from svdbench.report.tables import new_table
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Table, TableCell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,9 @@ def finish(figures: Sequence[Promise], folder: Path) -> None:
             bound = "at least" if f.at_least else "at most"
             measured = None if f.measured is None else f"{f.measured:.4g}"
             writer.writerow([f.what, f.d, measured, bound, f.target, f.kept])
-    Console().print(_table(figures), f"{path}")
+    console = Console()
+    show_block(_table(figures), console)
+    print_lines(console, [path])
 
 
 def ratios(step: "pd.DataFrame") -> "pd.DataFrame":
@@ -100,11 +102,15 @@ def value(frame: "pd.DataFrame", row: int, column: str) -> float | None:
 
 
 def _table(figures: Sequence[Promise]) -> Table:
-    table = new_table("promised and measured", ["figure"], ["d", "measured", "promised"])
-    table.add_column("")
-    verdicts = {True: "[green]kept[/]", False: "[red]missed[/]", None: "not measured"}
+    numbers = ["d", "measured", "promised"]
+    table = Table.of("promised and measured", ["figure"], numbers, more_words=[""])
+    verdicts = {
+        True: TableCell("kept", "good"),
+        False: TableCell("missed", "bad"),
+        None: TableCell("not measured"),
+    }
     for f in figures:
-        table.add_row(
+        table.add(
             f.what,
             str(f.d or ""),
             "" if f.measured is None else f"{f.measured:.3g}",

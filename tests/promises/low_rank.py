@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from promises.figures import Promise, measure_parts
 from svdbench.launch import launch
 from svdbench.processes import run_command
+from svdbench.record.reader import RecordedRun
 from svdbench.report.svd import GOOD, by_driver
-from svdbench.report.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def main(parts: Sequence[str]) -> None:
 def drivers(folder: Path) -> list[Promise]:
     """Time against error of every driver, at every shape."""
     launch("time_svd", [f"results={folder}", "name=drivers"])
-    return driver_figures(by_driver(read_table(folder / "time-svd" / "drivers", "summary")))
+    return driver_figures(by_driver(RecordedRun(folder / "time-svd" / "drivers").frame("summary")))
 
 
 def driver_figures(judged: "pd.DataFrame") -> list[Promise]:
@@ -74,7 +74,7 @@ def compressing(folder: Path) -> list[Promise]:
     for preset, when, most in (("corrected", "epoch", 0.03), ("published", "batch", 0.6)):
         overrides = [f"results={folder}", f"experiment=three_layer_{preset}", f"name={preset}"]
         launch("compress", overrides)
-        runs = read_table(folder / "compress" / preset, "summary")
+        runs = RecordedRun(folder / "compress" / preset).frame("summary")
         for method, own in runs[runs["method"] != "stock"].groupby("method"):
             text = f"{method} after each {when}: adds to an epoch"
             figures.append(Promise(text, None, float(own["added"].median()), False, most))
@@ -127,7 +127,7 @@ def commands(folder: Path) -> list[Promise]:
 def _accelerated(folder: Path, experiment: str, options: list[str], name: str) -> "pd.DataFrame":
     common = [f"results={folder}", f"experiment={experiment}", f"name={name}"]
     launch("accelerate", [*common, *options])
-    return read_table(folder / "accelerate" / name, "summary")
+    return RecordedRun(folder / "accelerate" / name).frame("summary")
 
 
 def _over(at: "pd.DataFrame", method: str, ours: "pd.Series") -> float:

@@ -25,7 +25,7 @@ from svdbench.launch import compose, launch
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.processes import end_with
-from svdbench.report.tables import read_table
+from svdbench.record.reader import RecordedRun
 from svdbench.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def frontier(folder: Path) -> list[Promise]:
     options = [f"results={folder}", "name=frontier", "data.name=mnist", f"seeds={SEEDS}"]
     launch("rank_reveal", [*options, "algorithms=[frontier]", "affordable_s=1e6"])
     run = folder / "rank-reveal" / "frontier"
-    return frontier_figures(read_table(run, "summary"), read_table(run, "frontier"))
+    return frontier_figures(RecordedRun(run).frame("summary"), RecordedRun(run).frame("frontier"))
 
 
 def frontier_figures(summary: "pd.DataFrame", points: "pd.DataFrame") -> list[Promise]:
@@ -146,7 +146,7 @@ def three_layer(folder: Path) -> list[Promise]:
         [f"results={folder}", "name=three_layer", "experiment=rank_reveal_three_layer"],
     )
     run = folder / "rank-reveal" / "three_layer"
-    return three_layer_figures(read_table(run, "summary"), read_table(run, "samples"))
+    return three_layer_figures(RecordedRun(run).frame("summary"), RecordedRun(run).frame("samples"))
 
 
 def three_layer_figures(summary: "pd.DataFrame", samples: "pd.DataFrame") -> list[Promise]:

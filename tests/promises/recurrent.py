@@ -18,7 +18,6 @@ from svdbench.jobs.train_models import train
 from svdbench.launch import launch
 from svdbench.processes import run_command
 from svdbench.record.reader import RecordedRun
-from svdbench.report.tables import read_table
 from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def _trained(model: str, task: str, typed: list[str], folder: Path, name: str) -
 
 
 def _summary(folder: Path, name: str) -> "pd.DataFrame":
-    return read_table(folder / "train" / name, "summary")
+    return RecordedRun(folder / "train" / name).frame("summary")
 
 
 def _step_times(summary: "pd.DataFrame") -> "pd.DataFrame":
