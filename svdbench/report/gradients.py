@@ -41,15 +41,19 @@ def show_run(folder: Path, console: Console) -> None:
 
 
 def report(run: RecordedRun) -> Report:
-    if not run.has("gradients"):  # interrupted before the first look
+    if not run.has("summary"):  # interrupted before the first evaluation
         return Report("gradients")
-    rows, summary = run.frame("gradients"), run.frame("summary")
+    summary = run.frame("summary")
     summary = summary.assign(label=summary["model"])
+    line = headline(summary, summary["label"].unique())
+    if not run.has("gradients"):
+        return Report("gradients", line)
+    rows = run.frame("gradients")
     norms = median_norms(rows)
     task = summary["task_title"].iloc[0]
     found = Report(
         f"{task}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖",
-        headline(summary, norms),
+        line,
         frames={"gradients": rows, "summary": summary},
     )
     found.blocks = [

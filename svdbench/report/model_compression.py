@@ -118,7 +118,7 @@ def totals_table(row: dict[Any, Any]) -> Table:
 
 
 def certificate(row: dict[Any, Any]) -> Iterator[str]:
-    """What was allowed, what was measured of it, and what to keep in mind, each a line."""
+    """The budget, the measured loss, and warnings, each a line."""
     tuned = row["tuned_epochs"] == row["tuned_epochs"]
     yield (
         "error: of a layer's output, relative; calibration ≤: a bound on the calibration "
@@ -163,7 +163,7 @@ _BUDGETS = {
 
 
 def _verdict(row: dict[Any, Any]) -> str:
-    """Whether the increase is below what was allowed, and how sure that is."""
+    """Whether the increase is below the budget, and how certain that is."""
     room = row["budget"] - row["increase"]
     if room != room:
         return "not confirmed, as it is not a number, for the"

@@ -92,7 +92,7 @@ def _title(summary: pd.DataFrame) -> str:
 
 
 def ranks_table(samples: pd.DataFrame, title: str) -> Table:
-    """A line for each weight: the rank that each algorithm finds it to need, of all it has."""
+    """A line for each weight: the rank that each algorithm chose, and the full rank."""
     methods = [name for name in dict.fromkeys(samples["method"]) if name in ALGORITHMS]
     table = Table.of(title, ["weight", "size"], [*methods, "of"])
     for name in _in_order(samples):
@@ -106,7 +106,7 @@ def ranks_table(samples: pd.DataFrame, title: str) -> Table:
 
 
 def _in_order(samples: pd.DataFrame) -> list[str]:
-    """All weights, in the order of the algorithm that looked at most of them."""
+    """All weights, in the order of the algorithm that has most of them."""
     by_method = [list(rows["layer"].unique()) for _, rows in samples.groupby("method")]
     return list(dict.fromkeys(name for names in sorted(by_method, key=len)[::-1] for name in names))
 
@@ -132,7 +132,7 @@ def plus_minus(interval: Interval, form: str) -> str:
 
 
 def losses_table(summary: pd.DataFrame) -> Table:
-    """A line for each network: how much of the weights it keeps, and its test loss."""
+    """A line for each network: the share of the weights it keeps, and its test loss."""
     columns = ["weights", "test loss", "− dense", "± SE", "predicted", "accuracy"]
     table = Table.of("loss of the test examples, nats", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
@@ -155,7 +155,7 @@ def losses_table(summary: pd.DataFrame) -> Table:
 
 
 def costs_table(summary: pd.DataFrame) -> Table:
-    """A line for each network: what it takes, and what finding it took."""
+    """A line for each network: the cost of using it, and the cost of finding it."""
     batch = summary["latency_batch"].iloc[0]
     columns = ["parameters", "multiply-adds", f"batch of {batch:.0f}", "tried", "time"]
     table = Table.of("cost", ["ranks"], columns)
@@ -178,7 +178,7 @@ def costs_table(summary: pd.DataFrame) -> Table:
 
 
 def meanings(summary: pd.DataFrame) -> Iterator[str]:
-    """What the numbers are."""
+    """Explains the columns and the algorithms."""
     seeds = summary["seed"].nunique()
     if seeds > 1:
         yield (
@@ -204,7 +204,7 @@ def meanings(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def certified(summary: pd.DataFrame) -> Iterator[str]:
-    """Whether what was allowed on the examples searched held on the test examples."""
+    """Whether the budget that held on the searched examples holds on the test examples."""
     rows = summary[summary["method"] == "frontier"]
     if rows.empty:
         return

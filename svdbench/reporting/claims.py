@@ -1,4 +1,4 @@
-"""Published numbers beside ours, whether they agree, and the experiment that a run was made of."""
+"""Published numbers beside ours: one rule for all claims, and the settings that differ."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,9 +34,9 @@ class PublishedNumber:
     """A number of a configuration's ``published``.
 
     Attributes:
-        column: which of a run's columns it is.
-        tolerance: how far it may be off as it was read or rounded.
-        of: the other keys, which say of what it is.
+        column: the column of the run's table that has our number.
+        tolerance: how far it may be off as it was rounded, or read from a figure.
+        of: the other keys, as the method and the epoch.
     """
 
     column: str
@@ -49,7 +49,7 @@ def published(run: RecordedRun, columns: Collection[str]) -> list[PublishedNumbe
     """The published numbers in a run's configuration.
 
     Args:
-        columns: those that may have one.
+        columns: those that may have published numbers.
 
     Raises:
         UserError: the configuration can't be read, or has others.
@@ -217,9 +217,10 @@ def _text(value: float, claim: Claim) -> str:
 
 
 def experiment(settings: Mapping[str, Any]) -> str | None:
-    """The experiment that the run has most of, if it had one.
+    """The name of the experiment that the run was started from; None if there was none.
 
-    It had that of the same published numbers; without any, one all of whose settings it has.
+    That is one with the same published numbers or one all of whose settings the run has; of
+    several, the one with most settings in common.
 
     Args:
         settings: the configuration of the run, flat: ``{"optimizer.lr": 0.01, …}``.
@@ -255,7 +256,7 @@ def _names() -> list[str]:
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """What an experiment sets, flat."""
+    """The settings of an experiment, flat."""
     path = files("svdbench.conf").joinpath("experiment", f"{name}.yaml")
     tree = documents(path.read_text(encoding="utf-8"))[0]
     tree.pop("defaults", None)
@@ -263,7 +264,7 @@ def _settings(name: str) -> dict[str, Any]:
 
 
 def _same(theirs: list[dict[str, Any]], ours: Any) -> bool:
-    """Whether the numbers are those, whatever keys have been filled in."""
+    """Whether the numbers are the same, apart from keys that have been filled in."""
     return (
         isinstance(ours, list)
         and len(ours) == len(theirs)

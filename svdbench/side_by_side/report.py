@@ -71,7 +71,7 @@ def headline(arms: Iterable[tuple[str, float, float]]) -> str:
 
 
 def headline_of_summary(summary: pd.DataFrame) -> str:
-    """The same of a run of which ``summary.csv`` alone was kept."""
+    """The same for a run of which ``summary.csv`` alone was kept."""
     rows = summary[summary["status"] == "ok"].groupby("arm", sort=False)
     means = rows[["accuracy", "speedup"]].mean().replace({"speedup": {1: math.nan}})
     return headline([(str(arm), *row) for arm, row in means.iterrows()])
@@ -90,7 +90,7 @@ def verdict(interval: Interval, nothing: float) -> str:
 
 
 def noise(pairs: int) -> str:
-    """What the star means, where there are so many pairs; of one, why there is none."""
+    """The meaning of the star for a number of pairs; for one, why there is none."""
     if pairs < 2:
         return "one seed has no interval: give --seeds 5 to tell a difference from noise"
     return (
