@@ -15,9 +15,10 @@ RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
 
 MOST_REGISTERS = 255
-"""Per thread, where the compiler, left to itself, would spill a few for occupancy's sake.
+"""The most that a thread can have, on every chip since sm_80, as ``maxnreg`` of a kernel.
 
-``triton_ahead`` tells where that is."""
+Only where the compiler, left to itself, would use fewer for occupancy's sake and spill some to
+memory: ``triton_ahead`` counts spills, and results/reference/kernels has none."""
 
 # Ampere: the first with TF32 products and enough shared memory.
 _CAPABILITY = (8, 0)
