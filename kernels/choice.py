@@ -1,4 +1,4 @@
-"""Checks of what ``apply_reflectors`` is called with, and the choice of its plan."""
+"""Checks of the arguments of ``apply_reflectors``, and the choice of its plan."""
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def batch_shape(V: Tensor, X: Tensor) -> torch.Size:
 
 
 def case_of(V: Tensor, X: Tensor) -> Case:
-    """What the best plan for V (..., n, d) and X (..., d, m) depends on.
+    """The case of V (..., n, d) and X (..., d, m), on which the best plan depends.
 
     Raises:
         ValueError, TypeError: shapes or dtypes that ``apply_reflectors`` would not take.

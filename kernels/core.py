@@ -81,7 +81,7 @@ def _as(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
 
 
 class _threads:
-    """Meanwhile, this many threads for the operations of the calling thread; 0: as they are.
+    """Sets the number of threads for the operations of the calling thread; 0 leaves it as it is.
 
     OpenMP and MKL keep the number per calling thread, so others don't notice.
     A class, since entering a generator would cost as much as a small product.

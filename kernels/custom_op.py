@@ -113,7 +113,7 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[int, ..
 
 
 def _pack(saved: core.Saved, plan: Plan, V: Tensor) -> SavedTensors:
-    """The saved tensors whose shapes the plan tells; others are made again from V."""
+    """The saved tensors whose shapes follow from the plan; the others are recomputed from V."""
     if plan.sweep == "triton":
         return saved  # type: ignore[return-value]
     kept: Any = saved

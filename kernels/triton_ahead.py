@@ -1,4 +1,4 @@
-"""What every configuration of the kernels that ships needs of a chip, told by the compiler.
+"""Registers, shared memory and instructions of every shipped kernel, from the compiler.
 
     python -m svdbench.kernels.triton_ahead FOLDER
 
@@ -103,7 +103,7 @@ def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Bu
 
 
 def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
-    """A row of the table: what ``build`` needs of ``chip``."""
+    """A row of the table: the resources that ``build`` needs on ``chip``."""
     names = build.kernel.arg_names
     given = {"p_V": f"*{build.dtype}", "p_X": f"*{build.dtype}"}
     signature: dict[str, str] = {}

@@ -93,7 +93,7 @@ def join_kernel(
     BC: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """A program makes BC columns of −T₁(B₁(B₂ᵀT₂)) for one pair of halves."""
+    """A program computes BC columns of −T₁(B₁(B₂ᵀT₂)) for one pair of halves."""
     tiles, in_one = HALF // BC, tl.cdiv(n, SPLIT * 2 * HALF) * SPLIT
     pair = tl.program_id(0) // tiles
     i_b, i_p = pair % in_one, (pair // in_one).to(tl.int64)
@@ -155,7 +155,7 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def factors_config(k: int) -> dict[str, Any]:
-    """What ``factors_kernel`` is compiled for.
+    """The constants and options of ``factors_kernel``.
 
     One warp inverts 16 rows, four do 32: 68 and 89 registers a thread on sm_90 with the triangle
     in them (results/reference/kernels). 64 rows at once would spill.
@@ -168,7 +168,7 @@ def factors_config(k: int) -> dict[str, Any]:
 
 
 def join_config(half: int, k: int) -> dict[str, Any]:
-    """What ``join_kernel`` is compiled for."""
+    """The constants and options of ``join_kernel``."""
     config = {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32}
     return config | {"num_warps": 8, "maxnreg": None}
 

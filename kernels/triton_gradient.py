@@ -36,7 +36,7 @@ def gradient_kernel(
     BD: tl.constexpr,
     BM: tl.constexpr,
 ):
-    """A program makes BD columns of one block's gradient, and what it needs of F for itself."""
+    """A program computes BD columns of one block's gradient, and the columns of F that it needs."""
     tiles, nb = tl.cdiv(d, BD), tl.cdiv(n, K)
     block = tl.program_id(0) // tiles
     i_b, i_p = block % nb, (block // nb).to(tl.int64)
@@ -124,7 +124,7 @@ def gradient(
 
 
 def gradient_config(k: int) -> dict[str, Any]:
-    """What ``gradient_kernel`` is compiled for.
+    """The constants and options of ``gradient_kernel``.
 
     For k = 64 half as many columns to a program: a (64, 64) sum and its operands would spill,
     these take 148 registers a thread on sm_90 (results/reference/kernels).

@@ -197,7 +197,7 @@ def is_resident(k: int, d: int) -> bool:
 
 
 def resident_config(k: int, d: int) -> dict[str, Any]:
-    """What ``sweep_resident_kernel`` is compiled for.
+    """The constants and options of ``sweep_resident_kernel``.
 
     Parts of 16 rows, the least that ``tl.dot`` takes, and a warp for each part up to 8; with
     d = 256 a warp has two, in 229 registers of a thread on sm_90 (results/reference/kernels).
@@ -208,7 +208,7 @@ def resident_config(k: int, d: int) -> dict[str, Any]:
 
 
 def streamed_config(k: int) -> dict[str, Any]:
-    """What ``sweep_streamed_kernel`` is compiled for.
+    """The constants and options of ``sweep_streamed_kernel``.
 
     Pieces of half as many rows and twice as many warps from k = 32 on keep the tiles of V, A and
     Y in registers: 114 a thread on sm_90 for k = 32, 195 for k = 64 (results/reference/kernels).

@@ -21,7 +21,7 @@ from .triton_sweep import sweep
 
 
 class SavedFused(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+    """Saved by the forward pass for the backward pass."""
 
     T: Tensor  # (p, nb, k, k) UT factors
     inputs: Tensor  # (p, nb, d, m) A, the input of every block; empty if V needs no gradient
@@ -65,7 +65,7 @@ def _precision(dtype: torch.dtype) -> str:
 
 
 def _tf32_is_allowed() -> bool:
-    """What PyTorch is told for its own products: by the new setting or, up to 2.8, the old."""
+    """Whether PyTorch's own products may use TF32: by its new setting or, up to 2.8, the old."""
     matmul = torch.backends.cuda.matmul
     setting = getattr(matmul, "fp32_precision", None)
     return bool(matmul.allow_tf32) if setting is None else setting == "tf32"

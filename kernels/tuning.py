@@ -33,7 +33,7 @@ GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
 
 
 class Plan(NamedTuple):
-    """What the compact-WY algorithm is free to choose.
+    """The free parameters of the compact-WY algorithm.
 
     ``threads`` 0 leaves PyTorch's number alone. Small products are often faster
     on one thread, where handing out the work costs more than doing it. ``sweep``
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What the best plan depends on."""
+    """Shape, dtype, device and threads, on which the best plan depends."""
 
     n: int
     d: int
@@ -97,7 +97,7 @@ class Tuned:
 
 
 def cache_file() -> Path:
-    """Where the answers are kept: ``$SVDBENCH_CACHE``, else the user's cache folder.
+    """The file of tuned plans: in ``$SVDBENCH_CACHE``, else in the user's cache folder.
 
     Raises:
         ValueError: there is no such user, or no home folder.
@@ -123,7 +123,7 @@ def formula(case: Case) -> Plan:
 
 
 def _plan(case: Case, block_size: int) -> Plan:
-    """A block size with what usually went with it where we measured: float32, two cores."""
+    """A block size with the panels and threads that were usually fastest: float32, two cores."""
     k = min(block_size, case.n)
     if case.on_gpu:
         short = (
@@ -349,7 +349,7 @@ def _read(path: Path) -> dict[Case, Tuned]:
 
 
 def _tuned(entry: dict[str, Any]) -> Tuned:
-    """An answer as the file has it; raises ValueError and others for what is none."""
+    """An answer from the file; raises ValueError and others where an entry is not one."""
     case, plan = Case(**entry["case"]), Plan(*entry["plan"])
     step_s = {Plan(*each["plan"]): float(each["s"]) for each in entry["step_s"]}
     numbers = (case.n, case.d, case.m, case.threads)

@@ -32,7 +32,7 @@ def half_triangle(k: int, lower: bool, dtype: torch.dtype, device: torch.device)
 
 
 def _triangle(B: Tensor) -> Tensor:
-    """T⁻¹ in the upper triangle; what is below it is never read."""
+    """T⁻¹ in the upper triangle; the lower one is never read."""
     S = torch.bmm(B, B.mT)
     S.diagonal(dim1=-2, dim2=-1).mul_(0.5)
     return S

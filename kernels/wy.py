@@ -27,7 +27,7 @@ SEGMENT = 16
 
 
 class SavedBlocks(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+    """Saved by the forward pass for the backward pass."""
 
     blocks: Tensor  # (nb, p, k, d) the reflectors
     panels: Tensor  # (g, nb, k, w) the same, as the sweep reads them
@@ -108,7 +108,7 @@ def forward(
 
 
 def restore(V: Tensor, T: Tensor, inputs: Tensor, Z: Tensor, scale: Tensor, h: int) -> SavedBlocks:
-    """What ``forward`` saved, the reflectors themselves made again from V (p, n, d)."""
+    """The tensors that ``forward`` saved, with the reflectors recomputed from V (p, n, d)."""
     nb, p, k, _ = T.shape
     padded = torch.nn.functional.pad(V, (0, 0, 0, nb * k - V.shape[1]))
     blocks = padded.view(p, nb, k, -1).transpose(0, 1) / scale.view(nb, p, k, 1)
@@ -176,7 +176,7 @@ def _reflector_gradient(
 
 
 class SavedBlock(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+    """Saved by the forward pass for the backward pass."""
 
     T: Tensor  # (p, n, n)
     Z: Tensor  # (p, n, m) T B X

@@ -1,4 +1,4 @@
-"""What a user can put right: told in one line with its cause and remedy, exit code 2."""
+"""Errors that the user can fix: one line with the cause and the remedy, exit code 2."""
 
 import errno
 import math
@@ -6,7 +6,7 @@ import re
 
 
 class UserError(Exception):
-    """A mistake in what was asked for. The message is one line: the cause, then the remedy."""
+    """An error the user can fix. The message is one line: the cause, then the remedy."""
 
     exit_code = 2
 
@@ -24,7 +24,7 @@ class Interrupted(UserError):
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether an exception is ^C, or what a library made of it."""
+    """Whether an exception is ^C, or was caused by it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -39,7 +39,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """What an exception says; nothing, where its class is somebody's own and can't say it."""
+    """The text of an exception; empty where its own ``__str__`` fails."""
     try:
         return str(error)
     except (Exception, SystemExit):
@@ -47,7 +47,7 @@ def _text(error: BaseException) -> str:
 
 
 def os_remedy(error: OSError) -> str:
-    """What to do about a file that the system doesn't let us write."""
+    """The remedy for a file that the system does not let us write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free space on the disk, or choose another folder"
     if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):

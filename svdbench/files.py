@@ -147,12 +147,12 @@ def refuse_interpolations(value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds; raises as :func:`read_yaml`."""
+    """The content of a JSON file; raises as :func:`read_yaml`."""
     return json_value(read_text(path, LARGEST_JSON))
 
 
 def read_environment(path: str | Path) -> dict[str, Any]:
-    """What ``env.json`` says; raises as :func:`read_yaml`."""
+    """The content of ``env.json``; raises as :func:`read_yaml`."""
     return facts(read_json(path))
 
 
@@ -217,7 +217,7 @@ def json_value(text: str | bytes) -> Any:
 
 
 def _of_yaml(error: Any) -> str:
-    """What is wrong and in which line."""
+    """The fault and its line."""
     mark = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}" if mark is not None else ""
     return f"{getattr(error, 'problem', None) or one_line(error)}{where}"
@@ -229,7 +229,7 @@ def _check_size(size: int, largest: int) -> None:
 
 
 def _fault(text: str) -> str | None:
-    """What svdbench never writes, of which some would take long to read."""
+    """The first construct that svdbench never writes; some of these take long to read."""
     import yaml
 
     depth = 0
@@ -271,7 +271,7 @@ def _loader() -> Any:
 
 
 def _check(value: Any, depth: int = 0) -> None:
-    """Refuse what is no plain value."""
+    """Raise ValueError for anything but plain values."""
     if depth > DEEPEST:
         raise ValueError(f"is nested more than {DEEPEST} deep")
     if isinstance(value, dict):

@@ -45,7 +45,7 @@ def imported() -> ModuleType:
 
 @contextmanager
 def connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) -> Iterator[None]:
-    """Be connected to a cluster, and leave it at the end, unless somebody else had connected.
+    """Connect to a cluster, and disconnect at the end, unless already connected.
 
     Raises:
         UserError: there is none at this address, or Ray doesn't start.
@@ -148,7 +148,7 @@ class RayLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
-        """Run the jobs; what became of each, in their order.
+        """Run the jobs; returns their results in order.
 
         A job that fails, or whose process or node is lost, is a failed JobReturn,
         and the others go on.
@@ -189,7 +189,7 @@ def _name(job: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What a job meets where it is launched, and should meet in the worker."""
+    """The environment of the launching process, which a worker should have too."""
 
     hydra_context: HydraContext
     task_function: TaskFunction
@@ -199,7 +199,7 @@ class WorkerEnvironment:
 
     @classmethod
     def of(cls, hydra_context: HydraContext, task_function: TaskFunction) -> "WorkerEnvironment":
-        """Those of this process. A cluster's workers have the environment of ``ray start``."""
+        """The environment of this process; a cluster's workers have that of ``ray start``."""
         ours = {key: value for key, value in os.environ.items() if key.startswith("SVDBENCH_")}
         return cls(hydra_context, task_function, Singleton.get_state(), os.getcwd(), ours)
 
@@ -231,7 +231,7 @@ def _task(ray: ModuleType, options: Mapping[str, Any]) -> Any:
 
 
 def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:
-    """What became of a job, once it has ended."""
+    """The result of a job, once it has ended."""
     try:
         return ray.get(ref)
     except ray.exceptions.RayError as error:
@@ -258,7 +258,7 @@ def _reason(ray: ModuleType, error: Exception) -> str:
 
 
 def _cancel(ray: ModuleType, running: Sequence[Any]) -> None:
-    """^C for all jobs; an end to those that haven't come to one in time."""
+    """Interrupt all jobs; kill those that have not ended in time."""
     for ref in running:
         ray.cancel(ref)
     _, late = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)

@@ -190,7 +190,7 @@ def _nothing(a: Side, b: Side) -> str:
 
 
 def _complaints(a: Side, b: Side) -> Iterator[str]:
-    """What was torn, and which side was measured beside other processes."""
+    """Torn tables, and sides measured beside other processes."""
     for side in (a, b):
         yield from side.complaints
         fractions = [number(row, name) for row in side.summary for name in _FRACTIONS]

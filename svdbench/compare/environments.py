@@ -1,4 +1,4 @@
-"""Whether two runs may be compared: what of their environments must match, what only informs."""
+"""Whether the environments of two runs match where they must."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def refuse_other_job(a: Side, b: Side) -> None:
 
 
 def check(a: Side, b: Side, facts: Iterable[EnvironmentFact], force: bool) -> list[str]:
-    """What to warn of.
+    """The warnings.
 
     Raises:
         Mismatch: unless ``force``, what must match doesn't, or nothing is known of an

@@ -1,4 +1,4 @@
-"""What can be compared: times, losses, errors, sizes; which of them a run has, and how."""
+"""Metrics that can be compared: times, losses, errors, sizes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ _BETTER = {"loss": "test_loss", "accuracy": "test_accuracy"}
 
 @dataclass(frozen=True)
 class Metric:
-    """A column, as something of which less is better.
+    """A column of which less is better.
 
     Attributes:
         column: of the tables.

@@ -1,4 +1,4 @@
-"""Which cells of two runs are the same, and what each of them came to."""
+"""Pairs the cells of two runs, with the values of each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Cell:
         return next((row for row in self.summary if row["status"] != "ok"), self.summary[0])
 
     def values(self, metric: Metric) -> tuple[list[float], list[str]]:
-        """Of a metric, and for each value what it was measured together with."""
+        """Values of a metric, and the cluster each was measured in."""
         rows = self.samples if metric.sampled else _of_step(self.summary)
         several = len({row[RUN] for row in rows}) > 1
         found = [(metric.cost(row), row) for row in rows]
@@ -68,7 +68,7 @@ class Pairs:
 
 
 def pair(a: Side, b: Side, unequal: Iterable[str] = ()) -> Pairs:
-    """Pair by identity; what is left of different schemas or machines, by what defines it.
+    """Pair cells by identity; where schemas or machines differ, by their defining columns.
 
     Args:
         unequal: columns in which the sides differ as a whole; the user wants it so.
@@ -93,7 +93,7 @@ def pair(a: Side, b: Side, unequal: Iterable[str] = ()) -> Pairs:
 def families(
     pairs: Sequence[tuple[Cell, Cell]],
 ) -> Iterator[tuple[What, list[tuple[Cell, Cell]]]]:
-    """Pairs of cells that differ in the seed only, under what they have in common."""
+    """Pairs of cells that differ in the seed only, by the columns that they share."""
     partner = {id(x): y for x, y in pairs}
     found: dict[Key, list[Cell]] = {}
     for more in range(len(_MORE) + 1):

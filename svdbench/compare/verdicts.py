@@ -1,4 +1,4 @@
-"""One cell, or one cell of all seeds: the numbers of both sides, and what they say."""
+"""The verdict on one cell, or on one cell of all seeds, from the numbers of both sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +99,6 @@ def _judge(
 
 
 def _heap(cells: Sequence[Cell], metric: Metric) -> tuple[list[float], list[str]]:
-    """All values of all cells, and what each was measured together with."""
+    """All values of all cells, and the cluster each was measured in."""
     found = [cell.values(metric) for cell in cells]
     return [v for values, _ in found for v in values], [t for _, ts in found for t in ts]

@@ -1,4 +1,4 @@
-"""What a data set of labelled examples has to say of itself.
+"""The interface of a data set of labelled examples.
 
 Adding one is a file here with a subclass of :class:`Dataset` (of
 :class:`~svdbench.datasets.files.FileDataset` where it has files) and a YAML of the same

@@ -72,7 +72,7 @@ class FileDataset(Dataset):
         return sorted(name for name in cls.files if f"{name}.gz" not in cls.files)
 
     def faults(self) -> dict[str, str]:
-        """What is wrong, by published name; nothing if all files are there and as published."""
+        """Faults by published name; empty if all files are there and as published."""
         found = {}
         for name in self.published_names():
             path = self._path(name)
@@ -82,7 +82,7 @@ class FileDataset(Dataset):
         return found
 
     def contents(self, name: str) -> bytes:
-        """What a file holds, unpacked, by its published name.
+        """The unpacked content of a file, by its published name.
 
         Raises:
             DatasetError: a file of the data set is missing, or this one is not as
@@ -110,7 +110,7 @@ class FileDataset(Dataset):
         )
 
     def how_to_get(self, names: Iterable[str]) -> str:
-        """What to do about files that are missing or damaged, by published name."""
+        """The remedy for files that are missing or damaged, by published name."""
         if self.mirrors:
             return f"`svdbench data fetch {self.name}` downloads what is missing or damaged"
         return (
@@ -158,7 +158,7 @@ HEADERS = {"Accept-Encoding": "identity", "User-Agent": "svdbench"}
 
 
 class Bar(Protocol):
-    """What shows the progress of a file: a part of tqdm's interface."""
+    """A progress bar of a file: a part of tqdm's interface."""
 
     def update(self, n: int) -> object: ...
     def reset(self) -> object: ...
@@ -172,7 +172,7 @@ class Bars(Protocol):
 
 
 def fetch(dataset: FileDataset, bars: Bars = lambda name, n_bytes: None) -> Iterator[str]:
-    """Download every file that is missing or damaged; yields its name and whence it came.
+    """Download every file that is missing or damaged; yields its name and host.
 
     A file is written beside its place, checked by SHA-256, and then moved there, in one
     step: what is in place is whole, whenever this is interrupted.
@@ -224,7 +224,7 @@ def _fetch_file(dataset: FileDataset, name: str, bars: Bars) -> str:
 
 
 class Unusable(Exception):
-    """What a server sends is of no use, or comes too slowly."""
+    """A server sent something unusable, or too slowly."""
 
 
 class Download:
@@ -244,7 +244,7 @@ class Download:
         self._error: BaseException | None = None
 
     def __call__(self, url: str, output_file: str, _pooch: object = None) -> None:
-        """Write what is at ``url`` to a file.
+        """Write the content of ``url`` to a file.
 
         Raises:
             Unusable: it is longer than the published file, or comes too slowly.
@@ -296,7 +296,7 @@ class Download:
 
 
 def _why(error: Exception) -> str:
-    """What went wrong with one mirror, in a few words."""
+    """The error of one mirror, in a few words."""
     import urllib3.exceptions
     from requests import exceptions as of
 

@@ -101,7 +101,7 @@ def classification(
 
 
 def hold_out(n: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """Which of n training examples are kept, in their order, and which held out, in a random one.
+    """Indices of n training examples: those kept, in order, and those held out, in random order.
 
     The same ones always, by NumPy's legacy generator, whose stream never changes.
 

@@ -1,4 +1,4 @@
-"""Calls of the user's own code: whatever it raises is one line, and the process stays as it was."""
+"""Calls of the user's own code: errors become one line, and the process stays as it was."""
 
 import os
 import re
@@ -111,7 +111,7 @@ def _package(frame: FrameType) -> str:
 
 
 def _from_worker(error: BaseException) -> str:
-    """What was raised in a process of a ``DataLoader``, whose traceback torch keeps as text."""
+    """The exception of a ``DataLoader`` process, whose traceback torch keeps as text."""
     with suppress(Exception):
         lines = str(error).strip().splitlines()
         if lines and re.match(r"Caught \w+ in DataLoader worker process", lines[0]):

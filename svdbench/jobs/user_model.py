@@ -35,7 +35,7 @@ REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'mod
 
 @dataclass(frozen=True)
 class LoadedUserModel:
-    """What the user brings.
+    """A model of the user's own, with weights and examples.
 
     Attributes:
         build: as it was named.
@@ -175,7 +175,7 @@ def load_weights(model: nn.Module, path: str | Path) -> list[str]:
 
 
 def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
-    """What of a model ``.to(dtype)`` converts, each a line."""
+    """The conversions that ``.to(dtype)`` makes, each a line."""
     own = {name: p for name, p in model.named_parameters() if not is_lazy(p)}
     for name, parameter in own.items():
         if parameter.is_complex():
@@ -225,7 +225,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _refusal(error: Exception) -> str:
-    """What torch has against a file, in one line."""
+    """The reason why torch refuses a file, in one line."""
     message = str(error)
     needs = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global):?) (?!GLOBAL)([\w.]+)", message)
     if needs:

@@ -1,4 +1,4 @@
-"""What a model must be before it is calibrated, factored or filled with weights."""
+"""Checks of a model before it is calibrated, factored or filled with weights."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -12,7 +12,7 @@ from svdbench.lowrank.drivers.base import FLOATS
 
 
 def check_module(model: Any) -> None:
-    """Raise TypeError for what is no module."""
+    """Raise TypeError unless this is a module."""
     if not issubclass(type(model), nn.Module):  # whatever its __class__ says
         found = "None" if model is None else f"a {type(model).__name__}"
         raise TypeError(f"model is {found}: give a torch.nn.Module")

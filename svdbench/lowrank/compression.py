@@ -43,7 +43,7 @@ class BeforeAfter:
 
 @dataclass(frozen=True)
 class CompressedLayer:
-    """What became of a weight.
+    """A weight before and after.
 
     Attributes:
         name, rows, columns: of the weight as a matrix.

@@ -1,4 +1,4 @@
-"""What layers take at the shapes they run with: multiply-adds counted, latency measured."""
+"""Costs of layers at the shapes they run with: multiply-adds counted, latency measured."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -200,7 +200,7 @@ def _calls(
 
 
 def _watched(model: nn.Module, x: Inputs, paths: Collection[str], see: Callable[..., None]) -> None:
-    """A forward pass that tells ``see`` the path and the arguments of each call of modules."""
+    """A forward pass that calls ``see`` with the path and arguments of each call of a module."""
     with ExitStack() as stack:
         stack.enter_context(_every_module_called())
         for path in paths:

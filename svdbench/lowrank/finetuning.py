@@ -1,4 +1,4 @@
-"""Training a compressed model for a while more, to win back what compression lost."""
+"""Fine-tuning of a compressed model, to recover what compression lost."""
 
 import math
 from collections.abc import Callable, Iterator

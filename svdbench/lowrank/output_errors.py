@@ -17,7 +17,7 @@ from svdbench.lowrank.ranks.spectrum import Spectrum
 
 @dataclass(frozen=True)
 class OutputError:
-    """‖(W − W_k)X‖_F/‖WX‖_F for vectors X that come to a weight.
+    """‖(W − W_k)X‖_F/‖WX‖_F for the inputs X of a weight.
 
     Attributes:
         bound: of those that calibrated, at most, by the spectrum alone; None where it does not

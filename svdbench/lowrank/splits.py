@@ -45,7 +45,7 @@ def split_examples(
     seed: int = 0,
     on_reading: Callable[[int], None] = lambda examples: None,
 ) -> Splits:
-    """Part examples for calibration, search and judging; what is given stays whole.
+    """Split examples for calibration, search and judging; splits that are given stay whole.
 
     ``data`` alone is parted into a half and two quarters, after a shuffle; with one of the
     other two it gives a third of itself in place of the missing one. A ``DataLoader`` is

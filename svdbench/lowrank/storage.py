@@ -1,4 +1,4 @@
-"""Compressed models on disk: tensors in a safetensors file, and what they make in a JSON file.
+"""Compressed models on disk: tensors in a safetensors file, their structure in a JSON file.
 
 Neither holds code. ``model.safetensors`` has every number once, also those of weights that are
 tied; ``model.json`` says which weights are factors, at which rank, and what else is needed to
@@ -157,7 +157,7 @@ def _apart(value: Tensor, places: set[int]) -> Tensor:
 
 
 def _entries(layer: LowRankLayer) -> dict[str, dict[str, Any]]:
-    """What is to be known of each weight of a low-rank layer, by its name in the dense one."""
+    """The entry of each weight of a low-rank layer, by its name in the dense one."""
     found = {}
     for own, (_, second) in layer.factors.items():
         W2: Tensor = layer.get_parameter(second)
@@ -220,7 +220,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
 
 
 def _are_entries(weights: Any) -> bool:
-    """Whether it says of each weight what :func:`_entries` does, as far as it is used."""
+    """Whether the entries have the form of :func:`_entries`, as far as they are used."""
     return isinstance(weights, dict) and all(
         isinstance(entry, dict)
         and type(entry.get("rank")) is int

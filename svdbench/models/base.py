@@ -1,4 +1,4 @@
-"""What a recurrent network has to say of itself.
+"""The interface of a recurrent network.
 
 Adding one is a file here with a subclass of :class:`SequenceModel` and a YAML of the same
 name in ``conf/model``; nothing else is edited.
@@ -82,11 +82,11 @@ class SequenceModel(nn.Module, ABC):
         return output
 
     def orthogonal_parameters(self) -> list[nn.Parameter]:
-        """Those of a recurrent weight that is kept on, or near, a manifold."""
+        """Parameters of a recurrent weight that stays on, or near, a manifold."""
         return []
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """All that is trained: "orthogonal", what keeps the recurrent weight so, and "other"."""
+        """All trained parameters: "orthogonal" and "other"; see :meth:`orthogonal_parameters`."""
         orthogonal = self.orthogonal_parameters()
         known = {id(parameter) for parameter in orthogonal}
         trained = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
@@ -101,7 +101,7 @@ class SequenceModel(nn.Module, ABC):
         return None
 
     def promise(self) -> float | None:
-        """By how much W breaks what its parametrisation promises; None if it promises nothing.
+        """The error of W against the promise of its parametrisation; None without a promise.
 
         ‖WᴴW − I‖_F where W is to be orthogonal or unitary; where its singular values have
         an interval, how far the worst is outside. Computed in float64.
@@ -113,7 +113,7 @@ class SequenceModel(nn.Module, ABC):
         return None
 
     def after_step(self) -> None:
-        """What is due after each step of training."""
+        """Called after each step of training."""
         return None
 
     @property
@@ -128,7 +128,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def expected_parameters(self) -> int:
-        """What ``n_params`` must be, by the formula for this kind of model."""
+        """The expected ``n_params``, by the formula for this kind of model."""
 
     def readout_parameters(self) -> int:
         """The readout's part of the formula."""
@@ -137,7 +137,7 @@ class SequenceModel(nn.Module, ABC):
 
 
 def whole(name: str, value: int | None, most: int | None = None) -> None:
-    """Refuse what is no whole number from 1 up, or above ``most``, with a ValueError."""
+    """Raise ValueError unless ``value`` is a whole number from 1 to ``most``."""
     if not isinstance(value, int) or value < 1 or (most is not None and value > most):
         end = "up" if most is None else f"to {most}"
         raise ValueError(f"{name} is {value!r}: give a whole number from 1 {end}")

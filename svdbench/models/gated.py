@@ -40,7 +40,7 @@ class Gated(SequenceModel):
         self.rnn.bias_hh_l0.requires_grad_(False)
 
     def before(self, h: Tensor, after: Any = None) -> Any:
-        """What torch takes as the state before a step: h (1, B, n), with all else of ``after``."""
+        """The state that torch expects before a step: h (1, B, n), with the rest of ``after``."""
         return h
 
     def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:

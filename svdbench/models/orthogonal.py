@@ -20,7 +20,28 @@ from .manifold import (
 from .recurrent import Recurrent, Shared, distance_to_isometry
 
 
-class OrthogonalModel(Recurrent):
+class Orthogonal(Recurrent):
+    """A recurrence whose weight is orthogonal."""
+
+    kind = "orthogonal"
+
+    def promise(self) -> float:
+        return distance_to_isometry(self.recurrent_weight())
+
+
+class SkewSymmetric(Orthogonal):
+    """One whose weight is a map of a skew-symmetric matrix: n(n − 1)/2 parameters."""
+
+    A: nn.Parameter
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        return [self.A]
+
+    def weight_parameters(self) -> int:
+        return self.hidden_size * (self.hidden_size - 1) // 2
+
+
+class OrthogonalModel(Orthogonal):
     """oRNN: W = H_n(u_n) ⋯ H_{n−m+1}(u_{n−m+1}), u_k ∈ Rᵏ: mn − m(m − 1)/2 parameters.
 
     Args:
@@ -33,7 +54,6 @@ class OrthogonalModel(Recurrent):
     """
 
     name = "orthogonal_rnn"
-    kind = "orthogonal"
     source = (
         "Mhammedi et al., Efficient Orthogonal Parametrisation of Recurrent Neural Networks "
         "Using Householder Reflections, ICML 2017"
@@ -58,9 +78,6 @@ class OrthogonalModel(Recurrent):
         W: Tensor = self.weight()
         return W
 
-    def promise(self) -> float:
-        return distance_to_isometry(self.recurrent_weight())
-
     def orthogonal_parameters(self) -> list[nn.Parameter]:
         return list(self.weight.parameters())
 
@@ -69,7 +86,7 @@ class OrthogonalModel(Recurrent):
         return m * self.hidden_size - m * (m - 1) // 2
 
 
-class ExpRNN(Recurrent):
+class ExpRNN(SkewSymmetric):
     """W = exp(A), or B exp(A), A skew-symmetric: n(n − 1)/2 parameters.
 
     Args:
@@ -83,7 +100,6 @@ class ExpRNN(Recurrent):
     """
 
     name = "exprnn"
-    kind = "orthogonal"
     source = (
         "Lezcano-Casado and Martínez-Rubio, Cheap Orthogonal Constraints in Neural Networks, "
         "ICML 2019; dynamic: Lezcano-Casado, Trivializations for Gradient-Based Optimization on "
@@ -127,17 +143,8 @@ class ExpRNN(Recurrent):
             self.base.copy_(towards_isometry(self.recurrent_weight()))
             self.A.zero_()
 
-    def promise(self) -> float:
-        return distance_to_isometry(self.recurrent_weight())
 
-    def orthogonal_parameters(self) -> list[nn.Parameter]:
-        return [self.A]
-
-    def weight_parameters(self) -> int:
-        return self.hidden_size * (self.hidden_size - 1) // 2
-
-
-class ScoRNN(Recurrent):
+class ScoRNN(SkewSymmetric):
     """W = (I + A)⁻¹(I − A) D, A skew-symmetric: n(n − 1)/2 parameters.
 
     D is diagonal and fixed, ρ entries −1 at its end and the rest 1; without it no W with an
@@ -152,7 +159,6 @@ class ScoRNN(Recurrent):
     """
 
     name = "scornn"
-    kind = "orthogonal"
     source = "Helfrich, Willmott and Ye, Orthogonal RNNs with Scaled Cayley Transform, ICML 2018"
 
     signs: Tensor
@@ -182,12 +188,3 @@ class ScoRNN(Recurrent):
         eye = torch.eye(self.hidden_size, dtype=D.dtype, device=D.device)
         W: Tensor = torch.linalg.solve(eye + skew(self.A, self.hidden_size), 2 * D) - D
         return W
-
-    def promise(self) -> float:
-        return distance_to_isometry(self.recurrent_weight())
-
-    def orthogonal_parameters(self) -> list[nn.Parameter]:
-        return [self.A]
-
-    def weight_parameters(self) -> int:
-        return self.hidden_size * (self.hidden_size - 1) // 2

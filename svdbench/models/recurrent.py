@@ -78,7 +78,7 @@ class Recurrent(SequenceModel):
         """Free parameters of W, by its formula."""
 
     def default_input_std(self) -> float:
-        """He's: what goes in keeps its size through a relu."""
+        """He's: the input keeps its scale through a relu."""
         return math.sqrt(2 / self.input_size)
 
     def drive(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a recurrence applies to z = W h + u: plainly, in place, and its derivative.
+"""Activations of z = W h + u in a recurrence: plain, in place, and their derivatives.
 
 The derivative is taken from the state h = φ(z), so z need not be kept. Only the complex
 modReLU keeps something beside its states, the moduli |z|: where the bias is positive,

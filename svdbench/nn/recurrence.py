@@ -22,7 +22,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def loop_forward(
     inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, phi: Activation, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """All states (T, B, n), T > 0, and what φ keeps for :func:`loop_backward`, if asked to."""
+    """All states (T, B, n), T > 0, and on request what :func:`loop_backward` needs of φ."""
     T, B, n = inputs.shape
     states = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     kept = inputs.new_empty(T if keep else 1, B, phi.kept_size(n))
@@ -134,7 +134,7 @@ def recurrence_reference(
     activation: str = "tanh",
     bias: Tensor | None = None,
 ) -> Tensor:
-    """The same step by step, left to autograd: what ``recurrence`` is checked against."""
+    """The same step by step, differentiated by autograd: the reference for ``recurrence``."""
     _check(inputs, W, h0, activation, bias)
     state = inputs.new_zeros(inputs.shape[1:]) if h0 is None else h0
     states = []
@@ -145,7 +145,7 @@ def recurrence_reference(
 
 
 class _Recurrence(torch.autograd.Function):
-    """The inputs are not kept: second derivatives, too, go by way of the states."""
+    """Gradients of the loop; second derivatives, too, use the states and not the inputs."""
 
     @staticmethod
     def forward(

@@ -152,7 +152,7 @@ class _RNN(nn.Module):
         return x, torch.stack(last)
 
     def extra_repr(self) -> str:
-        """What differs from the defaults, as ``torch.nn.RNN`` shows it."""
+        """Arguments that differ from the defaults, as ``torch.nn.RNN`` shows them."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         defaults = {
             "num_layers": 1,

@@ -113,7 +113,7 @@ class SVDLinear(nn.Module):
     def from_linear(
         cls, linear: nn.Linear, *, sigma: Sigma = "free", clip: Sequence[float] = (0.0, 1.0)
     ) -> "SVDLinear":
-        """A layer that does what ``linear`` does, on the same device and in the same dtype.
+        """A layer equivalent to ``linear``, on the same device and in the same dtype.
 
         Exact to rounding, except that singular values outside the limits, if ``sigma`` sets
         any, move to the nearest value within.

@@ -1,4 +1,4 @@
-"""Where a run happened: whatever may explain its numbers, and nothing private.
+"""The environment of a run: all that may explain its numbers, and nothing private.
 
 No host name, no user name, no paths. Everything that can't be found is None.
 """
@@ -67,7 +67,7 @@ def version_in_words(environment: Mapping[str, Any]) -> str:
 
 @cache
 def source_hash() -> str:
-    """What tells the package's own files from those of any other version, committed or not.
+    """A hash of the package's files, which differs for any other version, committed or not.
 
     The files that were there when this process first asked, which are those that it runs.
     """
@@ -162,7 +162,7 @@ def _read(path: Path) -> str | None:
 
 
 def _or_none(find: Callable[[], Any]) -> Any:
-    """What ``find`` finds, or None where this system has no such thing."""
+    """The result of ``find``, or None where this system has no such thing."""
     try:
         return find()
     except (OSError, AttributeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a run has finished, unit by unit, so that it can go on where it stopped.
+"""The journal of a run: its finished units, so that it can be resumed where it stopped.
 
 A unit is whatever a job writes down together: a size, a seed, a case. Its line in
 ``progress.jsonl`` comes after its rows and tells how long the tables were then; rows
@@ -26,7 +26,7 @@ Mark = dict[str, int]
 
 
 def job_of(folder: Path) -> str:
-    """The job of a run that can be gone on with.
+    """The job of a run that can be resumed.
 
     Raises:
         RecordError: there is no journal that says so.
@@ -43,7 +43,7 @@ def job_of(folder: Path) -> str:
 
 
 def read_resumed(folder: Path) -> list[dict[str, Any]]:
-    """What :attr:`Journal.resumed` has, of a run that another process may hold."""
+    """:attr:`Journal.resumed` of a run that another process may hold."""
     return [dict(found["resumed"]) for found in _lines(folder) if "resumed" in found]
 
 
@@ -115,7 +115,7 @@ class Journal:
         self.mark = dict(mark)
 
     def note_resumption(self, differences: Mapping[str, Any]) -> None:
-        """Note that the run was taken up again, and what of its environment is new."""
+        """Record that the run was resumed, and what has changed in its environment."""
         self._write({"resumed": dict(differences)})
         self.resumed.append(dict(differences))
 
@@ -139,7 +139,7 @@ class Journal:
                 raise RecordError(f"can't lock {self.path}: {error.strerror}") from error
 
     def _read(self) -> None:
-        """Take in the lines, up to one that is torn or tells of more than there is."""
+        """Read the lines, up to one that is torn or counts rows that are not there."""
         with as_record_error(self.path):
             size = os.fstat(self._file).st_size
             if size > LARGEST:

@@ -23,7 +23,7 @@ class RecordError(UserError):
 
 @contextmanager
 def as_record_error(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing ``path`` into a RecordError."""
+    """Turn an OSError from writing ``path`` into a RecordError."""
     try:
         yield
     except OSError as error:

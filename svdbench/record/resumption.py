@@ -21,13 +21,13 @@ _mixing: ContextVar[bool] = ContextVar("mixing", default=False)
 
 
 def may_mix_versions() -> bool:
-    """What :func:`mixing_versions` says."""
+    """Whether :func:`mixing_versions` allows it."""
     return _mixing.get()
 
 
 @contextmanager
 def mixing_versions(allowed: bool) -> Iterator[None]:
-    """Whether timings may go on with another version of svdbench than they were begun with."""
+    """Allow timings to be resumed with another version of svdbench, or not."""
     before = _mixing.set(allowed)
     try:
         yield
@@ -106,7 +106,7 @@ def refuse_other_version(
     env: Mapping[str, Any],
     remedy: str,
 ) -> None:
-    """Refuse to go on with timings of other versions of svdbench alone, unless that is allowed.
+    """Refuse to resume timings that only other versions of svdbench wrote, unless allowed.
 
     Args:
         began: the environment in which they began.

@@ -122,17 +122,17 @@ class RunWriter:
 
     @property
     def units(self) -> Collection[str]:
-        """What is finished."""
+        """The finished units."""
         return self._journal.units
 
     @property
     def memo(self) -> Mapping[str, Any]:
-        """What :meth:`finish` was given for the units to come."""
+        """The memo of :meth:`finish` for later units."""
         return self._journal.memo
 
     @contextmanager
     def recalling(self) -> Iterator[Mapping[str, Any]]:
-        """The memo, to be read; what doesn't fit what the job wrote there is a RecordError."""
+        """Read the memo; a memo that the job did not write raises RecordError."""
         try:
             yield self.memo
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:

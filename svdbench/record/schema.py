@@ -1,4 +1,4 @@
-"""What a row says: columns, statuses, and the identity of a cell.
+"""Tables: columns, statuses, and the identity of a cell.
 
 Percentages are fractions, and a unit is part of its column's name (``_s``, ``_bytes``).
 """

@@ -1,4 +1,4 @@
-"""The folder of a result on disk: numbers, curves, what made them, and pages made of these."""
+"""The folder of a result on disk: numbers, curves, their provenance, and pages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class JudgedResult:
 
 
 def write_evidence(judged: JudgedResult, root: Path) -> None:
-    """Write numbers, curves and what made them into the result's folder below ``root``."""
+    """Write numbers, curves and provenance into the result's folder below ``root``."""
     folder = root / judged.result.name
     folder.mkdir(parents=True, exist_ok=True)
     numbers.write(judged.measured, folder)
@@ -45,7 +45,7 @@ def write_evidence(judged: JudgedResult, root: Path) -> None:
 
 
 def read_evidence(result: Result, root: Path) -> JudgedResult | None:
-    """What was kept of a result below ``root``; None where nothing was.
+    """The evidence of a result below ``root``; None where there is none.
 
     Raises:
         UserError: the files can't be read.

@@ -1,4 +1,4 @@
-"""What a judge reads from the runs of a result: numbers with intervals, and curves; as CSV."""
+"""The evidence of a result: numbers with intervals, and curves; as CSV."""
 
 import csv
 import math
@@ -87,7 +87,7 @@ class Evidence:
             self.interval(name, found, f"geometric mean of {quantity(len(kept), what)}")
 
     def one_more(self, name: str, values: Iterable[float], what: str = "seed") -> None:
-        """The mean, with the interval of one more run: for what was published of one run."""
+        """The mean, with the interval of one more run: for numbers published of a single run."""
         if kept := _known(values):
             self.interval(
                 name, prediction_interval(kept), f"one more run, from {quantity(len(kept), what)}"

@@ -1,4 +1,4 @@
-"""The runs of a result on disk: their tables, and what made them."""
+"""The runs of a result on disk: their tables and their provenance."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a run: the command, and where and when."""
+    """The provenance of a run: its command, when and where."""
 
     run: str
     command: str
@@ -68,7 +68,7 @@ class Runs:
         return pd.concat([run.frame(table) for run in parts], ignore_index=True)
 
     def made(self) -> list[Provenance]:
-        """What made each run, in the order of the result."""
+        """The provenance of each run, in the order of the result."""
         return [_made(place(self.root, run), run) for run in self.result.runs]
 
 
@@ -110,7 +110,7 @@ def made_json(made: list[Provenance]) -> str:
 
 
 def read_made(path: Path) -> list[Provenance]:
-    """What ``made.json`` says."""
+    """The content of ``made.json``."""
     kept = read_json(path)
     if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
         raise ValueError(f"{path.name} has a value of another kind")

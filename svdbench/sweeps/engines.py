@@ -54,14 +54,14 @@ class Engine:
 
     @property
     def threads(self) -> int | None:
-        """A job's share of the cores, where this machine's are divided and nobody chose."""
+        """A job's share of this machine's cores, where the number of threads was not chosen."""
         if self.at_once is None or not self.elsewhere or "OMP_NUM_THREADS" in os.environ:
             return None
         return max(1, cores() // self.at_once)
 
 
 def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a launcher that there is none of, or whose packages aren't there.
+    """Refuse a launcher that does not exist, or whose packages are not installed.
 
     Args:
         known: the launchers that Hydra finds.
@@ -83,7 +83,7 @@ def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
 
 
 def check_slurm(engine: Engine) -> None:
-    """Refuse to hand jobs to SLURM where there is none, as submitit would once they are prepared.
+    """Refuse to submit jobs to SLURM where it is not installed.
 
     Raises:
         UserError: with what can be done.
@@ -286,7 +286,7 @@ def squeue() -> set[str] | None:
 
 
 def _executor(launcher: Any) -> Any:
-    """As the launcher makes it from its parameters."""
+    """The submitit executor, as the launcher makes it from its parameters."""
     import submitit
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from omegaconf import OmegaConf

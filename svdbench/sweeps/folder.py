@@ -59,17 +59,17 @@ class State:
 
 
 class States:
-    """Those of all jobs of a sweep, by the names of the jobs' folders."""
+    """The states of all jobs of a sweep, by the names of the jobs' folders."""
 
     def __init__(self, sweep: Path) -> None:
         self.folder = sweep / FOLDER
 
     def log(self, job: str, node: int = 0) -> Path:
-        """Where a job writes what it would print, if it runs elsewhere; each of its nodes."""
+        """The log of a job that runs in another process, for each of its nodes."""
         return self.folder / (f"{job}.node{node}.log" if node else f"{job}.log")
 
     def read(self, job: str) -> State:
-        """The state of a job; the first where there is none, or none that can be read."""
+        """The state of a job; the empty one where there is none that can be read."""
         try:
             found = read_json(self._path(job))
             return State(**{key: str(value) for key, value in found.items()})
@@ -104,7 +104,7 @@ class States:
 
 @dataclass
 class JobEnding:
-    """To be told how a job ends."""
+    """How a job ends: well, unless :meth:`end` is called."""
 
     state: State
     status: str = OK
@@ -123,7 +123,7 @@ VERSION = 1
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is that of a sweep."""
+    """Whether a folder belongs to a sweep."""
     return (folder / FILE).is_file()
 
 
@@ -174,7 +174,7 @@ def own_folder(folder: Path, sweep: Sweep, jobs: Sequence[SweepJob]) -> Iterator
 
 
 def refuse_other_version(folder: Path) -> None:
-    """Refuse to go on with a sweep of timings that another version of svdbench began.
+    """Refuse to resume a sweep of timings that another version of svdbench started.
 
     Raises:
         RecordError: unless that is allowed, or it has some of this version already.
@@ -228,7 +228,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def read_overrides(folder: Path) -> dict[str, tuple[str, ...]]:
-    """What makes the configuration of each job of a sweep, by the jobs' folders.
+    """The overrides of each job of a sweep, by the jobs' folders.
 
     Raises:
         UserError: there is no sweep, or it can't be read.

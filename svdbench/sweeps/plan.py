@@ -29,7 +29,7 @@ PLACE = ("name", "results")
 
 @dataclass(frozen=True)
 class SweepSource:
-    """Overrides of which some may be sweeps: ``seed=0,1``, ``range(4)``, ``glob(*)``, ….
+    """Overrides, some with several values: ``seed=0,1``, ``range(4)``, ``glob(*)``, ….
 
     Attributes:
         overrides: as they were typed.
@@ -73,14 +73,14 @@ class SweepJob:
 
     @property
     def label(self) -> str:
-        """What tells it from the others, for people."""
+        """The label that tells this job from the others."""
         words = [] if self.folder.isdecimal() else [self.folder]
         words += [f"{key}={value}" for key, value in self.values.items()]
         return " ".join(words) or self.folder
 
     @property
     def identity(self) -> tuple[str, tuple[str, ...]]:
-        """What it computes, wherever its results go."""
+        """The configuration without the keys that say where results go."""
         kept = (text for text in self.overrides if _key(text) not in PLACE)
         return self.folder, tuple(sorted(kept))
 
@@ -247,7 +247,7 @@ def _key(text: str) -> str:
 
 
 def _values(swept: Any) -> Iterator[Any]:
-    """What a key is swept over; numbers as such, however they are written."""
+    """The values of a swept key; numbers as numbers, however they are written."""
     from hydra.core.override_parser.types import QuotedString
 
     for value in swept.sweep_iterator():

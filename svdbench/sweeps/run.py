@@ -1,4 +1,4 @@
-"""Runs a sweep: launches what is missing, shows progress, and joins the tables of all jobs."""
+"""Runs a sweep: launches the missing jobs, shows progress, and joins the tables of all."""
 
 import csv
 import warnings
@@ -73,7 +73,7 @@ def write_summary(
 
 
 def rows_so_far(folder: Path) -> list[Row] | None:
-    """The summary of a sweep that has not ended, made of what its jobs have written.
+    """The summary of a sweep that has not ended, from the tables that its jobs have written.
 
     Returns:
         None for a sweep that has: its ``summary.csv`` holds for good; and for one of which
@@ -118,7 +118,7 @@ def _of_all(
 
 
 def _rows(run: Path) -> list[Row] | RecordError:
-    """Those of a job; none where there is no table."""
+    """The rows of a job; none where there is no table."""
     if not (run / "summary.csv").exists():
         return []
     try:
@@ -198,7 +198,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a sweep.
+    """The result of a sweep.
 
     Attributes:
         rows: of its summary.
@@ -306,7 +306,7 @@ def _launch_all(
 def _launch(
     prepared: PreparedSweep, jobs: Sequence[SweepJob], states: States, console: Console
 ) -> Exception | None:
-    """Launch jobs and wait for them; what the engine itself complains of."""
+    """Launch jobs and wait for them; returns an error of the launcher itself."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext
@@ -341,7 +341,7 @@ def _launch(
 
 
 def _note_lost(jobs: Sequence[SweepJob], returned: Sequence[Any], states: States) -> None:
-    """Why jobs were lost that could not tell it, where the launcher knows."""
+    """Record why jobs were lost, where the launcher knows."""
     for job, each in zip(jobs, returned, strict=True):
         state, error = states.read(job.folder), each._return_value
         if not state.over and isinstance(error, Exception):

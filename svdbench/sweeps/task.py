@@ -1,4 +1,4 @@
-"""What a launcher calls for each job, in whichever process: it can be pickled."""
+"""The picklable function that a launcher calls for each job, in any process."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from svdbench.sweeps.folder import FAILED, INTERRUPTED, JobEnding, State, States
 
 @dataclass(frozen=True)
 class LaunchedJob:
-    """Runs one job; how it ended, and what it printed elsewhere, stands in the sweep's folder.
+    """Runs one job; its state, and its log where it runs elsewhere, are in the sweep's folder.
 
     Attributes:
         job: the module in ``svdbench.jobs``.
@@ -91,7 +91,7 @@ def _node(config: Any) -> int:
 
 @contextmanager
 def _follower() -> Iterator[JobEnding]:
-    """A job whose state is kept elsewhere: how it ends here is printed."""
+    """A job whose state another node keeps: its ending here is printed."""
     begun = JobEnding(State())
     yield begun
     if begun.reason:

@@ -15,7 +15,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Task(ABC):
-    """Sequences x (T, B, input_size), float32, with what is to be answered, y.
+    """Sequences x (T, B, input_size), float32, with their targets y.
 
     Samples are made on the CPU from a CPU generator, so that they are the same on
     every device. ``loss`` and ``metrics`` are means over the B sequences: parts of a
@@ -103,7 +103,7 @@ class Task(ABC):
         return {}
 
     def check_state(self, state: Any) -> None:
-        """Refuse what :meth:`load_state_dict` should not be given.
+        """Raise ValueError for a state that does not fit :meth:`load_state_dict`.
 
         Raises:
             ValueError: it was not taken from this task.
@@ -112,7 +112,7 @@ class Task(ABC):
             raise ValueError(f"{self.name} has no epochs, and the state is of a task that has")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Continue from a :meth:`state_dict`.
 
         Raises:
             ValueError: it was not taken from this task.

@@ -65,20 +65,20 @@ def tensor(value: Any, name: str, like: Tensor) -> Tensor:
 
 
 def random_state(value: Any, name: str, like: Tensor) -> None:
-    """Refuse what is not the state of a generator."""
+    """Raise ValueError unless this is the state of a generator."""
     if type(value) is not Tensor or value.dtype != torch.uint8 or value.shape != like.shape:
         raise ValueError(f"{name} is {shown(value)}, not the state of a generator")
 
 
 def weights(found: Any, name: str, like: Mapping[str, Any]) -> None:
-    """Refuse what is not the state_dict of a module whose own is ``like``."""
+    """Raise ValueError unless this is a state_dict of the same form as ``like``."""
     for key, value in mapping(found, name, like).items():
         if isinstance(like[key], Tensor):
             tensor(value, f"{name}.{key}", like[key])
 
 
 def optimizer(found: Any, name: str, like: Optimizer, step: int) -> None:
-    """Refuse what is not the state_dict of an optimiser after so many steps."""
+    """Raise ValueError unless this is the state_dict of an optimiser after so many steps."""
     own = like.state_dict()
     mapping(found, name, own)
     _groups(found["param_groups"], f"{name}.param_groups", own["param_groups"])
@@ -163,7 +163,7 @@ def _is_rate(value: Any) -> bool:
 
 
 def _slots(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """What an optimiser keeps of each parameter: that of its twin after a step by zeros."""
+    """The state that an optimiser keeps of each parameter, taken from a twin after a zero step."""
     groups = []
     for group in optimizer.param_groups:
         twins = [torch.zeros_like(each).requires_grad_() for each in group["params"]]

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not there, and loaded without running anybody's code."""
+"""Checkpoints on disk: written atomically, and loaded without running code."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What :func:`save` wrote, its tensors on ``device``.
+    """The content that :func:`save` wrote, its tensors on ``device``.
 
     Raises:
         UserError: the file isn't there, or is no checkpoint.

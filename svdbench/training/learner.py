@@ -62,7 +62,7 @@ def _of_kind(
 
 
 def rate_factor(schedule: schemas.Schedule, step: int, steps: int) -> float:
-    """What the learning rates are multiplied by in step ``step``, counted from 0, of ``steps``."""
+    """The factor of the learning rates in step ``step``, counted from 0, of ``steps``."""
     done = min(step / steps, 1.0)
     match schedule:
         case schemas.Schedule.linear:
@@ -194,7 +194,7 @@ class Learner:
         return state
 
     def check(self, state: Any) -> None:
-        """Refuse what :meth:`load_state_dict` should not be given.
+        """Raise ValueError for a state that does not fit :meth:`load_state_dict`.
 
         Raises:
             ValueError: it is of another model, task or optimiser, or damaged.
@@ -211,7 +211,7 @@ class Learner:
         checking.random_state(state["rng"], f"{name}.rng", own["rng"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken; the tensors may be on any device.
+        """Continue from a :meth:`state_dict`; the tensors may be on any device.
 
         Raises:
             ValueError, RuntimeError, KeyError: it is of another model, task or optimiser.

@@ -26,7 +26,7 @@ from .progress import Evaluation, Limits, StepProgress, TrainingOutcome
 
 
 class Loop:
-    """Trains a learner within limits, and tells what happens.
+    """Trains a learner within limits, and reports progress.
 
     Args:
         on_step: called after every step.
@@ -100,7 +100,7 @@ class Loop:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on: of the learner, the best so far, and time."""
+        """The state to resume from: the learner's, the best so far, and time."""
         return {
             "learner": self.learner.state_dict(),
             "last": asdict(self.last) if self.last else None,
@@ -111,7 +111,7 @@ class Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Continue from a :meth:`state_dict`.
 
         Raises:
             ValueError: it is of another model, task or optimiser, or damaged. Nothing was

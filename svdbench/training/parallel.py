@@ -28,7 +28,7 @@ GRACE = 5.0
 
 
 class Broken(UserError):
-    """The processes can't go on together."""
+    """The processes can't continue together."""
 
     exit_code = 1
 
@@ -104,7 +104,7 @@ class Ranks:
         return bool(found)
 
     def tell(self, value: Any = None) -> Any:
-        """What the first process has as ``value``: numbers, strings, bytes, lists of them."""
+        """The first process's ``value``: numbers, strings, bytes, lists of them."""
         if self.size == 1:
             return value
         values = [value]
@@ -113,7 +113,7 @@ class Ranks:
         return values[0]
 
     def check_same(self, state: Mapping[str, Any], step: int) -> None:
-        """Compare what all of them depend on, bit by bit.
+        """Compare the state that all processes share, bit by bit.
 
         Raises:
             Broken: it is not the same in every process.
@@ -169,7 +169,7 @@ def packed(state: Mapping[str, Any]) -> bytes:
 
 
 def unpacked(data: bytes, device: torch.device) -> dict[str, Any]:
-    """What :func:`packed` was given, its tensors on ``device``."""
+    """The object given to :func:`packed`, its tensors on ``device``."""
     state: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     return state
 

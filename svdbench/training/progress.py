@@ -1,4 +1,4 @@
-"""What a training is told and tells: its limits, every step, every evaluation, its end."""
+"""Limits, progress and outcome of a training."""
 
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ class StepProgress:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a training came to.
+    """The outcome of a training.
 
     Attributes:
         status: ``ok``, all steps done; ``target``, ``timeout``, ``nan`` or ``interrupted``;

@@ -1,4 +1,4 @@
-"""What all drivers of a low-rank SVD share: their result, their checks, half precision, gradients.
+"""The result, checks, dtypes and gradients that all low-rank SVD drivers share.
 
 A driver is a function ``(A, k) -> SVD`` on float32 or float64; :func:`factorise` makes it fit
 for users.
@@ -42,7 +42,7 @@ FLOATS = (*_HALF, torch.float32, torch.float64)
 
 
 def factorise(driver: Driver, A: Tensor, k: int) -> SVD:
-    """What ``driver`` finds for A (..., m, n), in A's dtype.
+    """The SVD that ``driver`` finds for A (..., m, n), in A's dtype.
 
     Half precision is computed in float32 and rounded at the end. Singular values can be
     differentiated, dσᵢ = uᵢᵀ dA vᵢ; singular vectors cannot, as those of a truncated SVD
@@ -64,7 +64,7 @@ def factorise(driver: Driver, A: Tensor, k: int) -> SVD:
 
 
 def check(A: Tensor) -> None:
-    """Refuse what is no real matrix; see :func:`factorise`."""
+    """Raise unless A is a real matrix; see :func:`factorise`."""
     if not isinstance(A, Tensor):
         raise TypeError(f"A is {type(A).__name__}: give a torch.Tensor of shape (..., m, n)")
     if A.dtype not in FLOATS:
@@ -76,7 +76,7 @@ def check(A: Tensor) -> None:
 
 
 def checked_rank(A: Tensor, k: Any) -> int:
-    """The rank as an int; refuses one that A cannot have, and what is no real matrix."""
+    """The rank as an int; raises for one that A cannot have, and unless A is a real matrix."""
     check(A)
     k = integer("k", k)
     if not 1 <= k <= min(A.shape[-2:]):
@@ -92,7 +92,7 @@ def refuse_not_finite(A: Tensor) -> None:
 
 
 def power_of_two(A: Tensor) -> Tensor:
-    """About the largest entry of each matrix (..., 1, 1), by which it is divided without rounding.
+    """The power of two near the largest entry of each matrix (..., 1, 1): division does not round.
 
     1 for a zero matrix; never a denormal number, which some processors take for 0.
     """

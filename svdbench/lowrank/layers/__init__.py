@@ -1,1 +1,1 @@
-"""Layers that are kept as two thin factors, and their exchange for the dense ones of a model."""
+"""Layers with weights as two thin factors, and their exchange for dense ones."""

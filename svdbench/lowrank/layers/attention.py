@@ -1,4 +1,4 @@
-"""``LowRankAttention``: multi-head attention whose projections are kept as two factors each."""
+"""``LowRankAttention``: multi-head attention with each projection as two factors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -141,7 +141,7 @@ def multi_head(
 def _mask(
     attn_mask: Tensor | None, key_padding_mask: Tensor | None, heads: int, dtype: torch.dtype
 ) -> Tensor | None:
-    """What is added to the scores (B, heads, L, S), of a shape that broadcasts to theirs."""
+    """The mask to add to the scores (B, heads, L, S), of a shape that broadcasts to theirs."""
     total = None
     if attn_mask is not None:
         total = _additive(attn_mask, dtype)

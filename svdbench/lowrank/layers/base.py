@@ -41,7 +41,7 @@ class Weight:
 
 
 class Factors(NamedTuple):
-    """What takes the place of a weight: W₁W₂, and what is added to the layer's bias.
+    """The factors W₁W₂ that replace a weight, and a shift of the layer's bias.
 
     Attributes:
         W1: (rows, rank), or (groups, rows, rank).
@@ -75,7 +75,7 @@ class Part(NamedTuple):
 
 
 class Observer(Protocol):
-    """Who takes note of what passes through a weight W (m, n), or (groups, m, n)."""
+    """Observes the inputs and outputs of a weight W (m, n), or (groups, m, n)."""
 
     def columns(self, X: Tensor) -> None:
         """Vectors on the side of the columns, as rows (..., R, n): W is applied to them."""
@@ -84,14 +84,14 @@ class Observer(Protocol):
         """Rows of W that were looked up, by their numbers."""
 
     def output(self, y: Tensor, arrange: Arrange | None = None, *, side: Side = "rows") -> Tensor:
-        """What came out; its gradient, arranged as rows, belongs to one side of W.
+        """The output; its gradient, arranged as rows, belongs to one side of W.
 
         Returns the tensor that is to be used in its place.
         """
 
 
 class LowRankLayer(nn.Module):
-    """A layer with weights that are kept as two factors.
+    """A layer with weights as two factors.
 
     Attributes:
         factors: for each weight of the dense layer that is factored: names of W₁ and W₂.
@@ -106,7 +106,7 @@ class LowRankLayer(nn.Module):
 
 
 class LayerKind(ABC):
-    """A kind of layer: where its matrices are, what passes through them, what replaces them.
+    """A kind of layer: its matrices, how to observe and how to replace them.
 
     Attributes:
         dense: the classes of layers that it is for; those derived from them may do something
@@ -135,7 +135,7 @@ class LayerKind(ABC):
     def watch(
         self, module: Any, observers: Mapping[str, Observer], folding: Folding
     ) -> AbstractContextManager[None]:
-        """Meanwhile the module tells the observers of its weights what passes through them.
+        """Report inputs and outputs of the module's weights to their observers, within the block.
 
         It is in evaluation mode and does what it did, to rounding.
         """
@@ -164,7 +164,7 @@ def shifted(bias: nn.Parameter | None, shift: Tensor | None) -> nn.Parameter | N
 
 @contextmanager
 def hooked(module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
-    """Meanwhile ``see(input, output)`` gives the output of a module with one input."""
+    """Replace the output of a module with one input by ``see(input, output)``, within the block."""
 
     def hook(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
@@ -177,7 +177,7 @@ def hooked(module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> Iterat
 
 @contextmanager
 def substituted(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Meanwhile the module runs ``forward`` in the place of its own."""
+    """Run ``forward`` in place of the module's own, within the block."""
     before = vars(module).get("forward")
     module.forward = forward
     try:

@@ -48,7 +48,7 @@ def output_gradients(conv: Any, g: Tensor) -> Iterator[Tensor]:
 
 
 def column_gradients(conv: nn.Conv2d, g: Tensor) -> Iterator[Tensor]:
-    """Rows (o, w) of the gradient at what the folded kernel makes of each column, exactly.
+    """Rows (o, w) of the gradient at the folded kernel's product with each column, exact.
 
     The output is the sum of those, each shifted by its place in the kernel, and so the gradient
     at column j of the input, for place w in the kernel, is that of the output at j − w.
@@ -289,7 +289,7 @@ def is_split(conv: Any, folding: Folding) -> bool:
 
 
 def _along(conv: Any, axis: int) -> dict[str, Any]:
-    """What a convolution does along one axis alone, as the options of another one."""
+    """The options of a convolution that acts along one axis alone."""
     options: dict[str, Any] = {}
     for name, nothing in NOTHING.items():
         value = getattr(conv, name)

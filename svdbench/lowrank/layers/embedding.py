@@ -1,4 +1,4 @@
-"""``LowRankEmbedding``: a table of few columns, and what makes the embedding of them."""
+"""``LowRankEmbedding``: a table of few columns, and a matrix that expands them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -30,7 +30,7 @@ LowRank = LowRankLayer
 
 @dataclass(frozen=True)
 class Factored:
-    """What became of a weight.
+    """A weight before and after.
 
     Attributes:
         weight: which.

@@ -1,4 +1,4 @@
-"""The kinds of layers that can be factored: where their matrices are, and what replaces them.
+"""The kinds of layers that can be factored: their matrices, and their low-rank layers.
 
 A new kind is a class here, in ``_KINDS``.
 """
@@ -270,7 +270,7 @@ _KINDS: dict[type[nn.Module], LayerKind] = {
 
 
 def kind_of_layer(module: nn.Module) -> LayerKind | None:
-    """What a module is, if it can be factored; None for classes derived from those too."""
+    """The kind of a module that can be factored; None for others and for derived classes."""
     return _KINDS.get(type(module))
 
 

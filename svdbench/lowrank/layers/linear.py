@@ -1,4 +1,4 @@
-"""``LowRankLinear``: a linear layer that is kept as a product of two thin matrices."""
+"""``LowRankLinear``: a linear layer with its weight as a product of two thin matrices."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -231,7 +231,7 @@ class LowRankRecurrent(LowRankLayer):
 
     @classmethod
     def sharing(cls, rnn: nn.RNNBase, factors: Mapping[str, Factors]) -> "LowRankRecurrent":
-        """The module with these very factors; what isn't factored is that of ``rnn`` itself.
+        """The module with these very factors; it shares all other parameters with ``rnn``.
 
         The shift of ``weight_hh_l0`` goes to ``bias_hh_l0``.
         """

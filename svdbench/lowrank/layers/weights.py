@@ -63,7 +63,7 @@ def _deepcopy(model: nn.Module, memo: dict[int, object]) -> nn.Module:
 
 
 def exchange(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """The model itself with other modules in some places; what replaces it, if that is one."""
+    """The model with some modules replaced in place; its own replacement, if it has one."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # a child may have two names
             if child is not None and child in new:
@@ -213,7 +213,7 @@ def with_factors(
 def replacements(
     chosen: Sequence[tuple[FactorableWeight, Sequence[Factors]]],
 ) -> dict[nn.Module, nn.Module]:
-    """The modules that have those weights, and what takes their places."""
+    """The modules that have these weights, and their replacements."""
     of_module: dict[nn.Module, dict[str, Factors]] = {}
     kinds: dict[nn.Module, tuple[LayerKind, Folding]] = {}
     for site, factors in chosen:

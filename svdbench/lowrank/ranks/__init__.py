@@ -1,1 +1,1 @@
-"""Which rank each weight of a network needs: what it costs, foretold and measured."""
+"""Ranks for the weights of a network: their costs, predicted and measured."""

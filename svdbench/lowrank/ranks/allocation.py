@@ -17,7 +17,7 @@ DENSE = 0  # in the place of a rank
 
 @dataclass(frozen=True)
 class Cost:
-    """What a layer costs, in numbers, multiply-adds or seconds.
+    """The cost of a layer, in numbers, multiply-adds or seconds.
 
     Attributes:
         dense: with the matrix.
@@ -39,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Choices:
-    """What can become of a layer, from the cheapest to the dense one.
+    """The choices for a layer, from the cheapest to the dense one.
 
     Attributes:
         ranks: ascending; at the end ``DENSE``.

@@ -17,7 +17,7 @@ NEIGHBOURS = 2
 
 @dataclass(frozen=True)
 class Increase:
-    """By how much the loss of a network is above that of the dense one, example by example.
+    """The increase of a network's loss over the dense one, example by example.
 
     Attributes:
         mean: of the differences.
@@ -51,7 +51,7 @@ class Increase:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Ranks that were chosen, and what was measured of them.
+    """Chosen ranks, and their measured increase of the loss.
 
     Attributes:
         ranks, params, predicted_loss: of the point; the prediction is of the increase.
@@ -145,7 +145,7 @@ def judge(
     held_out: Evaluate | None = None,
     max_loss_increase: float = math.inf,
 ) -> Certificate:
-    """What some ranks lose, however they were chosen; as of :func:`certify`."""
+    """The increase of the loss by any ranks, as :func:`certify` measures it."""
     return Certificate(
         ranks=ranks,
         params=frontier.params(ranks),

@@ -132,7 +132,7 @@ def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
 
 
 def _outputs(layer: nn.Linear, shape: Sequence[int], added: Tensor, U: Tensor) -> Iterator[Tensor]:
-    """What a layer puts out at ranks 1, 2, …: (R, *shape, m), several ranks at a time."""
+    """The outputs of a layer at ranks 1, 2, …: (R, *shape, m), several ranks at a time."""
     ranks, rows = added.shape
     several = max(1, ROWS // max(rows, 1))
     Z = U.new_zeros(rows, len(U))
@@ -152,7 +152,7 @@ def _outputs(layer: nn.Linear, shape: Sequence[int], added: Tensor, U: Tensor) -
 def _around(
     model: nn.Module, layer: nn.Linear, x: Inputs, y: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor, _Rest]:
-    """What comes into the layer, what the model puts out, and the model after the layer."""
+    """The layer's input, the model's output, and the model after the layer."""
     calls: list[Tensor] = []
     with layer.register_forward_hook(lambda module, given, output: calls.append(given[0])):
         output = called(model, x)

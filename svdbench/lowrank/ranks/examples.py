@@ -33,7 +33,7 @@ class DataWarning(UserWarning):
 
 
 def check_data(data: Any, name: str = "data") -> None:
-    """Refuse what are no examples.
+    """Raise unless these are examples.
 
     Raises:
         TypeError: it is neither (X, y) nor an iterable of such batches.
@@ -99,7 +99,7 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
 
 
 def check_loss(loss: Any) -> None:
-    """Raise TypeError for what is no function of outputs and targets."""
+    """Raise TypeError unless this is a function of outputs and targets."""
     if isinstance(loss, type):
         raise TypeError(f"loss is the class {loss.__name__}: give an instance, {loss.__name__}()")
     if not callable(loss):
@@ -209,7 +209,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def called(model: nn.Module, x: Inputs) -> Any:
-    """What the model puts out for the inputs of a batch.
+    """The output of the model for the inputs of a batch.
 
     Raises:
         TypeError, ValueError: where it fails and the inputs are of another dtype than its

@@ -42,7 +42,7 @@ Ranks = dict[str, int | None]
 
 @dataclass(frozen=True)
 class Frontier:
-    """The weights of a network as components, and what leaving them out should cost.
+    """The weights of a network as components, and the predicted cost of leaving each out.
 
     Losses are predicted, and above the dense network's: certify them. Numbers are counted
     in the weights of ``layers`` alone, without biases and what else the network has.
@@ -137,7 +137,7 @@ class Frontier:
         return sum(each.numbers(ranks.get(name)) for name, each in self.layers.items())
 
     def predicted_loss(self, ranks: Mapping[str, int | None]) -> float:
-        """½ Σσ² of what some ranks leave out, of all layers together."""
+        """½ Σσ² of the components that some ranks leave out, over all layers."""
         return sum(
             float(each.energies[ranks[name] :].sum()) / 2
             for name, each in self.layers.items()
@@ -177,7 +177,7 @@ class Frontier:
         )
 
     def _choices(self, of: str = "params") -> list[Choices]:
-        """What can become of each layer, with its cost in numbers, multiply-adds or seconds."""
+        """The choices for each layer, with costs in numbers, multiply-adds or seconds."""
         step, found = integer("multiple_of", self.multiple_of, 1), []
         for name, each in self.layers.items():
             ranks = np.arange(step, self.highest_rank(name) + 1, step)
@@ -219,7 +219,7 @@ def rank_frontier(
     folding: Folding = "spatial",
     budget: int | None = None,
 ) -> Frontier:
-    """What each component of each weight is worth, from passes over calibration data.
+    """The value of each component of each weight, from passes over calibration data.
 
     The loss near a trained network is about a parabola, ½ tr(ΔᵀG Δ C) for a change Δ of a
     weight, C = E[x xᵀ] and G = E[g gᵀ]; in the SVD of G^½ W C^½ it is ½ Σσ² of the components

@@ -1,4 +1,4 @@
-"""Second moments of what passes through a weight, and the passes over data that gather them.
+"""Second moments of a weight's inputs and gradients, gathered in passes over data.
 
 The loss near a trained network is about ½ tr(ΔᵀR Δ C) for a change Δ of a weight W (m, n), with C
 the second moment on the side of its columns and R on that of its rows: for a linear layer
@@ -101,7 +101,7 @@ class Sums:
         return y
 
     def moments(self, examples: int) -> Moments:
-        """Means over rows of what comes in, sums over the rows of an example of gradients."""
+        """Means over the rows of inputs; for gradients, sums over the rows of an example."""
         name = self.use.name
         arriving: Side = "columns" if self.picked is None else "rows"
         if self.picked is not None:
@@ -128,7 +128,7 @@ class Sums:
         return Moments(self.sums.get(self.short), self.sums.get(self.long), self.long_trace, mean)
 
     def _overflow(self, arriving: bool, dtype: torch.dtype) -> str:
-        """What is wrong where a sum of squares is not finite."""
+        """The cause of a sum of squares that is not finite."""
         name = self.use.name
         if not arriving and self.long_trace is not None and self.long_trace.isfinite().all():
             return (
@@ -145,7 +145,7 @@ class Sums:
         return f"what comes into {name} is not finite: look at the model and its data"
 
     def _add(self, side: Side, X: Tensor) -> None:
-        """XᵀX on the shorter side; on the longer one that of what W makes of X, and its trace."""
+        """XᵀX on the shorter side; on the longer one that of the product with W, and its trace."""
         X = working(X)
         if side == self.short:
             self._sum(side, X.mT @ X)
@@ -173,7 +173,7 @@ class Sums:
 
 
 def precision(A: Tensor) -> torch.dtype:
-    """What is added up in: not half precision."""
+    """The dtype of sums: never half precision."""
     return working(A.new_empty(0)).dtype
 
 

@@ -47,7 +47,7 @@ class Arms:
         self.summary = ours(summary).set_index("seed")
 
     def trained(self, epochs: int) -> bool:
-        """Whether it was trained as long as what its scores are compared with."""
+        """Whether it was trained for at least as many epochs as the published scores."""
         return int(self.rows["dnn"]["epoch"].max()) >= epochs
 
     def last(self, arm: str, column: str, split: str) -> pd.Series:
@@ -56,7 +56,7 @@ class Arms:
         return scores
 
     def difference(self, column: str, split: str) -> "Interval":
-        """That of factors less that of dense."""
+        """The score of the arm in factors minus that of the dense one."""
         both = pd.concat([self.last(arm, column, split) for arm in ("svd", "dnn")], axis=1).dropna()
         return paired_difference(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
 

@@ -115,7 +115,7 @@ N, TARGETS, STARTS, ITERATIONS = 12, 3, 2, 600
 
 
 def expressiveness(runs: Runs) -> Evidence:
-    """What m reflectors can express: adding with more of them, and how near they get to a matrix.
+    """Expressiveness of m reflectors: adding with more of them, and their distance to a matrix.
 
     Losses by the number of reflectors, each over that of the fewer; distances to Q.
     """
@@ -204,7 +204,7 @@ PUBLISHED = {
 
 
 def ceiling(runs: Runs) -> Evidence:
-    """How fast SVD-DNN can be at all: what was published over what the multiplications allow.
+    """The highest possible speed of SVD-DNN by its multiplications, beside the published one.
 
     For each experiment: the ceiling, the published speed over it, and ours over it.
     """

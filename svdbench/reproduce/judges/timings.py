@@ -141,7 +141,7 @@ NAMES = {"k=m": "m", "k=32": "32", "k=sqrt_d": "sqrt", "k=n": "n", "formula": "f
 
 
 def block_size(runs: Runs) -> Evidence:
-    """What the usual rules for the block size lose against the best one.
+    """The loss of the usual rules for the block size against the best one.
 
     For each rule, how much longer a step takes than with the best block: median and worst.
     """
