@@ -127,3 +127,19 @@ def test_members_and_yamls_are_the_same(group: members.Registry) -> None:
             assert set(group.options_of(name)) <= {parameter.name for parameter in parameters}
     module, _, base = group.base.partition(":")
     assert set(members._classes(module, base)) == set(group.names())
+
+
+# To be renamed with the jobs that have them.
+TWICE = {"Conditions", "Display", "Entry", "Given", "Rows", "Session", "Setting"}
+
+
+def test_no_class_name_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for folder in ("svdbench", "kernels"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.resolve().is_relative_to((ROOT / folder).resolve()):  # not by way of a link
+                for node in ast.walk(ast.parse(path.read_text())):
+                    if isinstance(node, ast.ClassDef):
+                        places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert not {name: twice[name] for name in twice.keys() - TWICE}

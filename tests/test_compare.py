@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from svdbench.compare import load
-from svdbench.record.schema import COMPRESSED, SAMPLES, SUMMARY, Table, cell_id
+from svdbench.record.schema import COMPRESSED, SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.statistics.tests import by_pairs, by_ranks, holm
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -26,7 +26,9 @@ CONFIG = "sizes:\n  d: [64]\nseed: 0\nname: x\n"
 Rows = Iterable[Mapping[str, Any]]
 
 
-def write_table(path: Path, table: Table, rows: Rows, version: int = 2, job: str = "") -> None:
+def write_table(
+    path: Path, table: TableSchema, rows: Rows, version: int = 2, job: str = ""
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, table.columns)

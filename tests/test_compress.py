@@ -14,7 +14,7 @@ from svdbench.classification import Arm, Batches, loss_for, mlp
 from svdbench.compressors.compressors import Compressor
 from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs.compress_arms import CompressedArm, Setting, latencies
-from svdbench.measure.plan import Plan
+from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 
 NAMES = COMPRESSORS.names()
@@ -255,7 +255,7 @@ def test_inference_is_timed_only_where_it_is_the_same() -> None:
     found = latencies(
         {"same": (network, network), "other": (network, other)},
         torch.randn(4, 8),
-        Plan(budget_s=0.05, min_reps=1),
+        TimingPlan(budget_s=0.05, min_reps=1),
         FakeClock(),
     )
     assert list(found) == ["same"]

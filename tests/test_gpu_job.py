@@ -26,7 +26,7 @@ from svdbench.jobs.cell import Conditions, Entry, TooSlow, time_cell
 from svdbench.jobs.display import display
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
-from svdbench.measure.plan import Plan, forever
+from svdbench.measure.plan import TimingPlan, forever
 from svdbench.members import METHODS
 from svdbench.record.lines import read_rows
 from svdbench.record.reader import RecordedRun
@@ -36,7 +36,7 @@ from svdbench.schemas import L2, Measure, Sizes, TimeFastH
 from svdbench.timings.report import read_summary
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = Plan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
+TINY = TimingPlan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
 
 # ------------------------------------------------------------------ the command
 

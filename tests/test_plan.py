@@ -15,7 +15,7 @@ from fake_clock import FakeClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from svdbench.measure.plan import Contender, Plan, failure, measure
+from svdbench.measure.plan import Contender, TimingPlan, failure, measure
 
 # Timings of a shared machine are no failures.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,7 +61,7 @@ def raising(error: BaseException, after: int) -> Callable[[], Any]:
 
 def test_forward_and_backward_are_read_apart_and_after_a_sync() -> None:
     clock = FakeClock()
-    outcome = measure([contender(clock, "a", 1.0)], Plan(budget_s=10), clock)["a"]
+    outcome = measure([contender(clock, "a", 1.0)], TimingPlan(budget_s=10), clock)["a"]
     assert {(s.fwd_s, s.bwd_s, s.step_s) for s in outcome.samples} == {(0.25, 0.75, 1.0)}
 
 
@@ -71,7 +71,7 @@ def test_everything_is_warm_before_anything_is_timed() -> None:
     first: list[int] = []
     measure(
         [contender(clock, name, 1.0, log) for name in names],
-        Plan(warmup_reps=3),
+        TimingPlan(warmup_reps=3),
         clock,
         on_sample=lambda name, sample: first.append(len(log)),
     )
@@ -86,7 +86,7 @@ def test_prepare_runs_once_before_the_warm_up_and_is_not_timed() -> None:
         log.append("prepare")
         clock.work(1000.0)
 
-    outcome = measure([contender(clock, "a", 1.0, log, prepare)], Plan(), clock)["a"]
+    outcome = measure([contender(clock, "a", 1.0, log, prepare)], TimingPlan(), clock)["a"]
     assert log.count("prepare") == 1
     assert log[0] == "prepare"
     assert outcome.status == "ok"
@@ -101,7 +101,7 @@ def test_before_runs_ahead_of_every_repetition_and_is_not_timed() -> None:
         clock.work(1000.0)
 
     bare = contender(clock, "a", 1.0, log)
-    outcome = measure([replace(bare, before=before)], Plan(), clock)["a"]
+    outcome = measure([replace(bare, before=before)], TimingPlan(), clock)["a"]
     assert log[::2] == ["before"] * (len(log) // 2)
     assert log[1::2] == ["a"] * (2 + len(outcome.samples))
     assert {s.step_s for s in outcome.samples} == {1.0}
@@ -109,7 +109,7 @@ def test_before_runs_ahead_of_every_repetition_and_is_not_timed() -> None:
 
 def test_when_all_time_is_up_everybody_stops_and_too_few_repetitions_are_no_result() -> None:
     clock = FakeClock()
-    plan = Plan(budget_s=2.0, min_reps=3, max_reps=6, warmup_reps=1)
+    plan = TimingPlan(budget_s=2.0, min_reps=3, max_reps=6, warmup_reps=1)
     names = ["a", "b", "c"]
     contenders = [contender(clock, name, 1.0) for name in names]
     outcomes = measure(contenders, plan, clock, left=lambda: 9.5 - clock.time)
@@ -127,14 +127,14 @@ def test_when_all_time_is_up_everybody_stops_and_too_few_repetitions_are_no_resu
 
 def test_nothing_begins_without_time() -> None:
     clock, log = FakeClock(), []
-    outcomes = measure([contender(clock, "a", 1.0, log)], Plan(), clock, left=lambda: 0.0)
+    outcomes = measure([contender(clock, "a", 1.0, log)], TimingPlan(), clock, left=lambda: 0.0)
     assert outcomes["a"].status == "skipped"
     assert log == []
 
 
 def test_everyone_has_a_turn_in_each_of_the_first_rounds_in_changing_order() -> None:
     clock, log = FakeClock(), []
-    plan = Plan(budget_s=4.0, warmup_reps=1)  # a slice of .1 s: one repetition a turn
+    plan = TimingPlan(budget_s=4.0, warmup_reps=1)  # a slice of .1 s: one repetition a turn
     outcomes = measure([contender(clock, name, 1.0, log) for name in "abcd"], plan, clock)
     turns = [tuple(log[i : i + 4]) for i in range(4, len(log), 4)]
     assert len(turns) == 5
@@ -147,14 +147,14 @@ def test_everyone_has_a_turn_in_each_of_the_first_rounds_in_changing_order() -> 
 def test_the_order_is_drawn_from_the_seed() -> None:
     def order(seed: int) -> list[str]:
         clock, log = FakeClock(), []
-        measure([contender(clock, n, 1.0, log) for n in "abcd"], Plan(seed=seed), clock)
+        measure([contender(clock, n, 1.0, log) for n in "abcd"], TimingPlan(seed=seed), clock)
         return log
 
     assert order(1) == order(1) != order(2)
 
 
 def test_a_slow_contender_takes_nothing_from_a_fast_one() -> None:
-    plan = Plan(budget_s=4.0)  # shares of 2 s, slices of .2 s
+    plan = TimingPlan(budget_s=4.0)  # shares of 2 s, slices of .2 s
     for company in (8.0, 0.25):
         clock = FakeClock()
         fast = contender(clock, "fast", alternating(1 / 64, 3 / 64))
@@ -170,7 +170,7 @@ def test_a_slow_contender_takes_nothing_from_a_fast_one() -> None:
 def test_a_burst_leaves_repetitions_for_every_round() -> None:
     clock = FakeClock()
     steps = alternating(2**-20, 3 * 2**-20)
-    samples = measure([contender(clock, "a", steps)], Plan(max_reps=200), clock)["a"].samples
+    samples = measure([contender(clock, "a", steps)], TimingPlan(max_reps=200), clock)["a"].samples
     assert [s.round for s in samples] == [r for r in range(10) for _ in range(20)]
 
 
@@ -178,7 +178,7 @@ def test_the_precise_leave_and_the_others_go_on() -> None:
     clock = FakeClock()
     outcomes = measure(
         [contender(clock, "steady", 1.0), contender(clock, "noisy", alternating(0.5, 1.5))],
-        Plan(budget_s=20.0),
+        TimingPlan(budget_s=20.0),
         clock,
     )
     # Slices of 1 s. Below six repetitions nothing is known of the median.
@@ -196,7 +196,7 @@ def test_drift_hits_everyone_alike() -> None:
 
     outcomes = measure(
         [contender(clock, "one", drifting(0.01)), contender(clock, "two", drifting(0.02))],
-        Plan(budget_s=20.0, precision=1e-9, max_reps=10_000),
+        TimingPlan(budget_s=20.0, precision=1e-9, max_reps=10_000),
         clock,
     )
     one, two = (stdlib.median(outcomes[name].steps_s()) for name in ("one", "two"))
@@ -214,7 +214,7 @@ def test_repetitions_stay_within_the_plan(
     min_reps: int, more: int, budget_s: float, costs: list[float]
 ) -> None:
     clock = FakeClock()
-    plan = Plan(budget_s, min_reps, min_reps + more)
+    plan = TimingPlan(budget_s, min_reps, min_reps + more)
     noise = random.Random(0)
     entries = [
         contender(clock, str(i), (cost * noise.uniform(0.5, 1.5) for _ in itertools.count()))
@@ -234,7 +234,7 @@ def test_repetitions_stay_within_the_plan(
 def test_a_step_over_the_limit_is_a_timeout_and_the_last_one() -> None:
     clock, log = FakeClock(), []
     outcomes = measure(
-        [contender(clock, "slow", 41.0, log), contender(clock, "fast", 1.0)], Plan(), clock
+        [contender(clock, "slow", 41.0, log), contender(clock, "fast", 1.0)], TimingPlan(), clock
     )
     assert outcomes["slow"].status == "timeout"
     assert outcomes["slow"].reason == (
@@ -247,7 +247,7 @@ def test_a_step_over_the_limit_is_a_timeout_and_the_last_one() -> None:
 def test_a_timeout_in_a_later_round_keeps_the_samples() -> None:
     clock = FakeClock()
     steps = itertools.chain([1.0] * 5, itertools.repeat(41.0))
-    outcome = measure([contender(clock, "a", steps)], Plan(budget_s=1), clock)["a"]
+    outcome = measure([contender(clock, "a", steps)], TimingPlan(budget_s=1), clock)["a"]
     assert (outcome.status, len(outcome.samples)) == ("timeout", 3)
 
 
@@ -260,7 +260,7 @@ def test_what_a_contender_raises_ends_its_own_part_only(where: str) -> None:
     bad = Contender("bad", run, lambda _: None)
     if where == "prepare":
         bad = Contender("bad", lambda: None, lambda _: None, run)
-    outcomes = measure([bad, contender(clock, "good", 1.0)], Plan(budget_s=1), clock)
+    outcomes = measure([bad, contender(clock, "good", 1.0)], TimingPlan(budget_s=1), clock)
     assert outcomes["bad"].status == "failed"
     assert outcomes["bad"].reason == "ValueError: first line"
     assert len(outcomes["bad"].samples) == (2 if where == "round" else 0)
@@ -298,7 +298,7 @@ def test_an_interruption_loses_no_sample() -> None:
     clock, seen = FakeClock(), []
     ctrl_c = Contender("a", raising(KeyboardInterrupt(), after=5), lambda _: None)
     with pytest.raises(KeyboardInterrupt):
-        measure([ctrl_c], Plan(), clock, on_sample=lambda name, sample: seen.append(name))
+        measure([ctrl_c], TimingPlan(), clock, on_sample=lambda name, sample: seen.append(name))
     assert seen == ["a"] * 3
     assert gc.isenabled()
 
@@ -310,7 +310,7 @@ def test_what_a_callback_raises_is_not_the_contenders_fault() -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        measure([contender(clock, "a", 1.0)], Plan(), clock, on_sample=disk_full)
+        measure([contender(clock, "a", 1.0)], TimingPlan(), clock, on_sample=disk_full)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -320,7 +320,7 @@ def test_garbage_collection_rests_during_a_repetition_only(before: bool) -> None
     bare = Contender("a", lambda: inside.add(gc.isenabled()), lambda _: inside.add(gc.isenabled()))
     try:
         (gc.enable if before else gc.disable)()
-        measure([bare], Plan(), FakeClock(), on_sample=lambda *_: between.add(gc.isenabled()))
+        measure([bare], TimingPlan(), FakeClock(), on_sample=lambda *_: between.add(gc.isenabled()))
         between.add(gc.isenabled())
     finally:
         gc.enable()
@@ -336,7 +336,7 @@ def test_results_are_given_back_only_after_the_clock_is_read() -> None:
             clock.time += 100.0
 
     costly = Contender("a", Costly, lambda _: Costly())
-    outcome = measure([costly], Plan(), clock)["a"]
+    outcome = measure([costly], TimingPlan(), clock)["a"]
     assert outcome.status == "ok"
     assert set(outcome.steps_s()) == {0.0}
 
@@ -345,7 +345,7 @@ def test_progress_goes_from_warm_up_to_the_last_round() -> None:
     clock, told = FakeClock(), []
     measure(
         [contender(clock, "a", 1.0)],
-        Plan(budget_s=1),
+        TimingPlan(budget_s=1),
         clock,
         on_progress=lambda fraction, doing: told.append((fraction, doing)),
     )
@@ -355,9 +355,9 @@ def test_progress_goes_from_warm_up_to_the_last_round() -> None:
 
 def test_nobody_and_namesakes() -> None:
     clock = FakeClock()
-    assert measure([], Plan(), clock) == {}
+    assert measure([], TimingPlan(), clock) == {}
     with pytest.raises(ValueError, match="same name: rename"):
-        measure([contender(clock, "a", 1.0)] * 2, Plan(), clock)
+        measure([contender(clock, "a", 1.0)] * 2, TimingPlan(), clock)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +374,6 @@ def test_nobody_and_namesakes() -> None:
 )
 def test_plans_that_make_no_sense_say_so_in_a_line(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError) as refused:
-        Plan(**wrong)
+        TimingPlan(**wrong)
     assert "set it" in str(refused.value)
     assert "\n" not in str(refused.value)

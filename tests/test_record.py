@@ -34,7 +34,7 @@ from svdbench.record.schema import (
     SUMMARY,
     TRAINING_STATUSES,
     WELL,
-    Table,
+    TableSchema,
     cell_id,
     ended_well,
 )
@@ -319,7 +319,7 @@ def test_a_spreadsheets_line_ends_are_read_too(run: RunWriter) -> None:
 
 
 def test_another_job_has_tables_of_its_own(run: RunWriter) -> None:
-    training = Table("epochs", ("model", "loss"))
+    training = TableSchema("epochs", ("model", "loss"))
     with run:
         run.append(training, {"cell": "c", "status": "ok", "model": "rnn", "loss": 0.5})
     (row,) = read_rows(run.folder / "epochs.csv")

@@ -21,7 +21,7 @@ from svdbench.jobs.repeat import repeat
 from svdbench.jobs.report import REPORTS, report_of
 from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import SUMMARY, TRAINED, Table
+from svdbench.record.schema import SUMMARY, TRAINED, TableSchema
 from svdbench.reporting.html.columns import payload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ class Page(HTMLParser):
 
 
 def make(
-    job: str, name: str, table: Table, *rows: dict[str, Any], config: str = "seed: 0\n"
+    job: str, name: str, table: TableSchema, *rows: dict[str, Any], config: str = "seed: 0\n"
 ) -> Path:
     """A run of so many rows in ``results``."""
     with RunWriter.create("results", job, name, config=config, env=ENVIRONMENT) as record:

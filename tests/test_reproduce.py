@@ -29,7 +29,7 @@ from svdbench.reproduce.numbers import CurvePoint, Evidence, Number
 from svdbench.reproduce.result import (
     AUTHORS,
     DOCUMENTS,
-    Result,
+    PublishedResult,
     ResultVerdict,
     all_results,
     answers,
@@ -46,7 +46,7 @@ RESULTS = all_results()
 COMMANDS = {v: sorted({one.typed(v) for r in RESULTS for one in r.runs}) for v in ("full", "quick")}
 
 
-def by_name(results: list[Result]) -> Any:
+def by_name(results: list[PublishedResult]) -> Any:
     return pytest.mark.parametrize("result", results, ids=[r.name for r in results])
 
 
@@ -82,7 +82,7 @@ class TestResults:
         assert {result.document for result in RESULTS} == set(DOCUMENTS)
 
     @by_name(RESULTS)
-    def test_has_a_judge(self, result: Result) -> None:
+    def test_has_a_judge(self, result: PublishedResult) -> None:
         assert judges()[result.name].__doc__
 
     def test_judges_have_a_result(self) -> None:
@@ -105,7 +105,7 @@ class TestResults:
             assert by_folder.setdefault(one.run, one) == one
 
     @by_name(RESULTS)
-    def test_says_what_a_page_needs(self, result: Result) -> None:
+    def test_says_what_a_page_needs(self, result: PublishedResult) -> None:
         assert all((result.claim, result.how, result.place, result.slips, result.learned))
         assert any(claim.decides for claim in result.claims)
         assert result.minutes["quick"] <= result.minutes["full"]
@@ -123,7 +123,7 @@ class TestResults:
 
 class TestVerdict:
     @by_name(RESULTS)
-    def test_each_result_may_have_any(self, result: Result) -> None:
+    def test_each_result_may_have_any(self, result: PublishedResult) -> None:
         claims: dict[str, list[Claim]] = {}
         for claim in (c for c in result.claims if c.decides):
             claims.setdefault(claim.number, []).append(claim)
@@ -496,7 +496,7 @@ def variant_of(root: Path) -> str:
     return "quick" if root.name == "quick" else "full"
 
 
-def line_of_docs(result: Result) -> str:
+def line_of_docs(result: PublishedResult) -> str:
     """Authors, result and verdict, of the quick version where there is no other yet."""
     root = next(root for root in KEPT if folder.read_evidence(result, root) is not None)
     judged = folder.read_evidence(result, root)

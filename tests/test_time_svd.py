@@ -13,8 +13,8 @@ from svdbench.cli import main
 from svdbench.members import DRIVERS
 from svdbench.schemas import MatrixSizes
 from svdbench.schemas.decomposition import SPECTRA
-from svdbench.svd_drivers.drivers import Case, SVDDriver
-from svdbench.svd_drivers.gate import Exact, judge
+from svdbench.svd_drivers.drivers import SVDDriver, SVDProblem
+from svdbench.svd_drivers.gate import Exact, check_factors
 from svdbench.svd_drivers.spectra import NAMES as SPECTRUM_NAMES
 from svdbench.svd_drivers.spectra import Spectra, values
 
@@ -38,14 +38,14 @@ def test_passes_the_gate(name: str, spectrum: str, dtype: torch.dtype, m: int, n
     driver: SVDDriver = DRIVERS.load(name)
     A = Spectra(m, n, seed=0).matrix(spectrum).to(dtype)
     found = driver.result(driver.apply(driver.given(A), 4))
-    verdict = judge(found, Exact.of(A), 4, dtype, driver.exact)
+    verdict = check_factors(found, Exact.of(A), 4, dtype, driver.exact)
     assert verdict.ok, verdict.reason
     assert verdict.over_optimal < (1.3 if name == "torch_svd_lowrank" else 1.02)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_skips_say_what_to_do(name: str) -> None:
-    half = Case(30, 40, 4, "step", torch.bfloat16)
+    half = SVDProblem(30, 40, 4, "step", torch.bfloat16)
     reason = DRIVERS.load(name).skip(half)
     assert (reason is None) == DRIVERS.load(name).ours
     assert reason is None or "use dtype=float32" in reason
@@ -69,13 +69,13 @@ class TestGate:
 
     def reason(self, factors: list[Tensor], promise: bool = True) -> str:
         U, S, Vh = factors
-        verdict = judge((U, S, Vh), Exact.of(self.A), 5, self.A.dtype, promise)
+        verdict = check_factors((U, S, Vh), Exact.of(self.A), 5, self.A.dtype, promise)
         assert verdict.ok == (not verdict.reason)
         return verdict.reason
 
     def test_passes_the_truth(self) -> None:
         U, S, Vh = self.factors()
-        verdict = judge((U, S, Vh), Exact.of(self.A), 5, self.A.dtype, True)
+        verdict = check_factors((U, S, Vh), Exact.of(self.A), 5, self.A.dtype, True)
         assert verdict.ok
         assert verdict.over_optimal == pytest.approx(1)
         assert verdict.error == pytest.approx(verdict.optimal)
@@ -108,7 +108,7 @@ class TestGate:
     def test_better_than_the_best_is_a_bug(self) -> None:
         exact = Exact(self.A, 2 * torch.linalg.svdvals(self.A))
         U, S, Vh = self.factors()
-        assert "below the least" in judge((U, S, Vh), exact, 5, self.A.dtype, False).reason
+        assert "below the least" in check_factors((U, S, Vh), exact, 5, self.A.dtype, False).reason
 
 
 def test_sizes() -> None:

@@ -18,7 +18,7 @@ from svdbench.jobs.display import Display
 from svdbench.measure import machine
 from svdbench.measure.algorithm import Algorithm, Problem, Tensors
 from svdbench.measure.clock import clock_of
-from svdbench.measure.gate import Reference, Verdict, check, reference_of
+from svdbench.measure.gate import GateVerdict, Reference, check, reference_of
 from svdbench.measure.machine import (
     Neighbours,
     Rates,
@@ -28,9 +28,9 @@ from svdbench.measure.machine import (
     rates_of,
     threads_of,
 )
-from svdbench.measure.plan import Contender, Outcome, Plan, failure, forever, measure
+from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, forever, measure
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import SAMPLES, SUMMARY, Table, cell_id
+from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2
 from svdbench.statistics.summaries import summarise
@@ -59,8 +59,8 @@ class Entry:
     G: Tensors
     problem: Problem | None = None
     reference: Reference | None = None
-    verdict: Verdict | None = None
-    outcome: Outcome | None = None
+    verdict: GateVerdict | None = None
+    outcome: TimingOutcome | None = None
     peak_bytes: int | None = None
 
     @property
@@ -69,7 +69,7 @@ class Entry:
 
     def close(self, status: str, reason: str) -> None:
         samples = self.outcome.samples if self.outcome else []
-        self.outcome = Outcome(status, reason, samples)
+        self.outcome = TimingOutcome(status, reason, samples)
 
     def attempt(self, work: Callable[[], Any]) -> None:
         """Do something of the method's; what it raises becomes its outcome."""
@@ -127,12 +127,12 @@ class Conditions:
         samples, summary: the tables to write; they may have further columns.
     """
 
-    plan: Plan
+    plan: TimingPlan
     l2: L2 = L2.warm
     too_slow: TooSlow = field(default_factory=dict)
     left: Callable[[], float] = forever
-    samples: Table = SAMPLES
-    summary: Table = SUMMARY
+    samples: TableSchema = SAMPLES
+    summary: TableSchema = SUMMARY
 
 
 def time_cell(

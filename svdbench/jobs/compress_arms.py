@@ -13,7 +13,7 @@ from svdbench.compressors.compressors import Compressor
 from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs import side_by_side
 from svdbench.measure.clock import Clock
-from svdbench.measure.plan import Contender, Plan, failure, measure
+from svdbench.measure.plan import Contender, TimingPlan, failure, measure
 from svdbench.schemas import Compress
 
 STOCK = "stock"
@@ -144,7 +144,7 @@ class CompressedArm(Arm):
 
 
 def latencies(
-    pairs: dict[str, tuple[nn.Module, nn.Module]], X: Tensor, plan: Plan, clock: Clock
+    pairs: dict[str, tuple[nn.Module, nn.Module]], X: Tensor, plan: TimingPlan, clock: Clock
 ) -> dict[str, float]:
     """The median seconds of a forward pass of X (B, d), all networks in turn.
 

@@ -11,7 +11,7 @@ from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLaye
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import Table, cell_id
+from svdbench.record.schema import TableSchema, cell_id
 from svdbench.schemas import CompressModel
 
 _MODEL = ("model", "seed", "device", "dtype", "threads")
@@ -20,7 +20,7 @@ _MODEL = ("model", "seed", "device", "dtype", "threads")
 # a batch, of the layer that the weight is in; ``error`` = ‖(W − W_k)X‖/‖WX‖ on rows that were
 # held out, and ``error_bound`` what it is at most on those that calibrated. ``dense_`` is
 # before. A weight that was not looked at is skipped, with the reason.
-LAYERS = Table(
+LAYERS = TableSchema(
     "layers",
     (
         *_MODEL,
@@ -32,7 +32,7 @@ LAYERS = Table(
 # One row. Losses are means in the loss's own unit: ``increase`` over the dense model's on the
 # examples held out, ``searched`` on those that chose; ``_se`` are standard errors of means of
 # pairs. ``budget`` is a fraction of ``budget_of``; ``weights`` the numbers in those looked at.
-SUMMARY = Table(
+SUMMARY = TableSchema(
     "summary",
     (
         *_MODEL,
@@ -49,7 +49,7 @@ SUMMARY = Table(
 
 # The predicted loss of ever larger models; ``params`` are numbers in the weights looked at. Of
 # other kinds than kronecker it is half of their squared error instead.
-POINTS = Table("frontier", (*_MODEL, "params", "predicted"))
+POINTS = TableSchema("frontier", (*_MODEL, "params", "predicted"))
 
 
 def write_rows(

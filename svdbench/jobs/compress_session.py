@@ -12,7 +12,7 @@ from svdbench.jobs.compress_arms import CompressedArm, Given, latencies
 from svdbench.jobs.compress_rows import Rows
 from svdbench.jobs.display import Display
 from svdbench.jobs.side_by_side_session import Session
-from svdbench.measure.plan import Plan
+from svdbench.measure.plan import TimingPlan
 from svdbench.record.run import RunWriter
 from svdbench.training.learner import network_optimizer
 
@@ -88,7 +88,7 @@ class CompressSession(Session[Given, CompressedArm]):
         latency = self.given.config.latency
         X = self.given.test[0]
         rows = torch.arange(latency.batch, device=X.device) % len(X)
-        plan = Plan(budget_s=latency.budget_s, max_reps=2000, seed=self.given.config.seed)
+        plan = TimingPlan(budget_s=latency.budget_s, max_reps=2000, seed=self.given.config.seed)
         pairs = {
             arm.name: (arm.network, deployed(arm.network, arm.compression).network)
             for arm in arms

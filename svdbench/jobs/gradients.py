@@ -14,7 +14,7 @@ from svdbench.jobs.train_rows import Rows
 from svdbench.launch import compose
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import Table
+from svdbench.record.schema import TableSchema
 from svdbench.report.gradients import show_run
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.schemas import Gradients
@@ -27,7 +27,7 @@ YAML_END = "---\n"
 
 # A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
 _OF = ("model", "task", "seed", "hidden_size", "length")
-NORMS = Table("gradients", (*_OF, "sequences", "step", "t", "norm"))
+NORMS = TableSchema("gradients", (*_OF, "sequences", "step", "t", "norm"))
 
 
 def run(

@@ -10,7 +10,7 @@ from svdbench.lowrank import Curve, Increase
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import TRAINING_STATUSES, Table, cell_id
+from svdbench.record.schema import TRAINING_STATUSES, TableSchema, cell_id
 from svdbench.schemas import RankReveal
 from svdbench.schemas.reveal import FRONTIER
 
@@ -19,7 +19,7 @@ _NETWORK = ("model", "dataset", "method", "seed", "device", "threads")
 # A row for each weight that an algorithm looked at. ``rank`` is what it was found to need,
 # empty for a weight that stays as it is, ``full`` the most that it could have; ``numbers`` it
 # then has, as factors where they save.
-SAMPLES = Table(
+SAMPLES = TableSchema(
     "samples",
     (
         *_NETWORK,
@@ -36,7 +36,7 @@ SAMPLES = Table(
 # ``latency_s`` a forward pass of ``latency_batch``; ``evaluations`` of the true loss, of which
 # there may be ``most_evaluations``; ``decompose_s`` the time of the algorithm; ``speedup`` the
 # dense network's latency over its own.
-SUMMARY = Table(
+SUMMARY = TableSchema(
     "summary",
     (
         *_NETWORK,
@@ -50,13 +50,13 @@ SUMMARY = Table(
 )
 
 # The loss of the examples of the curves with one layer at a rank, the others dense.
-CURVES = Table(
+CURVES = TableSchema(
     "curves", (*_NETWORK, "layer", "rank", "full", "loss", "dense_loss", "singular_value")
 )
 
 # The test loss of a network of ``fraction`` of the numbers in the weights, where ``budget``
 # was allowed, the ranks chosen by a method; ``dense`` for a weight that stays so.
-POINTS = Table(
+POINTS = TableSchema(
     "frontier",
     (
         *_NETWORK,

@@ -25,7 +25,7 @@ from svdbench.reproduce.result import (
     FULL,
     QUICK,
     NeededRun,
-    Result,
+    PublishedResult,
     ResultVerdict,
     all_results,
     load,
@@ -43,7 +43,7 @@ STYLES: dict[ResultVerdict, Style] = {
 }
 
 
-def chosen(names: Sequence[str]) -> list[Result]:
+def chosen(names: Sequence[str]) -> list[PublishedResult]:
     """The results of these names, hyphens or underscores; or all.
 
     Raises:
@@ -73,14 +73,14 @@ def show_listing(root: Path, console: Console) -> None:
     show_block(table, console)
 
 
-def commands(results: Sequence[Result], variant: str) -> list[str]:
+def commands(results: Sequence[PublishedResult], variant: str) -> list[str]:
     """What each run is typed as, those that several results share once."""
     typed = (f"svdbench {run.typed(variant)}" for result in results for run in result.runs)
     return list(dict.fromkeys(typed))
 
 
 def reproduce(
-    results: Sequence[Result],
+    results: Sequence[PublishedResult],
     root: Path,
     variant: str,
     console: Console,
@@ -153,7 +153,7 @@ def read_verdicts(root: Path) -> dict[str, str]:
         ) from error
 
 
-def _run_all(result: Result, root: Path, variant: str, console: Console) -> list[str]:
+def _run_all(result: PublishedResult, root: Path, variant: str, console: Console) -> list[str]:
     """Make the runs that are not finished; a line for each that failed."""
     return [
         fault for run in result.runs if (fault := _run(run, root, variant, console)) is not None
@@ -185,12 +185,12 @@ def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | No
     return None
 
 
-def _judged(result: Result, root: Path, variant: str) -> JudgedResult:
+def _judged(result: PublishedResult, root: Path, variant: str) -> JudgedResult:
     runs = Runs(root, result, variant)
     return JudgedResult(result, measure(runs), runs.made() or [_here(result, variant)])
 
 
-def _here(result: Result, variant: str) -> Provenance:
+def _here(result: PublishedResult, variant: str) -> Provenance:
     """Of a result without runs: computed here and now."""
     quick = " --quick" * (variant == QUICK)
     return provenance_of(result.name, f"svdbench reproduce {result.name}{quick}", environment())

@@ -10,7 +10,7 @@ from torch import Tensor
 from svdbench.jobs.cell import Conditions, Entry, line, time_cell
 from svdbench.jobs.timing import device_of, load, plan_of, running
 from svdbench.members import LOOPS
-from svdbench.record.schema import SAMPLES, SUMMARY, Table
+from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.report.rnn import show_run
 from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
 from svdbench.schemas import TimeRNN
@@ -19,8 +19,8 @@ JOB = "time-rnn"
 
 # The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
 _SIZES = ("length", "inputs")
-LOOP_SAMPLES = Table("samples", (*SAMPLES.own, *_SIZES))
-LOOP_SUMMARY = Table("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", "slides_ops"))
+LOOP_SAMPLES = TableSchema("samples", (*SAMPLES.own, *_SIZES))
+LOOP_SUMMARY = TableSchema("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", "slides_ops"))
 
 
 def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:

@@ -13,16 +13,16 @@ from svdbench.jobs.timing import device_of, load, plan_of, running
 from svdbench.measure import machine
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import Neighbours, device_name
-from svdbench.measure.plan import Contender, Outcome, Plan, failure, measure
+from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, measure
 from svdbench.members import DRIVERS
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import Table, cell_id
+from svdbench.record.schema import TableSchema, cell_id
 from svdbench.report.svd import show_run
 from svdbench.reporting.words import seconds
 from svdbench.schemas import L2, TimeSVD
 from svdbench.statistics.summaries import summarise
-from svdbench.svd_drivers.drivers import Case, SVDDriver
-from svdbench.svd_drivers.gate import Exact, Verdict, judge
+from svdbench.svd_drivers.drivers import SVDDriver, SVDProblem
+from svdbench.svd_drivers.gate import Exact, FactorsVerdict, check_factors
 from svdbench.svd_drivers.spectra import Spectra
 
 JOB = "time-svd"
@@ -32,8 +32,8 @@ _QUALITY = ("error", "optimal", "over_optimal", "s_error", "orthogonality")
 
 # A row for each repetition, and one for each driver in a cell; ``error`` and ``optimal`` are
 # relative to ‖A‖_F, ``chosen`` is the driver that an automatic choice took.
-SAMPLES = Table("samples", (*_CASE, "round", "time_s"))
-SUMMARY = Table(
+SAMPLES = TableSchema("samples", (*_CASE, "round", "time_s"))
+SUMMARY = TableSchema(
     "summary",
     (
         *_CASE,
@@ -51,18 +51,18 @@ class Entry:
     name: str
     driver: SVDDriver
     given: Any = None
-    verdict: Verdict | None = None
-    outcome: Outcome | None = None
+    verdict: FactorsVerdict | None = None
+    outcome: TimingOutcome | None = None
 
     def close(self, status: str, reason: str) -> None:
         samples = self.outcome.samples if self.outcome else []
-        self.outcome = Outcome(status, reason, samples)
+        self.outcome = TimingOutcome(status, reason, samples)
 
-    def judge(self, case: Case, exact: Exact, when: str) -> None:
+    def judge(self, case: SVDProblem, exact: Exact, when: str) -> None:
         """No number without right factors, before the timing and after it."""
         try:
             found = self.driver.result(self.driver.apply(self.given, case.k))
-            verdict = judge(found, exact, case.k, case.dtype, self.driver.exact)
+            verdict = check_factors(found, exact, case.k, case.dtype, self.driver.exact)
         except Exception as error:
             self.close(*failure(error))
             return
@@ -85,7 +85,7 @@ class Entry:
 class Conditions:
     """What holds for all cells; ``too_slow`` grows by who reached the time limit, and why."""
 
-    plan: Plan
+    plan: TimingPlan
     l2: L2
     too_slow: dict[tuple[str, int, int, int], str]
 
@@ -113,9 +113,9 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
             too_slow = list(memo.get("too_slow", []))
         conditions.too_slow |= {(name, *place): why for name, *place, why in too_slow}
         for m, n, ranks in shapes:
-            missing: dict[str, list[Case]] = {}
+            missing: dict[str, list[SVDProblem]] = {}
             for spectrum, k in product(config.spectra, ranks):
-                case = Case(m, n, k, spectrum, dtype, str(device))
+                case = SVDProblem(m, n, k, spectrum, dtype, str(device))
                 if case.label not in record.units:
                     missing.setdefault(spectrum, []).append(case)
             if not missing:
@@ -138,7 +138,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
 
 
 def time_cell(
-    case: Case,
+    case: SVDProblem,
     A: torch.Tensor,
     exact: Exact,
     entries: list[Entry],
@@ -182,7 +182,11 @@ def time_cell(
 
 
 def _write(
-    case: Case, entries: list[Entry], state: L2, foreign_cores: float | None, record: RunWriter
+    case: SVDProblem,
+    entries: list[Entry],
+    state: L2,
+    foreign_cores: float | None,
+    record: RunWriter,
 ) -> None:
     machine = {"foreign_cores": foreign_cores, "device_name": device_name(case.device)}
     for entry in entries:
@@ -209,7 +213,7 @@ def _write(
         record.append(SUMMARY, {**common, **found, **about, "chosen": chosen, **machine})
 
 
-def line(case: Case, entries: list[Entry]) -> str:
+def line(case: SVDProblem, entries: list[Entry]) -> str:
     """What came of a cell, in one line: the fastest three with their errors."""
     done = []
     for entry in entries:

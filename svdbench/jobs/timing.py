@@ -13,7 +13,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.commands import interrupted
 from svdbench.jobs.display import Display, display, reported
 from svdbench.measure.algorithm import Problem
-from svdbench.measure.plan import Plan
+from svdbench.measure.plan import TimingPlan
 from svdbench.members import Registry
 from svdbench.record.run import RunWriter
 from svdbench.reporting.render import print_lines, several_versions
@@ -127,7 +127,7 @@ def machine_line(environment: Mapping[str, Any], config: Job) -> str:
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
 
-def plan_of(config: Measured, cells: int) -> Plan:
+def plan_of(config: Measured, cells: int) -> TimingPlan:
     """The plan of one of so many cells: its share of the budget.
 
     Raises:
@@ -139,6 +139,6 @@ def plan_of(config: Measured, cells: int) -> Plan:
     del numbers["l2"]
     numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}
     try:
-        return Plan(**numbers)
+        return TimingPlan(**numbers)
     except ValueError as error:
         raise UserError(f"measure.{error}") from error

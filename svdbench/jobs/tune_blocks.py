@@ -18,7 +18,7 @@ from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours, device_name, threads_of
 from svdbench.measure.plan import failure
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import Table, cell_id
+from svdbench.record.schema import TableSchema, cell_id
 from svdbench.report.tuning import show_run
 from svdbench.reporting.words import quantity, seconds
 from svdbench.schemas import L2, TuneBlocks
@@ -29,13 +29,13 @@ _PLACE = ("device", "dtype", "threads", "l2")
 _SHAPE = ("d", "n", "m", "block_size")
 _PLAN = ("panels", "plan_threads", "sweep")
 # A row for each plan; ``chosen_by`` has the rules that choose it, separated by spaces.
-SUMMARY = Table(
+SUMMARY = TableSchema(
     "summary",
     (*_SHAPE, *_PLACE, "device_name", *_PLAN, "step_s", "of_best", "chosen_by", "foreign_cores"),
 )
 # A row for each block size, and one for each term of the cost model.
-MODEL = Table("model", (*_SHAPE, *_PLACE, "model_s", "optimum"))
-FIT = Table(
+MODEL = TableSchema("model", (*_SHAPE, *_PLACE, "model_s", "optimum"))
+FIT = TableSchema(
     "fit", ("term", "factor", *_PLACE, "coefficient_s", "median_error", "worst_error", "points")
 )
 

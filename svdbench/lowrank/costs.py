@@ -17,7 +17,7 @@ from svdbench.lowrank.ranks.allocation import Cost
 from svdbench.lowrank.ranks.examples import Inputs, called, evaluating
 from svdbench.lowrank.ranks.frontier import Frontier
 from svdbench.measure.clock import Clock, clock_of
-from svdbench.measure.plan import Contender, Plan, measure
+from svdbench.measure.plan import Contender, TimingPlan, measure
 
 # Parts of the highest rank that saves numbers, at which a layer's latency is measured.
 MEASURED = (1 / 16, 1 / 4, 1 / 2, 1)
@@ -80,7 +80,7 @@ def layer_latencies(
     """
     used = clock or clock_of(_device(model))
     count = len(frontier.layers if ranks is None else ranks)
-    plan = Plan(budget_s / max(count, 1), 5, 400, precision=0.01)
+    plan = TimingPlan(budget_s / max(count, 1), 5, 400, precision=0.01)
 
     def cost(layer: "_Layer", several: Sequence[int]) -> Cost:
         on_layer(layer.name)
@@ -100,7 +100,7 @@ def latencies(
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
-        plan = Plan(budget_s, 5, 1000, precision=0.005)
+        plan = TimingPlan(budget_s, 5, 1000, precision=0.005)
         return dict(
             zip(models, _medians(runs, first, plan, clock or clock_of(_device(first))), strict=True)
         )
@@ -218,7 +218,7 @@ def _shape(value: Any) -> Any:
 
 
 def _medians(
-    runs: Mapping[str, Callable[[], Any]], model: nn.Module, plan: Plan, clock: Clock
+    runs: Mapping[str, Callable[[], Any]], model: nn.Module, plan: TimingPlan, clock: Clock
 ) -> list[float]:
     contenders = [Contender(name, run, lambda output: None) for name, run in runs.items()]
     with torch.no_grad(), evaluating(model):

@@ -52,7 +52,7 @@ class MatrixOp(Algorithm):
         """The parameters, made (untimed) from U (n, d), s (d,) and V (n, d)."""
 
 
-class Factored(MatrixOp):
+class FactoredOperation(MatrixOp):
     """Through the factors: parameters U, s, V, or U, s where W is symmetric.
 
     Args:
@@ -116,7 +116,7 @@ class CayleySolve(Dense):
         return lu_solve(problem)
 
 
-class CayleySVD(Factored):
+class CayleySVD(FactoredOperation):
     """U (1 − Σ)/(1 + Σ) Uᵀ X with W = U Σ Uᵀ."""
 
     name = "cayley_svd"
@@ -151,7 +151,7 @@ class ExpDense(Dense):
         return exponential(problem)
 
 
-class ExpSVD(Factored):
+class ExpSVD(FactoredOperation):
     """U e^Σ Uᵀ X with W = U Σ Uᵀ."""
 
     name = "exp_svd"
@@ -234,7 +234,7 @@ class InverseInv(InverseSolve):
         return lu_inverse(problem)
 
 
-class InverseSVD(Factored):
+class InverseSVD(FactoredOperation):
     """V Σ⁻¹ Uᵀ X."""
 
     name = "inverse_svd"
@@ -268,7 +268,7 @@ class LogdetLU(Dense):
         return lu_determinant(problem)
 
 
-class LogdetSVD(Factored):
+class LogdetSVD(FactoredOperation):
     """U Σ Vᵀ X and Σ log|σ|, what a layer of a normalising flow has to give.
 
     The product belongs to the step, in both ways: log|det W| alone is a sum of d

@@ -30,7 +30,7 @@ from svdbench.measure.algorithm import Algorithm, Tensors
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """How far a method is from the exact answer, and whether that is allowed.
 
     ``error`` of φ(V)X, ``grad_V_error`` and ``grad_X_error`` are Frobenius norms of the
@@ -72,7 +72,7 @@ def check(
     *,
     reference: Reference | None = None,
     factor: float = 1.0,
-) -> Verdict:
+) -> GateVerdict:
     """Compare ``method.apply`` and its gradients with the method's plain formula.
 
     Args:
@@ -91,7 +91,7 @@ def check(
     step = _step(method.apply, V, X, G, X.dtype)
     given, wanted = _shapes(step.outputs), _shapes(_each(G))
     if given != wanted:
-        return Verdict(False, f"the output has shape {given} instead of {wanted}")
+        return GateVerdict(False, f"the output has shape {given} instead of {wanted}")
     n = max(size for tensor in (*_each(V), X) for size in tensor.shape)
     errors = _errors(step, reference, V, X, G, n)
     if method.orthogonal:
@@ -103,7 +103,7 @@ def check(
         value = f"{worst:.1e}" if math.isfinite(worst) else "not finite"
         reason = f"{name} is {value}, at most {allowed:.1e} is allowed"
     preserved = errors.pop("orthogonality", None)
-    return Verdict(worst <= allowed, reason, orthogonality=preserved, **errors)
+    return GateVerdict(worst <= allowed, reason, orthogonality=preserved, **errors)
 
 
 def allowance(dtype: torch.dtype, n: int) -> float:

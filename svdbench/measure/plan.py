@@ -60,7 +60,7 @@ class Sample:
 
 
 @dataclass
-class Outcome:
+class TimingOutcome:
     """What became of a contender: ``ok``, ``oom``, ``timeout`` or ``failed``, and why."""
 
     status: str = "ok"
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def repeat(
-    contender: Contender, outcome: Outcome, clock: Clock, timeout_s: float
+    contender: Contender, outcome: TimingOutcome, clock: Clock, timeout_s: float
 ) -> tuple[float, float] | None:
     """The seconds of one forward and one backward, or None and ``outcome`` no longer ok."""
     collecting = gc.isenabled()
@@ -116,7 +116,7 @@ def failure(error: Exception) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """How long and how exactly to measure one cell.
 
     Attributes:
@@ -165,13 +165,13 @@ def forever() -> float:
 
 def measure(
     contenders: Sequence[Contender],
-    plan: Plan,
+    plan: TimingPlan,
     clock: Clock,
     *,
     left: Callable[[], float] = forever,
     on_sample: Callable[[str, Sample], None] = lambda name, sample: None,
     on_progress: Callable[[float, str], None] = lambda fraction, doing: None,
-) -> dict[str, Outcome]:
+) -> dict[str, TimingOutcome]:
     """Time all contenders side by side, as the module's docstring describes.
 
     Args:
@@ -189,7 +189,7 @@ def measure(
         own part only and keeps its samples; KeyboardInterrupt propagates, and so
         does whatever the callbacks raise.
     """
-    outcomes = {contender.name: Outcome() for contender in contenders}
+    outcomes = {contender.name: TimingOutcome() for contender in contenders}
     if len(outcomes) < len(contenders):
         raise ValueError("two contenders have the same name: rename one of them")
 
@@ -222,7 +222,7 @@ def measure(
     return outcomes
 
 
-def _warm_up(contender: Contender, outcome: Outcome, plan: Plan, clock: Clock) -> None:
+def _warm_up(contender: Contender, outcome: TimingOutcome, plan: TimingPlan, clock: Clock) -> None:
     if contender.prepare is not None:
         try:
             contender.prepare()
@@ -235,7 +235,12 @@ def _warm_up(contender: Contender, outcome: Outcome, plan: Plan, clock: Clock) -
 
 
 def _turn(
-    contender: Contender, outcome: Outcome, plan: Plan, clock: Clock, number: int, share_s: float
+    contender: Contender,
+    outcome: TimingOutcome,
+    plan: TimingPlan,
+    clock: Clock,
+    number: int,
+    share_s: float,
 ) -> Iterator[Sample]:
     """One contender's repetitions in round ``number``, each yielded as soon as it is known."""
     burst = min(math.ceil(plan.max_reps / plan.rounds), plan.max_reps - len(outcome.samples))
@@ -252,7 +257,7 @@ def _turn(
             return
 
 
-def _wants_more(outcome: Outcome, plan: Plan, rounds_done: int, share_s: float) -> bool:
+def _wants_more(outcome: TimingOutcome, plan: TimingPlan, rounds_done: int, share_s: float) -> bool:
     if outcome.status != "ok":
         return False
     if rounds_done < plan.min_reps:

@@ -30,7 +30,7 @@ from svdbench.record.resumption import (
     run_folder,
     versions_of,
 )
-from svdbench.record.schema import COMMON, SCHEMA_VERSION, Table
+from svdbench.record.schema import COMMON, SCHEMA_VERSION, TableSchema
 
 SYNC_S = 1.0
 _TABLE = ",".join(COMMON[:6]).encode()  # what every table begins with, those of earlier runs too
@@ -203,7 +203,7 @@ class RunWriter:
         if self._to_rewind:
             self.discard_unfinished()
 
-    def append(self, table: Table, row: Mapping[str, Any]) -> None:
+    def append(self, table: TableSchema, row: Mapping[str, Any]) -> None:
         """Write a row; ``schema_version``, ``job``, ``run_id`` and ``version`` are filled in.
 
         Missing columns and None stay empty. Raises ValueError where the row does not
@@ -271,7 +271,7 @@ def _is_table(path: Path) -> bool:
     return _TABLE.startswith(start)
 
 
-def _refuse_other_columns(path: Path, table: Table) -> None:
+def _refuse_other_columns(path: Path, table: TableSchema) -> None:
     if not path.exists():
         return
     with open(path, "rb") as file:

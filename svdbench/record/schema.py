@@ -24,7 +24,7 @@ COMMON = ("schema_version", "job", "run_id", "cell", "status", "reason", "versio
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSchema:
     """A CSV file of a run: ``name``.csv with the common columns, then its own."""
 
     name: str
@@ -52,9 +52,9 @@ class Table:
 # The timing jobs. A job of another kind describes its own tables, with these names.
 _CASE = ("method", "d", "n", "m", "block_size", "device", "dtype", "threads", "l2")
 
-SAMPLES = Table("samples", (*_CASE, "round", "fwd_s", "bwd_s", "step_s"))
+SAMPLES = TableSchema("samples", (*_CASE, "round", "fwd_s", "bwd_s", "step_s"))
 
-SUMMARY = Table(
+SUMMARY = TableSchema(
     "summary",
     (
         *_CASE,
@@ -78,7 +78,7 @@ _TRAINED = (
 # A row for each evaluation. ``train_loss`` and ``grad_norm`` are means over the steps since
 # the row before, and ``step_s`` their seconds each; ``elapsed_s`` is training alone, without
 # evaluations; ``relative_loss`` is loss / baseline_loss.
-TRAINING = Table(
+TRAINING = TableSchema(
     "samples",
     (
         *_TRAINED,
@@ -91,7 +91,7 @@ TRAINING = Table(
 
 # A row for each seed. ``loss`` and ``accuracy`` are those of the last evaluation, ``best_`` of
 # the lowest loss, ``test_`` of the test set, looked at once, with the weights of ``test_step``.
-TRAINED = Table(
+TRAINED = TableSchema(
     "summary",
     (
         *_TRAINED,
@@ -126,7 +126,7 @@ _SCORES = (
 
 # A row for each epoch. ``epoch_s`` is training with all compressing, which took ``decompose_s``
 # of it; ``elapsed_s`` their sum so far; neither has evaluations in it.
-COMPRESSION = Table(
+COMPRESSION = TableSchema(
     "samples",
     (*_COMPRESSED, *_SCORES, "epoch_s", "decompose_s", "elapsed_s"),
     TRAINING_STATUSES,
@@ -138,7 +138,7 @@ COMPRESSION = Table(
 # ``added`` the time of compressing over that of the rest; ``ceiling`` the multiplications of
 # the dense arm over this one's, in training; ``latency_s`` a median forward pass of
 # ``latency_batch`` examples, with factors where they save.
-COMPRESSED = Table(
+COMPRESSED = TableSchema(
     "summary",
     (
         *_COMPRESSED,
@@ -152,7 +152,7 @@ COMPRESSED = Table(
 
 # A row for each weight of an arm: the rank it was brought to, and whether it is smaller as
 # two factors; if not, why it stays dense.
-LAYERS = Table(
+LAYERS = TableSchema(
     "layers",
     (
         *_COMPRESSED,

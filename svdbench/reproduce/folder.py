@@ -8,7 +8,7 @@ from svdbench.files import replace_atomically
 from svdbench.reporting.claims import Answer
 from svdbench.reproduce import numbers
 from svdbench.reproduce.numbers import Evidence
-from svdbench.reproduce.result import Result, ResultVerdict, answers, reason, verdict
+from svdbench.reproduce.result import PublishedResult, ResultVerdict, answers, reason, verdict
 from svdbench.reproduce.runs import Provenance, made_json, read_made
 
 MADE = "made.json"
@@ -18,7 +18,7 @@ MADE = "made.json"
 class JudgedResult:
     """A result with its numbers and the verdict by them."""
 
-    result: Result
+    result: PublishedResult
     measured: Evidence
     made: list[Provenance]
 
@@ -44,7 +44,7 @@ def write_evidence(judged: JudgedResult, root: Path) -> None:
         partial.write_text(made_json(judged.made), encoding="utf-8")
 
 
-def read_evidence(result: Result, root: Path) -> JudgedResult | None:
+def read_evidence(result: PublishedResult, root: Path) -> JudgedResult | None:
     """The evidence of a result below ``root``; None where there is none.
 
     Raises:

@@ -20,7 +20,7 @@ from svdbench.reproduce.result import (
     DOCUMENTS,
     FULL,
     RULE,
-    Result,
+    PublishedResult,
     ResultVerdict,
     all_results,
 )
@@ -60,7 +60,7 @@ class Line:
 class View:
     """All that the page of a result says, in words."""
 
-    result: Result
+    result: PublishedResult
     document: str
     verdict: str
     badge: str

@@ -73,7 +73,7 @@ class Slip:
 
 
 @dataclass(frozen=True)
-class Result:
+class PublishedResult:
     """A table, figure or theorem of a document.
 
     Attributes:
@@ -121,14 +121,14 @@ def names() -> list[str]:
     return [result.name for result in all_results()]
 
 
-def all_results() -> list[Result]:
+def all_results() -> list[PublishedResult]:
     """All results, by document and name."""
     folder = files("svdbench.conf") / "reproduce"
     found = [load(f.name[:-5]) for f in folder.iterdir() if f.name.endswith(".yaml")]
     return sorted(found, key=lambda result: (result.document, result.name))
 
 
-def load(name: str) -> Result:
+def load(name: str) -> PublishedResult:
     """The result ``name``.
 
     Raises:
@@ -148,7 +148,7 @@ def load(name: str) -> Result:
         parts = {
             key: [_made(kind, one) for one in tree.pop(key, [])] for key, kind in kinds.items()
         }
-        return _made(Result, {"name": name, **tree, **parts})
+        return _made(PublishedResult, {"name": name, **tree, **parts})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}.yaml: {error}") from error
 

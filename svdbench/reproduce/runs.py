@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
 from svdbench.record.reader import RecordedRun
 from svdbench.record.resumption import read_environments
-from svdbench.reproduce.result import NeededRun, Result
+from svdbench.reproduce.result import NeededRun, PublishedResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ class Provenance:
 class Runs:
     """The finished runs of a variant of a result, below ``root``."""
 
-    def __init__(self, root: Path, result: Result, variant: str) -> None:
+    def __init__(self, root: Path, result: PublishedResult, variant: str) -> None:
         self.root, self.result, self.variant = root, result, variant
 
     def folder(self, name: str) -> Path:

@@ -80,7 +80,7 @@ class RNNLoop(Algorithm):
         }
 
 
-class Factored(RNNLoop):
+class FactoredLoop(RNNLoop):
     """h_t = tanh(W h_{t−1} + M x_t + b) with W = U diag(s) Vᵀ, U and V by reflectors.
 
     How s and the reflectors come from free parameters is left out: it costs O(nd) once.
@@ -167,7 +167,7 @@ class TorchModule(RNNLoop):
         return self.module(inputs, d, device=like.device, dtype=like.dtype)
 
 
-class FastHEachStep(Blocks, Factored):
+class FastHEachStep(Blocks, FactoredLoop):
     """h ← U (s ∘ (Vᵀ h)) by ``kernels.apply_reflectors`` at every step.
 
     This is the second experiment of the slides. The factors of the blocks, which are the
@@ -211,7 +211,7 @@ class FastHEachStep(Blocks, Factored):
         return 2 * (-(-problem.n // k) + steps(problem) * k)
 
 
-class ReflectorsEachStep(Factored):
+class ReflectorsEachStep(FactoredLoop):
     """h ← U (s ∘ (Vᵀ h)), reflector by reflector, at every step, by autograd.
 
     As the authors' code works, with two things spared: rows are made unit vectors once
@@ -277,7 +277,7 @@ def reflect(rows: tuple[Tensor, ...], h: Tensor) -> Tensor:
     return h
 
 
-class Spectral(Factored):
+class Spectral(FactoredLoop):
     """W = U diag(s) Vᵀ from its factors, then one fused recurrence over all steps.
 
     W does not change within a loop, so one dW goes back through the factors. This is

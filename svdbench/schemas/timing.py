@@ -17,7 +17,7 @@ class L2(Enum):
 
 @dataclass
 class Measure:
-    """How long and how exactly to measure; ``svdbench.measure.plan.Plan`` checks the ranges."""
+    """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""
 
     budget_s: float = 150.0
     precision: float = 0.02

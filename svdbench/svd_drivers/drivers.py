@@ -17,7 +17,7 @@ from svdbench.measure.machine import threads_of
 
 
 @dataclass(frozen=True)
-class Case:
+class SVDProblem:
     """The first k singular triplets of a matrix (m, n) with singular values of one kind."""
 
     m: int
@@ -55,7 +55,7 @@ class SVDDriver(ABC):
     ours: ClassVar[bool] = False
     source: ClassVar[str]
 
-    def skip(self, case: Case) -> str | None:
+    def skip(self, case: SVDProblem) -> str | None:
         """Why this one does not run on ``case``, or None if it does."""
         return None
 
@@ -71,7 +71,7 @@ class SVDDriver(ABC):
         """The same as tensors with S descending, made untimed."""
         return found
 
-    def described(self, case: Case) -> str | None:
+    def described(self, case: SVDProblem) -> str | None:
         """What it does with this case, if it chooses; a name."""
         return None
 
@@ -79,7 +79,7 @@ class SVDDriver(ABC):
 class TorchDriver(SVDDriver):
     """One of PyTorch's own, which have no half precision."""
 
-    def skip(self, case: Case) -> str | None:
+    def skip(self, case: SVDProblem) -> str | None:
         if case.dtype.itemsize < 4:
             return "torch.linalg has no half precision: use dtype=float32"
         return None
@@ -88,7 +88,7 @@ class TorchDriver(SVDDriver):
 class NumPyDriver(SVDDriver):
     """One that takes NumPy arrays: on the CPU, in float32 or float64."""
 
-    def skip(self, case: Case) -> str | None:
+    def skip(self, case: SVDProblem) -> str | None:
         if case.device != "cpu":
             return "NumPy runs on the CPU: use device=cpu"
         if case.dtype.itemsize < 4:
@@ -114,7 +114,7 @@ class Auto(SVDDriver):
     def apply(self, A: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         return truncated_svd(A, k)
 
-    def described(self, case: Case) -> str | None:
+    def described(self, case: SVDProblem) -> str | None:
         return choose_driver(case.m, case.n, case.k)
 
 
@@ -162,7 +162,7 @@ class ScipySvds(NumPyDriver):
     exact = True
     source = "Lehoucq, Sorensen and Yang, ARPACK Users' Guide, 1998; SciPy's svds"
 
-    def skip(self, case: Case) -> str | None:
+    def skip(self, case: SVDProblem) -> str | None:
         if case.k >= min(case.m, case.n):
             return "ARPACK finds fewer than min(m, n) triplets"
         return super().skip(case)

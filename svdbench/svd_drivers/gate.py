@@ -36,7 +36,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FactorsVerdict:
     """How good factors are, and whether that is allowed.
 
     ``error`` is ‖A − U S Vh‖_F/‖A‖_F, ``optimal`` the least it can be, ``over_optimal`` the
@@ -53,9 +53,9 @@ class Verdict:
     orthogonality: float = math.inf
 
 
-def judge(
+def check_factors(
     factors: tuple[Tensor, Tensor, Tensor], exact: Exact, k: int, dtype: torch.dtype, promise: bool
-) -> Verdict:
+) -> FactorsVerdict:
     """Compare the factors with the truth in float64.
 
     Orthonormal they must be, S must not be negative nor rise, and the error cannot be below
@@ -67,10 +67,10 @@ def judge(
     m, n = exact.A.shape
     shapes = [tuple(factor.shape) for factor in factors]
     if shapes != [(m, k), (k,), (k, n)]:
-        return Verdict(False, f"the factors have shapes {shapes}")
+        return FactorsVerdict(False, f"the factors have shapes {shapes}")
     U, S, Vh = (factor.detach().cpu().double() for factor in factors)
     if not all(factor.isfinite().all() for factor in (U, S, Vh)):
-        return Verdict(False, "a factor is not finite")
+        return FactorsVerdict(False, "a factor is not finite")
     eye = torch.eye(k, dtype=torch.float64)
     orthogonality = max(
         float(torch.linalg.matrix_norm(gram - eye, 2)) for gram in (U.mT @ U, Vh @ Vh.mT)
@@ -93,4 +93,6 @@ def judge(
     wrong = [text for text, found in faults.items() if found]
     reason = f"{wrong[0]}; {allowed:.1e} is allowed" if wrong else ""
     over = error / least if least > 0 else math.inf
-    return Verdict(not wrong, reason, error / norm, least / norm, over, s_error, orthogonality)
+    return FactorsVerdict(
+        not wrong, reason, error / norm, least / norm, over, s_error, orthogonality
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.jobs.reproduce import reproduce
-from svdbench.reproduce.result import QUICK, NeededRun, Result, load
+from svdbench.reproduce.result import QUICK, NeededRun, PublishedResult, load
 
 # A model of a user's own, with its examples: to be written beside the results.
 MODEL = "tiny_model"
@@ -97,7 +97,7 @@ def commands() -> list[Command]:
     return [*found, Command("reproduce", "reproduce", False, _reproduced)]
 
 
-def small_result() -> Result:
+def small_result() -> PublishedResult:
     """A result that is read from two runs of a few epochs."""
     xor = load("xor")
     small = "accelerate xor --epochs 3 --seeds 2"
