@@ -296,3 +296,20 @@ def _check(value: Any, depth: int = 0) -> None:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+# No dot in front and no separator: such a name stays inside its folder, and visible.
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+def refuse_name(name: str | None, what: str = "run") -> None:
+    """Refuse what is no plain name of a folder; None is none.
+
+    Raises:
+        ValueError: with what is allowed.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} can't name a {what}: use letters, digits, '.', '_' and '-', with no '.' in "
+            "front"
+        )

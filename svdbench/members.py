@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from inspect import signature
 from pkgutil import iter_modules
 from typing import Any
@@ -42,6 +40,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of all members, sorted. Does not import torch."""
+        from importlib.resources import files
+
         folder = files("svdbench.conf") / self.folder
         return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
@@ -74,6 +74,8 @@ class Registry:
 
     def options_of(self, name: str) -> dict[str, Any]:
         """The options of the member ``name``, with the values that its YAML gives them."""
+        from importlib.resources import files
+
         self.check([name])
         path = files("svdbench.conf") / self.folder / f"{name}.yaml"
         return next(iter(documents(path.read_text(encoding="utf-8"))), {})
@@ -124,7 +126,21 @@ def refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> Non
     """Raise ValueError for the first of ``given`` that is not known, with the nearest that is."""
     for name in given:
         if name not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(name.lower(), known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             listed = ", ".join(known) or "none"
             raise ValueError(f"no {what} is called {name!r}: {hint}known: {listed}")
+
+
+def refuse_repeated(what: str, values: Sequence[Any]) -> None:
+    """Refuse a list that has something twice, which would be the same work twice.
+
+    Raises:
+        ValueError: with what stands there twice.
+    """
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            text = "null" if value is None else value
+            raise ValueError(f"{what} has {text} twice: give it once")

@@ -25,8 +25,8 @@ from svdbench.acceleration import (
     switch_step,
 )
 from svdbench.classification import loss_for, mlp
+from svdbench.config.compose import compose
 from svdbench.jobs import accelerate_session
-from svdbench.launch import compose
 from svdbench.lowrank import LowRankLinear, factor
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import COMPRESSED, COMPRESSION

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -109,9 +110,9 @@ class TestTimeFastH:
 
     def test_options_are_taken_to_the_letter(self) -> None:
         out = run(["time-fasth", "--show-config", "--methods", "fasth, cayley"]).out
-        assert "methods:\n- fasth\n- cayley\n" in out
+        assert re.search(r"^methods: +# .*\n- fasth\n- cayley\n", out, re.MULTILINE)
         out = run(["train", "lstm", "--show-config", "--resume", r"a\b"]).out
-        assert "resume: a\\b\n" in out
+        assert re.search(r"resume: a\\b +# ", out)
 
 
 MISTAKES = [
@@ -138,7 +139,7 @@ MISTAKES = [
     (["tune", "--dtype", "int8"], "choose from"),
     (["train", "lstm", "--steps", "abc"], "--steps is 'abc': give a whole number"),
     (["train", "lstm", "--lr=fast"], "--lr is 'fast': give a number"),
-    (["gradients", "lstm", "--every", "0"], "--every is '0': give a whole number from 1 up"),
+    (["gradients", "lstm", "--every", "0"], "--every is 0: it must be 1 or more"),
     (["tune", "--d", "99999999"], "there is too little memory for 35.5 PiB: ask for smaller sizes"),
 ]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from command import EVERY_RUN, assert_mistake, run, table
 
+from svdbench.config.compose import compose
 from svdbench.datasets.splits import Split
 from svdbench.jobs import compress_session
 from svdbench.jobs.compress_arms import CompressedArm
-from svdbench.launch import compose
 from svdbench.members import Registry
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from command import run
 
+from svdbench.config.compose import read
 from svdbench.errors import UserError
 from svdbench.files import (
     documents,
@@ -16,7 +17,6 @@ from svdbench.files import (
     read_yaml,
     refuse_interpolations,
 )
-from svdbench.schemas import read
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

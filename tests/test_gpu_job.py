@@ -32,7 +32,8 @@ from svdbench.record.lines import read_rows
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.report.timing import show_run
-from svdbench.schemas import L2, Measure, Sizes, TimeFastH
+from svdbench.schemas.time_fasth import TimeFastH
+from svdbench.schemas.timing import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from svdbench.config.compose import composed, composing
 from svdbench.errors import UserError
-from svdbench.launch import composed, composing
-from svdbench.launchers import check_room, connected, imported
+from svdbench.launchers import check_room, connected, imported, register
 
 SMALL = {"Alive": True, "Resources": {"CPU": 4, "memory": 1e9}}
 LARGE = {"Alive": True, "Resources": {"CPU": 4, "GPU": 2, "memory": 1e9, "west": 1}}
@@ -23,6 +23,7 @@ def ray(*nodes: dict[str, Any]) -> Any:
 
 def options(*overrides: str) -> Any:
     """Those of the launcher."""
+    register()
     with composing() as hydra:
         return composed(hydra, "train", ["hydra/launcher=ray", *overrides]).hydra.launcher
 

@@ -16,8 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from svdbench import nodes
+from svdbench.config.compose import composed, composing
 from svdbench.errors import Interrupted, UserError
-from svdbench.launch import composed, composing
 from svdbench.nodes import PORT, SLURM_PORTS, Node, this_node
 from svdbench.sweeps.folder import FAILED, States
 from svdbench.sweeps.task import LaunchedJob

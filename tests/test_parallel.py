@@ -19,10 +19,10 @@ import torch.distributed as dist
 from command import assert_mistake, losses, run, table
 from torch import multiprocessing as mp
 
-from svdbench import schemas
 from svdbench.errors import Interrupted
 from svdbench.jobs import train_processes
 from svdbench.members import MODELS, TASKS
+from svdbench.schemas.training import Adam, Schedule
 from svdbench.tasks.base import Batch, Task
 from svdbench.training import checkpoint
 from svdbench.training.evaluation import evaluate
@@ -63,7 +63,7 @@ def learner_of(
             model, input_size=sizes[0], output_size=sizes[1], hidden_size=6, **options
         ).double(),
         given,
-        schemas.Adam(lr=1e-2, clip=0.5, weight_decay=1e-3, schedule=schemas.Schedule.cosine),
+        Adam(lr=1e-2, clip=0.5, weight_decay=1e-3, schedule=Schedule.cosine),
         steps=8,
         batch_size=batch_size,
         generator=torch.Generator().manual_seed(1),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from svdbench.config.compose import compose
+from svdbench.config.grammar import override
 from svdbench.jobs import train as job
 from svdbench.jobs.train_models import overrides_of
-from svdbench.launch import compose
 from svdbench.members import TASKS
-from svdbench.overrides import override
 from svdbench.training.presets import preset
 
 

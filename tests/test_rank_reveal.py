@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from svdbench.classification.arms import Arm
+from svdbench.config.compose import compose
 from svdbench.datasets.splits import Split
-from svdbench.launch import compose
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -278,8 +278,11 @@ def test_curves_are_of_layers_that_are_called_once(own: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--net", "64-10"], "--net is for a data set, and own_net:build is a model"),
-        (["--seeds", "3"], "--seeds is for a data set"),
+        (
+            ["--net", "64-10"],
+            "--net is for networks that are trained on a data set, and own_net:build is a model",
+        ),
+        (["--seeds", "3"], "--seeds is for networks that are trained"),
         (["--data", "own_net:lorder"], "did you mean 'loader'?"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
     ],
@@ -337,7 +340,7 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--kind", "kroneker"], "did you mean 'kronecker'?"),
         (["--multiple-of", "0"], "multiple_of is 0"),
         (["--rank", "0"], "asked_rank is 0"),
-        (["--weights", "a.pt"], "--weights is for a model of your own, and digits is a data set"),
+        (["--weights", "a.pt"], "--weights is for a model of your own: name it first"),
         (["--net", "784-12-10"], "an example of digits has 64 values"),
         (["fractions=[0]"], "fractions has 0"),
         (["examples.search=0"], "examples.search is 0"),

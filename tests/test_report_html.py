@@ -16,7 +16,7 @@ from command import assert_mistake, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svdbench.jobs.commands import COMMANDS
+from svdbench.job import all_jobs
 from svdbench.jobs.repeat import repeat
 from svdbench.jobs.report import REPORTS, report_of
 from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
@@ -439,4 +439,4 @@ def test_why_there_is_no_command(job: str, config: str | None, told: str) -> Non
 def test_every_job_is_known() -> None:
     sources = (path.read_text() for path in (ROOT / "svdbench/jobs").glob("*.py"))
     jobs = {match[1] for text in sources if (match := re.search(r'^JOB = "(.+)"', text, re.M))}
-    assert jobs - {"bench"} == set(REPORTS) == set(COMMANDS)
+    assert jobs - {"bench"} == set(REPORTS) == {job.name for job in all_jobs()}

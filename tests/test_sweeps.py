@@ -20,9 +20,9 @@ import pytest
 from command import assert_mistake, run, table
 from promises.sweeps import speedup
 
+from svdbench.config.compose import composing
 from svdbench.errors import UserError
 from svdbench.jobs import train as job
-from svdbench.launch import composing
 from svdbench.sweeps import Sweep, SweepSource, read_sweep
 from svdbench.sweeps.engines import ASK_S, Engine, SlurmWatch, engine_of, processes, refuse_timing
 from svdbench.sweeps.folder import State, States

@@ -9,12 +9,13 @@ import torch
 from command import EVERY_RUN, assert_mistake, run, table
 from torch import Tensor, nn
 
+from svdbench.config.fields import check_config
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops
 from svdbench.measure.gate import check
 from svdbench.members import LOOPS
 from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
-from svdbench.schemas import LoopSizes
+from svdbench.schemas.time_rnn import LoopSizes
 
 NAMES = LOOPS.names()
 REFLECTORS = ["fasth_each_step", "reflectors_each_step", "spectral"]
@@ -135,14 +136,14 @@ def test_block_size_is_a_whole_number(block_size: Any) -> None:
     [
         ({"hidden": []}, "sizes.hidden is empty"),
         ({"length": [5, 5]}, "sizes.length has 5 twice"),
-        ({"length": [0]}, "sizes.length is 0"),
+        ({"length": [0]}, "sizes.length has 0"),
         ({"batch": 0}, "sizes.batch is 0"),
         ({"hidden": [8, 64]}, "sizes.reflectors has 16, more than the 8 hidden units"),
     ],
 )
 def test_sizes_are_checked(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LoopSizes(**sizes)
+        check_config(LoopSizes(**sizes), "sizes.")
 
 
 # ------------------------------------------------------------------ the command

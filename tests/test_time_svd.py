@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from svdbench.cli import main
+from svdbench.config.fields import check_config
 from svdbench.members import DRIVERS
-from svdbench.schemas import MatrixSizes
-from svdbench.schemas.decomposition import SPECTRA
+from svdbench.schemas.time_svd import SPECTRA, MatrixSizes
 from svdbench.svd_drivers.drivers import SVDDriver, SVDProblem
 from svdbench.svd_drivers.gate import Exact, check_factors
 from svdbench.svd_drivers.spectra import NAMES as SPECTRUM_NAMES
@@ -121,14 +121,14 @@ def test_sizes() -> None:
     [
         ({"shapes": []}, "sizes.shapes is empty"),
         ({"ranks": [5, 5]}, "sizes.ranks has 5 twice"),
-        ({"ranks": [0]}, "sizes.ranks is 0"),
+        ({"ranks": [0]}, "sizes.ranks has 0"),
         ({"shapes": ["3by4"]}, "'3by4' is no shape"),
         ({"shapes": ["3x4"], "ranks": [3, 9]}, "3 is too many for all of them"),
     ],
 )
 def test_sizes_are_checked(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MatrixSizes(**sizes)
+        check_config(MatrixSizes(**sizes), "sizes.")
 
 
 # ------------------------------------------------------------------ the command

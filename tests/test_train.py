@@ -11,10 +11,10 @@ from command import EVERY_RUN, assert_mistake, run, table
 from fake_clock import FakeClock
 from torch import Tensor
 
+from svdbench.config.compose import compose
 from svdbench.errors import Interrupted
 from svdbench.jobs import train as job
 from svdbench.jobs.train_models import configurations, overrides_of
-from svdbench.launch import compose
 from svdbench.members import MODELS
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import TRAINED, TRAINING
@@ -218,8 +218,8 @@ MISTAKES = [
     (["lstm", "--task", "smnist", "task.data_dir=nowhere"], "nowhere"),
     (["lstm", "model.m1=3"], "there is no key 'model.m1'"),
     (["lstm", "trainer.target=-1"], "trainer.target is -1.0: it must be 0 or more"),
-    (["lstm", "--lr", "-1"], "optimizer.lr is -1.0: it must be above 0"),
-    (["lstm", "--steps", "0"], "trainer.steps is 0: it must be 1 or more"),
+    (["lstm", "--lr", "-1"], "--lr is -1.0: it must be above 0"),
+    (["lstm", "--steps", "0"], "--steps is 0: it must be 1 or more"),
     (["lstm", "--hidden", "0"], "hidden_size is 0"),
     (["lstm", "optimizer.betas=[0.9]"], "optimizer.betas"),
     (["lstm", "optimizer.alpha=0.9"], "there is no key 'optimizer.alpha'"),

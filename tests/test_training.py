@@ -11,12 +11,12 @@ import torch
 from fake_clock import FakeClock
 from torch import Tensor
 
-from svdbench import schemas
 from svdbench.errors import UserError
 from svdbench.measure.clock import WallClock
 from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
 from svdbench.models.gated import GRU
+from svdbench.schemas.training import Adam, RMSprop, Schedule
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
 from svdbench.training.evaluation import PART, evaluate, spectrum
@@ -59,7 +59,7 @@ class Timed(Addition):
 def learner_of(task: Addition, model: SequenceModel | None = None, **options: Any) -> Learner:
     torch.manual_seed(0)
     model = model or GRU(2, 4, 1)
-    config = options.pop("config", schemas.Adam())
+    config = options.pop("config", Adam())
     known = {"steps": 20, "batch_size": 3, "generator": torch.Generator().manual_seed(1)}
     return Learner(model, task, config, **{**known, **options})
 
@@ -209,7 +209,7 @@ def test_time_left_is_by_the_limit_that_comes_first() -> None:
 
 def test_two_learning_rates_and_no_decay_of_reflectors() -> None:
     model = MODELS.load("spectral_rnn", input_size=2, output_size=1, hidden_size=8)
-    config = schemas.RMSprop(lr=0.1, orthogonal_lr=0.01, weight_decay=0.5)
+    config = RMSprop(lr=0.1, orthogonal_lr=0.01, weight_decay=0.5)
     learner = learner_of(Addition(6, 4), model, config=config)
     groups = {len(group["params"]): group for group in learner.optimizer.param_groups}
     orthogonal = groups[len(model.orthogonal_parameters())]
@@ -222,7 +222,7 @@ def test_two_learning_rates_and_no_decay_of_reflectors() -> None:
 def test_every_model_learns_and_goes_on_from_its_state(name: str) -> None:
     """Also the proof that a checkpoint misses nothing: the same losses, bit by bit."""
     task = Addition(8, 16)
-    options = {"config": schemas.Adam(clip=1.0, schedule=schemas.Schedule.cosine)}
+    options = {"config": Adam(clip=1.0, schedule=Schedule.cosine)}
     learner = learner_of(
         task, MODELS.load(name, input_size=2, output_size=1, hidden_size=8), **options
     )
@@ -252,7 +252,7 @@ def test_an_epoch_goes_on_where_it_was() -> None:
         model = GRU(1, 4, 10)
         generator = torch.Generator().manual_seed(1)
         options = {"steps": 9, "batch_size": 400, "generator": generator}
-        return Learner(model, task, schemas.Adam(), **options)
+        return Learner(model, task, Adam(), **options)
 
     learner = make()
     learner.learn()
@@ -274,13 +274,13 @@ def test_a_step_without_a_number_changes_nothing() -> None:
 
 
 def test_schedules_end_at_zero() -> None:
-    for schedule in (schemas.Schedule.linear, schemas.Schedule.cosine):
+    for schedule in (Schedule.linear, Schedule.cosine):
         values = [rate_factor(schedule, step, 10) for step in range(11)]
         assert values[0] == 1
         assert values[5] == pytest.approx(0.5)
         assert values[10] == pytest.approx(0)
         assert values == sorted(values, reverse=True)
-    assert rate_factor(schemas.Schedule.constant, 10, 10) == 1
+    assert rate_factor(Schedule.constant, 10, 10) == 1
 
 
 # ------------------------------------------------------------------ evaluation

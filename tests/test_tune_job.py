@@ -9,8 +9,9 @@ import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 from rich.console import Console
 
-from svdbench.jobs import tune as tune_job
-from svdbench.jobs import tune_blocks, tune_plans
+from svdbench.jobs import tune as tune_blocks
+from svdbench.jobs import tune_plans
+from svdbench.jobs import tune_shapes as tune_job
 from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.tuning import Case, best, cache_file, formula

@@ -1,4 +1,4 @@
-"""The command line's frame: what all commands are registered with, and how a mistake ends."""
+"""The command line's frame: a command for each door, and how a mistake ends."""
 
 import os
 import shlex
@@ -7,11 +7,13 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from inspect import getdoc
+from itertools import groupby
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 import svdbench
+from svdbench.cli.options import command_of
 from svdbench.cli.streams import OutputLost, standard_streams
 from svdbench.errors import (
     Failed,
@@ -22,6 +24,7 @@ from svdbench.errors import (
     one_line,
     out_of_memory,
 )
+from svdbench.job import Command, Job, declared
 
 LONGEST = 1000  # characters of a message
 TRACEBACK = "--traceback"
@@ -50,14 +53,41 @@ def _main(
         raise typer.Exit
 
 
-def flow_help(app: typer.Typer) -> None:
+def _add_commands() -> None:
+    """Register every command, in the order of their names."""
+
+    def word(each: Job | Command) -> str:
+        return each.words.split()[0] if isinstance(each, Job) else each.name
+
+    for name, sharing in groupby(sorted(declared(), key=word), key=word):
+        found = list(sharing)
+        jobs = [each for each in found if isinstance(each, Job)]
+        if jobs:
+            app.command(name)(command_of(jobs))
+        for command in found:
+            if isinstance(command, Command):
+                _add_command(app, command)
+    _flow_help(app)
+
+
+def _add_command(app: typer.Typer, command: Command) -> None:
+    if command.function is not None:
+        app.command(command.name)(command.function)
+    if command.commands:
+        several = typer.Typer(help=command.help, no_args_is_help=True)
+        app.add_typer(several, name=command.name)
+        for each in command.commands:
+            _add_command(several, each)
+
+
+def _flow_help(app: typer.Typer) -> None:
     """Let the lines of each command's description end where the terminal does."""
     for command in app.registered_commands:
         text = command.help or getdoc(command.callback) or ""
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            flow_help(group.typer_instance)
+            _flow_help(group.typer_instance)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -163,3 +193,6 @@ def _shown(message: str) -> str:
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+
+
+_add_commands()

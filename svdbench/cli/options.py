@@ -1,202 +1,280 @@
-"""What commands share: the options that they have alike, and what becomes of them."""
+"""Commands from jobs: an option for every key of the configuration that has a flag."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from svdbench.config.base import OWN, TRAINED
+from svdbench.config.fields import Leaf, functions_of, leaves
+from svdbench.config.grammar import override
 from svdbench.errors import UserError
-from svdbench.overrides import override
+from svdbench.job import Flag, Job, Request
 
-QUICK_SIZES = {"sizes.d": [64, 128, 256]}
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the configuration to set, Hydra's way."),
-]
-Sizes = Annotated[
-    str | None,
-    typer.Option("--d", metavar="D,D,…", help="Sizes d to sweep; by default 64 to 1024."),
-]
-Methods = Annotated[
-    str | None, typer.Option(metavar="NAME,…", help="Only these methods; `svdbench methods` lists.")
-]
-Budget = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Measuring time, all sizes together.")
-]
-Quick = Annotated[bool, typer.Option("--quick", help="A first look, within half a minute.")]
-Name = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the run's folder; by default the time.")
-]
-Seed = Annotated[int | None, typer.Option(help="Of the random inputs and the order of rounds.")]
-Multirun = Annotated[
-    bool, typer.Option("--multirun", "-m", help="Sweep: one run per combination of a,b,c values.")
-]
-Resume = Annotated[
-    str | None,
-    typer.Option(metavar="RUN", help="Finish a run that was cut short: its folder, nothing else."),
-]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Finish the run although svdbench has changed since it began."),
-]
-ShowConfig = Annotated[
-    bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
-]
-Model = Annotated[
-    str | None,
-    typer.Argument(metavar="MODEL", help="spectral-rnn, lstm, …; several as a,b; or all."),
-]
-Task = Annotated[str, typer.Option(metavar="TASK", help="addition, copy, smnist or pmnist.")]
-TrainingSeed = Annotated[int | None, typer.Option(help="Of the initialisation and the samples.")]
-Rate = Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")]
-Seeds = Annotated[
-    int | None, typer.Option(metavar="K", help="Train K times, with seed, seed + 1, ….")
-]
-Net = Annotated[str | None, typer.Option(metavar="SIZES", help="Layers, as 784-512-256-10.")]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs of training.")]
-Examples = Annotated[int | None, typer.Option(metavar="B", help="Examples in a batch.")]
-Minutes = Annotated[
-    float | None, typer.Option(metavar="MINUTES", help="Stop all training by the clock.")
-]
-# Keys whose values are functions of the user's own, as MODULE:FUNCTION.
-FUNCTIONS = ("model.build", "model.loader", "loss")
+KEYS = "Keys of the configuration to set, Hydra's way."
+RESUME = "Finish a run that was cut short: its folder, nothing else."
+CHECKPOINT = " Or begin a new one from a checkpoint, as last.pt."
+FORCE = Flag("--force", "Finish the run although svdbench has changed since it began.")
+QUICK = Flag("--quick", "A first look, within half a minute.")
+MULTIRUN = Flag("--multirun", "Sweep: one run per combination of a,b,c values.")
+SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and stop.")
 
 
-def overrides_of(options: Mapping[str, Any]) -> list[str]:
-    """The options, by key, as overrides; what is ``None`` was not given."""
-    return [override(key, value) for key, value in options.items() if value is not None]
+@dataclass(frozen=True)
+class Spelling:
+    """An option of a command: the key that it sets, for each job of the command.
 
-
-def timing_options(
-    budget: float | None, name: str | None, seed: int | None, **chosen: str | None
-) -> dict[str, Any]:
-    """What all timing commands have, by key; ``chosen`` are names with commas between."""
-    return {
-        **{key: names(text) for key, text in chosen.items()},
-        "measure.budget_s": budget,
-        "name": name,
-        "seed": seed,
-    }
-
-
-def dataset_first(dataset: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """The data set and what was typed after it; where there is none, KEY=VALUE stands first."""
-    typed = list(overrides or ())
-    if dataset is not None and "=" in dataset:
-        return None, [dataset, *typed]
-    return dataset, typed
-
-
-def sized(given: Mapping[str, Any], quick: bool, small: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes to time, by key: those given; with ``--quick``, else ``small``, and briefly."""
-    options = {"measure": "quick", **small} if quick else {}
-    return options | {key: value for key, value in given.items() if value is not None}
-
-
-def names(text: str | None) -> list[str] | None:
-    """Names with commas between."""
-    return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def numbers(text: str | None, option: str = "--d") -> list[int] | None:
-    """Whole numbers from 1 up with commas between.
-
-    Raises:
-        UserError: something else, given to ``option``.
+    Attributes:
+        keys: by the names of the jobs.
+        form: TRAINED or OWN, where the option is only for a data set, or for a model of the
+            user's own; None: for both.
     """
-    if text is None:
-        return None
-    try:
-        found = [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        found = [0]
-    if any(number < 1 for number in found):
-        raise UserError(
-            f"{option} is {text!r}: give whole numbers from 1 up, as in {option} 64,128"
+
+    keys: Mapping[str, Leaf]
+    form: str | None
+
+    @property
+    def first(self) -> Leaf:
+        return next(iter(self.keys.values()))
+
+
+def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
+    """A function whose parameters are the options of the jobs that share a word, for Typer."""
+    options = spellings(jobs)
+
+    def callback(**given: Any) -> None:
+        run(request_of(jobs, options, given))
+
+    parameters = list(_parameters(jobs, options))
+    callback.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    callback.__annotations__ = {each.name: each.annotation for each in parameters}
+    callback.__doc__ = "\n\n".join(job.help for job in jobs)
+    return callback
+
+
+def spellings(jobs: Sequence[Job]) -> dict[str, Spelling]:
+    """The options by keyword: those of the configuration's own keys before those of its bases."""
+    keys: dict[str, dict[str, Leaf]] = {}
+    for job in jobs:
+        for leaf in sorted(leaves(job.config), key=lambda leaf: leaf.depth):
+            if leaf.keyword is not None:
+                keys.setdefault(leaf.keyword, {})[job.name] = leaf
+    return {keyword: Spelling(own, _form(own, jobs)) for keyword, own in keys.items()}
+
+
+def _form(keys: Mapping[str, Leaf], jobs: Sequence[Job]) -> str | None:
+    """What the first argument must be for an option to mean something."""
+    if len(keys) < len(jobs):
+        (own,) = (job.subject for job in jobs if job.name in keys)
+        return OWN if own is not None and own.function is not None else TRAINED
+    takes_models = any(job.subject is not None and job.subject.function for job in jobs)
+    (panel, *others) = {leaf.key.panel for leaf in keys.values()}
+    return panel if takes_models and not others else None
+
+
+def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterator[Parameter]:
+    job = jobs[0]
+    if job.subject is not None:
+        yield _parameter(
+            "subject",
+            str | None,
+            typer.Argument(metavar=job.subject.metavar, help=job.subject.help),
         )
-    return found
+    yield _parameter(
+        "overrides", list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help=KEYS)
+    )
+    for flag in job.flags:
+        yield _of_flag(flag)
+    for keyword, spelling in options.items():
+        leaf = spelling.first
+        kind = leaf.kind if leaf.kind in (int, float) else str
+        declared = typer.Option(
+            leaf.key.flag,
+            metavar=leaf.key.metavar,
+            help=leaf.help(job.settings.get(leaf.name)),
+            rich_help_panel=spelling.form,
+        )
+        yield _parameter(keyword, kind | None, declared)
+    frame = []
+    if any(leaf.key.quick is not None for leaf in leaves(job.config)):
+        frame.append(QUICK)
+    help, metavar = (RESUME + CHECKPOINT, "RUN|FILE") if job.checkpoint else (RESUME, "RUN")
+    frame.append(Flag("--resume", help, str, None, metavar))
+    frame += [FORCE] if job.same else []
+    frame += [MULTIRUN] if job.sweeps else []
+    for flag in [*frame, SHOW_CONFIG]:
+        yield _of_flag(flag)
 
 
-def key_values(typed: list[str] | None) -> list[str]:
-    """The overrides that were typed, if they are any.
+def _of_flag(flag: Flag) -> Parameter:
+    names = (flag.flag, "-m") if flag is MULTIRUN else (flag.flag,)
+    kind = flag.kind if flag.default is not None else flag.kind | None
+    declared = typer.Option(*names, metavar=flag.metavar, help=flag.help, show_default=False)
+    return _parameter(flag.keyword, kind, declared, flag.default)
+
+
+def _parameter(name: str, kind: Any, declared: Any, default: Any = None) -> Parameter:
+    return Parameter(
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
+    )
+
+
+def request_of(
+    jobs: Sequence[Job], options: Mapping[str, Spelling], given: Mapping[str, Any]
+) -> Request:
+    """What was asked for, from the values of the parameters.
 
     Raises:
-        UserError: one is not KEY=VALUE.
+        UserError: a value that can't be read, or an option that is not for this subject.
     """
-    typed = typed or []
+    subject, typed = given.get("subject"), list(given["overrides"] or ())
+    if subject is not None and "=" in subject:  # KEY=VALUE may stand first
+        subject, typed = None, [subject, *typed]
+    refuse_no_keys(typed)
+    job = _job_for(jobs, subject)
+    settings: dict[str, Any] = dict(job.settings)
+    if given.get("quick"):
+        settings |= {
+            leaf.name: leaf.key.quick for leaf in leaves(job.config) if leaf.key.quick is not None
+        }
+    asked: dict[str, Any] = {}
+    key = None if job.subject is None or subject is None else job.subject.key(subject)
+    if key is not None:
+        asked[key] = subject
+    for keyword, spelling in options.items():
+        if (value := given[keyword]) is not None:
+            _refuse_other_form(spelling, job, subject)
+            leaf = spelling.keys[job.name]
+            asked[leaf.name] = value_of(leaf, value)
+    calls = functions_of(job.config)
+    multirun = bool(given.get("multirun"))
+    resume, start = given["resume"], None
+    if resume is not None:
+        start = job.checkpoint if subject is not None and not Path(resume).is_dir() else None
+        if start is None:
+            rest = {key: value for key, value in asked.items() if key not in calls}
+            bare = [subject] if subject is not None and key is None else []
+            _refuse_with_resume([*_overrides(rest), *typed, *bare, *(["-m"] if multirun else [])])
+        else:
+            asked[start], resume = resume, None
+    chosen = settings | asked
+    return Request(
+        job,
+        (*_overrides(chosen), *typed),
+        options=chosen,
+        typed=tuple(typed),
+        subject=subject,
+        flags={flag.keyword: given[flag.keyword] for flag in job.flags},
+        functions=[asked[name] for name in calls if name in asked],
+        multirun=multirun,
+        show_config=given["show_config"],
+        resume=resume,
+        force=bool(given.get("force")),
+    )
+
+
+def run(request: Request) -> None:
+    """Finish, start or show what was asked for.
+
+    Raises:
+        typer.Exit: with code 1, where nothing went well.
+    """
+    from svdbench.record.resumption import mixing_versions
+
+    with mixing_versions(request.force):
+        if request.resume is not None:
+            from svdbench.jobs.resume import resume
+
+            result = resume(request.resume, request.job, request.functions)
+        else:
+            result = request.job.start(request)
+    if not getattr(result, "well", True):
+        raise typer.Exit(1)
+
+
+def value_of(leaf: Leaf, given: Any) -> Any:
+    """The value of an option: of a list, what stands between commas.
+
+    Raises:
+        UserError: it is no such value, or out of range.
+    """
+    flag, key = str(leaf.key.flag), leaf.key
+    if leaf.is_list:
+        return _list(leaf, given)
+    value = (key.aliases or {}).get(given, given)
+    try:
+        key.check(flag, value)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return value
+
+
+def _list(leaf: Leaf, given: str) -> list[Any]:
+    flag, kind = leaf.key.flag, leaf.kind.__args__[0]
+    parts = [part.strip() for part in given.split(",")]
+    if kind is str:
+        return parts
+    try:
+        values = [kind(part) for part in parts] if given or kind is float else []
+    except ValueError:
+        values = None
+    if kind is int and (values is None or any(each < 1 for each in values)):
+        raise UserError(f"{flag} is {given!r}: give whole numbers from 1 up, as in {flag} 64,128")
+    if values is None:
+        raise UserError(
+            f"{flag} is {given!r}: give numbers with commas between, as in {flag} 0.5,0.25"
+        )
+    return values
+
+
+def refuse_no_keys(typed: Sequence[str]) -> None:
+    """Refuse what is no override.
+
+    Raises:
+        UserError: with how to write one.
+    """
     for given in typed:
         # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
         if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
             raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
-    return typed
 
 
-def launch_job(
-    job: str,
-    typed: list[str] | None,
-    options: Mapping[str, Any],
-    multirun: bool = False,
-    show_config: bool = False,
-    resume: str | None = None,
-    force: bool = False,
-) -> None:
-    """Run a job, or show its configuration: with ``options`` by key, over which ``typed`` win.
-
-    Args:
-        resume: the folder of a run to be finished instead.
-        force: finish a run of timings that another version of svdbench began.
-    """
-    typed = key_values(typed)
-    from svdbench.record.resumption import mixing_versions
-
-    with mixing_versions(force):
-        _launch_job(job, typed, options, multirun, show_config, resume)
+def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
+    """Which of the jobs that share a word takes the subject."""
+    if len(jobs) == 1:
+        return jobs[0]
+    is_function = subject is not None and ":" in subject
+    for job in jobs:
+        if job.subject is not None and (job.subject.function is not None) == is_function:
+            return job
+    return jobs[0]
 
 
-def _launch_job(
-    job: str,
-    typed: list[str],
-    options: Mapping[str, Any],
-    multirun: bool,
-    show_config: bool,
-    resume: str | None,
-) -> None:
-    if resume is not None:
-        named = {key: options[key] for key in FUNCTIONS if options.get(key) is not None}
-        rest = {key: value for key, value in options.items() if key not in named}
-        others = [*overrides_of(rest), *typed, *(["-m"] if multirun else [])]
-        go_on(resume, job, others, list(named.values()))
+def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> None:
+    """Refuse an option that is only for a data set, or for a model of the user's own."""
+    if spelling.form is None:
         return
-    given = [*overrides_of(options), *typed]
-    from svdbench.launch import launch, show
-
-    if show_config:
-        typer.echo(show(job, given), nl=False)
-    elif multirun:
-        from svdbench.sweeps import Sweep, SweepSource, run_sweep
-
-        command = {"compress_model": ["compress", options.get("model.build")]}
-        words = [*map(str, command.get(job, [job.replace("_", "-")])), "-m"]
-        words += [text for text in given if not text.startswith("name=")]
-        run_sweep(Sweep(job, (SweepSource(tuple(given)),), tuple(words))).check()
-    else:
-        launch(job, given)
+    own = job.subject is not None and subject is not None and ":" in subject
+    if own == (spelling.form == OWN):
+        return
+    flag = spelling.first.key.flag
+    if own:
+        raise UserError(
+            f"{flag} is for networks that are trained on a data set, and {subject} is a model: "
+            "leave it out"
+        )
+    raise UserError(f"{flag} is for a model of your own: name it first, as my_net:build")
 
 
-def go_on(run: str, job: str, given: list[str], functions: Sequence[str] = ()) -> Any:
-    """Finish a run of a job's command; returns what the job does.
+def _overrides(options: Mapping[str, Any]) -> list[str]:
+    return [override(key, value) for key, value in options.items()]
 
-    Args:
-        functions: of the user's own, which a file alone can't have called.
 
-    Raises:
-        UserError: something else was given, which the run's own configuration says already.
-    """
+def _refuse_with_resume(given: Sequence[str]) -> None:
     if given:
         raise UserError(
             f"--resume finishes a run as it was begun: leave out {given[0]}, or begin another run"
         )
-    from svdbench.jobs.resume import resume
-
-    return resume(run, job, functions)

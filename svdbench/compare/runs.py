@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import UserError, one_line
+from svdbench.files import NAME
 from svdbench.record.lines import RecordError
 from svdbench.record.reader import CONFIG, ENVIRONMENT, RecordedRun
-from svdbench.refusals import NAME
 
 Row = dict[str, str]
 

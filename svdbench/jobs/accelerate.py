@@ -14,7 +14,7 @@ from svdbench.jobs.side_by_side_session import run_session
 from svdbench.lowrank import factor
 from svdbench.lowrank.layers.factor import RankRule
 from svdbench.report.acceleration import show_run
-from svdbench.schemas import Accelerate
+from svdbench.schemas.accelerate import Accelerate
 
 JOB = "accelerate"
 

@@ -11,8 +11,7 @@ from svdbench.classification import EpochScores, Loss, linear_layers, loss_for, 
 from svdbench.jobs import side_by_side
 from svdbench.lowrank import Factored, factor
 from svdbench.lowrank.layers.factor import RankRule
-from svdbench.schemas import Accelerate
-from svdbench.schemas.acceleration import Start
+from svdbench.schemas.accelerate import Accelerate, Start
 
 DENSE = "DNN"
 

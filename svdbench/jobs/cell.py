@@ -32,7 +32,7 @@ from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure,
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.schemas import L2
+from svdbench.schemas.timing import L2
 from svdbench.statistics.summaries import summarise
 
 # Methods that reached their time limit: from which size on they are not tried, and why.

@@ -11,7 +11,7 @@ from svdbench.jobs.side_by_side_session import run_session
 from svdbench.jobs.timing import load
 from svdbench.members import COMPRESSORS
 from svdbench.report.compression import show_run
-from svdbench.schemas import Compress
+from svdbench.schemas.compress import Compress
 
 JOB = "compress"
 
@@ -31,6 +31,12 @@ def run(config: Compress, text: str, folder: str | None = None) -> Path:
         Interrupted: ^C; the epochs so far are kept.
     """
     return run_session(JOB, CompressSession, prepare(config), text, folder, show_run)
+
+
+def check(config: Compress) -> None:
+    """Check the options of the compressors."""
+    for method in config.methods:
+        load(COMPRESSORS, method, config.compressor)
 
 
 def prepare(config: Compress) -> Given:

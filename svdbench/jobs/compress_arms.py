@@ -14,7 +14,7 @@ from svdbench.compressors.network import Compression, deployed
 from svdbench.jobs import side_by_side
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import Contender, TimingPlan, failure, measure
-from svdbench.schemas import Compress
+from svdbench.schemas.compress import Compress
 
 STOCK = "stock"
 

@@ -17,7 +17,7 @@ from svdbench.lowrank import Compressed, compress, save
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.report.model_compression import show_run
 from svdbench.reporting.words import quantity
-from svdbench.schemas import CompressModel
+from svdbench.schemas.compress_model import CompressModel
 
 JOB = "compress-model"
 

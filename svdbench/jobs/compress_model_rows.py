@@ -12,7 +12,7 @@ from svdbench.lowrank.ranks.certify import Increase
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
-from svdbench.schemas import CompressModel
+from svdbench.schemas.compress_model import CompressModel
 
 _MODEL = ("model", "seed", "device", "dtype", "threads")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from svdbench.errors import Interrupted
+from svdbench.job import find_job
 from svdbench.record.run import RunWriter
 
 
@@ -76,3 +78,16 @@ def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
             show()
         raise
     show()
+
+
+def interrupted(job: str, folder: Path) -> Interrupted:
+    """^C in a run, and how to resume it."""
+    return Interrupted(f"interrupted; {kept(job, folder)}")
+
+
+def kept(job: str, folder: Path) -> str:
+    """What is left of a run that was cut short, and how to resume it."""
+    if not folder.exists():
+        return "nothing was finished"
+    command = f"svdbench {find_job(job).words} --resume {folder}"
+    return f"what was finished is kept: go on with {command}"

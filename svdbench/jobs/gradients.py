@@ -5,19 +5,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.jobs.commands import interrupted
+from svdbench.config.compose import compose, show
+from svdbench.job import Request
+from svdbench.jobs.display import interrupted
 from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train import loop_of
 from svdbench.jobs.train_display import PLAIN, Display
-from svdbench.jobs.train_models import overrides_of
+from svdbench.jobs.train_models import models_of, overrides_of
 from svdbench.jobs.train_rows import Rows
-from svdbench.launch import compose
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
 from svdbench.report.gradients import show_run
 from svdbench.reporting.render import print_lines, several_versions
-from svdbench.schemas import Gradients
+from svdbench.schemas.gradients import Gradients
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
 from svdbench.training.progress import Evaluation
@@ -30,31 +31,16 @@ _OF = ("model", "task", "seed", "hidden_size", "length")
 NORMS = TableSchema("gradients", (*_OF, "sequences", "step", "t", "norm"))
 
 
-def run(
-    models: str,
-    task: str,
-    typed: Sequence[str],
-    *,
-    name: str | None = None,
-    clock: Clock | None = None,
-    console: Console | None = None,
-) -> Path:
-    """Train each of the models, one after the other; the folder with all their results.
-
-    Args:
-        models: a name, several with commas between, or ``all``.
-        typed: the user's own overrides, of ``conf/gradients.yaml``.
-        name: of the folder.
-        clock: to tell the time by; real time by default.
-        console: to write on.
-
-    Raises:
-        UserError: an unknown name, or a value that doesn't fit.
-        Interrupted: ^C; the rows so far are kept.
-    """
-    composed = _composed(models, task, typed)
-    configs, texts = [config for config, _ in composed], [text for _, text in composed]
-    return train_all(configs, YAML_END.join(texts), name=name, clock=clock, console=console)
+def start(request: Request) -> Path | None:
+    """Train each of the models that were asked for, or show their configurations."""
+    runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
+    if request.show_config:
+        print(YAML_END.join(show(JOB, overrides) for overrides in runs.values()), end="")
+        return None
+    composed = [compose(JOB, overrides) for overrides in runs.values()]
+    return train_all(
+        [config for config, _ in composed], YAML_END.join(text for _, text in composed)
+    )
 
 
 def train_all(
@@ -62,22 +48,28 @@ def train_all(
     text: str,
     folder: str | None = None,
     *,
-    name: str | None = None,
     clock: Clock | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Run the job with a configuration for each model; as :func:`run`.
+    """Train the model of each configuration, one after the other; the folder of the results.
 
     Args:
         text: all of them as YAML, kept beside the results.
         folder: where to write instead of ``results/gradients/<name>``.
+        clock: to tell the time by; real time by default.
+        console: to write on.
+
+    Raises:
+        UserError: a name that isn't known, or a value that doesn't fit.
+        Interrupted: ^C; the rows so far are kept.
     """
-    place = configs[0].trainer.place()
+    place = configs[0].trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     for config in configs:  # whatever mistake there is, nothing is written yet
         loop_of(config, config.seed, clock)
     settle_allocator()
     status = ""
+    name = configs[0].name
     with RunWriter.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
         for config, seed in _trainings(configs):
@@ -93,17 +85,6 @@ def train_all(
     if status == "interrupted":
         raise interrupted(JOB, record.folder)
     return record.folder
-
-
-def configurations(models: str, task: str, typed: Sequence[str]) -> str:
-    """What would be trained, as YAML: a document for each model."""
-    return YAML_END.join(text for _, text in _composed(models, task, typed))
-
-
-def _composed(models: str, task: str, typed: Sequence[str]) -> list[tuple[Gradients, str]]:
-    """The configuration of each model, as an object and as YAML."""
-    runs = overrides_of(models, task, typed, presets=True)
-    return [compose(JOB, overrides) for overrides in runs.values()]
 
 
 def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:

@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.commands import interrupted
-from svdbench.jobs.display import Display
+from svdbench.jobs.display import Display, interrupted
 from svdbench.jobs.rank_reveal_algorithms import Found, Revealer
 from svdbench.jobs.rank_reveal_points import points, seconds_of_points
 from svdbench.jobs.rank_reveal_rows import Rows
@@ -23,8 +22,7 @@ from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.run import RunWriter
 from svdbench.report.reveal import show_run
 from svdbench.reporting.words import seconds, share
-from svdbench.schemas import RankReveal
-from svdbench.schemas.reveal import EXACT, FRONTIER
+from svdbench.schemas.rank_reveal import EXACT, FRONTIER, RankReveal
 
 JOB = "rank-reveal"
 

@@ -27,8 +27,7 @@ from svdbench.lowrank import (
 from svdbench.lowrank.costs import layer_latencies, layer_macs
 from svdbench.lowrank.ranks.curves import linear_weights
 from svdbench.lowrank.ranks.examples import called
-from svdbench.schemas import RankReveal
-from svdbench.schemas.reveal import EXACT, FRONTIER, PUBLISHED
+from svdbench.schemas.rank_reveal import EXACT, FRONTIER, PUBLISHED, RankReveal
 
 
 @dataclass(frozen=True)

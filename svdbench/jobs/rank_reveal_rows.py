@@ -11,8 +11,7 @@ from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TRAINING_STATUSES, TableSchema, cell_id
-from svdbench.schemas import RankReveal
-from svdbench.schemas.reveal import FRONTIER
+from svdbench.schemas.rank_reveal import FRONTIER, RankReveal
 
 _NETWORK = ("model", "dataset", "method", "seed", "device", "threads")
 

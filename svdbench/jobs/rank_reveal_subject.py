@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from svdbench.classification import Arm, evaluate, loss_for
 from svdbench.classification.arms import Batches
+from svdbench.config.base import Dtype
 from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, one_line
 from svdbench.jobs import side_by_side
@@ -23,7 +24,7 @@ from svdbench.lowrank import example_losses
 from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
 from svdbench.lowrank.splits import take
 from svdbench.measure.clock import clock_of
-from svdbench.schemas import Dtype, RankReveal
+from svdbench.schemas.rank_reveal import RankReveal
 from svdbench.training.learner import network_optimizer
 
 HIDDEN = (512, 256)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from svdbench.config.compose import compose
+from svdbench.config.grammar import override
 from svdbench.errors import UserError, one_line
 from svdbench.files import documents, flat
-from svdbench.jobs.commands import COMMANDS
-from svdbench.launch import show
-from svdbench.overrides import override
+from svdbench.job import all_jobs, find_job
 from svdbench.reporting.claims import experiment
 from svdbench.reporting.html.page import Repeat
 from svdbench.sweeps import read_sweep
@@ -56,13 +56,13 @@ def repeat_sweep(folder: Path) -> Repeat:
 def _command(job: str, config: str | None) -> tuple[str, list[str]]:
     if config is None:
         raise UserError("there is no config.yaml")
-    if job not in COMMANDS:
+    if job not in [own.name for own in all_jobs()]:
         raise UserError(f"{job} is no command of this svdbench")
     runs = _settings(config)
     rest, notes = _typed(job, runs[0])
     if any(_typed(job, run)[0] != rest for run in runs[1:]):
         raise UserError("config.yaml has several configurations, which no one command gives")
-    words = [f"svdbench {COMMANDS[job][0]}", *_subject(job, runs), *map(_quoted, rest)]
+    words = [f"svdbench {find_job(job).words}", *_subject(job, runs), *map(_quoted, rest)]
     return " ".join(words), notes
 
 
@@ -93,7 +93,7 @@ def _typed(job: str, ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if job in TRAIN:
         model, task = (_name(ours[key]) for key in ("model_name", "task_name"))
         stood_for += [f"model={model}", f"task={task}", *preset(task, model, groups)]
-    theirs = _settings(show(COMMANDS[job][1], [*stood_for, *groups]))[0]
+    theirs = _settings(compose(find_job(job).root, [*stood_for, *groups])[1])[0]
     keys = [
         key
         for key, value in ours.items()
@@ -122,7 +122,7 @@ def _groups(job: str, ours: Mapping[str, Any]) -> list[str]:
 def _explicit(job: str, ours: Mapping[str, Any]) -> set[str]:
     """Keys that are typed whatever the defaults are."""
     if job == "gradients":  # the command has defaults of its own
-        return {f"trainer.{key}" for key in ("steps", "evaluate_every", "target", "checkpoint")}
+        return set(find_job(job).settings)
     return {key for key in BROUGHT if ours.get(key) is not None}
 
 

@@ -12,7 +12,7 @@ from svdbench.classification import check_sizes, mlp, parse_net
 from svdbench.datasets import classification
 from svdbench.errors import UserError, one_line
 from svdbench.jobs.timing import device_of
-from svdbench.schemas.classification import SideBySide
+from svdbench.schemas.side_by_side import SideBySide
 
 Config = TypeVar("Config", bound=SideBySide)
 Setting = TypeVar("Setting")

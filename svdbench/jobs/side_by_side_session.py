@@ -10,8 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from svdbench.classification import Arm, Batches, Scores, side_by_side
-from svdbench.jobs.commands import interrupted
-from svdbench.jobs.display import Display
+from svdbench.jobs.display import Display, interrupted
 from svdbench.jobs.side_by_side import Given
 from svdbench.jobs.timing import running
 from svdbench.measure.clock import clock_of

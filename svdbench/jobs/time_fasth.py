@@ -18,7 +18,7 @@ from svdbench.measure.plan import forever
 from svdbench.members import METHODS
 from svdbench.orthogonal.base import Method
 from svdbench.report.timing import show_run
-from svdbench.schemas import TimeFastH
+from svdbench.schemas.time_fasth import TimeFastH
 
 JOB = "time-fasth"
 
@@ -43,8 +43,7 @@ def run(
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
     conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
-    names = config.methods or sorted(config.orthogonal)
-    methods = {name: load(METHODS, name, config.orthogonal) for name in names}
+    methods = _methods(config)
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})
@@ -59,6 +58,17 @@ def run(
             record.finish(unit, too_slow=conditions.too_slow)
             shown.finish(line(problem, entries))
     return record.folder
+
+
+def check(config: TimeFastH) -> None:
+    """Check the options of the methods, and the plan."""
+    plan_of(config, cells=1)
+    _methods(config)
+
+
+def _methods(config: TimeFastH) -> dict[str, Method]:
+    names = config.methods or sorted(config.orthogonal)
+    return {name: load(METHODS, name, config.orthogonal) for name in names}
 
 
 def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[Entry]:

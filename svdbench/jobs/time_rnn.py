@@ -13,7 +13,7 @@ from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.report.rnn import show_run
 from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
-from svdbench.schemas import TimeRNN
+from svdbench.schemas.time_rnn import TimeRNN
 
 JOB = "time-rnn"
 
@@ -35,8 +35,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     sizes = config.sizes
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)
-    names = config.methods or sorted(config.rnn)
-    methods = {name: load(LOOPS, name, config.rnn) for name in names}
+    methods = _methods(config)
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.
@@ -55,6 +54,17 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
                 record.finish(problem.label, **{f"too_slow at {length}": conditions.too_slow})
                 shown.finish(line(problem, entries))
     return record.folder
+
+
+def check(config: TimeRNN) -> None:
+    """Check the options of the methods, and the plan."""
+    plan_of(config, cells=1)
+    _methods(config)
+
+
+def _methods(config: TimeRNN) -> dict[str, RNNLoop]:
+    names = config.methods or sorted(config.rnn)
+    return {name: load(LOOPS, name, config.rnn) for name in names}
 
 
 def _problem(config: TimeRNN, hidden: int, length: int) -> LoopProblem:

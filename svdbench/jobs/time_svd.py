@@ -19,7 +19,8 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.report.svd import show_run
 from svdbench.reporting.words import seconds
-from svdbench.schemas import L2, TimeSVD
+from svdbench.schemas.time_svd import TimeSVD
+from svdbench.schemas.timing import L2
 from svdbench.statistics.summaries import summarise
 from svdbench.svd_drivers.drivers import SVDDriver, SVDProblem
 from svdbench.svd_drivers.gate import Exact, FactorsVerdict, check_factors
@@ -100,10 +101,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     """
     device = device_of(config)
     dtype: torch.dtype = getattr(torch, config.dtype.value)
-    drivers: dict[str, SVDDriver] = {
-        name: load(DRIVERS, name, config.svd_driver)
-        for name in config.methods or sorted(config.svd_driver)
-    }
+    drivers = _drivers(config)
     shapes = config.sizes.cases()
     cells = len(config.spectra) * sum(len(ranks) for *_, ranks in shapes)
     conditions = Conditions(plan_of(config, cells), config.measure.l2, {})
@@ -135,6 +133,17 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
                     record.finish(case.label, too_slow=slow)
                     shown.finish(line(case, entries))
     return record.folder
+
+
+def check(config: TimeSVD) -> None:
+    """Check the options of the drivers, and the plan."""
+    plan_of(config, cells=1)
+    _drivers(config)
+
+
+def _drivers(config: TimeSVD) -> dict[str, SVDDriver]:
+    names = config.methods or sorted(config.svd_driver)
+    return {name: load(DRIVERS, name, config.svd_driver) for name in names}
 
 
 def time_cell(

@@ -23,7 +23,7 @@ from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import rates_of
 from svdbench.members import OPERATIONS
 from svdbench.report.svd_ops import show_run
-from svdbench.schemas import TimeSvdOps
+from svdbench.schemas.time_svd_ops import TimeSvdOps
 
 JOB = "time-svd-ops"
 
@@ -72,6 +72,12 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
                 record.finish(unit, too_slow=conditions.too_slow)
                 shown.finish(f"{operation:8} {line(problem, entries)}")
     return record.folder
+
+
+def check(config: TimeSvdOps) -> None:
+    """Check the options of the operations, and the plan."""
+    plan_of(config, cells=1)
+    _ways(config)
 
 
 def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:

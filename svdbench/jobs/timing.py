@@ -9,22 +9,20 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from svdbench.config.base import DeviceConfig, Placement
 from svdbench.errors import UserError, one_line
-from svdbench.jobs.commands import interrupted
-from svdbench.jobs.display import Display, display, reported
+from svdbench.job import MACHINE
+from svdbench.jobs.display import Display, display, interrupted, reported
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import Registry
 from svdbench.record.run import RunWriter
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
-from svdbench.schemas import L2, Job, Measured, Timing
-
-# What of the environment tells machines apart: a run's timings are of one machine.
-SAME_MACHINE = ("cpu", "caches", "gpus", "torch", "triton")
+from svdbench.schemas.timing import L2, StepTimingConfig, TimingConfig
 
 
-def device_of(config: Job) -> torch.device:
+def device_of(config: Placement) -> torch.device:
     """The device to run on, with the number of threads set.
 
     Raises:
@@ -61,7 +59,7 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
 
 
-def problem_of(config: Timing, d: int) -> Problem:
+def problem_of(config: StepTimingConfig, d: int) -> Problem:
     """The problem of size ``d``."""
     return Problem(
         d=d,
@@ -75,7 +73,7 @@ def problem_of(config: Timing, d: int) -> Problem:
 @contextmanager
 def running(
     job: str,
-    config: Job,
+    config: DeviceConfig,
     text: str,
     folder: str | None,
     cells: int,
@@ -89,7 +87,7 @@ def running(
     console = Console()
     settle_allocator()
     record = RunWriter.create(
-        config.results, job, config.name, config=text, folder=folder, same=SAME_MACHINE
+        config.results, job, config.name, config=text, folder=folder, same=MACHINE
     )
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
 
@@ -119,7 +117,7 @@ def settle_allocator() -> None:
     del del_me
 
 
-def machine_line(environment: Mapping[str, Any], config: Job) -> str:
+def machine_line(environment: Mapping[str, Any], config: Placement) -> str:
     """Where this runs, in one line for people."""
     gpus = ", ".join(environment.get("gpus") or ())
     where = environment.get("cpu") if config.device == "cpu" else gpus
@@ -127,7 +125,7 @@ def machine_line(environment: Mapping[str, Any], config: Job) -> str:
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
 
 
-def plan_of(config: Measured, cells: int) -> TimingPlan:
+def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
     """The plan of one of so many cells: its share of the budget.
 
     Raises:

@@ -10,8 +10,7 @@ import torch
 from rich.console import Console
 
 from svdbench.errors import UserError, one_line
-from svdbench.jobs.commands import interrupted
-from svdbench.jobs.display import resumption
+from svdbench.jobs.display import interrupted, resumption
 from svdbench.jobs.timing import device_of, machine_line, settle_allocator
 from svdbench.jobs.train_display import PLAIN, Display
 from svdbench.jobs.train_rows import Rows
@@ -23,7 +22,7 @@ from svdbench.record.schema import WELL
 from svdbench.report.training import show_run
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
-from svdbench.schemas import Train
+from svdbench.schemas.training import Train
 from svdbench.tasks.base import Task
 from svdbench.training import checking, checkpoint
 from svdbench.training.learner import Learner
@@ -83,7 +82,7 @@ def run(
         from svdbench.jobs.train_processes import launch
 
         return launch(config, text, folder)
-    place = config.trainer.place()
+    place = config.trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     # Before anything is written: it may be a mistake.
     first = loop_of(config, config.seed, clock, ranks)
@@ -117,6 +116,11 @@ def run(
     if "interrupted" in endings.values():
         raise interrupted(JOB, record.folder)
     return Result(record.folder, list(endings.values()))
+
+
+def check(config: Train) -> None:
+    """Check the options of the model and the task, without data."""
+    parts(config)
 
 
 def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:

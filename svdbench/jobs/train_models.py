@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from svdbench.config.compose import compose, show
 from svdbench.errors import UserError
+from svdbench.job import Request
 from svdbench.jobs.train import JOB, Result, build
-from svdbench.launch import compose, launch, show
-from svdbench.members import MODELS, TASKS, plain
-from svdbench.overrides import override
-from svdbench.refusals import refuse_repeated
+from svdbench.launch import launch
+from svdbench.members import MODELS, TASKS, plain, refuse_repeated
 from svdbench.report.training import show_run
 from svdbench.sweeps import Sweep, SweepResult, SweepSource, run_sweep
 from svdbench.training.presets import preset, sources
@@ -22,21 +22,39 @@ from svdbench.training.presets import preset, sources
 EVERY = "all"
 
 
+def start(request: Request) -> Result | SweepResult | None:
+    """Train the models that were asked for, or show their configurations."""
+    models, task, presets = models_of(request), request.flags["task"], request.flags["preset"]
+    if request.show_config:
+        print(configurations(models, task, request.overrides, presets=presets), end="")
+        return None
+    return train(models, task, request.overrides, presets=presets, multirun=request.multirun)
+
+
+def models_of(request: Request) -> str:
+    """The first argument of a command that trains models.
+
+    Raises:
+        UserError: there is none.
+    """
+    if request.subject is None:
+        raise UserError(f"the first argument is MODEL: as in svdbench {request.job.words} lstm")
+    return request.subject
+
+
 def train(
     models: str,
     task: str,
     typed: Sequence[str],
     *,
-    name: str | None = None,
     presets: bool = True,
     multirun: bool = False,
-) -> bool:
-    """Train each of the models; whether at least one seed of one of them went well.
+) -> Result | SweepResult:
+    """Train each of the models.
 
     Args:
         models: a name, several with commas between, or ``all``.
         typed: the user's own overrides.
-        name: of the folder.
         presets: whether to start from ``conf/preset``.
         multirun: whether ``typed`` may have lists of values, one run for each combination.
 
@@ -44,23 +62,23 @@ def train(
         UserError: an unknown name, or a value that doesn't fit.
     """
     runs = overrides_of(models, task, typed, presets)
-    called = [] if name is None else [override("name", name)]
     with _blaming_preset(runs, task, typed):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
-            result: Result = launch(JOB, [*overrides, *called])
-            return result.well
+            result: Result = launch(JOB, overrides)
+            return result
         if not multirun:  # no model is trained before all have been made, and their data read
             for overrides in runs.values():
                 config = compose(JOB, overrides)[0]
                 build(config, config.seed)
         bases = tuple(
-            SweepSource((*overrides, *called), model if len(runs) > 1 else "", multirun)
+            SweepSource(tuple(overrides), model if len(runs) > 1 else "", multirun)
             for model, overrides in runs.items()
         )
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
-        words += [*(["-m"] if multirun else []), *typed]
-        return train_sweep(Sweep(JOB, bases, tuple(words))).well
+        words += ["-m"] if multirun else []
+        words += [text for text in typed if not text.startswith("name=")]
+        return train_sweep(Sweep(JOB, bases, tuple(words)))
 
 
 def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:

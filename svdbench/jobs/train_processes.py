@@ -36,12 +36,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.jobs import train
-from svdbench.jobs.commands import kept
+from svdbench.jobs.display import kept
 from svdbench.jobs.timing import device_of
 from svdbench.measure.clock import WallClock
 from svdbench.nodes import Node, this_node
 from svdbench.processes import end_with
-from svdbench.schemas import Train
+from svdbench.schemas.training import Train
 from svdbench.training.parallel import Broken, Ranks, join_group, unpacked
 
 # In the folder of notes: where the run is; and ``<rank>.json``, a process's last words.
@@ -181,7 +181,7 @@ def _lead(
 def _follow(config: Train, ranks: Ranks) -> tuple[str, list[str]] | None:
     """Train what the first process does, beginning where it does; without a word."""
     config = replace(config, trainer=replace(config.trainer, resume=None))
-    device = device_of(config.trainer.place())
+    device = device_of(config.trainer.where())
     while True:
         seed, told = ranks.tell()
         if seed is None:
@@ -199,7 +199,7 @@ def _threads(config: Train) -> int | None:
         UserError: there are fewer GPUs than processes.
     """
     trainer = config.trainer
-    device = device_of(trainer.place())
+    device = device_of(trainer.where())
     if device.type == "cuda":
         if trainer.processes > (gpus := torch.cuda.device_count()):
             raise UserError(

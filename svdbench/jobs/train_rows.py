@@ -7,7 +7,7 @@ from svdbench.measure.machine import device_name, threads_of
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TRAINED, TRAINING, cell_id
-from svdbench.schemas import Train
+from svdbench.schemas.training import Train
 from svdbench.tasks.base import Task
 from svdbench.training.progress import Evaluation, TrainingOutcome
 

@@ -1,124 +1,163 @@
-"""Measures the best block size for given shapes, and shows what was measured so far."""
+"""Measures every block size on a grid of shapes, and fits what a step costs to it.
 
-from collections.abc import Sequence
+How large should a block be? The rules that people use (k = m, k = 32, k = √d, one
+block of all) are measured beside the grid, and what each costs is reported.
+"""
+
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
 
-from svdbench.errors import UserError, one_line
-from svdbench.jobs.timing import device_of
-from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
-from svdbench.kernels.tuning import cache_file, formula, stored
-from svdbench.measure.machine import Neighbours
-from svdbench.measure.quiet import BUSY
-from svdbench.refusals import refuse_repeated
-from svdbench.reporting.render import print_lines, show_block
-from svdbench.reporting.report import Table
-from svdbench.reporting.words import quantity, ratio
-from svdbench.schemas import Job
+from svdbench.jobs.timing import device_of, running
+from svdbench.jobs.tune_plans import LARGEST, choosers, plans_of
+from svdbench.kernels import Plan, time_plans
+from svdbench.kernels.choice import case_of
+from svdbench.measure.cost_model import TERMS, Shape, fit
+from svdbench.measure.machine import Neighbours, device_name, threads_of
+from svdbench.measure.plan import failure
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import TableSchema, cell_id
+from svdbench.report.tuning import show_run
+from svdbench.reporting.words import quantity, seconds
+from svdbench.schemas.timing import L2
+from svdbench.schemas.tune import TuneBlocks
+
+JOB = "tune"
+
+_PLACE = ("device", "dtype", "threads", "l2")
+_SHAPE = ("d", "n", "m", "block_size")
+_PLAN = ("panels", "plan_threads", "sweep")
+# A row for each plan; ``chosen_by`` has the rules that choose it, separated by spaces.
+SUMMARY = TableSchema(
+    "summary",
+    (*_SHAPE, *_PLACE, "device_name", *_PLAN, "step_s", "of_best", "chosen_by", "foreign_cores"),
+)
+# A row for each block size, and one for each term of the cost model.
+MODEL = TableSchema("model", (*_SHAPE, *_PLACE, "model_s", "optimum"))
+FIT = TableSchema(
+    "fit", ("term", "factor", *_PLACE, "coefficient_s", "median_error", "worst_error", "points")
+)
 
 
-def run(
-    sizes: Sequence[int],
-    n: int | None,
-    columns: Sequence[int],
-    dtype: str,
-    device: str,
-    budget_s: float,
-    clear: bool,
-) -> None:
-    """Tune every size given; with none, show everything known.
+def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
 
     Args:
-        sizes: lengths d of the reflectors.
-        n: reflectors; as many as d by default.
-        columns: numbers of columns of X.
-        device: cpu, cuda or cuda:N.
-        budget_s: seconds for each size, after one warm-up of every plan.
-        clear: forget what is known first.
-
-    Raises:
-        UserError: no such device, or a size that is given twice.
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/tune/<name>``.
     """
+    device, dtype = device_of(config), getattr(torch, config.dtype.value)
+    torch.manual_seed(config.seed)
+    shapes = list(product(config.sizes.d, config.sizes.m))
+    with running(JOB, config, text, folder, len(shapes), show_run) as (record, shown):
+        with record.recalling() as memo:
+            fastest = {Shape(*shape): float(s) for *shape, s in memo.get("fastest", [])}
+        place = _place(config, device)
+        missing = [(d, m) for d, m in shapes if _unit(d, m) not in record.units]
+        try:
+            for d, m in missing:
+                V = torch.empty(config.sizes.n or d, d, dtype=dtype, device=device)
+                X = torch.empty(d, m, dtype=dtype, device=device)
+                plans = plans_of(case_of(V, X))
+                shown.begin(_unit(d, m))
+                shown.doing(0.0, quantity(len(plans), "plan"))
+                found = _measure(V, X, plans, config.measure.budget_s, place, record)
+                fastest |= found
+                if (d, m) == missing[-1]:  # the fit is part of the last shape
+                    _write_model(fastest, place, record)
+                record.finish(_unit(d, m), fastest=[[*shape, s] for shape, s in fastest.items()])
+                shown.finish(_line(d, m, found))
+        except KeyboardInterrupt:  # what was finished is worth a fit
+            record.discard_unfinished()
+            _write_model(fastest, place, record)
+            raise
+    return record.folder
+
+
+def _unit(d: int, m: int) -> str:
+    return f"d = {d}, m = {m}"
+
+
+def _place(config: TuneBlocks, device: torch.device) -> dict[str, Any]:
+    return {
+        "device": str(device),
+        "dtype": config.dtype.value,
+        "threads": threads_of(device),
+        "l2": L2.warm.value,  # step follows step
+    }
+
+
+def _measure(
+    V: torch.Tensor,
+    X: torch.Tensor,
+    plans: dict[Plan, int],
+    budget_s: float,
+    place: dict[str, Any],
+    record: RunWriter,
+) -> dict[Shape, float]:
+    """Time the plans on one shape and write their rows; the best step by block size."""
+    case, neighbours = case_of(V, X), Neighbours()
+    status, reason = "ok", ""
+    step_s: dict[Plan, float] = {}
     try:
-        refuse_repeated("--d", sizes)
-        refuse_repeated("--m", columns)
-        place = device_of(Job(device=device))
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
-    console = Console()
-    try:
-        path = cache_file()
-        if clear:
-            clear_tuned()
-    except OSError as error:
-        raise UserError(f"can't delete {error.filename}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    found, neighbours = [], Neighbours()
-    for d, m in product(sizes, columns):
-        V = torch.empty(n or d, d, dtype=getattr(torch, dtype), device=place)
-        X = torch.empty(d, m, dtype=V.dtype, device=place)
-        with console.status(f"measuring n = {n or d}, d = {d}, m = {m}"):
-            found.append(tune(V, X, budget_s=budget_s))
-    answers = found or tuned()
-    if not answers:
-        print_lines(console, [f"nothing measured yet in {path}: try `svdbench tune --d 512,1024`"])
+        worth = [plan for plan, k in plans.items() if k <= LARGEST]
+        step_s = time_plans(V, X, worth, budget_s=budget_s)
+    except Exception as error:  # one plan's; the rest is measured together, so all are lost
+        status, reason = failure(error)
+    cores = neighbours.cores()
+    fastest: dict[Shape, float] = {}
+    for plan, k in plans.items():
+        defining = {
+            **dict(zip(_SHAPE, (case.d, case.n, case.m, k), strict=True)),
+            **dict(zip(_PLAN, plan[1:], strict=True)),
+            **place,
+        }
+        row = {
+            **defining,
+            "cell": cell_id(job=JOB, **defining),
+            "status": status,
+            "reason": reason,
+            "chosen_by": " ".join(choosers(case, plan)),
+            "foreign_cores": cores,
+            "device_name": device_name(place["device"]),
+        }
+        if k > LARGEST:
+            row |= {"status": "skipped", "reason": f"mostly Gram matrices beyond k = {LARGEST}"}
+        elif plan in step_s:
+            shape, s = Shape(case.n, case.d, case.m, k), step_s[plan]
+            fastest[shape] = min(s, fastest.get(shape, s))
+            row |= {"step_s": s, "of_best": min(step_s.values()) / s}
+        record.append(SUMMARY, row)
+    return fastest
+
+
+def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: RunWriter) -> None:
+    """Fit the cost model to the fastest steps, if there are any, and write its rows."""
+    if not fastest:
         return
-    show_block(_table(answers), console)
-    if found and (cores := neighbours.cores() or 0) > BUSY:
-        console.print(
-            f"Other processes kept {cores:.1f} cores busy meanwhile: these answers may be wrong. "
-            "Measure again on a quiet machine.",
-            style="bold red",
-            highlight=False,
-        )
-    kept = stored()
-    if all(kept.get(answer.case) == answer for answer in answers):
-        print_lines(console, [f"kept in {path}"])
+    model = fit(fastest)
+    quality = {
+        "median_error": model.median_error,
+        "worst_error": max(model.errors),
+        "points": len(fastest),
+    }
+    for name, s in model.seconds.items():
+        defining = {"term": name, "factor": TERMS[name].factor, **place}
+        row = {**defining, "coefficient_s": s, **quality}
+        record.append(FIT, {**row, "cell": cell_id(job=JOB, **defining), "status": "ok"})
+    for shape in fastest:
+        defining = dict(zip(_SHAPE, (shape.d, shape.n, shape.m, shape.k), strict=True)) | place
+        said = {"model_s": model.step_s(shape), "optimum": model.optimum(shape.d, shape.m)}
+        row = {**defining, **said, "cell": cell_id(job=JOB, **defining), "status": "ok"}
+        record.append(MODEL, row)
 
 
-def _table(answers: Sequence[Tuned]) -> Table:
-    columns = ["best block", "step", "formula's", "next best"]
-    # Of plans as good as the best, that on one thread is kept.
-    ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
-    table = Table.of(
-        "measured block sizes", ["n × d × m", "where"], columns + ["kept instead"] * ties
-    )
-    for answer in answers:
-        fastest, best = _fastest(answer)
-        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
-        guess = answer.step_s.get(formula(answer.case))
-        table.add(
-            " × ".join(map(str, answer.case[:3])),
-            f"{answer.case.dtype} {answer.case.device}"
-            + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
-            _words(fastest),
-            f"{1e3 * best:.3g} ms",
-            ratio(guess / best) if guess else "not tried",
-            f"{_words(others[0][1])}: {ratio(others[0][0] / best)}" if others else "",
-            *([_instead(answer)] if ties else []),
-        )
-    return table
-
-
-def _fastest(answer: Tuned) -> tuple[Plan, float]:
-    """The fastest plan, and the seconds of a step."""
-    plan = min(answer.step_s, key=lambda each: answer.step_s[each])
-    return plan, answer.step_s[plan]
-
-
-def _instead(answer: Tuned) -> str:
-    """The plan that is kept, where it isn't the fastest."""
-    fastest, best = _fastest(answer)
-    if answer.plan == fastest:
-        return ""
-    return f"{_words(answer.plan)}: {ratio(answer.step_s[answer.plan] / best)}"
-
-
-def _words(plan: Plan) -> str:
-    panels = f", {quantity(plan.panels, 'panel')}" if plan.panels > 1 else ""
-    threads = ", 1 thread" if plan.threads == 1 else ""
-    sweep = f", {plan.sweep}" if plan.sweep != "torch" else ""
-    return f"{plan.block_size}{panels}{threads}{sweep}"
+def _line(d: int, m: int, fastest: dict[Shape, float]) -> str:
+    """What came of a shape, in one line."""
+    if not fastest:
+        return f"d = {d:<5} m = {m:<4} no number"
+    best = min(fastest, key=lambda shape: fastest[shape])
+    return f"d = {d:<5} m = {m:<4} fastest: k = {best.k}, {seconds(fastest[best])}"

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.files import LARGEST_YAML, facts, read_environment, read_text
+from svdbench.files import LARGEST_YAML, facts, read_environment, read_text, refuse_name
 from svdbench.record.environment import version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import read_resumed
 from svdbench.record.lines import RecordError, as_record_error, refuse_links
-from svdbench.refusals import refuse_name
 
 CONFIG, ENVIRONMENT = "config.yaml", "env.json"
 _mixing: ContextVar[bool] = ContextVar("mixing", default=False)

@@ -1,11 +1,10 @@
-"""Configurations of the jobs that time methods."""
+"""Keys of the jobs that time methods."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from svdbench.schemas.base import Job, at_least, each_once
+from svdbench.config.base import DeviceConfig, seed_option
+from svdbench.config.fields import group, option, section
 
 
 class L2(Enum):
@@ -19,126 +18,45 @@ class L2(Enum):
 class Measure:
     """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""
 
-    budget_s: float = 150.0
-    precision: float = 0.02
-    min_reps: int = 5
-    max_reps: int = 300
-    warmup_reps: int = 2
-    timeout_s: float = 20.0
-    l2: L2 = L2.warm
+    budget_s: float = option(
+        150.0, "measuring time in seconds, all sizes together", flag="--budget", metavar="SECONDS"
+    )
+    precision: float = option(0.02, "stop a method when its median is known to this part")
+    min_reps: int = option(5, "least repetitions of a method")
+    max_reps: int = option(300, "most repetitions of a method")
+    warmup_reps: int = option(2, "repetitions that are not counted")
+    timeout_s: float = option(20.0, "a step longer than this is a row that says so")
+    l2: L2 = option(L2.warm, "cold: empty a GPU's cache before every repetition; or warm")
 
 
 @dataclass
-class Measured(Job):
-    """What every timing job has."""
+class TimingConfig(DeviceConfig):
+    """The root of the configurations of jobs that time methods."""
 
-    measure: Measure = field(default_factory=Measure)
+    seed: int = seed_option("seed for the random inputs and the order of rounds")
+    measure: Measure = group(Measure, "how long and how exactly to measure", quick="quick")
 
 
 @dataclass
 class Sizes:
     """Reflectors V (n, d) applied to X (d, m)."""
 
-    d: list[int] = field(default_factory=lambda: [64, 128, 256, 512, 1024])
-    n: int | None = None
-    m: int = 32
-
-    def __post_init__(self) -> None:
-        each_once(**{"sizes.d": self.d})
-        for d in self.d:
-            at_least(1, **{"sizes.d": d})
-        at_least(1, **{"sizes.n": self.n, "sizes.m": self.m})
+    d: list[int] = option(
+        [64, 128, 256, 512, 1024],
+        "sizes d, the lengths of a reflector",
+        flag="--d",
+        metavar="D,D,…",
+        at_least=1,
+        unique=True,
+        not_empty=True,
+        quick=[64, 128, 256],
+    )
+    n: int | None = option(None, "number of reflectors", null="as many as d", at_least=1)
+    m: int = option(32, "columns of X", at_least=1)
 
 
 @dataclass
-class Timing(Measured):
+class StepTimingConfig(TimingConfig):
     """What is timed for each size d."""
 
-    sizes: Sizes = field(default_factory=Sizes)
-
-
-@dataclass
-class TimeFastH(Timing):
-    """``svdbench time-fasth``."""
-
-    orthogonal: dict[str, Any] = field(default_factory=dict)
-    methods: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        each_once(methods=self.methods)
-        from svdbench.members import METHODS
-
-        if self.methods is not None:
-            METHODS.check(self.methods)
-
-
-@dataclass
-class TimeSvdOps(Timing):
-    """``svdbench time-svd-ops``."""
-
-    matrix_op: dict[str, Any] = field(default_factory=dict)
-    ops: list[str] | None = None
-    sigma: list[float] = field(default_factory=lambda: [0.5, 1.5])
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        each_once(ops=self.ops)
-        from svdbench.matrix_ops import check_operations
-
-        if self.ops is not None:
-            check_operations(self.ops)
-        if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
-            raise ValueError(
-                f"sigma is {self.sigma}: give the smallest and the largest singular value, "
-                "both above 0, as in sigma=[0.5,1.5]"
-            )
-
-
-@dataclass
-class LoopSizes:
-    """Recurrent networks of every hidden size, over sequences of every length.
-
-    Attributes:
-        batch: sequences.
-        inputs: numbers that come in at each step.
-        reflectors: of U, and of V; None: as many as hidden units.
-    """
-
-    hidden: list[int] = field(default_factory=lambda: [64, 128, 256])
-    length: list[int] = field(default_factory=lambda: [200])
-    batch: int = 128
-    inputs: int = 2
-    reflectors: list[int | None] = field(default_factory=lambda: [16, None])
-
-    def __post_init__(self) -> None:
-        lists: dict[str, list[Any]] = {"hidden": self.hidden, "length": self.length}
-        lists["reflectors"] = self.reflectors
-        for key, values in lists.items():
-            each_once(**{f"sizes.{key}": values})
-            for value in values:
-                at_least(1, **{f"sizes.{key}": value})
-        at_least(1, **{"sizes.batch": self.batch, "sizes.inputs": self.inputs})
-        most, least = max((m for m in self.reflectors if m), default=1), min(self.hidden)
-        if most > least:
-            raise ValueError(
-                f"sizes.reflectors has {most}, more than the {least} hidden units: "
-                f"give at most {least}, or null for as many"
-            )
-
-
-@dataclass
-class TimeRNN(Measured):
-    """``svdbench time-rnn``."""
-
-    sizes: LoopSizes = field(default_factory=LoopSizes)
-    rnn: dict[str, Any] = field(default_factory=dict)
-    methods: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        each_once(methods=self.methods)
-        from svdbench.members import LOOPS
-
-        if self.methods is not None:
-            LOOPS.check(self.methods)
+    sizes: Sizes = section(Sizes)

@@ -1,11 +1,20 @@
-"""Configurations of the jobs that train a model: optimiser, trainer, and the whole."""
+"""Keys of the jobs that train a model: optimiser, trainer, and the whole."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from svdbench.refusals import refuse_name
-from svdbench.schemas.base import Job, above_zero, at_least, check_seed
+from svdbench.config.base import (
+    TRAINED,
+    Placement,
+    RunConfig,
+    device_option,
+    threads_option,
+)
+from svdbench.config.fields import Key, Member, group, members, option
+from svdbench.members import MODELS, TASKS
+
+SHARE = "give a number from 0 to below 1"
 
 
 class Schedule(Enum):
@@ -17,38 +26,35 @@ class Schedule(Enum):
 
 
 @dataclass
-class Optimizer:
-    """What every optimiser has; those below add their own.
+class OptimizerConfig:
+    """What every optimiser has; those below add their own keys."""
 
-    Attributes:
-        orthogonal_lr: for the parameters of the recurrent weight; None: as the others.
-        weight_decay: of the other parameters; those of an orthogonal factor have no size
-            that could mean something.
-        clip: the largest norm of all gradients together; None: any.
-    """
-
-    name: str = ""
-    lr: float = 1e-3
-    orthogonal_lr: float | None = None
-    weight_decay: float = 0.0
-    clip: float | None = None
-    schedule: Schedule = Schedule.constant
-
-    def __post_init__(self) -> None:
-        rates = {"optimizer.lr": self.lr, "optimizer.orthogonal_lr": self.orthogonal_lr}
-        above_zero(**rates, **{"optimizer.clip": self.clip})
-        at_least(0, **{"optimizer.weight_decay": self.weight_decay})
+    name: str = option("", "the optimiser, chosen by optimizer=NAME")
+    lr: float = option(1e-3, "learning rate", flag="--lr", metavar="RATE", above=0, panel=TRAINED)
+    orthogonal_lr: float | None = option(
+        None,
+        "learning rate of the recurrent weight's parameters",
+        null="lr",
+        above=0,
+    )
+    weight_decay: float = option(
+        0.0, "weight decay of all parameters but an orthogonal factor's", at_least=0
+    )
+    clip: float | None = option(
+        None, "largest norm of all gradients together", null="no limit", above=0
+    )
+    schedule: Schedule = option(
+        Schedule.constant, "constant; linear or cosine: down to zero at the last step"
+    )
 
 
 @dataclass
-class Adam(Optimizer):
-    name: str = "adam"
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    eps: float = 1e-8
+class Adam(OptimizerConfig):
+    name: str = option("adam", "the optimiser, chosen by optimizer=NAME")
+    betas: list[float] = option([0.9, 0.999], "decay of the two moments")
+    eps: float = option(1e-8, "added to the denominator", above=0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(**{"optimizer.eps": self.eps})
+    def check(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(
                 f"optimizer.betas is {self.betas}: give two numbers from 0 to below 1, "
@@ -57,67 +63,76 @@ class Adam(Optimizer):
 
 
 @dataclass
-class RMSprop(Optimizer):
-    name: str = "rmsprop"
-    alpha: float = 0.99
-    momentum: float = 0.0
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(**{"optimizer.eps": self.eps})
-        for key, value in (("alpha", self.alpha), ("momentum", self.momentum)):
-            if not 0 <= value < 1:
-                raise ValueError(f"optimizer.{key} is {value}: give a number from 0 to below 1")
+class RMSprop(OptimizerConfig):
+    name: str = option("rmsprop", "the optimiser, chosen by optimizer=NAME")
+    alpha: float = option(0.99, "decay of the squares", at_least=0, below=1, remedy=SHARE)
+    momentum: float = option(0.0, "momentum", at_least=0, below=1, remedy=SHARE)
+    eps: float = option(1e-8, "added to the denominator", above=0)
 
 
 @dataclass
-class SGD(Optimizer):
-    name: str = "sgd"
-    momentum: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"optimizer.momentum is {self.momentum}: give a number from 0 to below 1"
-            )
+class SGD(OptimizerConfig):
+    name: str = option("sgd", "the optimiser, chosen by optimizer=NAME")
+    momentum: float = option(0.0, "momentum", at_least=0, below=1, remedy=SHARE)
 
 
 @dataclass
 class Trainer:
-    """How long to train, how often to look, and where.
+    """How long to train, how often to evaluate, and where."""
 
-    Attributes:
-        batch_size: of all processes together.
-        threads: of each process; None: as PyTorch chooses, divided among them.
-        processes: that train together, of each node; on GPUs, one each.
-        nodes: machines that train together.
-    """
+    steps: int = option(
+        5000, "most steps of the optimiser", flag="--steps", metavar="N", at_least=1
+    )
+    batch_size: int = option(
+        50,
+        "sequences in a batch, of all processes together",
+        flag="--batch",
+        metavar="B",
+        at_least=1,
+    )
+    evaluate_every: int = option(
+        100, "steps from evaluation to evaluation", flag="--every", metavar="N", at_least=1
+    )
+    target: float = option(
+        0.01,
+        "stop where the loss is this part of the baseline; 0: never",
+        flag="--target",
+        metavar="SHARE",
+        at_least=0,
+    )
+    max_minutes: float | None = option(
+        None,
+        "stop each training by the clock",
+        null="never",
+        flag="--max-minutes",
+        metavar="MINUTES",
+        above=0,
+    )
+    seeds: int = option(
+        1,
+        "number of trainings, with seed, seed + 1, …",
+        flag="--seeds",
+        metavar="K",
+        at_least=1,
+    )
+    device: str = device_option()
+    threads: int | None = threads_option(
+        "threads of each process", "as PyTorch chooses, divided among them"
+    )
+    processes: int = option(
+        1,
+        "processes of each node that divide a batch among them; on GPUs, one each",
+        flag="--processes",
+        metavar="N",
+        at_least=1,
+    )
+    nodes: int = option(1, "machines that train together", at_least=1)
+    checkpoint: bool = option(True, "keep the best and the last weights of each seed")
+    resume: str | None = option(None, "a checkpoint to begin from", null="none")
 
-    steps: int = 5000
-    batch_size: int = 50
-    evaluate_every: int = 100
-    target: float = 0.01
-    max_minutes: float | None = None
-    seeds: int = 1
-    device: str = "cpu"
-    threads: int | None = None
-    processes: int = 1
-    nodes: int = 1
-    checkpoint: bool = True
-    resume: str | None = None
-
-    def __post_init__(self) -> None:
-        whole = {"steps": self.steps, "batch_size": self.batch_size, "seeds": self.seeds}
-        whole |= {"evaluate_every": self.evaluate_every}
-        whole |= {"processes": self.processes, "nodes": self.nodes}
-        at_least(1, **{f"trainer.{key}": value for key, value in whole.items()})
-        at_least(0, **{"trainer.target": self.target})
-        above_zero(**{"trainer.max_minutes": self.max_minutes})
+    def check(self) -> None:
         if self.resume is not None and self.seeds > 1:
             raise ValueError("trainer.resume continues one training: leave --seeds out")
-        self.place()
         if self.world_size > self.batch_size:
             nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
@@ -135,45 +150,36 @@ class Trainer:
         """The processes of all nodes."""
         return self.nodes * self.processes
 
-    def place(self) -> Job:
-        """Device and threads, checked as those of other jobs are."""
-        return Job(device=self.device, threads=self.threads)
+    def where(self) -> Placement:
+        """Device and threads."""
+        return Placement(device=self.device, threads=self.threads)
 
 
 @dataclass
-class Train:
+class Train(RunConfig):
     """``svdbench train``: one model on one task."""
 
-    model_name: str = "spectral_rnn"
-    task_name: str = "addition"
-    model: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    trainer: Trainer = field(default_factory=Trainer)
-    seed: int = 0
-    name: str | None = None
-    results: str = "results"
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        refuse_name(self.name)
-
-
-@dataclass
-class Gradients(Train):
-    """``svdbench gradients``: trains as ``svdbench train`` does.
-
-    Attributes:
-        sequences: whose gradients are looked at.
-    """
-
-    sequences: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, sequences=self.sequences)
-        for key in ("processes", "nodes"):
-            if (count := getattr(self.trainer, key)) > 1:
-                raise ValueError(
-                    f"trainer.{key} is {count}, and svdbench gradients runs in one: leave it out"
-                )
+    model_name: str = option("spectral_rnn", "the model; the command sets it with model=NAME")
+    task_name: str = option("addition", "the task; the command sets it with task=NAME")
+    model: dict[str, Any] = members(
+        MODELS,
+        members={
+            "hidden_size": Member(int, Key("number of hidden units", flag="--hidden", metavar="N"))
+        },
+    )
+    task: dict[str, Any] = members(TASKS)
+    optimizer: OptimizerConfig = group(
+        OptimizerConfig,
+        "the optimiser",
+        members={
+            "orthogonal_lr": Member(
+                float,
+                Key(
+                    "learning rate of the recurrent weight's parameters",
+                    flag="--orthogonal-lr",
+                    metavar="RATE",
+                ),
+            )
+        },
+    )
+    trainer: Trainer = group(Trainer, "how long to train, how often to evaluate, and where")

@@ -12,9 +12,9 @@ from io import StringIO
 from shutil import which
 from typing import Any
 
+from svdbench.config.grammar import parsed
 from svdbench.errors import UserError, one_line
 from svdbench.members import refuse_unknown
-from svdbench.overrides import parsed
 
 # The extra with which a launcher is installed, and a module that is then there.
 NEEDS = {

@@ -13,12 +13,11 @@ from shutil import rmtree
 from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.files import read_environment, read_json, read_yaml, replace_atomically
+from svdbench.files import NAME, read_environment, read_json, read_yaml, replace_atomically
 from svdbench.record import resumption
 from svdbench.record.environment import environment
 from svdbench.record.lines import RecordError, as_record_error, refuse_links
 from svdbench.record.resumption import ENVIRONMENT, read_versions
-from svdbench.refusals import NAME
 from svdbench.sweeps.plan import Sweep, SweepJob, SweepSource
 
 FOLDER = "jobs"

@@ -4,14 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from svdbench import launchers
+from svdbench.config.compose import checked, composed, composing, in_one_line
+from svdbench.config.grammar import (
+    is_for_hydra,
+    override,
+    parsed,
+    refuse_many_jobs,
+    refuse_overrides,
+)
 from svdbench.errors import UserError
-from svdbench.launch import checked, composed, composing, in_one_line
-from svdbench.overrides import is_for_hydra, override, parsed
-from svdbench.refusals import refuse_many_jobs, refuse_overrides, refuse_repeated
+from svdbench.job import find_job
+from svdbench.members import refuse_repeated
 from svdbench.sweeps.engines import (
     Engine,
     check_installed,
@@ -119,8 +126,9 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
             a launcher that isn't there, or that may not run these jobs.
     """
     for_hydra = engine_overrides(sweep)
-    module = import_module(f"svdbench.jobs.{sweep.job}")
-    check = import_module("svdbench.jobs.checks").check
+    own_job = find_job(sweep.job)
+    check = getattr(own_job.module, "check", None)
+    launchers.register()
     with composing() as hydra:
         check_installed(for_hydra, hydra.config_loader.get_group_options("hydra/launcher"))
         with in_one_line():
@@ -132,14 +140,15 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
                 config = checked(
                     composed(hydra, sweep.job, job.overrides), sweep.job, job.overrides
                 )[0]
-                check(config)
+                if check is not None:
+                    check(config)
                 nodes.add(nodes_of(config))
         if folder is None:
             name = config.name or datetime.now().strftime("%Y%m%d-%H%M%S")
-            folder = Path(config.results) / module.JOB / name
+            folder = Path(config.results) / own_job.name / name
         own = [
             override("hydra.sweep.dir", str(folder.absolute())),
-            override("hydra.job.name", f"svdbench-{module.JOB}"),
+            override("hydra.job.name", f"svdbench-{own_job.name}"),
         ]
         master = composed(hydra, sweep.job, [*jobs[0].overrides, *for_hydra, *own])
         launcher = master.hydra.runtime.choices["hydra/launcher"]
@@ -149,7 +158,7 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
         check_slurm(engine)
         timed = is_timed(config)
         return PreparedSweep(
-            sweep.job, module.JOB, folder, timed, jobs, engine, master, hydra.config_loader
+            sweep.job, own_job.name, folder, timed, jobs, engine, master, hydra.config_loader
         )
 
 
@@ -168,7 +177,7 @@ def jobs_of(sweep: Sweep, hydra: Any) -> list[SweepJob]:
     """The jobs, always the same ones in the same order.
 
     Args:
-        hydra: of ``svdbench.launch.composing``.
+        hydra: of ``svdbench.config.compose.composing``.
 
     Raises:
         UserError: a sweep over what can't be swept.

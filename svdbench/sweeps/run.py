@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from svdbench.config.grammar import override
 from svdbench.errors import Failed, Interrupted, UserError, one_line
 from svdbench.files import replace_atomically
-from svdbench.overrides import override
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well

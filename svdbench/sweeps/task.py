@@ -6,12 +6,12 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from svdbench.config.compose import checked
 from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.launch import checked
+from svdbench.job import find_job
 from svdbench.nodes import SLURM_RANK
 from svdbench.processes import end_with
 from svdbench.record.resumption import mixing_versions
@@ -60,7 +60,7 @@ class LaunchedJob:
                     self._set_threads()
                 settings, text = checked(config)
                 with mixing_versions(self.mixing):
-                    import_module(f"svdbench.jobs.{self.job}").run(settings, text, str(folder))
+                    find_job(self.job).module.run(settings, text, str(folder))
             except (Interrupted, KeyboardInterrupt) as error:
                 begun.end(INTERRUPTED, str(error) or "by ^C")
             except UserError as error:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from svdbench import schemas
 from svdbench.models.base import SequenceModel
+from svdbench.schemas.training import SGD, Adam, OptimizerConfig, RMSprop, Schedule
 from svdbench.tasks.base import Batch, Task
 
 from . import checking
 from .parallel import ALONE, Ranks
 
 
-def model_optimizer(model: SequenceModel, config: schemas.Optimizer) -> Optimizer:
+def model_optimizer(model: SequenceModel, config: OptimizerConfig) -> Optimizer:
     """The optimiser of the parameters of ``model``: the orthogonal ones with their own rate.
 
     Those that the model moves itself are left out. Weight decay is for the others alone:
@@ -30,7 +30,7 @@ def model_optimizer(model: SequenceModel, config: schemas.Optimizer) -> Optimize
     return _of_kind(groups, config)
 
 
-def network_optimizer(network: nn.Module, config: schemas.Optimizer) -> Optimizer:
+def network_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimiser of all parameters of any network, fused where torch has that."""
     group = {
         "params": list(network.parameters()),
@@ -40,34 +40,34 @@ def network_optimizer(network: nn.Module, config: schemas.Optimizer) -> Optimize
     return _of_kind([group], config, fused=True)
 
 
-def orthogonal_lr(config: schemas.Optimizer) -> float:
+def orthogonal_lr(config: OptimizerConfig) -> float:
     """The learning rate of the recurrent weight's parameters."""
     return config.lr if config.orthogonal_lr is None else config.orthogonal_lr
 
 
 def _of_kind(
-    groups: list[dict[str, Any]], config: schemas.Optimizer, fused: bool | None = None
+    groups: list[dict[str, Any]], config: OptimizerConfig, fused: bool | None = None
 ) -> Optimizer:
     match config:
-        case schemas.Adam():
+        case Adam():
             beta1, beta2 = config.betas
             return torch.optim.Adam(groups, betas=(beta1, beta2), eps=config.eps, fused=fused)
-        case schemas.RMSprop():
+        case RMSprop():
             return torch.optim.RMSprop(
                 groups, alpha=config.alpha, momentum=config.momentum, eps=config.eps
             )
-        case schemas.SGD():
+        case SGD():
             return torch.optim.SGD(groups, momentum=config.momentum, fused=fused)
     raise ValueError(f"no optimiser is called {config.name!r}: choose adam, rmsprop or sgd")
 
 
-def rate_factor(schedule: schemas.Schedule, step: int, steps: int) -> float:
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
     """The factor of the learning rates in step ``step``, counted from 0, of ``steps``."""
     done = min(step / steps, 1.0)
     match schedule:
-        case schemas.Schedule.linear:
+        case Schedule.linear:
             return 1 - done
-        case schemas.Schedule.cosine:
+        case Schedule.cosine:
             return (1 + math.cos(math.pi * done)) / 2
     return 1.0
 
@@ -107,7 +107,7 @@ class Learner:
         self,
         model: SequenceModel,
         task: Task,
-        config: schemas.Optimizer,
+        config: OptimizerConfig,
         *,
         steps: int,
         batch_size: int,

@@ -9,9 +9,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from svdbench.config.grammar import override
 from svdbench.errors import UserError, one_line
 from svdbench.files import documents
-from svdbench.overrides import override
 
 
 def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:

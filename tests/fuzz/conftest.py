@@ -48,7 +48,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _imported() -> None:
     """What jobs import late costs seconds, once, which are none of an input's."""
-    for module in ("checks", "compress_model", "doctor", "rank_reveal", "report", "reproduce"):
+    for module in ("compress_model", "doctor", "rank_reveal", "report", "reproduce"):
         import_module(f"svdbench.jobs.{module}")
 
 
@@ -67,7 +67,7 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "environment", ENVIRONMENT)
     monkeypatch.setattr(record.RunWriter, "create", classmethod(created))
     monkeypatch.setattr("svdbench.sweeps.run.own_folder", accepted)
-    monkeypatch.setattr("svdbench.jobs.tune.tune", accepted)
+    monkeypatch.setattr("svdbench.jobs.tune_shapes.tune", accepted)
     monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
     monkeypatch.setattr("svdbench.jobs.data.download", accepted)
     monkeypatch.setattr("svdbench.jobs.reproduce.reproduce", accepted)

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from judge import judged
 
 from svdbench.cli import app
-from svdbench.launch import compose
+from svdbench.config.compose import compose
 
 Hunting = Callable[..., None]
 
-# Configurations of commands, which have a name of their own where another is not said.
-CONFIGURATIONS = {"tune": "tune_blocks"}
 # Which tell themselves what they are about.
 FIRST = {
     "train": ["lstm", "spectral-rnn,gru", "all", "spectral_rnn"],
@@ -139,7 +137,7 @@ def _keys(name: str) -> list[str]:
     """The keys of a command's configuration; none where it has no such."""
     import svdbench.conf as conf
 
-    job = CONFIGURATIONS.get(name, name.replace("-", "_"))
+    job = name.replace("-", "_")
     if not Path(conf.__path__[0], f"{job}.yaml").is_file():
         return []
     return list(

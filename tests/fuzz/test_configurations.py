@@ -1,38 +1,43 @@
 """Every field of every schema, with values of another type or out of any range."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from judge import judged
 
-from svdbench import schemas
-from svdbench.overrides import override
+from svdbench.config.fields import leaves
+from svdbench.config.grammar import override
+from svdbench.job import all_jobs
+from svdbench.schemas.training import Adam
 
 Hunting = Callable[..., None]
 
 # For each configuration the command, and what it needs besides.
-COMMANDS: dict[type, list[str]] = {
-    schemas.TimeFastH: ["time-fasth", "methods=[fasth]", "sizes.d=[8]"],
-    schemas.TimeSvdOps: ["time-svd-ops", "sizes.d=[8]"],
-    schemas.TimeRNN: ["time-rnn", "sizes.hidden=[8]", "sizes.reflectors=[4]"],
-    schemas.TimeSVD: ["time-svd", "sizes.shapes=[8x9]", "sizes.ranks=[3]"],
-    schemas.TuneBlocks: ["tune", "--plot", "sizes.d=[8]"],
-    schemas.Train: ["train", "lstm", "task.length=4"],
-    schemas.Gradients: ["gradients", "lstm", "task.length=4"],
-    schemas.Accelerate: ["accelerate", "xor"],
-    schemas.Compress: ["compress", "xor"],
-    schemas.RankReveal: ["rank-reveal", "xor"],
-    schemas.CompressModel: ["compress", "no_such:build", "--data", "no_such:loader"],
+NEEDS: dict[str, list[str]] = {
+    "time-fasth": ["methods=[fasth]", "sizes.d=[8]"],
+    "time-svd-ops": ["sizes.d=[8]"],
+    "time-rnn": ["sizes.hidden=[8]", "sizes.reflectors=[4]"],
+    "time-svd": ["sizes.shapes=[8x9]", "sizes.ranks=[3]"],
+    "tune": ["sizes.d=[8]"],
+    "train": ["lstm", "task.length=4"],
+    "gradients": ["lstm", "task.length=4"],
+    "accelerate": ["xor"],
+    "compress": ["xor"],
+    "rank-reveal": ["xor"],
+    "compress-model": ["no_such:build", "--data", "no_such:loader"],
 }
+COMMANDS = {job.config: [*job.words.split(), *NEEDS[job.name]] for job in all_jobs()}
 # Chosen by name on the command line, or anything that the user likes.
-NOT_HERE = {"model_name", "task_name"}
+NOT_HERE = {"model_name", "task_name", "model.hidden_size"}
+NOT_HERE |= {"compressor.rsvd.oversampling", "compressor.rsvd.power_iterations"}
+NOT_HERE |= {"rnn.fasth_each_step.tune", "rnn.spectral.tune"}
 
 WRONG_TEXT = st.sampled_from(["", "many", "../up", "a b", "1,5", "0x1g", "é", "none", "cpu", "-"])
 LISTS = st.lists(st.integers(-1, 3), max_size=2)
@@ -72,17 +77,12 @@ DEVICES = [
 ]
 
 
-def leaves(kind: type, above: str = "") -> Iterator[tuple[str, Any]]:
-    """The keys of a dataclass and of those in it, with their types."""
-    hints = get_type_hints(kind)
-    for field in fields(kind):  # type: ignore[arg-type]
-        hint = hints[field.name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            yield from leaves(
-                schemas.Adam if hint is schemas.Optimizer else hint, f"{above}{field.name}."
-            )
-        elif f"{above}{field.name}" not in NOT_HERE:
-            yield f"{above}{field.name}", hint
+def keys(kind: type) -> list[tuple[str, Any]]:
+    """The keys of a configuration, and of one of its optimisers, with their types."""
+    own = [(leaf.name, leaf.hint) for leaf in leaves(kind)]
+    if "optimizer.lr" in dict(own):
+        own += [(f"optimizer.{leaf.name}", leaf.hint) for leaf in leaves(Adam)]
+    return [(name, hint) for name, hint in dict(own).items() if name not in NOT_HERE]
 
 
 def parts(hint: Any) -> tuple[Any, bool]:
@@ -142,7 +142,7 @@ def edges(hint: Any) -> SearchStrategy[Any]:
 
 @st.composite
 def lines(draw: st.DrawFn, strategy: Callable[[Any], SearchStrategy[Any]], kind: type) -> list[str]:
-    key, hint = draw(st.sampled_from([(key, hint) for key, hint in leaves(kind)]))
+    key, hint = draw(st.sampled_from(keys(kind)))
     values = strategy(hint)
     if key.endswith("device"):
         values |= st.sampled_from(DEVICES)
@@ -167,7 +167,7 @@ TYPED += ["'", "[1", "a b", "0", "a:b", "8,8", "[8,8]", "'1'", "1e400", "~", "${
 
 @st.composite
 def typed(draw: st.DrawFn, kind: type) -> list[str]:
-    key = draw(st.sampled_from([key for key, _ in leaves(kind)]))
+    key = draw(st.sampled_from([key for key, _ in keys(kind)]))
     sign = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
     return [*COMMANDS[kind], f"{sign}{key}={draw(st.sampled_from(TYPED))}"]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from judge import judged
 
+from svdbench.config.compose import read
 from svdbench.members import MODELS
-from svdbench.schemas import CompressModel, read
+from svdbench.schemas.compress_model import CompressModel
 
 TIME = ["time-fasth", "--methods", "fasth", "--d", "8"]
 HUGE = "1" + "0" * 12

@@ -30,13 +30,15 @@ import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
 from promises.figures import BASELINE, Promise, at_least, finish, ratios, value
+from svdbench.config.base import Dtype
 from svdbench.errors import Interrupted, UserError
 from svdbench.jobs import time_fasth
 from svdbench.jobs.cell import TooSlow
 from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
-from svdbench.schemas import L2, Dtype, Measure, Sizes, TimeFastH
+from svdbench.schemas.time_fasth import TimeFastH
+from svdbench.schemas.timing import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from promises.figures import Promise, measure_parts
 from svdbench.classification import evaluate
+from svdbench.config.compose import compose
 from svdbench.jobs.rank_reveal_subject import Subject, trained
-from svdbench.launch import compose, launch
+from svdbench.launch import launch
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.processes import end_with

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from promises.figures import Promise, measure_parts
+from svdbench.config.grammar import override
 from svdbench.jobs.train_models import train
 from svdbench.launch import launch
 from svdbench.processes import run_command
@@ -170,7 +171,7 @@ def defaults(folder: Path) -> list[Promise]:
 
 
 def _trained(model: str, task: str, typed: list[str], folder: Path, name: str) -> "pd.DataFrame":
-    train(model, task, typed, name=name)
+    train(model, task, [*typed, override("name", name)])
     return _summary(folder, name)
 
 

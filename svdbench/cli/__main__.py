@@ -1,5 +1,0 @@
-"""``python -m svdbench.cli``."""
-
-from svdbench.cli import main
-
-main()

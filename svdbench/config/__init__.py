@@ -1,0 +1,1 @@
+"""Configurations: one declaration per key, composed by Hydra and checked here."""

@@ -1,0 +1,79 @@
+"""Keys that configurations share: where a job runs, and where its results go."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from svdbench.config.fields import check_config, option
+from svdbench.files import refuse_name
+
+# More would be a slip of the finger, and the system may refuse them in the middle of a run.
+MOST_THREADS = 1024
+LAST_SEED = 2**32 - 1
+DEVICE = r"cpu|cuda(:\d{1,3})?"
+DEVICES = "choose cpu, cuda or cuda:N"
+
+# Headings of the options of a command that takes a data set, or a model of the user's own.
+TRAINED, OWN = "Networks that it trains", "A model of your own"
+
+
+class Dtype(Enum):
+    """Floating-point types. Half precision is computed in float32."""
+
+    float64 = "float64"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def dtype_option(**declared: Any) -> Any:
+    """The precision of a job."""
+    return option(Dtype.float32, "precision: float64, float32, bfloat16 or float16", **declared)
+
+
+def device_option(**declared: Any) -> Any:
+    """The device of a job."""
+    return option("cpu", "device: cpu, cuda or cuda:N", pattern=DEVICE, remedy=DEVICES, **declared)
+
+
+def threads_option(help: str, null: str) -> Any:
+    """The threads of a process."""
+    return option(None, help, null=null, at_least=1, at_most=MOST_THREADS)
+
+
+def seed_option(help: str) -> Any:
+    """The first seed of a job."""
+    return option(0, help, flag="--seed", metavar="N", at_least=0, at_most=LAST_SEED)
+
+
+@dataclass
+class Placement:
+    """Where a job runs, and in which precision."""
+
+    dtype: Dtype = dtype_option()
+    device: str = device_option()
+    threads: int | None = threads_option("number of threads", "as PyTorch chooses")
+    parallel: bool = option(False, "whether to measure seconds beside other jobs of a sweep")
+
+
+@dataclass
+class RunConfig:
+    """The root of every configuration: a run's seed, and where its results go."""
+
+    seed: int = seed_option("seed for initialisation and samples")
+    name: str | None = option(
+        None, "name of the run's folder", null="the time", flag="--name", metavar="NAME"
+    )
+    results: str = option("results", "folder for the results of all runs")
+
+    def __post_init__(self) -> None:
+        check_config(self)
+
+    def check(self) -> None:
+        """Check the relations between values. Subclasses add theirs."""
+        refuse_name(self.name)
+
+
+@dataclass
+class DeviceConfig(RunConfig, Placement):
+    """The root of the configurations of jobs that run in one process."""

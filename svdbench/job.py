@@ -1,0 +1,185 @@
+"""What a door declares: a job with a configuration, or a plain command; and finding them.
+
+A door imports nothing heavy, so that ``svdbench --help`` answers at once.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from inspect import cleandoc
+from pkgutil import iter_modules
+from typing import Any
+
+from svdbench.errors import UserError
+
+# Facts of the environment that must not change while timings are taken.
+MACHINE = ("cpu", "caches", "gpus", "torch", "triton")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The first argument of a command, and the key that it sets.
+
+    Attributes:
+        metavar: its placeholder in ``--help``.
+        help: what it may be.
+        name: the key for a name, as of a data set.
+        function: the key for a function of the user's own, as MODULE:FUNCTION.
+    """
+
+    metavar: str
+    help: str
+    name: str | None = None
+    function: str | None = None
+
+    def key(self, text: str | None) -> str | None:
+        """The key that a text sets; None where it is not for this job."""
+        is_function = self.function is not None and text is not None and ":" in text
+        return self.function if is_function else self.name
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option of a command that is no key of its configuration."""
+
+    flag: str
+    help: str
+    kind: type = bool
+    default: Any = False
+    metavar: str | None = None
+
+    @property
+    def keyword(self) -> str:
+        return self.flag.partition("/")[0].lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command with a configuration, whose runs can be finished, repeated and compared.
+
+    Attributes:
+        name: of the folder of results and of the column ``job``.
+        config: its keys.
+        door: the module that declares it, whose docstring is the text of ``--help``.
+        subject: the first argument.
+        command: what is typed, where it isn't the name.
+        flags: options that are no keys of the configuration.
+        settings: keys that the command sets itself, before those of the user.
+        checkpoint: the key that ``--resume FILE`` sets.
+        sweeps: whether a sweep may run it.
+        same: facts of the environment that must not change while a run lasts.
+        starter: what :meth:`start` calls, as ``"module:function"``.
+    """
+
+    name: str
+    config: type
+    door: str
+    subject: Subject | None = None
+    command: str = ""
+    flags: tuple[Flag, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    sweeps: bool = True
+    same: tuple[str, ...] = MACHINE
+    starter: str = "svdbench.launch:start"
+
+    @property
+    def root(self) -> str:
+        """The file in ``conf``, and the module in ``svdbench.jobs``."""
+        return self.name.replace("-", "_")
+
+    @property
+    def words(self) -> str:
+        """What is typed after ``svdbench``."""
+        return self.command or self.name
+
+    @property
+    def help(self) -> str:
+        return cleandoc(sys.modules[self.door].__doc__ or "")
+
+    @property
+    def module(self) -> Any:
+        """The module with ``run`` and, where there is more to check than ranges, ``check``."""
+        return import_module(f"svdbench.jobs.{self.root}")
+
+    def start(self, request: "Request") -> Any:
+        """Run what was asked for, or show its configuration."""
+        module, _, function = self.starter.partition(":")
+        return getattr(import_module(module), function)(request)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command without a configuration: a function whose parameters Typer reads, or several."""
+
+    name: str
+    function: Callable[..., Any] | None = None
+    help: str | None = None
+    commands: tuple["Command", ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job as it was asked for.
+
+    Attributes:
+        overrides: all that sets a key, in Hydra's grammar: ``options``, then ``typed``.
+        options: values by key, of options and of the command itself.
+        typed: KEY=VALUE, as typed.
+        subject: the first argument.
+        flags: values of :attr:`Job.flags`, by keyword.
+        functions: of the user's own, that were named.
+        resume: the folder of a run to be finished instead.
+    """
+
+    job: Job
+    overrides: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()
+    subject: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    functions: Sequence[str] = ()
+    multirun: bool = False
+    show_config: bool = False
+    resume: str | None = None
+    force: bool = False
+
+
+@cache
+def declared() -> tuple[Job | Command, ...]:
+    """What the doors declare, by the names of their modules."""
+    return tuple(each for name in _doors() for each in _declared_by(name))
+
+
+def all_jobs() -> Iterator[Job]:
+    """Every job."""
+    return (each for each in declared() if isinstance(each, Job))
+
+
+def find_job(name: str) -> Job:
+    """The job of a name, or of a root in ``conf``. Imports no other door.
+
+    Raises:
+        UserError: there is none, with the nearest name.
+    """
+    root = name.replace("-", "_")
+    if root in _doors():
+        for each in _declared_by(root):
+            if isinstance(each, Job):
+                return each
+    close = get_close_matches(name, [job.name for job in all_jobs()], n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"{name!r} is no job of this svdbench{hint}")
+
+
+def _doors() -> list[str]:
+    doors = import_module("svdbench.doors")
+    return sorted(info.name for info in iter_modules(doors.__path__))
+
+
+def _declared_by(name: str) -> list[Job | Command]:
+    door = import_module(f"svdbench.doors.{name}")
+    return [each for each in vars(door).values() if isinstance(each, Job | Command)]

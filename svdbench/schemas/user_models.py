@@ -1,0 +1,111 @@
+"""Keys of the jobs that take a model of the user's own."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.base import OWN
+from svdbench.config.fields import option
+
+# What a loss may rise by where nothing is said of it.
+USUAL_INCREASE = 0.01
+KINDS = ("kronecker", "whitened", "plain")
+FRACTION = "give a fraction of the dense network's, above 0 and up to 1, as 0.25"
+
+
+def fraction_option(help: str, flag: str) -> Any:
+    """A budget as a fraction of the dense network's."""
+    return option(
+        None,
+        f"budget in place of a bound on the loss: part of {help}",
+        flag=flag,
+        metavar="FRACTION",
+        above=0,
+        at_most=1,
+        remedy=FRACTION,
+    )
+
+
+def kind_option() -> Any:
+    """What the ranks of the frontier are chosen by."""
+    return option(
+        KINDS[0],
+        "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
+        "(plain)",
+        flag="--kind",
+        metavar="NAME",
+        choices=KINDS,
+        noun="kind of frontier",
+    )
+
+
+def multiple_option() -> Any:
+    """Ranks that suit the hardware."""
+    return option(
+        1,
+        "the number that every rank is a multiple of, as 8 or 16",
+        flag="--multiple-of",
+        metavar="N",
+        at_least=1,
+    )
+
+
+@dataclass
+class UserModelConfig:
+    """A model of the user's own: functions as MODULE:FUNCTION, and a file of weights."""
+
+    build: str | None = option(
+        None, "function that returns an nn.Module, as MODULE:FUNCTION", null="none", calls=True
+    )
+    weights: str | None = option(
+        None,
+        "weights: .safetensors, or a state_dict of torch.save",
+        null="as built",
+        flag="--weights",
+        metavar="FILE",
+        panel=OWN,
+    )
+    loader: str | None = option(
+        None,
+        "function that returns (X, y), batches or a DataLoader; or a dict with the keys "
+        "calibration, validation and test",
+        flag="--data",
+        metavar="MODULE:LOADER",
+        calls=True,
+        panel=OWN,
+    )
+    max_examples: int | None = option(
+        None,
+        "most examples to read of each split; a loader without an end needs it",
+        null="all",
+        flag="--max-examples",
+        metavar="N",
+        at_least=1,
+        panel=OWN,
+    )
+
+
+@dataclass
+class Budget:
+    """A budget in place of a bound on the loss, as a fraction of the dense network's."""
+
+    params: float | None = fraction_option("the numbers in the weights", "--params")
+    macs: float | None = fraction_option("the layers' multiply-adds", "--macs")
+    latency: float | None = fraction_option("the layers' measured time", "--latency")
+
+    def given(self) -> dict[str, float]:
+        """Those that are set."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def refuse_several(self, max_loss_increase: float | None) -> None:
+        """Raise ValueError where more than one limit is set."""
+        limits = [*self.given()]
+        if max_loss_increase is not None:
+            limits.append("max_loss_increase")
+        if len(limits) > 1:
+            raise ValueError(f"{' and '.join(limits)} are given: give one of them")
+
+    def allowed(self, max_loss_increase: float | None) -> float | None:
+        """The bound on the loss in the place of a budget; None with one."""
+        if self.given():
+            return None
+        return USUAL_INCREASE if max_loss_increase is None else max_loss_increase
