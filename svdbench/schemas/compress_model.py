@@ -58,6 +58,7 @@ class CompressModel(DeviceConfig):
         flag="--keep-if",
         metavar="size|latency",
         choices=(SIZE, LATENCY),
+        noun="keep_if",
     )
     layers: list[str] | None = option(
         None, "names of the weights to look at", null="all", unique=True, not_empty=True
