@@ -6,7 +6,6 @@ A door imports nothing heavy, so that ``svdbench --help`` answers at once.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from inspect import cleandoc
@@ -170,6 +169,8 @@ def find_job(name: str) -> Job:
         for each in _declared_by(root):
             if isinstance(each, Job):
                 return each
+    from difflib import get_close_matches
+
     close = get_close_matches(name, [job.name for job in all_jobs()], n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
     raise UserError(f"{name!r} is no job of this svdbench{hint}")

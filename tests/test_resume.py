@@ -441,7 +441,7 @@ class TestCommands:
             (["gradients", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),
             (["time-fasth", "--resume", "nowhere"], "nowhere is no run to go on with"),
             (["train", "--resume", "nowhere"], "nowhere is no run to go on with"),
-            (["tune", "--resume", "RUN"], "add --plot"),
+            (["tune", "--resume", "RUN"], "is of another command: svdbench time-fasth"),
         ],
     )
     def test_what_cannot_be_resumed(self, typed: list[str], says: str, tmp_path: Path) -> None:

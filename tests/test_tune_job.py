@@ -231,7 +231,7 @@ class TestCommand:
         code, out, _ = run(TINY)
         assert code == 0
         assert {row["status"] for row in table(FOLDER / "summary.csv")} == {"oom"}
-        assert "no room" in out
+        assert "there is too little memory" in out
 
     def test_an_interruption_keeps_what_was_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.kernels import time_plans

@@ -59,7 +59,7 @@ def spellings(jobs: Sequence[Job]) -> dict[str, Spelling]:
     """The options by keyword: those of the configuration's own keys before those of its bases."""
     keys: dict[str, dict[str, Leaf]] = {}
     for job in jobs:
-        for leaf in sorted(leaves(job.config), key=lambda leaf: leaf.depth):
+        for leaf in sorted(leaves(job.config), key=lambda leaf: -leaf.bases):
             if leaf.keyword is not None:
                 keys.setdefault(leaf.keyword, {})[job.name] = leaf
     return {keyword: Spelling(own, _form(own, jobs)) for keyword, own in keys.items()}

@@ -164,7 +164,7 @@ class Leaf:
         hint: its type.
         default: of the dataclass.
         varies: whether what Hydra composes has another default.
-        depth: how far up its class stands among the bases; 0: the configuration's own.
+        bases: how many bases the class has that declares it.
     """
 
     name: str
@@ -172,7 +172,7 @@ class Leaf:
     default: Any
     key: Key
     varies: bool
-    depth: int
+    bases: int
 
     @property
     def keyword(self) -> str | None:
@@ -210,14 +210,14 @@ class Leaf:
 @cache
 def leaves(config: type) -> tuple[Leaf, ...]:
     """Every key of a configuration that has a value of its own, in the order of its fields."""
-    return tuple(_leaves(config, "", False, 0))
+    return tuple(_leaves(config, "", False, None))
 
 
-def _leaves(kind: type, above: str, varies: bool, depth: int) -> Iterator[Leaf]:
+def _leaves(kind: type, above: str, varies: bool, bases: int | None) -> Iterator[Leaf]:
     hints = get_type_hints(kind)
     for each in fields(kind):
         name, hint, declared = f"{above}{each.name}", hints[each.name], key_of(each)
-        place = depth or _depth(kind, each.name)
+        place = _bases(kind, each.name) if bases is None else bases
         below = varies or (declared is not None and declared.group)
         if is_dataclass(hint) and isinstance(hint, type):
             yield from _leaves(hint, f"{name}.", below, place)
@@ -229,12 +229,10 @@ def _leaves(kind: type, above: str, varies: bool, depth: int) -> Iterator[Leaf]:
             yield Leaf(f"{name}.{inner}", member.kind, None, member.key, True, place)
 
 
-def _depth(kind: type, name: str) -> int:
-    """The place among its bases of the class that declares a field first."""
-    declaring = [
-        n for n, base in enumerate(kind.__mro__) if name in vars(base).get("__annotations__", {})
-    ]
-    return declaring[-1]
+def _bases(kind: type, name: str) -> int:
+    """How many bases the first class has that declares a field."""
+    declaring = [b for b in kind.__mro__ if name in vars(b).get("__annotations__", {})]
+    return len(declaring[-1].__mro__)
 
 
 def key_of(each: "Field[Any]") -> Key | None:

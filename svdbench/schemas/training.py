@@ -156,8 +156,8 @@ class Trainer:
 
 
 @dataclass
-class Train(RunConfig):
-    """``svdbench train``: one model on one task."""
+class Training:
+    """One model on one task."""
 
     model_name: str = option("spectral_rnn", "the model; the command sets it with model=NAME")
     task_name: str = option("addition", "the task; the command sets it with task=NAME")
@@ -183,3 +183,8 @@ class Train(RunConfig):
         },
     )
     trainer: Trainer = group(Trainer, "how long to train, how often to evaluate, and where")
+
+
+@dataclass
+class Train(RunConfig, Training):
+    """``svdbench train``: one model on one task."""
