@@ -342,9 +342,9 @@ class TestCommand:
         ("arguments", "says"),
         [
             (["nothing"], "no data set is called 'nothing'"),
-            (["--alpha", "0"], "alpha is 0.0: give numbers above 0"),
+            (["--alpha", "0"], "alphas has 0.0: give numbers above 0"),
             (["--alpha", "half"], "--alpha is 'half': give numbers with commas"),
-            (["--phi", "1"], "phi is 1.0: give shares from 0 to below 1"),
+            (["--phi", "1"], "phis has 1.0: give shares from 0 to below 1"),
             (["--phi", "0,0"], "phis has 0.0 twice"),
             (["--alpha-meaning", "poem"], "alpha_meaning"),
             (["--ranks", "1,2"], "2 ranks and 3 weights"),
