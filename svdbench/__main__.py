@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """The console script."""
     try:
-        from svdbench.processes import end_with_parent
+        from svdbench.running.processes import end_with_parent
 
         end_with_parent()  # before the other imports, which take their time
         from svdbench.cli import main as run

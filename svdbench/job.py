@@ -83,11 +83,11 @@ class Job:
     checkpoint: str | None = None
     sweeps: bool = True
     same: tuple[str, ...] = MACHINE
-    starter: str = "svdbench.launch:start"
+    starter: str = "svdbench.running.start:start"
 
     @property
     def root(self) -> str:
-        """The file in ``conf``, and the module in ``svdbench.jobs``."""
+        """The file in ``conf``, and the folder in ``svdbench.jobs``."""
         return self.name.replace("-", "_")
 
     @property
@@ -102,7 +102,11 @@ class Job:
     @property
     def module(self) -> Any:
         """The module with ``run`` and, where there is more to check than ranges, ``check``."""
-        return import_module(f"svdbench.jobs.{self.root}")
+        return self.part("run")
+
+    def part(self, name: str) -> Any:
+        """A module of the job's folder, such as ``run`` or ``report``; imported when needed."""
+        return import_module(f"{self.door}.{name}")
 
     def start(self, request: "Request") -> Any:
         """Run what was asked for, or show its configuration."""
@@ -177,10 +181,10 @@ def find_job(name: str) -> Job:
 
 
 def _doors() -> list[str]:
-    doors = import_module("svdbench.doors")
-    return sorted(info.name for info in iter_modules(doors.__path__))
+    jobs = import_module("svdbench.jobs")
+    return sorted(info.name for info in iter_modules(jobs.__path__) if info.ispkg)
 
 
 def _declared_by(name: str) -> list[Job | Command]:
-    door = import_module(f"svdbench.doors.{name}")
+    door = import_module(f"svdbench.jobs.{name}")
     return [each for each in vars(door).values() if isinstance(each, Job | Command)]

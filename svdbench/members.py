@@ -94,11 +94,15 @@ class Registry:
         return kind(**own)
 
 
-METHODS = Registry("orthogonal", "orthogonal method", "svdbench.orthogonal.base:Method")
-OPERATIONS = Registry("matrix_op", "matrix operation", "svdbench.matrix_ops.operations:MatrixOp")
-LOOPS = Registry("rnn", "way to run the loop", "svdbench.rnn_loops.loops:RNNLoop")
-DRIVERS = Registry("svd_driver", "SVD driver", "svdbench.svd_drivers.drivers:SVDDriver")
-COMPRESSORS = Registry("compressor", "compressor", "svdbench.compressors.compressors:Compressor")
+METHODS = Registry(
+    "orthogonal", "orthogonal method", "svdbench.jobs.time_fasth.methods.base:Method"
+)
+OPERATIONS = Registry(
+    "matrix_op", "matrix operation", "svdbench.jobs.time_svd_ops.operations:MatrixOp"
+)
+LOOPS = Registry("rnn", "way to run the loop", "svdbench.jobs.time_rnn.loops:RNNLoop")
+DRIVERS = Registry("svd_driver", "SVD driver", "svdbench.jobs.time_svd.drivers:SVDDriver")
+COMPRESSORS = Registry("compressor", "compressor", "svdbench.jobs.compress.compressors:Compressor")
 MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel")
 TASKS = Registry("task", "task", "svdbench.tasks.base:Task")
 DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset")
@@ -106,12 +110,16 @@ DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset")
 
 @cache
 def _classes(module: str, base: str) -> dict[str, Any]:
-    """Classes of the package of ``module`` that derive from ``base``, by their own names."""
+    """Classes that derive from ``base``, by their own names.
+
+    They are in its module, or in those beside it where that one is called ``base``.
+    """
     kind = getattr(import_module(module), base)
-    package = import_module(module.rpartition(".")[0])
+    package, _, last = module.rpartition(".")
     own: dict[str, Any] = {}
-    for info in iter_modules(package.__path__, f"{package.__name__}."):
-        for value in vars(import_module(info.name)).values():
+    infos = iter_modules(import_module(package).__path__, f"{package}.")
+    for name in [info.name for info in infos] if last == "base" else [module]:
+        for value in vars(import_module(name)).values():
             if isinstance(value, type) and issubclass(value, kind) and "name" in vars(value):
                 own[plain(vars(value)["name"])] = value
     return own

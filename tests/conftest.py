@@ -81,5 +81,5 @@ def one_thread() -> Iterator[None]:
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's rates are told, not measured, which takes half a second a command."""
     rates = Rates(matmul=1e11, copy=1e10)
-    for job in ("cell", "time_svd_ops"):
-        monkeypatch.setattr(f"svdbench.jobs.{job}.rates_of", lambda *_: rates)
+    for module in ("timings.session", "jobs.time_svd_ops.run"):
+        monkeypatch.setattr(f"svdbench.{module}.rates_of", lambda *_: rates)

@@ -14,23 +14,16 @@ from command import assert_mistake, run, table
 from fake_clock import FakeClock
 from torch import Tensor, nn
 
-from svdbench.acceleration import (
-    SvdDnn,
+from svdbench.config.compose import compose
+from svdbench.jobs.accelerate import run as accelerate_session
+from svdbench.jobs.accelerate.ranks import (
     alpha_rank,
     alpha_rule,
-    carry_moments,
     ceiling,
     layer_rule,
     multiplications,
-    switch_step,
 )
-from svdbench.classification import loss_for, mlp
-from svdbench.config.compose import compose
-from svdbench.jobs import accelerate_session
-from svdbench.lowrank import LowRankLinear, factor
-from svdbench.record.reader import RecordedRun
-from svdbench.record.schema import COMPRESSED, COMPRESSION
-from svdbench.report.acceleration import (
+from svdbench.jobs.accelerate.report import (
     AcceleratedArmSummary,
     answers_of,
     conclusions,
@@ -38,6 +31,11 @@ from svdbench.report.acceleration import (
     speed_table,
     summarise_arms,
 )
+from svdbench.jobs.accelerate.svd_dnn import SvdDnn, carry_moments, switch_step
+from svdbench.lowrank import LowRankLinear, factor
+from svdbench.record.reader import RecordedRun
+from svdbench.record.schema import COMPRESSED, COMPRESSION
+from svdbench.side_by_side import loss_for, mlp
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 

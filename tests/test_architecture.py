@@ -2,62 +2,52 @@
 
 import ast
 import subprocess
+from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
 
 from svdbench import members
+from svdbench.job import Command, Job
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {"pyproject.toml", "svdbench", "conf", "kernels", "results", "tests", "Makefile"}
 CUSTOMARY = {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", ".gitignore", ".ci", "docs"}
 
-# Who may import whom, among the packages of the house.
-MAY_IMPORT = {
+# Who may import whom, among the rooms of the house, from the ground up. Any room may import
+# the modules for errors, files and arguments.
+MAY_IMPORT: dict[str, set[str]] = {
     "kernels": set(),
-    "orthogonal": {"kernels", "measure"},
-    "matrix_ops": {"kernels", "measure", "nn"},
-    "nn": {"kernels"},
-    "models": {"nn"},
-    "datasets": set(),
-    "tasks": {"datasets"},
-    "rnn_loops": {"kernels", "measure", "nn"},
-    "classification": {"measure"},
-    "lowrank": {"measure"},
-    "acceleration": {"classification", "lowrank", "measure"},
-    "compressors": {"classification", "lowrank"},
-    "training": {"config", "measure", "models", "record", "reporting", "schemas", "tasks"},
-    "measure": {"kernels", "statistics"},
-    "svd_drivers": {"lowrank", "measure"},
-    "record": set(),
     "statistics": set(),
+    "members": set(),
+    "job": set(),
+    "nn": {"kernels"},
+    "measure": {"kernels", "statistics"},
+    "models": {"nn"},
+    "datasets": {"members"},
+    "tasks": {"datasets", "members"},
+    "lowrank": {"measure", "members"},
+    "config": {"job", "members"},
+    "record": set(),
     "reporting": {"record", "statistics"},
-    "timings": {"measure", "record", "reporting"},
-    "side_by_side": {"record", "reporting", "statistics"},
-    "report": {
-        *("measure", "record", "reporting", "side_by_side", "statistics", "timings", "training"),
+    "running": {"config", "job", "measure", "members", "record", "reporting"},
+    "user_models": {"config", "lowrank", "members"},
+    "training": {"config", "measure", "members", "models", "record", "reporting", "tasks"},
+    "timings": {"config", "measure", "record", "reporting", "running", "statistics"},
+    "side_by_side": {
+        *("config", "datasets", "lowrank", "measure", "members", "record", "reporting"),
+        *("running", "statistics", "training"),
     },
-    "reproduce": {
-        *("kernels", "measure", "models", "nn", "record", "report", "reporting", "side_by_side"),
-        "statistics",
-    },
-    "compare": {"measure", "record", "report", "reporting", "statistics"},
-    "sweeps": {"config", "record", "report", "reporting"},
-    "config": set(),
-    "schemas": {"config", "matrix_ops"},
-    "doors": {"compare", "jobs", "schemas"},
-    "cli": {"config", "jobs", "record"},
+    "cli": {"config", "job", "record", "running"},
     "jobs": {
-        *("config", "schemas"),
-        *("kernels", "nn", "orthogonal", "matrix_ops", "rnn_loops"),
-        *("datasets", "models", "tasks", "training"),
-        *("acceleration", "classification", "compressors", "lowrank", "svd_drivers"),
-        *("measure", "record", "report", "reporting", "statistics", "sweeps", "timings"),
-        "cli",  # bench_trust kills commands as they are typed
-        *("measure", "record", "report", "reproduce"),
+        *("config", "datasets", "job", "kernels", "lowrank", "measure", "members", "models"),
+        *("nn", "record", "reporting", "running", "side_by_side", "statistics", "tasks"),
+        *("timings", "training", "user_models"),
     },
 }
+GROUND = {"_version", "arguments", "errors", "files"}
+JOBS = sorted(path.parent for path in (ROOT / "svdbench" / "jobs").glob("*/__init__.py"))
 
 
 def imports(path: Path) -> set[str]:
@@ -72,23 +62,53 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def packages(path: Path) -> set[str]:
-    """The packages of svdbench that a file imports."""
+def rooms(path: Path) -> set[str]:
+    """The rooms that a file imports: packages and modules of svdbench."""
     parts = [name.split(".") for name in imports(path) if name.startswith("svdbench.")]
-    return {part[1] for part in parts if (ROOT / "svdbench" / part[1]).is_dir()}
+    house = ROOT / "svdbench"
+    names = {part[1] for part in parts}
+    return {name for name in names if (house / name).is_dir() or (house / f"{name}.py").is_file()}
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_data_flows_one_way(package: str) -> None:
-    folder = ROOT / "kernels" if package == "kernels" else ROOT / "svdbench" / package
-    for path in folder.rglob("*.py"):
-        stray = packages(path) - MAY_IMPORT[package] - {package}
+def files_of(room: str) -> list[Path]:
+    """The Python files of a package, or of a room that is one module."""
+    folder = ROOT / "kernels" if room == "kernels" else ROOT / "svdbench" / room
+    return [*folder.rglob("*.py")] or [folder.with_suffix(".py")]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_data_flows_one_way(room: str) -> None:
+    for path in files_of(room):
+        stray = rooms(path) - MAY_IMPORT[room] - GROUND - {room}
         assert not stray, f"{path.relative_to(ROOT)} imports {stray}"
 
 
-def test_every_package_has_its_place() -> None:
+def test_no_room_is_above_itself() -> None:
+    floors: dict[str, int] = {}
+    rest = dict(MAY_IMPORT)
+    while rest:
+        ready = {room for room, below in rest.items() if below <= set(floors)}
+        assert ready, f"a circle among {sorted(rest)}"
+        floors |= {room: 1 + max((floors[b] for b in rest[room]), default=0) for room in ready}
+        rest = {room: below for room, below in rest.items() if room not in ready}
+    assert max(floors.values()) <= 7
+
+
+def test_every_room_has_its_place() -> None:
     folders = {path.name for path in (ROOT / "svdbench").iterdir() if path.is_dir()}
     assert folders - {"__pycache__", "conf"} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_a_job_is_one_folder(job: Path) -> None:
+    for path in job.rglob("*.py"):
+        others = {name.split(".")[2] for name in imports(path) if name.startswith("svdbench.jobs.")}
+        assert others <= {job.name}, f"{path.relative_to(ROOT)} imports the job {others}"
+    door = vars(import_module(f"svdbench.jobs.{job.name}"))
+    declared = [value for value in door.values() if isinstance(value, Job | Command)]
+    assert declared, f"{job.name} declares neither a Job nor a Command"
+    if any(isinstance(value, Job) for value in declared):
+        assert {"run.py", "report.py"} <= {path.name for path in job.iterdir()}
 
 
 def test_kernels_stand_alone() -> None:

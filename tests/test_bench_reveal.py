@@ -15,7 +15,7 @@ from promises.ranks import (
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.rank_reveal_subject import Subject
+from svdbench.jobs.rank_reveal.subject import Subject
 from svdbench.lowrank import loss_curves
 
 

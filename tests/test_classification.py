@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from svdbench.classification import (
+from svdbench.side_by_side import (
     Arm,
     Batches,
     check_sizes,

@@ -51,7 +51,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_reasons_are_shown_to_the_letter(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.skew import Cayley
+        from svdbench.jobs.time_fasth.methods.skew import Cayley
 
         monkeypatch.setattr(Cayley, "skip", lambda self, problem: "install 'svdbench[peers]'")
         arguments = ["time-fasth", *TINY, "--methods", "fasth,cayley", "--name", "reason"]
@@ -59,7 +59,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_a_wrong_method_gets_no_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.skew import Cayley
+        from svdbench.jobs.time_fasth.methods.skew import Cayley
 
         right = Cayley.apply
         monkeypatch.setattr(Cayley, "apply", lambda self, V, X: 1.01 * right(self, V, X))
@@ -73,7 +73,7 @@ class TestTimeFastH:
 
     @pytest.mark.usefixtures("known_rates")
     def test_a_crash_and_a_timeout_are_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.orthogonal.reflectors import Sequential
+        from svdbench.jobs.time_fasth.methods.reflectors import Sequential
 
         def crash(*_: object) -> None:
             raise MemoryError("no room")
@@ -247,7 +247,7 @@ class TestInternalError:
         def broken() -> None:
             raise KeyError("surprise")
 
-        monkeypatch.setattr("svdbench.jobs.methods.run", broken)
+        monkeypatch.setattr("svdbench.jobs.time_fasth.listing.run", broken)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def test_is_one_line_and_a_file(self) -> None:
@@ -383,7 +383,7 @@ def test_an_exception_that_control_c_became_is_none(monkeypatch: pytest.MonkeyPa
     def met() -> None:
         raise SystemError("initialization failed") from KeyboardInterrupt()
 
-    monkeypatch.setattr("svdbench.jobs.methods.run", met)
+    monkeypatch.setattr("svdbench.jobs.time_fasth.listing.run", met)
     assert run(["methods"]) == (130, "", "svdbench: interrupted\n")
 
 

@@ -14,7 +14,7 @@ from command import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from svdbench.compare import load
+from svdbench.jobs.compare.runs import load
 from svdbench.record.schema import COMPRESSED, SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.statistics.tests import by_pairs, by_ranks, holm
 

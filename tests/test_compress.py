@@ -10,12 +10,12 @@ from fake_clock import FakeClock
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from svdbench.classification import Arm, Batches, loss_for, mlp
-from svdbench.compressors.compressors import Compressor
-from svdbench.compressors.network import Compression, deployed
-from svdbench.jobs.compress_arms import CompressedArm, Setting, latencies
+from svdbench.jobs.compress.arms import CompressedArm, Setting, latencies
+from svdbench.jobs.compress.compressors import Compressor
+from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
+from svdbench.side_by_side import Arm, Batches, loss_for, mlp
 
 NAMES = COMPRESSORS.names()
 F64 = torch.float64

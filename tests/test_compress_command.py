@@ -9,8 +9,8 @@ from command import EVERY_RUN, assert_mistake, run, table
 
 from svdbench.config.compose import compose
 from svdbench.datasets.splits import Split
-from svdbench.jobs import compress_session
-from svdbench.jobs.compress_arms import CompressedArm
+from svdbench.jobs.compress import run as compress_session
+from svdbench.jobs.compress.arms import CompressedArm
 from svdbench.members import Registry
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -135,8 +135,8 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("svdbench.jobs.side_by_side.classification", "interrupted; what was finished is kept"),
-        ("svdbench.jobs.compress_session.warm_up", "interrupted; what was finished is kept: go on"),
+        ("svdbench.side_by_side.session.classification", "interrupted; what was finished is kept"),
+        ("svdbench.jobs.compress.run.warm_up", "interrupted; what was finished is kept: go on"),
     ],
 )
 def test_an_interruption_before_training_is_one_line(
@@ -175,7 +175,7 @@ def test_experiments_are_compared_with_what_was_published(
     def images(name: str, split: str, **_: Any) -> Split:
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
-    monkeypatch.setattr("svdbench.jobs.side_by_side.classification", images)
+    monkeypatch.setattr("svdbench.side_by_side.session.classification", images)
     monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = run(["compress", "mnist", f"experiment={name}", *TINY[4:]])
     assert code == 0

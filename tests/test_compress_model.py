@@ -13,8 +13,8 @@ from command import assert_mistake, run, table
 from safetensors.torch import save_file
 
 from svdbench.errors import Failed, UserError
-from svdbench.jobs.user_model import user_model
 from svdbench.lowrank import LowRankLinear, compress, load
+from svdbench.user_models.model import user_model
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -711,7 +711,7 @@ def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("svdbench.jobs.compress_model.compress", interrupted)
+    monkeypatch.setattr("svdbench.jobs.compress_model.run.compress", interrupted)
     code, _, err = run(QUICK)
     assert (code, err) == (130, "svdbench: interrupted; nothing was finished\n")
     assert not FOLDER.exists()

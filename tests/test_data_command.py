@@ -22,7 +22,7 @@ from svdbench.datasets import files as download
 from svdbench.datasets.base import DatasetError, SplitName
 from svdbench.datasets.files import FileDataset, PublishedFile
 from svdbench.datasets.mnist import MNIST
-from svdbench.jobs.data import RichBar
+from svdbench.jobs.data.run import RichBar
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

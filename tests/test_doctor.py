@@ -14,10 +14,11 @@ from command import run
 from fake_clock import FakeClock
 from rich.console import Console
 
-from svdbench.jobs import doctor, doctor_facts, doctor_load
-from svdbench.jobs.doctor_gpus import ask, gpus
-from svdbench.jobs.doctor_packages import EXTRAS, packages
-from svdbench.jobs.doctor_verdicts import verdicts
+from svdbench.jobs.doctor import facts as doctor_facts
+from svdbench.jobs.doctor import load as doctor_load
+from svdbench.jobs.doctor import run as doctor
+from svdbench.jobs.doctor.facts import EXTRAS, ask, gpus, packages
+from svdbench.jobs.doctor.verdicts import verdicts
 
 QUIET: dict[str, Any] = {
     "versions": {

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Flops, Problem
 from svdbench.measure.gate import allowance, check, reference_of
 from svdbench.members import METHODS
-from svdbench.orthogonal.base import Method
 
 
 class Scale(torch.autograd.Function):

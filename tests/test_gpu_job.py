@@ -21,9 +21,9 @@ from promises.gpu import DRY, FIRST, FULL
 from rich.console import Console
 
 from svdbench.errors import UserError
-from svdbench.jobs import time_fasth
-from svdbench.jobs.cell import Conditions, Entry, TooSlow, time_cell
-from svdbench.jobs.display import display
+from svdbench.jobs.time_fasth import run as time_fasth
+from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.jobs.time_fasth.report import show_run
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import TimingPlan, forever
@@ -31,10 +31,10 @@ from svdbench.members import METHODS
 from svdbench.record.lines import read_rows
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
-from svdbench.report.timing import show_run
-from svdbench.schemas.time_fasth import TimeFastH
-from svdbench.schemas.timing import L2, Measure, Sizes
+from svdbench.running.session import display
+from svdbench.timings.config import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
+from svdbench.timings.session import Conditions, Entry, TooSlow, time_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = TimingPlan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)

@@ -8,9 +8,9 @@ import torch
 from command import assert_mistake, run, table
 from torch import Tensor
 
+from svdbench.jobs.gradients.report import limits, median_norms
 from svdbench.members import MODELS, TASKS
 from svdbench.record.reader import RecordedRun
-from svdbench.report.gradients import limits, median_norms
 from svdbench.tasks.base import Batch, Task
 from svdbench.training.evaluation import state_gradient_norms
 
@@ -138,7 +138,7 @@ class TestCommand:
         assert ours == theirs
 
     def test_an_interruption_keeps_the_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.jobs import gradients
+        from svdbench.jobs.gradients import run as gradients
 
         right, calls = gradients.state_gradient_norms, iter(range(9))
 

@@ -13,7 +13,7 @@ import typer
 import yaml
 from command import run
 
-from svdbench import doors, job
+from svdbench import job, jobs
 from svdbench.cli.options import command_of, spellings
 from svdbench.config.compose import commented, compose
 from svdbench.config.fields import (
@@ -110,8 +110,9 @@ JOB = Job("time-nothing", TimeNothing, __name__)
 
 
 def test_a_command_needs_one_declaration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "time_nothing.py").write_text(NEW)
-    monkeypatch.setattr(doors, "__path__", [*doors.__path__, str(tmp_path)])
+    (tmp_path / "time_nothing").mkdir()
+    (tmp_path / "time_nothing" / "__init__.py").write_text(NEW)
+    monkeypatch.setattr(jobs, "__path__", [*jobs.__path__, str(tmp_path)])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     declared.cache_clear()
     try:
@@ -130,7 +131,7 @@ def test_a_command_needs_one_declaration(tmp_path: Path, monkeypatch: pytest.Mon
             own.config(often=0)
     finally:
         declared.cache_clear()
-        sys.modules.pop("svdbench.doors.time_nothing", None)
+        sys.modules.pop("svdbench.jobs.time_nothing", None)
 
 
 # ------------------------------------------------------------------ a single key

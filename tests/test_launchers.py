@@ -9,7 +9,7 @@ import pytest
 
 from svdbench.config.compose import composed, composing
 from svdbench.errors import UserError
-from svdbench.launchers import check_room, connected, imported, register
+from svdbench.running.sweeps.ray import check_room, connected, imported, register
 
 SMALL = {"Alive": True, "Resources": {"CPU": 4, "memory": 1e9}}
 LARGE = {"Alive": True, "Resources": {"CPU": 4, "GPU": 2, "memory": 1e9, "west": 1}}

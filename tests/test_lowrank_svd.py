@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from svdbench.jobs.time_svd.spectra import NAMES, Spectra
 from svdbench.lowrank import (
     SVD,
     choose_driver,
@@ -19,7 +20,6 @@ from svdbench.lowrank import (
 )
 from svdbench.lowrank.drivers.gram import cholesky_qr, orthonormal
 from svdbench.lowrank.drivers.truncated import DRIVERS
-from svdbench.svd_drivers.spectra import NAMES, Spectra
 
 F64, F32 = torch.float64, torch.float32
 

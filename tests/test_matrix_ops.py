@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from svdbench.jobs.time_svd_ops.config import check_operations, operation_names, operation_of
+from svdbench.jobs.time_svd_ops.operations import MatrixOp
 from svdbench.kernels import apply_reflectors_reference
-from svdbench.matrix_ops import check_operations, operation_names, operation_of
-from svdbench.matrix_ops.operations import MatrixOp
 from svdbench.measure.algorithm import Flops, Problem
 from svdbench.measure.gate import check
 from svdbench.members import OPERATIONS

@@ -15,12 +15,12 @@ from command import assert_mistake, losses, run, table
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from svdbench import nodes
 from svdbench.config.compose import composed, composing
 from svdbench.errors import Interrupted, UserError
-from svdbench.nodes import PORT, SLURM_PORTS, Node, this_node
-from svdbench.sweeps.folder import FAILED, States
-from svdbench.sweeps.task import LaunchedJob
+from svdbench.running import nodes
+from svdbench.running.nodes import PORT, SLURM_PORTS, Node, this_node
+from svdbench.running.sweeps.folder import FAILED, States
+from svdbench.running.sweeps.task import LaunchedJob
 from svdbench.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -237,7 +237,7 @@ def test_nodes_with_other_configurations_are_refused(unused_port: int) -> None:
 
 @pytest.mark.slow
 def test_a_node_alone_says_so(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("svdbench.jobs.train_processes.MEETING_S", 3)
+    monkeypatch.setattr("svdbench.jobs.train.processes.MEETING_S", 3)
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("MASTER_PORT", str(unused_port))
     for rank in ("0", "1"):

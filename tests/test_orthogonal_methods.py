@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
 from svdbench import kernels
+from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Flops, Problem
 from svdbench.members import METHODS
-from svdbench.orthogonal.base import Method
 
 NAMES = METHODS.names()
 SIZES = [(24, 24, 5), (17, 17, 5), (16, 7, 5), (9, 20, 3)]  # d, n, m

@@ -20,11 +20,11 @@ from command import assert_mistake, losses, run, table
 from torch import multiprocessing as mp
 
 from svdbench.errors import Interrupted
-from svdbench.jobs import train_processes
+from svdbench.jobs.train import processes as train_processes
 from svdbench.members import MODELS, TASKS
-from svdbench.schemas.training import Adam, Schedule
 from svdbench.tasks.base import Batch, Task
 from svdbench.training import checkpoint
+from svdbench.training.config import Adam, Schedule
 from svdbench.training.evaluation import evaluate
 from svdbench.training.learner import Learner
 from svdbench.training.parallel import Broken, Ranks, digest, join_group
@@ -283,7 +283,7 @@ def test_goes_on_in_any_number_of_processes() -> None:
 
 
 def test_mistakes_are_told_before_any_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("svdbench.jobs.train_processes.elastic_launch", None)
+    monkeypatch.setattr("svdbench.jobs.train.processes.elastic_launch", None)
     for more, says in (
         (["--processes", "0"], "trainer.processes is 0: it must be 1 or more"),
         (["--processes", "6"], "trainer.processes is 6, and a batch has 5 sequences"),

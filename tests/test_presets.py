@@ -6,8 +6,8 @@ import pytest
 
 from svdbench.config.compose import compose
 from svdbench.config.grammar import override
-from svdbench.jobs import train as job
-from svdbench.jobs.train_models import overrides_of
+from svdbench.jobs.train import run as job
+from svdbench.jobs.train.models import overrides_of
 from svdbench.members import TASKS
 from svdbench.training.presets import preset
 

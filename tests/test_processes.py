@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from svdbench.processes import PARENT
+from svdbench.running.processes import PARENT
 
 # A process without an end of its own, unless it is interrupted and heeds that.
 CHILD = """

@@ -10,9 +10,9 @@ from command import assert_mistake, run, table
 from safetensors.torch import save_file
 from torch import nn
 
-from svdbench.classification.arms import Arm
 from svdbench.config.compose import compose
 from svdbench.datasets.splits import Split
+from svdbench.side_by_side.arms import Arm
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -318,7 +318,7 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def images(name: str, split: str, **_: Any) -> Split:
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
-    monkeypatch.setattr("svdbench.jobs.side_by_side.classification", images)
+    monkeypatch.setattr("svdbench.side_by_side.session.classification", images)
     tiny = ["--epochs", "1", "--seeds", "2", "--name", "one", "fractions=[]"]
     code, out, _ = run(["rank-reveal", *tiny, "experiment=rank_reveal_three_layer"])
     assert code == 0

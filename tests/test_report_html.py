@@ -1,7 +1,6 @@
 """``svdbench report``: pages that hold all of a run, escape all of it, and need nothing else."""
 
 import json
-import re
 import shlex
 import shutil
 from base64 import b64encode
@@ -16,13 +15,12 @@ from command import assert_mistake, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svdbench.job import all_jobs
-from svdbench.jobs.repeat import repeat
-from svdbench.jobs.report import REPORTS, report_of
+from svdbench.jobs.report.run import report_of
 from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SUMMARY, TRAINED, TableSchema
 from svdbench.reporting.html.columns import payload
+from svdbench.running.repeat import repeat
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results/reference"
@@ -434,9 +432,3 @@ def test_why_there_is_no_command(job: str, config: str | None, told: str) -> Non
     found = repeat(job, config, {})
     assert found.command is None
     assert told in found.notes[0]
-
-
-def test_every_job_is_known() -> None:
-    sources = (path.read_text() for path in (ROOT / "svdbench/jobs").glob("*.py"))
-    jobs = {match[1] for text in sources if (match := re.search(r'^JOB = "(.+)"', text, re.M))}
-    assert jobs - {"bench"} == set(REPORTS) == {job.name for job in all_jobs()}

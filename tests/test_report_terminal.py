@@ -20,10 +20,10 @@ from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from svdbench.errors import UserError, os_remedy
+from svdbench.jobs.compress.report import by_rank, summarise_arms
+from svdbench.jobs.gradients.report import edges
+from svdbench.jobs.time_fasth.report import conclusions, times_table
 from svdbench.record.lines import RecordError, read_rows
-from svdbench.report.compression import by_rank, summarise_arms
-from svdbench.report.gradients import edges
-from svdbench.report.timing import conclusions, times_table
 from svdbench.reporting.plots import plot_band, plot_line, save, tick_digits
 from svdbench.reporting.render import rich_table
 from svdbench.reporting.report import Table

@@ -17,16 +17,13 @@ import pytest
 from command import assert_mistake, run, table
 
 from svdbench.errors import UserError
-from svdbench.jobs import reproduce as job
-from svdbench.record.run import RunWriter as Record
-from svdbench.record.schema import SUMMARY
-from svdbench.reporting.claims import Claim
-from svdbench.reproduce import folder, numbers, pages
-from svdbench.reproduce.judges import judges, measure
-from svdbench.reproduce.judges.timings import ratio
-from svdbench.reproduce.judges.trainings import further
-from svdbench.reproduce.numbers import CurvePoint, Evidence, Number
-from svdbench.reproduce.result import (
+from svdbench.jobs.reproduce import folder, numbers, pages
+from svdbench.jobs.reproduce import run as job
+from svdbench.jobs.reproduce.judges import judges, measure
+from svdbench.jobs.reproduce.judges.timings import ratio
+from svdbench.jobs.reproduce.judges.trainings import further
+from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence, Number
+from svdbench.jobs.reproduce.result import (
     AUTHORS,
     DOCUMENTS,
     PublishedResult,
@@ -36,7 +33,10 @@ from svdbench.reproduce.result import (
     load,
     verdict,
 )
-from svdbench.reproduce.runs import COMMAND, FOLDER, Missing, Runs
+from svdbench.jobs.reproduce.runs import COMMAND, FOLDER, Missing, Runs
+from svdbench.record.run import RunWriter as Record
+from svdbench.record.schema import SUMMARY
+from svdbench.reporting.claims import Claim
 from svdbench.statistics.intervals import Interval
 
 ROOT = Path(__file__).resolve().parents[1]

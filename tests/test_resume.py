@@ -372,7 +372,7 @@ class TestCommands:
     TINY = ("time-fasth", "--d", "4,6,8", "--methods", "cwy,sequential", "--budget", "0.05")
 
     def test_a_run_that_was_cut_short_is_finished(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.jobs import time_fasth
+        from svdbench.jobs.time_fasth import run as time_fasth
 
         begun: list[int] = []
         time_cell = time_fasth.time_cell

@@ -22,12 +22,19 @@ from promises.sweeps import speedup
 
 from svdbench.config.compose import composing
 from svdbench.errors import UserError
-from svdbench.jobs import train as job
-from svdbench.sweeps import Sweep, SweepSource, read_sweep
-from svdbench.sweeps.engines import ASK_S, Engine, SlurmWatch, engine_of, processes, refuse_timing
-from svdbench.sweeps.folder import State, States
-from svdbench.sweeps.plan import jobs_of
-from svdbench.sweeps.task import LaunchedJob, host_and_process, slurm_cores
+from svdbench.jobs.train import run as job
+from svdbench.running.sweeps import Sweep, SweepSource, read_sweep
+from svdbench.running.sweeps.engines import (
+    ASK_S,
+    Engine,
+    SlurmWatch,
+    engine_of,
+    processes,
+    refuse_timing,
+)
+from svdbench.running.sweeps.folder import State, States
+from svdbench.running.sweeps.plan import jobs_of
+from svdbench.running.sweeps.task import LaunchedJob, host_and_process, slurm_cores
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
@@ -39,7 +46,7 @@ SWEEP = Path("results/train/s")
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all the rest; tests/test_train.py does it."""
-    monkeypatch.setattr("svdbench.jobs.train_models.show_run", lambda *_: None)
+    monkeypatch.setattr("svdbench.jobs.train.models.show_run", lambda *_: None)
 
 
 def sweep_of(*overrides: str, job: str = "train") -> Sweep:
@@ -92,7 +99,7 @@ def test_a_mistake_is_one_line_and_nothing_begins(arguments: list[str], says: st
 
 
 def test_a_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("svdbench.sweeps.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("svdbench.running.sweeps.engines.find_spec", lambda name: None)
     says = "needs a package: pip install 'svdbench[slurm]'"
     assert_mistake(run([*TINY, "seed=0,1", "hydra/launcher=submitit_slurm"]), says)
 
@@ -114,7 +121,7 @@ def test_jobs_that_cannot_be_launched_leave_nothing(
 
     if above:
         Path(above).mkdir(parents=True)
-    monkeypatch.setattr("svdbench.sweeps.run.launch_by_submitit", refuse)
+    monkeypatch.setattr("svdbench.running.sweeps.run.launch_by_submitit", refuse)
     code, _, err = run([*SEEDS, "hydra/launcher=submitit_local"])
     assert (code, err) == (2, "svdbench: no cluster at '127.0.0.1:1'\n")
     left = {str(path) for path in Path().rglob("*")}
@@ -154,7 +161,7 @@ class TestTimings:
 
 
 def test_processes_and_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("svdbench.sweeps.engines.cores", lambda: 8)
+    monkeypatch.setattr("svdbench.running.sweeps.engines.cores", lambda: 8)
     assert [processes(asked, 40) for asked in (-1, -2, 3, 100)] == [8, 7, 3, 40]
     assert processes(-1, 2) == 2
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -462,7 +469,7 @@ def test_local_processes_of_submitit() -> None:
 def test_a_process_that_is_killed_takes_nobody_with_it(
     launcher: str, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("svdbench.sweeps.engines.cores", lambda: 2)
+    monkeypatch.setattr("svdbench.running.sweeps.engines.cores", lambda: 2)
     states = States(SWEEP)
 
     def kill() -> None:

@@ -11,12 +11,12 @@ from command import EVERY_RUN, assert_mistake, run, table
 from torch import Tensor, nn
 
 from svdbench.config.fields import check_config
+from svdbench.jobs.time_rnn.config import LoopSizes
+from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops
 from svdbench.measure.gate import check
 from svdbench.members import LOOPS
-from svdbench.rnn_loops.loops import LoopProblem, RNNLoop
-from svdbench.schemas.time_rnn import LoopSizes
 
 NAMES = LOOPS.names()
 REFLECTORS = ["fasth_each_step", "reflectors_each_step", "spectral"]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from svdbench.cli import main
 from svdbench.config.fields import check_config
+from svdbench.jobs.time_svd.config import SPECTRA, MatrixSizes
+from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
+from svdbench.jobs.time_svd.gate import Exact, check_factors
+from svdbench.jobs.time_svd.spectra import NAMES as SPECTRUM_NAMES
+from svdbench.jobs.time_svd.spectra import Spectra, values
 from svdbench.members import DRIVERS
-from svdbench.schemas.time_svd import SPECTRA, MatrixSizes
-from svdbench.svd_drivers.drivers import SVDDriver, SVDProblem
-from svdbench.svd_drivers.gate import Exact, check_factors
-from svdbench.svd_drivers.spectra import NAMES as SPECTRUM_NAMES
-from svdbench.svd_drivers.spectra import Spectra, values
 
 NAMES, OURS = DRIVERS.names(), {"auto", "gram", "randomized"}
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from svdbench.config.compose import compose
 from svdbench.errors import Interrupted
-from svdbench.jobs import train as job
-from svdbench.jobs.train_models import configurations, overrides_of
+from svdbench.jobs.train import run as job
+from svdbench.jobs.train.models import configurations, overrides_of
+from svdbench.jobs.train.report import read_runs
 from svdbench.members import MODELS
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import TRAINED, TRAINING
-from svdbench.report.training import read_runs
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint

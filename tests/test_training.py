@@ -16,9 +16,9 @@ from svdbench.measure.clock import WallClock
 from svdbench.members import MODELS, TASKS
 from svdbench.models.base import SequenceModel
 from svdbench.models.gated import GRU
-from svdbench.schemas.training import Adam, RMSprop, Schedule
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
+from svdbench.training.config import Adam, RMSprop, Schedule
 from svdbench.training.evaluation import PART, evaluate, spectrum
 from svdbench.training.learner import Diverged, Learner, rate_factor
 from svdbench.training.loop import Loop

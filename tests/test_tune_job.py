@@ -9,13 +9,13 @@ import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 from rich.console import Console
 
-from svdbench.jobs import tune as tune_blocks
-from svdbench.jobs import tune_plans
-from svdbench.jobs import tune_shapes as tune_job
-from svdbench.jobs.tune_plans import choosers, plans_of, rules, runs_with
+from svdbench.jobs.tune import plans as tune_plans
+from svdbench.jobs.tune import run as tune_blocks
+from svdbench.jobs.tune import shapes as tune_job
+from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
+from svdbench.jobs.tune.plans import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.tuning import Case, best, cache_file, formula
-from svdbench.measure.cost_model import TERMS, Shape, fit
 from svdbench.measure.machine import Neighbours
 from svdbench.reporting.render import show_block
 
@@ -201,8 +201,8 @@ class TestCommand:
         assert tuned() == []  # what later calls use stays as it was
 
     def test_regret_is_what_the_rows_say(self) -> None:
+        from svdbench.jobs.tune.report import by_block, by_shape
         from svdbench.record.reader import RecordedRun
-        from svdbench.report.tuning import by_block, by_shape
 
         run(TINY)
         made = RecordedRun(FOLDER)

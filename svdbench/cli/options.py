@@ -186,7 +186,7 @@ def run(request: Request) -> None:
 
     with mixing_versions(request.force):
         if request.resume is not None:
-            from svdbench.jobs.resume import resume
+            from svdbench.running.start import resume
 
             result = resume(request.resume, request.job, request.functions)
         else:

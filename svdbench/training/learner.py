@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from svdbench.models.base import SequenceModel
-from svdbench.schemas.training import SGD, Adam, OptimizerConfig, RMSprop, Schedule
 from svdbench.tasks.base import Batch, Task
+from svdbench.training.config import SGD, Adam, OptimizerConfig, RMSprop, Schedule
 
 from . import checking
 from .parallel import ALONE, Ranks

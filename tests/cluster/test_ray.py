@@ -25,7 +25,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
 from svdbench.errors import UserError
-from svdbench.launchers import register
+from svdbench.running.sweeps.ray import register
 
 ray = pytest.importorskip("ray")
 

@@ -49,7 +49,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _imported() -> None:
     """What jobs import late costs seconds, once, which are none of an input's."""
     for module in ("compress_model", "doctor", "rank_reveal", "report", "reproduce"):
-        import_module(f"svdbench.jobs.{module}")
+        import_module(f"svdbench.jobs.{module}.run")
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +66,11 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(record, "environment", ENVIRONMENT)
     monkeypatch.setattr(record.RunWriter, "create", classmethod(created))
-    monkeypatch.setattr("svdbench.sweeps.run.own_folder", accepted)
-    monkeypatch.setattr("svdbench.jobs.tune_shapes.tune", accepted)
-    monkeypatch.setattr("svdbench.jobs.doctor.facts", accepted)
-    monkeypatch.setattr("svdbench.jobs.data.download", accepted)
-    monkeypatch.setattr("svdbench.jobs.reproduce.reproduce", accepted)
+    monkeypatch.setattr("svdbench.running.sweeps.run.own_folder", accepted)
+    monkeypatch.setattr("svdbench.jobs.tune.shapes.tune", accepted)
+    monkeypatch.setattr("svdbench.jobs.doctor.run.facts", accepted)
+    monkeypatch.setattr("svdbench.jobs.data.run.download", accepted)
+    monkeypatch.setattr("svdbench.jobs.reproduce.run.reproduce", accepted)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

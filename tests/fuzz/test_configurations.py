@@ -15,7 +15,7 @@ from judge import judged
 from svdbench.config.fields import leaves
 from svdbench.config.grammar import override
 from svdbench.job import all_jobs
-from svdbench.schemas.training import Adam
+from svdbench.training.config import Adam
 
 Hunting = Callable[..., None]
 

@@ -7,8 +7,8 @@ import pytest
 from judge import judged
 
 from svdbench.config.compose import read
+from svdbench.jobs.compress_model.config import CompressModel
 from svdbench.members import MODELS
-from svdbench.schemas.compress_model import CompressModel
 
 TIME = ["time-fasth", "--methods", "fasth", "--d", "8"]
 HUGE = "1" + "0" * 12

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.jobs.reproduce import reproduce
-from svdbench.reproduce.result import QUICK, NeededRun, PublishedResult, load
+from svdbench.jobs.reproduce.result import QUICK, NeededRun, PublishedResult, load
+from svdbench.jobs.reproduce.run import reproduce
 
 # A model of a user's own, with its examples: to be written beside the results.
 MODEL = "tiny_model"

@@ -32,14 +32,14 @@ from rich.console import Console
 from promises.figures import BASELINE, Promise, at_least, finish, ratios, value
 from svdbench.config.base import Dtype
 from svdbench.errors import Interrupted, UserError
-from svdbench.jobs import time_fasth
-from svdbench.jobs.cell import TooSlow
+from svdbench.jobs.time_fasth import run as time_fasth
+from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
-from svdbench.schemas.time_fasth import TimeFastH
-from svdbench.schemas.timing import L2, Measure, Sizes
+from svdbench.timings.config import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
+from svdbench.timings.session import TooSlow
 
 if TYPE_CHECKING:
     import pandas as pd

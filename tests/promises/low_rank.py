@@ -13,10 +13,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from promises.figures import Promise, measure_parts
-from svdbench.launch import launch
-from svdbench.processes import run_command
+from svdbench.jobs.time_svd.report import GOOD, by_driver
 from svdbench.record.reader import RecordedRun
-from svdbench.report.svd import GOOD, by_driver
+from svdbench.running.processes import run_command
+from svdbench.running.start import launch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def drivers(folder: Path) -> list[Promise]:
 
 
 def driver_figures(judged: "pd.DataFrame") -> list[Promise]:
-    """From a row for each driver, shape and rank (:func:`svdbench.report.svd.by_driver`)."""
+    """From a row for each driver, shape and rank: ``svdbench.jobs.time_svd.report.by_driver``."""
     m, n = map(int, LARGE.split("x"))
     at = judged[(judged["m"] == m) & (judged["n"] == n) & (judged["k"] == RANK)]
     at = at.set_index("method")

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from promises.figures import Promise, measure_parts
-from svdbench.classification import evaluate
 from svdbench.config.compose import compose
-from svdbench.jobs.rank_reveal_subject import Subject, trained
-from svdbench.launch import launch
+from svdbench.jobs.rank_reveal.subject import Subject, trained
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
-from svdbench.processes import end_with
 from svdbench.record.reader import RecordedRun
+from svdbench.running.processes import end_with
+from svdbench.running.start import launch
+from svdbench.side_by_side import evaluate
 from svdbench.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:

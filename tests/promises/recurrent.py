@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from promises.figures import Promise, measure_parts
 from svdbench.config.grammar import override
-from svdbench.jobs.train_models import train
-from svdbench.launch import launch
-from svdbench.processes import run_command
+from svdbench.jobs.train.models import train
 from svdbench.record.reader import RecordedRun
+from svdbench.running.processes import run_command
+from svdbench.running.start import launch
 from svdbench.timings.report import read_summary
 
 if TYPE_CHECKING:

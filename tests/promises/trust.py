@@ -16,7 +16,7 @@ from typing import Any
 from promises.commands import commands, write_model
 from promises.figures import Promise, measure_parts
 from promises.kills import COUNTED, Wounds, killed, total
-from svdbench.jobs.report import pages
+from svdbench.jobs.report.run import pages
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY
 

@@ -1,1 +1,0 @@
-"""Ways to reduce a weight to rank k while it is trained."""

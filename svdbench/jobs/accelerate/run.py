@@ -1,0 +1,260 @@
+"""Trains a network dense and in low-rank factors, side by side, once for each seed."""
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.accelerate.arms import Given, Setting, TimedArm
+from svdbench.jobs.accelerate.config import Accelerate
+from svdbench.jobs.accelerate.ranks import alpha_rule, ceiling, layer_rule, size_of
+from svdbench.jobs.accelerate.report import show_run
+from svdbench.lowrank import factor
+from svdbench.lowrank.layers.factor import RankRule
+from svdbench.measure.plan import failure
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import COMPRESSION, LAYERS
+from svdbench.running.session import Display
+from svdbench.side_by_side import Scores, evaluate, linear_layers, loss_for, mlp, same_start
+from svdbench.side_by_side.arms import WARM_UP_STEPS
+from svdbench.side_by_side.session import (
+    Session,
+    SharedRows,
+    problem_of,
+    run_session,
+    weight_columns,
+)
+from svdbench.training.learner import network_optimizer
+
+JOB = "accelerate"
+
+
+HIDDEN = (512, 256)  # document 003's
+
+
+def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/accelerate/<name>``.
+
+    Raises:
+        UserError: a data set, a network, a rank or a device that can't be had.
+        Interrupted: ^C; the epochs so far are kept.
+    """
+    return run_session(JOB, AccelerateSession, prepare(config), text, folder, show_run)
+
+
+def prepare(config: Accelerate) -> Given:
+    """Data, sizes and arms: whatever may be a mistake, before a run begins.
+
+    Raises:
+        UserError: as :func:`run`.
+    """
+    sizes, train, test = problem_of(config, HIDDEN)
+    try:
+        settings = [Setting(), *_settings(config, sizes)]
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+    return Given(config, settings, sizes, train, test)
+
+
+def _settings(config: Accelerate, sizes: list[int]) -> list[Setting]:
+    """The arms in factors, each tried on a network of these sizes.
+
+    Raises:
+        ValueError: ranks that don't fit, or an arm that would be dense throughout.
+    """
+    network = mlp(sizes, config.activation)
+    meaning = config.alpha_meaning.value
+    options: dict[str, Any] = {"skip_last": config.skip_last, "only_if_saves": config.only_if_saves}
+    rules: list[tuple[float | None, RankRule]]
+    if config.ranks is not None:
+        ranks = [None if rank.lower() == "none" else int(rank) for rank in config.ranks]
+        # A rank for the last layer says that it is meant.
+        options["skip_last"] = False
+        names = [f"{name}.weight" for name in linear_layers(network)]
+        rules = [(None, layer_rule(ranks, names))]
+    else:
+        rules = [(alpha, alpha_rule(alpha, meaning)) for alpha in config.alphas]
+    found = []
+    for alpha, rule in rules:
+        _, layers = factor(network, rule, **options)
+        if all(layer.rank is None for layer in layers):
+            shapes = ", ".join(f"{n}×{m}" for m, n in pairwise(sizes))
+            raise ValueError(
+                f"no layer of {shapes} would be factored, as "
+                f"{'; '.join(dict.fromkeys(layer.reason for layer in layers))}: "
+                "give a smaller --alpha, or other --ranks"
+            )
+        found += [Setting(alpha, phi, rule, layers, options) for phi in config.phis]
+    return found
+
+
+class AccelerateSession(Session[Given, TimedArm]):
+    """Trains dense, and in factors after a share of the steps."""
+
+    tells = "accuracy"
+
+    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
+        super().__init__(given, record, shown)
+        self.rows = Rows(record, given)
+
+    def arms(self, seed: int) -> list[TimedArm]:
+        return self._arms(seed, self.given.epochs * self.given.batches)
+
+    def begin(self, arms: list[TimedArm], seed: int) -> None:
+        """Write down what the arms are, and warm up with others, dense and not."""
+        if not self.rows.record.units:  # else they are among the rows of an earlier seed
+            self.rows.layers()
+        for arm in self._arms(seed, WARM_UP_STEPS):
+            arm.switch = 1
+            self.train_epoch(arm, islice(self.batches(seed).epoch(0), WARM_UP_STEPS))
+
+    def train_epoch(self, arm: TimedArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        if arm.status != "ok":
+            return False
+        if self.given.config.input_gradient:
+            batches = _with_gradient(batches)
+        try:
+            done = arm.train_epoch(batches, self.clock)
+        except Exception as error:
+            arm.status, arm.reason = failure(error)
+            return False
+        arm.history.append(done)
+        if not math.isfinite(done.loss):
+            arm.status = "nan"
+            arm.reason = f"the loss is {done.loss} in epoch {len(arm.history)}: lower lr"
+        return arm.status == "ok"
+
+    def epoch(self, arm: TimedArm, last: bool) -> Scores:
+        network = arm.dense() if last else arm.network
+        scores = evaluate(network, *self.given.test, arm.loss)
+        self.rows.epoch(arm, "test", scores)
+        if last:
+            self.rows.epoch(arm, "train", evaluate(network, *self.given.train, arm.loss))
+        return scores
+
+    def end(self, arms: list[TimedArm]) -> None:
+        """Nothing: all that is to be timed is training."""
+
+    def summary(self, arm: TimedArm, stock: TimedArm, scores: Scores | None) -> None:
+        self.rows.summary(arm, stock, scores)
+
+    def _arms(self, seed: int, steps: int) -> list[TimedArm]:
+        """All arms, to be trained for so many steps."""
+        given, config = self.given, self.given.config
+        torch.manual_seed(seed)
+        network, loss = given.network(), loss_for(given.sizes[-1])
+        return [
+            TimedArm(
+                setting,
+                seed,
+                own,
+                network_optimizer(own, config.optimizer),
+                loss,
+                steps=steps,
+                carry=config.carry_moments,
+            )
+            for setting, own in zip(
+                given.settings, same_start(network, len(given.settings)), strict=True
+            )
+        ]
+
+
+def _with_gradient(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same batches, whose examples want a gradient."""
+    for X, y in batches:
+        yield X.detach().requires_grad_(), y
+
+
+class Rows(SharedRows):
+    """The rows of a run, each in its file as soon as it is known."""
+
+    def __init__(self, record: RunWriter, given: Given) -> None:
+        super().__init__(record, given)
+        config = given.config
+        self.given = given
+        self.options |= {
+            "start": config.start.value,
+            "carry_moments": config.carry_moments,
+            "input_gradient": config.input_gradient,
+        }
+        self.multiplications = given.counted()
+
+    def layers(self) -> None:
+        """A row for each weight of each kind of arm."""
+        for setting in self.given.settings:
+            shared = self.settings | self._setting(setting) | {"threads": self.threads}
+            for layer in setting.layers:
+                row = shared | weight_columns(layer) | {"kept": layer.rank, "status": "ok"}
+                self.record.append(LAYERS, row)
+
+    def epoch(self, arm: TimedArm, split: str, scores: Scores) -> None:
+        """The last epoch of an arm, with the scores that a split has after it."""
+        row = self._arm(arm) | self._scores(arm, split, scores)
+        own = arm.switch_s if arm.switch_s is not None and self._switched_now(arm) else None
+        row |= {
+            "epoch_s": arm.history[-1].seconds + (own or 0.0),
+            "decompose_s": own,
+            "elapsed_s": arm.seconds(),
+        }
+        self.record.append(COMPRESSION, row)
+
+    def summary(self, arm: TimedArm, stock: TimedArm, scores: Scores | None) -> None:
+        """The last row of an arm; ``stock`` is the dense one."""
+        row = self._arm(arm) | self._scores(arm, "test", scores)
+        setting, steps = arm.setting, self.given.epochs * self.given.batches
+        dense = self.multiplications[self.given.settings[0].label]
+        own = self.multiplications[setting.label]
+        row |= {"ceiling": ceiling(dense, own, arm.switch / steps), "decompose_s": arm.switch_s}
+        if arm.history:
+            row |= {
+                "epoch_s": median(done.seconds for done in arm.history),
+                "elapsed_s": arm.seconds(),
+            }
+            if len(arm.history) == len(stock.history):
+                row["speedup"] = stock.seconds() / arm.seconds()
+        self.end(row)
+
+    def _arm(self, arm: TimedArm) -> dict[str, Any]:
+        row = self.cell(self._setting(arm.setting) | {"seed": arm.seed})
+        return row | {"status": arm.status, "reason": arm.reason}
+
+    @staticmethod
+    def _setting(setting: Setting) -> dict[str, Any]:
+        return {
+            "method": "dnn" if setting.dense else "svd_dnn",
+            "arm": setting.label,
+            "rank": setting.ranks,
+            "alpha": setting.alpha,
+            "phi": setting.phi,
+        }
+
+    def _scores(self, arm: TimedArm, split: str, scores: Scores | None) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "split": split,
+            "epoch": len(arm.history),
+            "step": arm.steps,
+            "rel_error": arm.rel_error,
+            **size_of(arm.network),
+        }
+        if arm.rel_error is not None:
+            row["energy"] = 1 - arm.rel_error**2
+        if arm.history:
+            row["train_loss"] = arm.history[-1].loss
+        if scores is not None:
+            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
+        return row
+
+    def _switched_now(self, arm: TimedArm) -> bool:
+        """Whether the switch was in the arm's last epoch."""
+        return arm.steps - arm.history[-1].steps <= arm.switch

@@ -1,0 +1,268 @@
+"""SVD-DNN: an arm that trains densely, then in factors of low rank, and ends dense again.
+
+What an optimiser knows of a weight is carried over to its two factors. With W = W₁W₂ the chain
+rule gives their gradients, G₁ = G W₂ᵀ and G₂ = W₁ᵀG. A mean of past gradients m follows the same
+rule, as it is linear. Of the mean squares v only a part is known: v − m², the variances around the
+means. If the entries of G are taken as uncorrelated, variances add up with squared weights, and
+the mean is added to them:
+
+    v₁ = (v − m²)₊ (W₂∘W₂)ᵀ + m₁∘m₁,     v₂ = (W₁∘W₁)ᵀ (v − m²)₊ + m₂∘m₂.
+
+So |m₁| ≤ √v₁, as for moments of anything, and the first step of Adam after the switch is no longer
+than its others. Squares alone, v (W₂∘W₂)ᵀ, can be too small by a factor of the number of columns of
+W where gradients agree in sign, and that step too long by its root.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from inspect import signature
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from svdbench.lowrank.layers.factor import (
+    Factored,
+    LowRank,
+    RankRule,
+    factor,
+    low_rank_modules,
+    unfactor,
+)
+from svdbench.measure.clock import Clock, timed
+from svdbench.side_by_side import Arm, EpochScores, Loss
+
+# What torch's optimisers call their means of gradients, and of squares of them.
+MEANS = ("exp_avg", "momentum_buffer", "grad_avg")
+
+
+SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
+
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def carry_moments(optimizer: Optimizer, dense: nn.Module, factored: nn.Module) -> Optimizer:
+    """An optimiser of the same kind for the factored model, with this one's state.
+
+    Parameters that both models have keep their moments; those of two factors come from the
+    dense weight's, by the chain rule. RMSprop's momentum, a sum of scaled steps, starts anew.
+
+    Args:
+        optimizer: of ``dense``, after any number of steps; stays as it is.
+        dense: the model before :func:`svdbench.lowrank.factor`.
+        factored: what that made of it.
+
+    Raises:
+        TypeError: an optimiser other than SGD, Adam, AdamW or RMSprop.
+        ValueError: the models don't belong together, or the optimiser to neither.
+    """
+    kind = type(optimizer)
+    if kind not in (SGD, Adam, AdamW, RMSprop):
+        raise TypeError(
+            f"moments of {kind.__name__} can't be carried over: use SGD, Adam, AdamW or RMSprop"
+        )
+    successors = _successors(dense, factored)
+    names = {id(parameter): name for name, parameter in dense.named_parameters()}
+    groups, states = [], {}
+    for group in optimizer.param_groups:
+        ours: list[nn.Parameter] = []
+        for parameter in group["params"]:
+            name = names.get(id(parameter))
+            if name is None:
+                raise ValueError("the optimiser has a parameter that the dense model has not")
+            new, product = successors[name]
+            ours += new
+            state = optimizer.state.get(parameter, {})
+            for number, successor in enumerate(new):
+                states[successor] = (
+                    _copied(state)
+                    if product is None
+                    else _carried(state, group, product, [p.detach() for p in new], number)
+                )
+        groups.append({**group, "params": ours})
+    options = {key: v for key, v in optimizer.defaults.items() if key in signature(kind).parameters}
+    carried = kind(groups, **options)
+    carried.state.update((p, state) for p, state in states.items() if state)
+    return carried
+
+
+def _successors(
+    dense: nn.Module, factored: nn.Module
+) -> dict[str, tuple[list[nn.Parameter], Product | None]]:
+    """For each parameter of the dense model by name: itself, or its factors and their product."""
+    ours = dict(factored.named_parameters())
+    found: dict[str, tuple[list[nn.Parameter], Product | None]] = {}
+    for prefix, module in _prefixed(factored):
+        for name, pair in module.factors.items():
+            found[prefix + name] = [ours[prefix + own] for own in pair], module.product
+        for name, own in getattr(module, "renamed", {}).items():
+            if prefix + own in ours:
+                found[prefix + name] = [ours[prefix + own]], None
+    for name, parameter in dense.named_parameters():
+        if name in found:
+            continue
+        if name not in ours or ours[name].shape != parameter.shape:
+            raise ValueError(f"the factored model has nothing in the place of {name!r}")
+        found[name] = [ours[name]], None
+    return found
+
+
+def _prefixed(model: nn.Module) -> Iterator[tuple[str, LowRank]]:
+    for name, module in low_rank_modules(model):
+        yield f"{name}." if name else "", module
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: v.clone() if isinstance(v, Tensor) else v for key, v in state.items()}
+
+
+def _carried(
+    state: dict[str, Any],
+    group: dict[str, Any],
+    product: Product,
+    factors: list[Tensor],
+    number: int,
+) -> dict[str, Any]:
+    """The state of one of two factors, from that of the weight they replace."""
+    new = _copied({k: v for k, v in state.items() if k not in (*MEANS, *SQUARES)})
+    for key in MEANS:
+        if state.get(key) is not None:
+            new[key] = _pulled_back(product, factors, state[key], number)
+    if "momentum_buffer" in new and "square_avg" in state:  # RMSprop's
+        new["momentum_buffer"].zero_()
+    mean, share = _mean(state, group)
+    if mean is None:
+        mean = torch.zeros_like(product(*factors))
+    own, squares = _pulled_back(product, factors, mean, number), _squared(factors, number)
+    for key in SQUARES:
+        if key in state:
+            spread = (state[key] / share - mean.square()).clamp(min=0)
+            new[key] = share * (_pulled_back(product, squares, spread, number) + own.square())
+    return new
+
+
+def _mean(state: dict[str, Any], group: dict[str, Any]) -> tuple[Tensor | None, float]:
+    """The mean gradient, where it is known, and by how much the mean squares are too small."""
+    if "exp_avg" in state:
+        t, (beta1, beta2) = float(state["step"]), group["betas"]
+        return state["exp_avg"] / (1 - beta1**t), 1 - beta2**t  # both started from zero
+    if state.get("grad_avg") is not None:  # centred RMSprop, which corrects neither
+        return state["grad_avg"], 1.0
+    return None, 1.0
+
+
+def _squared(factors: list[Tensor], number: int) -> list[Tensor]:
+    """The factors, with the other one squared."""
+    return [f if i == number else f.square() for i, f in enumerate(factors)]
+
+
+@torch.enable_grad()
+def _pulled_back(product: Product, factors: list[Tensor], value: Tensor, number: int) -> Tensor:
+    """The gradient of ⟨value, product(factors)⟩ in one factor: the chain rule."""
+    own = [f.detach().requires_grad_(i == number) for i, f in enumerate(factors)]
+    (found,) = torch.autograd.grad(product(*own), own[number], value)
+    return found
+
+
+def switch_step(phi: float, steps: int) -> int:
+    """The number of dense steps, φ of all, to the nearest.
+
+    Raises:
+        ValueError: φ outside of [0, 1].
+    """
+    if not 0 <= phi <= 1:
+        raise ValueError(f"phi is {phi}: give a number from 0 to 1")
+    return round(phi * steps)
+
+
+class SvdDnn(Arm):
+    """Trains dense for ``switch`` steps, then W₁(W₂x) + b of each layer.
+
+    Args:
+        name, network, optimizer, loss: as of an :class:`~svdbench.side_by_side.Arm`.
+        ranks: of the layers, see :func:`svdbench.lowrank.factor`.
+        switch: dense steps before the switch; as many as there will be: never.
+        carry: whether the optimiser's moments are carried over; else they start from zero.
+        options: further ones of :func:`svdbench.lowrank.factor`.
+
+    Attributes:
+        factored: what became of each weight; empty before the switch.
+        switch_s: the seconds that the switch took; None before.
+        rel_error: ‖W − W₁W₂‖/‖W‖ at the switch, over all weights factored.
+        steps: done so far.
+
+    Source: Cai, Ke, Xu, Su, "Fast learning of deep neural networks via singular value
+    decomposition", PRICAI 2014.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        *,
+        ranks: RankRule,
+        switch: int,
+        carry: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, network, optimizer, loss)
+        self.ranks, self.switch, self.carry, self.options = ranks, switch, carry, options
+        self.factored: list[Factored] = []
+        self.switch_s: float | None = None
+        self.rel_error: float | None = None
+        self.steps = 0
+
+    def train_epoch(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        clock: Clock,
+        after_batch: Callable[[], None] | None = None,
+    ) -> EpochScores:
+        """As of every arm; the seconds of the switch are not among the epoch's."""
+        batches = iter(batches)
+        parts = []
+        if self.steps < self.switch:
+            dense = islice(batches, self.switch - self.steps)
+            parts.append(super().train_epoch(dense, clock, after_batch))
+            self.steps += parts[0].steps
+        first = next(batches, None)
+        if first is not None:
+            if self.switch_s is None:
+                self._switch(clock)
+            parts.append(super().train_epoch(chain([first], batches), clock, after_batch))
+            self.steps += parts[-1].steps
+        steps = sum(part.steps for part in parts)
+        mean = sum(part.loss * part.steps for part in parts) / steps
+        return EpochScores(mean, sum(part.seconds for part in parts), steps)
+
+    def dense(self) -> nn.Module:
+        """The network with its factors multiplied back, a copy."""
+        return unfactor(self.network)
+
+    def _switch(self, clock: Clock) -> None:
+        before = self.network
+
+        def replace() -> None:
+            self.network, self.factored = factor(before, self.ranks, **self.options)
+            self.optimizer = carry_moments(self.optimizer, before, self.network)
+            if not self.carry:
+                self.optimizer.state.clear()
+
+        self.switch_s = timed(clock, replace)
+        self.rel_error = _relative_change(before, self.dense(), self.factored)
+
+
+@torch.no_grad()
+def _relative_change(before: nn.Module, after: nn.Module, factored: list[Factored]) -> float | None:
+    """‖W − W'‖/‖W‖ over the weights that were factored; None without any."""
+    names = [found.weight.name for found in factored if found.rank is not None]
+    whole, rest = 0.0, 0.0
+    for name in names:
+        W = before.get_parameter(name).double()
+        whole += float(W.square().sum())
+        rest += float((W - after.get_parameter(name)).square().sum())
+    return (rest / whole) ** 0.5 if whole else None

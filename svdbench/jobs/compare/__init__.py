@@ -1,0 +1,82 @@
+"""The command that compares two runs."""
+
+import math
+from typing import Annotated
+
+import typer
+
+from svdbench.errors import UserError
+from svdbench.job import Command
+
+FORMS = ("table", "markdown", "json")
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run before: its folder or its name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="A run after.")],
+    threshold: Annotated[
+        float,
+        typer.Option(
+            metavar="RATIO", help="Slowdown (B / A) from which a difference counts as a regression."
+        ),
+    ] = 1.05,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="Columns, as fwd_s,bwd_s; by default the usual ones."),
+    ] = None,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Probability of at least one false alarm when nothing changed."
+        ),
+    ] = 0.05,
+    output: Annotated[str, typer.Option(metavar="FORM", help="table, markdown or json.")] = "table",
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare, though the environments don't match.")
+    ] = False,
+    fail_undecided: Annotated[
+        bool, typer.Option("--fail-undecided", help="Fail where a verdict is missing, too.")
+    ] = False,
+) -> None:
+    """Compare two runs cell by cell: faster, slower, the same, or can't tell.
+
+    Times by a Mann–Whitney test of all samples that must hold between bursts,
+    too; results of training seed by seed; with an interval of the ratio B / A,
+    and corrected for the number of cells. A folder of several runs of the same
+    cells counts as one side.
+
+    Exit code 0: no regression. 1: a significant one beyond the threshold, or a
+    cell that works in A and fails in B. 2: a mistake in what was asked. 3: the
+    runs can't be compared, as the job, CPU, GPU, threads, device or dtype of one
+    is another. 4, with --fail-undecided: no regression, but a cell that A has a
+    number of can't be told or has none in B.
+    """
+    if not (math.isfinite(threshold) and threshold >= 1):
+        raise UserError(f"--threshold is {threshold:g}: give a ratio from 1 up, as 1.05")
+    if not 0 < alpha < 1:
+        raise UserError(f"--alpha is {alpha:g}: give a probability between 0 and 1, as 0.05")
+    if output not in FORMS:
+        raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
+    from svdbench.jobs.compare import report
+    from svdbench.jobs.compare.comparison import compare as compare_runs
+    from svdbench.jobs.compare.runs import load
+
+    found = compare_runs(
+        load(a),
+        load(b),
+        metrics=None if metric is None else [name.strip() for name in metric.split(",")],
+        threshold=threshold,
+        alpha=alpha,
+        force=force,
+        fail_undecided=fail_undecided,
+    )
+    if output == "table":
+        from rich.console import Console
+
+        report.show_comparison(found, Console())
+    else:
+        typer.echo(report.FORMS[output](found), nl=False)
+    raise typer.Exit(found.exit_code)
+
+
+COMMAND = Command("compare", compare)

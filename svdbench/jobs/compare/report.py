@@ -1,0 +1,295 @@
+"""A comparison as a report for a terminal or a pull request, and as JSON for programs."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich.console import Console
+
+from svdbench.jobs.compare.comparison import CellComparison, CellWithoutNumber, Comparison
+from svdbench.jobs.compare.pairing import What
+from svdbench.jobs.compare.runs import Side
+from svdbench.reporting.render import show, to_markdown
+from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
+from svdbench.reporting.words import quantity, ratio
+from svdbench.statistics.tests import Ratio
+
+STYLES: dict[str, Style] = {
+    **{"regression": "bad", "slower": "warn", "worse": "warn"},
+    **{"faster": "good", "better": "good", "same": "dim"},
+}
+# A line of text that names cells has room for so many.
+_LISTED = 6
+
+
+def report(comparison: Comparison) -> Report:
+    """Both sides, a table for each metric with a row for each cell, and what follows."""
+    labels, alike = _labels_of([cell.what for cell in comparison.cells])
+    found = Report("comparison", _verdict(comparison))
+    about = [*_sides(comparison), *_differences(comparison), *[alike] * bool(alike)]
+    tables = [
+        _table(f"{metric}, less is better", cells, labels, _interval_name(comparison))
+        for metric, cells in _tables(comparison)
+    ]
+    conclusions = Lines(_conclusions(comparison), wrap=True)
+    found.blocks = [Lines(about, wrap=True), *tables, conclusions]
+    return found
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the report, its verdict last."""
+    found = report(comparison)
+    style: Style = "bad" if comparison.exit_code else "strong"
+    found.blocks.append(Lines([found.headline], style, wrap=True))
+    show(found, console)
+
+
+def _table(title: str, cells: list[CellComparison], labels: list[str], interval: str) -> Table:
+    words = [name for name in labels if not _is_number(cells, name)]
+    sizes = [name for name in labels if name not in words]
+    heads = [[name.replace("_", "\n", 1) for name in names] for names in (words, sizes)]
+    table = Table.of(
+        title,
+        heads[0],
+        [*heads[1], "A", "B", "B / A", interval],
+        keys=len(labels),
+        more_words=["B is"],
+    )
+    for cell in cells:
+        what = [_clean(cell.what.get(name, "–")) for name in (*words, *sizes)]
+        word = _word(cell)
+        told = TableCell(word, "bad" if cell.regression else "")
+        table.add(*what, *_numbers(cell), told, style=STYLES.get(word, ""))
+    return table
+
+
+def _tables(comparison: Comparison) -> Iterator[tuple[str, list[CellComparison]]]:
+    for metric in comparison.metrics:
+        cells = [cell for cell in comparison.cells if cell.metric == metric]
+        if cells:
+            yield metric.name, cells
+
+
+def _sides(comparison: Comparison) -> Iterator[str]:
+    """Which is A and which is B."""
+    for letter, side in (("A", comparison.a), ("B", comparison.b)):
+        yield _clean(f"{letter}  {side.name}{_about(side)}")
+
+
+def _about(side: Side) -> str:
+    """When, and of which source; how many runs."""
+    env = side.environments[0]
+    found = [str(env["timestamp_utc"])[:16].replace("T", " ")] if env.get("timestamp_utc") else []
+    source = env.get("source")
+    if isinstance(source, dict) and source.get("commit"):
+        found.append(
+            f"commit {str(source['commit'])[:8]}{' + changes' * bool(source.get('dirty'))}"
+        )
+    if len(versions := sorted(side.values("version"))) > 1:
+        found.append(f"by svdbench {' and '.join(versions)}")
+    if len(side.environments) > 1:
+        found.append(quantity(len(side.environments), "run"))
+    return f"  ({', '.join(found)})" if found else ""
+
+
+def _differences(comparison: Comparison) -> Iterator[str]:
+    """What of the environments is the same, what isn't, and why the comparison may mislead."""
+    same = [
+        f"{fact.name} {fact.a}"
+        for fact in comparison.facts
+        if fact.name in ("cpu", "threads", "device_name", "torch") and fact.same and fact.a
+    ]
+    if same:
+        yield _clean(f"both: {', '.join(same)}")
+    other = [
+        f"{fact.name} {fact.a or 'unknown'} → {fact.b or 'unknown'}"
+        for fact in comparison.facts
+        if fact.kind == "informs" and not fact.same
+    ]
+    if other:
+        yield _clean(f"differs: {'; '.join(other)}")
+    for warning in comparison.warnings:
+        yield _clean(f"beware: {warning}")
+
+
+def _conclusions(comparison: Comparison) -> Iterator[str]:
+    """Cells without a number, then those of one side, then what the words mean."""
+    for letter, whats in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if whats:
+            yield f"only in {letter}: {_listed(whats)}"
+    cells: list[CellComparison | CellWithoutNumber] = [*comparison.cells, *comparison.lost]
+    labels, _ = _labels_of([cell.what for cell in cells])
+    for lost in comparison.lost:
+        if lost.broken or lost.a != lost.b:
+            known = [lost.what[name] for name in labels if name in lost.what]
+            yield _clean(f"{' '.join(known or lost.what.values())}: {_ends(lost)}")
+    neither = [lost for lost in comparison.lost if not lost.broken and lost.a == lost.b]
+    if neither:
+        yield f"without a number in both: {_listed([lost.what for lost in neither])}"
+    unknown = [cell for cell in comparison.cells if cell.verdict == "can't tell"]
+    few = [cell for cell in unknown if cell.p is None]
+    if few:
+        yield (
+            f"can't tell: {len(few)} have too few values for a test: keep samples.csv, or train "
+            "more seeds (--seeds 5)"
+        )
+    if len(unknown) > len(few):
+        yield (
+            f"can't tell: {len(unknown) - len(few)} may differ by more than "
+            f"{comparison.threshold:g}, or not at all: measure longer (--budget), on a quiet "
+            "machine, or several runs"
+        )
+    if any(cell.metric.is_time for cell in comparison.regressions):
+        yield (
+            "runs differ by their process and hour, too, which one run can't show: repeat both, "
+            "in turns, before you believe it"
+        )
+
+
+def _ends(lost: CellWithoutNumber) -> str:
+    said = "broken" if lost.broken else "repaired" if lost.repaired else "no number"
+    return f"{said}: A {lost.a}; B {lost.b}"
+
+
+def _verdict(comparison: Comparison) -> str:
+    """All in one line."""
+    counts = comparison.counts
+    words = [f"{counts[word]} {word}" for word in ("same", "better", "worse", "can't tell")]
+    told = ", ".join(word for word in words if not word.startswith("0 "))
+    n, broken = len(comparison.regressions), len(comparison.broken)
+    regressions = f"{quantity(n, 'regression') if n else 'no regression'} beyond"
+    regressions += f" {comparison.threshold:g}"
+    start = " and ".join(
+        [regressions] * (n > 0 or not broken) + [f"{broken} broken"] * (broken > 0)
+    )
+    if comparison.fail_undecided and comparison.undecided:
+        start += f"; {comparison.undecided} undecided"
+    tests = sum(cell.p is not None for cell in comparison.cells)
+    return (
+        f"{start}: of {quantity(len(comparison.cells), 'comparison')} "
+        f"{told or 'none'}" + f" (α = {comparison.alpha:g} for all {tests} together)" * (tests > 0)
+    )
+
+
+def _word(cell: CellComparison) -> str:
+    """The verdict: on a time, as people say it."""
+    if cell.regression:
+        return "regression"
+    if cell.metric.is_time:
+        return {"better": "faster", "worse": "slower"}.get(cell.verdict, cell.verdict)
+    return cell.verdict
+
+
+def _numbers(cell: CellComparison) -> list[str]:
+    """A, B, their ratio and its interval."""
+    text = cell.metric.text
+    found = cell.found
+    if found is None or not math.isfinite(found.ratio):
+        return [text(cell.a), text(cell.b), "–", "–"]
+    known = found.low > 0 or math.isfinite(found.high)
+    interval = f"{_ratio(found.low)}–{_ratio(found.high)}" if known else "–"
+    return [text(cell.a), text(cell.b), _ratio(found.ratio), interval]
+
+
+def _ratio(value: float) -> str:
+    return ratio(value).removesuffix("×")
+
+
+def _interval_name(comparison: Comparison) -> str:
+    """The head of the column of intervals."""
+    return f"{100 * (1 - comparison.alpha):g} %"
+
+
+def _labels_of(whats: Sequence[What]) -> tuple[list[str], str]:
+    """The columns in which cells differ, and those in which all are alike in words.
+
+    Of columns that always have the same value, as n = d, the first stands for all.
+    """
+    names = dict.fromkeys(name for what in whats for name in what)
+    columns = {name: [what.get(name, "") for what in whats] for name in names}
+    varying: dict[str, list[str]] = {}
+    constant = []
+    for name, values in columns.items():
+        if len(set(values)) == 1:
+            constant.append(f"{name} {values[0]}")
+        elif values not in varying.values():
+            varying[name] = values
+    return list(varying), _clean(", ".join(constant))
+
+
+def _is_number(cells: Sequence[CellComparison], name: str) -> bool:
+    """Whether a column has nothing but numbers in it."""
+    return all(re.fullmatch(r"[\d.e+-]*", cell.what.get(name, "")) for cell in cells)
+
+
+def _listed(whats: Sequence[What]) -> str:
+    labels, constant = _labels_of(whats)
+    if len(whats) == 1:
+        labels = list(whats[0])
+        constant = ""
+    words = [" ".join(what.get(name, "–") for name in labels) for what in whats[:_LISTED]]
+    more = f" and {len(whats) - _LISTED} more" if len(whats) > _LISTED else ""
+    return _clean(f"{'; '.join(words)}{more}" + (f" ({constant})" if constant else ""))
+
+
+def _clean(text: str) -> str:
+    """Without what would move the cursor or colour the screen."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def as_json(comparison: Comparison) -> str:
+    """Everything, with null for what isn't known or isn't finite."""
+    found: dict[str, Any] = {
+        "job": comparison.a.job,
+        "a": comparison.a.name,
+        "b": comparison.b.name,
+        "threshold": comparison.threshold,
+        "alpha": comparison.alpha,
+        "exit_code": comparison.exit_code,
+        "regressions": len(comparison.regressions),
+        "broken": len(comparison.broken),
+        "undecided": comparison.undecided,
+        "counts": dict(comparison.counts),
+        "warnings": comparison.warnings,
+        "environment": [
+            {"field": f.name, "kind": f.kind, "a": f.a, "b": f.b, "same": f.same}
+            for f in comparison.facts
+        ],
+        "cells": [_object(cell) for cell in comparison.cells],
+        "without_number": [
+            {"what": lost.what, "a": lost.a, "b": lost.b, "broken": lost.broken}
+            for lost in comparison.lost
+        ],
+        "only_a": comparison.only_a,
+        "only_b": comparison.only_b,
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _object(cell: CellComparison) -> dict[str, Any]:
+    found = cell.found
+    parts = [field.name for field in fields(Ratio)]
+    numbers: dict[str, float | None] = asdict(found) if found else dict.fromkeys(parts)
+    return {
+        "what": cell.what,
+        "metric": cell.metric.name,
+        "column": cell.metric.column,
+        "a": cell.a,
+        "b": cell.b,
+        "n_a": cell.n_a,
+        "n_b": cell.n_b,
+        "paired": cell.paired,
+        **{k: v if v is not None and math.isfinite(v) else None for k, v in numbers.items()},
+        "p_adjusted": cell.p,
+        "verdict": cell.verdict,
+        "regression": cell.regression,
+    }
+
+
+FORMS: dict[str, Callable[[Comparison], str]] = {
+    "markdown": lambda comparison: to_markdown(report(comparison)),
+    "json": as_json,
+}

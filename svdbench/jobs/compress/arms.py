@@ -1,0 +1,173 @@
+"""The arms of ``svdbench compress``: a network that is compressed as it is trained, or not."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.jobs.compress.compressors import Compressor
+from svdbench.jobs.compress.config import Compress
+from svdbench.jobs.compress.network import Compression, deployed
+from svdbench.measure.clock import Clock
+from svdbench.measure.plan import Contender, TimingPlan, failure, measure
+from svdbench.side_by_side import Arm, EpochScores
+from svdbench.side_by_side import session as side_by_side
+
+STOCK = "stock"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What makes an arm: a compressor by its name and a rank; without one, stock."""
+
+    method: str = STOCK
+    rank: int | None = None
+    compressor: Compressor | None = None
+
+    @property
+    def kept(self) -> int:
+        """The rank that weights have; 0 if they stay as they are."""
+        if self.compressor is None or self.rank is None:
+            return 0
+        return self.compressor.kept(self.rank)
+
+    @property
+    def label(self) -> str:
+        return self.method if self.rank is None else f"{self.method} {self.rank}"
+
+
+class Given(side_by_side.Given[Compress, Setting]):
+    """What all seeds have in common."""
+
+    usual_epochs, least_steps = 10, 1200
+
+    @property
+    def every(self) -> int:
+        """Batches from compression to compression."""
+        named = {"epoch": self.batches, "batch": 1}
+        return named.get(self.config.every) or int(self.config.every)
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch of an arm: what training came to, and what compressing took and lost."""
+
+    scores: EpochScores
+    decompose_s: float
+    rel_error: float | None
+
+
+class CompressedArm(Arm):
+    """An arm whose weights are compressed after every so many batches, and after the last.
+
+    Args:
+        setting: what makes it.
+        seed: of its weights and batches.
+        compression: of its network; None leaves the weights alone.
+        every: batches from compression to compression.
+        per_epoch: batches of an epoch.
+        epochs: of the whole training.
+        clock: by which epochs and compressions are timed.
+
+    Attributes:
+        made: what would be deployed of it: its sizes are known before it is trained.
+        history: the epochs so far.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        setting: Setting,
+        seed: int,
+        compression: Compression | None,
+        every: int,
+        per_epoch: int,
+        epochs: int,
+        clock: Clock,
+    ) -> None:
+        super().__init__(setting.label, arm.network, arm.optimizer, arm.loss)
+        self.setting = setting
+        self.seed = seed
+        self.compression = compression
+        self.made = deployed(arm.network, compression)
+        self.history: list[EpochDone] = []
+        self._every = every
+        self._per_epoch = per_epoch
+        self._epochs = epochs
+        self._steps = 0
+        self._clock = clock
+        self._stamps: list[tuple[Any, Any]] = []
+
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> EpochDone | None:
+        """Train for an epoch; None if the arm has failed, now or before."""
+        if self.status != "ok":
+            return None
+        hook = self._after_batch if self.compression is not None else None
+        try:
+            scores = self.train_epoch(batches, self._clock, hook)
+        except Exception as error:
+            self.status, self.reason = failure(error)
+            if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+                self._diverged("a weight is not finite", len(self.history) + 1)
+            return None
+        lost = self.compression.rel_error() if self.compression and self._stamps else None
+        done = EpochDone(scores, self._compressing_s(), lost)
+        self.history.append(done)
+        if not math.isfinite(scores.loss):
+            self._diverged(f"the loss is {scores.loss}", len(self.history))
+        return done
+
+    def seconds(self) -> list[float]:
+        """The time of each epoch, compressing included."""
+        return [done.scores.seconds for done in self.history]
+
+    def _diverged(self, how: str, epoch: int) -> None:
+        self.status, self.reason = "nan", f"{how} in epoch {epoch}: lower lr"
+
+    def _after_batch(self) -> None:
+        self._steps += 1
+        left = -self._steps % self._per_epoch
+        last = self._steps == self._epochs * self._per_epoch
+        if last or self._steps % self._every == 0:
+            assert self.compression is not None
+            start = self._clock.stamp()
+            self.compression(remember=left < self._every)  # the last one of the epoch
+            self._stamps.append((start, self._clock.stamp()))
+
+    def _compressing_s(self) -> float:
+        seconds = sum(self._clock.seconds(start, end) for start, end in self._stamps)
+        self._stamps.clear()
+        return seconds
+
+
+def latencies(
+    pairs: dict[str, tuple[nn.Module, nn.Module]], X: Tensor, plan: TimingPlan, clock: Clock
+) -> dict[str, float]:
+    """The median seconds of a forward pass of X (B, d), all networks in turn.
+
+    Args:
+        pairs: for each name the network and what would be deployed of it. One that
+            doesn't compute the same gets no number.
+    """
+
+    def contender(name: str, network: nn.Module, small: nn.Module) -> Contender:
+        def same() -> None:
+            torch.testing.assert_close(small(X), network.eval()(X), rtol=1e-3, atol=1e-3)
+
+        return Contender(name, _forward(small, X), lambda output: None, prepare=same)
+
+    contenders = [contender(name, full, small) for name, (full, small) in pairs.items()]
+    with torch.inference_mode():
+        outcomes = measure(contenders, plan, clock)
+    return {
+        name: sorted(outcome.steps_s())[len(outcome.samples) // 2]
+        for name, outcome in outcomes.items()
+        if outcome.status == "ok"
+    }
+
+
+def _forward(network: nn.Module, X: Tensor) -> Callable[[], Tensor]:
+    return lambda: network(X)

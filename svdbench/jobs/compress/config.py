@@ -1,0 +1,99 @@
+"""Keys of ``svdbench compress``: networks that are compressed while they are trained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.fields import Key, Member, members, option, section
+from svdbench.members import COMPRESSORS, refuse_unknown
+from svdbench.side_by_side.config import (
+    Latency,
+    SideBySide,
+    batch_option,
+    epochs_option,
+    net_option,
+)
+
+EPOCH, BATCH = "epoch", "batch"
+COLUMNS = ("accuracy", "loss", "time_ratio")
+
+
+@dataclass
+class PublishedNumber:
+    """A published number to stand beside ours."""
+
+    method: str = option("", "stock or a compressor")
+    column: str = option(
+        "",
+        "result on the test set, or time_ratio, the time of the whole training over stock's",
+    )
+    epoch: int | None = option(None, "epoch, counted from 1", null="the last")
+    value: float = option(0.0, "the number as published")
+    tolerance: float = option(0.0, "how far it may be off as it was read from a figure")
+
+    def check(self) -> None:
+        if self.column not in COLUMNS:
+            raise ValueError(
+                f"published.column is {self.column!r}: choose one of {', '.join(COLUMNS)}"
+            )
+
+
+@dataclass
+class Compress(SideBySide):
+    """``svdbench compress``: a network trained with and without compression, side by side."""
+
+    net: str | None = net_option("15 and 15 hidden units")
+    epochs: int | None = epochs_option("10, or as many as make 1,200 batches")
+    batch_size: int = batch_option(64)
+    methods: list[str] = option(
+        ["rsvd", "truncsvd"],
+        "compressors, an arm for each: rsvd, truncsvd, whitened",
+        flag="--method",
+        metavar="NAME,…",
+        unique=True,
+        not_empty=True,
+    )
+    ranks: list[int] = option(
+        [10],
+        "rank of the weights; an arm for each",
+        flag="--rank",
+        metavar="K,K,…",
+        at_least=1,
+        unique=True,
+        not_empty=True,
+    )
+    every: str = option(
+        EPOCH,
+        "compress after each epoch, each batch, or so many batches",
+        flag="--every",
+        metavar="epoch|batch|N",
+        pattern=rf"{EPOCH}|{BATCH}|0*[1-9]\d*",
+        remedy=f"choose {EPOCH}, {BATCH}, or a number of batches",
+    )
+    calibration: int = option(2048, "training examples that whitened looks at", at_least=1)
+    latency: Latency = section(Latency)
+    compressor: dict[str, Any] = members(
+        COMPRESSORS,
+        members={
+            "rsvd.oversampling": Member(
+                int,
+                Key(
+                    "probes of rsvd beyond the rank",
+                    flag="--oversampling",
+                    metavar="P",
+                ),
+            ),
+            "rsvd.power_iterations": Member(
+                int,
+                Key(
+                    "power iterations of rsvd",
+                    flag="--power-iterations",
+                    metavar="Q",
+                ),
+            ),
+        },
+    )
+    published: list[PublishedNumber] = option([], "numbers to compare with: see conf/experiment")
+
+    def check(self) -> None:
+        super().check()
+        refuse_unknown("compressor", self.methods, sorted(self.compressor))

@@ -1,0 +1,254 @@
+"""Trains a network with and without compression, side by side, once for each seed."""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.errors import UserError
+from svdbench.jobs.compress.arms import CompressedArm, Given, Setting, latencies
+from svdbench.jobs.compress.config import Compress
+from svdbench.jobs.compress.network import Compression, deployed
+from svdbench.jobs.compress.report import show_run
+from svdbench.measure.plan import TimingPlan
+from svdbench.members import COMPRESSORS
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import COMPRESSION, LAYERS
+from svdbench.running.session import Display, load
+from svdbench.side_by_side import Arm, Scores, evaluate, loss_for, same_start, warm_up
+from svdbench.side_by_side.session import (
+    Session,
+    SharedRows,
+    problem_of,
+    run_session,
+    weight_columns,
+)
+from svdbench.training.learner import network_optimizer
+
+JOB = "compress"
+
+
+HIDDEN = (15, 15)  # document 002's
+
+
+def run(config: Compress, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/compress/<name>``.
+
+    Raises:
+        UserError: a data set, a network, a compressor or a device that can't be had.
+        Interrupted: ^C; the epochs so far are kept.
+    """
+    return run_session(JOB, CompressSession, prepare(config), text, folder, show_run)
+
+
+def check(config: Compress) -> None:
+    """Check the options of the compressors."""
+    for method in config.methods:
+        load(COMPRESSORS, method, config.compressor)
+
+
+def prepare(config: Compress) -> Given:
+    """Data, sizes and compressors: whatever may be a mistake, before a run begins.
+
+    Raises:
+        UserError: as :func:`run`.
+    """
+    settings = [Setting()] + [
+        Setting(method, rank, load(COMPRESSORS, method, config.compressor))
+        for method in config.methods
+        for rank in config.ranks
+    ]
+    sizes, train, test = problem_of(config, HIDDEN)
+    _check_ranks(settings, sizes)
+    return Given(config, settings, sizes, train, test)
+
+
+def _check_ranks(settings: list[Setting], sizes: list[int]) -> None:
+    """Refuse an arm that would be stock again."""
+    most = max(map(min, pairwise(sizes)))
+    for setting in settings:
+        if setting.compressor is not None and setting.kept >= most:
+            raise UserError(
+                f"{setting.label} would leave every weight of {'-'.join(map(str, sizes))} as it "
+                f"is: give a rank below {most - setting.kept + (setting.rank or 0)}"
+            )
+
+
+class CompressSession(Session[Given, CompressedArm]):
+    """Trains with and without compression, and times inference once.
+
+    Attributes:
+        latency_s: of each arm; None until it is measured.
+    """
+
+    tells = "error"
+
+    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
+        super().__init__(given, record, shown)
+        self.rows = Rows(record, given)
+        self.latency_s: dict[str, float] | None = None
+
+    def found(self) -> dict[str, Any]:
+        return {"latency_s": self.latency_s}
+
+    def go_on(self, found: Mapping[str, Any]) -> None:
+        self.latency_s = found.get("latency_s")
+
+    def arms(self, seed: int) -> list[CompressedArm]:
+        given, config = self.given, self.given.config
+        X = given.train[0]
+        torch.manual_seed(seed)
+        network = given.network()
+        chosen = torch.randperm(len(X))[: config.calibration].to(X.device)
+        loss = loss_for(given.sizes[-1])
+        arms = []
+        copies = same_start(network, len(given.settings))
+        for setting, own in zip(given.settings, copies, strict=True):
+            compression = None
+            if setting.compressor is not None and setting.rank is not None:
+                compression = Compression(
+                    own, setting.compressor, setting.rank, calibration=X[chosen], seed=seed
+                )
+            arm = Arm(setting.label, own, network_optimizer(own, config.optimizer), loss)
+            often = (given.every, given.batches, given.epochs)
+            arms.append(CompressedArm(arm, setting, seed, compression, *often, self.clock))
+        return arms
+
+    def begin(self, arms: list[CompressedArm], seed: int) -> None:
+        """Write down what the arms are, and warm up with copies that are thrown away."""
+        if not self.rows.record.units:  # else an earlier seed's are there
+            for arm in arms:
+                self.rows.layers(arm)
+        for arm in self.arms(seed):
+            if arm.compression is not None:
+                arm.compression()
+            warm_up(arm, self.batches(seed), self.clock)
+
+    def train_epoch(self, arm: CompressedArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        return arm.train(batches) is not None
+
+    def epoch(self, arm: CompressedArm, last: bool) -> Scores:
+        scores = evaluate(arm.network, *self.given.test, arm.loss)
+        self.rows.epoch(arm, scores)
+        return scores
+
+    def end(self, arms: list[CompressedArm]) -> None:
+        """Time inference, after the first seed."""
+        if self.latency_s is None:
+            self.shown.doing(1.0, "inference")
+            self.latency_s = self._latencies(arms)
+
+    def summary(self, arm: CompressedArm, stock: CompressedArm, scores: Scores | None) -> None:
+        self.rows.summary(arm, stock, scores, (self.latency_s or {}).get(arm.name))
+
+    def _latencies(self, arms: list[CompressedArm]) -> dict[str, float]:
+        latency = self.given.config.latency
+        X = self.given.test[0]
+        rows = torch.arange(latency.batch, device=X.device) % len(X)
+        plan = TimingPlan(budget_s=latency.budget_s, max_reps=2000, seed=self.given.config.seed)
+        pairs = {
+            arm.name: (arm.network, deployed(arm.network, arm.compression).network)
+            for arm in arms
+            if arm.status == "ok"
+        }
+        return latencies(pairs, X[rows], plan, self.clock)
+
+
+class Rows(SharedRows):
+    """The rows of a run, each in its file as soon as it is known."""
+
+    def __init__(self, record: RunWriter, given: Given) -> None:
+        super().__init__(record, given)
+        self.config = given.config
+        self.settings["every"] = given.config.every
+
+    def layers(self, arm: CompressedArm) -> None:
+        """A row for each weight of an arm: its size, and how it would be deployed."""
+        for layer in arm.made.layers:
+            compressed = self._compressed(arm, layer.weight.name)
+            kept = arm.compression.kept if compressed and arm.compression else None
+            row = self._arm(arm) | weight_columns(layer) | {"kept": kept}
+            self.record.append(LAYERS, row)
+
+    def epoch(self, arm: CompressedArm, scores: Scores) -> None:
+        """The last epoch of an arm."""
+        done = arm.history[-1]
+        row = self._arm(arm) | self._scores(arm, scores)
+        row |= {
+            "epoch_s": done.scores.seconds,
+            "decompose_s": done.decompose_s,
+            "elapsed_s": sum(arm.seconds()),
+            "status": arm.status,
+            "reason": arm.reason,
+        }
+        self.record.append(COMPRESSION, row)
+
+    def summary(
+        self,
+        arm: CompressedArm,
+        stock: CompressedArm,
+        scores: Scores | None,
+        latency_s: float | None,
+    ) -> None:
+        """The last row of an arm."""
+        row = self._arm(arm) | self._scores(arm, scores)
+        if arm.history:
+            spent = sum(done.decompose_s for done in arm.history)
+            ratios = [a / b for a, b in zip(stock.seconds(), arm.seconds(), strict=False)]
+            row |= {
+                "epoch_s": median(arm.seconds()),
+                "decompose_s": spent,
+                "elapsed_s": sum(arm.seconds()),
+                "speedup": median(ratios) if ratios else None,
+                "added": spent / (sum(arm.seconds()) - spent),
+            }
+        row |= {
+            "latency_s": latency_s,
+            "latency_batch": self.config.latency.batch,
+            "status": arm.status,
+            "reason": arm.reason,
+        }
+        self.end(row)
+
+    def _arm(self, arm: CompressedArm) -> dict[str, Any]:
+        setting = arm.setting
+        settings = {
+            "method": setting.method,
+            "arm": setting.label,
+            "rank": setting.rank,
+            "seed": arm.seed,
+        }
+        own = self.config.compressor.get(setting.method)
+        return self.cell(settings, compressor=own) | {"status": "ok"}
+
+    def _scores(self, arm: CompressedArm, scores: Scores | None) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "split": "test",
+            "n_params": arm.made.n_params,
+            "macs": arm.made.macs,
+            "bytes": arm.made.bytes,
+            "epoch": len(arm.history),
+            "step": sum(done.scores.steps for done in arm.history),
+        }
+        if scores is not None:
+            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
+        if arm.history:
+            last = arm.history[-1]
+            row |= {"train_loss": last.scores.loss, "rel_error": last.rel_error}
+            if last.rel_error is not None:
+                row["energy"] = 1 - last.rel_error**2
+        return row
+
+    @staticmethod
+    def _compressed(arm: CompressedArm, weight: str) -> bool:
+        name = weight.removesuffix(".weight")
+        return arm.compression is not None and name in arm.compression.layers

@@ -1,0 +1,101 @@
+"""Keys of ``svdbench compress MODULE:BUILD``: a model of the user's own."""
+
+from dataclasses import dataclass
+
+from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
+from svdbench.config.fields import option, section
+from svdbench.user_models.config import Budget, UserModelConfig, kind_option, multiple_option
+
+SIZE, LATENCY = "size", "latency"
+FOLDINGS = ("spatial", "channel")
+SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
+
+
+@dataclass
+class Finetune:
+    """Training after compression, by AdamW on the calibration examples."""
+
+    epochs: int = option(
+        0,
+        "epochs of AdamW after compression, on the calibration examples",
+        flag="--finetune-epochs",
+        metavar="N",
+        at_least=0,
+    )
+    lr: float = option(1e-4, "learning rate", flag="--lr", metavar="RATE", above=0)
+
+
+@dataclass
+class CompressModel(DeviceConfig):
+    """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
+
+    dtype: Dtype = dtype_option(flag="--dtype", metavar="DTYPE", aliases=SHORT)
+    device: str = device_option(flag="--device", metavar="DEVICE")
+    model: UserModelConfig = section(UserModelConfig)
+    loss: str | None = option(
+        None,
+        "function of outputs and targets",
+        null="cross entropy, or mean squared error",
+        flag="--loss",
+        metavar="MODULE:LOSS",
+        calls=True,
+    )
+    max_loss_increase: float | None = option(
+        None,
+        "what compression may add, in the loss's unit (nats for cross entropy)",
+        null="0.01, or no limit with a budget",
+        flag="--max-loss-increase",
+        metavar="LOSS",
+        at_least=0,
+    )
+    budget: Budget = section(Budget)
+    kind: str = kind_option()
+    multiple_of: int = multiple_option()
+    keep_if: str = option(
+        SIZE,
+        "factor a layer if it gets smaller (size), or only if it is measured to be faster, too "
+        "(latency)",
+        flag="--keep-if",
+        metavar="size|latency",
+        choices=(SIZE, LATENCY),
+        noun="keep_if",
+    )
+    layers: list[str] | None = option(
+        None, "names of the weights to look at", null="all", unique=True, not_empty=True
+    )
+    skip_last: bool = option(False, "leave the last layer dense")
+    folding: str = option(
+        FOLDINGS[0],
+        "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
+        choices=FOLDINGS,
+    )
+    calibration: int | None = option(
+        None,
+        "examples to calibrate on",
+        null="half of them",
+        flag="--calibration",
+        metavar="N",
+        at_least=1,
+    )
+    finetune: Finetune = section(Finetune)
+    timing_s: float = option(
+        4.0,
+        "seconds for timing the model, and again for its layers; 0: time nothing",
+        at_least=0,
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.model.build is None:
+            raise ValueError("there is no model: name a function that returns it, as my_net:build")
+        if self.model.loader is None:
+            raise ValueError(
+                "there are no examples: name a function that returns them, as --data my_net:loader"
+            )
+        self.budget.refuse_several(self.max_loss_increase)
+        if not self.timing_s and (self.keep_if == LATENCY or self.budget.latency is not None):
+            raise ValueError("timing_s is 0, but a latency takes seconds to measure: raise it")
+        if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
+            raise ValueError(
+                f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"
+            )

@@ -1,0 +1,117 @@
+"""Trains models and looks, at every evaluation, at the gradients of their states."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from svdbench.config.compose import compose, show
+from svdbench.job import Request
+from svdbench.jobs.gradients.config import Gradients
+from svdbench.jobs.gradients.report import show_run
+from svdbench.jobs.train.models import models_of, overrides_of
+from svdbench.jobs.train.run import loop_of
+from svdbench.measure.clock import Clock, WallClock
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import TableSchema
+from svdbench.reporting.render import print_lines, several_versions
+from svdbench.running.session import device_of, interrupted, machine_line, settle_allocator
+from svdbench.training.display import PLAIN, Display
+from svdbench.training.evaluation import state_gradient_norms
+from svdbench.training.loop import Loop
+from svdbench.training.progress import Evaluation
+from svdbench.training.rows import Rows
+
+JOB = "gradients"
+YAML_END = "---\n"
+
+# A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
+_OF = ("model", "task", "seed", "hidden_size", "length")
+NORMS = TableSchema("gradients", (*_OF, "sequences", "step", "t", "norm"))
+
+
+def start(request: Request) -> Path | None:
+    """Train each of the models that were asked for, or show their configurations."""
+    runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
+    if request.show_config:
+        print(YAML_END.join(show(JOB, overrides) for overrides in runs.values()), end="")
+        return None
+    composed = [compose(JOB, overrides) for overrides in runs.values()]
+    return train_all(
+        [config for config, _ in composed], YAML_END.join(text for _, text in composed)
+    )
+
+
+def train_all(
+    configs: Sequence[Gradients],
+    text: str,
+    folder: str | None = None,
+    *,
+    clock: Clock | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Train the model of each configuration, one after the other; the folder of the results.
+
+    Args:
+        text: all of them as YAML, kept beside the results.
+        folder: where to write instead of ``results/gradients/<name>``.
+        clock: to tell the time by; real time by default.
+        console: to write on.
+
+    Raises:
+        UserError: a name that isn't known, or a value that doesn't fit.
+        Interrupted: ^C; the rows so far are kept.
+    """
+    place = configs[0].trainer.where()
+    clock, console = clock or WallClock(device_of(place)), console or Console()
+    for config in configs:  # whatever mistake there is, nothing is written yet
+        loop_of(config, config.seed, clock)
+    settle_allocator()
+    status = ""
+    name = configs[0].name
+    with RunWriter.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
+        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+        for config, seed in _trainings(configs):
+            unit = f"{config.model_name}, seed {seed}"
+            if unit in record.units:
+                continue
+            status = _train(loop_of(config, seed, clock), config, seed, record, console)
+            if status == "interrupted":
+                break
+            record.finish(unit)
+    show_run(record.folder, console)
+    print_lines(console, several_versions(record.folder))
+    if status == "interrupted":
+        raise interrupted(JOB, record.folder)
+    return record.folder
+
+
+def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:
+    for config in configs:
+        for seed in range(config.seed, config.seed + config.trainer.seeds):
+            yield config, seed
+
+
+def _train(loop: Loop, config: Gradients, seed: int, record: RunWriter, console: Console) -> str:
+    """Train, and write the rows of every evaluation; how it ended."""
+    model, task = loop.learner.model, loop.learner.task
+    rows = Rows(record, config, seed, model, task)
+    x, y = loop.data
+    watched = next(task.split(x, y, config.sequences))
+    common = {key: rows.common[key] for key in ("cell", *_OF)}
+    common |= {"sequences": watched[0].shape[1], "status": "ok"}
+
+    def on_evaluation(point: Evaluation, best: bool) -> None:
+        rows.evaluation(point)
+        shown.evaluation(point)
+        norms = state_gradient_norms(model, task, watched, loop.learner.device)
+        for t, norm in enumerate(norms.tolist(), start=1):
+            record.append(NORMS, {**common, "step": point.step, "t": t, "norm": norm})
+        record.commit()
+
+    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+        loop.on_step, loop.on_evaluation = shown.step, on_evaluation
+        outcome = loop.run()
+        rows.summary(outcome, outcome.reason)
+        shown.finish(outcome, outcome.reason)
+    return outcome.status

@@ -1,0 +1,102 @@
+"""Keys of ``svdbench rank-reveal``: which rank each weight of a network needs."""
+
+from dataclasses import dataclass
+
+from svdbench.config.fields import option, section
+from svdbench.side_by_side.config import (
+    Latency,
+    SideBySide,
+    batch_option,
+    epochs_option,
+    seeds_option,
+)
+from svdbench.user_models.config import Budget, UserModelConfig, kind_option, multiple_option
+
+EXACT, FRONTIER, PUBLISHED = "exact", "frontier", "published"
+ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
+
+
+@dataclass
+class Examples:
+    """How many examples there are for what, at most."""
+
+    calibration: int = option(20000, "of those trained on, for the frontier", at_least=1)
+    search: int = option(5000, "kept out of the training; a fifth of all at most", at_least=1)
+    curves: int = option(
+        1000, "of search, for exact curves and the published algorithm", at_least=1
+    )
+
+
+@dataclass
+class RankReveal(SideBySide):
+    """``svdbench rank-reveal``: the ranks of a network's weights, by several algorithms."""
+
+    epochs: int | None = epochs_option("3, or as many as make 400 batches")
+    batch_size: int = batch_option(128)
+    seeds: int = seeds_option(3)
+    model: UserModelConfig = section(UserModelConfig)
+    algorithms: list[str] | None = option(
+        None,
+        "algorithms: exact, frontier, published",
+        null="frontier, and exact if it should take no longer than affordable_s",
+        flag="--algorithm",
+        metavar="NAME,…",
+        choices=ALGORITHMS,
+        noun="algorithm",
+        unique=True,
+        not_empty=True,
+    )
+    kind: str = kind_option()
+    epsilon: float = option(
+        0.01,
+        "exact, published: what one layer may add to the loss, in nats",
+        flag="--epsilon",
+        metavar="NATS",
+        at_least=0,
+    )
+    max_loss_increase: float | None = option(
+        None,
+        "frontier: what all layers together may add to the loss, in nats",
+        null="0.01, or no limit with a budget",
+        flag="--max-loss-increase",
+        metavar="NATS",
+        at_least=0,
+    )
+    budget: Budget = section(Budget)
+    multiple_of: int = multiple_option()
+    asked_rank: int | None = option(
+        None,
+        "a rank of all weights to look at besides",
+        null="none",
+        flag="--rank",
+        metavar="K",
+        at_least=1,
+    )
+    examples: Examples = section(Examples)
+    fractions: list[float] = option(
+        [0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0],
+        "fractions of the numbers in the weights at which frontiers are compared",
+        above=0,
+        at_most=1,
+        remedy="give numbers above 0, up to 1",
+        unique=True,
+    )
+    affordable_s: float = option(
+        60.0, "what nobody named is left out where it should take longer, in seconds", above=0
+    )
+    latency: Latency = section(Latency)
+
+    def check(self) -> None:
+        super().check()
+        self.budget.refuse_several(self.max_loss_increase)
+        if self.model.build is None:
+            for name in ("weights", "loader", "max_examples"):
+                if getattr(self.model, name) is not None:
+                    raise ValueError(
+                        f"model.{name} is of a model of your own: name that too, as my_net:build"
+                    )
+
+    @property
+    def allowed(self) -> float | None:
+        """The loss increase that the frontier is certified for; None with a budget."""
+        return self.budget.allowed(self.max_loss_increase)

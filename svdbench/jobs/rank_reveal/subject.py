@@ -1,0 +1,232 @@
+"""What ``svdbench rank-reveal`` looks at: a network that it trains, or one that is given."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.config.base import Dtype
+from svdbench.datasets.splits import hold_out
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.rank_reveal.config import RankReveal
+from svdbench.lowrank import example_losses
+from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
+from svdbench.lowrank.splits import take
+from svdbench.measure.clock import clock_of
+from svdbench.running.session import device_of
+from svdbench.side_by_side import Arm, evaluate, loss_for
+from svdbench.side_by_side import session as side_by_side
+from svdbench.side_by_side.arms import Batches
+from svdbench.side_by_side.session import problem_of
+from svdbench.training.learner import network_optimizer
+from svdbench.user_models.calls import user_code
+from svdbench.user_models.model import user_model
+
+HIDDEN = (512, 256)
+MOST_SEARCHED = 0.2  # of the training examples
+
+Told = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a network comes to on the test examples: the loss of each (N,), and the accuracy."""
+
+    losses: Tensor
+    accuracy: float | None
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses.mean())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and examples of four kinds.
+
+    Attributes:
+        model: in evaluation mode.
+        loss: the mean over a batch.
+        calibration: for statistics.
+        search: to choose ranks by; for a data set, not trained on.
+        curves: some of ``search``.
+        test: looked at when all is chosen.
+        labelled: there is a class for each example.
+    """
+
+    model: nn.Module
+    loss: Loss
+    calibration: Data
+    search: Data
+    curves: Data
+    test: Data
+    labelled: bool
+
+    def judge(self, model: nn.Module) -> Judged:
+        """The scores of a network on the test examples."""
+        losses = example_losses(model, self.test, self.loss).cpu()
+        accuracy = None
+        if self.labelled and isinstance(self.test, tuple):
+            X, y = self.test
+            accuracy = evaluate(model, X, y, self.loss).accuracy
+        return Judged(losses, accuracy)
+
+    def batch(self, size: int) -> tuple[Any, int]:
+        """Inputs of so many test examples, and how many; of batches, the first as it is."""
+        if isinstance(self.test, tuple) and isinstance(self.test[0], Tensor):
+            X = self.test[0]
+            return X[torch.arange(size, device=X.device) % len(X)], size
+        x, y = first(self.test, size) if isinstance(self.test, tuple) else next(iter(self.test))
+        return x, len(y)
+
+
+class Trained(side_by_side.Given[RankReveal, None]):
+    """A network for a data set, trained once from each seed; some examples are kept out."""
+
+    usual_epochs, least_steps = 3, 400
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around all that calls the network and its examples: mistakes in one line."""
+        try:
+            yield
+        except ValueError as error:
+            raise UserError(one_line(error)) from error
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What defines a cell beside its columns."""
+        config = self.config
+        return {
+            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
+            "examples": asdict(config.examples),
+            "activation": config.activation,
+            "shuffle": config.shuffle,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "dtype": config.dtype.value,
+        }
+
+    def subject(self, seed: int, told: Told) -> Subject:
+        """Train from a seed, as its own batches come.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        config, (X, y) = self.config, self.train
+        part = min(MOST_SEARCHED, config.examples.search / len(X))
+        kept, held = hold_out(len(X), part)
+        if not len(held):
+            raise UserError(f"{config.data.name} has too few examples to keep some out: {len(X)}")
+        own = X[kept], y[kept]
+        torch.manual_seed(seed)
+        network = self.network()
+        arm = Arm(
+            "", network, network_optimizer(network, config.optimizer), loss_for(self.sizes[-1])
+        )
+        clock = clock_of(X.device)
+        batches = Batches(*own, self.batch_size, seed, config.shuffle)
+        for epoch in range(self.epochs):
+            told(epoch / self.epochs, f"training: epoch {epoch + 1}/{self.epochs}")
+            scores = arm.train_epoch(batches.epoch(epoch), clock)
+            if not math.isfinite(scores.loss):
+                raise UserError(
+                    f"the loss of seed {seed} is {scores.loss} after epoch {epoch + 1}: lower lr"
+                )
+        search = X[held], y[held]
+        few = torch.randperm(len(kept))[: config.examples.calibration].to(X.device)
+        return Subject(
+            network.eval(),
+            arm.loss,
+            (own[0][few], own[1][few]),
+            search,
+            first(search, config.examples.curves),
+            self.test,
+            labelled=True,
+        )
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A model of the user's own, as it is.
+
+    Attributes:
+        build: the function that made it.
+        notes: lines about its numbers.
+    """
+
+    given: Subject
+    build: str
+    notes: tuple[str, ...]
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around all that calls the model and its examples: mistakes in one line."""
+        return user_code(self.build)
+
+    def subject(self, seed: int, told: Told) -> Subject:
+        return self.given
+
+
+def trained(config: RankReveal) -> Trained:
+    """A data set and a network for it.
+
+    Raises:
+        UserError: a device, a data set or a network that can't be had.
+    """
+    return Trained(config, [], *problem_of(config, HIDDEN))
+
+
+def brought(config: RankReveal) -> Brought:
+    """The user's model and examples.
+
+    Raises:
+        UserError: what is not there, fails, or doesn't fit.
+    """
+    assert config.model.build is not None
+    if config.model.loader is None:
+        raise UserError(
+            f"{config.model.build} needs examples: name a function that returns them, as "
+            "--data my_net:loader"
+        )
+    found = user_model(
+        config.model.build,
+        None if config.model.weights is None else Path(config.model.weights),
+        config.model.loader,
+        device=device_of(config),
+        dtype=None if config.dtype is Dtype.float32 else getattr(torch, config.dtype.value),
+        max_examples=config.model.max_examples,
+        seed=config.seed,
+    )
+    assert found.splits is not None
+    misfit = f"{config.model.build} can't do with {config.model.loader}"
+    with user_code(config.model.build, misfit):
+        subject = Subject(
+            found.model,
+            usual_loss,
+            found.splits.calibration,
+            found.splits.search,
+            first(found.splits.search, config.examples.curves),
+            found.splits.held_out,
+            labelled=False,
+        )
+        example_losses(subject.model, first(subject.search, 1), usual_loss)
+    return Brought(subject, config.model.build, found.notes)
+
+
+def first(data: Data, count: int) -> Data:
+    """The first examples; of batches, as many whole ones as have so many, at least one."""
+    if isinstance(data, tuple):
+        x, y = data
+        rows = torch.arange(min(count, len(y)))
+        return take(x, rows), y[rows.to(y.device)]
+    found: list[Any] = []
+    for batch in data:
+        found.append(batch)
+        if sum(len(each[1]) for each in found) >= count:
+            break
+    return found

@@ -1,0 +1,45 @@
+"""The command that writes runs as web pages."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svdbench.errors import UserError
+from svdbench.job import Command
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN", help="As results/time-fasth/NAME.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="One page of all that are given."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Without RUN: list the runs in it; by default results."
+        ),
+    ] = None,
+) -> None:
+    """Write each RUN as a page, report.html in its folder; without RUN, a list of all.
+
+    A page is one file that needs no network and no server: what failed and why,
+    the findings and plots of the run, its tables to sort and filter, its
+    environment, and the command that repeats it. The list is index.html in the
+    folder of results.
+    """
+    from svdbench.jobs.report import run as job
+
+    if runs and results is not None:
+        raise UserError("--results is for the list of all runs: leave out RUN, or --results")
+    if not runs and output is not None:
+        raise UserError("--output is for runs that are given: add RUN, as results/train/NAME")
+    written = job.pages(runs, output) if runs else [job.index(results or Path("results"))]
+    for path in written:
+        typer.echo(path)
+
+
+COMMAND = Command("report", report)

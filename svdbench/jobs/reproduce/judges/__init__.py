@@ -1,0 +1,33 @@
+"""Judges: a function for each result, named like its YAML, that reads its numbers from runs."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from svdbench.jobs.reproduce.numbers import Evidence
+from svdbench.jobs.reproduce.runs import Runs
+
+if TYPE_CHECKING:
+    Judge = Callable[[Runs], Evidence]
+
+
+def judges() -> "dict[str, Judge]":
+    """The judges by the names of their results. Imports torch and pandas."""
+    from . import low_rank, theory, timings, trainings
+
+    found = (
+        *(timings.step_time, timings.matrix_operations, timings.block_size, timings.rnn_loop),
+        *(trainings.adding, trainings.copying, trainings.permuted_mnist, trainings.other_models),
+        *(trainings.gradient_norms, theory.parameters, theory.expressiveness, theory.ceiling),
+        *(low_rank.three_layer, low_rank.rank_revealer, low_rank.alpha),
+        *(low_rank.cats, low_rank.mnist, low_rank.xor),
+    )
+    return {judge.__name__: judge for judge in found}
+
+
+def measure(runs: Runs) -> Evidence:
+    """The numbers and curves of a result, from its runs.
+
+    Raises:
+        svdbench.jobs.reproduce.runs.Missing: a run that is not there.
+    """
+    return judges()[runs.result.name](runs)

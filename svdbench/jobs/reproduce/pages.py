@@ -1,0 +1,198 @@
+"""The pages of the results, as Markdown and HTML: from what was kept, and nothing else."""
+
+import math
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svdbench.files import replace_atomically
+from svdbench.jobs.reproduce.figures import draw
+from svdbench.jobs.reproduce.folder import JudgedResult, read_evidence
+from svdbench.jobs.reproduce.numbers import Number
+from svdbench.jobs.reproduce.result import (
+    ANSWERS,
+    DOCUMENTS,
+    FULL,
+    RULE,
+    PublishedResult,
+    ResultVerdict,
+    all_results,
+)
+from svdbench.jobs.reproduce.runs import Provenance
+from svdbench.reporting.claims import Answer, Claim
+from svdbench.reporting.html.page import fill
+from svdbench.reporting.words import quantity, seconds
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
+BADGES = {
+    ResultVerdict.holds: "ok",
+    ResultVerdict.part: "partly",
+    ResultVerdict.fails: "failed",
+    ResultVerdict.open: "open",
+}
+BESIDE = "–"
+QUICK_NOTE = (
+    "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
+    "is there to see whether anything changes; the full version's verdict counts."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim as a line of a table."""
+
+    says: str
+    published: str
+    ours: str
+    interval: str
+    of: str
+    bound: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the page of a result says, in words."""
+
+    result: PublishedResult
+    document: str
+    verdict: str
+    badge: str
+    reason: str
+    rule: str
+    deciding: list[Line]
+    beside: list[Line]
+    figures: list[tuple[str, str]]
+    hardware: list[str]
+    made: list[Provenance]
+    command: str
+    note: str
+
+
+def view(judged: JudgedResult, variant: str) -> View:
+    """What the page of a result says; ``variant``: of the command that repeats it."""
+    result, numbers = judged.result, judged.measured.numbers
+    drawn = {point.figure for point in judged.measured.curves}
+    return View(
+        result=result,
+        document=DOCUMENTS[result.document],
+        verdict=judged.verdict.value,
+        badge=BADGES[judged.verdict],
+        reason=judged.reason,
+        rule=RULE,
+        deciding=[_line(a, numbers) for a in judged.answers if a.claim.decides],
+        beside=[_line(a, numbers) for a in judged.answers if not a.claim.decides and a.ours],
+        figures=[(f.name, f.title) for f in result.figures if f.name in drawn],
+        hardware=list(_hardware(judged.made)),
+        made=judged.made,
+        command=f"svdbench reproduce {result.name}" + (" --quick" if variant != FULL else ""),
+        note=QUICK_NOTE if variant != FULL else "",
+    )
+
+
+def write(judged: JudgedResult, root: Path, variant: str) -> None:
+    """Draw the figures of a result, and write its pages, into its folder below ``root``."""
+    folder, shown = root / judged.result.name, view(judged, variant)
+    for figure in judged.result.figures:
+        draw(figure, judged.measured.curves, folder / f"{figure.name}.png")
+    pictures = [
+        (title, "data:image/png;base64," + b64encode((folder / f"{n}.png").read_bytes()).decode())
+        for n, title in shown.figures
+    ]
+    _put(folder / MARKDOWN, markdown(shown))
+    title = judged.result.title
+    _put(folder / HTML, fill("result.html", title=title, view=shown, pictures=pictures))
+
+
+def write_index(root: Path, variant: str) -> list[JudgedResult]:
+    """Write the list of all results that were kept below ``root``; these, in its order."""
+    found = [
+        judged for result in all_results() if (judged := read_evidence(result, root)) is not None
+    ]
+    views = [view(judged, variant) for judged in found]
+    _put(root / MARKDOWN, index_markdown(views))
+    _put(root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE))
+    lines = [f"{j.result.name},{j.result.document},{j.verdict.value}\n" for j in found]
+    _put(root / VERDICTS, "result,document,verdict\n" + "".join(lines))
+    return found
+
+
+def markdown(shown: View) -> str:
+    """The page of a result."""
+    return _templates().get_template("result.md").render(view=shown)
+
+
+def index_markdown(views: Sequence[View]) -> str:
+    """The list of results."""
+    return _templates().get_template("results.md").render(views=views, rule=RULE)
+
+
+def _line(found: Answer, numbers: Mapping[str, Number]) -> Line:
+    claim, number = found.claim, numbers.get(found.claim.number)
+    bounds = [("≥", claim.at_least), ("≤", claim.at_most)]
+    bound = " and ".join(f"{sign} {_text(b, claim.form)}" for sign, b in bounds if b is not None)
+    published = "" if claim.published is None else _text(claim.published, claim.form)
+    place = f" ({claim.place})" if claim.place and published else ""
+    return Line(
+        says=claim.says,
+        published=published + place,
+        ours="not measured" if number is None else _text(number.mean, claim.form),
+        interval="" if number is None else _interval(number.low, number.high, claim.form),
+        of="" if number is None else number.of,
+        bound=bound or _agreement(claim),
+        answer=ANSWERS[found.shown] if claim.decides else BESIDE,
+    )
+
+
+def _agreement(claim: Claim) -> str:
+    reach = claim.reach if claim.decides else None
+    return "" if reach is None else f"agrees, ± {_text(reach, claim.form)} at most"
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    if low == high or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{_text(low, form)} … {_text(high, form)}"
+
+
+def _text(value: float, form: str) -> str:
+    if form == "s":
+        return seconds(value)
+    return format(value, form).replace("%", " %").replace("-", "−")
+
+
+def _hardware(made: Sequence[Provenance]) -> Iterator[str]:
+    """Where the runs were made, each machine once."""
+    for machine in dict.fromkeys((one.cpu, one.cores, one.gpus, one.torch) for one in made):
+        cpu, cores, gpus, torch = machine
+        yield ", ".join(filter(None, (cpu, _cores(cores), gpus, f"torch {torch}")))
+
+
+def _cores(count: int | None) -> str:
+    return "" if count is None else quantity(count, "core")
+
+
+def _put(path: Path, text: str) -> None:
+    with replace_atomically(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("svdbench.jobs.reproduce", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    return found

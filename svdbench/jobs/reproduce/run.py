@@ -1,0 +1,215 @@
+"""Repeats what the four documents report: runs, judges, and writes pages.
+
+Every run is an ordinary one, in a process of its own, as a user would type it; its name is
+fixed, so a second call resumes where the first stopped, and repeats nothing.
+"""
+
+import csv
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.files import replace_atomically
+from svdbench.jobs.reproduce.folder import JudgedResult, read_evidence, write_evidence
+from svdbench.jobs.reproduce.judges import measure
+from svdbench.jobs.reproduce.pages import VERDICTS, write, write_index
+from svdbench.jobs.reproduce.result import (
+    FULL,
+    QUICK,
+    NeededRun,
+    PublishedResult,
+    ResultVerdict,
+    all_results,
+    load,
+)
+from svdbench.jobs.reproduce.runs import (
+    COMMAND,
+    FOLDER,
+    Missing,
+    Provenance,
+    Runs,
+    place,
+    provenance_of,
+)
+from svdbench.record.environment import environment
+from svdbench.record.lines import as_record_error
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Style, Table, TableCell
+from svdbench.running.processes import run_command
+
+ALL = "all"
+# What tables of another kind, torn or edited, come to.
+UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
+STYLES: dict[ResultVerdict, Style] = {
+    ResultVerdict.holds: "good",
+    ResultVerdict.part: "warn",
+    ResultVerdict.fails: "bad",
+    ResultVerdict.open: "dim",
+}
+
+
+def chosen(names: Sequence[str]) -> list[PublishedResult]:
+    """The results of these names, hyphens or underscores; or all.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if ALL in names:
+        return all_results()
+    try:
+        return [load(name.replace("-", "_")) for name in dict.fromkeys(names)]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def show_listing(root: Path, console: Console) -> None:
+    """Print a line for each result: its minutes here, and its verdict where it has been judged."""
+    numbers = ["minutes", "quick"]
+    table = Table.of("", ["name", "", "result"], numbers, keys=2, more_words=["verdict"])
+    for result in all_results():
+        judged = read_evidence(result, root)
+        table.add(
+            result.name,
+            result.document,
+            result.title,
+            *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
+            "" if judged is None else _styled(judged.verdict),
+        )
+    show_block(table, console)
+
+
+def commands(results: Sequence[PublishedResult], variant: str) -> list[str]:
+    """What each run is typed as, those that several results share once."""
+    typed = (f"svdbench {run.typed(variant)}" for result in results for run in result.runs)
+    return list(dict.fromkeys(typed))
+
+
+def reproduce(
+    results: Sequence[PublishedResult],
+    root: Path,
+    variant: str,
+    console: Console,
+    *,
+    run: bool = True,
+) -> bool:
+    """Run what is missing, judge, and write all pages; whether every result could be measured.
+
+    Args:
+        root: where runs and pages go.
+        variant: full or quick.
+        run: False: judge what there is; of numbers that were kept without runs, write the page.
+
+    Raises:
+        UserError: a run that was made by another command, or nothing can be written.
+        Interrupted: ^C.
+    """
+    failed, verdicts = [], []
+    for result in results:
+        console.rule(f"[bold]{result.title}[/] ({result.name})", align="left")
+        faults = _run_all(result, root, variant, console) if run else []
+        try:
+            judged = _judged(result, root, variant)
+        except Missing as error:
+            # Numbers without their runs, as in a reference set, still make a page.
+            before = None if run else read_evidence(result, root)
+            if before is None:
+                failed.append(f"{result.name}: {'; '.join(faults) or error}")
+                continue
+            judged = before
+        except UNREADABLE as error:
+            failed.append(f"{result.name}: its runs can't be judged: {one_line(error)}")
+            continue
+        with as_record_error(root):
+            write_evidence(judged, root)
+            write(judged, root, variant)
+        verdicts.append(judged)
+    if root.is_dir():
+        with as_record_error(root):
+            write_index(root, variant)
+    if verdicts:
+        show_block(_verdicts(verdicts), console)
+        print_lines(console, [root / "index.html"])
+    print_lines(console, failed)
+    return not failed
+
+
+def flips(root: Path, before: Mapping[str, str]) -> list[str]:
+    """A line for each verdict below ``root`` that is another than it was before."""
+    now = read_verdicts(root)
+    return [
+        f"{name}: {before[name]} before, {verdict} now"
+        for name, verdict in now.items()
+        if name in before and before[name] != verdict
+    ]
+
+
+def read_verdicts(root: Path) -> dict[str, str]:
+    """The verdict of each result below ``root``.
+
+    Raises:
+        UserError: there are none.
+    """
+    try:
+        with open(root / VERDICTS, newline="", encoding="utf-8") as file:
+            return {row["result"]: row["verdict"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{root} has no verdicts: give a folder that svdbench reproduce wrote"
+        ) from error
+
+
+def _run_all(result: PublishedResult, root: Path, variant: str, console: Console) -> list[str]:
+    """Make the runs that are not finished; a line for each that failed."""
+    return [
+        fault for run in result.runs if (fault := _run(run, root, variant, console)) is not None
+    ]
+
+
+def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | None:
+    typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
+    if (done := folder / COMMAND).exists():
+        before = done.read_text(encoding="utf-8", errors="replace").strip()
+        if before != typed:
+            raise UserError(
+                f"{folder} was made by another command ({before}): "
+                "delete it, or choose another --results"
+            )
+        return None
+    console.print(f"$ {typed}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    words = [*shlex.split(run.typed(variant)), "--name", run.name, f"results={root / FOLDER}"]
+    try:
+        code = run_command(words).returncode
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command resumes") from None
+    if code == Interrupted.exit_code:
+        raise Interrupted("interrupted; the same command resumes")
+    if code:
+        return f"{run.run} ended with exit code {code}"
+    with replace_atomically(done) as partial:
+        partial.write_text(typed + "\n", encoding="utf-8")
+    return None
+
+
+def _judged(result: PublishedResult, root: Path, variant: str) -> JudgedResult:
+    runs = Runs(root, result, variant)
+    return JudgedResult(result, measure(runs), runs.made() or [_here(result, variant)])
+
+
+def _here(result: PublishedResult, variant: str) -> Provenance:
+    """Of a result without runs: computed here and now."""
+    quick = " --quick" * (variant == QUICK)
+    return provenance_of(result.name, f"svdbench reproduce {result.name}{quick}", environment())
+
+
+def _verdicts(found: Sequence[JudgedResult]) -> Table:
+    table = Table.of("published and repeated", ["result", "verdict", "claims"], [], keys=2)
+    for judged in found:
+        table.add(judged.result.title, _styled(judged.verdict), judged.reason)
+    return table
+
+
+def _styled(verdict: ResultVerdict) -> TableCell:
+    return TableCell(verdict.value, STYLES[verdict])

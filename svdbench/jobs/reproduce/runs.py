@@ -1,0 +1,125 @@
+"""The runs of a result on disk: their tables and their provenance."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.jobs.reproduce.result import NeededRun, PublishedResult
+from svdbench.record.reader import RecordedRun
+from svdbench.record.resumption import read_environments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMMAND = "command.txt"
+FOLDER = "runs"
+
+
+class Missing(Exception):
+    """A run, or a table of it, that a result is read from is not there."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The provenance of a run: its command, when and where."""
+
+    run: str
+    command: str
+    cpu: str
+    cores: int | None
+    gpus: str
+    torch: str
+    commit: str
+    date: str
+
+
+class Runs:
+    """The finished runs of a variant of a result, below ``root``."""
+
+    def __init__(self, root: Path, result: PublishedResult, variant: str) -> None:
+        self.root, self.result, self.variant = root, result, variant
+
+    def folder(self, name: str) -> Path:
+        """The folder of the run that the result calls ``name``.
+
+        Raises:
+            Missing: it has not been finished.
+        """
+        run = next(run for run in self.result.runs if run.name == name)
+        folder = place(self.root, run)
+        if not (folder / COMMAND).exists():
+            raise Missing(f"{run.run} has not been run")
+        return folder
+
+    def table(self, name: str, table: str = "summary") -> "pd.DataFrame":
+        """A table of the run that the result calls ``name``; of several models, all of them.
+
+        Raises:
+            Missing: it is not there.
+        """
+        import pandas as pd
+
+        parts = [run for run in RecordedRun(self.folder(name)).parts if run.has(table)]
+        if not parts:
+            raise Missing(f"{name} has no {table}.csv")
+        return pd.concat([run.frame(table) for run in parts], ignore_index=True)
+
+    def made(self) -> list[Provenance]:
+        """The provenance of each run, in the order of the result."""
+        return [_made(place(self.root, run), run) for run in self.result.runs]
+
+
+def place(root: Path, run: NeededRun) -> Path:
+    """The folder of a run."""
+    return root / FOLDER / run.run
+
+
+def _made(folder: Path, run: NeededRun) -> Provenance:
+    try:
+        command = read_text(folder / COMMAND, LARGEST_YAML).strip()
+        env = next(path for path in sorted(folder.glob("**/env.json")))
+        facts = read_environment(env)
+    except (FileNotFoundError, StopIteration) as error:
+        raise Missing(f"{run.run} has not been run") from error
+    return provenance_of(run.run, command, facts, read_environments(folder))
+
+
+def provenance_of(
+    run: str, command: str, facts: dict[str, Any], sessions: Sequence[dict[str, Any]] = ()
+) -> Provenance:
+    """From the facts of the first environment, and of those in which the run was made."""
+    commits = [str((env.get("source") or {}).get("commit") or "") for env in (facts, *sessions)]
+    return Provenance(
+        run=run,
+        command=command,
+        cpu=facts.get("cpu") or "an unnamed CPU",
+        cores=facts.get("cores_visible") or facts.get("cores_logical"),
+        gpus=", ".join(facts.get("gpus") or []),
+        torch=facts.get("torch") or "",
+        commit=" and ".join(dict.fromkeys(name[:12] for name in commits if name)),
+        date=str(facts.get("timestamp_utc") or "")[:10],
+    )
+
+
+def made_json(made: list[Provenance]) -> str:
+    """As the file ``made.json`` of a result has it."""
+    return json.dumps([asdict(one) for one in made], indent=1, ensure_ascii=False) + "\n"
+
+
+def read_made(path: Path) -> list[Provenance]:
+    """The content of ``made.json``."""
+    kept = read_json(path)
+    if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
+        raise ValueError(f"{path.name} has a value of another kind")
+    keys = {field.name for field in fields(Provenance)}
+    if any(set(one) != keys for one in kept):
+        raise ValueError(f"{path.name} must have the keys {', '.join(sorted(keys))} for each run")
+    found = [Provenance(**one) for one in kept]
+    for one in found:
+        texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path.name} has a value of another kind")
+    return found

@@ -1,0 +1,86 @@
+"""Times a gradient-descent step of every orthogonal parametrisation, side by side."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.jobs.time_fasth.methods.base import Method
+from svdbench.jobs.time_fasth.report import show_run
+from svdbench.measure.algorithm import Problem
+from svdbench.measure.plan import forever
+from svdbench.members import METHODS
+from svdbench.running.session import (
+    device_of,
+    load,
+    plan_of,
+    problem_of,
+    running,
+)
+from svdbench.timings.session import Conditions, Entry, TooSlow, line, time_cell
+
+JOB = "time-fasth"
+
+
+def run(
+    config: TimeFastH,
+    text: str,
+    folder: str | None = None,
+    *,
+    too_slow: TooSlow | None = None,
+    left: Callable[[], float] = forever,
+) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/time-fasth/<name>``.
+        too_slow: methods known to be, from earlier runs of the same dtype and m.
+        left: the seconds that remain; what doesn't fit is skipped.
+    """
+    device_of(config)
+    plan = plan_of(config, cells=len(config.sizes.d))
+    conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
+    methods = _methods(config)
+    with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
+        with record.recalling() as memo:
+            conditions.too_slow |= memo.get("too_slow", {})
+        for d in config.sizes.d:
+            unit = f"d = {d}"
+            if unit in record.units:
+                continue
+            problem = problem_of(config, d)
+            shown.begin(unit)
+            entries = _entries(problem, methods, config.seed)
+            time_cell(problem, entries, conditions, record, shown)
+            record.finish(unit, too_slow=conditions.too_slow)
+            shown.finish(line(problem, entries))
+    return record.folder
+
+
+def check(config: TimeFastH) -> None:
+    """Check the options of the methods, and the plan."""
+    plan_of(config, cells=1)
+    _methods(config)
+
+
+def _methods(config: TimeFastH) -> dict[str, Method]:
+    names = config.methods or sorted(config.orthogonal)
+    return {name: load(METHODS, name, config.orthogonal) for name in names}
+
+
+def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[Entry]:
+    """The same V, X and G for everyone, each in the form its method takes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        made = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return made.to(problem.device, problem.dtype)
+
+    V, X = random(problem.n, problem.d), random(problem.d, problem.m)
+    G = random(problem.d, problem.m)
+    return [
+        Entry(name, method, (V,), X.clone().requires_grad_(), G) for name, method in methods.items()
+    ]

@@ -1,0 +1,73 @@
+"""Keys of ``svdbench time-rnn``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.fields import Key, Member, members, option, section
+from svdbench.members import LOOPS
+from svdbench.timings.config import TimingConfig
+
+UNTUNED = Member(bool, Key("measure the block size first", quick=False))
+
+
+@dataclass
+class LoopSizes:
+    """Recurrent networks of every hidden size, over sequences of every length."""
+
+    hidden: list[int] = option(
+        [64, 128, 256],
+        "hidden sizes",
+        flag="--hidden",
+        metavar="N,N,…",
+        at_least=1,
+        unique=True,
+        not_empty=True,
+        quick=[32, 64],
+    )
+    length: list[int] = option(
+        [200],
+        "steps of a sequence",
+        flag="--length",
+        metavar="T,T,…",
+        at_least=1,
+        unique=True,
+        not_empty=True,
+        quick=[50],
+    )
+    batch: int = option(128, "sequences at once", at_least=1)
+    inputs: int = option(2, "numbers that come in at each step", at_least=1)
+    reflectors: list[int | None] = option(
+        [16, None],
+        "reflectors of U, and of V; null: as many as hidden units",
+        at_least=1,
+        unique=True,
+        not_empty=True,
+    )
+
+    def check(self) -> None:
+        most, least = max((m for m in self.reflectors if m), default=1), min(self.hidden)
+        if most > least:
+            raise ValueError(
+                f"sizes.reflectors has {most}, more than the {least} hidden units: "
+                f"give at most {least}, or null for as many"
+            )
+
+
+@dataclass
+class TimeRNN(TimingConfig):
+    """``svdbench time-rnn``."""
+
+    sizes: LoopSizes = section(LoopSizes)
+    rnn: dict[str, Any] = members(
+        LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}
+    )
+    methods: list[str] | None = option(
+        None,
+        "ways to run the loop, as spectral,torch_rnn",
+        null="all",
+        flag="--methods",
+        metavar="NAME,…",
+        choices=LOOPS,
+        unique=True,
+        not_empty=True,
+    )

@@ -1,0 +1,106 @@
+"""Times the loop of a recurrent network, forward and backward, in every way to run it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from svdbench.jobs.time_rnn.config import TimeRNN
+from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
+from svdbench.jobs.time_rnn.report import show_run
+from svdbench.members import LOOPS
+from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
+from svdbench.running.session import device_of, load, plan_of, running
+from svdbench.timings.session import Conditions, Entry, line, time_cell
+
+JOB = "time-rnn"
+
+# The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
+_SIZES = ("length", "inputs")
+LOOP_SAMPLES = TableSchema("samples", (*SAMPLES.own, *_SIZES))
+LOOP_SUMMARY = TableSchema("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", "slides_ops"))
+
+
+def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/time-rnn/<name>``.
+    """
+    device_of(config)
+    sizes = config.sizes
+    cells = len(sizes.hidden) * len(sizes.length)
+    plan = plan_of(config, cells)
+    methods = _methods(config)
+    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+        for length in sorted(sizes.length):
+            # What is too slow for one length may not be for another.
+            conditions = Conditions(
+                plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
+            )
+            with record.recalling() as memo:
+                conditions.too_slow |= memo.get(f"too_slow at {length}", {})
+            for hidden in sorted(sizes.hidden):
+                problem = _problem(config, hidden, length)
+                if problem.label in record.units:
+                    continue
+                shown.begin(problem.label)
+                entries = list(_entries(problem, methods, config))
+                time_cell(problem, entries, conditions, record, shown)
+                record.finish(problem.label, **{f"too_slow at {length}": conditions.too_slow})
+                shown.finish(line(problem, entries))
+    return record.folder
+
+
+def check(config: TimeRNN) -> None:
+    """Check the options of the methods, and the plan."""
+    plan_of(config, cells=1)
+    _methods(config)
+
+
+def _methods(config: TimeRNN) -> dict[str, RNNLoop]:
+    names = config.methods or sorted(config.rnn)
+    return {name: load(LOOPS, name, config.rnn) for name in names}
+
+
+def _problem(config: TimeRNN, hidden: int, length: int) -> LoopProblem:
+    return LoopProblem(
+        d=hidden,
+        n=0,
+        m=config.sizes.batch,
+        dtype=getattr(torch, config.dtype.value),
+        device=str(torch.device(config.device)),
+        length=length,
+        inputs=config.sizes.inputs,
+    )
+
+
+def _entries(problem: LoopProblem, methods: dict[str, RNNLoop], config: TimeRNN) -> Iterator[Entry]:
+    """The same inputs for everyone, and each number of reflectors where W is made of them.
+
+    W is orthogonal within a per cent. The weights of torch.nn's modules are their own.
+    """
+    torch.manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def given(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(problem.device, problem.dtype) for tensor in tensors)
+
+    d, T, B = problem.d, problem.length, problem.m
+    U, V, M, b = random(d, d), random(d, d), random(d, problem.inputs), 0.1 * random(d)
+    s = torch.linspace(0.99, 1.01, d, dtype=torch.float64)
+    X, G = given(random(T, B, problem.inputs), random(T, B, d))
+    for name, method in methods.items():
+        for count in config.sizes.reflectors if method.reflectors else [0]:
+            n = d if count is None else count
+            label = f"{name}_{'n' if count is None else n}" if method.reflectors else name
+            V_n = given(U[:n], s, V[:n], M, b)
+            own = replace(problem, n=n)
+            yield Entry(label, method, V_n, X.clone().requires_grad_(), G, own)

@@ -1,0 +1,235 @@
+"""Times drivers of the truncated SVD, and tells how near to the best they come."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svdbench.jobs.time_svd.config import TimeSVD
+from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
+from svdbench.jobs.time_svd.gate import Exact, FactorsVerdict, check_factors
+from svdbench.jobs.time_svd.report import show_run
+from svdbench.jobs.time_svd.spectra import Spectra
+from svdbench.measure import machine
+from svdbench.measure.clock import clock_of
+from svdbench.measure.machine import Neighbours, device_name
+from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, measure
+from svdbench.members import DRIVERS
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import TableSchema, cell_id
+from svdbench.reporting.words import seconds
+from svdbench.running.session import Display, device_of, load, plan_of, running
+from svdbench.statistics.summaries import summarise
+from svdbench.timings.config import L2
+
+JOB = "time-svd"
+
+_CASE = ("method", "m", "n", "k", "spectrum", "device", "dtype", "threads", "l2")
+_QUALITY = ("error", "optimal", "over_optimal", "s_error", "orthogonality")
+
+# A row for each repetition, and one for each driver in a cell; ``error`` and ``optimal`` are
+# relative to ‖A‖_F, ``chosen`` is the driver that an automatic choice took.
+SAMPLES = TableSchema("samples", (*_CASE, "round", "time_s"))
+SUMMARY = TableSchema(
+    "summary",
+    (
+        *_CASE,
+        *("median_s", "q25_s", "q75_s", "reps"),
+        *_QUALITY,
+        *("ours", "exact", "chosen", "foreign_cores", "device_name"),
+    ),
+)
+
+
+@dataclass
+class Entry:
+    """One driver in one cell, and what became of it."""
+
+    name: str
+    driver: SVDDriver
+    given: Any = None
+    verdict: FactorsVerdict | None = None
+    outcome: TimingOutcome | None = None
+
+    def close(self, status: str, reason: str) -> None:
+        samples = self.outcome.samples if self.outcome else []
+        self.outcome = TimingOutcome(status, reason, samples)
+
+    def judge(self, case: SVDProblem, exact: Exact, when: str) -> None:
+        """No number without right factors, before the timing and after it."""
+        try:
+            found = self.driver.result(self.driver.apply(self.given, case.k))
+            verdict = check_factors(found, exact, case.k, case.dtype, self.driver.exact)
+        except Exception as error:
+            self.close(*failure(error))
+            return
+        # Random ones differ from call to call: the worse of two is told.
+        if self.verdict is None or verdict.error > self.verdict.error or not verdict.ok:
+            self.verdict = verdict
+        if not verdict.ok:
+            self.close("gate", f"{when} timing: {verdict.reason}")
+
+    def contender(self, k: int, before: Callable[[], None] | None) -> Contender:
+        return Contender(
+            self.name,
+            lambda: self.driver.apply(self.given, k),
+            lambda factors: factors,
+            before=before,
+        )
+
+
+@dataclass
+class Conditions:
+    """What holds for all cells; ``too_slow`` grows by who reached the time limit, and why."""
+
+    plan: TimingPlan
+    l2: L2
+    too_slow: dict[tuple[str, int, int, int], str]
+
+
+def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
+    """Run the job; returns the folder with its results.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/time-svd/<name>``.
+    """
+    device = device_of(config)
+    dtype: torch.dtype = getattr(torch, config.dtype.value)
+    drivers = _drivers(config)
+    shapes = config.sizes.cases()
+    cells = len(config.spectra) * sum(len(ranks) for *_, ranks in shapes)
+    conditions = Conditions(plan_of(config, cells), config.measure.l2, {})
+    torch.manual_seed(config.seed)  # of the probes of those that take no generator
+    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+        with record.recalling() as memo:
+            too_slow = list(memo.get("too_slow", []))
+        conditions.too_slow |= {(name, *place): why for name, *place, why in too_slow}
+        for m, n, ranks in shapes:
+            missing: dict[str, list[SVDProblem]] = {}
+            for spectrum, k in product(config.spectra, ranks):
+                case = SVDProblem(m, n, k, spectrum, dtype, str(device))
+                if case.label not in record.units:
+                    missing.setdefault(spectrum, []).append(case)
+            if not missing:
+                continue
+            shown.begin(f"{m} × {n}")
+            shown.doing(0.0, "random singular vectors")
+            spectra = Spectra(m, n, config.seed)
+            for spectrum, cases in missing.items():
+                shown.doing(0.0, f"{spectrum}: singular values in float64")
+                A = spectra.matrix(spectrum).to(device, dtype)
+                exact = Exact.of(A)
+                for case in cases:
+                    shown.begin(case.label)
+                    entries = [Entry(name, driver) for name, driver in drivers.items()]
+                    time_cell(case, A, exact, entries, conditions, record, shown)
+                    slow = [[*place, why] for place, why in conditions.too_slow.items()]
+                    record.finish(case.label, too_slow=slow)
+                    shown.finish(line(case, entries))
+    return record.folder
+
+
+def check(config: TimeSVD) -> None:
+    """Check the options of the drivers, and the plan."""
+    plan_of(config, cells=1)
+    _drivers(config)
+
+
+def _drivers(config: TimeSVD) -> dict[str, SVDDriver]:
+    names = config.methods or sorted(config.svd_driver)
+    return {name: load(DRIVERS, name, config.svd_driver) for name in names}
+
+
+def time_cell(
+    case: SVDProblem,
+    A: torch.Tensor,
+    exact: Exact,
+    entries: list[Entry],
+    conditions: Conditions,
+    record: RunWriter,
+    shown: Display,
+) -> None:
+    """Measure every driver on one matrix and one rank, and write its rows."""
+    place = case.m, case.n, case.k
+    for entry in entries:
+        shown.doing(0.0, f"gate: {entry.name}")
+        if why := conditions.too_slow.get((entry.name, *place)):
+            entry.close("timeout", why)
+        elif reason := entry.driver.skip(case):
+            entry.close("skipped", reason)
+        else:
+            entry.given = entry.driver.given(A)
+            entry.judge(case, exact, "before")
+    timed = [entry for entry in entries if entry.outcome is None]
+    before = machine.emptier(case.device) if conditions.l2 is L2.cold and timed else None
+    neighbours = Neighbours()
+    outcomes = measure(
+        [entry.contender(case.k, before) for entry in timed],
+        conditions.plan,
+        clock_of(case.device),
+        on_progress=shown.doing,
+    )
+    foreign_cores = neighbours.cores()
+    for entry in timed:
+        entry.outcome = outcomes[entry.name]
+        if entry.outcome.status == "ok":
+            shown.doing(1.0, f"gate: {entry.name}")
+            entry.judge(case, exact, "after")
+    for entry in entries:
+        assert entry.outcome is not None
+        if entry.outcome.status == "timeout":
+            reason = entry.outcome.reason
+            told = reason if reason.startswith("on ") else f"on {case.spectrum}, {reason}"
+            conditions.too_slow[(entry.name, *place)] = told
+    _write(case, entries, conditions.l2, foreign_cores, record)
+
+
+def _write(
+    case: SVDProblem,
+    entries: list[Entry],
+    state: L2,
+    foreign_cores: float | None,
+    record: RunWriter,
+) -> None:
+    machine = {"foreign_cores": foreign_cores, "device_name": device_name(case.device)}
+    for entry in entries:
+        outcome = entry.outcome
+        assert outcome is not None
+        columns = {"method": entry.name, **case.columns(), "l2": state.value}
+        common = {
+            "cell": cell_id(job=record.job, **columns),
+            "status": outcome.status,
+            "reason": outcome.reason,
+            **columns,
+        }
+        for sample in outcome.samples:
+            row = {**common, "round": sample.round, "time_s": sample.step_s}
+            record.append(SAMPLES, row)
+        judged = asdict(entry.verdict) if entry.verdict else {}
+        found: dict[str, Any] = {name: judged.get(name) for name in _QUALITY}
+        if outcome.status == "ok":
+            times = summarise(outcome.steps_s())
+            found |= {"median_s": times.median, "q25_s": times.q25, "q75_s": times.q75}
+            found["reps"] = times.reps
+        about = {"ours": entry.driver.ours, "exact": entry.driver.exact}
+        chosen = entry.driver.described(case)
+        record.append(SUMMARY, {**common, **found, **about, "chosen": chosen, **machine})
+
+
+def line(case: SVDProblem, entries: list[Entry]) -> str:
+    """What came of a cell, in one line: the fastest three with their errors."""
+    done = []
+    for entry in entries:
+        if entry.outcome is not None and entry.outcome.status == "ok" and entry.verdict:
+            median = summarise(entry.outcome.steps_s()).median
+            done.append(
+                (median, f"{entry.name} {seconds(median)} ({entry.verdict.over_optimal:.4f})")
+            )
+    words = ", ".join(text for _, text in sorted(done)[:3])
+    others = len(entries) - len(done)
+    return f"{case.label}: {words or 'none'}" + (f"; {others} without a number" if others else "")

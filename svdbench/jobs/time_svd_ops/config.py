@@ -1,0 +1,55 @@
+"""Keys of ``svdbench time-svd-ops``, and the names of operations."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.fields import members, option
+from svdbench.members import OPERATIONS, refuse_unknown
+from svdbench.timings.config import StepTimingConfig
+
+
+@dataclass
+class TimeSvdOps(StepTimingConfig):
+    """``svdbench time-svd-ops``."""
+
+    matrix_op: dict[str, Any] = members(OPERATIONS)
+    ops: list[str] | None = option(
+        None,
+        "operations to time, as inverse,logdet",
+        null="all",
+        flag="--ops",
+        metavar="NAME,…",
+        unique=True,
+        not_empty=True,
+    )
+    sigma: list[float] = option(
+        [0.5, 1.5], "smallest and largest singular value (eigenvalue, if symmetric)"
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.ops is not None:
+            from svdbench.jobs.time_svd_ops.config import check_operations
+
+            check_operations(self.ops)
+        if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
+            raise ValueError(
+                f"sigma is {self.sigma}: give the smallest and the largest singular value, "
+                "both above 0, as in sigma=[0.5,1.5]"
+            )
+
+
+def operation_names() -> list[str]:
+    """The operations, sorted. Does not import torch."""
+    return sorted({operation_of(name) for name in OPERATIONS.names()})
+
+
+def operation_of(name: str) -> str:
+    """The operation in a member's name: ``inverse`` of ``inverse_svd``."""
+    return name.partition("_")[0]
+
+
+def check_operations(given: list[str]) -> None:
+    """Raise ValueError, with the nearest name and all known ones, for an unknown operation."""
+    refuse_unknown("operation", given, operation_names())

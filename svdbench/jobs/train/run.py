@@ -1,0 +1,259 @@
+"""Trains one model on one task, once for each seed: rows, checkpoints, a report."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.train.report import show_run
+from svdbench.measure.clock import Clock, WallClock
+from svdbench.members import MODELS, TASKS
+from svdbench.models.base import SequenceModel
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import WELL
+from svdbench.reporting.render import print_lines, several_versions
+from svdbench.reporting.words import quantity
+from svdbench.running.session import (
+    device_of,
+    interrupted,
+    machine_line,
+    resumption,
+    settle_allocator,
+)
+from svdbench.tasks.base import Task
+from svdbench.training import checking, checkpoint
+from svdbench.training.config import Train
+from svdbench.training.display import PLAIN, Display
+from svdbench.training.learner import Learner
+from svdbench.training.loop import Loop
+from svdbench.training.parallel import ALONE, Ranks, packed
+from svdbench.training.progress import Evaluation, Limits
+from svdbench.training.rows import Rows
+
+JOB = "train"
+
+BEST, LAST = "best.pt", "last.pt"  # of each seed
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a run wrote, and the statuses with which its seeds ended.
+
+    Attributes:
+        ours: whether this machine wrote it; of several nodes, only the first does.
+    """
+
+    folder: Path
+    endings: list[str]
+    ours: bool = True
+
+    @property
+    def well(self) -> bool:
+        """Whether at least one did."""
+        return any(status in WELL for status in self.endings)
+
+
+def run(
+    config: Train,
+    text: str,
+    folder: str | None = None,
+    *,
+    clock: Clock | None = None,
+    console: Console | None = None,
+    ranks: Ranks = ALONE,
+    on_folder: Callable[[Path], None] = lambda folder: None,
+) -> Result:
+    """Run the job.
+
+    Args:
+        config: checked by its ``__post_init__``.
+        text: the same as YAML, kept beside the results.
+        folder: where to write instead of ``results/train/<name>``.
+        clock: to tell the time by; real time by default.
+        console: to write on.
+        ranks: the processes that train together, of which this is the first.
+        on_folder: called with the run's folder once it is there.
+
+    Raises:
+        UserError: a model, a task, a device or a checkpoint that can't be had.
+        Interrupted: ^C; the rows and checkpoints so far are kept.
+    """
+    if config.trainer.world_size > ranks.size:
+        from svdbench.jobs.train.processes import launch
+
+        return launch(config, text, folder)
+    place = config.trainer.where()
+    clock, console = clock or WallClock(device_of(place)), console or Console()
+    # Before anything is written: it may be a mistake.
+    first = loop_of(config, config.seed, clock, ranks)
+    settle_allocator()
+    endings: dict[int, str] = {}
+    with RunWriter.create(config.results, JOB, config.name, config=text, folder=folder) as record:
+        on_folder(record.folder)
+        together = (
+            f", in each of {quantity(ranks.size, 'process', 'processes')}" if ranks.size > 1 else ""
+        )
+        where = machine_line(record.environment, place) + together
+        console.print(f"{where}\n{record.folder}", **PLAIN)
+        with record.recalling() as memo:
+            endings |= {int(seed): str(how) for seed, how in memo.get("endings", {}).items()}
+        if record.resumed:
+            console.print(resumption(len(endings), config.trainer.seeds, "seeds"), **PLAIN)
+        try:
+            for seed in range(config.seed, config.seed + config.trainer.seeds):
+                if seed in endings:
+                    continue
+                loop = first if seed == config.seed else loop_of(config, seed, clock, ranks)
+                endings[seed] = _train(loop, config, text, seed, record, console)
+                if endings[seed] == "interrupted":
+                    break
+                record.finish(f"seed {seed}", endings=endings)
+        except KeyboardInterrupt:  # while a model is made
+            endings[seed] = "interrupted"
+    if folder is None:  # a sweep's runs are reported together
+        show_run(record.folder, console)
+        print_lines(console, several_versions(record.folder))
+    if "interrupted" in endings.values():
+        raise interrupted(JOB, record.folder)
+    return Result(record.folder, list(endings.values()))
+
+
+def check(config: Train) -> None:
+    """Check the options of the model and the task, without data."""
+    parts(config)
+
+
+def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
+    """Model, task and the generator of its minibatches, all from one seed.
+
+    Every model that is trained with a seed meets the same minibatches, as long as
+    they are of one size.
+
+    Raises:
+        UserError: options that don't fit, or data that isn't there.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    model, task = parts(config, with_data=True)
+    return model, task, generator
+
+
+def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
+    """Model and task, with or without the data that the task reads from disk.
+
+    Raises:
+        UserError: as :func:`build`.
+    """
+    try:
+        task = TASKS.load(config.task_name, **_options(config.task))
+        if with_data:
+            task.prepare()
+        sizes = {"input_size": task.input_size, "output_size": task.output_size}
+        model = MODELS.load(config.model_name, **(_options(config.model) | sizes))
+    except (TypeError, ValueError) as error:
+        raise UserError(one_line(error)) from error
+    return model, task
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "_target_"}
+
+
+def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loop:
+    """The training of one seed, at its beginning or where a checkpoint left it.
+
+    Raises:
+        UserError: as :func:`build`; or a checkpoint that isn't there, or doesn't fit.
+    """
+    trainer = config.trainer
+    model, task, generator = build(config, seed)
+    learner = Learner(
+        model,
+        task,
+        config.optimizer,
+        steps=trainer.steps,
+        batch_size=trainer.batch_size,
+        generator=generator,
+        device=trainer.device,
+        ranks=ranks,
+    )
+    limits = Limits(
+        steps=trainer.steps,
+        evaluate_every=trainer.evaluate_every,
+        target=trainer.target * task.baseline if trainer.target else None,
+        max_s=None if trainer.max_minutes is None else 60 * trainer.max_minutes,
+    )
+    loop = Loop(learner, limits, clock)
+    if trainer.resume is not None:
+        state = checkpoint.load(trainer.resume)
+        with _fitting(trainer.resume):
+            loop.load_state_dict(state)
+        loop.last = None  # this run begins with an evaluation of its own
+    return loop
+
+
+def _train(
+    loop: Loop, config: Train, text: str, seed: int, record: RunWriter, console: Console
+) -> str:
+    """Train, and write rows and checkpoints; how it ended."""
+    model, task = loop.learner.model, loop.learner.task
+    rows = Rows(record, config, seed, model, task)
+    folder = record.folder / f"seed-{seed}" if config.trainer.checkpoint else None
+    if folder is not None and record.resumed and (folder / LAST).exists():
+        _go_on(loop, folder / LAST, seed, record)
+        console.print(f"from step {loop.learner.step:,}", **PLAIN)
+
+    def on_evaluation(point: Evaluation, best: bool) -> None:
+        rows.evaluation(point)
+        shown.evaluation(point)
+        record.commit()
+        if folder is not None:
+            state = loop.state_dict() | {"config": text, "seed": seed, "tables": record.mark()}
+            # A run resumes from the last checkpoint, so it is written after everything else.
+            for name in (BEST, LAST) if best else (LAST,):
+                checkpoint.save(folder / name, state)
+
+    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+        loop.on_step, loop.on_evaluation = shown.step, on_evaluation
+        if loop.learner.ranks.size > 1:  # the other processes begin where this one does
+            loop.learner.ranks.tell((seed, packed(loop.state_dict())))
+        outcome = loop.run()
+        rows.summary(outcome, outcome.reason)
+        kept = ""
+        if folder is not None and outcome.best is not None and outcome.status not in WELL:
+            kept = f"; the last good checkpoint is {folder / LAST}"
+        shown.finish(outcome, outcome.reason + kept)
+    return outcome.status
+
+
+def _go_on(loop: Loop, path: Path, seed: int, record: RunWriter) -> None:
+    """From the checkpoint of a training that was cut short."""
+    state = checkpoint.load(path)
+    with _fitting(path):
+        if state.get("seed") != seed:
+            raise ValueError(f"seed is {checking.shown(state.get('seed'))} instead of {seed}")
+        mark = {
+            name: checking.whole_number(size, f"tables.{checking.shown(name)}")
+            for name, size in checking.mapping(state.get("tables"), "tables").items()
+        }
+        loop.load_state_dict(state)
+        record.rewind(mark)
+
+
+@contextmanager
+def _fitting(path: str | Path) -> Iterator[None]:
+    """Turn what anything has against the contents of a checkpoint into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of any kind, as the contents may be
+        raise UserError(
+            f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "
+            "options that it was trained with"
+        ) from error

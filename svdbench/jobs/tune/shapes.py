@@ -1,0 +1,155 @@
+"""Measures the best block size for given shapes, and shows what was measured so far."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from rich.console import Console
+
+from svdbench.config.base import Dtype, Placement
+from svdbench.errors import UserError, one_line
+from svdbench.job import Request
+from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
+from svdbench.kernels.tuning import cache_file, formula, stored
+from svdbench.measure.machine import Neighbours
+from svdbench.measure.quiet import BUSY
+from svdbench.members import refuse_repeated
+from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.report import Table
+from svdbench.reporting.words import quantity, ratio
+from svdbench.running import start as launch
+from svdbench.running.session import device_of
+
+
+def start(request: Request) -> None:
+    """Tune the shapes that were asked for, or, with ``--plot``, run the job.
+
+    Raises:
+        UserError: an option that is for the other form of the command.
+    """
+    options = request.options
+    if request.flags["plot"]:
+        if request.flags["clear"]:
+            raise UserError("--clear has no part in --plot: run `svdbench tune --clear` first")
+        return launch.start(request)
+    if request.typed or {"name", "seed"} & set(options) or request.show_config or request.force:
+        raise UserError(
+            "KEY=VALUE, --name, --seed, --force and --show-config are for a sweep: add --plot"
+        )
+    dtype = options.get("dtype", "float32")
+    if dtype not in Dtype.__members__:
+        raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
+    run(
+        options.get("sizes.d", []),
+        options.get("sizes.n"),
+        options.get("sizes.m", [32]),
+        dtype,
+        options.get("device", "cpu"),
+        options.get("measure.budget_s", 2.0),
+        request.flags["clear"],
+    )
+
+
+def run(
+    sizes: Sequence[int],
+    n: int | None,
+    columns: Sequence[int],
+    dtype: str,
+    device: str,
+    budget_s: float,
+    clear: bool,
+) -> None:
+    """Tune every size given; with none, show everything known.
+
+    Args:
+        sizes: lengths d of the reflectors.
+        n: reflectors; as many as d by default.
+        columns: numbers of columns of X.
+        device: cpu, cuda or cuda:N.
+        budget_s: seconds for each size, after one warm-up of every plan.
+        clear: forget what is known first.
+
+    Raises:
+        UserError: no such device, or a size that is given twice.
+    """
+    try:
+        refuse_repeated("--d", sizes)
+        refuse_repeated("--m", columns)
+        place = device_of(Placement(device=device))
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+    console = Console()
+    try:
+        path = cache_file()
+        if clear:
+            clear_tuned()
+    except OSError as error:
+        raise UserError(f"can't delete {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    found, neighbours = [], Neighbours()
+    for d, m in product(sizes, columns):
+        V = torch.empty(n or d, d, dtype=getattr(torch, dtype), device=place)
+        X = torch.empty(d, m, dtype=V.dtype, device=place)
+        with console.status(f"measuring n = {n or d}, d = {d}, m = {m}"):
+            found.append(tune(V, X, budget_s=budget_s))
+    answers = found or tuned()
+    if not answers:
+        print_lines(console, [f"nothing measured yet in {path}: try `svdbench tune --d 512,1024`"])
+        return
+    show_block(_table(answers), console)
+    if found and (cores := neighbours.cores() or 0) > BUSY:
+        console.print(
+            f"Other processes kept {cores:.1f} cores busy meanwhile: these answers may be wrong. "
+            "Measure again on a quiet machine.",
+            style="bold red",
+            highlight=False,
+        )
+    kept = stored()
+    if all(kept.get(answer.case) == answer for answer in answers):
+        print_lines(console, [f"kept in {path}"])
+
+
+def _table(answers: Sequence[Tuned]) -> Table:
+    columns = ["best block", "step", "formula's", "next best"]
+    # Of plans as good as the best, that on one thread is kept.
+    ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
+    table = Table.of(
+        "measured block sizes", ["n × d × m", "where"], columns + ["kept instead"] * ties
+    )
+    for answer in answers:
+        fastest, best = _fastest(answer)
+        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
+        guess = answer.step_s.get(formula(answer.case))
+        table.add(
+            " × ".join(map(str, answer.case[:3])),
+            f"{answer.case.dtype} {answer.case.device}"
+            + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
+            _words(fastest),
+            f"{1e3 * best:.3g} ms",
+            ratio(guess / best) if guess else "not tried",
+            f"{_words(others[0][1])}: {ratio(others[0][0] / best)}" if others else "",
+            *([_instead(answer)] if ties else []),
+        )
+    return table
+
+
+def _fastest(answer: Tuned) -> tuple[Plan, float]:
+    """The fastest plan, and the seconds of a step."""
+    plan = min(answer.step_s, key=lambda each: answer.step_s[each])
+    return plan, answer.step_s[plan]
+
+
+def _instead(answer: Tuned) -> str:
+    """The plan that is kept, where it isn't the fastest."""
+    fastest, best = _fastest(answer)
+    if answer.plan == fastest:
+        return ""
+    return f"{_words(answer.plan)}: {ratio(answer.step_s[answer.plan] / best)}"
+
+
+def _words(plan: Plan) -> str:
+    panels = f", {quantity(plan.panels, 'panel')}" if plan.panels > 1 else ""
+    threads = ", 1 thread" if plan.threads == 1 else ""
+    sweep = f", {plan.sweep}" if plan.sweep != "torch" else ""
+    return f"{plan.block_size}{panels}{threads}{sweep}"

@@ -1,0 +1,223 @@
+"""A run from its folder to its report: device, progress and interruption."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from svdbench.config.base import DeviceConfig, Placement
+from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.job import MACHINE, find_job
+from svdbench.measure.algorithm import Problem
+from svdbench.measure.plan import TimingPlan
+from svdbench.members import Registry
+from svdbench.record.run import RunWriter
+from svdbench.reporting.render import print_lines, several_versions
+from svdbench.reporting.words import quantity
+from svdbench.timings.config import L2, StepTimingConfig, TimingConfig
+
+
+class Display:
+    """A live bar on a terminal, a line per finished size everywhere."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[doing]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=total, doing="")
+        self.total = total
+        self.done = 0
+
+    def resume(self, record: RunWriter) -> None:
+        """Say how much of a resumed run is done."""
+        if record.resumed:
+            self.done = len(record.units)
+            self._print(resumption(len(record.units), self.total))
+
+    def begin(self, what: str) -> None:
+        self.progress.update(self.task, description=what, completed=self.done, doing="")
+
+    def doing(self, fraction: float, what: str) -> None:
+        self.progress.update(self.task, completed=self.done + fraction, doing=what)
+
+    def note(self, line: str) -> None:
+        """Say something beside the progress."""
+        self._print(line)
+
+    def finish(self, line: str) -> None:
+        self.done += 1
+        self.progress.update(self.task, completed=self.done)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def resumption(done: int, total: int, what: str = "parts") -> str:
+    """How much of a resumed run was done before."""
+    if done >= total:
+        return f"already complete: {done} of {total} {what} done"
+    return f"resuming: {done} of {total} {what} done"
+
+
+@contextmanager
+def display(console: Console, total: int) -> Iterator[Display]:
+    shown = Display(console, total)
+    with shown.progress:
+        yield shown
+
+
+@contextmanager
+def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
+    """Show the results of ``folder`` when all is done, or what there is when interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "summary.csv").exists():
+            show()
+        raise
+    show()
+
+
+def interrupted(job: str, folder: Path) -> Interrupted:
+    """^C in a run, and how to resume it."""
+    return Interrupted(f"interrupted; {kept(job, folder)}")
+
+
+def kept(job: str, folder: Path) -> str:
+    """What is left of a run that was cut short, and how to resume it."""
+    if not folder.exists():
+        return "nothing was finished"
+    command = f"svdbench {find_job(job).words} --resume {folder}"
+    return f"what was finished is kept: go on with {command}"
+
+
+def device_of(config: Placement) -> torch.device:
+    """The device to run on, with the number of threads set.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    device = torch.device(config.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UserError(f"device is {device}, but torch's GPUs end with cuda:{last}: use that")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return device
+
+
+def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
+    """The member ``name`` of a group, made from all that the configuration says of it.
+
+    Args:
+        configs: of the group's members, by their names.
+
+    Raises:
+        UserError: a member that was left out, or an option that it does not take.
+    """
+    config = configs.get(name)
+    if config is None:
+        raise UserError(f"{group.folder}.{name} was taken out of the configuration: leave it in")
+    if not isinstance(config, Mapping):
+        raise UserError(f"{group.folder}.{name} is {config!r}: set its options, by their keys")
+    try:
+        return group.make(name, config)
+    except (ImportError, TypeError, ValueError) as error:
+        raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
+
+
+def problem_of(config: StepTimingConfig, d: int) -> Problem:
+    """The problem of size ``d``."""
+    return Problem(
+        d=d,
+        n=config.sizes.n or d,
+        m=config.sizes.m,
+        dtype=getattr(torch, config.dtype.value),
+        device=str(torch.device(config.device)),
+    )
+
+
+@contextmanager
+def running(
+    job: str,
+    config: DeviceConfig,
+    text: str,
+    folder: str | None,
+    cells: int,
+    show: Callable[[Path, Console], None],
+) -> Iterator[tuple[RunWriter, Display]]:
+    """A run of so many cells: its record and its display, and its report at the end.
+
+    Raises:
+        Interrupted: ^C; what was finished is kept.
+    """
+    console = Console()
+    settle_allocator()
+    record = RunWriter.create(
+        config.results, job, config.name, config=text, folder=folder, same=MACHINE
+    )
+    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
+
+    def report() -> None:
+        show(record.folder, console)
+        print_lines(console, several_versions(record.folder))
+
+    try:
+        with (
+            reported(record.folder, report),
+            record,
+            display(console, cells) as shown,
+        ):
+            shown.resume(record)
+            yield record, shown
+    except KeyboardInterrupt as error:
+        raise interrupted(job, record.folder) from error
+
+
+def settle_allocator() -> None:
+    """Free one large block, as every training process has long done.
+
+    Until then glibc hands each large block back to the system, and whoever is
+    measured first pays for page faults that the later ones are spared.
+    """
+    del_me = torch.empty(31 << 20, dtype=torch.uint8)
+    del del_me
+
+
+def machine_line(environment: Mapping[str, Any], config: Placement) -> str:
+    """Where this runs, in one line for people."""
+    gpus = ", ".join(environment.get("gpus") or ())
+    where = environment.get("cpu") if config.device == "cpu" else gpus
+    threads = f", {quantity(torch.get_num_threads(), 'thread')}" if config.device == "cpu" else ""
+    return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
+
+
+def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
+    """The plan of one of so many cells: its share of the budget.
+
+    Raises:
+        UserError: a number that leaves nothing to measure, or a cold cache on a CPU.
+    """
+    if config.measure.l2 is L2.cold and config.device == "cpu":
+        raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
+    numbers = asdict(config.measure)
+    del numbers["l2"]
+    numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}
+    try:
+        return TimingPlan(**numbers)
+    except ValueError as error:
+        raise UserError(f"measure.{error}") from error

@@ -1,0 +1,170 @@
+"""Starts a job, or resumes a run or a sweep."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from svdbench.config.compose import compose, read, show
+from svdbench.config.fields import functions_of, value_at
+from svdbench.config.grammar import leaves, parsed, refuse_overrides
+from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.files import existing_regular_file
+from svdbench.job import Job, Request, all_jobs, find_job
+from svdbench.jobs.train.report import show_run
+from svdbench.record.journal import job_of
+from svdbench.record.resumption import CONFIG
+from svdbench.running.sweeps import SweepResult, is_sweep, read_sweep, run_sweep
+from svdbench.running.sweeps.plan import engine_overrides
+
+
+def launch(job: str, overrides: Sequence[str]) -> Any:
+    """Run a job on ``conf/<job>.yaml`` with the overrides; what it returns.
+
+    Raises:
+        UserError: a key, type or value that does not fit, in one line.
+        Interrupted: ^C.
+    """
+    checked, text = compose(job, overrides)
+    try:
+        return find_job(job).module.run(checked, text)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was finished is kept") from None
+
+
+def start(request: Request) -> None:
+    """Run what was asked for, or show its configuration.
+
+    Raises:
+        UserError: as :func:`launch`.
+    """
+    job = request.job
+    if request.show_config:
+        print(show(job.root, request.overrides), end="")
+    elif request.multirun:
+        from svdbench.running.sweeps import Sweep, SweepSource, run_sweep
+
+        subject = [] if request.subject is None or job.command == "" else [request.subject]
+        words = [job.words, *subject, "-m"]
+        words += [text for text in request.overrides if not text.startswith("name=")]
+        run_sweep(Sweep(job.root, (SweepSource(request.overrides),), tuple(words))).check()
+    else:
+        launch(job.root, request.overrides)
+
+
+def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:
+    """Finish what is missing of a run, and repeat nothing.
+
+    Args:
+        folder: of the run or the sweep, as ``results/train/20260301-120000``.
+        job: of the command that was given, or one that shares its word.
+        functions: of the user's own, as MODULE:FUNCTION: those that the run has, and no others.
+
+    Returns:
+        What the job returns.
+
+    Raises:
+        UserError: there is no such run, it is of another command, or of another svdbench.
+    """
+    folder = Path(folder)
+    if is_sweep(folder):
+        return resume_sweep(folder, job)
+    own = find_job_of(job_of(folder), f"{folder} is a run")
+    if own.words != job.words:
+        raise UserError(f"{folder} is of another command: svdbench {own.words} --resume {folder}")
+    path = folder / CONFIG
+    try:
+        text = existing_regular_file(path).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
+    configs = read(own.root, text)
+    for config in configs:
+        _check_functions(own, config, functions, folder)
+    if own.name == "gradients":  # a configuration for each model
+        return own.module.train_all(configs, text, str(folder))
+    if len(configs) != 1:
+        raise UserError(f"{path} has {len(configs)} configurations: run the command anew")
+    found = own.module.run(configs[0], text, str(folder))
+    if own.name == "train" and found.ours:  # which leaves it to a sweep to report all of its runs
+        show_run(folder, Console())
+    return found
+
+
+def _check_functions(job: Job, config: Any, functions: Sequence[str], folder: Path) -> None:
+    """Raise UserError unless the functions that the configuration names were named, too.
+
+    A configuration file alone must not call code: whoever resumes a run from someone else may
+    not know what the file names.
+    """
+    called = [value_at(config, key) for key in functions_of(job.config)]
+    theirs = [str(name) for name in called if name is not None]
+    if set(theirs) != set(functions):
+        raise UserError(
+            f"{folder} calls {' and '.join(theirs) or 'no functions'}: name the same again, "
+            "as MODULE:BUILD, --data and --loss, if you want it"
+        )
+
+
+# Options of launchers with which nothing can be executed, nor written elsewhere.
+HARMLESS = {
+    *("n_jobs", "timeout_min", "array_parallelism", "signal_delay_s", "max_num_timeout"),
+    *("nodes", "cpus_per_task", "gpus_per_node", "gpus_per_task", "cpus_per_gpu"),
+    *("mem_gb", "mem_per_cpu", "mem_per_gpu", "partition", "qos", "account", "constraint"),
+    *("gres", "exclude", "additional_parameters.exclusive"),
+    *("num_cpus", "num_gpus", "memory", "max_retries", "max_calls"),
+}
+
+
+PLAIN = re.compile(r"[\w.,:;=&|+*/%@\[\]()-]*")
+
+
+def resume_sweep(folder: Path, job: Job) -> SweepResult | None:
+    """Run the jobs of a sweep that have not ended well, on the launcher that it was typed with.
+
+    Args:
+        job: of the command that was given, or one that shares its word.
+
+    Raises:
+        UserError: the folder is not that of a sweep, or of another command.
+        Failed: jobs failed again; the others were run.
+        Interrupted: ^C.
+    """
+    sweep = read_sweep(folder)
+    own = find_job_of(sweep.job, f"{folder} is a sweep")
+    if own.words != job.words:
+        raise UserError(f"{folder} is of another command: svdbench {own.words} --resume {folder}")
+    engine_overrides(sweep)
+    texts = [text for base in sweep.bases for text in base.overrides]
+    refuse_overrides(texts)
+    for given in parsed(texts):
+        if not all(_is_harmless(own, key, value) for key, value in leaves(given)):
+            raise UserError(
+                f"{given.input_line!r} of {folder} may have commands executed, which no file may: "
+                f"type the command again, svdbench {shlex.join(sweep.words)}"
+            )
+    if sweep.job != "train":
+        run_sweep(sweep, folder).check()
+        return None
+    from svdbench.jobs.train.models import train_sweep
+
+    return train_sweep(sweep, folder)
+
+
+def _is_harmless(job: Job, key: str, value: Any) -> bool:
+    """Whether a file may set a key: it has nothing executed, nor written outside its folder."""
+    if key in functions_of(job.config):
+        return value is None
+    if not key.startswith("hydra.launcher."):
+        return True
+    return key.removeprefix("hydra.launcher.") in HARMLESS and bool(PLAIN.fullmatch(str(value)))
+
+
+def find_job_of(name: str, what: str) -> Job:
+    """The job that a folder says it is of; raises UserError where there is none."""
+    for job in all_jobs():
+        if name in (job.name, job.root):
+            return job
+    raise UserError(f"{what} of {name!r}, which is no command of this svdbench")

@@ -1,1 +1,0 @@
-"""The keys of each job's configuration, and those that several jobs share."""

@@ -1,0 +1,109 @@
+"""Keys of the jobs that train networks side by side on a data set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.base import TRAINED, DeviceConfig, Dtype
+from svdbench.config.fields import group, option, section
+from svdbench.training.config import OptimizerConfig, Schedule
+
+DTYPES = (Dtype.float32, Dtype.float64)
+
+
+def epochs_option(null: str) -> Any:
+    """Epochs of training; each job has a number of its own."""
+    return option(
+        None,
+        "epochs of training",
+        null=null,
+        flag="--epochs",
+        metavar="N",
+        at_least=1,
+        panel=TRAINED,
+    )
+
+
+def net_option(null: str) -> Any:
+    """Sizes of the layers; each job has hidden units of its own."""
+    return option(
+        None,
+        "sizes of the layers, as 784-512-256-10",
+        null=null,
+        flag="--net",
+        metavar="SIZES",
+        panel=TRAINED,
+    )
+
+
+def batch_option(default: int | None, null: str | None = None) -> Any:
+    """Examples in a batch."""
+    return option(
+        default,
+        "examples in a batch",
+        null=null,
+        flag="--batch",
+        metavar="B",
+        at_least=1,
+        panel=TRAINED,
+    )
+
+
+def seeds_option(default: int) -> Any:
+    """How often to train."""
+    return option(
+        default,
+        "number of trainings, with seed, seed + 1, …",
+        flag="--seeds",
+        metavar="K",
+        at_least=1,
+        panel=TRAINED,
+    )
+
+
+@dataclass
+class Data:
+    """A data set, by the name of its YAML, and the folder with the files of all."""
+
+    name: str = option("digits", "the data set; `svdbench data list` lists them")
+    dir: str | None = option(None, "folder with the data sets", null="$SVDBENCH_DATA")
+
+
+@dataclass
+class Latency:
+    """How inference is timed: so many examples at once, for so long, all networks together."""
+
+    batch: int = option(256, "examples at once, when inference is timed", at_least=1)
+    budget_s: float = option(1.0, "seconds of timing, all networks together", above=0)
+
+
+@dataclass
+class SideBySide(DeviceConfig):
+    """Feed-forward networks trained side by side on a data set, once for each seed."""
+
+    data: Data = section(Data)
+    net: str | None = net_option("512 and 256 hidden units")
+    activation: str = option("relu", "activation between the layers: relu, sigmoid or tanh")
+    epochs: int | None = epochs_option("the job's number")
+    batch_size: int | None = batch_option(None, "2048, or an eighth of a smaller data set")
+    shuffle: bool = option(True, "shuffle anew in every epoch, alike for all arms")
+    seeds: int = seeds_option(5)
+    max_minutes: float | None = option(
+        None,
+        "stop all training by the clock",
+        null="never",
+        flag="--max-minutes",
+        metavar="MINUTES",
+        above=0,
+        panel=TRAINED,
+    )
+    optimizer: OptimizerConfig = group(OptimizerConfig, "the optimiser")
+
+    def check(self) -> None:
+        super().check()
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype.value}: train in float32 or float64")
+        optimizer = self.optimizer
+        if optimizer.clip is not None or optimizer.orthogonal_lr is not None:
+            raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")
+        if optimizer.schedule is not Schedule.constant:
+            raise ValueError("optimizer.schedule must be constant here: leave it out")

@@ -1,0 +1,302 @@
+"""Trains the arms of an experiment side by side, seed by seed, and writes their rows."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from svdbench.datasets import classification
+from svdbench.errors import UserError, one_line
+from svdbench.lowrank import Factored
+from svdbench.measure.clock import clock_of
+from svdbench.measure.machine import device_name, threads_of
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import COMPRESSED, cell_id
+from svdbench.reporting.words import share
+from svdbench.running.session import Display, device_of, interrupted, running
+from svdbench.side_by_side import Arm, Batches, Scores, check_sizes, mlp, parse_net, side_by_side
+from svdbench.side_by_side.config import SideBySide
+
+Config = TypeVar("Config", bound=SideBySide)
+
+
+Setting = TypeVar("Setting")
+
+
+Examples = tuple[Tensor, Tensor]
+
+
+BATCH, LEAST_BATCHES = 2048, 8
+
+
+@dataclass(frozen=True)
+class Given(Generic[Config, Setting]):
+    """What all seeds have in common.
+
+    Attributes:
+        settings: what makes the arms, that of the unchanged network first.
+        sizes: of the network.
+        train, test: examples (N, d) and labels (N,), where they are computed with.
+    """
+
+    usual_epochs: ClassVar[int]
+    least_steps: ClassVar[int]
+
+    config: Config
+    settings: list[Setting]
+    sizes: list[int]
+    train: Examples
+    test: Examples
+
+    @property
+    def batch_size(self) -> int:
+        small = math.ceil(len(self.train[0]) / LEAST_BATCHES)
+        return self.config.batch_size or min(BATCH, small)
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.train[0]) / self.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        enough = math.ceil(self.least_steps / self.batches)
+        return self.config.epochs or max(self.usual_epochs, enough)
+
+    def network(self) -> nn.Module:
+        """With weights drawn from torch's generator."""
+        X = self.train[0]
+        return mlp(self.sizes, self.config.activation).to(X.device, X.dtype)
+
+
+def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Examples, Examples]:
+    """The sizes of the network, and the training and test examples where they are computed with.
+
+    Args:
+        hidden: units of the layers, where ``config.net`` says nothing.
+
+    Raises:
+        UserError: a device, a data set or a network that can't be had.
+    """
+    device = device_of(config)
+    try:
+        train, test = (
+            classification(config.data.name, split, data_dir=config.data.dir)
+            for split in ("train", "test")
+        )
+        features, classes = train.X.shape[1], train.classes
+        sizes = parse_net(config.net) if config.net else [features, *hidden, classes]
+        check_sizes(sizes, features, classes, config.data.name)
+        mlp(sizes, config.activation)
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+    dtype = getattr(torch, config.dtype.value)
+
+    def placed(X: Tensor, y: Tensor) -> Examples:
+        return X.to(device, dtype), y.to(device)
+
+    return sizes, placed(*train[:2]), placed(*test[:2])
+
+
+class SharedRows:
+    """The rows of a run, each in its file as soon as it is known.
+
+    Attributes:
+        settings: columns that all rows have.
+        options: what defines a cell beside its columns.
+        threads: 0 on a GPU.
+    """
+
+    def __init__(self, record: RunWriter, given: Given[Any, Any]) -> None:
+        config = given.config
+        self.record = record
+        self.settings: dict[str, Any] = {
+            "model": "-".join(map(str, given.sizes)),
+            "dataset": config.data.name,
+            "batch_size": given.batch_size,
+            "optimizer": config.optimizer.name,
+            "lr": config.optimizer.lr,
+            "device": config.device,
+        }
+        self.options: dict[str, Any] = {
+            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
+            "activation": config.activation,
+            "shuffle": config.shuffle,
+            "epochs": given.epochs,
+            "dtype": config.dtype.value,
+        }
+        self.device = config.device
+        self.threads = threads_of(self.device)
+
+    def cell(self, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """The columns of an arm: its settings, and the cell that they define."""
+        settings = self.settings | settings
+        cell = cell_id(job=self.record.job, settings=settings, options=self.options | options)
+        return settings | {"threads": self.threads, "cell": cell}
+
+    def end(self, row: dict[str, Any]) -> None:
+        """Write the summary of an arm, whose rows are then complete."""
+        self.record.append(COMPRESSED, row | {"device_name": device_name(self.device)})
+
+
+def weight_columns(layer: Factored) -> dict[str, Any]:
+    """A weight as factors or dense: which one, its size, the numbers, and why."""
+    dense, numbers = layer.numbers
+    return {
+        "layer": layer.weight.name,
+        "rows": layer.weight.rows,
+        "columns": layer.weight.columns,
+        "form": "factors" if layer.rank else "dense",
+        "dense_numbers": dense,
+        "numbers": numbers,
+        "reason": layer.reason,
+    }
+
+
+A = TypeVar("A", bound=Arm)
+
+
+G = TypeVar("G", bound=Given[Any, Any])
+
+
+class Session(ABC, Generic[G, A]):
+    """Trains the arms of a job and writes down what became of them.
+
+    Attributes:
+        tells: which score of the test set the line at the end of a seed has.
+        ending: ok, or timeout or interrupted where there is nothing more to be done.
+    """
+
+    tells: ClassVar[Literal["accuracy", "error"]]
+
+    def __init__(self, given: G, record: RunWriter, shown: Display) -> None:
+        self.given = given
+        self.shown = shown
+        self.clock = clock_of(given.train[0].device)
+        self.ending = "ok"
+        minutes = given.config.max_minutes
+        self.until = None if minutes is None else time.monotonic() + 60 * minutes
+        self._begun = False
+
+    @abstractmethod
+    def arms(self, seed: int) -> list[A]:
+        """All arms, with the same weights, the unchanged network first."""
+
+    @abstractmethod
+    def begin(self, arms: list[A], seed: int) -> None:
+        """Warm up, before the first of all seeds, with other arms than these."""
+
+    @abstractmethod
+    def train_epoch(self, arm: A, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        """Train an arm for an epoch, if it has not failed; whether there is one to write down."""
+
+    @abstractmethod
+    def epoch(self, arm: A, last: bool) -> Scores:
+        """Write down an arm's epoch, with these scores on the test set."""
+
+    @abstractmethod
+    def end(self, arms: list[A]) -> None:
+        """Measure what there is to measure once the arms of a seed are trained."""
+
+    @abstractmethod
+    def summary(self, arm: A, stock: A, scores: Scores | None) -> None:
+        """Write down what became of an arm; ``stock`` is the unchanged network."""
+
+    def found(self) -> dict[str, Any]:
+        """What later seeds need to know of those before them, such as JSON can hold."""
+        return {}
+
+    def go_on(self, found: Mapping[str, Any]) -> None:
+        """Take in what :meth:`found` told before the run was cut short."""
+
+    def train(self, seed: int) -> None:
+        """Train all arms from one seed."""
+        self.shown.begin(f"seed {seed}")
+        arms = self.arms(seed)
+        scores: dict[str, Scores] = {}
+        try:
+            if not self._begun:
+                self.shown.doing(0.0, "warming up")
+                self.begin(arms, seed)
+                self._begun = True
+            self._epochs(arms, scores, seed)
+            self.end(arms)
+        except KeyboardInterrupt:
+            self.ending = "interrupted"
+        for arm in arms:
+            if arm.status == "ok":
+                arm.status = self.ending
+            self.summary(arm, arms[0], scores.get(arm.name))
+        self.shown.finish(f"seed {seed}: {self._told(arms, scores)}")
+
+    def batches(self, seed: int) -> Batches:
+        given = self.given
+        return Batches(*given.train, given.batch_size, seed, given.config.shuffle)
+
+    def _epochs(self, arms: list[A], scores: dict[str, Scores], seed: int) -> None:
+        epochs = self.given.epochs
+        turns = side_by_side(arms, self.batches(seed), epochs, self.train_epoch)
+        for turn, (number, arm, done) in enumerate(turns, 1):
+            self.shown.doing(turn / (epochs * len(arms)), f"epoch {number + 1}/{epochs}")
+            if done:
+                scores[arm.name] = self.epoch(arm, number + 1 == epochs)
+            # All arms of an epoch or none, so that those that there are can be compared.
+            if turn % len(arms) == 0 and self._time_is_up() and turn < epochs * len(arms):
+                self.ending = "timeout"
+                return
+
+    def _told(self, arms: list[A], scores: dict[str, Scores]) -> str:
+        words = []
+        for arm in arms:
+            number = "–"
+            if arm.name in scores:
+                right = scores[arm.name].accuracy
+                number = share(right if self.tells == "accuracy" else 1 - right)
+            words.append(f"{arm.name} {number}" + (f" ({arm.reason})" if arm.reason else ""))
+        return f"test {self.tells} {'; '.join(words)}"
+
+    def _time_is_up(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+
+def run_session(
+    job: str,
+    kind: Callable[[G, RunWriter, Display], Session[G, A]],
+    given: G,
+    text: str,
+    folder: str | None,
+    show: Callable[[Path, Console], None],
+) -> Path:
+    """Train from every seed in a session of this kind; returns the folder with the results.
+
+    Args:
+        text: the configuration as YAML, kept beside the results.
+        folder: where to write instead of ``results/<job>/<name>``.
+        show: the report.
+
+    Raises:
+        Interrupted: ^C; the epochs so far are kept.
+    """
+    config = given.config
+    with running(job, config, text, folder, config.seeds, show) as (record, shown):
+        session = kind(given, record, shown)
+        with record.recalling() as memo:
+            session.go_on(memo)
+        for seed in range(config.seed, config.seed + config.seeds):
+            if f"seed {seed}" in record.units:
+                continue
+            session.train(seed)
+            if session.ending != "interrupted":
+                record.finish(f"seed {seed}", **session.found())
+            if session.ending != "ok":
+                break
+    if session.ending == "interrupted":
+        raise interrupted(job, record.folder)
+    return record.folder

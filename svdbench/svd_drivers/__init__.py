@@ -1,1 +1,0 @@
-"""Ways to compute the first k singular triplets of a matrix."""

@@ -1,0 +1,314 @@
+"""One cell of a timing job: contenders that compute something comparable, side by side.
+
+Everyone passes the gate, those that pass are measured in interleaved rounds and
+pass it again, and rows are written: for a failure too, with its reason.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.measure import machine
+from svdbench.measure.algorithm import Algorithm, Problem, Tensors
+from svdbench.measure.clock import clock_of
+from svdbench.measure.gate import GateVerdict, Reference, check, reference_of
+from svdbench.measure.machine import (
+    Neighbours,
+    Rates,
+    device_name,
+    least_bytes,
+    peak_bytes,
+    rates_of,
+    threads_of,
+)
+from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, forever, measure
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
+from svdbench.reporting.words import seconds
+from svdbench.running.session import Display
+from svdbench.statistics.summaries import summarise
+from svdbench.timings.config import L2
+
+# Methods that reached their time limit: from which size on they are not tried, and why.
+TooSlow = dict[str, tuple[int, str]]
+
+ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
+
+
+@dataclass
+class Entry:
+    """One method in one cell: its inputs, and what became of it.
+
+    Attributes:
+        V: what the cell gives; once prepared, the method's own parameters.
+        X: shape (d, m).
+        G: the gradient at the output or outputs.
+        problem: this one's, where it is not the cell's.
+    """
+
+    name: str
+    method: Algorithm
+    V: tuple[Tensor, ...]
+    X: Tensor
+    G: Tensors
+    problem: Problem | None = None
+    reference: Reference | None = None
+    verdict: GateVerdict | None = None
+    outcome: TimingOutcome | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.outcome is None
+
+    def close(self, status: str, reason: str) -> None:
+        samples = self.outcome.samples if self.outcome else []
+        self.outcome = TimingOutcome(status, reason, samples)
+
+    def attempt(self, work: Callable[[], Any]) -> None:
+        """Do something of the method's; what it raises becomes its outcome."""
+        try:
+            work()
+        except Exception as error:
+            self.close(*failure(error))
+
+    def judge(self, when: str) -> None:
+        """No number without a right answer, before the timing and after it."""
+        self.verdict = check(self.method, self.V, self.X, self.G, reference=self.reference)
+        if not self.verdict.ok:
+            self.close("gate", f"{when} timing: {self.verdict.reason}")
+
+    def forward(self) -> Tensors:
+        return self.method.apply(*self.V, self.X)
+
+    def backward(self, output: Tensors) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(output, (*self.V, self.X), self.G)
+
+    def measure_memory(self, device: str) -> None:
+        self.peak_bytes = peak_bytes(lambda: self.backward(self.forward()), device)
+
+    def passes(self) -> list[dict[str, Any]]:
+        """The columns of forward, backward and step; none unless all went well."""
+        if self.outcome is None or self.outcome.status != "ok":
+            return []
+        samples = self.outcome.samples
+        times = {
+            "fwd": [sample.fwd_s for sample in samples],
+            "bwd": [sample.bwd_s for sample in samples],
+            "step": self.outcome.steps_s(),
+        }
+        rows = []
+        for name, values in times.items():
+            found = summarise(values)
+            quartiles = {"q25_s": found.q25, "q75_s": found.q75}
+            rows.append({"pass": name, "median_s": found.median, **quartiles, "reps": found.reps})
+        return rows
+
+    def contender(self, before: Callable[[], None] | None) -> Contender:
+        return Contender(self.name, self.forward, self.backward, before=before)
+
+
+@dataclass
+class Conditions:
+    """What holds for every cell of a run.
+
+    Attributes:
+        plan: how long and how exactly to measure a cell.
+        l2: in which state the cache of a GPU is when a repetition begins.
+        too_slow: grows by the methods that reach their time limit.
+        left: the seconds that remain for all there is to do: what has not begun by
+            then is skipped.
+        samples, summary: the tables to write; they may have further columns.
+    """
+
+    plan: TimingPlan
+    l2: L2 = L2.warm
+    too_slow: TooSlow = field(default_factory=dict)
+    left: Callable[[], float] = forever
+    samples: TableSchema = SAMPLES
+    summary: TableSchema = SUMMARY
+
+
+def time_cell(
+    problem: Problem,
+    entries: list[Entry],
+    conditions: Conditions,
+    record: RunWriter,
+    shown: Display,
+    rates: Rates | None = None,
+) -> None:
+    """Measure every entry on one problem and write its rows.
+
+    Args:
+        rates: what the machine can do, where it was measured already.
+    """
+    clock, left, too_slow = clock_of(problem.device), conditions.left, conditions.too_slow
+    if rates is None and left() > 0:
+        shown.doing(0.0, "rates of the machine")
+        rates = rates_of(problem.dtype, problem.device, clock)
+    references: dict[Any, Reference] = {}
+    for entry in entries:
+        shown.doing(0.0, f"gate: {entry.name}")
+        size, why = too_slow.get(entry.name, (math.inf, ""))
+        if problem.d >= size:
+            entry.close("timeout", why)
+        elif reason := entry.method.skip(entry.problem or problem):
+            entry.close("skipped", reason)
+        elif left() <= 0:
+            entry.close("skipped", "the time for everything was up before its turn")
+        else:
+            entry.attempt(partial(_prepare, entry, references))
+
+    open_entries = [entry for entry in entries if entry.open]
+    before = machine.emptier(problem.device) if conditions.l2 is L2.cold and open_entries else None
+    neighbours = Neighbours()
+    outcomes = measure(
+        [entry.contender(before) for entry in open_entries],
+        conditions.plan,
+        clock,
+        left=left,
+        on_progress=shown.doing,
+    )
+    foreign_cores = neighbours.cores()
+    for entry in open_entries:
+        entry.outcome = outcomes[entry.name]
+        if entry.outcome.status == "timeout":
+            too_slow[entry.name] = problem.d, f"at {problem.label} {entry.outcome.reason}"
+        if entry.outcome.status == "ok":
+            shown.doing(1.0, f"gate: {entry.name}")
+            entry.attempt(partial(entry.judge, "after"))
+            entry.attempt(partial(entry.measure_memory, problem.device))
+    _write(record, problem, entries, conditions, rates, foreign_cores)
+
+
+def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
+    """The method's parameters, its untimed work, and its first pass through the gate."""
+    method = entry.method
+    made = method.parameter(*entry.V)
+    made = made if isinstance(made, tuple) else (made,)
+    entry.V = tuple(tensor.detach().clone().requires_grad_() for tensor in made)
+    method.prepare(*entry.V, entry.X)
+    # Methods of one family share their map and its parameter, and so the exact answer.
+    family = type(method).reference, type(method).parameter, entry.problem
+    if family not in references:
+        references[family] = reference_of(method, entry.V, entry.X, entry.G)
+    entry.reference = references[family]
+    entry.judge("before")
+
+
+def _write(
+    record: RunWriter,
+    problem: Problem,
+    entries: list[Entry],
+    conditions: Conditions,
+    rates: Rates | None,
+    foreign_cores: float | None,
+) -> None:
+    """Samples and summary of one cell, with the ratio to the best method of another kind."""
+    passes = {entry.name: entry.passes() for entry in entries}
+    medians = {
+        name: {row["pass"]: row["median_s"] for row in rows} for name, rows in passes.items()
+    }
+    machine: dict[str, Any] = {"foreign_cores": foreign_cores}
+    machine["device_name"] = device_name(problem.device)
+    if rates is not None:
+        machine["matmul_gflops"] = rates.matmul / 1e9
+        machine["copy_gbytes_per_s"] = rates.copy / 1e9
+    state = conditions.l2
+    for entry in entries:
+        outcome, own = entry.outcome, entry.problem or problem
+        assert outcome is not None
+        # Warm is what all timings once were: cells keep the identity that they had then.
+        identity = _columns(own) | ({} if state is L2.warm else {"l2": state.value})
+        common = {
+            "cell": cell_id(job=record.job, method=entry.name, **identity),
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "method": entry.name,
+            "block_size": entry.method.block(own),
+            **_columns(own),
+            "l2": state.value,
+        }
+        for sample in outcome.samples:
+            times = {"fwd_s": sample.fwd_s, "bwd_s": sample.bwd_s, "step_s": sample.step_s}
+            record.append(conditions.samples, {**common, "round": sample.round, **times})
+        flops = entry.method.flops(own)
+        judged = asdict(entry.verdict) if entry.verdict else {}
+        described = {
+            "operation": entry.method.operation,
+            "kind": entry.method.kind,
+            "builds": entry.method.builds,
+            **machine,
+            **entry.method.described(own),
+            "peak_bytes": entry.peak_bytes,
+            **{key: judged.get(key) for key in ERRORS},
+        }
+        for row in passes[entry.name] or [{"pass": "step"}]:
+            work = flops.of_pass(row["pass"])
+            median = row.get("median_s")
+            found: dict[str, Any] = {"flops": work}
+            found |= _against_the_machine(entry.method, own, row["pass"], median, rates)
+            if median:
+                rivals = [
+                    medians[other.name][row["pass"]]
+                    for other in entries
+                    if other.method.kind != entry.method.kind and medians[other.name]
+                ]
+                found["gflops"] = work / median / 1e9
+                found["vs_best"] = min(rivals) / median if rivals else None
+            record.append(conditions.summary, {**common, **described, **row, **found})
+
+
+def _against_the_machine(
+    method: Algorithm, problem: Problem, of_pass: str, median_s: float | None, rates: Rates | None
+) -> dict[str, Any]:
+    """The floors of a pass, of its arithmetic and of its bytes, and how near it came."""
+    floor = method.floor(problem)
+    if floor is None:
+        return {}
+    found: dict[str, Any] = {}
+    if rates is not None:
+        found["floor_s"] = floor.of_pass(of_pass) / rates.matmul
+        if median_s:
+            found["of_floor"] = found["floor_s"] / median_s
+    if not method.orthogonal:  # what must be moved is known for φ(V)X only
+        return found
+    moved = least_bytes(problem.n, problem.d, problem.m, problem.dtype)[of_pass]
+    found["least_bytes"] = moved
+    if median_s:
+        found["gbytes_per_s"] = moved / median_s / 1e9
+    if rates is not None:
+        found["bytes_floor_s"] = moved / rates.copy
+        if median_s:
+            found["of_larger_floor"] = max(found["floor_s"], found["bytes_floor_s"]) / median_s
+    return found
+
+
+def _columns(problem: Problem) -> dict[str, Any]:
+    return {
+        **problem.sizes(),
+        "device": problem.device,
+        "dtype": str(problem.dtype).removeprefix("torch."),
+        "threads": threads_of(problem.device),
+    }
+
+
+def line(problem: Problem, entries: list[Entry]) -> str:
+    """What came of a size, in one line."""
+    steps = {
+        entry.name: statistics.median(entry.outcome.steps_s())
+        for entry in entries
+        if entry.outcome is not None and entry.outcome.status == "ok"
+    }
+    others = len(entries) - len(steps)
+    fastest = sorted(steps, key=lambda name: steps[name])[:3]
+    words = ", ".join(f"{name} {seconds(steps[name])}" for name in fastest)
+    return f"{problem.label:<9} fastest: {words or 'none'}" + (
+        f"; {others} without a number" if others else ""
+    )

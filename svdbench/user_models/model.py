@@ -1,0 +1,305 @@
+"""A model and examples of the user's own: found by name, checked, with weights from a file.
+
+Nothing is executed but the functions that the user names and what their modules import;
+files of weights are read as numbers only.
+"""
+
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from svdbench.errors import Failed, UserError, one_line, out_of_memory
+from svdbench.files import existing_regular_file
+from svdbench.lowrank.checks import check_dtypes, check_model, conversions
+from svdbench.lowrank.drivers.base import FLOATS
+from svdbench.lowrank.ranks.examples import check_data
+from svdbench.lowrank.splits import Splits, split_examples
+from svdbench.members import refuse_unknown
+from svdbench.user_models.calls import described, user_code, watched
+
+SPLITS = ("calibration", "validation", "test")
+REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+
+
+@dataclass(frozen=True)
+class LoadedUserModel:
+    """A model of the user's own, with weights and examples.
+
+    Attributes:
+        build: as it was named.
+        model: with its weights, in evaluation mode.
+        splits: examples for calibration, search and judging; None where none were named.
+        notes: what became of its numbers on the way, each a line.
+    """
+
+    build: str
+    model: nn.Module
+    splits: Splits | None
+    notes: tuple[str, ...] = ()
+
+
+def user_model(
+    build: str,
+    weights: str | Path | None = None,
+    data: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    calibration: int | None = None,
+    max_examples: int | None = None,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> LoadedUserModel:
+    """The model that ``build`` makes, with its weights, and the examples that ``data`` gives.
+
+    Args:
+        build: MODULE:FUNCTION, which takes nothing and returns an ``nn.Module``. The module is
+            looked for in the current folder, then on the path.
+        weights: a .safetensors file, or a state_dict that ``torch.save`` wrote; None: those
+            that the model is built with.
+        data: MODULE:FUNCTION, which returns (X, y), batches of them, a ``DataLoader``, or a
+            dict of such with the keys calibration, validation and test; what is missing is
+            parted from the others by :func:`svdbench.lowrank.splits.split_examples`.
+        device: where the model goes; the batches follow it.
+        dtype: of the weights and of inputs with a point; None: as they are.
+        calibration: examples to calibrate on; None: a half.
+        max_examples: to read of each split; None: all.
+        seed: of torch while the functions run, and of the parting.
+        clock: seconds, after some of which it is said what is read.
+
+    Raises:
+        UserError: what is not there or doesn't fit, in one line.
+        Failed: what the user's code raises, in one line.
+    """
+    torch.manual_seed(seed)
+    model = call_named(build, "the model")
+    if not issubclass(type(model), nn.Module):  # whatever its __class__ says
+        raise UserError(
+            f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
+        )
+    notes = list[str]()
+    with user_code(build):
+        if weights is not None:
+            notes += load_weights(model, weights)
+        try:
+            if dtype is not None:
+                notes += _converted(build, model, dtype)
+            check_model(model)
+            moved: Any = model.to(device=device, dtype=dtype)
+            model = model if moved is None else moved
+            model.eval()  # what it returns may be anything, where it is the user's own
+        except (RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(f"{build}: {one_line(error)}") from error
+    splits = None
+    if data is not None:
+        found = call_named(data, "the examples")
+        splits = _parted(data, found, calibration, seed, max_examples, clock)
+        if dtype is not None:
+            splits = splits.cast(dtype)
+    return LoadedUserModel(build, model, splits, tuple(notes))
+
+
+def called_by_name(reference: str, what: str, modules: bool = False) -> Callable[..., Any]:
+    """The function that MODULE:FUNCTION names.
+
+    Args:
+        what: it is to give, in words.
+        modules: whether it may be an ``nn.Module`` itself.
+
+    Raises:
+        UserError: there is no such module or function, or the module fails.
+    """
+    module_name, colon, path = reference.partition(":")
+    if not (colon and module_name and path) or ":" in path:
+        raise UserError(
+            f"{reference!r} does not name {what}: write MODULE:FUNCTION, as my_net:build"
+        )
+    with user_code(reference):
+        found: Any = _imported(module_name, reference)
+        for own in path.split("."):
+            if not hasattr(found, own):
+                close = get_close_matches(own, [n for n in dir(found) if n[0] != "_"], n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
+                raise UserError(f"{reference}: {module_name} has no {own!r}: {hint}")
+            found = getattr(found, own)
+    if not callable(found) or (isinstance(found, nn.Module) and not modules):
+        raise UserError(f"{reference} is {_a(found)}: name a function that returns {what}")
+    return found
+
+
+def load_weights(model: nn.Module, path: str | Path) -> list[str]:
+    """Put the weights of a file into a model, all of them and no others.
+
+    Returns:
+        What was converted from one floating-point type to another, each a line.
+
+    Raises:
+        UserError: the file can't be read, is not of weights alone, is of numbers of another kind
+            than the model's, or is of another model.
+    """
+    state, own = _read(Path(path)), model.state_dict(keep_vars=True)
+    own = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+    try:
+        check_dtypes(own, state)
+        found = model.load_state_dict(state, strict=False)
+    except ValueError as error:
+        raise UserError(f"{path}: {one_line(error)}") from error
+    except RuntimeError as error:  # a size that differs
+        sizes = re.search(r"size mismatch for (\S+): .*?(\[.*?\]).*?(\[.*?\])", str(error), re.S)
+        why = one_line(error)
+        if sizes:
+            why = f"{sizes[1]} is {sizes[2]} in the file and {sizes[3]} in the model"
+        raise UserError(f"{path} is of another model: {why}") from error
+    missing = _not_tied(model, found.missing_keys, state)
+    wrong = [("lacks", missing), ("has the unknown", found.unexpected_keys)]
+    told = [f"{verb} {_some(names)}" for verb, names in wrong if names]
+    if told:
+        raise UserError(
+            f"{path} is of another model: it {' and '.join(told)}: give the weights of this one"
+        )
+    return [f"{path}: {line}" for line in conversions(own, state.items())]
+
+
+def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
+    """The conversions that ``.to(dtype)`` makes, each a line."""
+    own = {name: p for name, p in model.named_parameters() if not is_lazy(p)}
+    for name, parameter in own.items():
+        if parameter.is_complex():
+            raise ValueError(f"{name} is {parameter.dtype}: svdbench compresses real weights alone")
+        if parameter.is_floating_point() and parameter.dtype not in FLOATS:
+            raise ValueError(
+                f"{name} is {parameter.dtype}, which is nothing without a scale: build the model "
+                "with its dequantised weights"
+            )
+    wanted = {name: p.new_empty(0, dtype=dtype) for name, p in own.items() if p.is_floating_point()}
+    return [f"{build}: {line}" for line in conversions(wanted, own.items())]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        existing_regular_file(path)
+    except OSError as error:
+        raise UserError(
+            f"can't read the weights {path}: {error.strerror}: check the path"
+        ) from error
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the unpickler thinks of a foreign file
+        raise UserError(f"{path} {_refusal(error)}: {REMEDY}") from error
+    if isinstance(found, dict):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(found.get(key), dict):
+                found = found[key]
+        if other := [key for key in found if not isinstance(key, str)]:
+            raise UserError(
+                f"{path} has the key {other[0]!r:.40}, and a state_dict has names: {REMEDY}"
+            )
+        if found and all(isinstance(each, Tensor) for each in found.values()):
+            return found
+    raise UserError(f"{path} has no state_dict, but {_a(found)}: {REMEDY}")
+
+
+def _refusal(error: Exception) -> str:
+    """The reason why torch refuses a file, in one line."""
+    message = str(error)
+    needs = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global):?) (?!GLOBAL)([\w.]+)", message)
+    if needs:
+        return (
+            f"is a pickle that needs {needs[1]} besides tensors, and to load it could run "
+            "anybody's code: where you trust it"
+        )
+    why = re.search(r"WeightsUnpickler error: (.+)", message)
+    return f"is not a file of weights ({why[1] if why else one_line(error)})"
+
+
+def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -> list[str]:
+    """Those names whose tensor has no other name under which it was loaded."""
+    own = model.state_dict(keep_vars=True)
+    loaded = {id(own[name]) for name in state if name in own}
+    return [name for name in names if id(own.get(name)) not in loaded]
+
+
+def call_named(reference: str, what: str) -> Any:
+    function = called_by_name(reference, what)
+    with user_code(reference):
+        return function()
+
+
+def _imported(name: str, reference: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(
+                f"{reference}: there is no module {error.name!r} in this folder or on the path: "
+                "run in the folder that it is in, or add that to PYTHONPATH"
+            ) from error
+        raise UserError(f"{reference}: {name} needs {error.name}: install it") from error
+    except SyntaxError as error:
+        raise Failed(f"{reference}: importing {name} failed: {described(error)}") from error
+
+
+def _parted(
+    reference: str,
+    found: Any,
+    calibration: int | None,
+    seed: int,
+    max_examples: int | None,
+    clock: Callable[[], float],
+) -> Splits:
+    parts: dict[str, Any] = {"calibration": found}
+    if isinstance(found, Mapping):
+        parts = dict(found)
+    with user_code(reference):
+        refuse_unknown("split", [str(name) for name in parts], SPLITS)
+        if "calibration" not in parts:
+            raise ValueError("there are no examples to calibrate on: add the key calibration")
+        for name, each in parts.items():
+            check_data(each, "the data" if each is found else name)
+            parts[name] = watched(each, reference, clock)
+        return split_examples(
+            parts["calibration"],
+            parts.get("validation"),
+            parts.get("test"),
+            calibration=calibration,
+            max_examples=max_examples,
+            seed=seed,
+        )
+
+
+def _a(found: Any) -> str:
+    if isinstance(found, tuple):
+        return f"a tuple of {len(found)}"
+    return "None" if found is None else f"a {type(found).__name__}"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
