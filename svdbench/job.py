@@ -110,8 +110,12 @@ class Job:
 
     def start(self, request: "Request") -> Any:
         """Run what was asked for, or show its configuration."""
-        module, _, function = self.starter.partition(":")
-        return getattr(import_module(module), function)(request)
+        return getattr(self.frame, self.starter.partition(":")[2])(request)
+
+    @property
+    def frame(self) -> Any:
+        """The module that starts runs; ``finish_run`` and ``finish_sweep`` in it finish them."""
+        return import_module(self.starter.partition(":")[0])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pytest
 
 from svdbench.config.compose import compose
 from svdbench.config.grammar import override
-from svdbench.jobs.train import run as job
-from svdbench.jobs.train.models import overrides_of
+from svdbench.config.presets import preset
 from svdbench.members import TASKS
-from svdbench.training.presets import preset
+from svdbench.training import build as job
+from svdbench.training.build import overrides_of
 
 
 def test_what_is_typed_wins_over_the_model_and_the_model_over_the_task(
@@ -21,7 +21,7 @@ def test_what_is_typed_wins_over_the_model_and_the_model_over_the_task(
         "optimizer: adam\noptimizer.betas: [0.8, 0.9]\ntrainer.steps: 7\nname: it's\n"
     )
     (folder / "gru.yaml").write_text("optimizer: rmsprop\noptimizer.lr: 3e-3\ntrainer.seeds: null")
-    monkeypatch.setattr("svdbench.training.presets.files", lambda package: tmp_path)
+    monkeypatch.setattr("svdbench.config.presets.files", lambda package: tmp_path)
     assert preset("addition", "lstm") == [
         *("optimizer='adam'", "optimizer.betas=[0.8,0.9]", "trainer.steps=7"),
         r"name='it\'s'",

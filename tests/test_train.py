@@ -14,7 +14,7 @@ from torch import Tensor
 from svdbench.config.compose import compose
 from svdbench.errors import Interrupted
 from svdbench.jobs.train import run as job
-from svdbench.jobs.train.models import configurations, overrides_of
+from svdbench.jobs.train.models import configurations
 from svdbench.jobs.train.report import read_runs
 from svdbench.members import MODELS
 from svdbench.record.reader import RecordedRun
@@ -22,6 +22,7 @@ from svdbench.record.schema import TRAINED, TRAINING
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
+from svdbench.training.build import overrides_of
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -246,7 +247,7 @@ def test_a_preset_that_does_not_fit_is_named(
     folder = tmp_path / "preset" / "addition"
     folder.mkdir(parents=True)
     (folder / "lstm.yaml").write_text("optimizer.lrr: 1\n")
-    monkeypatch.setattr("svdbench.training.presets.files", lambda package: tmp_path)
+    monkeypatch.setattr("svdbench.config.presets.files", lambda package: tmp_path)
     code, _, err = run(["train", "lstm"])
     assert code == 2
     assert "conf/preset/addition/lstm.yaml: there is no key 'optimizer.lrr'" in err

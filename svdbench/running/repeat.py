@@ -8,13 +8,13 @@ from typing import Any
 
 from svdbench.config.compose import compose
 from svdbench.config.grammar import override
+from svdbench.config.presets import preset
 from svdbench.errors import UserError, one_line
 from svdbench.files import documents, flat
 from svdbench.job import all_jobs, find_job
 from svdbench.reporting.claims import experiment
 from svdbench.reporting.html.page import Repeat
 from svdbench.running.sweeps import read_sweep
-from svdbench.training.presets import preset
 
 # Where results go; and what the arguments of the command stand for.
 PLACE = {"name", "results"}

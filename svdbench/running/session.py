@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from svdbench.config.base import DeviceConfig, Placement
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.job import MACHINE, find_job
-from svdbench.measure.algorithm import Problem
-from svdbench.measure.plan import TimingPlan
 from svdbench.members import Registry
 from svdbench.record.run import RunWriter
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
-from svdbench.timings.config import L2, StepTimingConfig, TimingConfig
 
 
 class Display:
@@ -140,17 +136,6 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
 
 
-def problem_of(config: StepTimingConfig, d: int) -> Problem:
-    """The problem of size ``d``."""
-    return Problem(
-        d=d,
-        n=config.sizes.n or d,
-        m=config.sizes.m,
-        dtype=getattr(torch, config.dtype.value),
-        device=str(torch.device(config.device)),
-    )
-
-
 @contextmanager
 def running(
     job: str,
@@ -204,20 +189,3 @@ def machine_line(environment: Mapping[str, Any], config: Placement) -> str:
     where = environment.get("cpu") if config.device == "cpu" else gpus
     threads = f", {quantity(torch.get_num_threads(), 'thread')}" if config.device == "cpu" else ""
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"
-
-
-def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
-    """The plan of one of so many cells: its share of the budget.
-
-    Raises:
-        UserError: a number that leaves nothing to measure, or a cold cache on a CPU.
-    """
-    if config.measure.l2 is L2.cold and config.device == "cpu":
-        raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
-    numbers = asdict(config.measure)
-    del numbers["l2"]
-    numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}
-    try:
-        return TimingPlan(**numbers)
-    except ValueError as error:
-        raise UserError(f"measure.{error}") from error

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from svdbench.config.compose import compose, read, show
 from svdbench.config.fields import functions_of, value_at
 from svdbench.config.grammar import leaves, parsed, refuse_overrides
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.files import existing_regular_file
 from svdbench.job import Job, Request, all_jobs, find_job
-from svdbench.jobs.train.report import show_run
 from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
-from svdbench.running.sweeps import SweepResult, is_sweep, read_sweep, run_sweep
+from svdbench.running.sweeps import Sweep, SweepResult, is_sweep, read_sweep, run_sweep
 from svdbench.running.sweeps.plan import engine_overrides
 
 
@@ -45,7 +42,7 @@ def start(request: Request) -> None:
     if request.show_config:
         print(show(job.root, request.overrides), end="")
     elif request.multirun:
-        from svdbench.running.sweeps import Sweep, SweepSource, run_sweep
+        from svdbench.running.sweeps import SweepSource
 
         subject = [] if request.subject is None or job.command == "" else [request.subject]
         words = [job.words, *subject, "-m"]
@@ -83,14 +80,17 @@ def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:
     configs = read(own.root, text)
     for config in configs:
         _check_functions(own, config, functions, folder)
-    if own.name == "gradients":  # a configuration for each model
-        return own.module.train_all(configs, text, str(folder))
+    finish = getattr(own.frame, "finish_run", finish_run)
+    return finish(own, configs, text, folder)
+
+
+def finish_run(job: Job, configs: Sequence[Any], text: str, folder: Path) -> Any:
+    """Finish a run of a single configuration; what the job returns."""
     if len(configs) != 1:
-        raise UserError(f"{path} has {len(configs)} configurations: run the command anew")
-    found = own.module.run(configs[0], text, str(folder))
-    if own.name == "train" and found.ours:  # which leaves it to a sweep to report all of its runs
-        show_run(folder, Console())
-    return found
+        raise UserError(
+            f"{folder / CONFIG} has {len(configs)} configurations: run the command anew"
+        )
+    return job.module.run(configs[0], text, str(folder))
 
 
 def _check_functions(job: Job, config: Any, functions: Sequence[str], folder: Path) -> None:
@@ -145,12 +145,12 @@ def resume_sweep(folder: Path, job: Job) -> SweepResult | None:
                 f"{given.input_line!r} of {folder} may have commands executed, which no file may: "
                 f"type the command again, svdbench {shlex.join(sweep.words)}"
             )
-    if sweep.job != "train":
-        run_sweep(sweep, folder).check()
-        return None
-    from svdbench.jobs.train.models import train_sweep
+    return getattr(own.frame, "finish_sweep", finish_sweep)(sweep, folder)
 
-    return train_sweep(sweep, folder)
+
+def finish_sweep(sweep: Sweep, folder: Path) -> SweepResult:
+    """Run the jobs of a sweep that are missing."""
+    return run_sweep(sweep, folder).check()
 
 
 def _is_harmless(job: Job, key: str, value: Any) -> bool:

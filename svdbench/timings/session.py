@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svdbench.errors import UserError
 from svdbench.measure import machine
 from svdbench.measure.algorithm import Algorithm, Problem, Tensors
 from svdbench.measure.clock import clock_of
@@ -33,7 +34,7 @@ from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.reporting.words import seconds
 from svdbench.running.session import Display
 from svdbench.statistics.summaries import summarise
-from svdbench.timings.config import L2
+from svdbench.timings.config import L2, StepTimingConfig, TimingConfig
 
 # Methods that reached their time limit: from which size on they are not tried, and why.
 TooSlow = dict[str, tuple[int, str]]
@@ -312,3 +313,31 @@ def line(problem: Problem, entries: list[Entry]) -> str:
     return f"{problem.label:<9} fastest: {words or 'none'}" + (
         f"; {others} without a number" if others else ""
     )
+
+
+def problem_of(config: StepTimingConfig, d: int) -> Problem:
+    """The problem of size ``d``."""
+    return Problem(
+        d=d,
+        n=config.sizes.n or d,
+        m=config.sizes.m,
+        dtype=getattr(torch, config.dtype.value),
+        device=str(torch.device(config.device)),
+    )
+
+
+def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
+    """The plan of one of so many cells: its share of the budget.
+
+    Raises:
+        UserError: a number that leaves nothing to measure, or a cold cache on a CPU.
+    """
+    if config.measure.l2 is L2.cold and config.device == "cpu":
+        raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
+    numbers = asdict(config.measure)
+    del numbers["l2"]
+    numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}
+    try:
+        return TimingPlan(**numbers)
+    except ValueError as error:
+        raise UserError(f"measure.{error}") from error

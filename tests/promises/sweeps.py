@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from promises.figures import Promise, measure_parts
-from svdbench.jobs.train.models import overrides_of
 from svdbench.running.sweeps import Sweep, SweepSource, run_sweep
+from svdbench.training.build import overrides_of
 
 CELLS, PROCESSES, AT_LEAST = 40, 2, 1.8
 CELL = (

@@ -6,16 +6,15 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.config.compose import compose, show
-from svdbench.job import Request
+from svdbench.job import Job, Request
 from svdbench.jobs.gradients.config import Gradients
 from svdbench.jobs.gradients.report import show_run
-from svdbench.jobs.train.models import models_of, overrides_of
-from svdbench.jobs.train.run import loop_of
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.running.session import device_of, interrupted, machine_line, settle_allocator
+from svdbench.training.build import loop_of, models_of, overrides_of
 from svdbench.training.display import PLAIN, Display
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
@@ -40,6 +39,11 @@ def start(request: Request) -> Path | None:
     return train_all(
         [config for config, _ in composed], YAML_END.join(text for _, text in composed)
     )
+
+
+def finish_run(job: Job, configs: Sequence[Gradients], text: str, folder: Path) -> Path:
+    """Finish a run that was interrupted; it has a configuration for each model."""
+    return train_all(configs, text, str(folder))
 
 
 def train_all(

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.job import find_job
 from svdbench.jobs.reproduce.result import NeededRun, PublishedResult
 from svdbench.record.reader import RecordedRun
 from svdbench.record.resumption import read_environments
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from svdbench.reporting.report import Report
 
 COMMAND = "command.txt"
 FOLDER = "runs"
@@ -66,6 +69,16 @@ class Runs:
         if not parts:
             raise Missing(f"{name} has no {table}.csv")
         return pd.concat([run.frame(table) for run in parts], ignore_index=True)
+
+    def frames(self, name: str) -> "dict[str, pd.DataFrame]":
+        """What the tables of a run's own report are made of.
+
+        Raises:
+            Missing: it has not been finished.
+        """
+        run = RecordedRun(self.folder(name))
+        report: Report = find_job(run.job).part("report").report(run)
+        return report.frames
 
     def made(self) -> list[Provenance]:
         """The provenance of each run, in the order of the result."""

@@ -11,14 +11,16 @@ from svdbench.jobs.time_fasth.report import show_run
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import forever
 from svdbench.members import METHODS
-from svdbench.running.session import (
-    device_of,
-    load,
+from svdbench.running.session import device_of, load, running
+from svdbench.timings.session import (
+    Conditions,
+    Entry,
+    TooSlow,
+    line,
     plan_of,
     problem_of,
-    running,
+    time_cell,
 )
-from svdbench.timings.session import Conditions, Entry, TooSlow, line, time_cell
 
 JOB = "time-fasth"
 

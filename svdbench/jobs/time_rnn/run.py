@@ -12,8 +12,8 @@ from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.jobs.time_rnn.report import show_run
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
-from svdbench.running.session import device_of, load, plan_of, running
-from svdbench.timings.session import Conditions, Entry, line, time_cell
+from svdbench.running.session import device_of, load, running
+from svdbench.timings.session import Conditions, Entry, line, plan_of, time_cell
 
 JOB = "time-rnn"
 

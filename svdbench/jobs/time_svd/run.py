@@ -21,9 +21,10 @@ from svdbench.members import DRIVERS
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.running.session import Display, device_of, load, plan_of, running
+from svdbench.running.session import Display, device_of, load, running
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2
+from svdbench.timings.session import plan_of
 
 JOB = "time-svd"
 

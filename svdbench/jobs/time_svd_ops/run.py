@@ -15,14 +15,8 @@ from svdbench.measure.algorithm import Problem
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import rates_of
 from svdbench.members import OPERATIONS
-from svdbench.running.session import (
-    device_of,
-    load,
-    plan_of,
-    problem_of,
-    running,
-)
-from svdbench.timings.session import Conditions, Entry, line, time_cell
+from svdbench.running.session import device_of, load, running
+from svdbench.timings.session import Conditions, Entry, line, plan_of, problem_of, time_cell
 
 JOB = "time-svd-ops"
 

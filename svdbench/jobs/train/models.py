@@ -10,16 +10,17 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.config.compose import compose, show
+from svdbench.config.presets import sources
 from svdbench.errors import UserError
-from svdbench.job import Request
+from svdbench.job import Job, Request
 from svdbench.jobs.train.report import show_run
-from svdbench.jobs.train.run import JOB, Result, build
-from svdbench.members import MODELS, TASKS, plain, refuse_repeated
+from svdbench.jobs.train.run import JOB, Result
+from svdbench.members import plain
+from svdbench.running import start as start_module
 from svdbench.running.start import launch
 from svdbench.running.sweeps import Sweep, SweepResult, SweepSource, run_sweep
-from svdbench.training.presets import preset, sources
-
-EVERY = "all"
+from svdbench.training.build import build, models_of, overrides_of
+from svdbench.training.config import Train
 
 
 def start(request: Request) -> Result | SweepResult | None:
@@ -29,17 +30,6 @@ def start(request: Request) -> Result | SweepResult | None:
         print(configurations(models, task, request.overrides, presets=presets), end="")
         return None
     return train(models, task, request.overrides, presets=presets, multirun=request.multirun)
-
-
-def models_of(request: Request) -> str:
-    """The first argument of a command that trains models.
-
-    Raises:
-        UserError: there is none.
-    """
-    if request.subject is None:
-        raise UserError(f"the first argument is MODEL: as in svdbench {request.job.words} lstm")
-    return request.subject
 
 
 def train(
@@ -81,6 +71,19 @@ def train(
         return train_sweep(Sweep(JOB, bases, tuple(words)))
 
 
+def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> Result:
+    """Finish a training that was interrupted, and show its report."""
+    found: Result = start_module.finish_run(job, configs, text, folder)
+    if found.ours:
+        show_run(folder, Console())
+    return found
+
+
+def finish_sweep(sweep: Sweep, folder: Path) -> SweepResult:
+    """Run the trainings of a sweep that are missing, and show how all compare."""
+    return train_sweep(sweep, folder)
+
+
 def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
     """Train several models, or with several settings, and show how they compare.
 
@@ -101,40 +104,6 @@ def configurations(models: str, task: str, typed: Sequence[str], *, presets: boo
         with _blaming_preset([model], task, typed):
             documents.append(show(JOB, overrides))
     return "---\n".join(documents)
-
-
-def overrides_of(
-    models: str, task: str, typed: Sequence[str], presets: bool
-) -> dict[str, list[str]]:
-    """All overrides for each model: names, preset, and what was typed.
-
-    Raises:
-        UserError: a name that isn't known, or names typed as keys.
-    """
-    for given in typed:
-        if given.partition("=")[0] in ("model", "task", "model_name", "task_name"):
-            raise UserError(
-                f"{given!r} is not how models and tasks are chosen: "
-                "write them as in svdbench train lstm --task copy"
-            )
-    task = plain(task)
-    names = [plain(name) for name in models.split(",")]
-    try:
-        refuse_repeated("MODEL", names)
-        TASKS.check([task])
-        MODELS.check([name for name in names if name != EVERY])
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if EVERY in names:
-        names = MODELS.names()
-    return {
-        model: [
-            *(f"model={model}", f"task={task}", f"model_name={model}", f"task_name={task}"),
-            *(preset(task, model, typed) if presets else ()),
-            *typed,
-        ]
-        for model in names
-    }
 
 
 @contextmanager

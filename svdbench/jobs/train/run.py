@@ -1,19 +1,13 @@
 """Trains one model on one task, once for each seed: rows, checkpoints, a report."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 
-from svdbench.errors import UserError, one_line
 from svdbench.jobs.train.report import show_run
 from svdbench.measure.clock import Clock, WallClock
-from svdbench.members import MODELS, TASKS
-from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import WELL
 from svdbench.reporting.render import print_lines, several_versions
@@ -25,14 +19,13 @@ from svdbench.running.session import (
     resumption,
     settle_allocator,
 )
-from svdbench.tasks.base import Task
 from svdbench.training import checking, checkpoint
+from svdbench.training.build import fitting, loop_of, parts
 from svdbench.training.config import Train
 from svdbench.training.display import PLAIN, Display
-from svdbench.training.learner import Learner
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
-from svdbench.training.progress import Evaluation, Limits
+from svdbench.training.progress import Evaluation
 from svdbench.training.rows import Rows
 
 JOB = "train"
@@ -128,75 +121,6 @@ def check(config: Train) -> None:
     parts(config)
 
 
-def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
-    """Model, task and the generator of its minibatches, all from one seed.
-
-    Every model that is trained with a seed meets the same minibatches, as long as
-    they are of one size.
-
-    Raises:
-        UserError: options that don't fit, or data that isn't there.
-    """
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-    model, task = parts(config, with_data=True)
-    return model, task, generator
-
-
-def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
-    """Model and task, with or without the data that the task reads from disk.
-
-    Raises:
-        UserError: as :func:`build`.
-    """
-    try:
-        task = TASKS.load(config.task_name, **_options(config.task))
-        if with_data:
-            task.prepare()
-        sizes = {"input_size": task.input_size, "output_size": task.output_size}
-        model = MODELS.load(config.model_name, **(_options(config.model) | sizes))
-    except (TypeError, ValueError) as error:
-        raise UserError(one_line(error)) from error
-    return model, task
-
-
-def _options(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "_target_"}
-
-
-def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loop:
-    """The training of one seed, at its beginning or where a checkpoint left it.
-
-    Raises:
-        UserError: as :func:`build`; or a checkpoint that isn't there, or doesn't fit.
-    """
-    trainer = config.trainer
-    model, task, generator = build(config, seed)
-    learner = Learner(
-        model,
-        task,
-        config.optimizer,
-        steps=trainer.steps,
-        batch_size=trainer.batch_size,
-        generator=generator,
-        device=trainer.device,
-        ranks=ranks,
-    )
-    limits = Limits(
-        steps=trainer.steps,
-        evaluate_every=trainer.evaluate_every,
-        target=trainer.target * task.baseline if trainer.target else None,
-        max_s=None if trainer.max_minutes is None else 60 * trainer.max_minutes,
-    )
-    loop = Loop(learner, limits, clock)
-    if trainer.resume is not None:
-        state = checkpoint.load(trainer.resume)
-        with _fitting(trainer.resume):
-            loop.load_state_dict(state)
-        loop.last = None  # this run begins with an evaluation of its own
-    return loop
-
-
 def _train(
     loop: Loop, config: Train, text: str, seed: int, record: RunWriter, console: Console
 ) -> str:
@@ -234,7 +158,7 @@ def _train(
 def _go_on(loop: Loop, path: Path, seed: int, record: RunWriter) -> None:
     """From the checkpoint of a training that was cut short."""
     state = checkpoint.load(path)
-    with _fitting(path):
+    with fitting(path):
         if state.get("seed") != seed:
             raise ValueError(f"seed is {checking.shown(state.get('seed'))} instead of {seed}")
         mark = {
@@ -243,17 +167,3 @@ def _go_on(loop: Loop, path: Path, seed: int, record: RunWriter) -> None:
         }
         loop.load_state_dict(state)
         record.rewind(mark)
-
-
-@contextmanager
-def _fitting(path: str | Path) -> Iterator[None]:
-    """Turn what anything has against the contents of a checkpoint into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # of any kind, as the contents may be
-        raise UserError(
-            f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "
-            "options that it was trained with"
-        ) from error

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
 from svdbench.jobs.reproduce.runs import Runs
-from svdbench.jobs.tune.report import by_block, by_shape
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval
 from svdbench.statistics.summaries import median_interval
@@ -145,10 +144,7 @@ def block_size(runs: Runs) -> Evidence:
 
     For each rule, how much longer a step takes than with the best block: median and worst.
     """
-    found, summary = Evidence(), runs.table("blocks")
-    timed = summary[summary["status"] == "ok"]
-    blocks = by_block(timed, runs.table("blocks", "model"))
-    shapes = by_shape(timed, blocks)
+    found, shapes = Evidence(), runs.frames("blocks")["shapes"]
     for rule, name in {**NAMES, "model": "model"}.items():
         regrets = list(shapes[rule].dropna())
         if regrets:

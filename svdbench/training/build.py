@@ -1,0 +1,152 @@
+"""From what was typed to a training: its configuration, model, task and loop."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svdbench.config.presets import preset
+from svdbench.errors import UserError, one_line
+from svdbench.job import Request
+from svdbench.measure.clock import Clock
+from svdbench.members import MODELS, TASKS, plain, refuse_repeated
+from svdbench.models.base import SequenceModel
+from svdbench.tasks.base import Task
+from svdbench.training import checkpoint
+from svdbench.training.config import Train
+from svdbench.training.learner import Learner
+from svdbench.training.loop import Loop
+from svdbench.training.parallel import ALONE, Ranks
+from svdbench.training.progress import Limits
+
+EVERY = "all"
+
+
+def models_of(request: Request) -> str:
+    """The first argument of a command that trains models.
+
+    Raises:
+        UserError: there is none.
+    """
+    if request.subject is None:
+        raise UserError(f"the first argument is MODEL: as in svdbench {request.job.words} lstm")
+    return request.subject
+
+
+def overrides_of(
+    models: str, task: str, typed: Sequence[str], presets: bool
+) -> dict[str, list[str]]:
+    """All overrides for each model: names, preset, and what was typed.
+
+    Raises:
+        UserError: a name that isn't known, or names typed as keys.
+    """
+    for given in typed:
+        if given.partition("=")[0] in ("model", "task", "model_name", "task_name"):
+            raise UserError(
+                f"{given!r} is not how models and tasks are chosen: "
+                "write them as in svdbench train lstm --task copy"
+            )
+    task = plain(task)
+    names = [plain(name) for name in models.split(",")]
+    try:
+        refuse_repeated("MODEL", names)
+        TASKS.check([task])
+        MODELS.check([name for name in names if name != EVERY])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if EVERY in names:
+        names = MODELS.names()
+    return {
+        model: [
+            *(f"model={model}", f"task={task}", f"model_name={model}", f"task_name={task}"),
+            *(preset(task, model, typed) if presets else ()),
+            *typed,
+        ]
+        for model in names
+    }
+
+
+def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
+    """Model, task and the generator of its minibatches, all from one seed.
+
+    Every model that is trained with a seed meets the same minibatches, as long as
+    they are of one size.
+
+    Raises:
+        UserError: options that don't fit, or data that isn't there.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    model, task = parts(config, with_data=True)
+    return model, task, generator
+
+
+def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
+    """Model and task, with or without the data that the task reads from disk.
+
+    Raises:
+        UserError: as :func:`build`.
+    """
+    try:
+        task = TASKS.load(config.task_name, **_options(config.task))
+        if with_data:
+            task.prepare()
+        sizes = {"input_size": task.input_size, "output_size": task.output_size}
+        model = MODELS.load(config.model_name, **(_options(config.model) | sizes))
+    except (TypeError, ValueError) as error:
+        raise UserError(one_line(error)) from error
+    return model, task
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "_target_"}
+
+
+def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loop:
+    """The training of one seed, at its beginning or where a checkpoint left it.
+
+    Raises:
+        UserError: as :func:`build`; or a checkpoint that isn't there, or doesn't fit.
+    """
+    trainer = config.trainer
+    model, task, generator = build(config, seed)
+    learner = Learner(
+        model,
+        task,
+        config.optimizer,
+        steps=trainer.steps,
+        batch_size=trainer.batch_size,
+        generator=generator,
+        device=trainer.device,
+        ranks=ranks,
+    )
+    limits = Limits(
+        steps=trainer.steps,
+        evaluate_every=trainer.evaluate_every,
+        target=trainer.target * task.baseline if trainer.target else None,
+        max_s=None if trainer.max_minutes is None else 60 * trainer.max_minutes,
+    )
+    loop = Loop(learner, limits, clock)
+    if trainer.resume is not None:
+        state = checkpoint.load(trainer.resume)
+        with fitting(trainer.resume):
+            loop.load_state_dict(state)
+        loop.last = None  # this run begins with an evaluation of its own
+    return loop
+
+
+@contextmanager
+def fitting(path: str | Path) -> Iterator[None]:
+    """Turn what anything has against the contents of a checkpoint into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of any kind, as the contents may be
+        raise UserError(
+            f"{path} doesn't fit: {one_line(error)}: give the model, task, optimiser and "
+            "options that it was trained with"
+        ) from error
