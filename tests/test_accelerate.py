@@ -35,7 +35,7 @@ from svdbench.jobs.accelerate.svd_dnn import SvdDnn, carry_moments, switch_step
 from svdbench.lowrank import LowRankLinear, factor
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import COMPRESSED, COMPRESSION
-from svdbench.side_by_side import loss_for, mlp
+from svdbench.side_by_side.networks import loss_for, mlp
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 

@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"record", "statistics"},
     "running": {"config", "job", "measure", "members", "record", "reporting"},
     "user_models": {"config", "lowrank", "members"},
-    "training": {"config", "measure", "members", "models", "record", "reporting", "tasks"},
+    "training": {
+        *("config", "job", "measure", "members", "models", "record", "reporting", "tasks"),
+    },
     "timings": {"config", "measure", "record", "reporting", "running", "statistics"},
     "side_by_side": {
         *("config", "datasets", "lowrank", "measure", "members", "record", "reporting"),

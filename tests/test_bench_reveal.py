@@ -15,14 +15,14 @@ from promises.ranks import (
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.rank_reveal.subject import Subject
+from svdbench.jobs.rank_reveal.subject import RevealSubject
 from svdbench.lowrank import loss_curves
 
 
 def test_the_naive_loop_finds_the_same_losses():
     model = nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4))
     data = torch.randn(100, 12), torch.randint(4, (100,))
-    subject = Subject(model, F.cross_entropy, data, data, data, data, labelled=True)
+    subject = RevealSubject(model, F.cross_entropy, data, data, data, data, labelled=True)
     before = model[0].weight.clone()
     looped = naive_curves(subject)
     found = loss_curves(model, data, F.cross_entropy)

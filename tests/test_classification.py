@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from svdbench.side_by_side import (
-    Arm,
-    Batches,
+from svdbench.side_by_side.arms import Arm, Batches, same_start, side_by_side, warm_up
+from svdbench.side_by_side.networks import (
     check_sizes,
     evaluate,
     linear_layers,
     loss_for,
     mlp,
     parse_net,
-    same_start,
-    side_by_side,
-    warm_up,
 )
 
 # ---------------------------------------------------------------------- networks

@@ -15,7 +15,8 @@ from svdbench.jobs.compress.compressors import Compressor
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
-from svdbench.side_by_side import Arm, Batches, loss_for, mlp
+from svdbench.side_by_side.arms import Arm, Batches
+from svdbench.side_by_side.networks import loss_for, mlp
 
 NAMES = COMPRESSORS.names()
 F64 = torch.float64

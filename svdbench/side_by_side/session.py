@@ -21,8 +21,9 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, cell_id
 from svdbench.reporting.words import share
 from svdbench.running.session import Display, device_of, interrupted, running
-from svdbench.side_by_side import Arm, Batches, Scores, check_sizes, mlp, parse_net, side_by_side
+from svdbench.side_by_side.arms import Arm, Batches, side_by_side
 from svdbench.side_by_side.config import SideBySide
+from svdbench.side_by_side.networks import Scores, check_sizes, mlp, parse_net
 
 Config = TypeVar("Config", bound=SideBySide)
 

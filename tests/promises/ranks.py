@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from promises.figures import Promise, measure_parts
 from svdbench.config.compose import compose
-from svdbench.jobs.rank_reveal.subject import Subject, trained
+from svdbench.jobs.rank_reveal.subject import RevealSubject, trained
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.record.reader import RecordedRun
 from svdbench.running.processes import end_with
 from svdbench.running.start import launch
-from svdbench.side_by_side import evaluate
+from svdbench.side_by_side.networks import evaluate
 from svdbench.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def curve_figures(
 
 
 @torch.no_grad()
-def naive_curves(subject: Subject) -> dict[str, Tensor]:
+def naive_curves(subject: RevealSubject) -> dict[str, Tensor]:
     """The losses at all ranks of all layers: an SVD and an evaluation of the network for each."""
     assert isinstance(subject.curves, tuple)
     X, y = subject.curves
@@ -95,7 +95,7 @@ def naive_curves(subject: Subject) -> dict[str, Tensor]:
     return found
 
 
-def first_of(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
+def first_of(subject: RevealSubject, count: int) -> tuple[Tensor, Tensor]:
     """Some of the examples of the curves."""
     assert isinstance(subject.curves, tuple)
     return subject.curves[0][:count], subject.curves[1][:count]

@@ -11,8 +11,9 @@ from svdbench.jobs.accelerate.ranks import multiplications
 from svdbench.jobs.accelerate.svd_dnn import SvdDnn, switch_step
 from svdbench.lowrank import Factored, factor
 from svdbench.lowrank.layers.factor import RankRule
-from svdbench.side_by_side import EpochScores, Loss, linear_layers, loss_for, mlp
 from svdbench.side_by_side import session as side_by_side
+from svdbench.side_by_side.arms import EpochScores
+from svdbench.side_by_side.networks import Loss, linear_layers, loss_for, mlp
 
 DENSE = "DNN"
 

@@ -12,7 +12,7 @@ from svdbench.lowrank import LowRankLinear
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import RankRule, Weight
 from svdbench.members import refuse_unknown
-from svdbench.side_by_side import Loss
+from svdbench.side_by_side.networks import Loss
 
 
 def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> float:

@@ -21,8 +21,8 @@ from svdbench.measure.plan import failure
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import Display
-from svdbench.side_by_side import Scores, evaluate, linear_layers, loss_for, mlp, same_start
-from svdbench.side_by_side.arms import WARM_UP_STEPS
+from svdbench.side_by_side.arms import WARM_UP_STEPS, same_start
+from svdbench.side_by_side.networks import Scores, evaluate, linear_layers, loss_for, mlp
 from svdbench.side_by_side.session import (
     Session,
     SharedRows,

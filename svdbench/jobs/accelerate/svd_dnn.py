@@ -31,7 +31,8 @@ from svdbench.lowrank.layers.factor import (
     unfactor,
 )
 from svdbench.measure.clock import Clock, timed
-from svdbench.side_by_side import Arm, EpochScores, Loss
+from svdbench.side_by_side.arms import Arm, EpochScores
+from svdbench.side_by_side.networks import Loss
 
 # What torch's optimisers call their means of gradients, and of squares of them.
 MEANS = ("exp_avg", "momentum_buffer", "grad_avg")

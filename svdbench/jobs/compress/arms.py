@@ -13,8 +13,8 @@ from svdbench.jobs.compress.config import Compress
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import Contender, TimingPlan, failure, measure
-from svdbench.side_by_side import Arm, EpochScores
 from svdbench.side_by_side import session as side_by_side
+from svdbench.side_by_side.arms import Arm, EpochScores
 
 STOCK = "stock"
 

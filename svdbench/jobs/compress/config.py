@@ -18,7 +18,7 @@ COLUMNS = ("accuracy", "loss", "time_ratio")
 
 
 @dataclass
-class PublishedNumber:
+class PublishedNumberConfig:
     """A published number to stand beside ours."""
 
     method: str = option("", "stock or a compressor")
@@ -92,7 +92,9 @@ class Compress(SideBySide):
             ),
         },
     )
-    published: list[PublishedNumber] = option([], "numbers to compare with: see conf/experiment")
+    published: list[PublishedNumberConfig] = option(
+        [], "numbers to compare with: see conf/experiment"
+    )
 
     def check(self) -> None:
         super().check()

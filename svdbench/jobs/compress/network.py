@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import Factored, factor
-from svdbench.side_by_side import linear_layers
+from svdbench.side_by_side.networks import linear_layers
 
 from .compressors import Compressor
 

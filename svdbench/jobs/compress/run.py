@@ -19,7 +19,8 @@ from svdbench.members import COMPRESSORS
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import Display, load
-from svdbench.side_by_side import Arm, Scores, evaluate, loss_for, same_start, warm_up
+from svdbench.side_by_side.arms import Arm, same_start, warm_up
+from svdbench.side_by_side.networks import Scores, evaluate, loss_for
 from svdbench.side_by_side.session import (
     Session,
     SharedRows,

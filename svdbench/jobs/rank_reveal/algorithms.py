@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, PUBLISHED, RankReveal
-from svdbench.jobs.rank_reveal.subject import Subject, Told
+from svdbench.jobs.rank_reveal.subject import RevealSubject, Told
 from svdbench.lowrank import (
     Curve,
     Frontier,
@@ -80,7 +80,7 @@ class Revealer:
         frontiers: by kind.
     """
 
-    subject: Subject
+    subject: RevealSubject
     config: RankReveal
     told: Told
     curves: dict[str, Curve] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from svdbench.jobs.rank_reveal.algorithms import Found, Revealer
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
 from svdbench.jobs.rank_reveal.report import show_run
-from svdbench.jobs.rank_reveal.subject import Brought, Subject, Trained, brought, trained
+from svdbench.jobs.rank_reveal.subject import Brought, RevealSubject, Trained, brought, trained
 from svdbench.jobs.rank_reveal.tables import Rows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
@@ -157,7 +157,7 @@ class Session:
             )
         return needed <= limit
 
-    def _costs(self, subject: Subject, found: list[Found]) -> dict[str, dict[str, Any]]:
+    def _costs(self, subject: RevealSubject, found: list[Found]) -> dict[str, dict[str, Any]]:
         """Multiply-adds and latency of each network, by method."""
         networks: dict[str, nn.Module] = {"dense": subject.model}
         networks |= {each.method: each.network for each in found}

@@ -19,9 +19,9 @@ from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
 from svdbench.lowrank.splits import take
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of
-from svdbench.side_by_side import Arm, evaluate, loss_for
 from svdbench.side_by_side import session as side_by_side
-from svdbench.side_by_side.arms import Batches
+from svdbench.side_by_side.arms import Arm, Batches
+from svdbench.side_by_side.networks import evaluate, loss_for
 from svdbench.side_by_side.session import problem_of
 from svdbench.training.learner import network_optimizer
 from svdbench.user_models.calls import user_code
@@ -46,7 +46,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Subject:
+class RevealSubject:
     """A network, and examples of four kinds.
 
     Attributes:
@@ -112,7 +112,7 @@ class Trained(side_by_side.Given[RankReveal, None]):
             "dtype": config.dtype.value,
         }
 
-    def subject(self, seed: int, told: Told) -> Subject:
+    def subject(self, seed: int, told: Told) -> RevealSubject:
         """Train from a seed, as its own batches come.
 
         Raises:
@@ -140,7 +140,7 @@ class Trained(side_by_side.Given[RankReveal, None]):
                 )
         search = X[held], y[held]
         few = torch.randperm(len(kept))[: config.examples.calibration].to(X.device)
-        return Subject(
+        return RevealSubject(
             network.eval(),
             arm.loss,
             (own[0][few], own[1][few]),
@@ -160,7 +160,7 @@ class Brought:
         notes: lines about its numbers.
     """
 
-    given: Subject
+    given: RevealSubject
     build: str
     notes: tuple[str, ...]
 
@@ -168,7 +168,7 @@ class Brought:
         """Around all that calls the model and its examples: mistakes in one line."""
         return user_code(self.build)
 
-    def subject(self, seed: int, told: Told) -> Subject:
+    def subject(self, seed: int, told: Told) -> RevealSubject:
         return self.given
 
 
@@ -205,7 +205,7 @@ def brought(config: RankReveal) -> Brought:
     assert found.splits is not None
     misfit = f"{config.model.build} can't do with {config.model.loader}"
     with user_code(config.model.build, misfit):
-        subject = Subject(
+        subject = RevealSubject(
             found.model,
             usual_loss,
             found.splits.calibration,

@@ -1,0 +1,1 @@
+"""Runs a job: from what was typed to a finished folder, in one process or a sweep."""

@@ -1,0 +1,1 @@
+"""Models of the user: found by name, checked, and called."""
