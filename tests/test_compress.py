@@ -10,7 +10,7 @@ from fake_clock import FakeClock
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from svdbench.jobs.compress.arms import CompressedArm, Setting, latencies
+from svdbench.jobs.compress.arms import CompressedArm, CompressSetting, latencies
 from svdbench.jobs.compress.compressors import Compressor
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
@@ -209,7 +209,7 @@ def arm_of(every: int, epochs: int, clock: FakeClock) -> tuple[CompressedArm, Ba
     compressor = load("truncsvd")
     arm = Arm("x", network, SGD(network.parameters(), 0.1), loss_for(5))
     compression = Compression(network, compressor, 3)
-    setting = Setting("truncsvd", 3, compressor)
+    setting = CompressSetting("truncsvd", 3, compressor)
     return CompressedArm(arm, setting, 0, compression, every, 5, epochs, clock), batches
 
 

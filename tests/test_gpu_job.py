@@ -34,7 +34,7 @@ from svdbench.record.run import RunWriter
 from svdbench.running.session import display
 from svdbench.timings.config import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
-from svdbench.timings.session import Conditions, Entry, TooSlow, time_cell
+from svdbench.timings.session import CellConditions, TimedMethod, TooSlow, time_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = TimingPlan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
@@ -182,13 +182,13 @@ def test_the_options_are_those_that_hydra_composes() -> None:
 
 
 def cell(
-    folder: Path, conditions: Conditions, d: int = 6
+    folder: Path, conditions: CellConditions, d: int = 6
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """The rows of samples.csv and summary.csv of one cell with two methods."""
     problem = Problem(d=d, n=d, m=2)
     V, X, G = torch.randn(d, d), torch.randn(d, 2), torch.randn(d, 2)
     entries = [
-        Entry(name, METHODS.load(name), (V,), X.clone().requires_grad_(), G)
+        TimedMethod(name, METHODS.load(name), (V,), X.clone().requires_grad_(), G)
         for name in ("cayley", "sequential")
     ]
     record = RunWriter.create(folder, "time-fasth", env={})
@@ -205,9 +205,9 @@ def test_cold_is_before_every_repetition_and_in_every_row(
     monkeypatch.setattr(
         "svdbench.measure.machine.emptier", lambda device: lambda: emptied.append(device)
     )
-    warm_samples, warm = cell(tmp_path, Conditions(TINY))
+    warm_samples, warm = cell(tmp_path, CellConditions(TINY))
     assert emptied == []
-    samples, cold = cell(tmp_path, Conditions(TINY, L2.cold))
+    samples, cold = cell(tmp_path, CellConditions(TINY, L2.cold))
     assert len(emptied) == len(samples) + 2  # a warm-up each
     assert {row["l2"] for row in (*samples, *cold)} == {"cold"}
     assert {row["l2"] for row in (*warm_samples, *warm)} == {"warm"}
@@ -215,7 +215,7 @@ def test_cold_is_before_every_repetition_and_in_every_row(
 
 
 def test_both_floors_and_the_bandwidth_of_each_pass(tmp_path: Path) -> None:
-    _, rows = cell(tmp_path, Conditions(TINY))
+    _, rows = cell(tmp_path, CellConditions(TINY))
     assert [row["pass"] for row in rows] == 2 * ["fwd", "bwd", "step"]
     for row, moved, share in zip(rows, 2 * [240, 432, 672], 2 * [4, 8, 12], strict=True):
         found = {key: float(row[key]) for key in row if key.endswith(("_s", "_bytes", "floor"))}
@@ -231,7 +231,7 @@ def test_both_floors_and_the_bandwidth_of_each_pass(tmp_path: Path) -> None:
 
 
 def test_without_time_everything_is_skipped_with_a_reason(tmp_path: Path) -> None:
-    samples, rows = cell(tmp_path, Conditions(TINY, left=lambda: 0.0))
+    samples, rows = cell(tmp_path, CellConditions(TINY, left=lambda: 0.0))
     assert samples == []
     assert {row["status"] for row in rows} == {"skipped"}
     assert {row["reason"] for row in rows} == {"the time for everything was up before its turn"}
@@ -241,7 +241,7 @@ def test_too_slow_holds_from_the_size_on_at_which_it_showed(tmp_path: Path) -> N
     too_slow: TooSlow = {"cayley": (6, "at d = 6 one step took 9 s")}
     statuses = []
     for d in (4, 6, 8):
-        _, rows = cell(tmp_path, Conditions(TINY, too_slow=too_slow), d)
+        _, rows = cell(tmp_path, CellConditions(TINY, too_slow=too_slow), d)
         statuses.append({row["status"] for row in rows if row["method"] == "cayley"})
     assert statuses == [{"ok"}, {"timeout"}, {"timeout"}]
 

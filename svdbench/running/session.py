@@ -18,7 +18,7 @@ from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 
 
-class Display:
+class RunDisplay:
     """A live bar on a terminal, a line per finished size everywhere."""
 
     def __init__(self, console: Console, total: int) -> None:
@@ -68,8 +68,8 @@ def resumption(done: int, total: int, what: str = "parts") -> str:
 
 
 @contextmanager
-def display(console: Console, total: int) -> Iterator[Display]:
-    shown = Display(console, total)
+def display(console: Console, total: int) -> Iterator[RunDisplay]:
+    shown = RunDisplay(console, total)
     with shown.progress:
         yield shown
 
@@ -144,7 +144,7 @@ def running(
     folder: str | None,
     cells: int,
     show: Callable[[Path, Console], None],
-) -> Iterator[tuple[RunWriter, Display]]:
+) -> Iterator[tuple[RunWriter, RunDisplay]]:
     """A run of so many cells: its record and its display, and its report at the end.
 
     Raises:

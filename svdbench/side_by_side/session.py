@@ -20,7 +20,7 @@ from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, cell_id
 from svdbench.reporting.words import share
-from svdbench.running.session import Display, device_of, interrupted, running
+from svdbench.running.session import RunDisplay, device_of, interrupted, running
 from svdbench.side_by_side.arms import Arm, Batches, side_by_side
 from svdbench.side_by_side.config import SideBySide
 from svdbench.side_by_side.networks import Scores, check_sizes, mlp, parse_net
@@ -38,7 +38,7 @@ BATCH, LEAST_BATCHES = 2048, 8
 
 
 @dataclass(frozen=True)
-class Given(Generic[Config, Setting]):
+class Experiment(Generic[Config, Setting]):
     """What all seeds have in common.
 
     Attributes:
@@ -115,7 +115,7 @@ class SharedRows:
         threads: 0 on a GPU.
     """
 
-    def __init__(self, record: RunWriter, given: Given[Any, Any]) -> None:
+    def __init__(self, record: RunWriter, given: Experiment[Any, Any]) -> None:
         config = given.config
         self.record = record
         self.settings: dict[str, Any] = {
@@ -164,10 +164,10 @@ def weight_columns(layer: Factored) -> dict[str, Any]:
 A = TypeVar("A", bound=Arm)
 
 
-G = TypeVar("G", bound=Given[Any, Any])
+G = TypeVar("G", bound=Experiment[Any, Any])
 
 
-class Session(ABC, Generic[G, A]):
+class ArmsSession(ABC, Generic[G, A]):
     """Trains the arms of a job and writes down what became of them.
 
     Attributes:
@@ -177,7 +177,7 @@ class Session(ABC, Generic[G, A]):
 
     tells: ClassVar[Literal["accuracy", "error"]]
 
-    def __init__(self, given: G, record: RunWriter, shown: Display) -> None:
+    def __init__(self, given: G, record: RunWriter, shown: RunDisplay) -> None:
         self.given = given
         self.shown = shown
         self.clock = clock_of(given.train[0].device)
@@ -269,7 +269,7 @@ class Session(ABC, Generic[G, A]):
 
 def run_session(
     job: str,
-    kind: Callable[[G, RunWriter, Display], Session[G, A]],
+    kind: Callable[[G, RunWriter, RunDisplay], ArmsSession[G, A]],
     given: G,
     text: str,
     folder: str | None,

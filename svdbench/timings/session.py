@@ -32,7 +32,7 @@ from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure,
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.running.session import Display
+from svdbench.running.session import RunDisplay
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2, StepTimingConfig, TimingConfig
 
@@ -43,7 +43,7 @@ ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
 
 
 @dataclass
-class Entry:
+class TimedMethod:
     """One method in one cell: its inputs, and what became of it.
 
     Attributes:
@@ -116,7 +116,7 @@ class Entry:
 
 
 @dataclass
-class Conditions:
+class CellConditions:
     """What holds for every cell of a run.
 
     Attributes:
@@ -138,10 +138,10 @@ class Conditions:
 
 def time_cell(
     problem: Problem,
-    entries: list[Entry],
-    conditions: Conditions,
+    entries: list[TimedMethod],
+    conditions: CellConditions,
     record: RunWriter,
-    shown: Display,
+    shown: RunDisplay,
     rates: Rates | None = None,
 ) -> None:
     """Measure every entry on one problem and write its rows.
@@ -188,7 +188,7 @@ def time_cell(
     _write(record, problem, entries, conditions, rates, foreign_cores)
 
 
-def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
+def _prepare(entry: TimedMethod, references: dict[Any, Reference]) -> None:
     """The method's parameters, its untimed work, and its first pass through the gate."""
     method = entry.method
     made = method.parameter(*entry.V)
@@ -206,8 +206,8 @@ def _prepare(entry: Entry, references: dict[Any, Reference]) -> None:
 def _write(
     record: RunWriter,
     problem: Problem,
-    entries: list[Entry],
-    conditions: Conditions,
+    entries: list[TimedMethod],
+    conditions: CellConditions,
     rates: Rates | None,
     foreign_cores: float | None,
 ) -> None:
@@ -300,7 +300,7 @@ def _columns(problem: Problem) -> dict[str, Any]:
     }
 
 
-def line(problem: Problem, entries: list[Entry]) -> str:
+def cell_summary_line(problem: Problem, entries: list[TimedMethod]) -> str:
     """What came of a size, in one line."""
     steps = {
         entry.name: statistics.median(entry.outcome.steps_s())

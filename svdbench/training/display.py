@@ -24,7 +24,7 @@ PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}
 DECAY = 0.98
 
 
-class Display:
+class TrainingDisplay:
     """Shows one training; a context manager.
 
     Args:
@@ -44,7 +44,7 @@ class Display:
             console=console, refresh_per_second=8, transient=True, get_renderable=self._lines
         )
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "TrainingDisplay":
         self.console.print(self._heading(), **PLAIN)
         if self.console.is_terminal:
             self.live.start()

@@ -12,7 +12,7 @@ from svdbench.training.config import Train
 from svdbench.training.progress import Evaluation, TrainingOutcome
 
 
-class Rows:
+class TrainingRows:
     """The rows of one model, task and seed, each written as soon as it is known."""
 
     def __init__(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from promises.figures import Promise, measure_parts
 from svdbench.config.compose import compose
-from svdbench.jobs.rank_reveal.subject import RevealSubject, trained
+from svdbench.jobs.rank_reveal.subject import RevealSubject, trained_subject
 from svdbench.lowrank import Curve, compress, loss_curves
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.record.reader import RecordedRun
@@ -51,7 +51,7 @@ def main(parts: Sequence[str]) -> None:
 def curves(folder: Path) -> list[Promise]:
     """Exact curves of 784-512-256-10 on MNIST against the loop over all ranks."""
     folder.mkdir(parents=True, exist_ok=True)
-    subject = trained(compose("rank_reveal", ["data.name=mnist"])[0]).subject(0, _silent)
+    subject = trained_subject(compose("rank_reveal", ["data.name=mnist"])[0]).subject(0, _silent)
     loss_curves(subject.model, first_of(subject, 10), subject.loss)  # warms up
     start = time.perf_counter()
     found = loss_curves(subject.model, subject.curves, subject.loss)

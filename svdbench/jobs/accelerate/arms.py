@@ -19,7 +19,7 @@ DENSE = "DNN"
 
 
 @dataclass(frozen=True)
-class Setting:
+class AccelerateSetting:
     """What makes an arm: how many singular values are kept, and after what share of the steps.
 
     Attributes:
@@ -53,7 +53,7 @@ class Setting:
         return f"SVD-DNN {kept}, φ {100 * self.phi:g} %"
 
 
-class Given(side_by_side.Given[Accelerate, Setting]):
+class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting]):
     """What all seeds have in common."""
 
     usual_epochs, least_steps = 20, 200
@@ -97,7 +97,7 @@ class TimedArm(SvdDnn):
 
     def __init__(
         self,
-        setting: Setting,
+        setting: AccelerateSetting,
         seed: int,
         network: nn.Module,
         optimizer: Optimizer,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError, one_line
-from svdbench.jobs.accelerate.arms import Given, Setting, TimedArm
+from svdbench.jobs.accelerate.arms import AccelerateExperiment, AccelerateSetting, TimedArm
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.jobs.accelerate.ranks import alpha_rule, ceiling, layer_rule, size_of
 from svdbench.jobs.accelerate.report import show_run
@@ -20,11 +20,11 @@ from svdbench.lowrank.layers.factor import RankRule
 from svdbench.measure.plan import failure
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
-from svdbench.running.session import Display
+from svdbench.running.session import RunDisplay
 from svdbench.side_by_side.arms import WARM_UP_STEPS, same_start
 from svdbench.side_by_side.networks import Scores, evaluate, linear_layers, loss_for, mlp
 from svdbench.side_by_side.session import (
-    Session,
+    ArmsSession,
     SharedRows,
     problem_of,
     run_session,
@@ -53,7 +53,7 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
     return run_session(JOB, AccelerateSession, prepare(config), text, folder, show_run)
 
 
-def prepare(config: Accelerate) -> Given:
+def prepare(config: Accelerate) -> AccelerateExperiment:
     """Data, sizes and arms: whatever may be a mistake, before a run begins.
 
     Raises:
@@ -61,13 +61,13 @@ def prepare(config: Accelerate) -> Given:
     """
     sizes, train, test = problem_of(config, HIDDEN)
     try:
-        settings = [Setting(), *_settings(config, sizes)]
+        settings = [AccelerateSetting(), *_settings(config, sizes)]
     except ValueError as error:
         raise UserError(one_line(error)) from error
-    return Given(config, settings, sizes, train, test)
+    return AccelerateExperiment(config, settings, sizes, train, test)
 
 
-def _settings(config: Accelerate, sizes: list[int]) -> list[Setting]:
+def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
     """The arms in factors, each tried on a network of these sizes.
 
     Raises:
@@ -95,18 +95,18 @@ def _settings(config: Accelerate, sizes: list[int]) -> list[Setting]:
                 f"{'; '.join(dict.fromkeys(layer.reason for layer in layers))}: "
                 "give a smaller --alpha, or other --ranks"
             )
-        found += [Setting(alpha, phi, rule, layers, options) for phi in config.phis]
+        found += [AccelerateSetting(alpha, phi, rule, layers, options) for phi in config.phis]
     return found
 
 
-class AccelerateSession(Session[Given, TimedArm]):
+class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
     """Trains dense, and in factors after a share of the steps."""
 
     tells = "accuracy"
 
-    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
+    def __init__(self, given: AccelerateExperiment, record: RunWriter, shown: RunDisplay) -> None:
         super().__init__(given, record, shown)
-        self.rows = Rows(record, given)
+        self.rows = AccelerateRows(record, given)
 
     def arms(self, seed: int) -> list[TimedArm]:
         return self._arms(seed, self.given.epochs * self.given.batches)
@@ -176,10 +176,10 @@ def _with_gradient(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[T
         yield X.detach().requires_grad_(), y
 
 
-class Rows(SharedRows):
+class AccelerateRows(SharedRows):
     """The rows of a run, each in its file as soon as it is known."""
 
-    def __init__(self, record: RunWriter, given: Given) -> None:
+    def __init__(self, record: RunWriter, given: AccelerateExperiment) -> None:
         super().__init__(record, given)
         config = given.config
         self.given = given
@@ -230,7 +230,7 @@ class Rows(SharedRows):
         return row | {"status": arm.status, "reason": arm.reason}
 
     @staticmethod
-    def _setting(setting: Setting) -> dict[str, Any]:
+    def _setting(setting: AccelerateSetting) -> dict[str, Any]:
         return {
             "method": "dnn" if setting.dense else "svd_dnn",
             "arm": setting.label,

@@ -20,7 +20,7 @@ STOCK = "stock"
 
 
 @dataclass(frozen=True)
-class Setting:
+class CompressSetting:
     """What makes an arm: a compressor by its name and a rank; without one, stock."""
 
     method: str = STOCK
@@ -39,7 +39,7 @@ class Setting:
         return self.method if self.rank is None else f"{self.method} {self.rank}"
 
 
-class Given(side_by_side.Given[Compress, Setting]):
+class CompressExperiment(side_by_side.Experiment[Compress, CompressSetting]):
     """What all seeds have in common."""
 
     usual_epochs, least_steps = 10, 1200
@@ -52,7 +52,7 @@ class Given(side_by_side.Given[Compress, Setting]):
 
 
 @dataclass(frozen=True)
-class EpochDone:
+class CompressedEpoch:
     """An epoch of an arm: what training came to, and what compressing took and lost."""
 
     scores: EpochScores
@@ -80,7 +80,7 @@ class CompressedArm(Arm):
     def __init__(
         self,
         arm: Arm,
-        setting: Setting,
+        setting: CompressSetting,
         seed: int,
         compression: Compression | None,
         every: int,
@@ -93,7 +93,7 @@ class CompressedArm(Arm):
         self.seed = seed
         self.compression = compression
         self.made = deployed(arm.network, compression)
-        self.history: list[EpochDone] = []
+        self.history: list[CompressedEpoch] = []
         self._every = every
         self._per_epoch = per_epoch
         self._epochs = epochs
@@ -101,7 +101,7 @@ class CompressedArm(Arm):
         self._clock = clock
         self._stamps: list[tuple[Any, Any]] = []
 
-    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> EpochDone | None:
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> CompressedEpoch | None:
         """Train for an epoch; None if the arm has failed, now or before."""
         if self.status != "ok":
             return None
@@ -114,7 +114,7 @@ class CompressedArm(Arm):
                 self._diverged("a weight is not finite", len(self.history) + 1)
             return None
         lost = self.compression.rel_error() if self.compression and self._stamps else None
-        done = EpochDone(scores, self._compressing_s(), lost)
+        done = CompressedEpoch(scores, self._compressing_s(), lost)
         self.history.append(done)
         if not math.isfinite(scores.loss):
             self._diverged(f"the loss is {scores.loss}", len(self.history))

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
-from svdbench.jobs.compress.arms import CompressedArm, Given, Setting, latencies
+from svdbench.jobs.compress.arms import (
+    CompressedArm,
+    CompressExperiment,
+    CompressSetting,
+    latencies,
+)
 from svdbench.jobs.compress.config import Compress
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.jobs.compress.report import show_run
@@ -18,11 +23,11 @@ from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
-from svdbench.running.session import Display, load
+from svdbench.running.session import RunDisplay, load
 from svdbench.side_by_side.arms import Arm, same_start, warm_up
 from svdbench.side_by_side.networks import Scores, evaluate, loss_for
 from svdbench.side_by_side.session import (
-    Session,
+    ArmsSession,
     SharedRows,
     problem_of,
     run_session,
@@ -57,23 +62,23 @@ def check(config: Compress) -> None:
         load(COMPRESSORS, method, config.compressor)
 
 
-def prepare(config: Compress) -> Given:
+def prepare(config: Compress) -> CompressExperiment:
     """Data, sizes and compressors: whatever may be a mistake, before a run begins.
 
     Raises:
         UserError: as :func:`run`.
     """
-    settings = [Setting()] + [
-        Setting(method, rank, load(COMPRESSORS, method, config.compressor))
+    settings = [CompressSetting()] + [
+        CompressSetting(method, rank, load(COMPRESSORS, method, config.compressor))
         for method in config.methods
         for rank in config.ranks
     ]
     sizes, train, test = problem_of(config, HIDDEN)
     _check_ranks(settings, sizes)
-    return Given(config, settings, sizes, train, test)
+    return CompressExperiment(config, settings, sizes, train, test)
 
 
-def _check_ranks(settings: list[Setting], sizes: list[int]) -> None:
+def _check_ranks(settings: list[CompressSetting], sizes: list[int]) -> None:
     """Refuse an arm that would be stock again."""
     most = max(map(min, pairwise(sizes)))
     for setting in settings:
@@ -84,7 +89,7 @@ def _check_ranks(settings: list[Setting], sizes: list[int]) -> None:
             )
 
 
-class CompressSession(Session[Given, CompressedArm]):
+class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
     """Trains with and without compression, and times inference once.
 
     Attributes:
@@ -93,9 +98,9 @@ class CompressSession(Session[Given, CompressedArm]):
 
     tells = "error"
 
-    def __init__(self, given: Given, record: RunWriter, shown: Display) -> None:
+    def __init__(self, given: CompressExperiment, record: RunWriter, shown: RunDisplay) -> None:
         super().__init__(given, record, shown)
-        self.rows = Rows(record, given)
+        self.rows = CompressRows(record, given)
         self.latency_s: dict[str, float] | None = None
 
     def found(self) -> dict[str, Any]:
@@ -164,10 +169,10 @@ class CompressSession(Session[Given, CompressedArm]):
         return latencies(pairs, X[rows], plan, self.clock)
 
 
-class Rows(SharedRows):
+class CompressRows(SharedRows):
     """The rows of a run, each in its file as soon as it is known."""
 
-    def __init__(self, record: RunWriter, given: Given) -> None:
+    def __init__(self, record: RunWriter, given: CompressExperiment) -> None:
         super().__init__(record, given)
         self.config = given.config
         self.settings["every"] = given.config.every

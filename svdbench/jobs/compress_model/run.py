@@ -19,7 +19,7 @@ from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity
-from svdbench.running.session import Display, device_of, running
+from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.user_models.calls import user_code
 from svdbench.user_models.model import LoadedUserModel, called_by_name, user_model
 
@@ -78,7 +78,7 @@ def _compressed(
     config: CompressModel,
     brought: LoadedUserModel,
     loss: Callable[..., Any] | None,
-    shown: Display,
+    shown: RunDisplay,
 ) -> Compressed:
     assert brought.splits is not None  # as the configuration has a loader
     options: dict[str, Any] = config.budget.given()

@@ -15,11 +15,11 @@ from svdbench.record.schema import TableSchema
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.running.session import device_of, interrupted, machine_line, settle_allocator
 from svdbench.training.build import loop_of, models_of, overrides_of
-from svdbench.training.display import PLAIN, Display
+from svdbench.training.display import PLAIN, TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
 from svdbench.training.progress import Evaluation
-from svdbench.training.rows import Rows
+from svdbench.training.rows import TrainingRows
 
 JOB = "gradients"
 YAML_END = "---\n"
@@ -99,7 +99,7 @@ def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:
 def _train(loop: Loop, config: Gradients, seed: int, record: RunWriter, console: Console) -> str:
     """Train, and write the rows of every evaluation; how it ended."""
     model, task = loop.learner.model, loop.learner.task
-    rows = Rows(record, config, seed, model, task)
+    rows = TrainingRows(record, config, seed, model, task)
     x, y = loop.data
     watched = next(task.split(x, y, config.sequences))
     common = {key: rows.common[key] for key in ("cell", *_OF)}
@@ -113,7 +113,7 @@ def _train(loop: Loop, config: Gradients, seed: int, record: RunWriter, console:
             record.append(NORMS, {**common, "step": point.step, "t": t, "norm": norm})
         record.commit()
 
-    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+    with TrainingDisplay(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
         outcome = loop.run()
         rows.summary(outcome, outcome.reason)

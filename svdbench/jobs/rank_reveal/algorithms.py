@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, PUBLISHED, RankReveal
-from svdbench.jobs.rank_reveal.subject import RevealSubject, Told
+from svdbench.jobs.rank_reveal.subject import Progress, RevealSubject
 from svdbench.lowrank import (
     Curve,
     Frontier,
@@ -31,7 +31,7 @@ from svdbench.lowrank.ranks.examples import called
 
 
 @dataclass(frozen=True)
-class Layer:
+class RevealedLayer:
     """A weight (m, n), the rank that it was found to need, and the numbers it then has."""
 
     name: str
@@ -43,7 +43,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Found:
+class RevealedRanks:
     """What an algorithm reveals.
 
     Attributes:
@@ -57,7 +57,7 @@ class Found:
     """
 
     method: str
-    layers: list[Layer]
+    layers: list[RevealedLayer]
     network: nn.Module
     seconds: float
     predicted: float | None = None
@@ -82,12 +82,12 @@ class Revealer:
 
     subject: RevealSubject
     config: RankReveal
-    told: Told
+    told: Progress
     curves: dict[str, Curve] = field(default_factory=dict)
     frontiers: dict[str, Frontier] = field(default_factory=dict)
     _weights: dict[str, torch.Tensor] | None = None
 
-    def run(self, method: str) -> Found:
+    def run(self, method: str) -> RevealedRanks:
         """The algorithm of that name.
 
         Raises:
@@ -97,7 +97,7 @@ class Revealer:
         found = {EXACT: self._exact, FRONTIER: self._frontier, PUBLISHED: self._published}[method]()
         return replace(found, seconds=time.perf_counter() - start)
 
-    def at(self, rank: int) -> Found:
+    def at(self, rank: int) -> RevealedRanks:
         """All weights at a rank, or at their full one where that is less."""
         weights = self.weights()
         ranks: Ranks = {name: min(rank, *w.shape) for name, w in weights.items()}
@@ -139,7 +139,7 @@ class Revealer:
             self._weights = {n: layer.weight for n, layer in found.items() if calls[n] == 1}
         return self._weights
 
-    def _exact(self) -> Found:
+    def _exact(self) -> RevealedRanks:
         """Of each layer the rank from which on its curve stays within epsilon of the end."""
         subject, names = self.subject, list(self.weights())
         for number, name in enumerate(names):
@@ -157,7 +157,7 @@ class Revealer:
         return replace(found, predicted=predicted, evaluations=made)
 
     @torch.no_grad()
-    def _published(self) -> Found:
+    def _published(self) -> RevealedRanks:
         """Document 002's Algorithm 3, loop and all: an SVD and an evaluation for every rank.
 
         It assigns rank j where ℓ_j − ℓ_{j+1} ≥ ε, when j + 1 gains much; meant must be the
@@ -184,7 +184,7 @@ class Revealer:
             model.get_parameter(name).copy_(weight)
         return replace(self._truncated(PUBLISHED, ranks), evaluations=evaluations)
 
-    def _frontier(self) -> Found:
+    def _frontier(self) -> RevealedRanks:
         """The smallest of all sizes that the loss allows, or the best of a budget."""
         subject, config = self.subject, self.config
         frontier = replace(self.frontier(config.kind), multiple_of=config.multiple_of)
@@ -206,10 +206,10 @@ class Revealer:
             evaluations = certificate.evaluations + 2  # those on the test examples
         else:
             ranks = self._within(frontier)
-        return Found(
+        return RevealedRanks(
             FRONTIER,
             [
-                Layer(
+                RevealedLayer(
                     name,
                     each.weight.rows,
                     each.weight.columns,
@@ -242,7 +242,7 @@ class Revealer:
         return replace(frontier, latency=latency).ranks(latency=share)
 
     @torch.no_grad()
-    def _truncated(self, method: str, ranks: Ranks) -> Found:
+    def _truncated(self, method: str, ranks: Ranks) -> RevealedRanks:
         """All weights truncated to their ranks, and as factors where those save."""
         network = deepcopy(self.subject.model)
         layers = []
@@ -256,6 +256,6 @@ class Revealer:
             elif rank is not None and rank < min(rows, columns):
                 U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
                 weight.copy_((U[:, :rank] * S[:rank]) @ Vh[:rank])
-            layers.append(Layer(name, rows, columns, rank, rows * columns, numbers))
+            layers.append(RevealedLayer(name, rows, columns, rank, rows * columns, numbers))
         network, _ = factor(network, saving, skip_last=False, inplace=True)
-        return Found(method, layers, network.eval(), 0.0)
+        return RevealedRanks(method, layers, network.eval(), 0.0)

@@ -8,7 +8,7 @@ from functools import cache, partial
 from torch import nn
 
 from svdbench.jobs.rank_reveal.algorithms import Revealer
-from svdbench.jobs.rank_reveal.subject import Judged
+from svdbench.jobs.rank_reveal.subject import TestScores
 from svdbench.lowrank import (
     Frontier,
     Ranks,
@@ -27,7 +27,7 @@ MOST_COMBINATIONS = 2000
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """A network of some size.
 
     Attributes:
@@ -45,11 +45,13 @@ class Point:
     fraction: float | None
     ranks: Ranks | None
     predicted: float | None
-    judged: Judged | None
+    judged: TestScores | None
     reason: str = ""
 
 
-def points(revealer: Revealer, fractions: Sequence[float], dense: Judged) -> Iterator[Point]:
+def points(
+    revealer: Revealer, fractions: Sequence[float], dense: TestScores
+) -> Iterator[FrontierPoint]:
     """A point for each method and fraction; the networks are as the methods choose them.
 
     Ours choose among factors of their own kind, the rivals among truncated SVDs, with the last
@@ -85,18 +87,20 @@ def _point(
     frontier: Frontier,
     choose: Callable[[int], Ranks],
     budget: float,
-    dense: Judged,
-) -> Point:
+    dense: TestScores,
+) -> FrontierPoint:
     try:
         ranks = choose(int(budget * frontier.n_params))
     except ValueError as error:
-        return Point(method, budget, None, None, None, None, None, str(error))
+        return FrontierPoint(method, budget, None, None, None, None, None, str(error))
     judged = dense
     if any(rank is not None for rank in ranks.values()):
         judged = revealer.subject.judge(frontier.view(revealer.subject.model, ranks))
     params = frontier.params(ranks)
     predicted = frontier.predicted_loss(ranks) if method == OURS[0] else None
-    return Point(method, budget, params, params / frontier.n_params, ranks, predicted, judged)
+    return FrontierPoint(
+        method, budget, params, params / frontier.n_params, ranks, predicted, judged
+    )
 
 
 def _best(frontier: Frontier, params: int) -> Ranks:

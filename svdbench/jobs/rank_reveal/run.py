@@ -11,17 +11,23 @@ from typing import Any
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.rank_reveal.algorithms import Found, Revealer
+from svdbench.jobs.rank_reveal.algorithms import RevealedRanks, Revealer
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
 from svdbench.jobs.rank_reveal.report import show_run
-from svdbench.jobs.rank_reveal.subject import Brought, RevealSubject, Trained, brought, trained
-from svdbench.jobs.rank_reveal.tables import Rows
+from svdbench.jobs.rank_reveal.subject import (
+    RevealSubject,
+    TrainedSubject,
+    UserSubject,
+    trained_subject,
+    user_subject,
+)
+from svdbench.jobs.rank_reveal.tables import RankRows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import seconds, share
-from svdbench.running.session import Display, interrupted, running
+from svdbench.running.session import RunDisplay, interrupted, running
 
 JOB = "rank-reveal"
 
@@ -38,11 +44,11 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
         UserError: a data set, a model, or a budget that can't be had.
         Interrupted: ^C; the seeds that were done are kept.
     """
-    source = trained(config) if config.model.build is None else brought(config)
-    seeds = config.seeds if isinstance(source, Trained) else 1
+    source = trained_subject(config) if config.model.build is None else user_subject(config)
+    seeds = config.seeds if isinstance(source, TrainedSubject) else 1
     with running(JOB, config, text, folder, seeds, show_run) as (record, shown):
-        session = Session(config, source, record, shown)
-        for note in source.notes if isinstance(source, Brought) else ():
+        session = RankRevealSession(config, source, record, shown)
+        for note in source.notes if isinstance(source, UserSubject) else ():
             shown.note(note)
         try:
             for seed in range(config.seed, config.seed + seeds):
@@ -63,7 +69,7 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
     return record.folder
 
 
-class Session:
+class RankRevealSession:
     """One seed after the other; the rows of each are written when it is done.
 
     Attributes:
@@ -71,16 +77,20 @@ class Session:
     """
 
     def __init__(
-        self, config: RankReveal, source: Trained | Brought, record: RunWriter, shown: Display
+        self,
+        config: RankReveal,
+        source: TrainedSubject | UserSubject,
+        record: RunWriter,
+        shown: RunDisplay,
     ) -> None:
         self.config, self.source, self.shown = config, source, shown
         self.interrupted = False
         model, dataset = str(config.model.build), str(config.model.loader)
         options: dict[str, Any] = {}
-        if isinstance(source, Trained):
+        if isinstance(source, TrainedSubject):
             model, dataset = "-".join(map(str, source.sizes)), config.data.name
             options = source.options
-        self.rows = Rows(record, config, model, dataset, options)
+        self.rows = RankRows(record, config, model, dataset, options)
         minutes = config.max_minutes
         self._until = None if minutes is None else time.monotonic() + 60 * minutes
         self._said: set[str] = set()
@@ -95,7 +105,7 @@ class Session:
             UserError: data or a model that can't be done with, or too small a budget.
         """
         start = time.perf_counter()
-        self.shown.begin(f"seed {seed}" if isinstance(self.source, Trained) else "")
+        self.shown.begin(f"seed {seed}" if isinstance(self.source, TrainedSubject) else "")
         with self._in_words():
             subject = self.source.subject(seed, self._from(0.0))
             revealer = Revealer(subject, self.config, self._from(0.3))
@@ -108,7 +118,7 @@ class Session:
         rows, elapsed = self.rows, time.perf_counter() - start
         numbers = {one.name: one.dense_numbers for each in found for one in each.layers}
         weights = sum(numbers.values())  # while all that any of them looked at are dense
-        as_it_is = Found("dense", [], subject.model, 0.0)
+        as_it_is = RevealedRanks("dense", [], subject.model, 0.0)
         rows.summary(seed, as_it_is, weights, dense, dense, costs["dense"] | {"elapsed_s": elapsed})
         for each in found:
             rows.found(seed, each)
@@ -124,7 +134,7 @@ class Session:
             told.append(f"{each.method} {rise:+.2g} with {share(1 - each.saved / weights, 2)}")
         self.shown.finish(f"{self._named(seed)}test loss: {'; '.join(told)}")
 
-    def _found(self, revealer: Revealer) -> list[Found]:
+    def _found(self, revealer: Revealer) -> list[RevealedRanks]:
         """What the algorithms reveal, those asked for or those that there is time for."""
         config, linear = self.config, bool(revealer.weights())
         methods = config.algorithms
@@ -157,7 +167,9 @@ class Session:
             )
         return needed <= limit
 
-    def _costs(self, subject: RevealSubject, found: list[Found]) -> dict[str, dict[str, Any]]:
+    def _costs(
+        self, subject: RevealSubject, found: list[RevealedRanks]
+    ) -> dict[str, dict[str, Any]]:
         """Multiply-adds and latency of each network, by method."""
         networks: dict[str, nn.Module] = {"dense": subject.model}
         networks |= {each.method: each.network for each in found}
@@ -199,4 +211,4 @@ class Session:
         return lambda fraction, doing: self.shown.doing(begun + 0.3 * fraction, doing)
 
     def _named(self, seed: int) -> str:
-        return f"seed {seed}: " if isinstance(self.source, Trained) else ""
+        return f"seed {seed}: " if isinstance(self.source, TrainedSubject) else ""

@@ -30,11 +30,11 @@ from svdbench.user_models.model import user_model
 HIDDEN = (512, 256)
 MOST_SEARCHED = 0.2  # of the training examples
 
-Told = Callable[[float, str], None]
+Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Judged:
+class TestScores:
     """What a network comes to on the test examples: the loss of each (N,), and the accuracy."""
 
     losses: Tensor
@@ -67,14 +67,14 @@ class RevealSubject:
     test: Data
     labelled: bool
 
-    def judge(self, model: nn.Module) -> Judged:
+    def judge(self, model: nn.Module) -> TestScores:
         """The scores of a network on the test examples."""
         losses = example_losses(model, self.test, self.loss).cpu()
         accuracy = None
         if self.labelled and isinstance(self.test, tuple):
             X, y = self.test
             accuracy = evaluate(model, X, y, self.loss).accuracy
-        return Judged(losses, accuracy)
+        return TestScores(losses, accuracy)
 
     def batch(self, size: int) -> tuple[Any, int]:
         """Inputs of so many test examples, and how many; of batches, the first as it is."""
@@ -85,7 +85,7 @@ class RevealSubject:
         return x, len(y)
 
 
-class Trained(side_by_side.Given[RankReveal, None]):
+class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
     """A network for a data set, trained once from each seed; some examples are kept out."""
 
     usual_epochs, least_steps = 3, 400
@@ -112,7 +112,7 @@ class Trained(side_by_side.Given[RankReveal, None]):
             "dtype": config.dtype.value,
         }
 
-    def subject(self, seed: int, told: Told) -> RevealSubject:
+    def subject(self, seed: int, told: Progress) -> RevealSubject:
         """Train from a seed, as its own batches come.
 
         Raises:
@@ -152,7 +152,7 @@ class Trained(side_by_side.Given[RankReveal, None]):
 
 
 @dataclass(frozen=True)
-class Brought:
+class UserSubject:
     """A model of the user's own, as it is.
 
     Attributes:
@@ -168,20 +168,20 @@ class Brought:
         """Around all that calls the model and its examples: mistakes in one line."""
         return user_code(self.build)
 
-    def subject(self, seed: int, told: Told) -> RevealSubject:
+    def subject(self, seed: int, told: Progress) -> RevealSubject:
         return self.given
 
 
-def trained(config: RankReveal) -> Trained:
+def trained_subject(config: RankReveal) -> TrainedSubject:
     """A data set and a network for it.
 
     Raises:
         UserError: a device, a data set or a network that can't be had.
     """
-    return Trained(config, [], *problem_of(config, HIDDEN))
+    return TrainedSubject(config, [], *problem_of(config, HIDDEN))
 
 
-def brought(config: RankReveal) -> Brought:
+def user_subject(config: RankReveal) -> UserSubject:
     """The user's model and examples.
 
     Raises:
@@ -215,7 +215,7 @@ def brought(config: RankReveal) -> Brought:
             labelled=False,
         )
         example_losses(subject.model, first(subject.search, 1), usual_loss)
-    return Brought(subject, config.model.build, found.notes)
+    return UserSubject(subject, config.model.build, found.notes)
 
 
 def first(data: Data, count: int) -> Data:

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from svdbench.jobs.rank_reveal.algorithms import Found
+from svdbench.jobs.rank_reveal.algorithms import RevealedRanks
 from svdbench.jobs.rank_reveal.config import FRONTIER, RankReveal
-from svdbench.jobs.rank_reveal.points import Point
-from svdbench.jobs.rank_reveal.subject import Judged
+from svdbench.jobs.rank_reveal.points import FrontierPoint
+from svdbench.jobs.rank_reveal.subject import TestScores
 from svdbench.lowrank import Curve, Increase
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.measure.machine import device_name, threads_of
@@ -67,7 +67,7 @@ POINTS = TableSchema(
 DENSE = "dense"
 
 
-class Rows:
+class RankRows:
     """The rows of a run.
 
     Args:
@@ -100,7 +100,7 @@ class Rows:
             "multiple_of": config.multiple_of,
         }
 
-    def found(self, seed: int, found: Found) -> None:
+    def found(self, seed: int, found: RevealedRanks) -> None:
         """A row for each layer."""
         for layer in found.layers:
             row = asdict(layer)
@@ -112,10 +112,10 @@ class Rows:
     def summary(
         self,
         seed: int,
-        found: Found,
+        found: RevealedRanks,
         weights: int,
-        judged: Judged,
-        dense: Judged,
+        judged: TestScores,
+        dense: TestScores,
         costs: dict[str, Any],
     ) -> None:
         """The row of an algorithm's network; that of the dense one has no layers.
@@ -174,7 +174,7 @@ class Rows:
             row = {"rank": rank, "full": len(curve.losses), "loss": loss, "singular_value": value}
             self.record.append(CURVES, common | row)
 
-    def point(self, seed: int, point: Point, dense: Judged) -> None:
+    def point(self, seed: int, point: FrontierPoint, dense: TestScores) -> None:
         """A network on a frontier."""
         row = self._cell(seed, point.method, budget=point.budget) | {
             "budget": point.budget,

@@ -13,10 +13,10 @@ from svdbench.measure.plan import forever
 from svdbench.members import METHODS
 from svdbench.running.session import device_of, load, running
 from svdbench.timings.session import (
-    Conditions,
-    Entry,
+    CellConditions,
+    TimedMethod,
     TooSlow,
-    line,
+    cell_summary_line,
     plan_of,
     problem_of,
     time_cell,
@@ -44,7 +44,7 @@ def run(
     """
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
-    conditions = Conditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
+    conditions = CellConditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     methods = _methods(config)
     with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
         with record.recalling() as memo:
@@ -58,7 +58,7 @@ def run(
             entries = _entries(problem, methods, config.seed)
             time_cell(problem, entries, conditions, record, shown)
             record.finish(unit, too_slow=conditions.too_slow)
-            shown.finish(line(problem, entries))
+            shown.finish(cell_summary_line(problem, entries))
     return record.folder
 
 
@@ -73,7 +73,7 @@ def _methods(config: TimeFastH) -> dict[str, Method]:
     return {name: load(METHODS, name, config.orthogonal) for name in names}
 
 
-def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[Entry]:
+def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[TimedMethod]:
     """The same V, X and G for everyone, each in the form its method takes."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -84,5 +84,6 @@ def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[En
     V, X = random(problem.n, problem.d), random(problem.d, problem.m)
     G = random(problem.d, problem.m)
     return [
-        Entry(name, method, (V,), X.clone().requires_grad_(), G) for name, method in methods.items()
+        TimedMethod(name, method, (V,), X.clone().requires_grad_(), G)
+        for name, method in methods.items()
     ]

@@ -13,7 +13,13 @@ from svdbench.jobs.time_rnn.report import show_run
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.running.session import device_of, load, running
-from svdbench.timings.session import Conditions, Entry, line, plan_of, time_cell
+from svdbench.timings.session import (
+    CellConditions,
+    TimedMethod,
+    cell_summary_line,
+    plan_of,
+    time_cell,
+)
 
 JOB = "time-rnn"
 
@@ -39,7 +45,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.
-            conditions = Conditions(
+            conditions = CellConditions(
                 plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
             )
             with record.recalling() as memo:
@@ -52,7 +58,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
                 entries = list(_entries(problem, methods, config))
                 time_cell(problem, entries, conditions, record, shown)
                 record.finish(problem.label, **{f"too_slow at {length}": conditions.too_slow})
-                shown.finish(line(problem, entries))
+                shown.finish(cell_summary_line(problem, entries))
     return record.folder
 
 
@@ -79,7 +85,9 @@ def _problem(config: TimeRNN, hidden: int, length: int) -> LoopProblem:
     )
 
 
-def _entries(problem: LoopProblem, methods: dict[str, RNNLoop], config: TimeRNN) -> Iterator[Entry]:
+def _entries(
+    problem: LoopProblem, methods: dict[str, RNNLoop], config: TimeRNN
+) -> Iterator[TimedMethod]:
     """The same inputs for everyone, and each number of reflectors where W is made of them.
 
     W is orthogonal within a per cent. The weights of torch.nn's modules are their own.
@@ -103,4 +111,4 @@ def _entries(problem: LoopProblem, methods: dict[str, RNNLoop], config: TimeRNN)
             label = f"{name}_{'n' if count is None else n}" if method.reflectors else name
             V_n = given(U[:n], s, V[:n], M, b)
             own = replace(problem, n=n)
-            yield Entry(label, method, V_n, X.clone().requires_grad_(), G, own)
+            yield TimedMethod(label, method, V_n, X.clone().requires_grad_(), G, own)

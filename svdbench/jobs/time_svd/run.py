@@ -21,7 +21,7 @@ from svdbench.members import DRIVERS
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.running.session import Display, device_of, load, running
+from svdbench.running.session import RunDisplay, device_of, load, running
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2
 from svdbench.timings.session import plan_of
@@ -46,7 +46,7 @@ SUMMARY = TableSchema(
 
 
 @dataclass
-class Entry:
+class TimedDriver:
     """One driver in one cell, and what became of it."""
 
     name: str
@@ -83,7 +83,7 @@ class Entry:
 
 
 @dataclass
-class Conditions:
+class DriverConditions:
     """What holds for all cells; ``too_slow`` grows by who reached the time limit, and why."""
 
     plan: TimingPlan
@@ -104,7 +104,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     drivers = _drivers(config)
     shapes = config.sizes.cases()
     cells = len(config.spectra) * sum(len(ranks) for *_, ranks in shapes)
-    conditions = Conditions(plan_of(config, cells), config.measure.l2, {})
+    conditions = DriverConditions(plan_of(config, cells), config.measure.l2, {})
     torch.manual_seed(config.seed)  # of the probes of those that take no generator
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         with record.recalling() as memo:
@@ -127,7 +127,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
                 exact = Exact.of(A)
                 for case in cases:
                     shown.begin(case.label)
-                    entries = [Entry(name, driver) for name, driver in drivers.items()]
+                    entries = [TimedDriver(name, driver) for name, driver in drivers.items()]
                     time_cell(case, A, exact, entries, conditions, record, shown)
                     slow = [[*place, why] for place, why in conditions.too_slow.items()]
                     record.finish(case.label, too_slow=slow)
@@ -150,10 +150,10 @@ def time_cell(
     case: SVDProblem,
     A: torch.Tensor,
     exact: Exact,
-    entries: list[Entry],
-    conditions: Conditions,
+    entries: list[TimedDriver],
+    conditions: DriverConditions,
     record: RunWriter,
-    shown: Display,
+    shown: RunDisplay,
 ) -> None:
     """Measure every driver on one matrix and one rank, and write its rows."""
     place = case.m, case.n, case.k
@@ -192,7 +192,7 @@ def time_cell(
 
 def _write(
     case: SVDProblem,
-    entries: list[Entry],
+    entries: list[TimedDriver],
     state: L2,
     foreign_cores: float | None,
     record: RunWriter,
@@ -222,7 +222,7 @@ def _write(
         record.append(SUMMARY, {**common, **found, **about, "chosen": chosen, **machine})
 
 
-def line(case: SVDProblem, entries: list[Entry]) -> str:
+def line(case: SVDProblem, entries: list[TimedDriver]) -> str:
     """What came of a cell, in one line: the fastest three with their errors."""
     done = []
     for entry in entries:

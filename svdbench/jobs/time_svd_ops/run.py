@@ -16,7 +16,14 @@ from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import rates_of
 from svdbench.members import OPERATIONS
 from svdbench.running.session import device_of, load, running
-from svdbench.timings.session import Conditions, Entry, line, plan_of, problem_of, time_cell
+from svdbench.timings.session import (
+    CellConditions,
+    TimedMethod,
+    cell_summary_line,
+    plan_of,
+    problem_of,
+    time_cell,
+)
 
 JOB = "time-svd-ops"
 
@@ -47,7 +54,7 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
     clock = clock_of(device_of(config))
     ways = _ways(config)
     cells = len(config.sizes.d) * len(ways)
-    conditions = Conditions(plan_of(config, cells), config.measure.l2)
+    conditions = CellConditions(plan_of(config, cells), config.measure.l2)
     with running(JOB, config, text, folder, cells, show_run) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})
@@ -63,7 +70,7 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
                 entries = list(_entries(ways[operation], inputs))
                 time_cell(problem, entries, conditions, record, shown, rates)
                 record.finish(unit, too_slow=conditions.too_slow)
-                shown.finish(f"{operation:8} {line(problem, entries)}")
+                shown.finish(f"{operation:8} {cell_summary_line(problem, entries)}")
     return record.folder
 
 
@@ -107,9 +114,9 @@ def _inputs(problem: Problem, config: TimeSvdOps) -> Inputs:
     return Inputs(*(tensor.to(problem.device, problem.dtype) for tensor in inputs))
 
 
-def _entries(methods: dict[str, MatrixOp], given: Inputs) -> Iterator[Entry]:
+def _entries(methods: dict[str, MatrixOp], given: Inputs) -> Iterator[TimedMethod]:
     """The same matrix, X and gradient for everyone, each in the form its method takes."""
     for name, method in methods.items():
         X = given.X.clone().requires_grad_()
         G = (given.G, given.g) if method.scalar else given.G
-        yield Entry(name, method, (given.U, given.s, given.V), X, G)
+        yield TimedMethod(name, method, (given.U, given.s, given.V), X, G)

@@ -14,7 +14,7 @@ from svdbench.config.presets import sources
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
 from svdbench.jobs.train.report import show_run
-from svdbench.jobs.train.run import JOB, Result
+from svdbench.jobs.train.run import JOB, TrainResult
 from svdbench.members import plain
 from svdbench.running import start as start_module
 from svdbench.running.start import launch
@@ -23,7 +23,7 @@ from svdbench.training.build import build, models_of, overrides_of
 from svdbench.training.config import Train
 
 
-def start(request: Request) -> Result | SweepResult | None:
+def start(request: Request) -> TrainResult | SweepResult | None:
     """Train the models that were asked for, or show their configurations."""
     models, task, presets = models_of(request), request.flags["task"], request.flags["preset"]
     if request.show_config:
@@ -39,7 +39,7 @@ def train(
     *,
     presets: bool = True,
     multirun: bool = False,
-) -> Result | SweepResult:
+) -> TrainResult | SweepResult:
     """Train each of the models.
 
     Args:
@@ -55,7 +55,7 @@ def train(
     with _blaming_preset(runs, task, typed):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
-            result: Result = launch(JOB, overrides)
+            result: TrainResult = launch(JOB, overrides)
             return result
         if not multirun:  # no model is trained before all have been made, and their data read
             for overrides in runs.values():
@@ -71,9 +71,9 @@ def train(
         return train_sweep(Sweep(JOB, bases, tuple(words)))
 
 
-def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> Result:
+def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> TrainResult:
     """Finish a training that was interrupted, and show its report."""
-    found: Result = start_module.finish_run(job, configs, text, folder)
+    found: TrainResult = start_module.finish_run(job, configs, text, folder)
     if found.ours:
         show_run(folder, Console())
     return found

@@ -53,7 +53,7 @@ MEETING_S = 600
 END_S = 60.0
 
 
-def launch(config: Train, text: str, folder: str | None) -> train.Result:
+def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
     """Run a training in ``trainer.processes`` processes of each node.
 
     Raises:
@@ -79,7 +79,7 @@ def launch(config: Train, text: str, folder: str | None) -> train.Result:
         if None in results.values():
             raise Interrupted(f"interrupted; {_rest(notes)}")
     written, endings = next(iter(results.values()))
-    return train.Result(Path(written), endings, ours=node.rank == 0)
+    return train.TrainResult(Path(written), endings, ours=node.rank == 0)
 
 
 def _plan(node: Node, processes: int, place: str) -> LaunchConfig:

@@ -22,11 +22,11 @@ from svdbench.running.session import (
 from svdbench.training import checking, checkpoint
 from svdbench.training.build import fitting, loop_of, parts
 from svdbench.training.config import Train
-from svdbench.training.display import PLAIN, Display
+from svdbench.training.display import PLAIN, TrainingDisplay
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
 from svdbench.training.progress import Evaluation
-from svdbench.training.rows import Rows
+from svdbench.training.rows import TrainingRows
 
 JOB = "train"
 
@@ -34,7 +34,7 @@ BEST, LAST = "best.pt", "last.pt"  # of each seed
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """Where a run wrote, and the statuses with which its seeds ended.
 
     Attributes:
@@ -60,7 +60,7 @@ def run(
     console: Console | None = None,
     ranks: Ranks = ALONE,
     on_folder: Callable[[Path], None] = lambda folder: None,
-) -> Result:
+) -> TrainResult:
     """Run the job.
 
     Args:
@@ -113,7 +113,7 @@ def run(
         print_lines(console, several_versions(record.folder))
     if "interrupted" in endings.values():
         raise interrupted(JOB, record.folder)
-    return Result(record.folder, list(endings.values()))
+    return TrainResult(record.folder, list(endings.values()))
 
 
 def check(config: Train) -> None:
@@ -126,7 +126,7 @@ def _train(
 ) -> str:
     """Train, and write rows and checkpoints; how it ended."""
     model, task = loop.learner.model, loop.learner.task
-    rows = Rows(record, config, seed, model, task)
+    rows = TrainingRows(record, config, seed, model, task)
     folder = record.folder / f"seed-{seed}" if config.trainer.checkpoint else None
     if folder is not None and record.resumed and (folder / LAST).exists():
         _go_on(loop, folder / LAST, seed, record)
@@ -142,7 +142,7 @@ def _train(
             for name in (BEST, LAST) if best else (LAST,):
                 checkpoint.save(folder / name, state)
 
-    with Display(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
+    with TrainingDisplay(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
         if loop.learner.ranks.size > 1:  # the other processes begin where this one does
             loop.learner.ranks.tell((seed, packed(loop.state_dict())))
