@@ -141,12 +141,12 @@ def _differentiable_gradients(
 
 
 def _is_transformed() -> bool:
-    """Whether a transform of torch.func looks inside: plain operations, then."""
+    """Whether a transform of torch.func is active, which only plain operations support."""
     active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return bool(active and active())
 
 
 def _autocast_is_on(tensor: Tensor) -> bool:
-    """Autocast's low precision would cost orthogonality: it is switched off meanwhile."""
+    """Whether autocast is on: it is switched off, as low precision costs orthogonality."""
     device = tensor.device.type
     return device != "meta" and torch.is_autocast_enabled(device)

@@ -63,7 +63,7 @@ def _backward(
     backend: str,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients at V and X; that at V is empty if nothing was kept for it."""
+    """The gradients at V and X; the former is empty unless ``keep``."""
     plan = _plan(V, X, block_size, backend)
     saved = _unpack((T, inputs, Z, scale), plan, V)
     dV, dX = core.backward(V, X, G, saved, plan, transpose, need_V=keep, need_X=True)
@@ -98,7 +98,7 @@ def _plan(V: Tensor, X: Tensor, block_size: int, backend: str) -> Plan:
 
 
 def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[int, ...], ...]:
-    """Of T, the inputs of the blocks, Z and the scale, as ``core.forward`` saves them."""
+    """Shapes of T, the inputs of the blocks, Z and the scale, as ``core.forward`` saves them."""
     (p, n, d), m, k = map(int, V.shape), int(X.shape[-1]), plan.block_size
     if plan.sweep == "triton":
         nb = -(-n // k)

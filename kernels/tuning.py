@@ -286,7 +286,6 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, found: Iterable[Tuned]) -> None:
-    """Replace the file as a whole, or leave it as it is."""
     content = {
         "algorithm": ALGORITHM,
         "tuned": [

@@ -74,7 +74,7 @@ def ut_factors(B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _by_triton(B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same in one launch, or one a doubling of the block size from 32 on."""
+    """The factors in one launch, and one more for each doubling of the block size from 32 on."""
     from . import triton_factors
 
     k = B.shape[1]

@@ -86,7 +86,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _too_little_memory(error: BaseException) -> str:
-    """In our words, with how much was asked for, if the error knows."""
+    """The message, with the amount that was asked for where the error has it."""
     text = _text(error)
     what = "GPU memory" if "CUDA" in text or "CUBLAS" in text else "memory"
     if match := re.search(r"allocate (\d{1,20}(?:\.\d+)?) ?([KMGTPE]iB|bytes)", text):

@@ -43,7 +43,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def _is_running(process: str) -> bool:
-    """Whether there is a process of this number; another machine's may be taken for one."""
+    """Whether a process with this number exists here, perhaps another than the one meant."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -64,7 +64,7 @@ def _keys(typed: Sequence[str]) -> dict[str, None]:
 
 
 def _left(settings: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that ``above`` neither sets itself nor takes the ground from."""
+    """The settings that ``above`` neither sets nor replaces by a new group."""
     return {
         key: value
         for key, value in settings.items()

@@ -189,7 +189,7 @@ def fetch(dataset: FileDataset, bars: Bars = lambda name, n_bytes: None) -> Iter
 
 
 def _fetch_file(dataset: FileDataset, name: str, bars: Bars) -> str:
-    """Try the mirrors in turn; the host of the one that gave the file."""
+    """Download from the first mirror that works; returns its host."""
     import pooch
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError

@@ -214,7 +214,7 @@ def compress(
 
 @contextmanager
 def _data_warnings() -> Iterator[list[str]]:
-    """Warnings of the data as lines, each once; they are given out at the end."""
+    """Collects warnings of the data as lines, each once."""
     lines: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -357,7 +357,7 @@ class _Subject:
 
 
 def _without(frontier: Frontier, names: list[str]) -> Frontier:
-    """The frontier with some weights that are never faster as factors."""
+    """The frontier without the weights that are never faster as factors."""
     never = {
         name: replace(known, factors=np.full(len(known.ranks), math.inf))
         for name, known in frontier.latency.items()

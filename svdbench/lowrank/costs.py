@@ -168,7 +168,7 @@ def _costs(
 
 
 def _share(site: FactorableWeight, sites: Mapping[str, FactorableWeight]) -> float:
-    """The part of the numbers that a weight has of those in the modules that it is in."""
+    """The weight's share of the numbers in its modules."""
     modules = {use.module for use in site.uses}
     others = [each for each in sites.values() if any(use.module in modules for use in each.uses)]
     return site.weight.numbers(None) / sum(each.weight.numbers(None) for each in others)
@@ -248,7 +248,7 @@ def _counted(run: Callable[[], Any], model: nn.Module) -> int:
 
 @contextmanager
 def _every_module_called() -> Iterator[None]:
-    """Without the fused encoder layers of torch, which read weights and call no modules."""
+    """Switch off torch's fused encoder layers, which read weights and call no modules."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

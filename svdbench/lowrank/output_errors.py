@@ -98,7 +98,7 @@ class _Sums:
 
 
 def _error(sums: list[_Sums]) -> float | None:
-    """Over all uses of a weight together."""
+    """The error over all uses of a weight."""
     whole = sum(each.whole for each in sums)
     lost = sum(each.lost for each in sums)
     return (lost / whole) ** 0.5 if whole else None

@@ -131,7 +131,6 @@ def _part(
 
 
 def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
-    """All batches that have examples."""
     kept, examples = [], 0
     for batch in data:
         count = len(check_batch(batch)[1])
@@ -143,7 +142,7 @@ def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
 
 
 def _first(data: Data, most: int) -> Data:
-    """So many examples; of an iterable, in whole batches."""
+    """The first examples; of an iterable, in whole batches."""
     if isinstance(data, tuple):
         X, y = data
         return each(X, lambda whole: whole[:most]), y[:most]
@@ -169,7 +168,7 @@ class _First(Iterable[tuple[Inputs, Tensor]]):
 def _shares(
     count: int, missing: int, calibration: int | None, seed: int, unit: str
 ) -> Sequence[Tensor]:
-    """Numbers from 0 to ``count``, in parts; in their order where there is but one part."""
+    """Indices from 0 to ``count``, in parts; in order where there is only one."""
     if count < missing + 1:
         raise ValueError(
             f"there are {count} {unit}, which can't be parted in {missing + 1}: give more"
@@ -195,7 +194,7 @@ def _parts_by_example(loader: "DataLoader[Any]") -> bool:
 
 
 def _reloaded(loader: "DataLoader[Any]", rows: Tensor) -> "DataLoader[Any]":
-    """The same loader of some examples, in their order."""
+    """A loader like the given one, of some examples in order."""
     return DataLoader(
         Subset(loader.dataset, rows.tolist()),
         batch_size=loader.batch_size,

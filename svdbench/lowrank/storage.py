@@ -127,7 +127,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
 
 
 def _tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors by name, each once; and other names of some with the name they are under."""
+    """The tensors by name, each once, and aliases of names."""
     found: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     names: dict[int, str] = {}
@@ -144,7 +144,7 @@ def _tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _apart(value: Tensor, places: set[int]) -> Tensor:
-    """A tensor that has its storage to itself, as the file asks for."""
+    """A tensor with a storage of its own, which the file format requires."""
     storage = value.untyped_storage()
     if (
         not value.is_contiguous()
@@ -187,7 +187,7 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Both files, if they are whole and belong together."""
+    """Read both files; raises unless they are whole and belong together."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -96,7 +96,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _source() -> dict[str, Any] | None:
-    """The commit of the source tree that runs, and whether it was changed since."""
+    """The commit of the running source tree, and whether it has changes."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # installed: a repository further up is someone else's
         return None
@@ -129,7 +129,7 @@ def _physical_cores() -> int | None:
 
 
 def _visible_cores() -> int | None:
-    """Those that this process may run on."""
+    """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

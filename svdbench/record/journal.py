@@ -54,7 +54,7 @@ def read_finished(folder: Path) -> tuple[set[str], Mark]:
 
 
 def _lines(folder: Path) -> list[Any]:
-    """The lines of a journal; the last may be torn, and is left out then."""
+    """The lines of a journal, without a torn last one."""
     if not (folder / NAME).exists():
         return []
     with open(existing_regular_file(folder / NAME), "rb") as file:
@@ -167,7 +167,7 @@ class Journal:
                 os.ftruncate(self._file, good)
 
     def _take(self, line: dict[str, Any]) -> bool:
-        """Take in a line, unless its rows aren't there: only a machine that died lost them."""
+        """Read a line, unless its rows are missing: only a crashed machine loses them."""
         kind = line.keys()
         if "schema_version" in kind:
             if line["schema_version"] != SCHEMA_VERSION:

@@ -256,7 +256,7 @@ class RunWriter:
 
 
 def _ends_row(path: Path, size: int) -> bool:
-    """Whether a row of a table, or the table itself, ends after so many bytes."""
+    """Whether a row, or the table, ends after so many bytes."""
     if not size:
         return True
     with as_record_error(path), open(existing_regular_file(path), "rb") as file:
@@ -265,7 +265,7 @@ def _ends_row(path: Path, size: int) -> bool:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether it is ours, or nothing yet."""
+    """Whether a file is one of our tables, or empty."""
     with open(path, "rb") as file:
         start = file.read(len(_TABLE))
     return _TABLE.startswith(start)

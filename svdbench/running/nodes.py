@@ -85,7 +85,7 @@ def _check_tasks(count: int, environment: Mapping[str, str]) -> None:
 
 
 def _slurm_port(environment: Mapping[str, str]) -> int:
-    """The same on all nodes, another for other jobs and steps of today."""
+    """A port that all nodes of a step choose, and most other steps do not."""
     job, step = (_number(environment, f"SLURM_{name}_ID") or 0 for name in ("JOB", "STEP"))
     return SLURM_PORTS[(job + 997 * step) % len(SLURM_PORTS)]
 

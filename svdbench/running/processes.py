@@ -71,7 +71,7 @@ def _wait(watched: int, grace_s: float) -> None:
 
 
 def _watch(pid: int, grace_s: float) -> None:
-    """Wait for a process by looking for it."""
+    """Wait for a process by polling."""
     parent = os.getppid()
     while os.getppid() == parent and _is_there(pid):
         time.sleep(POLL_S)

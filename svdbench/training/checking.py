@@ -136,7 +136,7 @@ def _kind(value: Tensor) -> str:
 
 
 def _groups(found: Any, name: str, like: list[dict[str, Any]]) -> None:
-    """Refuse other groups of parameters, and options that are none."""
+    """Refuse other groups of parameters, and unknown options."""
     if not isinstance(found, list) or len(found) != len(like):
         raise ValueError(f"{name} is {shown(found)}, not a list of {len(like)}")
     for number, (group, own) in enumerate(zip(found, like, strict=True)):

@@ -166,7 +166,7 @@ class Learner:
         return loss
 
     def _move(self, factor: float) -> None:
-        """Step by the gradients, at the learning rates times ``factor``."""
+        """Take a step, at the learning rates times ``factor``."""
         for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * factor
         self.optimizer.step()

@@ -146,7 +146,7 @@ class Loop:
             point = self._evaluate(self._steps())
 
     def _steps(self) -> dict[str, float]:
-        """Steps up to the next evaluation; their means."""
+        """Train up to the next evaluation; returns means over its steps."""
         learner, limits = self.learner, self.limits
         first, every = learner.step, limits.evaluate_every
         until = min(limits.steps, (first // every + 1) * every)
@@ -206,7 +206,7 @@ class Loop:
         return replace(at, split="test", **asdict(scores))
 
     def _why(self, error: Diverged) -> str:
-        """The step, the norms, and the state before it."""
+        """The reason of a failure: the step, the norms, and the state before it."""
         other = f"gradient norm {error.grad_norm:.3g}, loss {error.loss:.3g}"
         before = self.last
         if before is None or before.loss is None:
@@ -215,7 +215,7 @@ class Loop:
         return f"{error} ({other}); at step {before.step:,} the loss was {before.loss:.3g}{norm}"
 
     def _seconds(self) -> float:
-        """Since :meth:`run` was called."""
+        """Seconds since :meth:`run` was called."""
         self.clock.sync()
         return self.clock.seconds(self._begin, self.clock.stamp())
 
@@ -236,7 +236,7 @@ class Loop:
 
     @contextmanager
     def _counted(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to the attribute ``name``, however it ends."""
+        """Add the seconds spent inside to the attribute ``name``, also after an error."""
         self.clock.sync()
         start = self.clock.stamp()
         try:
@@ -247,7 +247,7 @@ class Loop:
 
 
 def _watched(learner: Learner) -> tuple[str, Any]:
-    """The set to evaluate on while training: the test set only where nothing is held out."""
+    """The set for evaluations during training: the test set only where nothing is held out."""
     with suppress(ValueError):
         return "validation", learner.task.validation_set()
     return "test", learner.task.test_set()

@@ -129,7 +129,6 @@ class Ranks:
                 )
 
     def _gather(self, value: Any) -> list[Any]:
-        """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
@@ -175,7 +174,7 @@ def unpacked(data: bytes, device: torch.device) -> dict[str, Any]:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """Zeros where the process had no sequences."""
+    """The gradient, zeros where the process had no sequences."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 

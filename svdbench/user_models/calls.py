@@ -86,7 +86,7 @@ def described(error: BaseException, origin: BaseException | None = None) -> str:
 
 
 def _is_users(error: BaseException) -> bool:
-    """Whether code of the user's was called last, be it through a library."""
+    """Whether the user's code was called last, directly or through a library."""
     if _from_worker(error):
         return True
     for frame, _ in reversed(_frames(error)):
@@ -97,14 +97,14 @@ def _is_users(error: BaseException) -> bool:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The exception of the user's code that svdbench has put into other words, or itself."""
+    """The exception of the user's code that svdbench has reworded, or the error itself."""
     cause = error.__cause__
     reworded = cause is not None and not _is_users(error) and _is_users(cause)
     return cause if cause is not None and reworded else error
 
 
 def _frames(error: BaseException) -> list[tuple[FrameType, int]]:
-    """Outermost first, without this file's and those of module imports."""
+    """Frames, outermost first, without those of this file and of imports."""
     return [
         (frame, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -167,7 +167,7 @@ def _same_directory() -> Iterator[None]:
 
 @contextmanager
 def _streams_open(what: str) -> Iterator[None]:
-    """Opens the output streams again if they were closed, and says so."""
+    """Reopens output streams that were closed, and raises Failed."""
     streams = {name: getattr(sys, name) for name in STREAMS}
     copies: dict[str, tuple[int, int]] = {}
     for name, stream in streams.items():
@@ -194,7 +194,7 @@ def _streams_open(what: str) -> Iterator[None]:
 
 
 def _is_open(number: int) -> bool:
-    """Whether a file descriptor is open; also where there is none."""
+    """Whether a file descriptor is open; True for none."""
     if number < 0:
         return True
     try:

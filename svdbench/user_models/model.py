@@ -237,7 +237,7 @@ def _refusal(error: Exception) -> str:
 
 
 def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -> list[str]:
-    """Those names whose tensor has no other name under which it was loaded."""
+    """Names whose tensor was not loaded under another name either."""
     own = model.state_dict(keep_vars=True)
     loaded = {id(own[name]) for name in state if name in own}
     return [name for name in names if id(own.get(name)) not in loaded]

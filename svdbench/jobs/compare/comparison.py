@@ -276,12 +276,12 @@ def _lost(x: Cell, y: Cell) -> CellWithoutNumber:
 
 
 def _told(cell: Cell) -> str:
-    """How it ended, and why."""
+    """The status and reason of a cell."""
     return ": ".join(filter(None, (cell.outcome["status"], cell.outcome.get("reason"))))
 
 
 def _nothing(a: Side, b: Side) -> str:
-    """Why there is nothing to compare."""
+    """The reason why there is nothing to compare."""
     keys = differing(a, b)
     why = f": their configurations differ in {'; '.join(keys[:3])}" if keys else ""
     more = f" and {len(keys) - 3} more keys" if len(keys) > 3 else ""
@@ -309,7 +309,7 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
 
 
 def _slower_machine(pairs: Sequence[tuple[Cell, Cell]], threshold: float) -> Iterator[str]:
-    """A warning if the products by which the runs measured their machine differ so much."""
+    """A warning where the machines' rates of matrix products differ."""
     rates = [[_rate(cell) for cell in two] for two in pairs]
     ratios = [x / y for x, y in rates if x and y]
     ratio = median(ratios) if ratios else 1.0
@@ -321,6 +321,6 @@ def _slower_machine(pairs: Sequence[tuple[Cell, Cell]], threshold: float) -> Ite
 
 
 def _rate(cell: Cell) -> float | None:
-    """Of plain matrix products, as they were measured beside the cell."""
+    """The rate of plain matrix products, measured beside the cell."""
     found = [number(row, "matmul_gflops") for row in cell.summary]
     return median(rate for rate in found if rate) if any(found) else None

@@ -147,6 +147,6 @@ def _is_time(column: str) -> bool:
 
 
 def _metric(a: Side, b: Side, column: str) -> Metric:
-    """With the samples of a time, where both sides have kept them."""
+    """The metric, with samples of a time where both sides have them."""
     sampled = _is_time(column) and all(column in _filled(side.samples) for side in (a, b))
     return Metric(column, sampled)

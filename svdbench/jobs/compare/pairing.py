@@ -126,7 +126,7 @@ def _grouped(cells: Iterable[Cell], without: Iterable[str]) -> dict[Key, list[Ce
 
 
 def _cells(side: Side) -> dict[str, Cell]:
-    """By identity, in the order of the summary."""
+    """Cells by identity, in the order of the summary."""
     cells: dict[str, Cell] = {}
     for row in side.summary:
         if row["cell"] not in cells:
@@ -152,10 +152,10 @@ def _key(what: What, without: Iterable[str]) -> Key:
 
 
 def _unlike(cells: Sequence[Cell]) -> bool:
-    """Whether all have seeds of their own."""
+    """Whether all cells have different seeds."""
     return len({cell.what.get("seed") for cell in cells}) == len(cells)
 
 
 def _of_step(rows: list[Row]) -> list[Row]:
-    """Of passes, the whole step's row."""
+    """The row of the whole step."""
     return [row for row in rows if row.get("pass") == "step"] or rows

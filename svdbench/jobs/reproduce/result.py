@@ -154,7 +154,7 @@ def load(name: str) -> PublishedResult:
 
 
 def _made(kind: type[T], values: Mapping[str, Any]) -> T:
-    """An object of a dataclass, with the blanks of folded text taken out."""
+    """An object of a dataclass, with folded text stripped."""
     refuse_unknown("key", list(values), [f.name for f in fields(kind)])  # type: ignore[arg-type]
     return kind(**{k: " ".join(v.split()) if isinstance(v, str) else v for k, v in values.items()})
 

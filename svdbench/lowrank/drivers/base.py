@@ -108,7 +108,7 @@ def working(A: Tensor) -> Tensor:
 
 
 def _checked(driver: Driver, A: Tensor, k: int) -> SVD:
-    """Looks through A only where the answer is no plain one, as it isn't if A is not finite."""
+    """The SVD, of a scaled A where squares over- or underflow; raises for NaN and infinity."""
     W = working(A)
     try:
         found = driver(W, k)

@@ -122,7 +122,7 @@ def _transposed(A: Tensor, Q: Tensor) -> Tensor:
 
 
 def _singular_values(R: Tensor) -> Tensor:
-    """Those of R (..., l, l), ascending, good to 1e-8 of the largest: enough here."""
+    """Singular values of R (..., l, l), ascending, to 1e-8 of the largest: enough here."""
     wide, scale = widened(R)
     values = torch.linalg.eigvalsh(wide @ wide.mT).clamp(min=0).sqrt()
     return (values if scale is None else values * scale.squeeze(-1)).to(R.dtype)

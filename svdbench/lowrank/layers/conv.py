@@ -78,7 +78,7 @@ def _batched(conv: Any, x: Tensor) -> Tensor:
 
 
 def _padded(conv: Any, x: Tensor) -> Tensor:
-    """With the padding that the convolution gives it, "same" included."""
+    """The input with the convolution's padding, "same" included."""
     around: list[int] = []
     for axis in reversed(range(len(conv.kernel_size))):
         if conv.padding == "same":
@@ -91,7 +91,7 @@ def _padded(conv: Any, x: Tensor) -> Tensor:
 
 
 def _width(conv: nn.Conv2d, x: Tensor) -> int:
-    """Of the output for an input that is padded already."""
+    """The width of the output for a padded input."""
     span = conv.dilation[1] * (conv.kernel_size[1] - 1) + 1
     return (x.shape[-1] - span) // conv.stride[1] + 1
 

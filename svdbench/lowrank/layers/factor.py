@@ -173,7 +173,7 @@ def low_rank_modules(model: nn.Module) -> list[tuple[str, LowRank]]:
 
 
 def _outermost(model: nn.Module) -> list[tuple[str, LowRank]]:
-    """Those that are not a part of another one."""
+    """Modules that are not part of another one."""
     found = low_rank_modules(model)
     inner = {id(m) for _, outer in found for m in outer.modules() if m is not outer}
     return [(name, m) for name, m in found if id(m) not in inner]

@@ -72,7 +72,7 @@ def unrolled(
 def _layers(
     rnn: nn.RNNBase, observers: Mapping[str, Observer], data: Tensor, sizes: list[int], start: State
 ) -> tuple[Tensor, list[State]]:
-    """All layers and directions over steps of falling batch sizes, whose rows stand in a row."""
+    """All layers and directions over packed steps of decreasing batch sizes."""
     ends: list[State] = []
     for layer in range(rnn.num_layers):
         outputs = []
@@ -133,7 +133,7 @@ def _joined(state: State, ended: list[State]) -> State:
 
 
 def _step(mode: str, x: Tensor, h: Tensor, state: State) -> State:
-    """The next state from the gates' shares of the input and of the state before."""
+    """The next state from the products with the input and with the state before."""
     match mode:
         case "LSTM":
             i, f, g, o = (x + h).chunk(4, -1)

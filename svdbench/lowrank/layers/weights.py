@@ -240,7 +240,6 @@ def by_any_name(
 
 
 def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[FactorableWeight]:
-    """The uses of one parameter as one weight."""
     owners: dict[int, list[str]] = {}
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -263,7 +262,7 @@ def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[Factorabl
 
 
 def _key(use: Use) -> tuple[int, str]:
-    """Equal for uses of one parameter, not for several parts of it in one module."""
+    """A key equal for uses of one parameter, but not for its parts in one module."""
     return id(use.part.parameter), "" if use.kind.ties else use.name
 
 

@@ -175,7 +175,7 @@ def knapsack(
 
 
 def _walk(layers: Sequence[Choices], ways: Sequence[Ints]) -> Path:
-    """Through some choices of each layer, from the first to the last."""
+    """Walk through choices of each layer, from the first to the last."""
     sizes = [np.diff(layer.costs[way]) for layer, way in zip(layers, ways, strict=True)]
     drops = [np.diff(layer.losses[way]) for layer, way in zip(layers, ways, strict=True)]
     # A layer's steps stay in order, even where a later one is worth more.

@@ -163,7 +163,7 @@ def _increase(evaluate: Evaluate, frontier: Frontier, ranks: Ranks, examples: st
 
 
 def _finite(dense: Tensor, examples: str) -> Tensor:
-    """The losses of the dense network, refused where there is nothing to compare with."""
+    """The finite losses of the dense network; raises where there are none."""
     if not dense.isfinite().all():
         (wrong,) = (~dense.isfinite().flatten()).nonzero(as_tuple=True)
         raise ValueError(

@@ -179,7 +179,7 @@ def _around(
 
 
 def _tail(model: nn.Module, layer: nn.Linear) -> nn.Sequential | None:
-    """The modules after a layer of an ``nn.Sequential``, if they take row by row."""
+    """The modules after a layer of an ``nn.Sequential``, if each acts row by row."""
     if type(model) is not nn.Sequential:
         return None
     modules = list(model)

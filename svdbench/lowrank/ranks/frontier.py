@@ -199,7 +199,7 @@ class Frontier:
         return known[name]
 
     def _named(self, available: list[Choices], chosen: list[int]) -> Ranks:
-        """By name, with None for dense."""
+        """Ranks by name, with None for dense."""
         return {
             name: int(each.ranks[one]) or None
             for name, each, one in zip(self.layers, available, chosen, strict=True)

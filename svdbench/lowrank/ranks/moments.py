@@ -155,7 +155,7 @@ class Sums:
             self._sum(side, P.mT @ P, X.square().sum((-2, -1)).double())
 
     def _count_picks(self, counts: Tensor) -> None:
-        """The same for rows that are picked: their second moment is diagonal."""
+        """As :meth:`_add`, for picked rows: their second moment is diagonal."""
         W = self.site.matrix
         if self.tall:
             W = working(W)
@@ -296,7 +296,6 @@ def observe(
 
 
 def _mean(loss: Loss, output: Any, y: Tensor) -> Tensor:
-    """The loss of a batch, checked."""
     if loss is usual_loss:
         check_classes(output, y)
     value = loss(output, y)
@@ -307,7 +306,7 @@ def _mean(loss: Loss, output: Any, y: Tensor) -> Tensor:
 
 
 def _passes(weights: Sequence[FactorableWeight], budget: int) -> list[list[FactorableWeight]]:
-    """The weights in groups whose moments fit into so many bytes, where one alone does."""
+    """The weights in groups whose moments fit into so many bytes; a larger one is alone."""
     groups: list[list[FactorableWeight]] = []
     left = -1
     for site in weights:
@@ -334,7 +333,7 @@ def _give_back() -> None:
 
 @contextmanager
 def _watchable(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients of parameters, and none of torch's ways around its modules."""
+    """Evaluation mode, no gradients of parameters, and no fast paths around modules."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     fast = torch.backends.mha.get_fastpath_enabled()

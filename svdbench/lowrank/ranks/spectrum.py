@@ -193,7 +193,7 @@ def _root(S: Tensor, name: str) -> Tensor:
 
 
 def _product(A: Tensor, B: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """AB in float64, then in ``dtype``, with little of a large one in float64 at a time."""
+    """AB in float64, then in ``dtype``; in parts, as float64 takes twice the memory."""
     inner, columns = B.shape[-2:]
     if columns > inner:
         step = max(1, PIECE // inner)
@@ -212,7 +212,7 @@ def _shift(W: Tensor, W1: Tensor, W2: Tensor, mean: Tensor) -> Tensor:
 
 
 def _output(BBt: Tensor, moments: Moments, arriving_short: bool) -> float | None:
-    """E‖Wx‖² over all rows, x as it came."""
+    """E‖Wx‖² over all rows, without damping."""
     if not arriving_short:
         arrived = moments.long
         return None if arrived is None else float(arrived.diagonal(dim1=-2, dim2=-1).sum())

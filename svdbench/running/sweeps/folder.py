@@ -280,7 +280,7 @@ def _read_file(folder: Path) -> dict[str, Any]:
 
 
 def _fits(kept: Any) -> bool:
-    """Whether the parts are of the kinds that :func:`_text` writes."""
+    """Whether the content has the form that :func:`_text` writes."""
     if not (isinstance(kept, dict) and isinstance(kept.get("version"), int)):
         return False
     if kept["version"] > VERSION:

@@ -164,7 +164,7 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
 
 @contextmanager
 def _naming(job: SweepJob, number: int, count: int) -> Iterator[None]:
-    """Say whose configuration doesn't fit, where there are several."""
+    """Name the job whose configuration doesn't fit, where there are several."""
     try:
         yield
     except UserError as error:
@@ -251,7 +251,6 @@ def combinations(
 
 
 def _key(text: str) -> str:
-    """The key of an override that sets one."""
     return text.partition("=")[0].lstrip("+")
 
 

@@ -223,7 +223,7 @@ def _work(job: DictConfig, surroundings: WorkerEnvironment) -> JobReturn:
 
 
 def _task(ray: ModuleType, options: Mapping[str, Any]) -> Any:
-    """:func:`_work` as a task that has these options. Raises UserError if Ray refuses one."""
+    """:func:`_work` as a task with these options. Raises UserError if Ray refuses one."""
     try:
         return ray.remote(**options)(_work)
     except (TypeError, ValueError) as error:
@@ -245,7 +245,7 @@ def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:
 
 
 def _reason(ray: ModuleType, error: Exception) -> str:
-    """Why Ray has no result of a job, in words."""
+    """The reason why Ray has no result of a job, in words."""
     lost = ray.exceptions
     again = "run the same command again to resume it"
     if isinstance(error, lost.OutOfMemoryError):

@@ -130,7 +130,6 @@ def _rows(run: Path) -> list[Row] | RecordError:
 
 
 def _missing(name: str, job: SweepJob, state: State) -> Row:
-    """The row of a job that didn't end well."""
     status, reason = state.status or "skipped", state.reason or "it has not begun"
     if status == RUNNING:
         status, reason = INTERRUPTED, "it was running when the sweep was left"

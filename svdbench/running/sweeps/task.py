@@ -83,7 +83,7 @@ class LaunchedJob:
 
 
 def _node(config: Any) -> int:
-    """Which node of its training this is, where there are several; the first keeps the states."""
+    """The rank of this node in its training; node 0 keeps the states."""
     nodes = (config.get("trainer") or {}).get("nodes", 1)
     rank = os.environ.get(SLURM_RANK, "")
     return int(rank) if nodes > 1 and rank.isdecimal() else 0
@@ -132,7 +132,7 @@ def _printing(log: Path, away: bool) -> Iterator[None]:
 
 @contextmanager
 def _inherited(target: int) -> Iterator[None]:
-    """Let the two streams that a new process gets lead into an open file."""
+    """Redirect the streams that child processes inherit into an open file."""
     before = {stream: os.dup(stream) for stream in (1, 2)}
     try:
         for stream in before:

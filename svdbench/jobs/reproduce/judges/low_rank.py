@@ -132,7 +132,7 @@ def three_layer(runs: Runs) -> Evidence:
 
 
 def _put_differences(found: Evidence, prefix: str, rows: "pd.DataFrame") -> None:
-    """Of the last epoch, to stock, seed by seed."""
+    """Differences from stock at the last epoch, seed by seed."""
     last = rows[rows["epoch"] == rows["epoch"].max()]
     scores = last.pivot_table(index="seed", columns="method", values="accuracy")
     seconds = rows.pivot_table(index="seed", columns="method", values="epoch_s", aggfunc="sum")

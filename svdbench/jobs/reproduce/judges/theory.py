@@ -32,7 +32,7 @@ def parameters(runs: Runs) -> Evidence:
 
 
 def _count_difference(n: int, m1: int, m2: int) -> float:
-    """Of the parameters of a Spectral-RNN, counted, and the formula of the report."""
+    """Parameters of a Spectral-RNN: counted, minus the report's formula."""
     model = MODELS.load(
         "spectral_rnn", input_size=INPUTS, output_size=OUTPUTS, hidden_size=n, m1=m1, m2=m2
     )
@@ -135,7 +135,7 @@ def expressiveness(runs: Runs) -> Evidence:
 
 
 def _distances(found: Evidence) -> None:
-    """Of random orthogonal matrices from what m₁ = m₂ = m/2 reflectors can be fitted to."""
+    """Distances of random orthogonal matrices to fits by m₁ = m₂ = m/2 reflectors."""
     generator = torch.Generator().manual_seed(0)
     targets = [_special(generator) for _ in range(TARGETS)]
     worst = 0.0
@@ -153,7 +153,7 @@ def _distances(found: Evidence) -> None:
 
 
 def _special(generator: torch.Generator) -> Tensor:
-    """Orthogonal, Haar, with determinant 1, which an even number of reflectors has."""
+    """A Haar orthogonal matrix with determinant 1, that of an even number of reflectors."""
     Q = torch.linalg.qr(torch.randn(N, N, generator=generator, dtype=torch.float64)).Q
     if torch.linalg.det(Q) < 0:
         Q[:, 0].neg_()

@@ -98,7 +98,7 @@ def adding(runs: Runs) -> Evidence:
 
 
 def _leaps(samples: "pd.DataFrame") -> "pd.DataFrame":
-    """The share of evaluations whose loss is half as large again as the best before: by seed."""
+    """By seed, the share of evaluations with a loss above 1.5 times the best before."""
     rows = samples.sort_values("step")
     best = rows.groupby(["model", "seed"])["loss"].cummin()
     counted = rows.assign(leap=rows["loss"] > LEAP * best)
@@ -206,6 +206,5 @@ def _norms_by_step(norms: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _norms_at(norms: "pd.DataFrame", share: float) -> "pd.Series":
-    """The norms after that share of the training."""
     look: pd.Series = norms.iloc[round(share * (len(norms) - 1))]
     return look
