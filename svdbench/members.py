@@ -1,25 +1,44 @@
-"""Members of a group, such as methods or models: listed, checked and made by name."""
+"""Members of a group, such as methods or models: listed, checked and made by name.
+
+A member is ours, or of an installed package that has an entry point for the group, or of the
+user's own: MODULE:CLASS. Only this module imports by name, and only names that a person typed:
+whoever reads a configuration from a file refuses its :func:`references`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
+from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from svdbench.errors import Failed, UserError
 from svdbench.files import documents
+from svdbench.user_code import described, user_code
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_PLAIN = (bool, int, float, str, type(None))
+# Keys of a configuration whose values are paths, whatever they look like.
+_PATHS = frozenset({"results", "dir", "data_dir", "weights", "resume"})
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A group whose members each have a class and a YAML file with its options.
+    """A group whose members each have a class, and ours a YAML file with its options.
 
-    The class has the member's name as its own attribute ``name`` and lives in any file of the
-    package of the base class; the options are in ``conf/<folder>/<name>.yaml``. No list of
-    members is kept anywhere else.
+    The class of one of ours has the member's name as its own attribute ``name`` and lives in
+    any file of the package of the base class; the options are in ``conf/<folder>/<name>.yaml``.
+    No list of members is kept anywhere else. Those of other packages are the entry points of
+    the group ``svdbench.<folder>``; their options are the constructor's.
 
     Args:
         folder: Folder in ``conf``, and the group's key in a job's configuration.
@@ -39,59 +58,92 @@ class Registry:
     base: str
 
     def names(self) -> list[str]:
-        """Names of all members, sorted. Does not import torch."""
+        """Names of our members, sorted. Does not import torch."""
         from importlib.resources import files
 
         folder = files("svdbench.conf") / self.folder
         return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
+    def installed(self) -> list[str]:
+        """Names of other packages' members, sorted; one of ours hides theirs."""
+        return sorted(self._entry_points().keys() - set(self.names()))
+
     def check(self, names: Sequence[str]) -> None:
-        """Refuse unknown names.
+        """Refuse unknown names; MODULE:CLASS is looked up when the member is made.
 
         Raises:
             ValueError: With the nearest name and all known names.
         """
-        refuse_unknown(self.what, names, self.names())
+        known = self.names()
+        others = [name for name in names if name not in known and not is_reference(name)]
+        if others:
+            refuse_unknown(self.what, others, [*known, *self.installed()])
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a known name has a YAML, and so a place in every configuration."""
+        self.check([name])
+        return name in self.names()
 
     def class_of(self, name: str) -> Any:
-        """The class of the member ``name``."""
-        self.check([name])
-        module, _, base = self.base.partition(":")
-        return _classes(module, base)[name]
+        """The class of a member.
 
-    def load(self, name: str, **options: Any) -> Any:
+        Raises:
+            ValueError: There is no such member, or it is no class of this group.
+            UserError, Failed: Other people's module is not there, or fails.
+        """
+        module, _, base = self.base.partition(":")
+        if self.is_ours(name):
+            return _classes(module, base)[name]
+        if is_reference(name):
+            found = imported(name, f"a {self.what}")
+        else:
+            with user_code(name):
+                found = self._entry_points()[name].load()
+        own = getattr(import_module(module), base)
+        if not (isinstance(found, type) and issubclass(found, own)):
+            raise ValueError(f"{name} is no {self.what}: derive a class from {module}.{base}")
+        return found
+
+    def load(self, name: str, /, **options: Any) -> Any:
         """The member ``name`` with the options of its YAML, some of them overridden.
 
-        Hyphens, capitals and surrounding blanks in the name do not matter.
+        Hyphens, capitals and surrounding blanks in the name do not matter, except in
+        MODULE:CLASS.
 
         Raises:
             ValueError: There is no such member or option, or a value does not fit.
+            UserError, Failed: Other people's code is not there, or fails.
         """
         name = plain(name)
+        kind = self.class_of(name)
+        # Runs of version 0.1 also named the class here. Nothing that a file names is imported.
+        options.pop("_target_", None)
         own = self.options_of(name)
-        refuse_unknown(f"option of {name}", list(options), sorted(own))
-        return self.class_of(name)(**{**own, **options})
+        known = {*own, *(each.name for each in _parameters(kind))}
+        refuse_unknown(f"option of {name}", list(options), sorted(known))
+        if self.is_ours(name):
+            return kind(**{**own, **options})
+        with user_code(name):
+            return kind(**options)
 
     def options_of(self, name: str) -> dict[str, Any]:
-        """The options of the member ``name``, with the values that its YAML gives them."""
+        """The options of a member with their values: of its YAML, else of its constructor.
+
+        Of a constructor, those with a default that a configuration can hold.
+        """
+        if not self.is_ours(name):
+            defaults = {each.name: each.default for each in _parameters(self.class_of(name))}
+            return {key: value for key, value in defaults.items() if isinstance(value, _PLAIN)}
         from importlib.resources import files
 
-        self.check([name])
         path = files("svdbench.conf") / self.folder / f"{name}.yaml"
         return next(iter(documents(path.read_text(encoding="utf-8"))), {})
 
-    def make(self, name: str, options: Mapping[str, Any]) -> Any:
-        """The member ``name`` with exactly these options.
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points
 
-        Raises:
-            ValueError: There is no such member or option, or a value does not fit.
-        """
-        kind = self.class_of(name)
-        # Runs of version 0.1 also named the class here. Nothing that a file names is imported.
-        own = {key: value for key, value in options.items() if key != "_target_"}
-        known = {*signature(kind).parameters, *self.options_of(name)}
-        refuse_unknown(f"option of {name}", list(own), sorted(known))
-        return kind(**own)
+        found = entry_points(group=f"svdbench.{self.folder}")
+        return {plain(each.name): each for each in found}
 
 
 METHODS = Registry(
@@ -106,6 +158,12 @@ COMPRESSORS = Registry("compressor", "compressor", "svdbench.jobs.compress.compr
 MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel")
 TASKS = Registry("task", "task", "svdbench.tasks.base:Task")
 DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset")
+
+
+def _parameters(kind: Any) -> list[Parameter]:
+    """The parameters of a class that have names."""
+    variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [each for each in signature(kind).parameters.values() if each.kind not in variadic]
 
 
 @cache
@@ -126,8 +184,84 @@ def _classes(module: str, base: str) -> dict[str, Any]:
 
 
 def plain(name: str) -> str:
-    """A name as its YAML spells it: hyphens, capitals and surrounding blanks do not matter."""
-    return name.strip().lower().replace("-", "_")
+    """A name as its YAML spells it: hyphens, capitals and surrounding blanks do not matter.
+
+    MODULE:CLASS stays as it is.
+    """
+    name = name.strip()
+    return name if is_reference(name) else name.lower().replace("-", "_")
+
+
+def is_reference(name: Any) -> bool:
+    """Whether something has the form MODULE:NAME."""
+    return isinstance(name, str) and _REFERENCE.fullmatch(name) is not None
+
+
+def references(config: Any) -> list[str]:
+    """What a configuration names of other people's code, as MODULE:NAME: each once, in order.
+
+    Args:
+        config: plain values; paths, such as ``results``, are passed over.
+    """
+    return list(dict.fromkeys(_references(config)))
+
+
+def _references(value: Any) -> Iterator[str]:
+    if is_reference(value):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _references(key)
+            if key not in _PATHS:
+                yield from _references(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _references(inner)
+
+
+def imported(reference: str, what: str) -> Any:
+    """What MODULE:NAME names. The module is looked for in the current folder, then on the path.
+
+    Args:
+        what: it is to be, in words.
+
+    Raises:
+        UserError: there is no such module or name.
+        Failed: the module fails.
+    """
+    from difflib import get_close_matches
+
+    module, colon, path = reference.partition(":")
+    if not (colon and module and path) or ":" in path:
+        raise UserError(
+            f"{reference!r} does not name {what}: write MODULE:FUNCTION, as my_net:build"
+        )
+    with user_code(reference):
+        found = _module(module, reference)
+        for name in path.split("."):
+            if not hasattr(found, name):
+                close = get_close_matches(name, [n for n in dir(found) if n[0] != "_"], n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
+                raise UserError(f"{reference}: {module} has no {name!r}: {hint}")
+            found = getattr(found, name)
+    return found
+
+
+def _module(name: str, reference: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(
+                f"{reference}: there is no module {error.name!r} in this folder or on the path: "
+                "run in the folder that it is in, or add that to PYTHONPATH"
+            ) from error
+        raise UserError(f"{reference}: {name} needs {error.name}: install it") from error
+    except SyntaxError as error:
+        raise Failed(f"{reference}: importing {name} failed: {described(error)}") from error
 
 
 def refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> None:

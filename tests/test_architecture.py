@@ -41,14 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("config", "datasets", "lowrank", "measure", "members", "record", "reporting"),
         *("running", "statistics", "training"),
     },
-    "cli": {"config", "job", "record", "running"},
+    "cli": {"config", "job", "members", "record", "running"},
     "jobs": {
         *("config", "datasets", "job", "kernels", "lowrank", "measure", "members", "models"),
         *("nn", "record", "reporting", "running", "side_by_side", "statistics", "tasks"),
         *("timings", "training", "user_models"),
     },
 }
-GROUND = {"_version", "arguments", "errors", "files"}
+GROUND = {"_version", "arguments", "errors", "files", "user_code"}
 JOBS = sorted(path.parent for path in (ROOT / "svdbench" / "jobs").glob("*/__init__.py"))
 
 

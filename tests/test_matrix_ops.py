@@ -166,7 +166,7 @@ def test_is_described(name: str) -> None:
     with initialize_config_module("svdbench.conf", version_base=None):
         config = compose(overrides=[f"+matrix_op={name}"]).matrix_op
     method = load(name)
-    assert type(OPERATIONS.make(name, config)) is type(method)
+    assert type(OPERATIONS.load(name, **config)) is type(method)
     assert type(method).name == name
     text = (files("svdbench.conf") / "matrix_op" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# ")

@@ -71,7 +71,7 @@ def assert_close_to_reference(method: Method, V: Tensor, X: Tensor) -> None:
 def test_is_described(name: str) -> None:
     with initialize_config_module("svdbench.conf", version_base=None):
         config = compose(overrides=[f"+orthogonal={name}"]).orthogonal
-    assert type(METHODS.make(name, config)).name == name
+    assert type(METHODS.load(name, **config)).name == name
     text = (files("svdbench.conf") / "orthogonal" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# ")
 
@@ -319,6 +319,6 @@ def test_capitals_and_hyphens_do_not_matter() -> None:
 
 def test_a_class_that_a_file_names_is_not_imported() -> None:
     """Runs of version 0.1 name a class in ``_target_``; it is ignored, whatever it is."""
-    made = METHODS.make("fasth", {"_target_": "os.system", "block_size": 8})
+    made = METHODS.load("fasth", _target_="os.system", block_size=8)
     assert type(made) is METHODS.class_of("fasth")
     assert made.block_size == 8

@@ -127,7 +127,7 @@ def test_parts_add_up_to_the_whole(name: str) -> None:
 def test_the_yaml_composes(name: str) -> None:
     with initialize_config_module("svdbench.conf", version_base="1.3"):
         config = compose(overrides=[f"+task={name}"])
-    assert type(TASKS.make(name, config.task)).name == name
+    assert type(TASKS.load(name, **config.task)).name == name
 
 
 def test_names() -> None:

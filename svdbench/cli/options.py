@@ -149,14 +149,20 @@ def request_of(
             _refuse_other_form(spelling, job, subject)
             leaf = spelling.keys[job.name]
             asked[leaf.name] = value_of(leaf, value)
-    calls = functions_of(job.config)
+    flags = {flag.keyword: given[flag.keyword] for flag in job.flags}
     multirun = bool(given.get("multirun"))
-    resume, start = given["resume"], None
+    resume, start, functions = given["resume"], None, list[str]()
     if resume is not None:
+        from svdbench.members import references
+
         start = job.checkpoint if subject is not None and not Path(resume).is_dir() else None
         if start is None:
-            rest = {key: value for key, value in asked.items() if key not in calls}
-            bare = [subject] if subject is not None and key is None else []
+            calls = functions_of(job.config)
+            named = {key: v for key, v in asked.items() if key in calls or references(v)}
+            functions = [named[key] for key in calls if key in named]
+            functions += references([subject, *asked.values(), *flags.values()])
+            rest = {key: value for key, value in asked.items() if key not in named}
+            bare = [] if subject is None or key is not None or references(subject) else [subject]
             _refuse_with_resume([*_overrides(rest), *typed, *bare, *(["-m"] if multirun else [])])
         else:
             asked[start], resume = resume, None
@@ -167,8 +173,8 @@ def request_of(
         options=chosen,
         typed=tuple(typed),
         subject=subject,
-        flags={flag.keyword: given[flag.keyword] for flag in job.flags},
-        functions=[asked[name] for name in calls if name in asked],
+        flags=flags,
+        functions=functions,
         multirun=multirun,
         show_config=given["show_config"],
         resume=resume,

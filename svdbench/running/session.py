@@ -125,13 +125,16 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
     Raises:
         UserError: a member that was left out, or an option that it does not take.
     """
-    config = configs.get(name)
+    try:
+        config = configs.get(name) if group.is_ours(name) else configs.get(name, {})
+    except ValueError as error:
+        raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
     if config is None:
         raise UserError(f"{group.folder}.{name} was taken out of the configuration: leave it in")
     if not isinstance(config, Mapping):
         raise UserError(f"{group.folder}.{name} is {config!r}: set its options, by their keys")
     try:
-        return group.make(name, config)
+        return group.load(name, **config)
     except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from svdbench.config.grammar import leaves, parsed, refuse_overrides
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.files import existing_regular_file
 from svdbench.job import Job, Request, all_jobs, find_job
+from svdbench.members import references
 from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
 from svdbench.running.sweeps import Sweep, SweepResult, is_sweep, read_sweep, run_sweep
@@ -101,10 +103,11 @@ def _check_functions(job: Job, config: Any, functions: Sequence[str], folder: Pa
     """
     called = [value_at(config, key) for key in functions_of(job.config)]
     theirs = [str(name) for name in called if name is not None]
+    theirs = list(dict.fromkeys([*theirs, *references(asdict(config))]))
     if set(theirs) != set(functions):
         raise UserError(
-            f"{folder} calls {' and '.join(theirs) or 'no functions'}: name the same again, "
-            "as MODULE:BUILD, --data and --loss, if you want it"
+            f"{folder} calls {' and '.join(theirs) or 'no functions'}: name the same again, as "
+            "when it was started (MODULE:BUILD, --data, --loss, --methods), if you want it"
         )
 
 
@@ -157,6 +160,8 @@ def _is_harmless(job: Job, key: str, value: Any) -> bool:
     """Whether a file may set a key: it has nothing executed, nor written outside its folder."""
     if key in functions_of(job.config):
         return value is None
+    if references({key: value}):
+        return False
     if not key.startswith("hydra.launcher."):
         return True
     return key.removeprefix("hydra.launcher.") in HARMLESS and bool(PLAIN.fullmatch(str(value)))

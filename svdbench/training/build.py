@@ -1,9 +1,8 @@
 """From what was typed to a training: its configuration, model, task and loop."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from svdbench.config.presets import preset
 from svdbench.errors import UserError, one_line
 from svdbench.job import Request
 from svdbench.measure.clock import Clock
-from svdbench.members import MODELS, TASKS, plain, refuse_repeated
+from svdbench.members import MODELS, TASKS, Registry, plain, refuse_repeated
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Task
 from svdbench.training import checkpoint
@@ -55,6 +54,8 @@ def overrides_of(
         refuse_repeated("MODEL", names)
         TASKS.check([task])
         MODELS.check([name for name in names if name != EVERY])
+        _offer(TASKS, [task])
+        _offer(MODELS, [name for name in names if name != EVERY])
     except ValueError as error:
         raise UserError(str(error)) from error
     if EVERY in names:
@@ -67,6 +68,16 @@ def overrides_of(
         ]
         for model in names
     }
+
+
+def _offer(group: Registry, names: Iterable[str]) -> None:
+    """Let Hydra find members that have no YAML, with the options of their constructors."""
+    from hydra.core.config_store import ConfigStore
+
+    for name in names:
+        if not group.is_ours(name):
+            node = group.options_of(name)
+            ConfigStore.instance().store(group=group.folder, name=name, node=node)
 
 
 def build(config: Train, seed: int) -> tuple[SequenceModel, Task, torch.Generator]:
@@ -91,18 +102,14 @@ def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
         UserError: as :func:`build`.
     """
     try:
-        task = TASKS.load(config.task_name, **_options(config.task))
+        task = TASKS.load(config.task_name, **config.task)
         if with_data:
             task.prepare()
         sizes = {"input_size": task.input_size, "output_size": task.output_size}
-        model = MODELS.load(config.model_name, **(_options(config.model) | sizes))
+        model = MODELS.load(config.model_name, **(config.model | sizes))
     except (TypeError, ValueError) as error:
         raise UserError(one_line(error)) from error
     return model, task
-
-
-def _options(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "_target_"}
 
 
 def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loop:

@@ -5,13 +5,10 @@ files of weights are read as numbers only.
 """
 
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from svdbench.errors import Failed, UserError, one_line, out_of_memory
+from svdbench.errors import UserError, one_line, out_of_memory
 from svdbench.files import existing_regular_file
 from svdbench.lowrank.checks import check_dtypes, check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.ranks.examples import check_data
 from svdbench.lowrank.splits import Splits, split_examples
-from svdbench.members import refuse_unknown
-from svdbench.user_models.calls import described, user_code, watched
+from svdbench.members import imported, refuse_unknown
+from svdbench.user_code import user_code
+from svdbench.user_models.loading import watched
 
 SPLITS = ("calibration", "validation", "test")
 REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
@@ -122,19 +120,7 @@ def called_by_name(reference: str, what: str, modules: bool = False) -> Callable
     Raises:
         UserError: there is no such module or function, or the module fails.
     """
-    module_name, colon, path = reference.partition(":")
-    if not (colon and module_name and path) or ":" in path:
-        raise UserError(
-            f"{reference!r} does not name {what}: write MODULE:FUNCTION, as my_net:build"
-        )
-    with user_code(reference):
-        found: Any = _imported(module_name, reference)
-        for own in path.split("."):
-            if not hasattr(found, own):
-                close = get_close_matches(own, [n for n in dir(found) if n[0] != "_"], n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
-                raise UserError(f"{reference}: {module_name} has no {own!r}: {hint}")
-            found = getattr(found, own)
+    found = imported(reference, what)
     if not callable(found) or (isinstance(found, nn.Module) and not modules):
         raise UserError(f"{reference} is {_a(found)}: name a function that returns {what}")
     return found
@@ -247,23 +233,6 @@ def call_named(reference: str, what: str) -> Any:
     function = called_by_name(reference, what)
     with user_code(reference):
         return function()
-
-
-def _imported(name: str, reference: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError(
-                f"{reference}: there is no module {error.name!r} in this folder or on the path: "
-                "run in the folder that it is in, or add that to PYTHONPATH"
-            ) from error
-        raise UserError(f"{reference}: {name} needs {error.name}: install it") from error
-    except SyntaxError as error:
-        raise Failed(f"{reference}: importing {name} failed: {described(error)}") from error
 
 
 def _parted(

@@ -144,7 +144,7 @@ def test_a_mistake_is_refused(line: list[str], says: str) -> None:
 @pytest.mark.parametrize("target", ["os.system", "svdbench.__main__.main", "svdbench.cli.main", ""])
 def test_only_a_class_of_the_group_is_made(target: str) -> None:
     sizes = {"input_size": 2, "output_size": 1, "hidden_size": 3}
-    assert type(MODELS.make("lstm", {"_target_": target, **sizes})).name == "lstm"
+    assert type(MODELS.load("lstm", _target_=target, **sizes)).name == "lstm"
 
 
 def test_a_configuration_alone_calls_no_function() -> None:

@@ -20,7 +20,7 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity
 from svdbench.running.session import RunDisplay, device_of, running
-from svdbench.user_models.calls import user_code
+from svdbench.user_code import user_code
 from svdbench.user_models.model import LoadedUserModel, called_by_name, user_model
 
 JOB = "compress-model"

@@ -24,7 +24,7 @@ from svdbench.side_by_side.arms import Arm, Batches
 from svdbench.side_by_side.networks import evaluate, loss_for
 from svdbench.side_by_side.session import problem_of
 from svdbench.training.learner import network_optimizer
-from svdbench.user_models.calls import user_code
+from svdbench.user_code import user_code
 from svdbench.user_models.model import user_model
 
 HIDDEN = (512, 256)

@@ -13,8 +13,9 @@ PROBLEM = Problem(d=512, n=512, m=32)
 def run() -> None:
     """A few lines per YAML in ``conf/orthogonal``."""
     console = Console()
-    width = max(map(len, METHODS.names()))
-    for name in METHODS.names():
+    installed = METHODS.installed()
+    width = max(map(len, [*METHODS.names(), *installed]))
+    for name in [*METHODS.names(), *installed]:
         method = METHODS.load(name)
         flops = method.flops(PROBLEM).step / 1e9
         console.print(
@@ -23,6 +24,8 @@ def run() -> None:
             highlight=False,
         )
         says = [f"gradients: {method.gradients}", method.source]
+        if name in installed:
+            says.append("of another package")
         if missing := method.skip(PROBLEM):
             says.append(f"skipped here: {missing}")
         console.print(Padding(escape("\n".join(says)), (0, 0, 0, width + 2)), style="dim")

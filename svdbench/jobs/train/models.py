@@ -62,7 +62,9 @@ def train(
                 config = compose(JOB, overrides)[0]
                 build(config, config.seed)
         bases = tuple(
-            SweepSource(tuple(overrides), model if len(runs) > 1 else "", multirun)
+            SweepSource(
+                tuple(overrides), model.replace(":", ".") if len(runs) > 1 else "", multirun
+            )
             for model, overrides in runs.items()
         )
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]

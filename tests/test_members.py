@@ -1,0 +1,171 @@
+"""Members of groups that are other people's: named as MODULE:CLASS, or installed."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import run, table
+
+from svdbench import members
+from svdbench.errors import Failed, UserError
+from svdbench.members import METHODS, MODELS, Registry, references
+
+GROUPS = [value for value in vars(members).values() if isinstance(value, Registry)]
+SIZES = {"input_size": 2, "hidden_size": 3, "output_size": 1}
+QUICK = ["time-fasth", "--quick", "--d", "8", "--budget", "0.1", "--name", "r"]
+RESULTS = Path("results/time-fasth/r")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of a user's own; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in ("mine", "theirs", "broken"):
+        sys.modules.pop(name, None)
+
+
+def source_of(group: Registry, name: str = "Mine") -> str:
+    """A module with a class that derives from a member of ours."""
+    ours = group.class_of(group.names()[0])
+    return f"from {ours.__module__} import {ours.__name__} as Ours\nclass {name}(Ours):\n    pass\n"
+
+
+def installed(group: Registry, **names: str) -> None:
+    """A distribution in this folder with entry points: a name and MODULE:CLASS for each."""
+    information = Path("theirs-1.0.dist-info")
+    information.mkdir()
+    information.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0")
+    lines = [f"[svdbench.{group.folder}]", *(f"{key} = {value}" for key, value in names.items())]
+    information.joinpath("entry_points.txt").write_text("\n".join(lines))
+    sys.path.insert(0, str(Path.cwd()))
+
+
+def options_for(group: Registry) -> dict[str, Any]:
+    return SIZES if group is MODELS else {}
+
+
+def by_folder(group: Registry) -> str:
+    return group.folder
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=by_folder)
+def test_a_class_of_this_folder(group: Registry) -> None:
+    Path("mine.py").write_text(source_of(group))
+    made = group.load("mine:Mine", **options_for(group))
+    assert (type(made).__module__, type(made).__name__) == ("mine", "Mine")
+    assert isinstance(made, group.class_of(group.names()[0]))
+    assert "mine:Mine" not in group.names()
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=by_folder)
+def test_an_installed_class(group: Registry) -> None:
+    Path("theirs.py").write_text(source_of(group))
+    first, *_ = ours = group.names()
+    installed(group, **{"the-fast": "theirs:Mine", first: "theirs:Hidden"})
+    assert group.installed() == ["the_fast"]
+    assert group.names() == ours
+    assert type(group.load("The-Fast", **options_for(group))).__name__ == "Mine"
+    assert group.class_of(first).__module__ != "theirs"
+    with pytest.raises(ValueError, match=r"did you mean 'the_fast'\? known: .*, the_fast$"):
+        group.check(["the_fats"])
+
+
+def test_its_options_are_those_of_its_constructor() -> None:
+    Path("mine.py").write_text(
+        source_of(METHODS, "Ours2") + "class Mine(Ours):\n"
+        "    def __init__(self, size=3, *, what=None, many=()):\n        self.size = size\n"
+    )
+    assert METHODS.options_of("mine:Mine") == {"size": 3, "what": None}
+    assert METHODS.load("mine:Mine", size=5).size == 5
+    with pytest.raises(ValueError, match="did you mean 'size'"):
+        METHODS.load("mine:Mine", sise=5)
+
+
+MISTAKES = {
+    "nowhere:Mine": (UserError, "no module 'nowhere' in this folder"),
+    "mine:Mein": (UserError, "did you mean 'Mine'"),
+    "mine:NUMBER": (ValueError, "is no orthogonal method"),
+    "mine:Other": (ValueError, "derive a class from svdbench.jobs.time_fasth.methods.base.Method"),
+    "broken:Mine": (Failed, "broken:Mine failed: ZeroDivisionError"),
+    "mine:Fails": (Failed, r"mine:Fails failed: KeyError: 'x' \(mine.py, line 8\)"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(name: str) -> None:
+    kind, says = MISTAKES[name]
+    Path("broken.py").write_text("1 / 0\n")
+    Path("mine.py").write_text(
+        source_of(METHODS) + "NUMBER = 1\nclass Other: ...\nclass Fails(Ours):\n"
+        "    def __init__(self):\n        {}['x']\n"
+    )
+    with pytest.raises(kind, match=says) as error:
+        METHODS.load(name)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_configuration_names() -> None:
+    config = {
+        "methods": ["fasth", "a.b:C", "d:E"],
+        "orthogonal": {"a.b:C": {"size": 1}},
+        "model": {"build": "net:make", "device": "cuda:0"},
+        "data": {"name": "d:Data", "dir": "drive:data"},
+        "results": "drive:folder",
+    }
+    assert references(config) == ["a.b:C", "d:E", "net:make", "d:Data"]
+
+
+class TestCommand:
+    def test_a_method_is_called_what_was_typed(self) -> None:
+        Path("mine.py").write_text(source_of(METHODS))
+        answer = run([*QUICK, "--methods", "fasth,mine:Mine"])
+        assert (answer.code, answer.err) == (0, "")
+        rows = table(RESULTS / "summary.csv")
+        assert {row["method"] for row in rows} == {"fasth", "mine:Mine"}
+        assert len({row["cell"] for row in rows}) == 2
+
+    def test_an_installed_method_is_listed_after_ours(self) -> None:
+        Path("theirs.py").write_text(source_of(METHODS))
+        installed(METHODS, aaa="theirs:Mine")
+        out = run(["methods"]).out
+        assert out.index("\naaa ") > out.index("\ntorch_matrix_exp ")
+        assert out.count("of another package") == 1
+
+    def test_a_model(self) -> None:
+        Path("mine.py").write_text(
+            source_of(MODELS) + "class Small(Ours):\n"
+            "    def __init__(self, input_size, output_size, hidden_size=4):\n"
+            "        super().__init__(input_size, hidden_size, output_size)\n"
+        )
+        short = ["--task", "addition", "--steps", "1", "task.length=3", "task.test_size=4"]
+        answer = run(["train", "mine:Small", *short, "model.hidden_size=5", "--name", "r"])
+        assert (answer.code, answer.err) == (0, "")
+        (row,) = table("results/train/r/summary.csv")
+        assert (row["model"], row["hidden_size"]) == ("mine:Small", "5")
+
+    def test_a_file_alone_imports_nothing(self) -> None:
+        """Of a run, and of a sweep, that somebody else has sent."""
+        Path("mine.py").write_text(source_of(METHODS))
+        assert run([*QUICK, "--methods", "fasth,mine:Mine"]).code == 0
+        sweep = [*QUICK[:-1], "s", "-m", "--methods", "mine:Mine", "seed=0,1", "parallel=true"]
+        assert run(sweep).code == 0
+        Path("mine.py").write_text("open('executed', 'w')\n")
+        del sys.modules["mine"]
+        again = ["time-fasth", "--resume"]
+        for name, says in ("r", "calls mine:Mine: name the same again"), ("s", "no file may"):
+            answer = run([*again, f"results/time-fasth/{name}"])
+            assert (answer.code, answer.out) == (2, "")
+            assert says in answer.err
+        assert not Path("executed").exists()
+
+    def test_resuming_names_it_again(self) -> None:
+        Path("mine.py").write_text(source_of(METHODS))
+        assert run([*QUICK, "--methods", "fasth,mine:Mine"]).code == 0
+        before = RESULTS.joinpath("summary.csv").read_bytes()
+        again = ["time-fasth", "--resume", str(RESULTS), "--methods", "mine:Mine"]
+        assert (run(again).code, run(again).err) == (0, "")
+        assert RESULTS.joinpath("summary.csv").read_bytes() == before
