@@ -17,8 +17,9 @@ import pytest
 from command import assert_mistake, run, table
 
 from svdbench.errors import UserError
-from svdbench.jobs.reproduce import folder, numbers, pages
+from svdbench.jobs.reproduce import evidence, numbers, report
 from svdbench.jobs.reproduce import run as job
+from svdbench.jobs.reproduce.evidence import COMMAND, FOLDER, Missing, Runs
 from svdbench.jobs.reproduce.judges import judges, measure
 from svdbench.jobs.reproduce.judges.timings import ratio
 from svdbench.jobs.reproduce.judges.trainings import further
@@ -33,7 +34,6 @@ from svdbench.jobs.reproduce.result import (
     load,
     verdict,
 )
-from svdbench.jobs.reproduce.runs import COMMAND, FOLDER, Missing, Runs
 from svdbench.record.run import RunWriter as Record
 from svdbench.record.schema import SUMMARY
 from svdbench.reporting.claims import Claim
@@ -431,11 +431,11 @@ class TestPages:
         result = replace(load("xor"), title="a <b> | c", slips=slips)
         measured = Evidence()
         measured.interval("speed", Interval(0.9, 0.8, 1.0, 4), "mean of 4 seeds")
-        shown = pages.view(folder.JudgedResult(result, measured, []), "full")
-        html = pages.fill("result.html", title=result.title, view=shown, pictures=[])
+        shown = report.result_page(evidence.JudgedResult(result, measured, []), "full")
+        html = report.fill("result.html", title=result.title, view=shown, pictures=[])
         assert "<script>alert" not in html
         assert "a &lt;b&gt; | c" in html
-        said = pages.markdown(shown)
+        said = report.markdown(shown)
         assert (
             "| 2.70 (table 1) | 0.90 | 0.80 … 1.00 | mean of 4 seeds | ≥ 2.65 | refuted |" in said
         )
@@ -444,17 +444,17 @@ class TestPages:
     def test_agree_with_the_numbers(self, root: Path) -> None:
         views = []
         for result in RESULTS:
-            judged = folder.read_evidence(result, root)
+            judged = evidence.read_evidence(result, root)
             if judged is None:
                 continue
             typed = [f"svdbench {one.typed(variant_of(root))}" for one in result.runs]
             assert not typed or [made.command for made in judged.made] == typed, result.name
-            views.append(pages.view(judged, variant_of(root)))
-            said = (root / result.name / pages.MARKDOWN).read_text(encoding="utf-8")
-            assert said == pages.markdown(views[-1]), f"svdbench reproduce {result.name} --no-run"
+            views.append(report.result_page(judged, variant_of(root)))
+            said = (root / result.name / report.MARKDOWN).read_text(encoding="utf-8")
+            assert said == report.markdown(views[-1]), f"svdbench reproduce {result.name} --no-run"
         assert views
-        assert (root / pages.MARKDOWN).read_text() == pages.index_markdown(views)
-        kept = {row["result"]: row["verdict"] for row in table(root / pages.VERDICTS)}
+        assert (root / report.MARKDOWN).read_text() == report.index_markdown(views)
+        kept = {row["result"]: row["verdict"] for row in table(root / report.VERDICTS)}
         assert kept == {view.result.name: view.verdict for view in views}
 
     @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ class TestPages:
         """Of the results whose tables are small enough to be kept."""
         known = 0
         for result in RESULTS:
-            judged = folder.read_evidence(result, root)
+            judged = evidence.read_evidence(result, root)
             if judged is None or not result.runs:
                 continue
             try:
@@ -498,11 +498,11 @@ def variant_of(root: Path) -> str:
 
 def line_of_docs(result: PublishedResult) -> str:
     """Authors, result and verdict, of the quick version where there is no other yet."""
-    root = next(root for root in KEPT if folder.read_evidence(result, root) is not None)
-    judged = folder.read_evidence(result, root)
+    root = next(root for root in KEPT if evidence.read_evidence(result, root) is not None)
+    judged = evidence.read_evidence(result, root)
     assert judged is not None
     said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
-    page = (root / result.name).relative_to(ROOT) / pages.MARKDOWN
+    page = (root / result.name).relative_to(ROOT) / report.MARKDOWN
     return f"| {AUTHORS[result.document]} | [{result.title}](../{page.as_posix()}) | {said} |"
 
 

@@ -13,9 +13,20 @@ from rich.console import Console
 
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.files import replace_atomically
-from svdbench.jobs.reproduce.folder import JudgedResult, read_evidence, write_evidence
+from svdbench.jobs.reproduce.evidence import (
+    COMMAND,
+    FOLDER,
+    JudgedResult,
+    Missing,
+    Provenance,
+    Runs,
+    place,
+    provenance_of,
+    read_evidence,
+    write_evidence,
+)
 from svdbench.jobs.reproduce.judges import measure
-from svdbench.jobs.reproduce.pages import VERDICTS, write, write_index
+from svdbench.jobs.reproduce.report import VERDICTS, write, write_index
 from svdbench.jobs.reproduce.result import (
     FULL,
     QUICK,
@@ -24,15 +35,6 @@ from svdbench.jobs.reproduce.result import (
     ResultVerdict,
     all_results,
     load,
-)
-from svdbench.jobs.reproduce.runs import (
-    COMMAND,
-    FOLDER,
-    Missing,
-    Provenance,
-    Runs,
-    place,
-    provenance_of,
 )
 from svdbench.record.environment import environment
 from svdbench.record.lines import as_record_error

@@ -72,7 +72,8 @@ def report(run: RecordedRun) -> Report:
         blocks = by_block(timed, run.frame("model"))
         shapes = by_shape(timed, blocks)
         found.blocks += [best_table(shapes), regret_table(shapes)]
-        lines += [*model_lines(run.frame("fit")), *answer(shapes)]
+        fit = model_lines(run.frame("fit")) if run.has("fit") else ()
+        lines += [*fit, *answer(shapes)]
         rules = {name: RULES[name] for name in rules_of(shapes)}
         found.figures = {
             "step_time": partial(step_time, blocks, rules),

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import Evidence
-from svdbench.jobs.reproduce.runs import Runs
 
 if TYPE_CHECKING:
     Judge = Callable[[Runs], Evidence]
@@ -28,6 +28,6 @@ def measure(runs: Runs) -> Evidence:
     """The numbers and curves of a result, from its runs.
 
     Raises:
-        svdbench.jobs.reproduce.runs.Missing: a run that is not there.
+        svdbench.jobs.reproduce.evidence.Missing: a run that is not there.
     """
     return judges()[runs.result.name](runs)

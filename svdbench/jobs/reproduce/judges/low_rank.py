@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
-from svdbench.jobs.reproduce.runs import Runs
 from svdbench.reporting.words import quantity
 from svdbench.side_by_side.report import last_epochs
 from svdbench.statistics.intervals import (

@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.judges.trainings import put_curves
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
-from svdbench.jobs.reproduce.runs import Runs
 from svdbench.kernels import apply_reflectors
 from svdbench.members import MODELS
 from svdbench.nn.reflectors import few_reflectors, positive_qr_reflectors

@@ -4,8 +4,8 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
-from svdbench.jobs.reproduce.runs import Runs
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval
 from svdbench.statistics.summaries import median_interval

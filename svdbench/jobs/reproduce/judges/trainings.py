@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
-from svdbench.jobs.reproduce.runs import Runs
 from svdbench.record.schema import WELL
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio

@@ -1,4 +1,4 @@
-"""The runs of a result on disk: their tables and their provenance."""
+"""The evidence of a result on disk: its runs, their provenance, and what was kept."""
 
 import json
 from collections.abc import Sequence
@@ -6,19 +6,32 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text
+from svdbench.errors import UserError, one_line
+from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text, replace_atomically
 from svdbench.job import find_job
-from svdbench.jobs.reproduce.result import NeededRun, PublishedResult
+from svdbench.jobs.reproduce import numbers
+from svdbench.jobs.reproduce.numbers import Evidence
+from svdbench.jobs.reproduce.result import (
+    NeededRun,
+    PublishedResult,
+    ResultVerdict,
+    answers,
+    reason,
+    verdict,
+)
 from svdbench.record.reader import RecordedRun
 from svdbench.record.resumption import read_environments
+from svdbench.reporting.claims import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from svdbench.reporting.report import Report
 
+
 COMMAND = "command.txt"
 FOLDER = "runs"
+MADE = "made.json"
 
 
 class Missing(Exception):
@@ -136,3 +149,50 @@ def read_made(path: Path) -> list[Provenance]:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path.name} has a value of another kind")
     return found
+
+
+@dataclass(frozen=True)
+class JudgedResult:
+    """A result with its numbers and the verdict by them."""
+
+    result: PublishedResult
+    measured: Evidence
+    made: list[Provenance]
+
+    @property
+    def answers(self) -> list[Answer]:
+        return answers(self.result.claims, self.measured.numbers)
+
+    @property
+    def verdict(self) -> ResultVerdict:
+        return verdict(self.answers)
+
+    @property
+    def reason(self) -> str:
+        return reason(self.answers)
+
+
+def write_evidence(judged: JudgedResult, root: Path) -> None:
+    """Write numbers, curves and provenance into the result's folder below ``root``."""
+    folder = root / judged.result.name
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers.write(judged.measured, folder)
+    with replace_atomically(folder / MADE) as partial:
+        partial.write_text(made_json(judged.made), encoding="utf-8")
+
+
+def read_evidence(result: PublishedResult, root: Path) -> JudgedResult | None:
+    """The evidence of a result below ``root``; None where there is none.
+
+    Raises:
+        UserError: the files can't be read.
+    """
+    folder = root / result.name
+    if not (folder / MADE).exists():
+        return None
+    try:
+        return JudgedResult(result, numbers.read(folder), read_made(folder / MADE))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder} can't be read: {one_line(error)}: delete it, and judge it anew"
+        ) from error

@@ -1,4 +1,4 @@
-"""The pages of the results, as Markdown and HTML: from what was kept, and nothing else."""
+"""The pages and figures of the results, as Markdown and HTML, from what was kept."""
 
 import math
 from base64 import b64encode
@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svdbench.files import replace_atomically
-from svdbench.jobs.reproduce.figures import draw
-from svdbench.jobs.reproduce.folder import JudgedResult, read_evidence
-from svdbench.jobs.reproduce.numbers import Number
+from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evidence
+from svdbench.jobs.reproduce.numbers import CurvePoint, Number
 from svdbench.jobs.reproduce.result import (
     ANSWERS,
     DOCUMENTS,
     FULL,
     RULE,
+    CurveFigure,
     PublishedResult,
     ResultVerdict,
     all_results,
 )
-from svdbench.jobs.reproduce.runs import Provenance
 from svdbench.reporting.claims import Answer, Claim
 from svdbench.reporting.html.page import fill
 from svdbench.reporting.words import quantity, seconds
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
 
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
 BADGES = {
@@ -36,6 +36,8 @@ BADGES = {
     ResultVerdict.fails: "failed",
     ResultVerdict.open: "open",
 }
+
+
 BESIDE = "–"
 QUICK_NOTE = (
     "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
@@ -44,7 +46,7 @@ QUICK_NOTE = (
 
 
 @dataclass(frozen=True)
-class Line:
+class ClaimLine:
     """A claim as a line of a table."""
 
     says: str
@@ -57,8 +59,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class View:
-    """All that the page of a result says, in words."""
+class ResultPage:
+    """The content of the page of a result, in words."""
 
     result: PublishedResult
     document: str
@@ -66,8 +68,8 @@ class View:
     badge: str
     reason: str
     rule: str
-    deciding: list[Line]
-    beside: list[Line]
+    deciding: list[ClaimLine]
+    beside: list[ClaimLine]
     figures: list[tuple[str, str]]
     hardware: list[str]
     made: list[Provenance]
@@ -75,11 +77,11 @@ class View:
     note: str
 
 
-def view(judged: JudgedResult, variant: str) -> View:
-    """What the page of a result says; ``variant``: of the command that repeats it."""
+def result_page(judged: JudgedResult, variant: str) -> ResultPage:
+    """The page of a result; ``variant``: of the command that repeats it."""
     result, numbers = judged.result, judged.measured.numbers
     drawn = {point.figure for point in judged.measured.curves}
-    return View(
+    return ResultPage(
         result=result,
         document=DOCUMENTS[result.document],
         verdict=judged.verdict.value,
@@ -98,7 +100,7 @@ def view(judged: JudgedResult, variant: str) -> View:
 
 def write(judged: JudgedResult, root: Path, variant: str) -> None:
     """Draw the figures of a result, and write its pages, into its folder below ``root``."""
-    folder, shown = root / judged.result.name, view(judged, variant)
+    folder, shown = root / judged.result.name, result_page(judged, variant)
     for figure in judged.result.figures:
         draw(figure, judged.measured.curves, folder / f"{figure.name}.png")
     pictures = [
@@ -115,7 +117,7 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
     found = [
         judged for result in all_results() if (judged := read_evidence(result, root)) is not None
     ]
-    views = [view(judged, variant) for judged in found]
+    views = [result_page(judged, variant) for judged in found]
     _put(root / MARKDOWN, index_markdown(views))
     _put(root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE))
     lines = [f"{j.result.name},{j.result.document},{j.verdict.value}\n" for j in found]
@@ -123,23 +125,23 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
     return found
 
 
-def markdown(shown: View) -> str:
+def markdown(shown: ResultPage) -> str:
     """The page of a result."""
     return _templates().get_template("result.md").render(view=shown)
 
 
-def index_markdown(views: Sequence[View]) -> str:
+def index_markdown(views: Sequence[ResultPage]) -> str:
     """The list of results."""
     return _templates().get_template("results.md").render(views=views, rule=RULE)
 
 
-def _line(found: Answer, numbers: Mapping[str, Number]) -> Line:
+def _line(found: Answer, numbers: Mapping[str, Number]) -> ClaimLine:
     claim, number = found.claim, numbers.get(found.claim.number)
     bounds = [("≥", claim.at_least), ("≤", claim.at_most)]
     bound = " and ".join(f"{sign} {_text(b, claim.form)}" for sign, b in bounds if b is not None)
     published = "" if claim.published is None else _text(claim.published, claim.form)
     place = f" ({claim.place})" if claim.place and published else ""
-    return Line(
+    return ClaimLine(
         says=claim.says,
         published=published + place,
         ours="not measured" if number is None else _text(number.mean, claim.form),
@@ -196,3 +198,68 @@ def _templates() -> "Environment":
     )
     found.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return found
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
+    """Draw a curve for each series as a PNG; False where there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    own = [point for point in points if point.figure == figure.name]
+    if not own:
+        return False
+    drawing = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
+    axes = drawing.add_subplot()
+    for i, series in enumerate(dict.fromkeys(point.series for point in own)):
+        _series(axes, [point for point in own if point.series == series], series, i)
+    if "x" in figure.log:
+        _size_ticks(axes, sorted({point.x for point in own}))
+    if "y" in figure.log:
+        axes.set_yscale("log")
+    axes.set_title(figure.title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(figure.x)
+    axes.set_ylabel(figure.y)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawing.legend(loc="outside right upper", frameon=False, fontsize=9)
+    with replace_atomically(path) as partial:
+        drawing.savefig(partial, format="png", metadata={"Software": None})
+    return True
+
+
+def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int) -> None:
+    from svdbench.reporting.plots import HUES, MARKS
+
+    points = sorted(points, key=lambda point: point.x)
+    again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line
+    hue, x = HUES[place], [point.x for point in points]
+    mark = MARKS[(place + 3 * again) % len(MARKS)] if len(points) <= 24 else ""
+    (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
+    lines = (":", "-.") if again else ("-", "--")  # of two that coincide, both are seen
+    line.set(marker=mark, markersize=4.5, linestyle=lines[number % 2])
+    banded = [point for point in points if point.low is not None and point.high is not None]
+    if banded:
+        axes.fill_between(
+            [p.x for p in banded],
+            [p.low for p in banded if p.low is not None],
+            [p.high for p in banded if p.high is not None],
+            color=hue,
+            alpha=0.15,
+            linewidth=0,
+        )
+
+
+def _size_ticks(axes: "Axes", sizes: Sequence[float]) -> None:
+    """A tick at each size, as there are few; of many, as matplotlib does it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("log", base=2)
+    # Labels of neighbours would run into each other.
+    sizes = [x for x, after in zip(sizes, [*sizes[1:], math.inf], strict=True) if after > 1.2 * x]
+    if len(sizes) <= 10:
+        axes.xaxis.set_major_locator(FixedLocator(sizes))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
