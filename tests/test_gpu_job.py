@@ -23,7 +23,6 @@ from rich.console import Console
 from svdbench.errors import UserError
 from svdbench.jobs.time_fasth import run as time_fasth
 from svdbench.jobs.time_fasth.config import TimeFastH
-from svdbench.jobs.time_fasth.report import show_run
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import TimingPlan, forever
@@ -31,7 +30,7 @@ from svdbench.members import METHODS
 from svdbench.record.lines import read_rows
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
-from svdbench.running.session import display
+from svdbench.running.session import display, show_run
 from svdbench.timings.config import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
 from svdbench.timings.session import CellConditions, TimedMethod, TooSlow, time_cell
@@ -376,7 +375,7 @@ def test_tables_of_the_first_schema_version_are_still_shown(
     if set(rows["schema_version"]) != {1}:
         pytest.skip("the reference set was measured anew")
     assert set(rows["l2"]) == {"warm"}
-    show_run(tmp_path, Console())
+    show_run("time-fasth", tmp_path, Console())
     out = capsys.readouterr().out
     assert "floor, 12ndm" in out
     assert "floor, bytes" not in out

@@ -30,6 +30,7 @@ def show_run(report: Report, folder: Path, console: Console) -> None:
     """Print a report, save its figures in the run's folder and print where they are."""
     show(report, console)
     print_lines(console, save_figures(report, folder))
+    print_lines(console, report.closing)
 
 
 def save_figures(report: Report, folder: Path) -> list[Path]:
@@ -177,7 +178,8 @@ def _size(column: Column, console: Console, most: int) -> int:
 def to_markdown(report: Report) -> str:
     """The headline and the blocks in GitHub's flavour of Markdown; text stays text."""
     first = f"**{escape_markdown(report.headline)}**" if report.headline else ""
-    return "\n\n".join(filter(None, (first, *map(_markdown, report.blocks)))) + "\n"
+    blocks = map(_markdown, [*report.blocks, report.closing])
+    return "\n\n".join(filter(None, (first, *blocks))) + "\n"
 
 
 def _markdown(block: Table | Lines | Claims) -> str:

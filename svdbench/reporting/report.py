@@ -113,6 +113,7 @@ class Report:
         blocks: in the order in which they are read.
         figures: name ↦ draws it; the renderer chooses the format.
         frames: what the tables were made of, for callers.
+        closing: lines below the paths of the figures, as a command to copy.
     """
 
     title: str
@@ -120,3 +121,4 @@ class Report:
     blocks: list[Table | Lines | Claims] = field(default_factory=list)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    closing: Lines = field(default_factory=Lines)

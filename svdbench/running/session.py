@@ -13,7 +13,9 @@ from svdbench.config.base import DeviceConfig, Placement
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.job import MACHINE, find_job
 from svdbench.members import Registry
+from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
+from svdbench.reporting import render
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 
@@ -86,6 +88,12 @@ def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
     show()
 
 
+def show_run(job: str, folder: Path, console: Console) -> None:
+    """Print the report of a run and draw its figures."""
+    report = find_job(job).part("report").report(RecordedRun(folder))
+    render.show_run(report, folder, console)
+
+
 def interrupted(job: str, folder: Path) -> Interrupted:
     """^C in a run, and how to resume it."""
     return Interrupted(f"interrupted; {kept(job, folder)}")
@@ -146,7 +154,6 @@ def running(
     text: str,
     folder: str | None,
     cells: int,
-    show: Callable[[Path, Console], None],
 ) -> Iterator[tuple[RunWriter, RunDisplay]]:
     """A run of so many cells: its record and its display, and its report at the end.
 
@@ -161,7 +168,7 @@ def running(
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
 
     def report() -> None:
-        show(record.folder, console)
+        show_run(job, record.folder, console)
         print_lines(console, several_versions(record.folder))
 
     try:

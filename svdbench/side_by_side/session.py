@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from svdbench.datasets import classification
@@ -273,20 +272,18 @@ def run_session(
     given: G,
     text: str,
     folder: str | None,
-    show: Callable[[Path, Console], None],
 ) -> Path:
     """Train from every seed in a session of this kind; returns the folder with the results.
 
     Args:
         text: the configuration as YAML, kept beside the results.
         folder: where to write instead of ``results/<job>/<name>``.
-        show: the report.
 
     Raises:
         Interrupted: ^C; the epochs so far are kept.
     """
     config = given.config
-    with running(job, config, text, folder, config.seeds, show) as (record, shown):
+    with running(job, config, text, folder, config.seeds) as (record, shown):
         session = kind(given, record, shown)
         with record.recalling() as memo:
             session.go_on(memo)

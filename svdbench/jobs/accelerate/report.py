@@ -4,17 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.plots import (
     add_title_and_legend,
@@ -51,11 +48,6 @@ WHAT = {
     "train_accuracy": ("train", ".2%"),
     "test_accuracy": ("test", ".2%"),
 }
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

@@ -14,7 +14,6 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.accelerate.arms import AccelerateExperiment, AccelerateSetting, TimedArm
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.jobs.accelerate.ranks import alpha_rule, ceiling, layer_rule, size_of
-from svdbench.jobs.accelerate.report import show_run
 from svdbench.lowrank import factor
 from svdbench.lowrank.layers.factor import RankRule
 from svdbench.measure.plan import failure
@@ -50,7 +49,7 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
         UserError: a data set, a network, a rank or a device that can't be had.
         Interrupted: ^C; the epochs so far are kept.
     """
-    return run_session(JOB, AccelerateSession, prepare(config), text, folder, show_run)
+    return run_session(JOB, AccelerateSession, prepare(config), text, folder)
 
 
 def prepare(config: Accelerate) -> AccelerateExperiment:

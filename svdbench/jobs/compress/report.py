@@ -5,17 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.plots import (
     HUES,
@@ -56,11 +53,6 @@ FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
 MOST_BANDS = 6
 # Instead of zero and less, which a logarithmic axis hasn't.
 LEAST = 1e-9
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

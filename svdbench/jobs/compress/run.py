@@ -18,7 +18,6 @@ from svdbench.jobs.compress.arms import (
 )
 from svdbench.jobs.compress.config import Compress
 from svdbench.jobs.compress.network import Compression, deployed
-from svdbench.jobs.compress.report import show_run
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.record.run import RunWriter
@@ -53,7 +52,7 @@ def run(config: Compress, text: str, folder: str | None = None) -> Path:
         UserError: a data set, a network, a compressor or a device that can't be had.
         Interrupted: ^C; the epochs so far are kept.
     """
-    return run_session(JOB, CompressSession, prepare(config), text, folder, show_run)
+    return run_session(JOB, CompressSession, prepare(config), text, folder)
 
 
 def check(config: Compress) -> None:

@@ -3,30 +3,19 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, new_figure, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import count, quantity, seconds, share
 
 # Of a large model every layer may have one.
 MOST_WARNINGS = 5
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    found = report(RecordedRun(folder))
-    last = found.blocks.pop()  # below the paths of the figures, to be copied
-    render.show_run(found, folder, console)
-    render.show_block(last, console)
 
 
 def report(run: RecordedRun) -> Report:
@@ -49,8 +38,8 @@ def report(run: RecordedRun) -> Report:
         ),
         totals_table(row),
         Lines(certificate(row)),
-        Lines([how_to_load(row)]),
     ]
+    found.closing.append(how_to_load(row))
     if run.has("frontier"):
         found.figures["frontier"] = partial(frontier, run.frame("frontier"), row)
     return found

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from svdbench.jobs.compress_model.config import CompressModel
-from svdbench.jobs.compress_model.report import show_run
 from svdbench.lowrank import compress, save
 from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
@@ -51,7 +50,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         max_examples=own.max_examples,
         seed=config.seed,
     )
-    with running(JOB, config, text, folder, 1, show_run) as (record, shown):
+    with running(JOB, config, text, folder, 1) as (record, shown):
         if brought.build in record.units:
             return record.folder
         shown.begin(brought.build)

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, add_title_and_legend, panels, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import share
@@ -33,11 +30,6 @@ NORM = "‖∂L/∂h$_t$‖"
 
 # Model ↦ ‖∂L/∂h_t‖, a row for each step of training, a column for each t.
 Norms = dict[str, pd.DataFrame]
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

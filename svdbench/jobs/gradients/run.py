@@ -8,12 +8,17 @@ from rich.console import Console
 from svdbench.config.compose import compose, show
 from svdbench.job import Job, Request
 from svdbench.jobs.gradients.config import Gradients
-from svdbench.jobs.gradients.report import show_run
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
 from svdbench.reporting.render import print_lines, several_versions
-from svdbench.running.session import device_of, interrupted, machine_line, settle_allocator
+from svdbench.running.session import (
+    device_of,
+    interrupted,
+    machine_line,
+    settle_allocator,
+    show_run,
+)
 from svdbench.training.build import loop_of, models_of, overrides_of
 from svdbench.training.display import PLAIN, TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
@@ -83,7 +88,7 @@ def train_all(
             if status == "interrupted":
                 break
             record.finish(unit)
-    show_run(record.folder, console)
+    show_run(JOB, record.folder, console)
     print_lines(console, several_versions(record.folder))
     if status == "interrupted":
         raise interrupted(JOB, record.folder)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import (
     HUES,
     MARKS,
@@ -41,11 +38,6 @@ NAMES = {
     "minimax": "least largest error (ALDS)",
     "exhaustive": "exhaustive",
 }
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

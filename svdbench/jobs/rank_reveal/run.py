@@ -14,7 +14,6 @@ from svdbench.errors import UserError
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks, Revealer
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
-from svdbench.jobs.rank_reveal.report import show_run
 from svdbench.jobs.rank_reveal.subject import (
     RevealSubject,
     TrainedSubject,
@@ -46,7 +45,7 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
     """
     source = trained_subject(config) if config.model.build is None else user_subject(config)
     seeds = config.seeds if isinstance(source, TrainedSubject) else 1
-    with running(JOB, config, text, folder, seeds, show_run) as (record, shown):
+    with running(JOB, config, text, folder, seeds) as (record, shown):
         session = RankRevealSession(config, source, record, shown)
         for note in source.notes if isinstance(source, UserSubject) else ():
             shown.note(note)

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, MARKS, dress, logarithmic, new_figure, plot_line
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, ratio, seconds
@@ -30,11 +27,6 @@ from svdbench.timings.report import (
 
 BASELINE = "fasth"
 Styles = dict[str, dict[str, Any]]
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

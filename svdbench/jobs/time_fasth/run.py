@@ -7,7 +7,6 @@ import torch
 
 from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.jobs.time_fasth.methods.base import Method
-from svdbench.jobs.time_fasth.report import show_run
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import forever
 from svdbench.members import METHODS
@@ -46,7 +45,7 @@ def run(
     plan = plan_of(config, cells=len(config.sizes.d))
     conditions = CellConditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     methods = _methods(config)
-    with running(JOB, config, text, folder, len(config.sizes.d), show_run) as (record, shown):
+    with running(JOB, config, text, folder, len(config.sizes.d)) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})
         for d in config.sizes.d:

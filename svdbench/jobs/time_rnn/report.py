@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, dress, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import ratio, seconds, share
@@ -44,11 +41,6 @@ AXES = {"d": ("n, hidden units", "n"), "length": ("T, steps", "T")}
 
 Styles = dict[str, dict[str, Any]]
 Draw = Callable[[Axes, pd.DataFrame, Styles, str], None]
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from svdbench.jobs.time_rnn.config import TimeRNN
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
-from svdbench.jobs.time_rnn.report import show_run
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.running.session import device_of, load, running
@@ -42,7 +41,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)
     methods = _methods(config)
-    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+    with running(JOB, config, text, folder, cells) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.
             conditions = CellConditions(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,10 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import ratio, seconds, tick
@@ -40,11 +37,6 @@ STYLES: dict[str, tuple[str, str]] = {
 SIZES = (4.5, 7.0, 9.5)
 # Errors nearer to the best than this are drawn here: rounding.
 LEAST = 1e-6
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

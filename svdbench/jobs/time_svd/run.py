@@ -11,7 +11,6 @@ import torch
 from svdbench.jobs.time_svd.config import TimeSVD
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, FactorsVerdict, check_factors
-from svdbench.jobs.time_svd.report import show_run
 from svdbench.jobs.time_svd.spectra import Spectra
 from svdbench.measure import machine
 from svdbench.measure.clock import clock_of
@@ -106,7 +105,7 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     cells = len(config.spectra) * sum(len(ranks) for *_, ranks in shapes)
     conditions = DriverConditions(plan_of(config, cells), config.measure.l2, {})
     torch.manual_seed(config.seed)  # of the probes of those that take no generator
-    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+    with running(JOB, config, text, folder, cells) as (record, shown):
         with record.recalling() as memo:
             too_slow = list(memo.get("too_slow", []))
         conditions.too_slow |= {(name, *place): why for name, *place, why in too_slow}

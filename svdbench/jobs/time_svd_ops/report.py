@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import HUES, MARKS, dress, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, ratio, seconds
@@ -37,11 +34,6 @@ NOTE = (
     "time of a step, its ratio to the factored way's, and the worst relative error of its value "
     "and gradients against float64"
 )
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

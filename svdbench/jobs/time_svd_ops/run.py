@@ -10,7 +10,6 @@ from torch import Tensor
 from svdbench.errors import UserError
 from svdbench.jobs.time_svd_ops.config import TimeSvdOps, operation_of
 from svdbench.jobs.time_svd_ops.operations import MatrixOp
-from svdbench.jobs.time_svd_ops.report import show_run
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import rates_of
@@ -55,7 +54,7 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
     ways = _ways(config)
     cells = len(config.sizes.d) * len(ways)
     conditions = CellConditions(plan_of(config, cells), config.measure.l2)
-    with running(JOB, config, text, folder, cells, show_run) as (record, shown):
+    with running(JOB, config, text, folder, cells) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})
         for d in config.sizes.d:

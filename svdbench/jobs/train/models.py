@@ -13,10 +13,10 @@ from svdbench.config.compose import compose, show
 from svdbench.config.presets import sources
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
-from svdbench.jobs.train.report import show_run
 from svdbench.jobs.train.run import JOB, TrainResult
 from svdbench.members import plain
 from svdbench.running import start as start_module
+from svdbench.running.session import show_run
 from svdbench.running.start import launch
 from svdbench.running.sweeps import Sweep, SweepResult, SweepSource, run_sweep
 from svdbench.training.build import build, models_of, overrides_of
@@ -77,7 +77,7 @@ def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> T
     """Finish a training that was interrupted, and show its report."""
     found: TrainResult = start_module.finish_run(job, configs, text, folder)
     if found.ours:
-        show_run(folder, Console())
+        show_run(JOB, folder, Console())
     return found
 
 
@@ -95,7 +95,7 @@ def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
     Raises:
         Failed: some could not be trained; the others were.
     """
-    return run_sweep(sweep, folder, show=lambda place: show_run(place, Console())).check()
+    return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, Console())).check()
 
 
 def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:

@@ -7,7 +7,6 @@ for each combination of a sweep.
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
-from rich.console import Console
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting import render
 from svdbench.reporting.plots import (
     DASHES,
     HUES,
@@ -40,11 +37,6 @@ OURS = "spectral_rnn"
 MOST_LINES = 24
 
 Styles = dict[str, dict[str, Any]]
-
-
-def show_run(folder: Path, console: Console) -> None:
-    """Print the report of a run or of a folder of runs, and draw its figures."""
-    render.show_run(report(RecordedRun(folder)), folder, console)
 
 
 def report(run: RecordedRun) -> Report:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.jobs.train.report import show_run
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import WELL
@@ -18,6 +17,7 @@ from svdbench.running.session import (
     machine_line,
     resumption,
     settle_allocator,
+    show_run,
 )
 from svdbench.training import checking, checkpoint
 from svdbench.training.build import fitting, loop_of, parts
@@ -109,7 +109,7 @@ def run(
         except KeyboardInterrupt:  # while a model is made
             endings[seed] = "interrupted"
     if folder is None:  # a sweep's runs are reported together
-        show_run(record.folder, console)
+        show_run(JOB, record.folder, console)
         print_lines(console, several_versions(record.folder))
     if "interrupted" in endings.values():
         raise interrupted(JOB, record.folder)

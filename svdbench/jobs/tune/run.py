@@ -13,7 +13,6 @@ import torch
 from svdbench.jobs.tune.config import TuneBlocks
 from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
 from svdbench.jobs.tune.plans import LARGEST, choosers, plans_of
-from svdbench.jobs.tune.report import show_run
 from svdbench.kernels import Plan, time_plans
 from svdbench.kernels.choice import case_of
 from svdbench.measure.machine import Neighbours, device_name, threads_of
@@ -52,7 +51,7 @@ def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
     device, dtype = device_of(config), getattr(torch, config.dtype.value)
     torch.manual_seed(config.seed)
     shapes = list(product(config.sizes.d, config.sizes.m))
-    with running(JOB, config, text, folder, len(shapes), show_run) as (record, shown):
+    with running(JOB, config, text, folder, len(shapes)) as (record, shown):
         with record.recalling() as memo:
             fastest = {Shape(*shape): float(s) for *shape, s in memo.get("fastest", [])}
         place = _place(config, device)

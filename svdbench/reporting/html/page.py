@@ -79,7 +79,7 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
 
 
 def _blocks(report: Report) -> Iterator[Table | Lines]:
-    for block in report.blocks:
+    for block in (*report.blocks, report.closing):
         yield from block.blocks() if isinstance(block, Claims) else [block]
 
 
