@@ -120,9 +120,11 @@ class Registry:
         options.pop("_target_", None)
         own = self.options_of(name)
         known = {*own, *(each.name for each in _parameters(kind))}
-        refuse_unknown(f"option of {name}", list(options), sorted(known))
         if self.is_ours(name):
+            refuse_unknown(f"option of {name}", list(options), sorted(known))
             return kind(**{**own, **options})
+        if not _takes_any(kind):
+            refuse_unknown(f"option of {name}", list(options), sorted(known))
         with user_code(name):
             return kind(**options)
 
@@ -164,6 +166,11 @@ def _parameters(kind: Any) -> list[Parameter]:
     """The parameters of a class that have names."""
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     return [each for each in signature(kind).parameters.values() if each.kind not in variadic]
+
+
+def _takes_any(kind: Any) -> bool:
+    """Whether a class takes options under any name, for its base class perhaps."""
+    return any(each.kind is Parameter.VAR_KEYWORD for each in signature(kind).parameters.values())
 
 
 @cache

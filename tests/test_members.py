@@ -139,7 +139,9 @@ class TestCommand:
         Path("mine.py").write_text(
             source_of(MODELS) + "class Small(Ours):\n"
             "    def __init__(self, input_size, output_size, hidden_size=4):\n"
-            "        super().__init__(input_size, hidden_size, output_size)\n"
+            "        super().__init__(\n"
+            "            input_size=input_size, hidden_size=hidden_size, output_size=output_size\n"
+            "        )\n"
         )
         short = ["--task", "addition", "--steps", "1", "task.length=3", "task.test_size=4"]
         answer = run(["train", "mine:Small", *short, "model.hidden_size=5", "--name", "r"])

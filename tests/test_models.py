@@ -90,7 +90,7 @@ def test_the_yaml_repeats_the_defaults_of_the_class(name: str) -> None:
     torch.manual_seed(1)
     ours = build(name)
     torch.manual_seed(1)
-    theirs = type(ours)(N_IN, N, N_OUT)
+    theirs = type(ours)(input_size=N_IN, hidden_size=N, output_size=N_OUT)
     torch.testing.assert_close(theirs.state_dict(), ours.state_dict(), rtol=0, atol=0)
     x = sample(ours)
     assert torch.equal(theirs(x), ours(x))

@@ -61,9 +61,6 @@ class OrthogonalModel(Orthogonal):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "modrelu",
         m: int | None = None,
@@ -71,8 +68,9 @@ class OrthogonalModel(Orthogonal):
         **shared: Unpack[Shared],
     ) -> None:
         shared.setdefault("readout_bias", False)
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
-        self.weight = OrthogonalWeight(hidden_size, hidden_size if m is None else m, init=init)
+        super().__init__(activation=activation, **shared)
+        n = self.hidden_size
+        self.weight = OrthogonalWeight(n, n if m is None else m, init=init)
 
     def recurrent_weight(self) -> Tensor:
         W: Tensor = self.weight()
@@ -111,9 +109,6 @@ class ExpRNN(SkewSymmetric):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "modrelu",
         init: str = "henaff",
@@ -121,10 +116,10 @@ class ExpRNN(SkewSymmetric):
         rebase_every: int = 100,
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        super().__init__(activation=activation, **shared)
         whole("rebase_every", rebase_every)
         self.dynamic, self.rebase_every = dynamic, rebase_every
-        W = rotation(hidden_size, init)
+        W = rotation(self.hidden_size, init)
         A = torch.zeros_like(W) if dynamic else log_of_rotation(W)
         self.A = nn.Parameter(triangle_of(A).to(self.bias))
         self.register_buffer("base", W.to(self.bias) if dynamic else None)
@@ -165,17 +160,14 @@ class ScoRNN(SkewSymmetric):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "modrelu",
         rho: int | None = None,
         init: str = "cayley",
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
-        n, rho = hidden_size, hidden_size // 2 if rho is None else rho
+        super().__init__(activation=activation, **shared)
+        n, rho = self.hidden_size, self.hidden_size // 2 if rho is None else rho
         if not (isinstance(rho, int) and 0 <= rho <= n):
             raise ValueError(f"rho is {rho!r}: give a whole number from 0 to hidden_size = {n}")
         signs = torch.ones(n)

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, TypedDict, Unpack
+from typing import ClassVar, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from .base import SequenceModel
 
 
 class Shared(TypedDict, total=False):
-    """Options that all models of this kind take; see :class:`Recurrent`."""
+    """Sizes and options that all models of this kind take; see :class:`Recurrent`."""
 
+    input_size: Required[int]
+    hidden_size: Required[int]
+    output_size: Required[int]
     input_std: float | None
     readout_bias: bool
     learn_h0: bool
@@ -138,15 +141,11 @@ class ComplexRecurrent(Recurrent):
     numbers_per_unit = 2
     activations = ("complex_modrelu",)
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, **shared: Unpack[Shared]
-    ) -> None:
+    def __init__(self, **shared: Unpack[Shared]) -> None:
         shared.setdefault("learn_h0", True)
-        super().__init__(
-            input_size, hidden_size, output_size, activation="complex_modrelu", **shared
-        )
+        super().__init__(activation="complex_modrelu", **shared)
         if self.h0 is not None:  # of length 1, in expectation
-            bound = math.sqrt(1.5 / hidden_size)
+            bound = math.sqrt(1.5 / self.hidden_size)
             nn.init.uniform_(self.h0, -bound, bound)
 
     @abstractmethod
@@ -181,20 +180,18 @@ class RNN(Recurrent):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "tanh",
         init: str = "uniform",
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
-        self.W = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        super().__init__(activation=activation, **shared)
+        n = self.hidden_size
+        self.W = nn.Parameter(torch.empty(n, n))
         if init == "uniform":
-            nn.init.uniform_(self.W, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
+            nn.init.uniform_(self.W, -1 / math.sqrt(n), 1 / math.sqrt(n))
         elif init in STARTS:
-            self.W.data.copy_(start(init, hidden_size))
+            self.W.data.copy_(start(init, n))
         else:
             raise ValueError(f"init is {init!r}: choose from uniform, {', '.join(STARTS)}")
 
@@ -217,15 +214,10 @@ class IRNN(RNN):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "relu",
         init: str = "identity",
         **shared: Unpack[Shared],
     ) -> None:
         shared.setdefault("input_std", 0.001)
-        super().__init__(
-            input_size, hidden_size, output_size, activation=activation, init=init, **shared
-        )
+        super().__init__(activation=activation, init=init, **shared)

@@ -38,9 +38,6 @@ class SpectralModel(Recurrent):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "modrelu",
         m1: int | None = None,
@@ -51,10 +48,10 @@ class SpectralModel(Recurrent):
         **shared: Unpack[Shared],
     ) -> None:
         shared.setdefault("readout_bias", False)
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
-        half = (hidden_size + 1) // 2
+        super().__init__(activation=activation, **shared)
+        n, half = self.hidden_size, (self.hidden_size + 1) // 2
         m1, m2 = half if m1 is None else m1, half if m2 is None else m2
-        self.weight = SpectralWeight(hidden_size, m1, m2, sigma=sigma, radius=radius, init=init)
+        self.weight = SpectralWeight(n, m1, m2, sigma=sigma, radius=radius, init=init)
         low, high = sigma - radius, sigma + radius
         self.interval = max(0.0, low, -high), max(high, -low)  # of |σ|
 
@@ -102,9 +99,6 @@ class FactorizedRNN(Recurrent):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         activation: str = "tanh",
         margin: float = 0.01,
@@ -113,14 +107,14 @@ class FactorizedRNN(Recurrent):
         **shared: Unpack[Shared],
     ) -> None:
         shared.setdefault("learn_h0", True)
-        super().__init__(input_size, hidden_size, output_size, activation=activation, **shared)
+        super().__init__(activation=activation, **shared)
         if not 0 <= margin <= 1:
             raise ValueError(f"margin is {margin}: give a number from 0 to 1")
         self.margin = margin
-        V = start("random", hidden_size)
-        self.U = nn.Parameter((start(init, hidden_size) @ V).to(self.bias))
+        V = start("random", self.hidden_size)
+        self.U = nn.Parameter((start(init, self.hidden_size) @ V).to(self.bias))
         self.V = nn.Parameter(V.to(self.bias))
-        self.singular_values = IntervalSigma(hidden_size, 1.0, margin, 1.0)
+        self.singular_values = IntervalSigma(self.hidden_size, 1.0, margin, 1.0)
         self.step_U = CayleyStep(self.U.shape, rms)
         self.step_V = CayleyStep(self.V.shape, rms)
 

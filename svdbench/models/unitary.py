@@ -23,13 +23,11 @@ class URNN(ComplexRecurrent):
 
     order: Tensor
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, **shared: Unpack[Shared]
-    ) -> None:
-        super().__init__(input_size, hidden_size, output_size, **shared)
-        self.theta = nn.Parameter(torch.empty(3, hidden_size).uniform_(-math.pi, math.pi))
-        self.reflectors = nn.Parameter(torch.empty(2, hidden_size, 2).uniform_(-1, 1))
-        self.register_buffer("order", torch.randperm(hidden_size))
+    def __init__(self, **shared: Unpack[Shared]) -> None:
+        super().__init__(**shared)
+        self.theta = nn.Parameter(torch.empty(3, self.hidden_size).uniform_(-math.pi, math.pi))
+        self.reflectors = nn.Parameter(torch.empty(2, self.hidden_size, 2).uniform_(-1, 1))
+        self.register_buffer("order", torch.randperm(self.hidden_size))
 
     def unitary_weight(self) -> Tensor:
         phases = torch.polar(torch.ones_like(self.theta), self.theta)
@@ -69,15 +67,12 @@ class FcURNN(ComplexRecurrent):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         rms: bool = True,
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(input_size, hidden_size, output_size, **shared)
-        self.W = nn.Parameter(torch.view_as_real(random_unitary(hidden_size)).to(self.bias))
+        super().__init__(**shared)
+        self.W = nn.Parameter(torch.view_as_real(random_unitary(self.hidden_size)).to(self.bias))
         self.step = CayleyStep(self.W.shape, rms)
 
     def unitary_weight(self) -> Tensor:
