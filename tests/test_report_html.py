@@ -273,6 +273,14 @@ class TestIndex:
         assert "lstm: loss 0.25" in page.text
         assert "A CPU, 2 threads" in page.text
 
+    def test_a_sweep_has_a_headline_and_no_report_of_its_own(self) -> None:
+        rows = timing(), timing(method="slow", median_s=0.006)
+        folder = make("time-fasth", "many", SUMMARY, *rows)
+        (folder / "sweep.yaml").write_text("seed: 0\n")
+        found = report_of(read_run(folder))
+        assert "d = 64: fasth 2.00 ms, then slow at 3.00×" in found.headline
+        assert not found.blocks
+
     def test_the_latest_first(self) -> None:
         for name, day in (("old", "01"), ("new", "03"), ("mid", "02")):
             folder = make("time-odd", name, SUMMARY, timing())

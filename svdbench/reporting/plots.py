@@ -76,10 +76,16 @@ def dress(axes: "Axes", sizes: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     if axes.get_yscale() == "log":
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
+        set_log_ticks(axes)
     axes.yaxis.set_minor_formatter(NullFormatter())
     quiet(axes)
+
+
+def set_log_ticks(axes: "Axes") -> None:
+    """A handful of ticks along a logarithmic y axis, whatever its range."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def logarithmic(axes: "Axes", unit: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
@@ -19,7 +19,7 @@ from svdbench.reporting.plots import (
     plot_band,
     plot_line,
     quiet,
-    tick_digits,
+    set_log_ticks,
 )
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import quantity, seconds
@@ -379,9 +379,7 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
         axes.set_ylim(bottom=0)
         return
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    set_log_ticks(axes)
 
 
 def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:

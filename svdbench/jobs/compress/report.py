@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
@@ -22,7 +22,7 @@ from svdbench.reporting.plots import (
     plot_band,
     plot_line,
     quiet,
-    tick_digits,
+    set_log_ticks,
 )
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, seconds, share, tick
@@ -324,9 +324,7 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
         means = means[means > 0]
         if len(means):  # not by the bands: a wide one would flatten the rest
             axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
-        bottom, top = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(top / bottom)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        set_log_ticks(axes)
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")
     forms = (share, lambda y: f"{y:g}", lambda y: tick(y) if y else "0")

@@ -57,19 +57,22 @@ def index(root: Path) -> Path:
 
 
 def report_of(run: RecordedRun) -> Report:
-    """What the job of a run says of it; a note of the run where it can't."""
-    # Of sweeps only trainings are reported together; the others' runs are.
-    reported = run.job in {job.name for job in all_jobs()} and run.summary is not None
-    if reported and (not run.swept or run.job == "train"):
-        try:
-            made: Report = find_job(run.job).part("report").report(run)
-            return made
-        except Exception as error:  # files of any kind and age: what there is, is shown
+    """The report of the run's job; where it can't be made, a note of the run says why."""
+    found = Report(run.job, _promises_kept(run))
+    if run.summary is None or run.job not in {job.name for job in all_jobs()}:
+        return found
+    # Of sweeps only trainings are reported together; of others the headline, if it can be made.
+    together = not run.swept or run.job == "train"
+    try:
+        made: Report = find_job(run.job).part("report").report(run)
+    except Exception as error:  # files of any kind and age: what there is, is shown
+        if together:
             run.notes.append(
                 f"the report of {run.job} can't be made of these files "
                 f"({type(error).__name__}: {one_line(error)})"
             )
-    return Report(run.job, _promises_kept(run))
+        return found
+    return made if together else Report(run.job, made.headline)
 
 
 def _promises_kept(run: RecordedRun) -> str:
