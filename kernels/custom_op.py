@@ -2,7 +2,7 @@
 
 The compiler asks a fake for the shapes of what the operator saves for its backward
 pass, and these depend on the plan. A plan once asked for is therefore kept until the
-process ends, whatever is tuned later.
+process ends, even if a block size is tuned later.
 """
 
 from typing import Any

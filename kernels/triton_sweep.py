@@ -108,7 +108,7 @@ def sweep_streamed_kernel(
     first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
 
     # The state before a block is kept in its place among the states, or, where
-    # nobody wants them, always in the place of the output.
+    # the caller does not need them, always in the place of the output.
     p_A = p_states + (i_p * nb + first) * d * m if KEEP else p_out + i_p * d * m
     for start in range(0, d, BD):
         m_A = (start + o_d < d)[:, None] & (o_m < m)[None, :]
@@ -142,7 +142,7 @@ def sweep_streamed_kernel(
         b_Z = tl.dot(tl.load(p_T + block * K * K + o_T), b_Y, input_precision=PRECISION)
         if KEEP:
             tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
-        tl.debug_barrier()  # everybody has read the state that may be written over
+        tl.debug_barrier()  # all threads have read the state, which may now be overwritten
         for start in range(0, d, BD):
             m_d = start + o_d < d
             m_A = m_d[:, None] & (o_m < m)[None, :]

@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class Failed(UserError):
-    """Work that was begun and did not go well."""
+    """Work that was started and failed."""
 
     exit_code = 1
 

@@ -18,7 +18,7 @@ from svdbench.errors import Failed, UserError, one_line, out_of_memory
 LIBRARIES = frozenset({"numpy", "safetensors", "scipy", "torch"}) | sys.stdlib_module_names
 
 
-# What svdbench raises where something can't be had.
+# What svdbench raises where something is not available.
 MISTAKES = (LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -36,7 +36,7 @@ def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
         misfit: what begins it in its place, where no code of the user's failed.
 
     Raises:
-        Failed: whatever the code raised, SystemExit and KeyboardInterrupt too, with the line
+        Failed: the code raised, SystemExit and KeyboardInterrupt included, with the line
             that it comes from; or that it closed an output stream.
         UserError: an error of svdbench or PyTorch that no code of the user's has a part in.
         KeyboardInterrupt: ^C.
@@ -128,7 +128,7 @@ def _from_worker(error: BaseException) -> str:
 def _interrupts() -> Iterator[Callable[[BaseException], bool]]:
     """Tells ^C from a KeyboardInterrupt that code raises, or turns ^C into.
 
-    Where that can't be told, outside the main thread or under a handler of somebody's own, a
+    Where that is unknown, outside the main thread or under another signal handler, a
     KeyboardInterrupt is taken for ^C.
     """
     main = threading.current_thread() is threading.main_thread()

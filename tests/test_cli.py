@@ -323,7 +323,7 @@ class TestStreams:
             ended = _svdbench([*self.TRAIN, "--name", "n"], stdout=full)
         assert ended.returncode == 1
         assert ended.stderr.count(b"\n") == 1
-        assert b"what was finished is kept" in ended.stderr
+        assert b"finished parts are kept" in ended.stderr
 
     def test_a_reader_that_has_gone_is_no_error_to_tell(self) -> None:
         reading, writing = os.pipe()

@@ -124,7 +124,7 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(CompressedArm, "train", interrupted)
     code, out, err = run([*TINY, "--rank", "4"])
     assert code == 130
-    assert "what was finished is kept: go on with" in err
+    assert "finished parts are kept: resume with" in err
     assert len(rows_of("samples")) == 6 + 4
     assert [row["status"] for row in rows_of("summary")] == ["ok"] * 3 + ["interrupted"] * 3
     assert "seed 1: interrupted after epoch" in out
@@ -135,8 +135,8 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("svdbench.side_by_side.session.classification", "interrupted; what was finished is kept"),
-        ("svdbench.jobs.compress.run.warm_up", "interrupted; what was finished is kept: go on"),
+        ("svdbench.side_by_side.session.classification", "interrupted; "),
+        ("svdbench.jobs.compress.run.warm_up", "interrupted; finished parts are kept: resume"),
     ],
 )
 def test_an_interruption_before_training_is_one_line(

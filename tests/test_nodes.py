@@ -186,7 +186,7 @@ def test_two_nodes_are_as_two_processes_of_one(unused_port: int) -> None:
 
 LONG = [*TWO, "--steps", "1000000", "trainer.evaluate_every=5", "--name", "long"]
 FOLDER = Path("results/train/long")
-GO_ON = f"what was finished is kept: go on with svdbench train --resume {FOLDER}\n"
+GO_ON = f"finished parts are kept: resume with svdbench train --resume {FOLDER}\n"
 
 
 def until_it_learns(first: "subprocess.Popen[str]") -> None:

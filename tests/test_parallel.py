@@ -239,7 +239,7 @@ TINY = [
 TWO = ["--processes", "2"]
 FOLDER = Path("results/train/run")
 LAST = FOLDER / "seed-0" / "last.pt"
-GO_ON = f"what was finished is kept: go on with svdbench train --resume {FOLDER}"
+GO_ON = f"finished parts are kept: resume with svdbench train --resume {FOLDER}"
 
 
 def called(name: str, *more: str) -> list[str]:

@@ -167,7 +167,7 @@ def test_an_interruption_keeps_the_seeds_that_were_done(monkeypatch: pytest.Monk
     monkeypatch.setattr(Arm, "train_epoch", interrupted)
     code, out, err = run([*TINY, "--algorithm", "frontier", "fractions=[0.5]"])
     assert code == 130
-    assert "what was finished is kept: go on with" in err
+    assert "finished parts are kept: resume with" in err
     assert {row["seed"] for row in rows_of("summary")} == {"0"}
     assert "ranks of digits" in out
     assert (FOLDER / "frontier.png").exists()

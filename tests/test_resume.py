@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused_and_left(
 
 def test_timings_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
     begin(tmp_path).close()
-    with pytest.raises(RecordError, match=r"begun elsewhere \(cpu was x, is y\)"):
+    with pytest.raises(RecordError, match=r"started elsewhere \(cpu was x, is y\)"):
         begin(tmp_path, env={"cpu": "y"}, same=("cpu",))
     with begin(tmp_path, env={"cpu": "y"}) as other:
         assert other.environment == {"cpu": "x"}
@@ -187,7 +187,7 @@ def test_timings_of_two_versions_are_mixed_only_if_allowed(tmp_path: Path) -> No
         first.append(SAMPLES, ROW | {"d": 1})
         first.finish("one")
     says = (
-        r"was begun with svdbench 1.0\+aaa \(commit cccccccc \+ changes\), and this is "
+        r"was started with svdbench 1.0\+aaa \(commit cccccccc \+ changes\), and this is "
         r"svdbench 1.0\+bbb: .* or continue with --force"
     )
     with pytest.raises(RecordError, match=says):
@@ -213,7 +213,7 @@ def test_a_training_goes_on_with_another_version(tmp_path: Path) -> None:
 
 def test_a_run_of_before_versions_were_known_is_another_version(tmp_path: Path) -> None:
     begin(tmp_path, env={"svdbench": "0.9"}).close()
-    with pytest.raises(RecordError, match=r"begun with svdbench 0.9, and this is .*\+bbb"):
+    with pytest.raises(RecordError, match=r"started with svdbench 0.9, and this is .*\+bbb"):
         begin(tmp_path, env=B, same=("cpu",))
 
 
@@ -386,7 +386,7 @@ class TestCommands:
         monkeypatch.setattr(time_fasth, "time_cell", cut)
         code, _, err = run([*self.TINY, "--name", "cut"])
         assert code == Interrupted.exit_code
-        assert err.endswith("go on with svdbench time-fasth --resume results/time-fasth/cut\n")
+        assert err.endswith("resume with svdbench time-fasth --resume results/time-fasth/cut\n")
         first = Path("results/time-fasth/cut/summary.csv").read_bytes()
         code, out, _ = run(["time-fasth", "--resume", "results/time-fasth/cut"])
         assert code == 0
@@ -416,7 +416,7 @@ class TestCommands:
             for given in (words, ["time-fasth", "--resume", str(place)]):
                 code, _, err = run(given)
                 assert code == 2
-                assert f"{place} was begun with svdbench " in err
+                assert f"{place} was started with svdbench " in err
                 assert err.count("\n") == 1
                 assert "+another" in err
         for words in (typed, sweep):
@@ -439,8 +439,8 @@ class TestCommands:
             (["train", "lstm", "--resume", "RUN"], "leave out lstm"),
             (["train", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),
             (["gradients", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),
-            (["time-fasth", "--resume", "nowhere"], "nowhere is no run to go on with"),
-            (["train", "--resume", "nowhere"], "nowhere is no run to go on with"),
+            (["time-fasth", "--resume", "nowhere"], "nowhere is not a run that can be resumed"),
+            (["train", "--resume", "nowhere"], "nowhere is not a run that can be resumed"),
             (["tune", "--resume", "RUN"], "is of another command: svdbench time-fasth"),
         ],
     )

@@ -244,7 +244,7 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_there_is() -> None:
         code, _, err = run(SEEDS)
     assert code == 130
     again = f"svdbench train --resume {SWEEP}"
-    assert err == f"svdbench: interrupted; 1 of 3 jobs done and kept: go on with {again}\n"
+    assert err == f"svdbench: interrupted; 1 of 3 jobs done and kept: resume with {again}\n"
     assert [row["status"] for row in table(SWEEP / "summary.csv")] == [
         *("ok", "interrupted", "skipped")
     ]

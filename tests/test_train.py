@@ -162,7 +162,7 @@ def test_an_interrupt_keeps_rows_and_checkpoints(monkeypatch: pytest.MonkeyPatch
     code, out, err = run(["train", *SPECTRAL, "--seeds", "2", "--name", "cut"])
     assert code == Interrupted.exit_code
     assert err == (
-        "svdbench: interrupted; what was finished is kept: go on with svdbench train "
+        "svdbench: interrupted; finished parts are kept: resume with svdbench train "
         "--resume results/train/cut\n"
     )
     assert "interrupted after step 3" in out

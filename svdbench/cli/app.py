@@ -91,11 +91,11 @@ def _flow_help(app: typer.Typer) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line: whatever goes wrong is one line on stderr, and an exit code."""
+    """The command line: an error is one line on stderr and an exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     traced = TRACEBACK in typed
     typed = [word for word in typed if word != TRACEBACK]
-    os.environ["MPLBACKEND"] = "agg"  # plots go into files, whatever the user's backend is
+    os.environ["MPLBACKEND"] = "agg"  # plots are written to files, not shown
     with standard_streams() as output:
         try:
             code, message = _run(typed), ""
@@ -189,7 +189,7 @@ def _value_of(options: Sequence[str], typed: Sequence[str]) -> str | None:
 
 
 def _shown(message: str) -> str:
-    """One line that can be read, whatever was typed or found in a file."""
+    """A message as one readable line: shortened, with unprintable characters escaped."""
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

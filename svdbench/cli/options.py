@@ -282,5 +282,6 @@ def _overrides(options: Mapping[str, Any]) -> list[str]:
 def _refuse_with_resume(given: Sequence[str]) -> None:
     if given:
         raise UserError(
-            f"--resume finishes a run as it was begun: leave out {given[0]}, or begin another run"
+            f"--resume finishes a run with its own settings: leave out {given[0]}, or start "
+            "another run"
         )

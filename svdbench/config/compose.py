@@ -87,7 +87,7 @@ def checked(config: Any, job: str = "", overrides: Sequence[str] = ()) -> tuple[
 
     Args:
         job: its root in ``conf/``.
-        overrides: those that were given, to tell which doesn't fit.
+        overrides: those that were given, to name the one that does not fit.
 
     Raises:
         UserError: a value that does not fit.
@@ -110,7 +110,7 @@ def checked(config: Any, job: str = "", overrides: Sequence[str] = ()) -> tuple[
 
 @contextmanager
 def in_one_line(job: str = "", overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Turn whatever Hydra and OmegaConf have against a configuration into a UserError."""
+    """Turn errors of Hydra and OmegaConf into a UserError."""
     try:
         yield
     except UserError:

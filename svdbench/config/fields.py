@@ -27,7 +27,7 @@ class Key:
     Attributes:
         help: a phrase for its comment and for ``--help``, without a full stop.
         null: what null means, in words.
-        default_text: the default in words, for ``--help``, where its value doesn't tell.
+        default_text: the default in words, for ``--help``, where its value does not say enough.
         flag: its spelling on the command line, as ``--d``.
         metavar: the placeholder of the value in ``--help``.
         at_least, above, at_most, below: range of the value, or of each value of a list.

@@ -17,7 +17,7 @@ MOST_JOBS = 10_000
 
 
 def override(key: str, value: Any) -> str:
-    """``key=value`` in Hydra's grammar, whatever is in the value."""
+    """``key=value`` in Hydra's grammar, with the value quoted as needed."""
     return f"{key}={_text(value)}"
 
 
@@ -151,7 +151,7 @@ def _calls_resolver(text: str) -> bool:
 
     try:
         return calls(parse(text))
-    except GrammarParseError:  # which the one who composes the configuration tells
+    except GrammarParseError:  # reported when the configuration is composed
         return False
 
 

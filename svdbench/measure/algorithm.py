@@ -59,7 +59,7 @@ class Algorithm(ABC):
     Class attributes:
         kind: the family; ``vs_best`` compares with the fastest of another kind.
         builds: what is formed on the way.
-        gradients: how they are had, in a few words.
+        gradients: how they are computed, in a few words.
         source: where the algorithm comes from.
         operation: what is computed, in groups that compute several things.
         orthogonal: whether the output is X times an orthogonal matrix, so that

@@ -74,7 +74,7 @@ def clock_of(device: str | torch.device) -> Clock:
 
 
 def timed(clock: Clock, work: Callable[[], Any]) -> float:
-    """The seconds that ``work`` takes, begun on an idle device."""
+    """The seconds that ``work`` takes, started on an idle device."""
     clock.sync()
     start = clock.stamp()
     work()

@@ -30,7 +30,7 @@ def device_name(device: torch.device | str) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-# Where the size of the cache is not told: several times that of any so far.
+# Where the size of the cache is unknown: several times that of any so far.
 UNKNOWN_BYTES = 128 << 20
 
 

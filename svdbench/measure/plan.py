@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass
 class TimingOutcome:
-    """What became of a contender: ``ok``, ``oom``, ``timeout`` or ``failed``, and why."""
+    """The outcome of a contender: ``ok``, ``oom``, ``timeout`` or ``failed``, and why."""
 
     status: str = "ok"
     reason: str = ""
@@ -121,7 +121,7 @@ class TimingPlan:
 
     Attributes:
         budget_s: measuring time for all contenders together, warm-up not counted.
-        min_reps: repetitions that everyone gets, whatever they take.
+        min_reps: minimum number of repetitions, however long they take.
         max_reps: maximum number of repetitions.
         precision: good enough is a 95 % confidence interval of the step's
             median of ± this fraction.
@@ -154,12 +154,12 @@ class TimingPlan:
 
     @property
     def rounds(self) -> int:
-        """Rounds over which the budget is spread; the first half is for everyone."""
+        """Number of rounds over which the budget is spread; the first half is shared equally."""
         return 2 * self.min_reps
 
 
 def forever() -> float:
-    """The seconds left where nobody set a limit."""
+    """The seconds left where there is no limit."""
     return math.inf
 
 
@@ -180,14 +180,14 @@ def measure(
         clock: read around every forward and backward.
         left: the seconds that remain for all there is to do; asked before each warm-up
             and each turn, none of which begins without any.
-        on_sample: told each repetition as soon as it is known (untimed), so that
+        on_sample: called with each repetition as soon as it is known (untimed), so that
             an interruption loses none.
-        on_progress: told before each turn the fraction done, at most 1, and what is next.
+        on_progress: called before each turn with the fraction done, at most 1, and what is next.
 
     Returns:
         An outcome for every contender, by name. A contender that raises ends its
         own part only and keeps its samples; KeyboardInterrupt propagates, and so
-        does whatever the callbacks raise.
+        does an exception of a callback.
     """
     outcomes = {contender.name: TimingOutcome() for contender in contenders}
     if len(outcomes) < len(contenders):

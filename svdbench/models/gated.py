@@ -14,7 +14,7 @@ class Gated(SequenceModel):
 
     torch adds a second bias to each gate; it stays zero here, so that parameters are
     counted, and learn, as in the sources. The state is what is read out: an LSTM's cell
-    starts at zero whatever h₀ is.
+    starts at zero for any h₀.
 
     Args:
         gates: blocks of n rows in the weights.

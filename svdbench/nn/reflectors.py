@@ -103,7 +103,7 @@ def positive_qr_reflectors(M: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """n reflectors, none zero, that take the first n columns of an orthogonal M to those of I.
 
     Householder QR with R = I rather than R = diag(±1), as no signs are kept; the
-    first entry of v is had without cancellation (Golub and Van Loan, §5.1.3). All d of
+    first entry of v is computed without cancellation (Golub and Van Loan, §5.1.3). All d of
     them make M, if det M = (−1)ᵈ: otherwise M with its last column negated.
 
     Args:

@@ -1,8 +1,8 @@
 """The journal of a run: its finished units, so that it can be resumed where it stopped.
 
-A unit is whatever a job writes down together: a size, a seed, a case. Its line in
-``progress.jsonl`` comes after its rows and tells how long the tables were then; rows
-beyond the last line belong to a unit that was cut short, and a line that tells of rows
+A unit is a group of rows that a job finishes together: a size, a seed or a case. Its line in
+``progress.jsonl`` comes after its rows and gives the length of the tables; rows
+beyond the last line belong to an interrupted unit, and a line about rows
 that never reached the disk counts for nothing.
 """
 
@@ -36,7 +36,7 @@ def job_of(folder: Path) -> str:
             job = json_value(file.readline(LONGEST))["job"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RecordError(
-            f"{folder} is no run to go on with: give a folder with a {NAME}, as "
+            f"{folder} is not a run that can be resumed: give a folder with a {NAME}, such as "
             "results/train/20260301-120000"
         ) from error
     return str(job)

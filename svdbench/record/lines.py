@@ -61,7 +61,7 @@ def append(file: int, data: bytes) -> None:
     """
     size = os.fstat(file).st_size
     try:
-        while data:  # a second turn only when the disk is full, to be told so
+        while data:  # a second turn only when the disk is full, which raises
             data = data[os.write(file, data) :]
     except OSError:
         os.ftruncate(file, size)

@@ -1,4 +1,4 @@
-"""A finished run, read back: whatever can be read, and a line about what can't."""
+"""Reads a run's folder: what can be read, and a note about what cannot."""
 
 import csv
 import errno
@@ -26,7 +26,7 @@ LARGEST_TABLE = 1 << 30  # bytes
 MOST_ROWS = 200_000
 # Why a cell has samples and no row in the summary.
 STOPPED = "the run was stopped before it was done"
-# What may tell cells apart, in this order; the settings of a run are the same in all.
+# Columns that may distinguish cells, in this order; settings are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
 SIZES = ("length", "d", "n", "m", "k", "rank", "alpha", "phi", "block_size", "spectrum", "seed")
 MOST_NAMED = 8
@@ -359,7 +359,7 @@ def _environment(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _settings(path: Path, notes: list[str]) -> str | None:
-    """The text of a configuration, whatever is in it."""
+    """The text of a configuration, valid or not."""
     if path.is_file() and path.stat().st_size > LARGEST_YAML:
         notes.append(f"{path.name} is larger than {LARGEST_YAML >> 20} MiB")
         return None

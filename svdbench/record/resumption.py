@@ -76,11 +76,11 @@ def refuse_other_run(
         began = read_environment(path)
     except OSError as error:
         raise RecordError(
-            f"can't go on with {folder}: {one_line(error)}: {remedy}, or delete it"
+            f"can't resume {folder}: {one_line(error)}: {remedy}, or delete it"
         ) from error
     except ValueError as error:
         raise RecordError(
-            f"can't go on with {folder}: {path.name} {error}: {remedy}, or delete it"
+            f"can't resume {folder}: {path.name} {error}: {remedy}, or delete it"
         ) from error
     if began_with != config:
         raise RecordError(
@@ -92,7 +92,7 @@ def refuse_other_run(
         if began.get(key) != env.get(key)
     ]:
         raise RecordError(
-            f"{folder} was begun elsewhere ({'; '.join(other)}), and its timings can't be mixed: "
+            f"{folder} was started elsewhere ({'; '.join(other)}), and timings can't be mixed: "
             f"{remedy}"
         )
     return began
@@ -109,7 +109,7 @@ def refuse_other_version(
 
     Args:
         began: the environment in which they began.
-        versions: that wrote what there is.
+        versions: those that wrote the existing rows.
         env: where this runs.
 
     Raises:
@@ -117,7 +117,7 @@ def refuse_other_version(
     """
     if not (_mixing.get() or version_of(env) in versions):
         raise RecordError(
-            f"{folder} was begun with {version_in_words(began)}, and this is "
+            f"{folder} was started with {version_in_words(began)}, and this is "
             f"{version_in_words(env)}: {remedy}, or continue with --force and get timings of both"
         )
 

@@ -80,7 +80,7 @@ class RunWriter:
 
         A folder that already has a run of the same configuration is gone on with: the rows of
         its finished units stay; those of a unit that was cut short are taken back before the
-        first row is written, unless the job knows how to go on with it and rewinds itself. A
+        first row is written, unless the job resumes within the unit and rewinds itself. A
         run that is finished is left as it is, to the byte.
 
         Args:

@@ -115,8 +115,8 @@ _COMPRESSED = (
     *("batch_size", "optimizer", "lr", "device", "threads"),
 )
 
-# What a network came to: its scores on ``split``; ``train_loss``, the mean over the epoch's
-# batches as they were met; and what inference takes with factors where they save: numbers,
+# Results of a network: its scores on ``split``; ``train_loss``, the mean over the epoch's
+# batches in their order; and the cost of inference with factors where they save: parameters,
 # multiply-adds of one example, and bytes. ``energy`` is the share of ‖W‖² that compression
 # kept, over all layers, and ``rel_error`` = ‖W − W_k‖/‖W‖ of the last compression.
 _SCORES = (
@@ -150,7 +150,7 @@ COMPRESSED = TableSchema(
 )
 
 
-# A row for each weight of an arm: the rank it was brought to, and whether it is smaller as
+# A row for each weight of an arm: its rank, and whether it is smaller as
 # two factors; if not, why it stays dense.
 LAYERS = TableSchema(
     "layers",

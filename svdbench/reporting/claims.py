@@ -117,7 +117,7 @@ class Claim:
         return self.at_least is not None or self.at_most is not None
 
     def shown_by(self, ours: Interval) -> bool | None:
-        """Whether our number shows the claim (True) or refutes it; None: it can't tell."""
+        """Whether our number shows the claim (True) or refutes it (False); None: undecided."""
         if not self._is_bounded:
             return self._agrees(ours)
         least = -math.inf if self.at_least is None else self.at_least

@@ -1,6 +1,6 @@
 """The nodes that train one model together: which of them this is, and where they meet.
 
-As `torchrun`, they are told by MASTER_ADDR, MASTER_PORT and NODE_RANK; what of these isn't
+As for `torchrun`, MASTER_ADDR, MASTER_PORT and NODE_RANK describe them; what of these isn't
 there is asked of SLURM, if it started a task on each node.
 """
 

@@ -38,9 +38,9 @@ def repeat(job: str, config: str | None, environment: Mapping[str, Any]) -> Repe
     try:
         command, notes = _command(job, config)
     except KeyError as error:
-        return Repeat(None, [f"the command can't be told: config.yaml has no {error.args[0]}"])
+        return Repeat(None, [f"the command is unknown: config.yaml has no {error.args[0]}"])
     except (UserError, ValueError, TypeError, RecursionError) as error:
-        return Repeat(None, [f"the command can't be told: {one_line(error)}"])
+        return Repeat(None, [f"the command is unknown: {one_line(error)}"])
     return Repeat(command, [*notes, *_source(environment)])
 
 
@@ -49,7 +49,7 @@ def repeat_sweep(folder: Path) -> Repeat:
     try:
         words = read_sweep(folder).words
     except UserError as error:
-        return Repeat(None, [f"the command can't be told: {error}"])
+        return Repeat(None, [f"the command is unknown: {error}"])
     return Repeat(" ".join(["svdbench", *map(_quoted, words)]))
 
 
@@ -120,7 +120,7 @@ def _groups(job: str, ours: Mapping[str, Any]) -> list[str]:
 
 
 def _explicit(job: str, ours: Mapping[str, Any]) -> set[str]:
-    """Keys that are typed whatever the defaults are."""
+    """Keys that are always typed."""
     if job == "gradients":  # the command has defaults of its own
         return set(find_job(job).settings)
     return {key for key in BROUGHT if ours.get(key) is not None}

@@ -78,7 +78,7 @@ def display(console: Console, total: int) -> Iterator[RunDisplay]:
 
 @contextmanager
 def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
-    """Show the results of ``folder`` when all is done, or what there is when interrupted."""
+    """Show the results of ``folder`` at the end, or the results so far after an interruption."""
     try:
         yield
     except KeyboardInterrupt:
@@ -104,7 +104,7 @@ def kept(job: str, folder: Path) -> str:
     if not folder.exists():
         return "nothing was finished"
     command = f"svdbench {find_job(job).words} --resume {folder}"
-    return f"what was finished is kept: go on with {command}"
+    return f"finished parts are kept: resume with {command}"
 
 
 def device_of(config: Placement) -> torch.device:
@@ -158,7 +158,7 @@ def running(
     """A run of so many cells: its record and its display, and its report at the end.
 
     Raises:
-        Interrupted: ^C; what was finished is kept.
+        Interrupted: ^C; finished parts are kept.
     """
     console = Console()
     settle_allocator()
@@ -186,7 +186,7 @@ def running(
 def settle_allocator() -> None:
     """Free one large block, as every training process has long done.
 
-    Until then glibc hands each large block back to the system, and whoever is
+    Until then glibc returns each large block to the system, and the method that is
     measured first pays for page faults that the later ones are spared.
     """
     del_me = torch.empty(31 << 20, dtype=torch.uint8)

@@ -31,7 +31,7 @@ def launch(job: str, overrides: Sequence[str]) -> Any:
     try:
         return find_job(job).module.run(checked, text)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; what was finished is kept") from None
+        raise Interrupted("interrupted; finished parts are kept") from None
 
 
 def start(request: Request) -> None:

@@ -17,7 +17,7 @@ from svdbench.side_by_side.networks import Loss
 
 @dataclass(frozen=True)
 class EpochScores:
-    """What an epoch of training came to.
+    """Loss and time of an epoch of training.
 
     Attributes:
         loss: the mean over the examples, each as its batch was met.
@@ -182,7 +182,7 @@ def side_by_side(
 
     Yields:
         The epoch's number, from 0, the arm, and what ``train`` returned, after each; what
-        the caller does then is nobody's time.
+        the caller does then is not timed.
     """
     for number in range(epochs):
         first = number % len(arms)

@@ -83,7 +83,7 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Ex
         hidden: units of the layers, where ``config.net`` says nothing.
 
     Raises:
-        UserError: a device, a data set or a network that can't be had.
+        UserError: a device, data set or network is not available.
     """
     device = device_of(config)
     try:
@@ -167,14 +167,14 @@ G = TypeVar("G", bound=Experiment[Any, Any])
 
 
 class ArmsSession(ABC, Generic[G, A]):
-    """Trains the arms of a job and writes down what became of them.
+    """Trains the arms of a job and writes their rows.
 
     Attributes:
-        tells: which score of the test set the line at the end of a seed has.
+        score_name: score on the test set in the line at the end of a seed.
         ending: ok, or timeout or interrupted where there is nothing more to be done.
     """
 
-    tells: ClassVar[Literal["accuracy", "error"]]
+    score_name: ClassVar[Literal["accuracy", "error"]]
 
     def __init__(self, given: G, record: RunWriter, shown: RunDisplay) -> None:
         self.given = given
@@ -203,18 +203,18 @@ class ArmsSession(ABC, Generic[G, A]):
 
     @abstractmethod
     def end(self, arms: list[A]) -> None:
-        """Measure what there is to measure once the arms of a seed are trained."""
+        """Measure the trained arms of a seed."""
 
     @abstractmethod
     def summary(self, arm: A, stock: A, scores: Scores | None) -> None:
-        """Write down what became of an arm; ``stock`` is the unchanged network."""
+        """Write the summary of an arm; ``stock`` is the unchanged network."""
 
-    def found(self) -> dict[str, Any]:
-        """What later seeds need to know of those before them, such as JSON can hold."""
+    def memo(self) -> dict[str, Any]:
+        """State passed on to later seeds; must be JSON-serialisable."""
         return {}
 
-    def go_on(self, found: Mapping[str, Any]) -> None:
-        """Take in what :meth:`found` told before the run was cut short."""
+    def restore(self, memo: Mapping[str, Any]) -> None:
+        """Restore the state of an interrupted run."""
 
     def train(self, seed: int) -> None:
         """Train all arms from one seed."""
@@ -258,9 +258,9 @@ class ArmsSession(ABC, Generic[G, A]):
             number = "–"
             if arm.name in scores:
                 right = scores[arm.name].accuracy
-                number = share(right if self.tells == "accuracy" else 1 - right)
+                number = share(right if self.score_name == "accuracy" else 1 - right)
             words.append(f"{arm.name} {number}" + (f" ({arm.reason})" if arm.reason else ""))
-        return f"test {self.tells} {'; '.join(words)}"
+        return f"test {self.score_name} {'; '.join(words)}"
 
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
@@ -286,13 +286,13 @@ def run_session(
     with running(job, config, text, folder, config.seeds) as (record, shown):
         session = kind(given, record, shown)
         with record.recalling() as memo:
-            session.go_on(memo)
+            session.restore(memo)
         for seed in range(config.seed, config.seed + config.seeds):
             if f"seed {seed}" in record.units:
                 continue
             session.train(seed)
             if session.ending != "interrupted":
-                record.finish(f"seed {seed}", **session.found())
+                record.finish(f"seed {seed}", **session.memo())
             if session.ending != "ok":
                 break
     if session.ending == "interrupted":

@@ -141,7 +141,7 @@ class SequentialImages(Task):
         if not (isinstance(state, dict) and self._is_state(**state)):
             raise ValueError(
                 f"the state is not of {self.title} with {self.epoch_size:,} training images: "
-                "go on with the dataset and validation it was taken from"
+                "resume with the dataset and validation that it was saved with"
             )
 
     def _is_state(self, order: Any = None, position: Any = None, **others: Any) -> bool:

@@ -107,7 +107,7 @@ def disturbed(
     To be said first, as it decides what the numbers are worth.
 
     Args:
-        sizes: the columns that tell cells apart.
+        sizes: the columns that identify a cell.
         place: the size of a row's cell, in words.
     """
     yield from _void_floors(step, sizes, place)

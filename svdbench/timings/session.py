@@ -44,7 +44,7 @@ ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
 
 @dataclass
 class TimedMethod:
-    """One method in one cell: its inputs, and what became of it.
+    """One method in one cell: its inputs and its outcome.
 
     Attributes:
         V: what the cell gives; once prepared, the method's own parameters.
@@ -80,7 +80,7 @@ class TimedMethod:
             self.close(*failure(error))
 
     def judge(self, when: str) -> None:
-        """No number without a right answer, before the timing and after it."""
+        """Check the method's answer, before the timing and after it."""
         self.verdict = check(self.method, self.V, self.X, self.G, reference=self.reference)
         if not self.verdict.ok:
             self.close("gate", f"{when} timing: {self.verdict.reason}")
@@ -123,7 +123,7 @@ class CellConditions:
         plan: how long and how exactly to measure a cell.
         l2: in which state the cache of a GPU is when a repetition begins.
         too_slow: grows by the methods that reach their time limit.
-        left: the seconds that remain for all there is to do: what has not begun by
+        left: the seconds that remain for everything: methods that have not started by
             then is skipped.
         samples, summary: the tables to write; they may have further columns.
     """
@@ -301,7 +301,7 @@ def _columns(problem: Problem) -> dict[str, Any]:
 
 
 def cell_summary_line(problem: Problem, entries: list[TimedMethod]) -> str:
-    """What came of a size, in one line."""
+    """The fastest methods of a size, in one line."""
     steps = {
         entry.name: statistics.median(entry.outcome.steps_s())
         for entry in entries
@@ -311,7 +311,7 @@ def cell_summary_line(problem: Problem, entries: list[TimedMethod]) -> str:
     fastest = sorted(steps, key=lambda name: steps[name])[:3]
     words = ", ".join(f"{name} {seconds(steps[name])}" for name in fastest)
     return f"{problem.label:<9} fastest: {words or 'none'}" + (
-        f"; {others} without a number" if others else ""
+        f"; {others} not timed" if others else ""
     )
 
 

@@ -36,7 +36,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         found = torch.load(existing_regular_file(path), map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}: check the path") from error
-    except Exception as error:  # whatever the unpickler thinks of a foreign file
+    except Exception as error:  # any exception of the unpickler on a foreign file
         raise UserError(f"{path} is not a checkpoint: {one_line(error)}") from error
     if not isinstance(found, dict) or "learner" not in found:
         raise UserError(f"{path} is not a checkpoint of svdbench train: give its last.pt")

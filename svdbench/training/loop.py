@@ -31,7 +31,7 @@ class Loop:
     Args:
         on_step: called after every step.
         on_evaluation: called with every evaluation, and whether it is the best so far;
-            :meth:`state_dict` then has what there is to keep.
+            :meth:`state_dict` then has the state to save.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Loop:
 
         Raises:
             UserError: of a callback, or the other processes of several are gone.
-            Exception: whatever fails in one process of several, as the others wait for it.
+            Exception: any failure in one process of several, as the others wait for it.
         """
         self._first_step, self._first_s = self.learner.step, self.elapsed_s
         # Minutes that a resumed training has used before.

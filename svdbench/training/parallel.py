@@ -3,7 +3,7 @@
 All draw the same minibatch, from generators in the same state, and each computes the loss of
 its part, weighted by the part's share of the sequences: the sum of the gradients over the
 processes is then that of the whole minibatch, whether or not the parts are of one size, and
-whatever is done with a gradient afterwards is done alike in each process.
+all later use of a gradient is the same in each process.
 
 A sum after the backward pass, rather than DistributedDataParallel, which sums while it runs:
 a recurrent weight's gradients all come at its very end, so there is nothing to sum meanwhile.

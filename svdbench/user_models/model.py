@@ -38,7 +38,7 @@ class LoadedUserModel:
         build: as it was named.
         model: with its weights, in evaluation mode.
         splits: examples for calibration, search and judging; None where none were named.
-        notes: what became of its numbers on the way, each a line.
+        notes: conversions of its weights, each a line.
     """
 
     build: str
@@ -82,7 +82,7 @@ def user_model(
     """
     torch.manual_seed(seed)
     model = call_named(build, "the model")
-    if not issubclass(type(model), nn.Module):  # whatever its __class__ says
+    if not issubclass(type(model), nn.Module):  # even if its __class__ says so
         raise UserError(
             f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
         )
@@ -194,7 +194,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler thinks of a foreign file
+    except Exception as error:  # any exception of the unpickler on a foreign file
         raise UserError(f"{path} {_refusal(error)}: {REMEDY}") from error
     if isinstance(found, dict):
         for key in ("state_dict", "model_state_dict", "model"):

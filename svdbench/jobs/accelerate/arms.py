@@ -82,7 +82,7 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
 
 
 class TimedArm(SvdDnn):
-    """An arm of the experiment, with what became of it.
+    """An arm of the experiment, with its epochs.
 
     Args:
         setting: what makes it.

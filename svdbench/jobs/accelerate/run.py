@@ -46,14 +46,14 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
         folder: where to write instead of ``results/accelerate/<name>``.
 
     Raises:
-        UserError: a data set, a network, a rank or a device that can't be had.
+        UserError: a data set, network, rank or device is not available.
         Interrupted: ^C; the epochs so far are kept.
     """
     return run_session(JOB, AccelerateSession, prepare(config), text, folder)
 
 
 def prepare(config: Accelerate) -> AccelerateExperiment:
-    """Data, sizes and arms: whatever may be a mistake, before a run begins.
+    """Data, sizes and arms, checked before a run starts.
 
     Raises:
         UserError: as :func:`run`.
@@ -101,7 +101,7 @@ def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
 class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
     """Trains dense, and in factors after a share of the steps."""
 
-    tells = "accuracy"
+    score_name = "accuracy"
 
     def __init__(self, given: AccelerateExperiment, record: RunWriter, shown: RunDisplay) -> None:
         super().__init__(given, record, shown)

@@ -189,7 +189,7 @@ class SvdDnn(Arm):
         options: further ones of :func:`svdbench.lowrank.factor`.
 
     Attributes:
-        factored: what became of each weight; empty before the switch.
+        factored: for each weight, its rank or why it stays dense; empty before the switch.
         switch_s: the seconds that the switch took; None before.
         rel_error: ‖W − W₁W₂‖/‖W‖ at the switch, over all weights factored.
         steps: done so far.

@@ -49,7 +49,7 @@ def compare(
     cell that works in A and fails in B. 2: a mistake in what was asked. 3: the
     runs can't be compared, as the job, CPU, GPU, threads, device or dtype of one
     is another. 4, with --fail-undecided: no regression, but a cell that A has a
-    number of can't be told or has none in B.
+    number of is undecided or missing in B.
     """
     if not (math.isfinite(threshold) and threshold >= 1):
         raise UserError(f"--threshold is {threshold:g}: give a ratio from 1 up, as 1.05")

@@ -219,7 +219,7 @@ def compare(
         alpha: the probability that among all comparisons of what is the same, one shows a
             difference; the intervals have 1 − alpha each.
         force: compare in spite of environments that don't match.
-        fail_undecided: count it as a failure where nothing can be told.
+        fail_undecided: count undecided cells as failures.
 
     Raises:
         UserError: a metric that isn't there, or no cell in common.
@@ -316,7 +316,7 @@ def _slower_machine(pairs: Sequence[tuple[Cell, Cell]], threshold: float) -> Ite
     if max(ratio, 1 / ratio) > threshold:
         yield (
             f"a plain matrix product took {ratio:.2f} times as long in B as in A: the machine "
-            "was another, or disturbed, whatever the cells say"
+            "was different or disturbed, so the verdict is uncertain"
         )
 
 

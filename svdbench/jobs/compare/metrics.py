@@ -20,7 +20,7 @@ _LOWER = (
 _REST = ("accuracy", "test_accuracy", "best_accuracy", "energy")
 _COUNTS = ("n_params", "macs", "bytes", "peak_bytes", "steps_to_target")
 
-# What is compared unless told otherwise, as far as a run has it: timings, then trainings.
+# Compared by default, where a run has them: timings, then trainings.
 _TIMINGS = ("step_s", "time_s")
 _TRAININGS = ("loss", "accuracy", "kept", "n_params", "epoch_s", "step_s", "latency_s")
 # The score of a test set stands for that of the last evaluation.
@@ -140,7 +140,7 @@ def _filled(rows: Iterable[Row]) -> set[str]:
 
 
 def _is_time(column: str) -> bool:
-    # What a budget, a quartile or a floor is doesn't tell how fast anything was.
+    # Budgets, quartiles and floors are no measure of speed.
     return column.endswith("_s") and not column.endswith(
         ("_per_s", "floor_s", "q25_s", "q75_s", "elapsed_s", "evaluation_s")
     )

@@ -16,7 +16,7 @@ _TRAINED = (
     *("model", "task", "dataset", "method", "arm", "hidden_size", "length", "batch_size"),
     *("optimizer", "lr", "orthogonal_lr", "device", "dtype", "threads", "processes"),
 )
-# Of trainings, what may be found as well as asked for: it tells cells apart where needed.
+# Settings of trainings that may also be results; they distinguish cells where needed.
 _MORE = ("rank", "alpha", "phi", "every", "kind", "epsilon", "budget", "multiple_of", RUN)
 
 # Before the schema had these columns, they were understood: of timings, of trainings.
@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def outcome(self) -> Row:
-        """The row that says how it ended: one without a number, if there is any."""
+        """The row with its status: one without a value, if there is any."""
         return next((row for row in self.summary if row["status"] != "ok"), self.summary[0])
 
     def values(self, metric: Metric) -> tuple[list[float], list[str]]:

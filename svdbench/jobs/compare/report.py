@@ -116,7 +116,7 @@ def _differences(comparison: Comparison) -> Iterator[str]:
 
 
 def _conclusions(comparison: Comparison) -> Iterator[str]:
-    """Cells without a number, then those of one side, then what the words mean."""
+    """Cells without a value, then those of one side, then what the words mean."""
     for letter, whats in (("A", comparison.only_a), ("B", comparison.only_b)):
         if whats:
             yield f"only in {letter}: {_listed(whats)}"
@@ -128,7 +128,7 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
             yield _clean(f"{' '.join(known or lost.what.values())}: {_ends(lost)}")
     neither = [lost for lost in comparison.lost if not lost.broken and lost.a == lost.b]
     if neither:
-        yield f"without a number in both: {_listed([lost.what for lost in neither])}"
+        yield f"no value in either: {_listed([lost.what for lost in neither])}"
     unknown = [cell for cell in comparison.cells if cell.verdict == "can't tell"]
     few = [cell for cell in unknown if cell.p is None]
     if few:

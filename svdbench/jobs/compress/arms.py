@@ -53,7 +53,7 @@ class CompressExperiment(side_by_side.Experiment[Compress, CompressSetting]):
 
 @dataclass(frozen=True)
 class CompressedEpoch:
-    """An epoch of an arm: what training came to, and what compressing took and lost."""
+    """An epoch of an arm: its scores, and the time and error of compressing."""
 
     scores: EpochScores
     decompose_s: float

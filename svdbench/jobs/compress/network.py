@@ -105,7 +105,7 @@ class Deployed:
 
     Attributes:
         network: with the same outputs as the one it was made from.
-        layers: what became of each weight, and why.
+        layers: for each weight, its rank or why it stays dense.
         n_params: numbers, biases too.
         macs: multiply-adds of one example, in the products with weights.
         bytes: of the numbers.

@@ -246,7 +246,7 @@ def _of(value: float, base: float, text: str) -> str:
 
 
 def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
-    """Rank and form of each weight, a line for each rank that weights were brought to."""
+    """Rank and form of each weight, a line for each rank."""
     seen: set[str] = set()
     for arm, rows in layers[layers["arm"] != STOCK].groupby("arm", sort=False):
         line = "; ".join(_layer(row) for row in rows.to_dict("records"))

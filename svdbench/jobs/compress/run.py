@@ -49,7 +49,7 @@ def run(config: Compress, text: str, folder: str | None = None) -> Path:
         folder: where to write instead of ``results/compress/<name>``.
 
     Raises:
-        UserError: a data set, a network, a compressor or a device that can't be had.
+        UserError: a data set, network, compressor or device is not available.
         Interrupted: ^C; the epochs so far are kept.
     """
     return run_session(JOB, CompressSession, prepare(config), text, folder)
@@ -62,7 +62,7 @@ def check(config: Compress) -> None:
 
 
 def prepare(config: Compress) -> CompressExperiment:
-    """Data, sizes and compressors: whatever may be a mistake, before a run begins.
+    """Data, sizes and compressors, checked before a run starts.
 
     Raises:
         UserError: as :func:`run`.
@@ -95,18 +95,18 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
         latency_s: of each arm; None until it is measured.
     """
 
-    tells = "error"
+    score_name = "error"
 
     def __init__(self, given: CompressExperiment, record: RunWriter, shown: RunDisplay) -> None:
         super().__init__(given, record, shown)
         self.rows = CompressRows(record, given)
         self.latency_s: dict[str, float] | None = None
 
-    def found(self) -> dict[str, Any]:
+    def memo(self) -> dict[str, Any]:
         return {"latency_s": self.latency_s}
 
-    def go_on(self, found: Mapping[str, Any]) -> None:
-        self.latency_s = found.get("latency_s")
+    def restore(self, memo: Mapping[str, Any]) -> None:
+        self.latency_s = memo.get("latency_s")
 
     def arms(self, seed: int) -> list[CompressedArm]:
         given, config = self.given, self.given.config

@@ -34,7 +34,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         folder: where to write instead of ``results/compress-model/<name>``.
 
     Raises:
-        UserError: a model, weights, examples or a budget that can't be had.
+        UserError: a model, weights, examples or a budget do not fit.
         Failed: what the user's code raises.
         Interrupted: ^C.
     """
@@ -84,7 +84,7 @@ def _compressed(
     options["max_loss_increase"] = config.budget.allowed(config.max_loss_increase)
     if config.layers is not None:
         options["layers"] = config.layers
-    with warnings.catch_warnings():  # which the report tells
+    with warnings.catch_warnings():  # shown by the report
         warnings.simplefilter("ignore", DataWarning)
         return compress(
             brought.model,

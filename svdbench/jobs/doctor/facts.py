@@ -45,7 +45,7 @@ def facts(root: Path = Path("/")) -> Facts:
 
 
 def throttled(root: Path = Path("/")) -> int | None:
-    """How often the cores were throttled by heat since boot; None where nobody counts."""
+    """How often the cores were throttled by heat since boot; None where it is not counted."""
     counts = root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
     found = [number(read(path)) for path in counts]
     return int(sum(n or 0 for n in found)) if found else None

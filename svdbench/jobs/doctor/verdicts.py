@@ -38,7 +38,7 @@ def verdicts(facts: dict[str, Any]) -> list[Verdict]:
     """The worse first.
 
     Args:
-        facts: of ``doctor_facts.facts`` with ``load`` beside; whatever is None is passed over.
+        facts: of ``doctor_facts.facts`` with ``load`` beside; None values are ignored.
     """
     found = [
         *_load(facts["load"]),

@@ -64,7 +64,7 @@ def train_all(
     Args:
         text: all of them as YAML, kept beside the results.
         folder: where to write instead of ``results/gradients/<name>``.
-        clock: to tell the time by; real time by default.
+        clock: real time by default.
         console: to write on.
 
     Raises:
@@ -73,7 +73,7 @@ def train_all(
     """
     place = configs[0].trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
-    for config in configs:  # whatever mistake there is, nothing is written yet
+    for config in configs:  # errors before anything is written
         loop_of(config, config.seed, clock)
     settle_allocator()
     status = ""

@@ -82,7 +82,9 @@ class RankReveal(SideBySide):
         unique=True,
     )
     affordable_s: float = option(
-        60.0, "what nobody named is left out where it should take longer, in seconds", above=0
+        60.0,
+        "methods that were not named are skipped if they would take longer, in seconds",
+        above=0,
     )
     latency: Latency = section(Latency)
 

@@ -40,7 +40,7 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
         folder: where to write instead of ``results/rank-reveal/<name>``.
 
     Raises:
-        UserError: a data set, a model, or a budget that can't be had.
+        UserError: a data set, model or budget does not fit.
         Interrupted: ^C; the seeds that were done are kept.
     """
     source = trained_subject(config) if config.model.build is None else user_subject(config)

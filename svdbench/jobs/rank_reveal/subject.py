@@ -35,7 +35,7 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class TestScores:
-    """What a network comes to on the test examples: the loss of each (N,), and the accuracy."""
+    """Scores of a network on the test examples: the loss of each (N,), and the accuracy."""
 
     losses: Tensor
     accuracy: float | None
@@ -176,7 +176,7 @@ def trained_subject(config: RankReveal) -> TrainedSubject:
     """A data set and a network for it.
 
     Raises:
-        UserError: a device, a data set or a network that can't be had.
+        UserError: a device, data set or network is not available.
     """
     return TrainedSubject(config, [], *problem_of(config, HIDDEN))
 

@@ -61,9 +61,9 @@ class Evidence:
         self.numbers[name] = Number(value, value, value, 1, "computed")
 
     def interval(self, name: str, found: Interval, of: str) -> None:
-        """A number with its interval; one without a number is left out.
+        """A number with its interval; left out if it is None.
 
-        A few values that happen to be equal, as ranks may be, don't tell how they vary.
+        A few equal values, such as ranks, say nothing about how they vary.
         """
         if found.mean != found.mean:
             return

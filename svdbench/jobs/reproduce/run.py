@@ -102,7 +102,7 @@ def reproduce(
     Args:
         root: where runs and pages go.
         variant: full or quick.
-        run: False: judge what there is; of numbers that were kept without runs, write the page.
+        run: False: judge existing runs only, or stored numbers where there are none.
 
     Raises:
         UserError: a run that was made by another command, or nothing can be written.

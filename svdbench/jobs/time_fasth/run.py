@@ -73,7 +73,7 @@ def _methods(config: TimeFastH) -> dict[str, Method]:
 
 
 def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[TimedMethod]:
-    """The same V, X and G for everyone, each in the form its method takes."""
+    """The same V, X and G for every method, in the form that it takes."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:

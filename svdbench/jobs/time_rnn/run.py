@@ -87,7 +87,7 @@ def _problem(config: TimeRNN, hidden: int, length: int) -> LoopProblem:
 def _entries(
     problem: LoopProblem, methods: dict[str, RNNLoop], config: TimeRNN
 ) -> Iterator[TimedMethod]:
-    """The same inputs for everyone, and each number of reflectors where W is made of them.
+    """The same inputs for every method, and each number of reflectors where W consists of them.
 
     W is orthogonal within a per cent. The weights of torch.nn's modules are their own.
     """

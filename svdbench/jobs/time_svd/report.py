@@ -60,7 +60,7 @@ def report(run: RecordedRun) -> Report:
 
 
 def by_driver(summary: pd.DataFrame) -> pd.DataFrame:
-    """A row for each driver, shape and rank, over all spectra; drivers without a number left out.
+    """A row for each driver, shape and rank, over all spectra; drivers without a time are left out.
 
     ``time_s`` is the largest of the medians, ``over_optimal`` the largest error, ``good``
     whether that is at most ``GOOD``. Who failed on a spectrum has no row.

@@ -1,4 +1,4 @@
-"""Times drivers of the truncated SVD, and tells how near to the best they come."""
+"""Times drivers of the truncated SVD, and compares their errors with the least possible."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -46,7 +46,7 @@ SUMMARY = TableSchema(
 
 @dataclass
 class TimedDriver:
-    """One driver in one cell, and what became of it."""
+    """One driver in one cell, with its outcome."""
 
     name: str
     driver: SVDDriver

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 MOST_FILES = 200
-# Levels of an environment that are told apart.
+# Levels of an environment that are shown separately.
 DEEPEST = 4
 
 

@@ -48,7 +48,7 @@ class Engine:
     def ours(self) -> bool:
         """Whether jobs run in processes of this machine that would outlive this one.
 
-        Ray ends its own, and the jobs of a queue are meant to go on.
+        Ray ends its own, and queued jobs are meant to continue.
         """
         return self.elsewhere and self.name in (JOBLIB, LOCAL)
 

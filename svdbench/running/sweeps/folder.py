@@ -84,7 +84,7 @@ class States:
                 partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
 
     def forget(self, job: str) -> None:
-        """Let a job be one that has not begun."""
+        """Reset a job to not started."""
         self._path(job).unlink(missing_ok=True)
 
     @contextmanager
@@ -182,7 +182,7 @@ def refuse_other_version(folder: Path) -> None:
         began = read_environment(folder / ENVIRONMENT)
     except (OSError, ValueError) as error:
         raise RecordError(
-            f"can't go on with {folder}: {ENVIRONMENT} {one_line(error)}: choose a different --name"
+            f"can't resume {folder}: {ENVIRONMENT} {one_line(error)}: choose a different --name"
         ) from error
     resumption.refuse_other_version(
         folder, began, read_versions(folder), environment(), "choose a different --name"

@@ -80,7 +80,7 @@ class SweepJob:
 
     @property
     def label(self) -> str:
-        """The label that tells this job from the others."""
+        """The label that identifies this job."""
         words = [] if self.folder.isdecimal() else [self.folder]
         words += [f"{key}={value}" for key, value in self.values.items()]
         return " ".join(words) or self.folder
@@ -122,7 +122,7 @@ def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
         folder: by default ``results/<job>/<name>``.
 
     Raises:
-        UserError: the first job that doesn't fit, named by what tells it from the others;
+        UserError: the first job that does not fit, by its label;
             a launcher that isn't there, or that may not run these jobs.
     """
     for_hydra = engine_overrides(sweep)

@@ -70,7 +70,7 @@ def connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) -> 
 
 
 def _knock(address: str | None) -> None:
-    """Raise OSError if nobody answers at HOST:PORT. Ray itself would try for minutes."""
+    """Raise OSError if HOST:PORT does not answer. Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), min(int(port), 65535)), ANSWER_S).close()
@@ -116,7 +116,7 @@ class RayOptions:
         num_gpus: GPUs of a job, the only ones that it sees.
         memory: bytes that a job must find free on a node; they are not enforced.
         resources: what else a job takes of a node, as ``ray start --resources`` named it.
-        max_retries: how often a job is begun again whose process or node was lost.
+        max_retries: how often a job is restarted whose process or node was lost.
         max_calls: jobs that a process runs before it is replaced; 0: any number.
         init: further arguments of ``ray.init``.
     """
@@ -151,7 +151,7 @@ class RayLauncher(Launcher):
         """Run the jobs; returns their results in order.
 
         A job that fails, or whose process or node is lost, is a failed JobReturn,
-        and the others go on.
+        and the others continue.
 
         Raises:
             UserError: Ray isn't installed or can't be reached, or options don't fit.

@@ -130,7 +130,7 @@ def _rows(run: Path) -> list[Row] | RecordError:
 
 
 def _missing(name: str, job: SweepJob, state: State) -> Row:
-    status, reason = state.status or "skipped", state.reason or "it has not begun"
+    status, reason = state.status or "skipped", state.reason or "not started"
     if status == RUNNING:
         status, reason = INTERRUPTED, "it was running when the sweep was left"
     return {
@@ -229,11 +229,11 @@ def run_sweep(
 
     Args:
         folder: of the sweep; by default ``results/<job>/<name>``.
-        show: the report, of what there is in the folder.
+        show: prints the report of the folder.
 
     Raises:
-        UserError: a job that doesn't fit, before any has begun.
-        Interrupted: ^C; what was finished is kept, and in the summary.
+        UserError: a job does not fit; none has been started.
+        Interrupted: ^C; finished jobs are kept, and in the summary.
     """
     prepared = prepare(sweep, folder)
     with own_folder(prepared.folder, sweep, prepared.jobs):
@@ -265,7 +265,7 @@ def run_sweep(
         done = sum(state.status == OK for state in found.values())
         command = " ".join(["svdbench", *sweep.words[:1], "--resume"])
         raise Interrupted(
-            f"interrupted; {done} of {quantity(len(found), 'job')} done and kept: go on with "
+            f"interrupted; {done} of {quantity(len(found), 'job')} done and kept: resume with "
             f"{command} {prepared.folder}"
         )
     return SweepResult(prepared.folder, rows, _failed(prepared.jobs, found))

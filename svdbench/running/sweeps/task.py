@@ -27,7 +27,7 @@ class LaunchedJob:
         sweep: the sweep's folder, as it was given.
         home: host and process that launch.
         threads: of a job that says nothing of threads; None: as its environment says.
-        mixing: whether timings may go on with another version of svdbench.
+        mixing: whether another version of svdbench may resume timings.
         titles: what to print before a job that runs at home, by its folder.
         directory: of the process that launches, where a relative folder begins.
         ends_with_home: whether a process elsewhere ends when the one that launches does.

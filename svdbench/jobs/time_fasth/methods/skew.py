@@ -20,7 +20,7 @@ def scaled(V: Tensor) -> Tensor:
     """V (d, d) with rows of root-mean-square length 1, as the parameter of a skew map.
 
     A Gaussian V then gives angles up to 2√2, about the [−π, π] that these maps
-    are initialised with, whatever d is. Reflectors of any length mean the same,
+    are initialised with, for any d. Reflectors of any length mean the same,
     so V may come much longer, which would cost the exponential more squarings.
     """
     return V * (math.sqrt(len(V)) / torch.linalg.vector_norm(V).clamp_min(1e-30))
