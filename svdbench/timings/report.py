@@ -56,7 +56,7 @@ def headline(
     timed = timed[~keys.isin(pd.MultiIndex.from_frame(void))]
     if timed.empty:
         return "times below their floor, measured beside other processes"
-    order = [name for name in ("n", "d", "m", "k") if name in timed]
+    order = [name for name in ("n", "d", "m", "k", "length") if name in timed]
     ordered = timed.sort_values(order, ascending=False, kind="stable", na_position="last")
     largest = ordered.iloc[0]
     same = [name for name in place if largest[name] == largest[name]]
