@@ -28,12 +28,12 @@ from svdbench.record.lines import RecordError, read_rows
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import (
     COMMON,
+    GOOD_ENDINGS,
     SAMPLES,
     SCHEMA_VERSION,
     STATUSES,
     SUMMARY,
     TRAINING_STATUSES,
-    WELL,
     TableSchema,
     cell_id,
     ended_well,
@@ -366,7 +366,7 @@ def test_the_source_is_told_apart_by_its_files(tmp_path: Path) -> None:
 
 def test_a_timeout_of_a_training_is_a_result_and_of_a_timing_none() -> None:
     for status in TRAINING_STATUSES:
-        assert ended_well({"status": status, "seed": 0}) == (status in WELL)
+        assert ended_well({"status": status, "seed": 0}) == (status in GOOD_ENDINGS)
         assert ended_well({"status": status, "seed": ""}) == (status == "ok")
         assert ended_well({"status": status}) == (status == "ok")
 

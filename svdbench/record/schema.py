@@ -16,7 +16,7 @@ STATUSES = ("ok", "skipped", "oom", "timeout", "failed", "gate")
 # How a training may end, besides.
 TRAINING_STATUSES = (*STATUSES, "target", "nan", "interrupted")
 # The endings of a training that has a result; ``timeout``: its clock stopped it.
-WELL = ("ok", "target", "timeout")
+GOOD_ENDINGS = ("ok", "target", "timeout")
 PASSES = ("fwd", "bwd", "step")
 
 # ``version`` is of the svdbench that wrote the row; runs of earlier ones have no such column.
@@ -164,7 +164,7 @@ LAYERS = TableSchema(
 def ended_well(row: Mapping[str, Any]) -> bool:
     """Whether a row of any table has a result. Of a timing, timeout says that it has none."""
     trained = row.get("seed") not in (None, "")
-    return row.get("status") in (WELL if trained else WELL[:1])
+    return row.get("status") in (GOOD_ENDINGS if trained else GOOD_ENDINGS[:1])
 
 
 def cell_id(**what_defines_it: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from svdbench.record.schema import WELL
+from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.words import few, quantity, share
 
 
@@ -20,7 +20,7 @@ def medians(summary: pd.DataFrame, words: str) -> str:
 
 def failures(summary: pd.DataFrame) -> Iterator[str]:
     """The reason of each training that didn't end well."""
-    for _, row in summary[~summary["status"].isin(WELL)].iterrows():
+    for _, row in summary[~summary["status"].isin(GOOD_ENDINGS)].iterrows():
         yield f"{row['label']}, seed {row['seed']}: {row['reason']}"
 
 

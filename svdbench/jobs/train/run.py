@@ -8,7 +8,7 @@ from rich.console import Console
 
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import WELL
+from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 from svdbench.running.session import (
@@ -48,7 +48,7 @@ class TrainResult:
     @property
     def well(self) -> bool:
         """Whether at least one did."""
-        return any(status in WELL for status in self.endings)
+        return any(status in GOOD_ENDINGS for status in self.endings)
 
 
 def run(
@@ -149,7 +149,7 @@ def _train(
         outcome = loop.run()
         rows.summary(outcome, outcome.reason)
         kept = ""
-        if folder is not None and outcome.best is not None and outcome.status not in WELL:
+        if folder is not None and outcome.best is not None and outcome.status not in GOOD_ENDINGS:
             kept = f"; the last good checkpoint is {folder / LAST}"
         shown.finish(outcome, outcome.reason + kept)
     return outcome.status

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
-from svdbench.record.schema import WELL
+from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio
 
@@ -159,7 +159,7 @@ def other_models(runs: Runs) -> Evidence:
     found = Evidence()
     for task in ("copy", "add"):
         summary, samples = (runs.table(f"all-{task}", name) for name in ("summary", "samples"))
-        well = summary[summary["status"].isin(WELL)]
+        well = summary[summary["status"].isin(GOOD_ENDINGS)]
         found.exact(f"models_{task}", float(well["model"].nunique()))
         for model, rows in summary.groupby("model"):
             found.mean(f"{model}_{task}", rows["relative_loss"])
