@@ -14,12 +14,15 @@ import yaml
 from command import assert_mistake, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from svdbench.jobs.report.run import report_of
 from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SUMMARY, TRAINED, TableSchema
 from svdbench.reporting.html.columns import payload
+from svdbench.reporting.html.pictures import pictures
+from svdbench.reporting.report import Report
 from svdbench.running.repeat import repeat
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,6 +194,22 @@ class TestPage:
         assert len(page.values("src")) == 3
         assert not list(folder.glob("*.svg"))
         assert not list(folder.glob("*.png"))
+
+    def test_a_large_picture_is_a_png_and_one_that_fails_its_file(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails() -> Figure:
+            raise ValueError("no axis")
+
+        run_ = read_run(make("time-odd", "one", SUMMARY, timing()))
+        (run_.folder / "old.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+        figures = {"old": fails, "new": lambda: Figure(figsize=(4, 1), dpi=50)}
+        monkeypatch.setattr("svdbench.reporting.html.pictures.MOST_BYTES", 1)
+        found = pictures(Report("time-odd", figures=figures), run_)
+        assert [picture.name for picture in found] == ["new", "old"]
+        assert all(picture.address.startswith("data:image/png") for picture in found)
+        assert found[0].wide
+        assert run_.notes == ["old can't be drawn of these files (ValueError: no axis)"]
 
     @pytest.mark.parametrize(
         ("spoil", "told"),

@@ -80,7 +80,8 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
 
 def _blocks(report: Report) -> Iterator[Table | Lines]:
     for block in (*report.blocks, report.closing):
-        yield from block.blocks() if isinstance(block, Claims) else [block]
+        parts = block.blocks() if isinstance(block, Claims) else [block]
+        yield from (part for part in parts if isinstance(part, Table) or any(part))
 
 
 def run_line(run: RecordedRun, headline: str, place: Path) -> RunLine:
