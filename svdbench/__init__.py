@@ -2,7 +2,8 @@
 
 The layers are in :mod:`svdbench.nn`, compression in :mod:`svdbench.lowrank`, the
 Householder core in :mod:`svdbench.kernels`; ``svdbench --help`` lists the experiments.
-These modules are imported on first use, as they need torch.
+:func:`run` runs one of them from Python, and :func:`load` reads its results back.
+Everything is imported on first use, as it needs torch.
 """
 
 from importlib import import_module
@@ -10,17 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from svdbench import kernels, lowrank, nn
+    from svdbench.errors import UserError
+    from svdbench.running.result import RunResult, load, run
 
     __version__: str
     version: str
 
-__all__ = ["__version__", "kernels", "lowrank", "nn", "version"]
+__all__ = [
+    "RunResult",
+    "UserError",
+    "__version__",
+    "kernels",
+    "load",
+    "lowrank",
+    "nn",
+    "run",
+    "version",
+]
+# Names that users import from here, and the modules that have them.
+_HOMES = {
+    "RunResult": "running.result",
+    "UserError": "errors",
+    "__version__": "_version",
+    "load": "running.result",
+    "run": "running.result",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The version, or a module for users, when it is asked for."""
-    if name in ("__version__", "version"):
-        value: Any = import_module(f"{__name__}._version").__version__
+    """A module, function or class for users, imported on first use."""
+    value: Any
+    if name == "version":
+        value = import_module(f"{__name__}._version").__version__
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     elif name in __all__:
         value = import_module(f"{__name__}.{name}")
     else:

@@ -14,7 +14,7 @@ import yaml
 from command import run
 
 from svdbench import job, jobs
-from svdbench.cli.options import command_of, spellings
+from svdbench.cli.options import command_of
 from svdbench.config.compose import commented, compose
 from svdbench.config.fields import (
     Key,
@@ -26,6 +26,7 @@ from svdbench.config.fields import (
     value_at,
 )
 from svdbench.job import Job, all_jobs, declared
+from svdbench.running.request import spellings
 
 JOBS = list(all_jobs())
 NEEDS = {"compress-model": ["model.build=x:y", "model.loader=x:y"]}

@@ -1,18 +1,14 @@
 """Commands from jobs: an option for every key of the configuration that has a flag."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from inspect import Parameter, Signature
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from svdbench.config.base import OWN, TRAINED
-from svdbench.config.fields import Leaf, functions_of, leaves
-from svdbench.config.grammar import override
-from svdbench.errors import UserError
-from svdbench.job import Flag, Job, Request
+from svdbench.config.fields import leaves
+from svdbench.job import Flag, Job
+from svdbench.running.request import Spelling, perform, request_of, spellings
 
 KEYS = "Keys of the configuration to set, Hydra's way."
 RESUME = "Finish a run that was cut short: its folder, nothing else."
@@ -23,56 +19,20 @@ MULTIRUN = Flag("--multirun", "Sweep: one run per combination of a,b,c values.")
 SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and stop.")
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """An option of a command: the key that it sets, for each job of the command.
-
-    Attributes:
-        keys: by the names of the jobs.
-        form: TRAINED or OWN, where the option is only for a data set, or for a model of the
-            user's own; None: for both.
-    """
-
-    keys: Mapping[str, Leaf]
-    form: str | None
-
-    @property
-    def first(self) -> Leaf:
-        return next(iter(self.keys.values()))
-
-
 def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     """A function whose parameters are the options of the jobs that share a word, for Typer."""
     options = spellings(jobs)
 
     def callback(**given: Any) -> None:
-        run(request_of(jobs, options, given))
+        result = perform(request_of(jobs, options, given))
+        if not getattr(result, "well", True):  # no seed or job of it went well
+            raise typer.Exit(1)
 
     parameters = list(_parameters(jobs, options))
     callback.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     callback.__annotations__ = {each.name: each.annotation for each in parameters}
     callback.__doc__ = "\n\n".join(job.help for job in jobs)
     return callback
-
-
-def spellings(jobs: Sequence[Job]) -> dict[str, Spelling]:
-    """The options by keyword: those of the configuration's own keys before those of its bases."""
-    keys: dict[str, dict[str, Leaf]] = {}
-    for job in jobs:
-        for leaf in sorted(leaves(job.config), key=lambda leaf: -leaf.bases):
-            if leaf.keyword is not None:
-                keys.setdefault(leaf.keyword, {})[job.name] = leaf
-    return {keyword: Spelling(own, _form(own, jobs)) for keyword, own in keys.items()}
-
-
-def _form(keys: Mapping[str, Leaf], jobs: Sequence[Job]) -> str | None:
-    """What the first argument must be for an option to mean something."""
-    if len(keys) < len(jobs):
-        (own,) = (job.subject for job in jobs if job.name in keys)
-        return OWN if own is not None and own.function is not None else TRAINED
-    takes_models = any(job.subject is not None and job.subject.function for job in jobs)
-    (panel, *others) = {leaf.key.panel for leaf in keys.values()}
-    return panel if takes_models and not others else None
 
 
 def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterator[Parameter]:
@@ -120,168 +80,3 @@ def _parameter(name: str, kind: Any, declared: Any, default: Any = None) -> Para
     return Parameter(
         name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
     )
-
-
-def request_of(
-    jobs: Sequence[Job], options: Mapping[str, Spelling], given: Mapping[str, Any]
-) -> Request:
-    """What was asked for, from the values of the parameters.
-
-    Raises:
-        UserError: a value that can't be read, or an option that is not for this subject.
-    """
-    subject, typed = given.get("subject"), list(given["overrides"] or ())
-    if subject is not None and "=" in subject:  # KEY=VALUE may stand first
-        subject, typed = None, [subject, *typed]
-    refuse_no_keys(typed)
-    job = _job_for(jobs, subject)
-    settings: dict[str, Any] = dict(job.settings)
-    if given.get("quick"):
-        settings |= {
-            leaf.name: leaf.key.quick for leaf in leaves(job.config) if leaf.key.quick is not None
-        }
-    asked: dict[str, Any] = {}
-    key = None if job.subject is None or subject is None else job.subject.key(subject)
-    if key is not None:
-        asked[key] = subject
-    for keyword, spelling in options.items():
-        if (value := given[keyword]) is not None:
-            _refuse_other_form(spelling, job, subject)
-            leaf = spelling.keys[job.name]
-            asked[leaf.name] = value_of(leaf, value)
-    flags = {flag.keyword: given[flag.keyword] for flag in job.flags}
-    multirun = bool(given.get("multirun"))
-    resume, start, functions = given["resume"], None, list[str]()
-    if resume is not None:
-        from svdbench.members import references
-
-        start = job.checkpoint if subject is not None and not Path(resume).is_dir() else None
-        if start is None:
-            calls = functions_of(job.config)
-            named = {key: v for key, v in asked.items() if key in calls or references(v)}
-            functions = [named[key] for key in calls if key in named]
-            functions += references([subject, *asked.values(), *flags.values()])
-            rest = {key: value for key, value in asked.items() if key not in named}
-            bare = [] if subject is None or key is not None or references(subject) else [subject]
-            _refuse_with_resume([*_overrides(rest), *typed, *bare, *(["-m"] if multirun else [])])
-        else:
-            asked[start], resume = resume, None
-    chosen = settings | asked
-    return Request(
-        job,
-        (*_overrides(chosen), *typed),
-        options=chosen,
-        typed=tuple(typed),
-        subject=subject,
-        flags=flags,
-        functions=functions,
-        multirun=multirun,
-        show_config=given["show_config"],
-        resume=resume,
-        force=bool(given.get("force")),
-    )
-
-
-def run(request: Request) -> None:
-    """Finish, start or show what was asked for.
-
-    Raises:
-        typer.Exit: with code 1, where nothing went well.
-    """
-    from svdbench.record.resumption import mixing_versions
-
-    with mixing_versions(request.force):
-        if request.resume is not None:
-            from svdbench.running.start import resume
-
-            result = resume(request.resume, request.job, request.functions)
-        else:
-            result = request.job.start(request)
-    if not getattr(result, "well", True):
-        raise typer.Exit(1)
-
-
-def value_of(leaf: Leaf, given: Any) -> Any:
-    """The value of an option: of a list, what stands between commas.
-
-    Raises:
-        UserError: it is no such value, or out of range.
-    """
-    flag, key = str(leaf.key.flag), leaf.key
-    if leaf.is_list:
-        return _list(leaf, given)
-    value = (key.aliases or {}).get(given, given)
-    try:
-        key.check(flag, value)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return value
-
-
-def _list(leaf: Leaf, given: str) -> list[Any]:
-    flag, kind = leaf.key.flag, leaf.kind.__args__[0]
-    parts = [part.strip() for part in given.split(",")]
-    if kind is str:
-        return parts
-    try:
-        values = [kind(part) for part in parts] if given or kind is float else []
-    except ValueError:
-        values = None
-    if kind is int and (values is None or any(each < 1 for each in values)):
-        raise UserError(f"{flag} is {given!r}: give whole numbers from 1 up, as in {flag} 64,128")
-    if values is None:
-        raise UserError(
-            f"{flag} is {given!r}: give numbers with commas between, as in {flag} 0.5,0.25"
-        )
-    return values
-
-
-def refuse_no_keys(typed: Sequence[str]) -> None:
-    """Refuse what is no override.
-
-    Raises:
-        UserError: with how to write one.
-    """
-    for given in typed:
-        # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
-        if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
-            raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
-
-
-def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
-    """Which of the jobs that share a word takes the subject."""
-    if len(jobs) == 1:
-        return jobs[0]
-    is_function = subject is not None and ":" in subject
-    for job in jobs:
-        if job.subject is not None and (job.subject.function is not None) == is_function:
-            return job
-    return jobs[0]
-
-
-def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> None:
-    """Refuse an option that is only for a data set, or for a model of the user's own."""
-    if spelling.form is None:
-        return
-    own = job.subject is not None and subject is not None and ":" in subject
-    if own == (spelling.form == OWN):
-        return
-    flag = spelling.first.key.flag
-    if own:
-        raise UserError(
-            f"{flag} is for networks that are trained on a data set, and {subject} is a model: "
-            "leave it out"
-        )
-    raise UserError(f"{flag} is for a model of your own: name it first, as my_net:build")
-
-
-def _overrides(options: Mapping[str, Any]) -> list[str]:
-    return [override(key, value) for key, value in options.items()]
-
-
-def _refuse_with_resume(given: Sequence[str]) -> None:
-    if given:
-        raise UserError(
-            f"--resume finishes a run with its own settings: leave out {given[0]}, or start "
-            "another run"
-        )

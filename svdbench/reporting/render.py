@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -46,6 +47,22 @@ def show(report: Report, console: Console) -> None:
     """Print the blocks of a report."""
     for block in report.blocks:
         show_block(block, console)
+
+
+def to_text(report: Report, width: int = 100) -> str:
+    """The blocks of a report as plain text."""
+    console = Console(file=StringIO(), width=width)
+    show(report, console)
+    text = console.file
+    assert isinstance(text, StringIO)
+    return text.getvalue()
+
+
+def to_html(report: Report, width: int = 120) -> str:
+    """The blocks of a report as a piece of HTML, for a notebook; text is escaped."""
+    console = Console(file=StringIO(), width=width, record=True)
+    show(report, console)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def show_block(block: Table | Lines | Claims, console: Console) -> None:

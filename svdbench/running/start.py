@@ -34,8 +34,8 @@ def launch(job: str, overrides: Sequence[str]) -> Any:
         raise Interrupted("interrupted; finished parts are kept") from None
 
 
-def start(request: Request) -> None:
-    """Run what was asked for, or show its configuration.
+def start(request: Request) -> Any:
+    """Run a job or a sweep and return its result, or show its configuration.
 
     Raises:
         UserError: as :func:`launch`.
@@ -43,15 +43,16 @@ def start(request: Request) -> None:
     job = request.job
     if request.show_config:
         print(show(job.root, request.overrides), end="")
-    elif request.multirun:
+        return None
+    if request.multirun:
         from svdbench.running.sweeps import SweepSource
 
         subject = [] if request.subject is None or job.command == "" else [request.subject]
         words = [job.words, *subject, "-m"]
         words += [text for text in request.overrides if not text.startswith("name=")]
-        run_sweep(Sweep(job.root, (SweepSource(request.overrides),), tuple(words))).check()
-    else:
-        launch(job.root, request.overrides)
+        sweep = Sweep(job.root, (SweepSource(request.overrides),), tuple(words))
+        return run_sweep(sweep).check()
+    return launch(job.root, request.overrides)
 
 
 def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:

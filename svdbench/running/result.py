@@ -1,0 +1,232 @@
+"""Jobs and their results for Python callers: :func:`run` and :func:`load`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdbench.config.fields import leaves
+from svdbench.errors import UserError
+from svdbench.job import Job, all_jobs, find_job
+from svdbench.members import refuse_unknown
+from svdbench.record.reader import RecordedRun, is_run
+from svdbench.running.request import perform, request_of, spellings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from svdbench.reporting.report import Report
+
+
+class RunResult:
+    """A run on disk, read when asked for.
+
+    Attributes:
+        folder: the run's folder.
+
+    Example:
+        >>> result = svdbench.run("time-fasth", d=[64, 128], budget=5)
+        >>> result.summary[["method", "d", "median_s"]]
+        >>> result.report.headline
+        >>> result.figures["step_time"].savefig("step_time.pdf")
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._run = RecordedRun(folder)
+
+    @property
+    def job(self) -> str:
+        """The job that made the run, such as ``time-fasth``."""
+        return self._run.job
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row per method and size, or per seed; of a sweep, the rows of all jobs.
+
+        Raises:
+            UserError: the run stopped before it wrote any.
+        """
+        return self.table("summary")
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """A row per repetition or epoch.
+
+        Raises:
+            UserError: as :attr:`summary`.
+        """
+        return self.table("samples")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table ``name``.csv; :attr:`tables` lists the names.
+
+        Raises:
+            UserError: there is no such table.
+        """
+        if not self._run.has(name):
+            known = ", ".join(self.tables) or "none yet"
+            raise UserError(f"{self.folder} has no table {name!r}: it has {known}")
+        return self._run.frame(name)
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of all tables of the run."""
+        return sorted(path.stem for path in self.folder.glob("*.csv") if self._run.has(path.stem))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration by key, such as ``{"sizes.m": 32, ...}``."""
+        return self._run.settings
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, processor, threads and time."""
+        return self._run.environment
+
+    @cached_property
+    def report(self) -> Report:
+        """The report of the run: its headline, tables and figures as data.
+
+        Raises:
+            UserError: the job has no report.
+        """
+        if self.job not in {job.name for job in all_jobs()}:
+            raise UserError(f"{self.folder} is a run of {self.job!r}, which has no report")
+        made: Report = find_job(self.job).part("report").report(self._run)
+        return made
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        """The figures by name; each is drawn when it is asked for."""
+        return _Figures(self.report.figures)
+
+    def __repr__(self) -> str:
+        return f"RunResult({str(self.folder)!r}): {self.report.headline or self.job}"
+
+    def __str__(self) -> str:
+        from svdbench.reporting.render import to_text
+
+        return to_text(self.report)
+
+    def _repr_html_(self) -> str:
+        from svdbench.reporting.render import to_html
+
+        return to_html(self.report)
+
+
+class _Figures(Mapping[str, "Figure"]):
+    def __init__(self, draw: Mapping[str, Any]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, name: str) -> Figure:
+        figure: Figure = self._draw[name]()
+        return figure
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
+
+
+def run(
+    job: str,
+    subject: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    quiet: bool = True,
+    **options: Any,
+) -> RunResult:
+    """Run a job as its command does, and return its results.
+
+    Args:
+        job: name of the command, such as ``"time-fasth"``.
+        subject: its first argument where it has one: a data set, a model, ``"module:function"``.
+        overrides: further keys of the configuration, as ``"sizes.m=64"``.
+        quiet: print nothing.
+        options: the command's options by name, with underscores: ``d=[64, 128]``,
+            ``max_minutes=5``, ``quick=True``. A method, model or other member may be a class.
+
+    Raises:
+        UserError: an unknown job, option or value.
+        Failed: the job was started and failed.
+        Interrupted: ^C.
+
+    Example:
+        >>> result = svdbench.run("time-fasth", d=[64, 128], methods=["fasth", "cayley"], budget=5)
+        >>> result.summary.groupby("method")["median_s"].min()
+    """
+    jobs = _jobs_called(job)
+    spelt = spellings(jobs)
+    flags = {flag.keyword: flag.default for flag in jobs[0].flags}
+    frame: dict[str, Any] = {"resume": None, "force": False, "multirun": False}
+    if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
+        frame["quick"] = False
+    known = [*spelt, *flags, *frame]
+    try:
+        refuse_unknown(f"option of {job}", list(options), known)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    typed = {name: _as_typed(value) for name, value in options.items()}
+    given = {
+        **dict.fromkeys(spelt),
+        **flags,
+        **frame,
+        **typed,
+        "subject": _as_typed(subject),
+        "overrides": list(overrides),
+        "show_config": False,
+    }
+    with redirect_stdout(StringIO()) if quiet else nullcontext():
+        found = perform(request_of(jobs, spelt, given))
+    folder = getattr(found, "folder", found)
+    if not isinstance(folder, Path):
+        raise UserError(f"{job} with these options leaves no run: type svdbench {job} instead")
+    return RunResult(folder)
+
+
+def _jobs_called(name: str) -> list[Job]:
+    """The job of a name, or the jobs that share a command."""
+    sharing = [job for job in all_jobs() if job.words.split()[0] == name]
+    return sharing or [find_job(name)]
+
+
+def _as_typed(value: Any) -> Any:
+    """A value of an option as the command line takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(str(_as_typed(each)) for each in value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, type) or callable(value):
+        return _reference(value)
+    return value
+
+
+def _reference(thing: Any) -> str:
+    """A class or function as ``module:name``."""
+    module, name = thing.__module__, thing.__qualname__
+    if module == "__main__" or "." in name or "<" in name:
+        raise UserError(f"{name} can't be found by its name: define it at the top of a module")
+    return f"{module}:{name}"
+
+
+def load(folder: str | Path) -> RunResult:
+    """The run in a folder, such as ``results/time-fasth/20260301-120000``.
+
+    Nothing that the folder's files name is imported or called.
+
+    Raises:
+        UserError: the folder has no run.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: check the path")
+    if not is_run(path):
+        raise UserError(f"{path} has no run: give the folder with its config.yaml and summary.csv")
+    return RunResult(path)

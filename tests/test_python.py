@@ -1,0 +1,98 @@
+"""Jobs from Python: ``svdbench.run``, ``svdbench.load`` and their results."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import svdbench
+
+pytestmark = pytest.mark.usefixtures("elsewhere", "known_rates")
+
+TINY = {"d": [4, 6], "methods": ["fasth", "cayley"], "budget": 0.1}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> svdbench.RunResult:
+    folder = tmp_path_factory.mktemp("python")
+    return svdbench.run("time-fasth", **TINY, overrides=[f"results={folder}", "sizes.m=3"])
+
+
+def test_a_result_has_tables_report_and_figures(result: svdbench.RunResult) -> None:
+    assert set(result.summary["method"]) == {"fasth", "cayley"}
+    assert set(result.samples["d"]) == {4, 6}
+    assert result.tables == ["samples", "summary"]
+    assert result.config["sizes.m"] == 3
+    assert result.environment["torch"]
+    assert result.report.headline.startswith("d = 6: ")
+    figures = result.figures
+    assert "step_time" in figures
+    assert len(figures["step_time"].axes) == 1
+    assert repr(result).endswith(result.report.headline)
+    assert "time of a step" in str(result)
+    assert "time of a step" in result._repr_html_()
+
+
+def test_a_run_on_disk_is_loaded(result: svdbench.RunResult) -> None:
+    again = svdbench.load(result.folder)
+    assert again.job == "time-fasth"
+    assert again.summary.equals(result.summary)
+    with pytest.raises(svdbench.UserError, match="has no table 'layers': it has samples, summary"):
+        again.table("layers")
+
+
+@pytest.mark.parametrize(("quiet", "printed"), [(True, False), (False, True)])
+def test_a_run_is_quiet_by_default(
+    quiet: bool, printed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svdbench.run("time-fasth", d=[4], methods=["fasth"], budget=0.01, quiet=quiet)
+    assert bool(capsys.readouterr().out) is printed
+
+
+def test_a_class_may_stand_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_map.py").write_text(
+        "from svdbench.jobs.time_fasth.methods.skew import Cayley\n\n\n"
+        "class Mine(Cayley):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_map
+
+    found = svdbench.run("time-fasth", d=[4], methods=["fasth", my_map.Mine], budget=0.01)
+    assert set(found.summary["method"]) == {"fasth", "my_map:Mine"}
+
+
+def test_a_sweep_has_the_rows_of_all_jobs() -> None:
+    own = {"d": [4], "methods": ["fasth"], "budget": 0.01}
+    found = svdbench.run("time-fasth", **own, multirun=True, overrides=["sizes.m=2,3"])
+    assert set(found.summary["m"]) == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "says"),
+    [
+        ("time-fast", {}, "did you mean 'time-fasth'"),
+        ("time-fasth", {"ds": [4]}, "no option of time-fasth is called 'ds': did you mean 'd'"),
+        ("time-fasth", {"d": [0]}, "--d is '0': give whole numbers from 1 up"),
+        ("time-fasth", {"methods": ["fastt"]}, "did you mean 'fasth'"),
+        ("train", {"task": "adding"}, "no task is called 'adding'"),
+        ("time-fasth", {"methods": [lambda: None]}, "define it at the top of a module"),
+    ],
+)
+def test_mistakes_are_user_errors(job: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(svdbench.UserError, match=says):
+        svdbench.run(job, "lstm" if job == "train" else None, **options)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(svdbench.UserError, match="has no run"):
+        svdbench.load(tmp_path)
+    with pytest.raises(svdbench.UserError, match="there is no folder"):
+        svdbench.load(tmp_path / "nowhere")
+
+
+def test_importing_svdbench_imports_nothing_heavy() -> None:
+    script = "import sys, svdbench; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not {"torch", "numpy", "pandas", "hydra", "typer"} & set(loaded.stdout.split())
