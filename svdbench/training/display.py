@@ -5,7 +5,6 @@ loss against the baseline with its course so far, the gradient and the spectrum.
 """
 
 import math
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
@@ -50,12 +49,7 @@ class TrainingDisplay:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.live.stop()
 
     def step(self, tick: StepProgress) -> None:

@@ -27,22 +27,19 @@ class Arms:
     """The dense arm and one in factors, by seed.
 
     Args:
-        samples, summary: of an ``accelerate`` run.
+        run: the name of an ``accelerate`` run.
         phi: share of dense steps of the arm in factors.
         alpha: of that arm; None: the run has one.
     """
 
-    def __init__(
-        self,
-        samples: pd.DataFrame,
-        summary: pd.DataFrame,
-        phi: float,
-        alpha: float | None = None,
-    ) -> None:
+    def __init__(self, runs: Runs, run: str, phi: float, alpha: float | None = None) -> None:
+        samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
+
         def ours(rows: pd.DataFrame) -> pd.DataFrame:
             own = rows[(rows["method"] != DENSE) & ((rows["phi"] - phi).abs() < 1e-9)]
             return own if alpha is None else own[(own["alpha"] - alpha).abs() < 1e-9]
 
+        self.samples = samples
         self.rows = {"dnn": samples[samples["method"] == DENSE], "svd": ours(samples)}
         self.summary = ours(summary).set_index("seed")
 
@@ -192,8 +189,7 @@ def alpha(runs: Runs) -> Evidence:
     How much accuracy and cost each halving of α loses, and what the small network loses.
     """
     found = Evidence()
-    samples, summary = (runs.table("alpha", name) for name in ("samples", "summary"))
-    arms = {name: Arms(samples, summary, 0.1, alpha) for name, alpha in ALPHAS.items()}
+    arms = {name: Arms(runs, "alpha", 0.1, alpha) for name, alpha in ALPHAS.items()}
     for name, arm in arms.items():
         put_speed(found, f"{name}_", arm)
         if arm.trained(MNIST_EPOCHS):
@@ -202,9 +198,8 @@ def alpha(runs: Runs) -> Evidence:
         cost, cost_before = (list(one.last("svd", "loss", "train")) for one in (arm, before))
         more = paired_difference(cost, cost_before)
         found.interval(f"{name}_cost_more", more, f"mean of {quantity(more.count, 'paired seed')}")
-    put_cost_curves(found, "cost", samples)
-    samples, summary = (runs.table("alpha-small", name) for name in ("samples", "summary"))
-    small = Arms(samples, summary, 0.1)
+    put_cost_curves(found, "cost", arms["half"].samples)
+    small = Arms(runs, "alpha-small", 0.1)
     if small.trained(MNIST_EPOCHS):
         put_gain(found, "small_gain", small)
         found.one_more("small_dnn_test", small.last("dnn", "accuracy", "test"))
@@ -221,8 +216,7 @@ def cats(runs: Runs) -> Evidence:
     """
     found = Evidence()
     for prefix, run in (("", "cats-published"), ("corrected_", "cats-corrected")):
-        samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
-        arms = Arms(samples, summary, 0.1)
+        arms = Arms(runs, run, 0.1)
         put_speed(found, prefix, arms)
         if arms.trained(CATS_EPOCHS):
             put_costs(found, prefix, arms)
@@ -231,7 +225,7 @@ def cats(runs: Runs) -> Evidence:
                 for split in ("train", "test"):
                     found.one_more(f"{prefix}{arm}_{split}", arms.last(arm, "accuracy", split))
         if not prefix:
-            put_cost_curves(found, "cost", samples)
+            put_cost_curves(found, "cost", arms.samples)
     return found
 
 
@@ -245,9 +239,8 @@ def mnist(runs: Runs) -> Evidence:
     """
     found = Evidence()
     for prefix, run in MNIST_RUNS.items():
-        samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
         for phi, name in ((0.1, "10"), (0.0, "0")):
-            arms = Arms(samples, summary, phi)
+            arms = Arms(runs, run, phi)
             put_speed(found, f"{prefix}{name}_", arms)
             if arms.trained(MNIST_EPOCHS):
                 _put_scores(found, f"{prefix}{name}_", arms)
@@ -255,7 +248,7 @@ def mnist(runs: Runs) -> Evidence:
             for split in ("train", "test"):
                 found.one_more(f"{prefix}dnn_{split}", arms.last("dnn", "accuracy", split))
         if not prefix:
-            put_cost_curves(found, "cost", samples)
+            put_cost_curves(found, "cost", arms.samples)
     return found
 
 
@@ -276,11 +269,10 @@ def xor(runs: Runs) -> Evidence:
     """
     found = Evidence()
     for prefix, run in (("", "xor-published"), ("corrected_", "xor-corrected")):
-        samples, summary = (runs.table(run, name) for name in ("samples", "summary"))
-        arms = Arms(samples, summary, 0.1)
+        arms = Arms(runs, run, 0.1)
         put_speed(found, prefix, arms)
         if arms.trained(XOR_EPOCHS):
             put_costs(found, prefix, arms)
         if not prefix:
-            put_cost_curves(found, "cost", samples)
+            put_cost_curves(found, "cost", arms.samples)
     return found
