@@ -268,7 +268,7 @@ def test_the_report_of_a_killed_sweep_tells_what_was_finished() -> None:
         assert run(["report", str(SWEEP)]).code == 0
         page = (SWEEP / "report.html").read_text()
         assert "2 ok, 1 interrupted" in page
-        assert "it was running when the sweep was left" in page
+        assert "still running when the sweep was interrupted" in page
         (SWEEP / "summary.csv").touch()
 
 

@@ -78,7 +78,9 @@ def test_a_job_that_is_killed_leaves_the_others_alone_and_resumes(
     os.kill(int(states(sweep)["1"]["where"].rpartition(":")[2]), signal.SIGKILL)
     _, err = run.communicate(timeout=300)
     assert run.returncode == 1
-    assert err.startswith("svdbench: 1 of 3 jobs failed: seed=1: its process ended without a word")
+    assert err.startswith(
+        "svdbench: 1 of 3 jobs failed: seed=1: its process ended without an error"
+    )
     assert err.count("\n") == 1
     assert {row["folder"]: row["status"] for row in rows(sweep)} == {
         "0": "ok",

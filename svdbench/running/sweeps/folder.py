@@ -22,7 +22,7 @@ from svdbench.running.sweeps.plan import Sweep, SweepJob, SweepSource
 
 FOLDER = "jobs"
 RUNNING, OK, FAILED, INTERRUPTED = "running", "ok", "failed", "interrupted"
-DIED = "its process ended without a word: killed, out of memory, or its machine was lost"
+DIED = "its process ended without an error: killed, out of memory, or its machine was lost"
 
 
 @dataclass(frozen=True)

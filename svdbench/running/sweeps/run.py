@@ -132,7 +132,7 @@ def _rows(run: Path) -> list[Row] | RecordError:
 def _missing(name: str, job: SweepJob, state: State) -> Row:
     status, reason = state.status or "skipped", state.reason or "not started"
     if status == RUNNING:
-        status, reason = INTERRUPTED, "it was running when the sweep was left"
+        status, reason = INTERRUPTED, "still running when the sweep was interrupted"
     return {
         "schema_version": str(SCHEMA_VERSION),
         "job": name,
