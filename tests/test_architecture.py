@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "timings": {"config", "measure", "record", "reporting", "running", "statistics"},
     "side_by_side": {
-        *("config", "datasets", "lowrank", "measure", "members", "record", "reporting"),
+        *("config", "datasets", "job", "lowrank", "measure", "members", "record", "reporting"),
         *("running", "statistics", "training"),
     },
     "cli": {"config", "job", "members", "record", "running"},

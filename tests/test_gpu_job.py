@@ -21,6 +21,7 @@ from promises.gpu import DRY, FIRST, FULL
 from rich.console import Console
 
 from svdbench.errors import UserError
+from svdbench.job import find_job
 from svdbench.jobs.time_fasth import run as time_fasth
 from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.measure.algorithm import Problem
@@ -375,7 +376,7 @@ def test_tables_of_the_first_schema_version_are_still_shown(
     if set(rows["schema_version"]) != {1}:
         pytest.skip("the reference set was measured anew")
     assert set(rows["l2"]) == {"warm"}
-    show_run("time-fasth", tmp_path, Console())
+    show_run(find_job("time-fasth"), tmp_path, Console())
     out = capsys.readouterr().out
     assert "floor, 12ndm" in out
     assert "floor, bytes" not in out

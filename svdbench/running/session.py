@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.config.base import DeviceConfig, Placement
 from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.job import MACHINE, find_job
+from svdbench.job import Job
 from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
@@ -88,22 +88,22 @@ def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
     show()
 
 
-def show_run(job: str, folder: Path, console: Console) -> None:
+def show_run(job: Job, folder: Path, console: Console) -> None:
     """Print the report of a run and draw its figures."""
-    report = find_job(job).part("report").report(RecordedRun(folder))
+    report = job.part("report").report(RecordedRun(folder))
     render.show_run(report, folder, console)
 
 
-def interrupted(job: str, folder: Path) -> Interrupted:
+def interrupted(job: Job, folder: Path) -> Interrupted:
     """^C in a run, and how to resume it."""
     return Interrupted(f"interrupted; {kept(job, folder)}")
 
 
-def kept(job: str, folder: Path) -> str:
+def kept(job: Job, folder: Path) -> str:
     """What is left of a run that was cut short, and how to resume it."""
     if not folder.exists():
         return "nothing was finished"
-    command = f"svdbench {find_job(job).words} --resume {folder}"
+    command = f"svdbench {job.words} --resume {folder}"
     return f"finished parts are kept: resume with {command}"
 
 
@@ -149,7 +149,7 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def running(
-    job: str,
+    job: Job,
     config: DeviceConfig,
     text: str,
     folder: str | None,
@@ -163,7 +163,7 @@ def running(
     console = Console()
     settle_allocator()
     record = RunWriter.create(
-        config.results, job, config.name, config=text, folder=folder, same=MACHINE
+        config.results, job.name, config.name, config=text, folder=folder, same=job.same
     )
     console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
 

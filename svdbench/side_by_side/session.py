@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from svdbench.datasets import classification
 from svdbench.errors import UserError, one_line
+from svdbench.job import Job
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import device_name, threads_of
@@ -267,7 +268,7 @@ class ArmsSession(ABC, Generic[G, A]):
 
 
 def run_session(
-    job: str,
+    job: Job,
     kind: Callable[[G, RunWriter, RunDisplay], ArmsSession[G, A]],
     given: G,
     text: str,

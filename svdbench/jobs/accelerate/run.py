@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError, one_line
+from svdbench.jobs.accelerate import JOB
 from svdbench.jobs.accelerate.arms import AccelerateExperiment, AccelerateSetting, TimedArm
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.jobs.accelerate.ranks import alpha_rule, ceiling, layer_rule, size_of
@@ -30,9 +31,6 @@ from svdbench.side_by_side.session import (
     weight_columns,
 )
 from svdbench.training.learner import network_optimizer
-
-JOB = "accelerate"
-
 
 HIDDEN = (512, 256)  # document 003's
 

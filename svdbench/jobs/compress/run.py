@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
+from svdbench.jobs.compress import JOB
 from svdbench.jobs.compress.arms import (
     CompressedArm,
     CompressExperiment,
@@ -33,9 +34,6 @@ from svdbench.side_by_side.session import (
     weight_columns,
 )
 from svdbench.training.learner import network_optimizer
-
-JOB = "compress"
-
 
 HIDDEN = (15, 15)  # document 002's
 

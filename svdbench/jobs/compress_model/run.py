@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from svdbench.jobs.compress_model import JOB
 from svdbench.jobs.compress_model.config import CompressModel
 from svdbench.lowrank import compress, save
 from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
@@ -21,8 +22,6 @@ from svdbench.reporting.words import quantity
 from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.user_code import user_code
 from svdbench.user_models.model import LoadedUserModel, called_by_name, user_model
-
-JOB = "compress-model"
 
 
 def run(config: CompressModel, text: str, folder: str | None = None) -> Path:

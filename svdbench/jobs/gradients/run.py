@@ -7,6 +7,7 @@ from rich.console import Console
 
 from svdbench.config.compose import compose, show
 from svdbench.job import Job, Request
+from svdbench.jobs.gradients import JOB
 from svdbench.jobs.gradients.config import Gradients
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
@@ -26,7 +27,6 @@ from svdbench.training.loop import Loop
 from svdbench.training.progress import Evaluation
 from svdbench.training.rows import TrainingRows
 
-JOB = "gradients"
 YAML_END = "---\n"
 
 # A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
@@ -38,9 +38,9 @@ def start(request: Request) -> Path | None:
     """Train each of the models that were asked for, or show their configurations."""
     runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
     if request.show_config:
-        print(YAML_END.join(show(JOB, overrides) for overrides in runs.values()), end="")
+        print(YAML_END.join(show(JOB.root, overrides) for overrides in runs.values()), end="")
         return None
-    composed = [compose(JOB, overrides) for overrides in runs.values()]
+    composed = [compose(JOB.root, overrides) for overrides in runs.values()]
     return train_all(
         [config for config, _ in composed], YAML_END.join(text for _, text in composed)
     )
@@ -78,7 +78,7 @@ def train_all(
     settle_allocator()
     status = ""
     name = configs[0].name
-    with RunWriter.create(configs[0].results, JOB, name, config=text, folder=folder) as record:
+    with RunWriter.create(configs[0].results, JOB.name, name, config=text, folder=folder) as record:
         console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
         for config, seed in _trainings(configs):
             unit = f"{config.model_name}, seed {seed}"

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from svdbench.errors import UserError
+from svdbench.jobs.rank_reveal import JOB
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks, Revealer
 from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
@@ -27,8 +28,6 @@ from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import seconds, share
 from svdbench.running.session import RunDisplay, interrupted, running
-
-JOB = "rank-reveal"
 
 
 def run(config: RankReveal, text: str, folder: str | None = None) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from svdbench.jobs.time_fasth import JOB
 from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Problem
@@ -20,8 +21,6 @@ from svdbench.timings.session import (
     problem_of,
     time_cell,
 )
-
-JOB = "time-fasth"
 
 
 def run(

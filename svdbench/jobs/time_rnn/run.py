@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from svdbench.jobs.time_rnn import JOB
 from svdbench.jobs.time_rnn.config import TimeRNN
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.members import LOOPS
@@ -19,8 +20,6 @@ from svdbench.timings.session import (
     plan_of,
     time_cell,
 )
-
-JOB = "time-rnn"
 
 # The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
 _SIZES = ("length", "inputs")

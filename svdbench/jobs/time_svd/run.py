@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from svdbench.jobs.time_svd import JOB
 from svdbench.jobs.time_svd.config import TimeSVD
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, FactorsVerdict, check_factors
@@ -24,8 +25,6 @@ from svdbench.running.session import RunDisplay, device_of, load, running
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2
 from svdbench.timings.session import plan_of
-
-JOB = "time-svd"
 
 _CASE = ("method", "m", "n", "k", "spectrum", "device", "dtype", "threads", "l2")
 _QUALITY = ("error", "optimal", "over_optimal", "s_error", "orthogonality")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
+from svdbench.jobs.time_svd_ops import JOB
 from svdbench.jobs.time_svd_ops.config import TimeSvdOps, operation_of
 from svdbench.jobs.time_svd_ops.operations import MatrixOp
 from svdbench.measure.algorithm import Problem
@@ -23,8 +24,6 @@ from svdbench.timings.session import (
     problem_of,
     time_cell,
 )
-
-JOB = "time-svd-ops"
 
 
 class Inputs(NamedTuple):

@@ -13,7 +13,8 @@ from svdbench.config.compose import compose, show
 from svdbench.config.presets import sources
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
-from svdbench.jobs.train.run import JOB, TrainResult
+from svdbench.jobs.train import JOB
+from svdbench.jobs.train.run import TrainResult
 from svdbench.members import plain
 from svdbench.running import start as start_module
 from svdbench.running.session import show_run
@@ -55,11 +56,11 @@ def train(
     with _blaming_preset(runs, task, typed):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
-            result: TrainResult = launch(JOB, overrides)
+            result: TrainResult = launch(JOB.root, overrides)
             return result
         if not multirun:  # no model is trained before all have been made, and their data read
             for overrides in runs.values():
-                config = compose(JOB, overrides)[0]
+                config = compose(JOB.root, overrides)[0]
                 build(config, config.seed)
         bases = tuple(
             SweepSource(
@@ -70,7 +71,7 @@ def train(
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
         words += ["-m"] if multirun else []
         words += [text for text in typed if not text.startswith("name=")]
-        return train_sweep(Sweep(JOB, bases, tuple(words)))
+        return train_sweep(Sweep(JOB.root, bases, tuple(words)))
 
 
 def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> TrainResult:
@@ -104,7 +105,7 @@ def configurations(models: str, task: str, typed: Sequence[str], *, presets: boo
     documents = []
     for model, overrides in runs.items():
         with _blaming_preset([model], task, typed):
-            documents.append(show(JOB, overrides))
+            documents.append(show(JOB.root, overrides))
     return "---\n".join(documents)
 
 

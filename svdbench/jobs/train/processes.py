@@ -35,6 +35,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from svdbench.errors import Interrupted, UserError, one_line
+from svdbench.jobs.train import JOB
 from svdbench.jobs.train import run as train
 from svdbench.measure.clock import WallClock
 from svdbench.running.nodes import Node, this_node
@@ -257,7 +258,7 @@ def _rest(notes: Path) -> str:
     """What is left of the run, as far as this node knows."""
     note = notes / FOLDER
     return (
-        kept(train.JOB, Path(os.fsdecode(note.read_bytes())))
+        kept(JOB, Path(os.fsdecode(note.read_bytes())))
         if note.is_file()
         else "nothing was written here"
     )

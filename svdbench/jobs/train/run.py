@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from svdbench.jobs.train import JOB
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
@@ -27,8 +28,6 @@ from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
 from svdbench.training.progress import Evaluation
 from svdbench.training.rows import TrainingRows
-
-JOB = "train"
 
 BEST, LAST = "best.pt", "last.pt"  # of each seed
 
@@ -86,7 +85,9 @@ def run(
     first = loop_of(config, config.seed, clock, ranks)
     settle_allocator()
     endings: dict[int, str] = {}
-    with RunWriter.create(config.results, JOB, config.name, config=text, folder=folder) as record:
+    with RunWriter.create(
+        config.results, JOB.name, config.name, config=text, folder=folder
+    ) as record:
         on_folder(record.folder)
         together = (
             f", in each of {quantity(ranks.size, 'process', 'processes')}" if ranks.size > 1 else ""

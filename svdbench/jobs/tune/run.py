@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from svdbench.jobs.tune import JOB
 from svdbench.jobs.tune.config import TuneBlocks
 from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
 from svdbench.jobs.tune.plans import LARGEST, choosers, plans_of
@@ -22,8 +23,6 @@ from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity, seconds
 from svdbench.running.session import device_of, running
 from svdbench.timings.config import L2
-
-JOB = "tune"
 
 _PLACE = ("device", "dtype", "threads", "l2")
 _SHAPE = ("d", "n", "m", "block_size")
@@ -116,7 +115,7 @@ def _measure(
         }
         row = {
             **defining,
-            "cell": cell_id(job=JOB, **defining),
+            "cell": cell_id(job=JOB.name, **defining),
             "status": status,
             "reason": reason,
             "chosen_by": " ".join(choosers(case, plan)),
@@ -146,11 +145,11 @@ def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: Run
     for name, s in model.seconds.items():
         defining = {"term": name, "factor": TERMS[name].factor, **place}
         row = {**defining, "coefficient_s": s, **quality}
-        record.append(FIT, {**row, "cell": cell_id(job=JOB, **defining), "status": "ok"})
+        record.append(FIT, {**row, "cell": cell_id(job=JOB.name, **defining), "status": "ok"})
     for shape in fastest:
         defining = dict(zip(_SHAPE, (shape.d, shape.n, shape.m, shape.k), strict=True)) | place
         said = {"model_s": model.step_s(shape), "optimum": model.optimum(shape.d, shape.m)}
-        row = {**defining, **said, "cell": cell_id(job=JOB, **defining), "status": "ok"}
+        row = {**defining, **said, "cell": cell_id(job=JOB.name, **defining), "status": "ok"}
         record.append(MODEL, row)
 
 
