@@ -10,10 +10,10 @@ from svdbench.config.fields import leaves
 from svdbench.job import Flag, Job
 from svdbench.running.request import Spelling, perform, request_of, spellings
 
-KEYS = "Keys of the configuration to set, Hydra's way."
-RESUME = "Finish a run that was cut short: its folder, nothing else."
-CHECKPOINT = " Or begin a new one from a checkpoint, as last.pt."
-FORCE = Flag("--force", "Finish the run although svdbench has changed since it began.")
+KEYS = "Keys of the configuration to set, in Hydra's syntax."
+RESUME = "Finish an interrupted run: its folder, and no other option."
+CHECKPOINT = " Or start a new one from a checkpoint, as last.pt."
+FORCE = Flag("--force", "Finish the run although svdbench has changed since it was started.")
 QUICK = Flag("--quick", "A first look, within half a minute.")
 MULTIRUN = Flag("--multirun", "Sweep: one run per combination of a,b,c values.")
 SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and stop.")

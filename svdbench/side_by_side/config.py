@@ -89,8 +89,8 @@ class SideBySide(DeviceConfig):
     seeds: int = seeds_option(5)
     max_minutes: float | None = option(
         None,
-        "stop all training by the clock",
-        null="never",
+        "time limit of all training, in minutes",
+        null="no limit",
         flag="--max-minutes",
         metavar="MINUTES",
         above=0,

@@ -21,11 +21,13 @@ class Measure:
     budget_s: float = option(
         150.0, "measuring time in seconds, all sizes together", flag="--budget", metavar="SECONDS"
     )
-    precision: float = option(0.02, "stop a method when its median is known to this part")
-    min_reps: int = option(5, "least repetitions of a method")
-    max_reps: int = option(300, "most repetitions of a method")
+    precision: float = option(0.02, "relative precision of the median at which a method stops")
+    min_reps: int = option(5, "repetitions of a method, at least")
+    max_reps: int = option(300, "repetitions of a method, at most")
     warmup_reps: int = option(2, "repetitions that are not counted")
-    timeout_s: float = option(20.0, "a step longer than this is a row that says so")
+    timeout_s: float = option(
+        20.0, "time limit of a step, in seconds; a slower method gets no number"
+    )
     l2: L2 = option(L2.warm, "cold: empty a GPU's cache before every repetition; or warm")
 
 

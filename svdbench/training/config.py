@@ -81,7 +81,7 @@ class Trainer:
     """How long to train, how often to evaluate, and where."""
 
     steps: int = option(
-        5000, "most steps of the optimiser", flag="--steps", metavar="N", at_least=1
+        5000, "number of optimiser steps, at most", flag="--steps", metavar="N", at_least=1
     )
     batch_size: int = option(
         50,
@@ -91,7 +91,7 @@ class Trainer:
         at_least=1,
     )
     evaluate_every: int = option(
-        100, "steps from evaluation to evaluation", flag="--every", metavar="N", at_least=1
+        100, "steps between evaluations", flag="--every", metavar="N", at_least=1
     )
     target: float = option(
         0.01,
@@ -102,8 +102,8 @@ class Trainer:
     )
     max_minutes: float | None = option(
         None,
-        "stop each training by the clock",
-        null="never",
+        "time limit of each training, in minutes",
+        null="no limit",
         flag="--max-minutes",
         metavar="MINUTES",
         above=0,

@@ -35,7 +35,7 @@ class LoopSizes:
         quick=[50],
     )
     batch: int = option(128, "sequences at once", at_least=1)
-    inputs: int = option(2, "numbers that come in at each step", at_least=1)
+    inputs: int = option(2, "inputs at each step", at_least=1)
     reflectors: list[int | None] = option(
         [16, None],
         "reflectors of U, and of V; null: as many as hidden units",

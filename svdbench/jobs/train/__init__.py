@@ -27,7 +27,7 @@ JOB = Job(
         ),
         Flag(
             "--preset/--no-preset",
-            "Start from what conf/preset has, or don't; by default do.",
+            "Start from the settings in conf/preset, or from the defaults.",
             default=True,
         ),
     ),
