@@ -15,6 +15,8 @@ SCHEMA_VERSION = 2
 STATUSES = ("ok", "skipped", "oom", "timeout", "failed", "gate")
 # How a training may end, besides.
 TRAINING_STATUSES = (*STATUSES, "target", "nan", "interrupted")
+# Keys of a configuration that say where a run is, not what it is.
+PLACE = ("name", "results")
 # The endings of a training that has a result; ``timeout``: its clock stopped it.
 GOOD_ENDINGS = ("ok", "target", "timeout")
 PASSES = ("fwd", "bwd", "step")

@@ -9,13 +9,14 @@ from typing import Any
 from svdbench.errors import UserError
 from svdbench.files import documents, flat
 from svdbench.record.reader import RecordedRun
+from svdbench.record.schema import PLACE
 from svdbench.reporting.report import Lines, Table, TableCell
 from svdbench.reporting.words import setting
 from svdbench.statistics.intervals import Interval
 
 # Keys that say how often, where and which arms: the numbers of an arm don't depend on them.
 _FREE = {
-    *("seeds", "seed", "threads", "device", "max_minutes", "name", "results", "data.dir"),
+    *("seeds", "seed", "threads", "device", "max_minutes", *PLACE, "data.dir"),
     *("methods", "alphas", "phis"),
 }
 AGREEMENT = (

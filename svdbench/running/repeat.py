@@ -12,12 +12,12 @@ from svdbench.config.presets import preset
 from svdbench.errors import UserError, one_line
 from svdbench.files import documents, flat
 from svdbench.job import all_jobs, find_job
+from svdbench.record.schema import PLACE
 from svdbench.reporting.claims import experiment
 from svdbench.reporting.html.page import Repeat
 from svdbench.running.sweeps import read_sweep
 
-# Where results go; and what the arguments of the command stand for.
-PLACE = {"name", "results"}
+# The keys that the arguments of the command stand for.
 SPOKEN = {"model_name", "task_name", "model.build"}
 # A model of the user's own takes these, and is refused without them.
 BROUGHT = {"model.weights", "model.loader"}
@@ -99,7 +99,7 @@ def _typed(job: str, ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         for key, value in ours.items()
         if key in explicit or (key in theirs and value != theirs[key])
     ]
-    typed = [_override(key, ours[key]) for key in keys if key not in PLACE | SPOKEN]
+    typed = [_override(key, ours[key]) for key in keys if key not in SPOKEN.union(PLACE)]
     return [*groups, *typed], list(_drift(set(ours), set(theirs)))
 
 
@@ -142,7 +142,7 @@ def _drift(ours: set[str], theirs: set[str]) -> Iterator[str]:
     """Where the configurations of then and of today have different keys."""
     if gone := sorted(ours - theirs):
         yield f"the run has keys that this svdbench has not: {_listed(gone)}"
-    if new := sorted(theirs - ours - PLACE):
+    if new := sorted(theirs - ours - set(PLACE)):
         yield f"keys that are new since then have their defaults: {_listed(new)}"
 
 

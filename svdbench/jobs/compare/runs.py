@@ -9,6 +9,7 @@ from svdbench.errors import UserError, one_line
 from svdbench.files import NAME
 from svdbench.record.lines import RecordError
 from svdbench.record.reader import CONFIG, ENVIRONMENT, RecordedRun
+from svdbench.record.schema import PLACE
 
 Row = dict[str, str]
 
@@ -16,7 +17,7 @@ Row = dict[str, str]
 RUN = "run folder"
 
 # Keys of a configuration that say where a run goes or for how long it may, not what it is.
-_PLACE = ("name", "results", "seed", "seeds", "max_minutes", "budget_s")
+_FREE = (*PLACE, "seed", "seeds", "max_minutes", "budget_s")
 
 
 @dataclass(frozen=True)
@@ -137,4 +138,4 @@ def _rows(runs: list[RecordedRun], table: str) -> list[Row]:
 def _settings(run: RecordedRun) -> dict[str, Any]:
     """The configuration without the keys that say where; nothing where there is none."""
     found = run.settings if (run.folder / CONFIG).exists() else {}
-    return {key: value for key, value in found.items() if key.rpartition(".")[2] not in _PLACE}
+    return {key: value for key, value in found.items() if key.rpartition(".")[2] not in _FREE}

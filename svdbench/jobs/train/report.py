@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from svdbench.record.reader import RecordedRun
+from svdbench.record.schema import PLACE
 from svdbench.reporting.plots import (
     DASHES,
     HUES,
@@ -30,8 +31,6 @@ from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import setting, share
 from svdbench.training.report import accuracies, failures, headline, medians
 
-# Keys of a configuration that say where a run goes, not what it is.
-_PLACE = ("name", "results")
 OURS = "spectral_rnn"
 # More lines than these can't be told apart; a sweep of so many has its heat map.
 MOST_LINES = 24
@@ -67,7 +66,7 @@ def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """
     runs = run.parts
     settings = [
-        {key: value for key, value in one.settings.items() if key not in _PLACE} for one in runs
+        {key: value for key, value in one.settings.items() if key not in PLACE} for one in runs
     ]
     swept = _swept(settings)
     models = [_model_of(one, keys) for one, keys in zip(runs, settings, strict=True)]

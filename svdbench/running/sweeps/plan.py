@@ -18,6 +18,7 @@ from svdbench.config.grammar import (
 from svdbench.errors import UserError
 from svdbench.job import find_job
 from svdbench.members import refuse_repeated
+from svdbench.record.schema import PLACE
 from svdbench.running.sweeps import ray as launchers
 from svdbench.running.sweeps.engines import (
     Engine,
@@ -29,9 +30,6 @@ from svdbench.running.sweeps.engines import (
     nodes_of,
     refuse_timing,
 )
-
-# Keys that say where results go, not what they are.
-PLACE = ("name", "results")
 
 
 @dataclass(frozen=True)
