@@ -332,7 +332,7 @@ def test_other_nonlinearities(nonlinearity: str):
 
 @pytest.mark.parametrize(("n", "m1", "m2"), COUNTS)
 def test_parameter_count(n: int, m1: int, m2: int):
-    """Document 001, with a readout of n_y outputs without bias."""
+    """Shcherbakov et al. 2019, with a readout of n_y outputs without bias."""
     n_i, n_y = 3, 2
     model = nn.ModuleList([SpectralRNN(n_i, n, m1=m1, m2=m2), nn.Linear(n, n_y, bias=False)])
     formula = (n_y + n_i + m1 + m2 + 2) * n - (m1**2 + m2**2 - m1 - m2) // 2

@@ -86,7 +86,7 @@ class Copying(GeneratedTask):
     cross-entropy over all steps; knowing when to answer, but not what, costs
     10 ln 8/(T + 20).
 
-    Where others differ: document 001 plots a mean squared error and has seven symbols,
+    Where others differ: Shcherbakov et al. 2019 plots a mean squared error and has seven symbols,
     a₁ … a₇, under its baseline; expRNN's code sets the delimiter one step late.
 
     Args:

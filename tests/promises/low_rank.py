@@ -82,7 +82,7 @@ def compressing(folder: Path) -> list[Promise]:
 
 
 def accelerating(folder: Path) -> list[Promise]:
-    """How much faster SVD-DNN trains in document 003's counting, and what it costs."""
+    """How much faster SVD-DNN trains in Sarnayak et al.'s counting, and what it costs."""
     figures = []
     for meaning, least in (("code", 1.6), ("text", 1.15)):
         for threads in THREADS:

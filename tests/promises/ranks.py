@@ -141,7 +141,7 @@ def frontier_figures(summary: "pd.DataFrame", points: "pd.DataFrame") -> list[Pr
 
 
 def three_layer(folder: Path) -> list[Promise]:
-    """The ranks of document 002's network, and whether 10 is the right one."""
+    """The ranks of Keene's network, and whether 10 is the right one."""
     launch(
         "rank_reveal",
         [f"results={folder}", "name=three_layer", "experiment=rank_reveal_three_layer"],

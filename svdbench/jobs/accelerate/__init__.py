@@ -1,17 +1,17 @@
-"""Train a network on DATASET as SVD-DNN does, beside the same one dense.
+"""Train a network dense and with low-rank factors (SVD-DNN), side by side.
 
-After a share φ of the steps each layer W becomes two factors W₁W₂ of low
-rank, which take fewer multiplications, and at the end one matrix again.
-All arms start from the same weights and meet the same batches, epoch by
-epoch in turn. Beside the speed stands its ceiling, what the saved
-multiplications can explain; accuracy comes with an interval.
+After a fraction φ of the training steps, each weight W is replaced by two factors W₁W₂ of
+low rank, which need fewer multiplications; after training they are multiplied again. All
+arms start from the same weights and see the same batches, one epoch of each in turn. The
+report shows the speed, the speed that the saved multiplications allow, and the accuracy
+with its interval.
 
-experiment=svd_dnn_mnist_published repeats document 003's experiment as
-its code had it, svd_dnn_mnist_corrected without what is wrong with it;
-likewise svd_dnn_xor_… and svd_dnn_cats_…; svd_dnn_alpha sweeps α.
+experiment=svd_dnn_mnist_published repeats the experiment of Sarnayak et al. (2020) as
+their code has it, and svdbench corrects its errors in svd_dnn_mnist_corrected. The same
+holds for svd_dnn_xor_… and svd_dnn_cats_…; svd_dnn_alpha varies α.
 
-Writes results/accelerate/NAME: every epoch, a summary and the layers as
-CSV, the environment, the configuration, and plots.
+Writes results/accelerate/NAME: CSV tables of epochs, arms and layers, plots, the
+configuration and the environment.
 """
 
 from svdbench.job import Job, Subject
@@ -21,5 +21,5 @@ JOB = Job(
     "accelerate",
     Accelerate,
     __name__,
-    Subject("[DATASET]", "digits, mnist, xor, …; by default digits.", name="data.name"),
+    Subject("[DATASET]", "Data set: digits, mnist, xor, …; by default digits.", name="data.name"),
 )

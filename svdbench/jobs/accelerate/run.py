@@ -32,7 +32,7 @@ from svdbench.side_by_side.session import (
 )
 from svdbench.training.learner import network_optimizer
 
-HIDDEN = (512, 256)  # document 003's
+HIDDEN = (512, 256)  # Sarnayak et al. 2020
 
 
 def run(config: Accelerate, text: str, folder: str | None = None) -> Path:

@@ -12,8 +12,8 @@ FORMS = ("table", "markdown", "json")
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run before: its folder or its name.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="A run after.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The earlier run: its folder or name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The later run: its folder or name.")],
     threshold: Annotated[
         float,
         typer.Option(
@@ -22,7 +22,10 @@ def compare(
     ] = 1.05,
     metric: Annotated[
         str | None,
-        typer.Option(metavar="NAME,…", help="Columns, as fwd_s,bwd_s; by default the usual ones."),
+        typer.Option(
+            metavar="NAME,…",
+            help="Columns to compare, such as fwd_s,bwd_s; by default times, then scores.",
+        ),
     ] = None,
     alpha: Annotated[
         float,
@@ -30,26 +33,27 @@ def compare(
             metavar="P", help="Probability of at least one false alarm when nothing changed."
         ),
     ] = 0.05,
-    output: Annotated[str, typer.Option(metavar="FORM", help="table, markdown or json.")] = "table",
+    output: Annotated[
+        str, typer.Option(metavar="FORM", help="Format: table, markdown or json.")
+    ] = "table",
     force: Annotated[
-        bool, typer.Option("--force", help="Compare, though the environments don't match.")
+        bool, typer.Option("--force", help="Compare even if the environments do not match.")
     ] = False,
     fail_undecided: Annotated[
-        bool, typer.Option("--fail-undecided", help="Fail where a verdict is missing, too.")
+        bool, typer.Option("--fail-undecided", help="Fail also if a cell is undecided or missing.")
     ] = False,
 ) -> None:
     """Compare two runs cell by cell: faster, slower, the same, or can't tell.
 
-    Times by a Mann–Whitney test of all samples that must hold between bursts,
-    too; results of training seed by seed; with an interval of the ratio B / A,
-    and corrected for the number of cells. A folder of several runs of the same
-    cells counts as one side.
+    Times are compared by a Mann–Whitney test of all samples that must also hold between
+    bursts, and results of training seed by seed. Each cell has an interval of the ratio
+    B / A, corrected for the number of cells. A folder of several runs of the same cells
+    counts as one side.
 
-    Exit code 0: no regression. 1: a significant one beyond the threshold, or a
-    cell that works in A and fails in B. 2: a mistake in what was asked. 3: the
-    runs can't be compared, as the job, CPU, GPU, threads, device or dtype of one
-    is another. 4, with --fail-undecided: no regression, but a cell that A has a
-    number of is undecided or missing in B.
+    Exit code 0: no regression. 1: a significant regression beyond the threshold, or a cell
+    that works in A and fails in B. 2: usage error. 3: the runs are not comparable, because
+    job, CPU, GPU, threads, device or dtype differ. 4, with --fail-undecided: no regression,
+    but a cell of A is undecided or missing in B.
     """
     if not (math.isfinite(threshold) and threshold >= 1):
         raise UserError(f"--threshold is {threshold:g}: give a ratio from 1 up, as 1.05")

@@ -1,16 +1,15 @@
-"""Keep the weights of a network at a low rank: as it is trained on DATASET, or of a model of
-your own that the function MODULE:BUILD returns.
+"""Compress the weights of a network to a low rank, during training or in a model of your own.
 
-DATASET: all arms, with and without compression, start from the same weights and meet
-the same batches, epoch by epoch in turn. The table says what is different, by how
-much, and whether that is more than noise. Layers become two factors only where that
-saves; how much is counted, and the latency measured.
+DATASET: trains a network with and without compression, side by side. All arms start from
+the same weights and see the same batches, one epoch of each in turn. The report says which
+differences are more than noise. A layer becomes two factors only where that saves
+parameters; operations are counted and the latency is measured.
 
-experiment=three_layer_published repeats document 002's experiment as its code had
-it, experiment=three_layer_corrected as its text has it.
+experiment=three_layer_published repeats the experiment of Keene (2022) as its code has it,
+and experiment=three_layer_corrected as its text has it.
 
-Writes results/compress/NAME: every epoch, a summary and the layers as CSV, the
-environment, the configuration, and plots.
+Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
+configuration and the environment.
 """
 
 from svdbench.job import Job, Subject
@@ -22,7 +21,7 @@ JOB = Job(
     __name__,
     Subject(
         "[DATASET|MODULE:BUILD]",
-        "digits, mnist, …; by default digits. Or a function that returns a model.",
+        "Data set: digits, mnist, …; by default digits. Or a function that returns a model.",
         name="data.name",
     ),
 )

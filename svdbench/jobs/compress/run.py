@@ -35,7 +35,7 @@ from svdbench.side_by_side.session import (
 )
 from svdbench.training.learner import network_optimizer
 
-HIDDEN = (15, 15)  # document 002's
+HIDDEN = (15, 15)  # Keene 2022
 
 
 def run(config: Compress, text: str, folder: str | None = None) -> Path:

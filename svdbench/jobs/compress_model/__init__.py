@@ -1,10 +1,11 @@
-"""MODULE:BUILD: ranks are chosen for all weights together, from one pass over calibration
-examples and a search on true loss, and judged by examples held out. The module is
-looked for in this folder; nothing else of yours is executed.
+"""MODULE:BUILD: compresses the model that the function BUILD returns. The ranks of all weights
+are chosen together, from one pass over calibration examples and a search on the true loss,
+and the result is judged on held-out examples. MODULE is looked up in the current folder
+first. Only the functions that you name are called.
 
-Writes results/compress-model/NAME: the model as safetensors and JSON, which
-svdbench.lowrank.load(build(), PATH) restores; a summary, the layers and the frontier
-as CSV, the environment, the configuration, and a plot.
+Writes results/compress-model/NAME: the compressed model as safetensors and JSON, which
+svdbench.lowrank.load(build(), PATH) restores; CSV tables of the summary, the layers and the
+frontier, a plot, the configuration and the environment.
 """
 
 from svdbench.job import Job, Subject

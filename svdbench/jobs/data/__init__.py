@@ -10,15 +10,15 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER",
-        help="Of the data sets; by default $SVDBENCH_DATA, else one in the user's cache.",
+        help="Folder of the data sets; by default $SVDBENCH_DATA, or one in the user's cache.",
     ),
 ]
 
 
 def show(data_dir: DataDir = None) -> None:
-    """List the data sets: what they hold, their licence, whether they are here.
+    """List the data sets with their content, licence, and whether they are on this machine.
 
-    Files that are here are checked by SHA-256.
+    Files on this machine are checked by SHA-256.
     """
     from svdbench.jobs.data import run as job
 
@@ -27,14 +27,15 @@ def show(data_dir: DataDir = None) -> None:
 
 def fetch(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="As mnist fashion-mnist; or all.")
+        list[str],
+        typer.Argument(metavar="NAME", help="Data sets, such as mnist fashion-mnist; or all."),
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Download what is missing or damaged of the data sets NAME..., or of all.
+    """Download missing or damaged files of the data sets NAME..., or of all.
 
-    A file is checked by SHA-256 before it is put in its place. digits and xor are
-    built in; cats may not be downloaded.
+    Every file is checked by SHA-256 before it is used. digits and xor are built in; the
+    licence of cats does not allow a download.
     """
     from svdbench.jobs.data import run as job
 
@@ -50,6 +51,6 @@ def path(data_dir: DataDir = None) -> None:
 
 COMMAND = Command(
     "data",
-    help="List the data sets, download them, say where they are.",
+    help="List or download the data sets, or print their folder.",
     commands=(Command("list", show), Command("fetch", fetch), Command("path", path)),
 )

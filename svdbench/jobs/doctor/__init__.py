@@ -11,13 +11,13 @@ FORMS = ("table", "json")
 
 
 def doctor(
-    output: Annotated[str, typer.Option(metavar="FORM", help="table or json.")] = "table",
+    output: Annotated[str, typer.Option(metavar="FORM", help="Format: table or json.")] = "table",
 ) -> None:
-    """Look at this machine: what is installed, and what would make timings here unreliable.
+    """Check this machine: what is installed, and what would make timings unreliable.
 
-    Versions, extras, devices, threads, clocks, memory and data sets; and for two
-    seconds, with a small product over and over, how steady it is and who else is
-    busy.
+    Shows versions, extras, devices, threads, clocks, memory and data sets. Repeats a small
+    matrix product for two seconds to see how steady the machine is, and whether other
+    processes are busy.
     """
     if output not in FORMS:
         raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")

@@ -1,11 +1,10 @@
-"""Train MODEL on TASK and look at ‖∂L/∂h_t‖ for every step t of the sequence.
+"""Train MODEL on TASK and measure ‖∂L/∂h_t‖ for every time step t.
 
-Trains as `svdbench train` does, with its presets and keys, but to the last
-step and without checkpoints. Gradients that vanish or explode show as a
-slope over t.
+Trains as `svdbench train` does, with the same presets and keys, but always to the last step
+and without checkpoints. Vanishing and exploding gradients show as a slope over t.
 
-Writes results/gradients/NAME: norms, evaluations and a summary as CSV, the
-environment, the configuration, heat maps over t and training, and curves.
+Writes results/gradients/NAME: CSV tables of norms, evaluations and a summary, heat maps
+over t and training, curves, the configuration and the environment.
 """
 
 from svdbench.job import Flag, Job, Subject
@@ -15,7 +14,7 @@ JOB = Job(
     "gradients",
     Gradients,
     __name__,
-    Subject("MODEL", "spectral-rnn, lstm, …; several as a,b; or all."),
+    Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all."),
     flags=(
         Flag(
             "--task",

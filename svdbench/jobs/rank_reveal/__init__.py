@@ -1,14 +1,15 @@
-"""Reveal the rank that each weight of a network needs.
+"""Find the rank that each weight of a network needs.
 
-Trains a network on DATASET, or takes a model of your own, and finds by [b]exact[/b] curves
-of loss against rank, by the [b]frontier[/b] of all sizes, certified on true loss, or by the
-[b]published[/b] algorithm of document 002, which ranks will do. What they come to is
-measured on test examples that nothing was chosen by, beside other ways to choose ranks.
+Trains a network on DATASET, or takes a model of your own. Three algorithms choose ranks:
+[b]exact[/b] computes the loss for every rank of every layer, [b]frontier[/b] chooses the
+ranks of all layers together and checks them on the true loss, and [b]published[/b] is the
+algorithm of Keene (2022). The result is measured on test examples that nothing was chosen
+by, beside other ways to choose ranks.
 
-experiment=rank_reveal_three_layer asks document 002's question: is 10 the right rank?
+experiment=rank_reveal_three_layer asks Keene's question: is 10 the right rank?
 
-Writes results/rank-reveal/NAME: layers, networks, curves and frontiers as CSV, the
-environment, the configuration, and plots.
+Writes results/rank-reveal/NAME: CSV tables of layers, networks, curves and frontiers,
+plots, the configuration and the environment.
 """
 
 from svdbench.job import Job, Subject
@@ -20,7 +21,7 @@ JOB = Job(
     __name__,
     Subject(
         "[DATASET|MODULE:BUILD]",
-        "digits, mnist, …; by default digits. Or a function that returns a model.",
+        "Data set: digits, mnist, …; by default digits. Or a function that returns a model.",
         name="data.name",
         function="model.build",
     ),

@@ -158,7 +158,7 @@ class Revealer:
 
     @torch.no_grad()
     def _published(self) -> RevealedRanks:
-        """Document 002's Algorithm 3, loop and all: an SVD and an evaluation for every rank.
+        """Keene's Algorithm 3, loop and all: an SVD and an evaluation for every rank.
 
         It assigns rank j where ℓ_j − ℓ_{j+1} ≥ ε, when j + 1 gains much; meant must be the
         first j where it gains less. Returned are the ranks, in place of the matrices.

@@ -11,25 +11,25 @@ from svdbench.job import Command
 
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="As results/time-fasth/NAME.")
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Folders of runs, such as results/time-fasth/NAME."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="One page of all that are given."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write one page about all given runs."),
     ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Without RUN: list the runs in it; by default results."
+            metavar="FOLDER", help="Folder whose runs are listed, without RUN; by default results."
         ),
     ] = None,
 ) -> None:
-    """Write each RUN as a page, report.html in its folder; without RUN, a list of all.
+    """Write an HTML page for each RUN (report.html in its folder), or an index of all runs.
 
-    A page is one file that needs no network and no server: what failed and why,
-    the findings and plots of the run, its tables to sort and filter, its
-    environment, and the command that repeats it. The list is index.html in the
-    folder of results.
+    A page is a single file that needs no network and no server. It has the findings and
+    plots of the run, what failed and why, its tables to sort and filter, its environment,
+    and the command that repeats it. The index is index.html in the folder of results.
     """
     from svdbench.jobs.report import run as job
 

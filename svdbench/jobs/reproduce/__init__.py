@@ -13,37 +13,40 @@ FOLDER, QUICK_FOLDER = Path("results/reproduce"), Path("results/reproduce-quick"
 
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Of results; or all.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Results to repeat; or all.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version of each, in minutes.")
     ] = False,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help=f"Of runs and pages; by default {FOLDER}, or …-quick."),
+        typer.Option(
+            metavar="FOLDER", help=f"Folder of runs and pages; by default {FOLDER}, or …-quick."
+        ),
     ] = None,
     run: Annotated[
-        bool, typer.Option("--run/--no-run", help="Make runs that are missing, or don't.")
+        bool, typer.Option("--run/--no-run", help="Run what is missing; by default yes.")
     ] = True,
     show: Annotated[
         bool, typer.Option("--show", help="Print the commands of the runs and stop.")
     ] = False,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Fail if a verdict is another than in there."),
+        typer.Option(metavar="FOLDER", help="Fail if a verdict differs from that in FOLDER."),
     ] = None,
 ) -> None:
-    """Repeat what the four documents report, and judge it; without NAME, list the results.
+    """Repeat and judge published results; without NAME, list them.
 
-    Each result is made of ordinary runs with fixed names: what is finished is not repeated,
-    and the same command resumes after an interruption. Numbers stand beside the published
-    ones with their intervals, and one rule decides: holds, holds in part, doesn't hold, can't
-    be judged.
+    The results are those of four reports: Kovtun et al., Shcherbakov et al. (2019), Keene
+    (2022) and Sarnayak et al. (2020). Each consists of ordinary runs with fixed names, so
+    finished runs are not repeated, and the same command resumes after an interruption. Our
+    numbers stand beside the published ones with their intervals, and one rule gives the
+    verdict: holds, holds in part, doesn't hold, can't be judged.
 
-    Writes FOLDER/NAME: numbers and curves as CSV, plots, and a page as Markdown and HTML; and
-    a list of all.
+    Writes FOLDER/NAME: numbers and curves as CSV, plots, and a page in Markdown and HTML;
+    and an index of all results.
 
-    Exit code 1: a run failed, or with --against a verdict is another one.
+    Exit code 1: a run failed, or a verdict differs with --against.
     """
     from rich.console import Console
 

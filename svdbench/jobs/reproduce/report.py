@@ -13,6 +13,7 @@ from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evid
 from svdbench.jobs.reproduce.numbers import CurvePoint, Number
 from svdbench.jobs.reproduce.result import (
     ANSWERS,
+    AUTHORS,
     DOCUMENTS,
     FULL,
     RULE,
@@ -63,6 +64,7 @@ class ResultPage:
     """The content of the page of a result, in words."""
 
     result: PublishedResult
+    authors: str
     document: str
     verdict: str
     badge: str
@@ -83,6 +85,7 @@ def result_page(judged: JudgedResult, variant: str) -> ResultPage:
     drawn = {point.figure for point in judged.measured.curves}
     return ResultPage(
         result=result,
+        authors=AUTHORS[result.document],
         document=DOCUMENTS[result.document],
         verdict=judged.verdict.value,
         badge=BADGES[judged.verdict],

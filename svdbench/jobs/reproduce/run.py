@@ -1,4 +1,4 @@
-"""Repeats what the four documents report: runs, judges, and writes pages.
+"""Repeats published results: runs, judges, and writes pages.
 
 Every run is an ordinary one, in a process of its own, as a user would type it; its name is
 fixed, so a second call resumes where the first stopped, and repeats nothing.
@@ -7,6 +7,7 @@ fixed, so a second call resumes where the first stopped, and repeats nothing.
 import csv
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,7 @@ from svdbench.jobs.reproduce.evidence import (
 from svdbench.jobs.reproduce.judges import measure
 from svdbench.jobs.reproduce.report import VERDICTS, write, write_index
 from svdbench.jobs.reproduce.result import (
+    AUTHORS,
     FULL,
     QUICK,
     NeededRun,
@@ -70,16 +72,18 @@ def chosen(names: Sequence[str]) -> list[PublishedResult]:
 def show_listing(root: Path, console: Console) -> None:
     """Print a line for each result: its minutes here, and its verdict where it has been judged."""
     numbers = ["minutes", "quick"]
-    table = Table.of("", ["name", "", "result"], numbers, keys=2, more_words=["verdict"])
-    for result in all_results():
-        judged = read_evidence(result, root)
-        table.add(
-            result.name,
-            result.document,
-            result.title,
-            *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
-            "" if judged is None else _styled(judged.verdict),
-        )
+    table = Table.of("", ["name", "result"], numbers, keys=1, more_words=["verdict"])
+    for document, results in groupby(all_results(), key=lambda result: result.document):
+        table.end_section()
+        table.add(AUTHORS[document], *[""] * 4, style="strong")
+        for result in results:
+            judged = read_evidence(result, root)
+            table.add(
+                result.name,
+                result.title,
+                *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
+                "" if judged is None else _styled(judged.verdict),
+            )
     show_block(table, console)
 
 

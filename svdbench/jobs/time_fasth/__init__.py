@@ -1,11 +1,11 @@
-"""Time a gradient-descent step for every way to parametrise an orthogonal matrix.
+"""Time a gradient step of every orthogonal parametrisation.
 
-One step is φ(V)·X with its gradients in V and X, for V (d, d) and X (d, 32).
-No method gets a number unless its output, its orthogonality and both
-gradients agree with float64, before its timing and after.
+A step computes φ(V)·X and its gradients in V and X, for V (d, d) and X (d, 32). Before and
+after its timing, a method's output, orthogonality and gradients are checked against
+float64; a method that fails gets no time.
 
-Writes results/time-fasth/NAME: every sample and a summary as CSV, the
-environment, the configuration, and plots.
+Writes results/time-fasth/NAME: CSV tables of all samples and a summary, plots, the
+configuration and the environment.
 """
 
 from svdbench.job import Command, Job

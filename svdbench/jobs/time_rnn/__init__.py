@@ -1,13 +1,12 @@
 """Time the loop of a recurrent network over T steps, forward and backward.
 
-Of the Spectral-RNN: reflectors one by one at every step, FastH at every
-step, W built once. Beside them torch.nn.RNN, LSTM and GRU. One step is all
-states of 128 sequences with the gradients in the inputs and all parameters.
-No way gets a number unless it agrees with float64, before its timing and
-after.
+The Spectral-RNN is timed with single reflectors at every step, with FastH at every step,
+and with W built once per pass, beside torch.nn.RNN, LSTM and GRU. One repetition computes
+all states of 128 sequences, and the gradients in the inputs and all parameters. Every way
+is checked against float64 before and after its timing; one that fails gets no time.
 
-Writes results/time-rnn/NAME: every sample and a summary as CSV, the
-environment, the configuration, and plots.
+Writes results/time-rnn/NAME: CSV tables of all samples and a summary, plots, the
+configuration and the environment.
 """
 
 from svdbench.job import Job

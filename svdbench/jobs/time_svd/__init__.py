@@ -1,12 +1,12 @@
-"""Time drivers of the truncated SVD: ours, torch's, scikit-learn's and scipy's.
+"""Time drivers of the truncated SVD: ours, PyTorch's, scikit-learn's and SciPy's.
 
-The first k singular triplets of matrices with polynomial, exponential,
-stepped and flat spectra; time against error over the best possible. No driver
-gets a number unless its factors are orthonormal and its error not below the
-best, and, if it promises the best, its singular values agree with float64.
+Each driver computes the first k singular triplets of matrices with polynomial,
+exponential, stepped and flat spectra. The report compares times at equal error. A driver
+gets no time if its factors are not orthonormal, if its error is below the least possible,
+or if it promises the optimum and its singular values disagree with float64.
 
-Writes results/time-svd/NAME: every sample and a summary as CSV, the
-environment, the configuration, and plots. All of it takes some ten minutes.
+Writes results/time-svd/NAME: CSV tables of all samples and a summary, plots, the
+configuration and the environment. Takes about ten minutes.
 """
 
 from svdbench.job import Job

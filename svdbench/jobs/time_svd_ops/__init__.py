@@ -1,12 +1,12 @@
-"""Time matrix operations through the factors of W = UΣVᵀ against torch.linalg.
+"""Time matrix operations through the factors of W = UΣVᵀ, and through torch.linalg.
 
-Inverse, log-determinant, exponential and Cayley map of W (d, d) on
-X (d, 32). One step is the value with its gradients in U, Σ, V and X, or in
-W and X. No method gets a number unless it agrees with float64, before its
-timing and after; the tables show its error beside its time.
+The operations are inverse, log-determinant, exponential and Cayley map of W (d, d), on
+X (d, 32). One repetition computes the value, and its gradients in U, Σ, V and X, or in W
+and X. Every method is checked against float64 before and after its timing, and its error
+is shown beside its time.
 
-Writes results/time-svd-ops/NAME: every sample and a summary as CSV, the
-environment, the configuration, and a plot.
+Writes results/time-svd-ops/NAME: CSV tables of all samples and a summary, a plot, the
+configuration and the environment.
 """
 
 from svdbench.job import Job

@@ -1,12 +1,12 @@
-"""Train MODEL on TASK and watch its loss against the baseline.
+"""Train MODEL on TASK and compare its loss with the baseline.
 
-Starts from settings that converge, of conf/preset, over which all options and
-KEY=VALUE win. Evaluates as it goes on sequences held out, keeps the best and the
-last weights, stops at the target, and looks at the test set once, at the end.
+The settings come from the presets in conf/preset; options and KEY=VALUE take precedence.
+Training evaluates on held-out sequences, keeps the best and the last weights, stops when
+the target is reached, and uses the test set once, at the end.
 
-Writes results/train/NAME: every evaluation and a summary as CSV, checkpoints, the
-environment, the configuration, and plots against iterations and seconds. With
-several models, or --multirun, a folder for each and plots of all.
+Writes results/train/NAME: CSV tables of all evaluations and a summary, checkpoints, plots
+over steps and seconds, the configuration and the environment. Several models, or
+--multirun, get a folder each and common plots.
 """
 
 from svdbench.job import Flag, Job, Subject
@@ -16,7 +16,7 @@ JOB = Job(
     "train",
     Train,
     __name__,
-    Subject("MODEL", "spectral-rnn, lstm, …; several as a,b; or all."),
+    Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all."),
     flags=(
         Flag(
             "--task",

@@ -1,11 +1,11 @@
-"""Measure which block size makes `apply_reflectors` fastest; show what is known.
+"""Measure the block size with which `apply_reflectors` is fastest, or show the known ones.
 
-The answers are kept on this machine, per shape, dtype and number of threads,
-and used by every later call of that shape.
+The best block size is kept on this machine for each shape, dtype and number of threads,
+and used by all later calls with that shape.
 
-With --plot every block size is measured instead, for each d and m, with the
-rules that people use and a cost model. Writes results/tune/NAME: CSV, the
-environment, the configuration, and plots. Nothing is kept for later calls.
+With --plot every block size is measured for each d and m, and compared with rules of thumb
+and a cost model. This writes results/tune/NAME: CSV tables, plots, the configuration and
+the environment; nothing is kept for later calls.
 """
 
 from svdbench.job import Flag, Job
@@ -17,8 +17,8 @@ JOB = Job(
     __name__,
     command="tune --plot",
     flags=(
-        Flag("--clear", "Forget what is known first."),
-        Flag("--plot", "Sweep the block size, and say how to choose it."),
+        Flag("--clear", "Delete the known block sizes first."),
+        Flag("--plot", "Measure every block size, and report how to choose one."),
     ),
     sweeps=False,
     starter="svdbench.jobs.tune.shapes:start",

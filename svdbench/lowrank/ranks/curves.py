@@ -83,7 +83,7 @@ def loss_curves(
         ValueError: an unknown layer, one that a forward pass does not call exactly once, or
             data as :func:`svdbench.lowrank.ranks.examples.batches` refuses it.
 
-    Source: the rank revealer of document 002, Algorithm 3, without its Σrᵢ SVDs.
+    Source: the rank revealer of Keene 2022, Algorithm 3, without its Σrᵢ SVDs.
     """
     check_model(model)
     check_data(data)
