@@ -24,7 +24,7 @@ CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 LARGEST_TABLE = 1 << 30  # bytes
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
-# Why a cell has samples and no row in the summary.
+# The reason of a cell that has samples and no row in the summary.
 STOPPED = "the run was stopped before it was done"
 # Columns that may distinguish cells, in this order; settings are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
@@ -52,7 +52,7 @@ class Sheet:
         return [row[at] for row in self.rows]
 
     def records(self) -> Iterator[dict[str, str]]:
-        """The rows by column; of those that are empty nothing."""
+        """Each row as a mapping from column to text, without its empty cells."""
         for row in self.rows:
             yield {name: text for name, text in zip(self.columns, row, strict=True) if text}
 
@@ -62,7 +62,7 @@ class RecordedRun:
     """A run's folder, read back as far as it can be: each part when it is asked for.
 
     Attributes:
-        rows: of the summary, where its file is not there yet or tells of less.
+        rows: the summary, where its file does not exist yet or is incomplete.
         notes: a line for each thing that could not be read.
     """
 
@@ -98,7 +98,7 @@ class RecordedRun:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What ``env.json`` says; raises as ``settings``."""
+        """The content of ``env.json``; raises as ``settings``."""
         return self._read(ENVIRONMENT, read_environment)
 
     def _read(self, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class RecordedRun:
             raise RecordError(f"{path} {error}: repair or delete it") from error
 
     def lines(self, name: str) -> list[dict[str, str]]:
-        """The rows of ``name``.csv as text, with a warning of a torn last one; none if absent.
+        """The rows of ``name``.csv as text; empty if there is no file. Warns of a torn last line.
 
         Raises:
             RecordError: it can't be read.
@@ -123,7 +123,7 @@ class RecordedRun:
 
     @property
     def parts(self) -> list["RecordedRun"]:
-        """The runs in a folder of several, in the order of their numbers or names; else itself."""
+        """The runs in this folder, in the order of their numbers or names; else the run itself."""
         runs = [path.parent for path in self.folder.glob("*/summary.csv")]
         runs.sort(key=lambda run: (len(run.name) if run.name.isdecimal() else 0, run.name))
         return [RecordedRun(run) for run in runs] or [self]
@@ -138,27 +138,27 @@ class RecordedRun:
         return found
 
     def sheet(self, name: str) -> Sheet | None:
-        """A table by its name."""
+        """The table of a name; None if there is none."""
         return next((sheet for sheet in self.sheets if sheet.name == name), None)
 
     @cached_property
     def config(self) -> str | None:
-        """The text of ``config.yaml``, of a sweep ``sweep.yaml``; None where there is none."""
+        """The text of ``config.yaml``, for a sweep of ``sweep.yaml``; None if there is no file."""
         return _settings(self.folder / (SWEEP if self.swept else CONFIG), self.notes)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """What ``env.json`` says."""
+        """The content of ``env.json``; empty, with a note, if it can't be read."""
         return _environment(self.folder / ENVIRONMENT, self.notes)
 
     @property
     def job(self) -> str:
-        """The job that made it: by its rows, else by its folder."""
+        """The name of the job, from the rows of its tables or else from its folder."""
         return self._first.get("job", self.folder.resolve().parent.name)
 
     @property
     def name(self) -> str:
-        """What the run was called."""
+        """The name of the run."""
         name = self.folder.resolve().name
         return name if self.swept else self._first.get("run_id", name)
 
@@ -168,17 +168,17 @@ class RecordedRun:
 
     @property
     def swept(self) -> bool:
-        """Whether it is a sweep: a folder with a run for each of its jobs."""
+        """Whether this is a sweep: a folder with a run for each of its jobs."""
         return (self.folder / SWEEP).is_file()
 
     @property
     def summary(self) -> Sheet | None:
-        """A row for each cell; of a run that ended before that, the samples."""
+        """The table with a row for each cell; the samples if there is none yet."""
         return self.sheet("summary") or self.sheet("samples")
 
     @cached_property
     def outcomes(self) -> list[dict[str, str]]:
-        """The rows of the summary, and of each cell that was not finished the first sample."""
+        """The rows of the summary, and the first sample of each cell that was not finished."""
         summary, samples = self.sheet("summary"), self.sheet("samples")
         rows = list(summary.records()) if summary else []
         if samples is None:
@@ -193,17 +193,17 @@ class RecordedRun:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many cells ended how."""
+        """The number of cells by status."""
         return Counter(row["status"] for row in self._ended.values())
 
     @property
     def unwell(self) -> Counter[str]:
-        """The same of those that did not end well."""
+        """The number of cells without a result, by status."""
         return Counter(row["status"] for row in self._ended.values() if not ended_well(row))
 
     @cached_property
     def _ended(self) -> dict[object, dict[str, str]]:
-        """The ending of each cell; one that did not end well anywhere, did not."""
+        """The last row of each cell; a row without a result takes precedence."""
         ended: dict[object, dict[str, str]] = {}
         for i, row in enumerate(self.outcomes):
             cell = row.get("cell", i)
@@ -213,14 +213,14 @@ class RecordedRun:
 
     @property
     def date(self) -> str:
-        """When it began, in UTC; empty where nothing says so."""
+        """When the run started, in UTC; empty if unknown."""
         stamp = str(self.environment.get("timestamp_utc") or "")
         return stamp.replace("T", " ").removesuffix("+00:00")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Cells that ended alike: ``count`` of them, ``which``, and why."""
+    """Cells with the same status and reason: how many, and which."""
 
     status: str
     count: int
@@ -229,7 +229,7 @@ class Ending:
 
 
 def endings(run: RecordedRun) -> list[Ending]:
-    """What did not end well, the most frequent first."""
+    """The cells without a result, the most frequent ending first."""
     rows = run.outcomes
     telling = [
         [name for name in names if len({row.get(name) for row in rows}) > 1]
@@ -266,7 +266,7 @@ def _listed(rows: list[dict[str, str]], name: str) -> str:
 
 
 def progress(run: RecordedRun) -> str:
-    """How the cells ended, in a few words; empty where the tables are not of cells."""
+    """The numbers of cells by status, in a few words; empty if the tables have no cells."""
     counts = run.statuses
     if not counts:
         return "" if run.sheets else "no cell was finished"
@@ -275,14 +275,14 @@ def progress(run: RecordedRun) -> str:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder has what a run leaves: settings, an environment, or a table of its kind."""
+    """Whether a folder holds a run: a configuration, an environment or a table of ours."""
     if any((folder / name).is_file() for name in (CONFIG, ENVIRONMENT)):
         return True
     return any(_begins_as_table(path) for path in folder.glob("*.csv"))
 
 
 def find_runs(root: Path) -> Iterator[Path]:
-    """The runs below a folder, by path; hidden folders and links to folders are left alone.
+    """The runs below a folder, by path; hidden folders and links to folders are skipped.
 
     A sweep is one, as its table has the rows of all its jobs.
     """
@@ -295,10 +295,10 @@ def find_runs(root: Path) -> Iterator[Path]:
 
 
 def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> RecordedRun:
-    """All of a run that can be read. Raises OSError where the folder itself can't be.
+    """Read all that can be read of a run. Raises OSError if the folder itself can't be read.
 
     Args:
-        rows: of the summary, where its file is not there yet or tells of less.
+        rows: the summary, where its file does not exist yet or is incomplete.
     """
     run = RecordedRun(folder, rows)
     _ = run.sheets, run.config, run.environment
@@ -306,7 +306,7 @@ def read_run(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) -> R
 
 
 def _rank(name: str) -> int:
-    """The summary first, all repetitions last."""
+    """The summary comes first, the samples last."""
     return {"summary": 0, "samples": 2}.get(name, 1)
 
 

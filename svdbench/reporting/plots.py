@@ -23,7 +23,7 @@ DASHES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, which arranges its parts itself."""
+    """An empty figure, in inches, with a constrained layout."""
     return Figure(figsize=(width, height), layout="constrained", dpi=160)
 
 
@@ -36,7 +36,7 @@ def panels(
     sharex: bool = False,
     sharey: bool = False,
 ) -> tuple[Figure, list["Axes"]]:
-    """A figure of so many panels, row by row, in at most so many columns.
+    """A figure of ``count`` panels, row by row, in at most ``columns`` columns.
 
     Args:
         size: of a panel, and ``margins`` what the figure has beside them, in inches.
@@ -125,7 +125,7 @@ def plot_line(axes: "Axes", x: Any, y: Any, **style: Any) -> "Line2D":
 
 
 def _alone(values: "np.ndarray") -> list[int]:
-    """The places of numbers with none on either side, which a line doesn't show."""
+    """The positions of numbers without a neighbour, which a line alone would not show."""
     known = np.isfinite(values)
     padded = np.concatenate([[False], known, [False]])
     return [int(i) for i in np.flatnonzero(known & ~padded[:-2] & ~padded[2:])]
@@ -147,7 +147,7 @@ def quiet(axes: "Axes") -> None:
 
 
 def tick_digits(span: float) -> tuple[float, ...]:
-    """Of a decade, so that a logarithmic axis over a factor of ``span`` has a handful."""
+    """Digits of ticks that give a logarithmic axis over a factor of ``span`` a handful."""
     if span < 1.2:
         return tuple(i / 10 for i in range(10, 100))
     if span < 2.5:

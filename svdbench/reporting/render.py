@@ -96,7 +96,7 @@ def several_versions(folder: Path) -> Iterator[str]:
 
 
 def rich_table(table: Table) -> "FittedTable":
-    """The table for rich, with every number whole."""
+    """The table as one of rich that never breaks a number."""
     made = FittedTable(
         title=Text(table.title) if table.title else None,
         keys=table.keys,
@@ -119,7 +119,7 @@ def _rich_cell(cell: TableCell, style: Style) -> Text:
 
 
 class FittedTable(RichTable):
-    """A table that shows every number whole, however narrow the console.
+    """A table that never breaks a number, however narrow the console.
 
     Where it is too wide, its columns move together; where that isn't enough, its words are
     wrapped; and the columns that still don't fit follow below, under the same first columns.
@@ -178,13 +178,13 @@ class FittedTable(RichTable):
                 return
 
     def _width(self, shown: Sequence[int], sizes: Sequence[int]) -> int:
-        """Of so many columns, the least: with padding, a blank between them, and edges."""
+        """The least width of some columns, with padding, a blank between them, and edges."""
         _, right, _, left = self.padding
         return sum(sizes[i] + left + right + 1 for i in shown) + 1
 
 
 def _size(column: Column, console: Console, most: int) -> int:
-    """The least width of a column: of a number all of it, of words the longest, or ``most``."""
+    """The least width of a column: the widest number, or the longest word up to ``most``."""
     unbounded = console.options.update(width=100_000)
     cells = [Measurement.get(console, unbounded, c) for c in (column.header, *column.cells)]
     if column.justify == "right":

@@ -17,7 +17,7 @@ Style = Literal["", "strong", "dim", "good", "bad", "warn"]
 
 @dataclass(frozen=True)
 class TableCell:
-    """Text, how it is set off, and what stands below it in smaller type."""
+    """Text with a style, and a second line in smaller type."""
 
     text: str
     style: Style = ""
@@ -34,7 +34,7 @@ class TableColumn:
 
 @dataclass
 class TableRow:
-    """Cells; ``style`` is that of those that have none."""
+    """Cells, and the style of those without one of their own."""
 
     cells: list[TableCell]
     style: Style = ""
@@ -68,7 +68,7 @@ class Table:
         more_words: Iterable[str] = (),
         note: str = "",
     ) -> Table:
-        """An empty table: columns of words, then of numbers, then perhaps of words again.
+        """An empty table: columns of words, of numbers, and of words again.
 
         Args:
             keys: by default the first columns of words.
@@ -79,14 +79,14 @@ class Table:
         return cls(title, columns, len(first) if keys is None else keys, note)
 
     def add(self, *cells: str | TableCell, style: Style = "") -> None:
-        """Add a row; ``style`` is that of its cells that have none."""
+        """Add a row; ``style`` applies to cells without one of their own."""
         made = [TableCell(cell) if isinstance(cell, str) else cell for cell in cells]
         if len(made) != len(self.columns):
             raise ValueError(f"{len(made)} cells for {len(self.columns)} columns of {self.title}")
         self.rows.append(TableRow(made, style))
 
     def end_section(self) -> None:
-        """Set the rows so far apart from those that follow."""
+        """Separate the rows added so far from the following ones."""
         if self.rows:
             self.rows[-1].ends_section = True
 
@@ -106,7 +106,7 @@ class Lines(list[str]):
 
 @dataclass
 class Report:
-    """What a run says, made from its tables and nothing else.
+    """The content of a report, made from a run's tables and nothing else.
 
     Attributes:
         headline: its line in the list of all runs.

@@ -57,7 +57,7 @@ def tick(value: float) -> str:
 
 
 def share(value: float, digits: int = 3) -> str:
-    """A fraction as a percentage of so many digits, or of all before the point: 0.97 %."""
+    """A fraction in percent, to ``digits`` significant digits: 0.97 %."""
     percent = 100 * value
     whole = percent >= 10**digits - 0.5
     return f"{percent:.0f} %" if whole else f"{percent:.{digits}g} %"
@@ -79,7 +79,7 @@ def clock_time(value: float) -> str:
 
 
 def spark(values: Sequence[float], lowest: float, highest: float, width: int) -> str:
-    """The course of positive values in ``width`` bars at most, on a logarithmic scale."""
+    """Positive values as at most ``width`` bars on a logarithmic scale."""
     n = len(values)
     if n > width:  # evenly, the last one among them
         values = [values[(i + 1) * n // width - 1] for i in range(width)]
@@ -92,6 +92,6 @@ def spark(values: Sequence[float], lowest: float, highest: float, width: int) ->
 
 
 def _scaled(value: float) -> tuple[float, str]:
-    """The number in the largest unit of which there is at least one."""
+    """The number and its unit, the largest in which the number is at least 1."""
     unit, size = next(((u, s) for u, s in _UNITS if value >= s), _UNITS[-1])
     return value / size, unit

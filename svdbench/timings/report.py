@@ -41,7 +41,7 @@ def headline(
     who: Callable[[Any], str] = lambda row: row["method"],
     sizes: Sequence[str] = SIZES,
 ) -> str:
-    """The fastest at the largest size, and the second; nothing where a floor is void.
+    """The fastest method at the largest size and the next; sizes with a void floor are skipped.
 
     Args:
         timed: rows with a number.
@@ -102,9 +102,9 @@ def disturbed(
     sizes: Sequence[str] = ("d",),
     place: Callable[[Any], str] = lambda row: f"d = {row['d']}",
 ) -> Iterator[str]:
-    """The cells in which other processes took so much of the machine that it shows.
+    """A line for each cell whose times other processes have disturbed.
 
-    To be said first, as it decides what the numbers are worth.
+    Reports begin with these lines, as they decide what the numbers are worth.
 
     Args:
         sizes: the columns that identify a cell.
@@ -121,7 +121,7 @@ def disturbed(
 
 
 def without_number(step: pd.DataFrame) -> Iterator[str]:
-    """Why methods have no number, once per reason."""
+    """The methods without a time, a line for each reason."""
     missing = step[step["status"] != "ok"]
     methods: dict[tuple[str, str, str], list[str]] = {}
     for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
@@ -162,7 +162,7 @@ def draw_ratios(
 
 
 def slowest_first(step: pd.DataFrame) -> list[str]:
-    """Methods as the eye finds them at the right edge; those that end early were slower still."""
+    """Methods in the order of their lines at the right edge; those that end early come first."""
     at_end = step.sort_values("d").groupby("method").tail(1)
     return list(at_end.sort_values(["d", "median_s"], ascending=[True, False])["method"])
 

@@ -80,7 +80,7 @@ def _sides(comparison: Comparison) -> Iterator[str]:
 
 
 def _about(side: Side) -> str:
-    """When, and of which source; how many runs."""
+    """The date, the source and the number of runs of a side."""
     env = side.environments[0]
     found = [str(env["timestamp_utc"])[:16].replace("T", " ")] if env.get("timestamp_utc") else []
     source = env.get("source")
@@ -96,7 +96,7 @@ def _about(side: Side) -> str:
 
 
 def _differences(comparison: Comparison) -> Iterator[str]:
-    """What of the environments is the same, what isn't, and why the comparison may mislead."""
+    """What the environments share, where they differ, and warnings."""
     same = [
         f"{fact.name} {fact.a}"
         for fact in comparison.facts
@@ -155,7 +155,7 @@ def _ends(lost: CellWithoutNumber) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """All in one line."""
+    """The verdict in one line."""
     counts = comparison.counts
     words = [f"{counts[word]} {word}" for word in ("same", "better", "worse", "can't tell")]
     told = ", ".join(word for word in words if not word.startswith("0 "))
@@ -175,7 +175,7 @@ def _verdict(comparison: Comparison) -> str:
 
 
 def _word(cell: CellComparison) -> str:
-    """The verdict: on a time, as people say it."""
+    """The verdict on a cell in one word; times are faster or slower."""
     if cell.regression:
         return "regression"
     if cell.metric.is_time:
@@ -204,7 +204,7 @@ def _interval_name(comparison: Comparison) -> str:
 
 
 def _labels_of(whats: Sequence[What]) -> tuple[list[str], str]:
-    """The columns in which cells differ, and those in which all are alike in words.
+    """The columns in which cells differ, and the others in words.
 
     Of columns that always have the same value, as n = d, the first stands for all.
     """
@@ -236,7 +236,7 @@ def _listed(whats: Sequence[What]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what would move the cursor or colour the screen."""
+    """Text without control characters."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

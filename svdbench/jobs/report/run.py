@@ -76,7 +76,7 @@ def report_of(run: RecordedRun) -> Report:
 
 
 def _promises_kept(run: RecordedRun) -> str:
-    """Of the figures that ``make bench`` measured."""
+    """How many of the figures measured by ``make bench`` keep their promise."""
     figures = run.sheet("figures")
     verdicts = [verdict for verdict in figures.column("kept") if verdict] if figures else []
     told = f"{verdicts.count('True')} of {quantity(len(verdicts), 'figure')} kept"

@@ -159,7 +159,7 @@ def fraction_of_floor(step: pd.DataFrame, styles: Styles) -> Figure:
 
 
 def _finished(axes: Axes, step: pd.DataFrame, title: str) -> Figure:
-    """The figure of ``axes`` with title, sizes along x and the legend beside it."""
+    """Give the figure of ``axes`` its title, its sizes along x and its legend."""
     row = step.iloc[0]
     axes.set_title(f"{title}  ({where(row)})", loc="left")
     columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"

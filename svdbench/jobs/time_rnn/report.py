@@ -148,7 +148,7 @@ def largest_of(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_number(step: pd.DataFrame) -> Iterator[str]:
-    """Why methods have no number."""
+    """The methods without a time, with the reason."""
     for row in step[step["status"] != "ok"].to_dict("records"):
         yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
 

@@ -122,7 +122,7 @@ def conclusions(judged: pd.DataFrame) -> Iterator[str]:
 
 
 def without_number(summary: pd.DataFrame) -> Iterator[str]:
-    """Why drivers have no number, once for each shape and rank."""
+    """The drivers without a time, with the reason, once for each shape and rank."""
     missing = summary[summary["status"] != "ok"]
     for _, rows in missing.groupby(["method", "m", "n", "k"]):
         row = rows.iloc[0]

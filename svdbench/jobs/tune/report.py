@@ -116,7 +116,7 @@ def by_shape(timed: pd.DataFrame, blocks: pd.DataFrame) -> pd.DataFrame:
 
 
 def rules_of(shapes: pd.DataFrame) -> list[str]:
-    """The rules of which something is known."""
+    """The rules with a regret for at least one shape."""
     return [name for name in RULES if shapes[name].notna().any()]
 
 
@@ -215,7 +215,7 @@ def _cost(shapes: pd.DataFrame, name: str) -> str:
 
 
 def without_number(summary: pd.DataFrame) -> Iterator[str]:
-    """Why a block size has no number, once per reason."""
+    """The block sizes without a time, with the reason."""
     missing = summary[summary["status"] != "ok"]
     for (status, reason), rows in missing.groupby(["status", "reason"]):
         for k, at in rows.groupby("block_size"):
@@ -255,7 +255,7 @@ def step_time(blocks: pd.DataFrame, rules: dict[str, str]) -> Figure:
 
 
 def _apart(sizes: list[int]) -> list[int]:
-    """Those that can be labelled without touching: a third apart."""
+    """The sizes whose labels do not touch: at least a third apart."""
     labelled = sizes[:1]
     for k in sizes[1:]:
         if k >= 1.32 * labelled[-1]:

@@ -77,7 +77,7 @@ def _column(name: str, values: Sequence[str], distinct: list[str]) -> str:
 
 
 def _numbers(distinct: list[str]) -> list[str] | None:
-    """As JSON, if all that is there are numbers."""
+    """The values as JSON numbers; None if one is no number."""
     try:
         return [_number(text) if text else "null" for text in distinct]
     except ValueError:

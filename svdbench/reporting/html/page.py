@@ -31,7 +31,7 @@ DEEPEST = 4
 
 @dataclass(frozen=True)
 class Repeat:
-    """The command that repeats a run, and what to know about it; no command if none is known."""
+    """The command that repeats a run, None if unknown, and notes about it."""
 
     command: str | None
     notes: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class RunPage:
-    """All that a page says of a run."""
+    """The content of the page of a run."""
 
     run: RecordedRun
     progress: str
@@ -54,7 +54,7 @@ class RunPage:
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run in the list: its cells in words, and where its page or its folder is."""
+    """A run in the list of all runs, with a link to its page or folder."""
 
     run: RecordedRun
     progress: str
@@ -64,7 +64,7 @@ class RunLine:
 
 
 def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> RunPage:
-    """Gather what a page in the folder ``place`` says of a run; draws its figures."""
+    """The page of a run, to be written into the folder ``place``; draws the figures."""
     return RunPage(
         run=run,
         progress=progress(run),
@@ -85,7 +85,7 @@ def _blocks(report: Report) -> Iterator[Table | Lines]:
 
 
 def run_line(run: RecordedRun, headline: str, place: Path) -> RunLine:
-    """The line of a run in a list that lies in ``place``; linked with its report, if it has one."""
+    """The line of a run in a list that is written into the folder ``place``."""
     page = run.folder / REPORT
     link = _link(page, place) if page.is_file() else f"{_link(run.folder, place)}/"
     return RunLine(run, progress(run), bool(run.sheets) and not endings(run), headline, link)
@@ -104,7 +104,7 @@ def render_index(lines: Sequence[RunLine], root: Path) -> str:
 
 
 def fill(template: str, **values: Any) -> str:
-    """A page of this folder's template, with the style and the script of all pages."""
+    """Fill a template of this folder, with the style and the script of all pages."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     return (
         _templates()
@@ -131,7 +131,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """What the browser may use: this style and this script, pictures inside, and no network."""
+    """A content security policy: this style, this script, inline pictures and no network."""
     hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
     return (
         f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
@@ -140,7 +140,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def device(run: RecordedRun) -> str:
-    """What a run was made on: the processor and its threads, or the GPU."""
+    """The processor and its threads, or the GPU, that a run used."""
     first = next(run.summary.records(), {}) if run.summary else {}
     gpus = run.environment.get("gpus")
     if first.get("device", "cpu").startswith("cuda"):
@@ -152,7 +152,7 @@ def device(run: RecordedRun) -> str:
 
 
 def _threads(count: object) -> str:
-    """A number of threads as a file has it; what is none, as it stands."""
+    """A number of threads in words; anything else as the file has it."""
     text = str(count)
     known = text.isdecimal() and len(text) < 10
     return quantity(int(text), "thread") if known else f"{text[:10]} threads"
@@ -179,7 +179,7 @@ def _short(value: Any) -> str:
 
 
 def _files(folder: Path, place: Path) -> Iterator[tuple[str, str, int]]:
-    """Address, name and bytes of the files of a run, but for its report and hidden ones."""
+    """Address, name and size of a run's files, without its report and hidden files."""
     for path in sorted(folder.rglob("*"), key=lambda path: (len(path.parts), path)):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != REPORT and not name.startswith("."):

@@ -21,7 +21,7 @@ MOST_BYTES = 2_000_000
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot, as a ``data:`` address that holds all of it; whether it is twice as wide as high."""
+    """A figure as a ``data:`` address, and whether it is at least twice as wide as high."""
 
     name: str
     address: str
@@ -31,7 +31,7 @@ class Picture:
 def pictures(report: Report, run: RecordedRun) -> list[Picture]:
     """The figures of a report, then those in the run's folder that it doesn't draw.
 
-    What fails, is a note of the run; of a figure that can't be drawn, the file is shown.
+    A figure that can't be drawn becomes a note of the run, and its file is shown if there is one.
     """
     found = []
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "svdbench"}):
@@ -62,7 +62,7 @@ def _drawn(name: str, figure: Figure) -> Picture:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """The plots of a folder in the order in which they were drawn."""
+    """The PNG files of a folder, the oldest first."""
     paths = [path for path in folder.glob("*.png") if belongs(path, folder)]
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
