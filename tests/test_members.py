@@ -10,7 +10,7 @@ from command import run, table
 
 from svdbench import members
 from svdbench.errors import Failed, UserError
-from svdbench.members import METHODS, MODELS, Registry, references
+from svdbench.members import LOOPS, METHODS, MODELS, Registry, references
 
 GROUPS = [value for value in vars(members).values() if isinstance(value, Registry)]
 SIZES = {"input_size": 2, "hidden_size": 3, "output_size": 1}
@@ -28,9 +28,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-def source_of(group: Registry, name: str = "Mine") -> str:
+def source_of(group: Registry, name: str = "Mine", named: str | None = None) -> str:
     """A module with a class that derives from a member of ours."""
-    ours = group.class_of(group.names()[0])
+    ours = group.class_of(named or group.names()[0])
     return f"from {ours.__module__} import {ours.__name__} as Ours\nclass {name}(Ours):\n    pass\n"
 
 
@@ -171,3 +171,21 @@ class TestCommand:
         again = ["time-fasth", "--resume", str(RESULTS), "--methods", "mine:Mine"]
         assert (run(again).code, run(again).err) == (0, "")
         assert RESULTS.joinpath("summary.csv").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "words",
+        [["compress", "digits", "--method"], ["time-svd", "--methods"], ["time-rnn", "--methods"]],
+        ids=lambda words: words[0],
+    )
+    def test_commands_take_classes(self, words: list[str]) -> None:
+        answer = run([*words, "mine:Mine", "--show-config"])
+        assert (answer.code, answer.err) == (0, "")
+
+    def test_one_that_derives_from_ours_is_compared_with_its_own_answer(self) -> None:
+        """Loops of torch's modules draw parameters of their own."""
+        Path("mine.py").write_text(source_of(LOOPS, named="torch_rnn"))
+        small = ["--hidden", "32", "--length", "5", "--budget", "0.1", "--name", "r"]
+        answer = run(["time-rnn", *small, "--methods", "torch_rnn,mine:Mine"])
+        assert (answer.code, answer.err) == (0, "")
+        rows = table("results/time-rnn/r/summary.csv")
+        assert {row["status"] for row in rows} == {"ok"}

@@ -195,8 +195,10 @@ def _prepare(entry: TimedMethod, references: dict[Any, Reference]) -> None:
     made = made if isinstance(made, tuple) else (made,)
     entry.V = tuple(tensor.detach().clone().requires_grad_() for tensor in made)
     method.prepare(*entry.V, entry.X)
-    # Methods of one family share their map and its parameter, and so the exact answer.
-    family = type(method).reference, type(method).parameter, entry.problem
+    # Methods of one family share their map and its parameter, and so the exact answer. A class
+    # derived from one of ours may draw parameters of its own, which their sums tell.
+    drawn = tuple(tensor.detach().double().sum().item() for tensor in entry.V)
+    family = type(method).reference, type(method).parameter, entry.problem, drawn
     if family not in references:
         references[family] = reference_of(method, entry.V, entry.X, entry.G)
     entry.reference = references[family]

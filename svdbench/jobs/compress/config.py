@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from svdbench.config.fields import Key, Member, members, option, section
-from svdbench.members import COMPRESSORS, refuse_unknown
+from svdbench.members import COMPRESSORS
 from svdbench.side_by_side.config import (
     Latency,
     SideBySide,
@@ -98,4 +98,4 @@ class Compress(SideBySide):
 
     def check(self) -> None:
         super().check()
-        refuse_unknown("compressor", self.methods, sorted(self.compressor))
+        COMPRESSORS.check(self.methods)
