@@ -18,7 +18,9 @@ from svdbench.jobs.doctor import facts as doctor_facts
 from svdbench.jobs.doctor import load as doctor_load
 from svdbench.jobs.doctor import run as doctor
 from svdbench.jobs.doctor.facts import EXTRAS, ask, gpus, packages
+from svdbench.jobs.doctor.report import report
 from svdbench.jobs.doctor.verdicts import verdicts
+from svdbench.reporting.render import show
 
 QUIET: dict[str, Any] = {
     "versions": {
@@ -75,7 +77,7 @@ def shown(found: dict[str, Any], width: int, colour: bool = False) -> str:
     console = Console(
         file=StringIO(), width=width, force_terminal=colour, color_system="256" if colour else None
     )
-    doctor.show(found, verdicts(found), console)
+    show(report(found, verdicts(found)), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

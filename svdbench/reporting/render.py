@@ -97,12 +97,16 @@ def several_versions(folder: Path) -> Iterator[str]:
 
 def rich_table(table: Table) -> "FittedTable":
     """The table as one of rich that never breaks a number."""
+    head = any(column.name for column in table.columns)
     made = FittedTable(
         title=Text(table.title) if table.title else None,
         keys=table.keys,
         title_justify="left",
         title_style="bold",
-        box=SIMPLE_HEAD,
+        box=SIMPLE_HEAD if head else None,
+        show_header=head,
+        padding=(0, 1) if head else (0, 1, 0, 0),
+        pad_edge=head,
     )
     for column in table.columns:
         justify = "right" if column.numbers else "left"

@@ -1,22 +1,16 @@
-"""Says what is here, how steady this machine is, and what would make timings unreliable."""
+"""Looks at the machine, and prints what was found."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 
 from svdbench.errors import Interrupted
-from svdbench.jobs.doctor.facts import EXTRAS, Facts, facts
+from svdbench.jobs.doctor.facts import facts
 from svdbench.jobs.doctor.load import load
-from svdbench.jobs.doctor.verdicts import Verdict, verdicts
-from svdbench.reporting.words import quantity, seconds, share
-
-Line = tuple[str, str]
+from svdbench.jobs.doctor.report import report
+from svdbench.jobs.doctor.verdicts import verdicts
+from svdbench.reporting.render import show
 
 
 def run(output: str = "table", console: Console | None = None) -> None:
@@ -38,177 +32,4 @@ def run(output: str = "table", console: Console | None = None) -> None:
         told = found | {"verdicts": [asdict(verdict) for verdict in judged]}
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        show(found, judged, console or Console())
-
-
-def show(found: Facts, judged: list[Verdict], console: Console) -> None:
-    """A section for each subject, then the verdicts with their remedies."""
-    sections = {
-        "software": _software(found["versions"]),
-        "packages": _packages(found["packages"]),
-        "CPU": _cpu(found["cpu"], found["frequency"]),
-        "threads": _threads(found["threads"], found["cpu"]),
-        "GPU": _gpus(found["gpus"]),
-        "memory": _memory(found["memory"]),
-        "data sets": _data(found["data"]),
-        "right now": _load(found["load"]),
-    }
-    for name, lines in sections.items():
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(width=13, no_wrap=True, style="dim")
-        table.add_column(overflow="fold")
-        for label, text in lines:
-            table.add_row(escape(label), escape(text))
-        if table.row_count:
-            console.print(name, style="bold", highlight=False)
-            console.print(table)
-            console.print()
-    console.print(_title(judged), highlight=False)
-    console.print(_verdicts(judged))
-
-
-def _title(judged: list[Verdict]) -> str:
-    causes = sum(verdict.level == "unreliable" for verdict in judged)
-    notes = len(judged) - causes
-    words = f"{notes} thing{'s' * (notes != 1)} to know" if notes else ""
-    if causes:
-        told = f"timings here are not reliable now: {causes} cause{'s' * (causes != 1)}"
-        return f"[bold red]{', '.join(filter(None, (told, words)))}[/]"
-    told = "nothing makes timings here unreliable now"
-    return f"[bold green]{'; '.join(filter(None, (told, words)))}[/]"
-
-
-def _verdicts(judged: list[Verdict]) -> Table:
-    """A mark, the cause, and below it the remedy."""
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for verdict in judged:
-        bad = verdict.level == "unreliable"
-        mark = "[red]✗[/]" if bad else "[yellow]![/]"
-        table.add_row(mark, f"{escape(verdict.cause)}\n[dim]→[/] {escape(verdict.remedy)}")
-    return table
-
-
-def _software(versions: Facts) -> Iterator[Line]:
-    source = versions["source"]
-    commit = f", commit {source['commit'][:8]}{' + changes' * source['dirty']}" if source else ""
-    yield "svdbench", f"{versions['svdbench']}{commit}"
-    yield "python", f"{versions['python']} on {versions['platform']}"
-    cuda = f"CUDA {versions['cuda']}" if versions["cuda"] else "CPU only"
-    cudnn = f", cuDNN {versions['cudnn']}" if versions["cudnn"] else ""
-    yield "torch", f"{versions['torch']} ({cuda}{cudnn})"
-    mkl = f" {versions['mkl']}" if versions["mkl"] else ""
-    parts = [f"{versions['blas']}{mkl}" if versions["blas"] else "unknown"]
-    parts += [f"oneDNN {versions['onednn']}"] if versions["onednn"] else []
-    parts += [versions["openmp"]] if versions["openmp"] else []
-    yield "BLAS", ", ".join(parts)
-    names = ("triton", "numpy", "scipy", "hydra")
-    yield "others", ", ".join(f"{name} {versions[name] or 'missing'}" for name in names)
-
-
-def _packages(packages: list[Facts]) -> Iterator[Line]:
-    """What is needed in a word, what extras add by name."""
-    needed = [one for one in packages if one["extra"] is None]
-    if needed:
-        wrong = [f"{one['package']}{one['needs']}" for one in needed if not one["fits"]]
-        yield "needed", f"lacks {', '.join(wrong)}" if wrong else f"all {len(needed)} are here"
-    for extra in dict.fromkeys(one["extra"] for one in packages if one["extra"]):
-        own = [one for one in packages if one["extra"] == extra]
-        told = ", ".join(f"{one['package']} {one['installed'] or 'missing'}" for one in own)
-        purpose = f" (to {EXTRAS[extra]})" if extra in EXTRAS else ""
-        yield f"[{extra}]", f"{told}{purpose}"
-
-
-def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
-    yield "model", f"{cpu['cpu'] or 'unknown'}{', virtual' * bool(cpu['virtual'])}"
-    low = f", {', '.join(cpu['low_precision'])}" if cpu["low_precision"] else ""
-    yield "SIMD", f"{cpu['simd']}{low}"
-    counts = ("physical", "logical", "visible")
-    told = [f"{cpu[f'cores_{what}']} {what}" for what in counts if cpu[f"cores_{what}"]]
-    nodes = [f"{cpu['numa_nodes']} NUMA nodes"] if (cpu["numa_nodes"] or 1) > 1 else []
-    quota = [f"{cpu['quota_cores']:g} by quota"] if cpu["quota_cores"] else []
-    yield "cores", ", ".join([*told, *quota, *nodes])
-    if cpu["caches"]:
-        yield "caches", ", ".join(f"{name} {size}" for name, size in cpu["caches"].items())
-    clocks = []
-    if frequency["mhz"]:
-        low, high = min(frequency["mhz"]), max(frequency["mhz"])
-        clocks.append(f"{low}–{high} MHz" if high > low else f"{low} MHz")
-    if frequency["max_mhz"]:
-        clocks.append(f"at most {frequency['max_mhz']:.0f} MHz")
-    if frequency["boost"] is not None:
-        clocks.append(f"turbo {'on' if frequency['boost'] else 'off'}")
-    clocks.append(f"governor {frequency['governor'] or 'not readable'}")
-    heat = frequency["throttled"]
-    clocks.append(
-        f"throttled {'not readable' if heat is None else quantity(heat, 'time') + ' since boot'}"
-    )
-    yield "clocks", ", ".join(clocks)
-
-
-def _threads(threads: Facts, cpu: Facts) -> Iterator[Line]:
-    yield "torch", f"{threads['torch']} within an operation, {threads['interop']} between"
-    if cpu["affinity"]:
-        yield (
-            "affinity",
-            f"core {cpu['affinity']}"
-            if cpu["affinity"].isdecimal()
-            else f"cores {cpu['affinity']}",
-        )
-    if threads["variables"]:
-        told = [f"{name}={value}" for name, value in threads["variables"].items()]
-        yield "variables", ", ".join(told)
-
-
-def _gpus(gpus: list[Facts]) -> Iterator[Line]:
-    if not gpus:
-        yield "", "none"
-    for number, gpu in enumerate(gpus):
-        memory = f"{gpu['memory_mib'] / 1024:.0f} GiB" if gpu["memory_mib"] else None
-        clock = f"{gpu['clock_mhz']:.0f} MHz" if gpu["clock_mhz"] else None
-        if clock and gpu["max_clock_mhz"]:
-            clock += f" of {gpu['max_clock_mhz']:.0f}"
-        told = [
-            gpu["name"],
-            f"compute capability {gpu['capability']}" if gpu["capability"] else None,
-            f"driver {gpu['driver']}" if gpu["driver"] else None,
-            memory,
-            clock,
-            f"{gpu['temperature_c']:.0f} °C" if gpu["temperature_c"] is not None else None,
-        ]
-        yield f"cuda:{number}", ", ".join(filter(None, told))
-
-
-def _memory(memory: Facts) -> Iterator[Line]:
-    total, free = memory["total_bytes"], memory["available_bytes"]
-    told = [f"{decimal(total)} in all"] if total else []
-    told += [f"{decimal(free)} available"] if free is not None else []
-    told += [f"limited to {decimal(memory['limit_bytes'])}"] if memory["limit_bytes"] else []
-    told += [f"{decimal(memory['swap_used_bytes'])} swapped"] if memory["swap_used_bytes"] else []
-    yield "", ", ".join(told) or "unknown"
-
-
-def _data(data: Facts) -> Iterator[Line]:
-    if data["folder"]:
-        yield "folder", data["folder"]
-    for state in dict.fromkeys(data["sets"].values()):
-        yield state, ", ".join(name for name, own in data["sets"].items() if own == state)
-
-
-def _load(load: dict[str, Any]) -> Iterator[Line]:
-    yield "product", f"{load['product']}, {load['repetitions']} times"
-    yield (
-        "time",
-        f"{seconds(load['median_s'])}, middle half {seconds(load['q25_s'])}–"
-        f"{seconds(load['q75_s'])}, worst {seconds(load['worst_s'])}; {load['gflops']:.0f} Gflop/s",
-    )
-    others, steal = load["foreign_cores"], load["steal"]
-    yield (
-        "others",
-        f"{'unknown' if others is None else f'{others:.2f}'} cores busy, steal "
-        f"{'unknown' if steal is None else share(steal, 2)}",
-    )
-    if load["load_average"]:
-        one, five, fifteen = load["load_average"]
-        yield "load average", f"{one:.2f} (1 min), {five:.2f} (5 min), {fifteen:.2f} (15 min)"
+        show(report(found, judged), console or Console())
