@@ -381,6 +381,8 @@ class TestReference:
             ("time-fasth", "d = 1024: fasth 8.13 ms, then cayley at 2.58×"),
             ("tune", "d = 1024, m = 128: block size 64 15.4 ms, then block size 128 at 1.01×"),
             ("bench", "12 of 23 figures kept"),
+            ("bench-reveal/rank-reveal/frontier", "frontier: 9.07 % of the weights, +0.00786"),
+            ("bench-rnn/time-rnn/loop", "d = 512: spectral_16 314 ms, then spectral_n at 1.11×"),
             (
                 "bench-lowrank/accelerate/twice",
                 "DNN: 98 %; SVD-DNN α 0.25, φ 5 %: 97.9 % at 1.99×",

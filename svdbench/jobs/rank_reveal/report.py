@@ -42,7 +42,7 @@ NAMES = {
 
 def report(run: RecordedRun) -> Report:
     if not run.has("samples"):
-        return Report("ranks")
+        return Report("ranks", headline(run.frame("summary")) if run.has("summary") else "")
     frames = {
         name: run.frame(name)
         for name in ("samples", "summary", "curves", "frontier")
