@@ -1,6 +1,15 @@
 """What a door declares: a job with a configuration, or a plain command; and finding them.
 
-A door imports nothing heavy, so that ``svdbench --help`` answers at once.
+A door imports nothing heavy, so that ``svdbench --help`` answers at once. Beside it a job has:
+
+* ``config.py``: its keys, a dataclass that checks itself;
+* ``run.py``: ``run(config, text, folder=None)`` does the work and returns the folder with the
+  results, ``results/<job>/<name>`` by default, in which ``text`` (the configuration as YAML) is
+  kept. ``check(config)``, where there is one, refuses what cannot work before anything starts;
+* ``report.py``: ``report(run)`` makes the report from the run's tables.
+
+A user's mistake raises :class:`~svdbench.errors.UserError`, work that was started and failed
+``Failed``, and ^C ``Interrupted``, once what is finished has been written.
 """
 
 import sys

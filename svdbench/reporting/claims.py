@@ -47,14 +47,7 @@ class PublishedNumber:
 
 
 def published(run: RecordedRun, columns: Collection[str]) -> list[PublishedNumber]:
-    """The published numbers in a run's configuration.
-
-    Args:
-        columns: those that may have published numbers.
-
-    Raises:
-        UserError: the configuration can't be read, or has others.
-    """
+    """The published numbers in a run's configuration."""
     found = []
     try:
         for number in run.settings.get("published") or []:
@@ -89,8 +82,6 @@ class Claim:
         tolerance: how far ``published`` may be off as it was rounded, or read from a figure.
         reach: the half-width from which on an interval is too wide to agree with anything.
         form: a format specification, as ``.2f`` or ``.1%``, or ``s`` for seconds.
-        number: the name of our number, where a judge measures several.
-        place: where in the document.
         decides: whether it counts; if not, the number only stands beside.
     """
 
@@ -141,7 +132,6 @@ class Answer:
     """A claim and our number, if there is one.
 
     Attributes:
-        ours: of a published number with the interval of one more run.
         settings: those that differ from the published ones, ours first: ``{"epochs": "1 (10)"}``.
     """
 
@@ -178,7 +168,6 @@ class Claims:
     title: str = "ours beside the published numbers"
 
     def blocks(self) -> list[Table | Lines]:
-        """As a table, and the lines below it."""
         return [self.table(), Lines(self.meanings())]
 
     def table(self) -> Table:
@@ -257,7 +246,6 @@ def _names() -> list[str]:
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """The settings of an experiment, flat."""
     path = files("svdbench.conf").joinpath("experiment", f"{name}.yaml")
     tree = documents(path.read_text(encoding="utf-8"))[0]
     tree.pop("defaults", None)

@@ -96,11 +96,7 @@ def logarithmic(axes: "Axes", unit: str = "") -> None:
 
 
 def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:
-    """Write each figure under its name, whole or not at all; returns the paths.
-
-    Raises:
-        UserError: the folder or the disk doesn't take them.
-    """
+    """Write each figure under its name, whole or not at all; returns the paths."""
     paths = [folder / name for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         try:

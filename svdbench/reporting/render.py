@@ -35,16 +35,11 @@ def show_run(report: Report, folder: Path, console: Console) -> None:
 
 
 def save_figures(report: Report, folder: Path) -> list[Path]:
-    """Draw each figure into a PNG, whole or not at all; returns the paths.
-
-    Raises:
-        UserError: the folder or the disk doesn't take them.
-    """
+    """Draw each figure into a PNG, whole or not at all; returns the paths."""
     return save(folder, {f"{name}.png": draw() for name, draw in report.figures.items()})
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the blocks of a report."""
     for block in report.blocks:
         show_block(block, console)
 

@@ -68,11 +68,7 @@ class Table:
         more_words: Iterable[str] = (),
         note: str = "",
     ) -> Table:
-        """An empty table: columns of words, of numbers, and of words again.
-
-        Args:
-            keys: by default the first columns of words.
-        """
+        """An empty table: columns of words, of numbers, and of words again."""
         first = [TableColumn(name) for name in words]
         rest = [TableColumn(name, numbers=True) for name in numbers]
         columns = [*first, *rest, *map(TableColumn, more_words)]

@@ -8,11 +8,7 @@ _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
 def quantity(number: SupportsFloat, thing: str, things: str = "") -> str:
-    """A number of things, singular or plural: ``1 epoch``, ``1,200 epochs``.
-
-    Args:
-        things: the plural where it is not ``thing`` with an s.
-    """
+    """A number of things, singular or plural: ``1 epoch``, ``1,200 epochs``."""
     value = float(number)
     shown = f"{value:,.0f}" if value.is_integer() else f"{value:g}"
     return f"{shown} {thing if value == 1 else things or thing + 's'}"
@@ -34,7 +30,6 @@ def ratio(value: float) -> str:
 
 
 def setting(value: object) -> str:
-    """The value of a key: 0.01, none."""
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

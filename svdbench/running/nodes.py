@@ -37,11 +37,7 @@ class Node:
 
 
 def this_node(count: int, environment: Mapping[str, str]) -> Node:
-    """The node that a process runs on, one of ``count``.
-
-    Raises:
-        UserError: the environment doesn't say which it is, or where the first is.
-    """
+    """The node that a process runs on, one of ``count``."""
     if count == 1:
         return Node()
     by_slurm = NODE_RANK not in environment and "SLURM_STEP_NUM_TASKS" in environment

@@ -31,8 +31,6 @@ def repeat(job: str, config: str | None, environment: Mapping[str, Any]) -> Repe
     """The command, as a shell takes it, and what keeps it from being exact.
 
     Args:
-        job: of the run.
-        config: the text of its ``config.yaml``.
         environment: of the run: the version that it was made by.
     """
     try:
@@ -104,7 +102,6 @@ def _typed(job: str, ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _name(value: Any) -> str:
-    """A name in ``conf``, and no path to somewhere else."""
     if isinstance(value, str) and re.fullmatch(r"\w+", value):
         return value
     raise UserError(f"{value!r} names no model and no task")
@@ -152,7 +149,6 @@ def _listed(keys: list[str]) -> str:
 
 
 def _source(environment: Mapping[str, Any]) -> Iterator[str]:
-    """Which svdbench the run was made by."""
     source = environment.get("source")
     if isinstance(source, dict) and source.get("commit"):
         state = ", changed since" if source.get("dirty") else ""

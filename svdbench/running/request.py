@@ -53,11 +53,7 @@ def _form(keys: Mapping[str, Leaf], jobs: Sequence[Job]) -> str | None:
 def request_of(
     jobs: Sequence[Job], options: Mapping[str, Spelling], given: Mapping[str, Any]
 ) -> Request:
-    """What was asked for, from the values of the parameters.
-
-    Raises:
-        UserError: a value that can't be read, or an option that is not for this subject.
-    """
+    """What was asked for, from the values of the parameters."""
     subject, typed = given.get("subject"), list(given["overrides"] or ())
     if subject is not None and "=" in subject:  # KEY=VALUE may stand first
         subject, typed = None, [subject, *typed]
@@ -111,11 +107,7 @@ def request_of(
 
 
 def value_of(leaf: Leaf, given: Any) -> Any:
-    """The value of an option: of a list, what stands between commas.
-
-    Raises:
-        UserError: it is no such value, or out of range.
-    """
+    """The value of an option: of a list, what stands between commas."""
     flag, key = str(leaf.key.flag), leaf.key
     if leaf.is_list:
         return _list(leaf, given)
@@ -146,11 +138,6 @@ def _list(leaf: Leaf, given: str) -> list[Any]:
 
 
 def refuse_no_keys(typed: Sequence[str]) -> None:
-    """Refuse what is no override.
-
-    Raises:
-        UserError: with how to write one.
-    """
     for given in typed:
         # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
         if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
@@ -197,13 +184,7 @@ def _refuse_with_resume(given: Sequence[str]) -> None:
 
 
 def perform(request: Request) -> Any:
-    """Start, resume or show what is requested; returns what the job returns.
-
-    Raises:
-        UserError: a key, type or value that does not fit.
-        Failed: the work was started and failed.
-        Interrupted: ^C.
-    """
+    """Start, resume or show what is requested; returns what the job returns."""
     from svdbench.record.resumption import mixing_versions
 
     with mixing_versions(request.force):

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 class RunResult:
     """A run on disk, read when asked for.
 
-    Attributes:
-        folder: the run's folder.
-
     Example:
         >>> result = svdbench.run("time-fasth", d=[64, 128], budget=5)
         >>> result.summary[["method", "d", "median_s"]]
@@ -56,11 +53,7 @@ class RunResult:
 
     @property
     def samples(self) -> pd.DataFrame:
-        """A row per repetition or epoch.
-
-        Raises:
-            UserError: as :attr:`summary`.
-        """
+        """A row per repetition or epoch."""
         return self.table("samples")
 
     def table(self, name: str) -> pd.DataFrame:

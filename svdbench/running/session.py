@@ -89,13 +89,11 @@ def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
 
 
 def show_run(job: Job, folder: Path, console: Console) -> None:
-    """Print the report of a run and draw its figures."""
     report = job.part("report").report(RecordedRun(folder))
     render.show_run(report, folder, console)
 
 
 def interrupted(job: Job, folder: Path) -> Interrupted:
-    """^C in a run, and how to resume it."""
     return Interrupted(f"interrupted; {kept(job, folder)}")
 
 
@@ -108,11 +106,7 @@ def kept(job: Job, folder: Path) -> str:
 
 
 def device_of(config: Placement) -> torch.device:
-    """The device to run on, with the number of threads set.
-
-    Raises:
-        UserError: there is no such device here.
-    """
+    """The device to run on, with the number of threads set."""
     device = torch.device(config.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
@@ -125,14 +119,7 @@ def device_of(config: Placement) -> torch.device:
 
 
 def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
-    """The member ``name`` of a group, made from all that the configuration says of it.
-
-    Args:
-        configs: of the group's members, by their names.
-
-    Raises:
-        UserError: a member that was left out, or an option that it does not take.
-    """
+    """The member ``name`` of a group, made from all that the configuration says of it."""
     try:
         config = configs.get(name) if group.is_ours(name) else configs.get(name, {})
     except ValueError as error:
@@ -155,11 +142,7 @@ def running(
     folder: str | None,
     cells: int,
 ) -> Iterator[tuple[RunWriter, RunDisplay]]:
-    """A run of so many cells: its record and its display, and its report at the end.
-
-    Raises:
-        Interrupted: ^C; finished parts are kept.
-    """
+    """A run of so many cells: its record and its display, and its report at the end."""
     console = Console()
     settle_allocator()
     record = RunWriter.create(

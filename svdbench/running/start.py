@@ -21,12 +21,7 @@ from svdbench.running.sweeps.plan import engine_overrides
 
 
 def launch(job: str, overrides: Sequence[str]) -> Any:
-    """Run a job on ``conf/<job>.yaml`` with the overrides; what it returns.
-
-    Raises:
-        UserError: a key, type or value that does not fit, in one line.
-        Interrupted: ^C.
-    """
+    """Run a job on ``conf/<job>.yaml`` with the overrides; what it returns."""
     checked, text = compose(job, overrides)
     try:
         return find_job(job).module.run(checked, text)
@@ -35,11 +30,7 @@ def launch(job: str, overrides: Sequence[str]) -> Any:
 
 
 def start(request: Request) -> Any:
-    """Run a job or a sweep and return its result, or show its configuration.
-
-    Raises:
-        UserError: as :func:`launch`.
-    """
+    """Run a job or a sweep and return its result, or show its configuration."""
     job = request.job
     if request.show_config:
         print(show(job.root, request.overrides), end="")
@@ -59,15 +50,8 @@ def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:
     """Finish what is missing of a run, and repeat nothing.
 
     Args:
-        folder: of the run or the sweep, as ``results/train/20260301-120000``.
         job: of the command that was given, or one that shares its word.
         functions: of the user's own, as MODULE:FUNCTION: those that the run has, and no others.
-
-    Returns:
-        What the job returns.
-
-    Raises:
-        UserError: there is no such run, it is of another command, or of another svdbench.
     """
     folder = Path(folder)
     if is_sweep(folder):
@@ -130,11 +114,6 @@ def resume_sweep(folder: Path, job: Job) -> SweepResult | None:
 
     Args:
         job: of the command that was given, or one that shares its word.
-
-    Raises:
-        UserError: the folder is not that of a sweep, or of another command.
-        Failed: jobs failed again; the others were run.
-        Interrupted: ^C.
     """
     sweep = read_sweep(folder)
     own = find_job_of(sweep.job, f"{folder} is a sweep")

@@ -22,7 +22,6 @@ class EpochScores:
     Attributes:
         loss: the mean over the examples, each as its batch was met.
         seconds: with the making of the batches and all that ``after_batch`` did.
-        steps: batches.
     """
 
     loss: float
@@ -34,9 +33,6 @@ class Arm:
     """A network with its optimiser.
 
     Args:
-        name: of the arm.
-        network: trained in place.
-        optimizer: of the network's parameters.
         loss: of logits (B, outputs) and labels (B,), the mean of a batch.
 
     Attributes:
@@ -59,12 +55,8 @@ class Arm:
         """One step of the optimiser for each batch.
 
         Args:
-            batches: one epoch of :class:`~svdbench.side_by_side.arms.Batches`.
             clock: read at both ends, on an idle device.
             after_batch: called after every step, within the time.
-
-        Raises:
-            ValueError: there are no batches.
         """
         self.network.train()
         network, loss_of, step = self.network, self.loss, self.optimizer.step
@@ -106,11 +98,7 @@ class Batches:
         X: examples (N, d).
         y: labels (N,).
         batch_size: examples to a batch; the last one of an epoch may have fewer.
-        seed: of the orders.
         shuffle: False leaves the examples as they lie, in every epoch.
-
-    Raises:
-        ValueError: no examples, another number of labels, or an empty batch.
     """
 
     def __init__(
@@ -127,7 +115,6 @@ class Batches:
         self.shuffle = shuffle
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
         return math.ceil(len(self.X) / self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -175,9 +162,6 @@ def side_by_side(
     different machines. Who is first in an epoch rotates.
 
     Args:
-        arms: to be trained.
-        batches: which all of them meet.
-        epochs: how many.
         train: trains an arm on an epoch, as ``lambda arm, epoch: arm.train_epoch(epoch, clock)``.
 
     Yields:

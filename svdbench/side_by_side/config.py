@@ -11,7 +11,6 @@ DTYPES = (Dtype.float32, Dtype.float64)
 
 
 def epochs_option(null: str) -> Any:
-    """Epochs of training; each job has a number of its own."""
     return option(
         None,
         "epochs of training",
@@ -24,7 +23,6 @@ def epochs_option(null: str) -> Any:
 
 
 def net_option(null: str) -> Any:
-    """Sizes of the layers; each job has hidden units of its own."""
     return option(
         None,
         "sizes of the layers, as 784-512-256-10",
@@ -36,7 +34,6 @@ def net_option(null: str) -> Any:
 
 
 def batch_option(default: int | None, null: str | None = None) -> Any:
-    """Examples in a batch."""
     return option(
         default,
         "examples in a batch",
@@ -49,7 +46,6 @@ def batch_option(default: int | None, null: str | None = None) -> Any:
 
 
 def seeds_option(default: int) -> Any:
-    """How often to train."""
     return option(
         default,
         "number of trainings, with seed, seed + 1, …",

@@ -19,11 +19,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def parse_net(text: str) -> list[int]:
-    """The sizes in ``"784-15-15-10"``: inputs, hidden units of each layer, outputs.
-
-    Raises:
-        ValueError: fewer than two sizes, or one that is no whole number above 0.
-    """
+    """The sizes in ``"784-15-15-10"``: inputs, hidden units of each layer, outputs."""
     parts = text.split("-")
     if len(parts) < 2 or not all(re.fullmatch(r"[1-9][0-9]*", part) for part in parts):
         raise ValueError(
@@ -42,9 +38,6 @@ def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
         sizes: inputs, hidden units of each layer, outputs. One output is the logit of
             the second of two classes.
         activation: relu, sigmoid or tanh.
-
-    Raises:
-        ValueError: fewer than two sizes, one below 1, or an unknown activation.
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(
@@ -58,17 +51,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
 
 
 def check_sizes(sizes: Sequence[int], features: int, classes: int, name: str) -> None:
-    """Refuse a network that does not fit a data set.
-
-    Args:
-        sizes: of the network.
-        features: values of an example.
-        classes: labels that there are; for two of them one output will do.
-        name: of the data set.
-
-    Raises:
-        ValueError: other inputs or outputs than the data set needs.
-    """
+    """Refuse a network that does not fit a data set."""
     fitting = f"{features}-…-{classes}" + (f" or {features}-…-1" if classes == 2 else "")
     if sizes[0] != features:
         raise ValueError(
@@ -124,11 +107,7 @@ class Scores:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, X: Tensor, y: Tensor, loss: Loss, chunk: int = CHUNK) -> Scores:
-    """The scores of a network, in evaluation mode, on examples (N, d) and labels (N,).
-
-    Raises:
-        ValueError: there are no examples.
-    """
+    """The scores of a network, in evaluation mode, on examples (N, d) and labels (N,)."""
     if not len(X):
         raise ValueError("there are no examples to evaluate on: give at least one")
     training = network.training

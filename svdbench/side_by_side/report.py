@@ -45,13 +45,11 @@ def arms_of(run: pd.DataFrame, base: str) -> Iterator[tuple[str, pd.DataFrame, l
 
 
 def last_epochs(rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The last row of a split, by seed."""
     own = rows[rows["split"] == split].sort_values("epoch")
     return own.groupby("seed").tail(1).set_index("seed").sort_index()
 
 
 def failures(summary: pd.DataFrame, base: str) -> Iterator[str]:
-    """A line for each arm that failed, and for each seed that was stopped."""
     for row in summary.to_dict("records"):
         if row["status"] not in ("ok", *STOPPED):
             yield f"{row['arm']}, seed {row['seed']}: {row['status']}: {row['reason']}"

@@ -63,7 +63,6 @@ class Experiment(Generic[Config, Setting]):
 
     @property
     def batches(self) -> int:
-        """Of an epoch."""
         return math.ceil(len(self.train[0]) / self.batch_size)
 
     @property
@@ -82,9 +81,6 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Ex
 
     Args:
         hidden: units of the layers, where ``config.net`` says nothing.
-
-    Raises:
-        UserError: a device, data set or network is not available.
     """
     device = device_of(config)
     try:
@@ -112,7 +108,6 @@ class SharedRows:
     Attributes:
         settings: columns that all rows have.
         options: what defines a cell beside its columns.
-        threads: 0 on a GPU.
     """
 
     def __init__(self, record: RunWriter, given: Experiment[Any, Any]) -> None:
@@ -274,15 +269,7 @@ def run_session(
     text: str,
     folder: str | None,
 ) -> Path:
-    """Train from every seed in a session of this kind; returns the folder with the results.
-
-    Args:
-        text: the configuration as YAML, kept beside the results.
-        folder: where to write instead of ``results/<job>/<name>``.
-
-    Raises:
-        Interrupted: ^C; the epochs so far are kept.
-    """
+    """Train from every seed in a session of this kind; returns the folder with the results."""
     config = given.config
     with running(job, config, text, folder, config.seeds) as (record, shown):
         session = kind(given, record, shown)

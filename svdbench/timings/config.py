@@ -33,8 +33,6 @@ class Measure:
 
 @dataclass
 class TimingConfig(DeviceConfig):
-    """The root of the configurations of jobs that time methods."""
-
     seed: int = seed_option("seed for the random inputs and the order of rounds")
     measure: Measure = group(Measure, "how long and how exactly to measure", quick="quick")
 
@@ -59,6 +57,4 @@ class Sizes:
 
 @dataclass
 class StepTimingConfig(TimingConfig):
-    """What is timed for each size d."""
-
     sizes: Sizes = section(Sizes)

@@ -44,7 +44,6 @@ def headline(
     """The fastest method at the largest size and the next; sizes with a void floor are skipped.
 
     Args:
-        timed: rows with a number.
         sizes: those to name: ``d`` and ``k`` always, the others where they vary.
     """
     timed = timed[(timed[time] > 0) & (timed[time] < math.inf)]
@@ -105,10 +104,6 @@ def disturbed(
     """A line for each cell whose times other processes have disturbed.
 
     Reports begin with these lines, as they decide what the numbers are worth.
-
-    Args:
-        sizes: the columns that identify a cell.
-        place: the size of a row's cell, in words.
     """
     yield from _void_floors(step, sizes, place)
     for _, cell in step.groupby(list(sizes)):

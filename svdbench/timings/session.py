@@ -318,7 +318,6 @@ def cell_summary_line(problem: Problem, entries: list[TimedMethod]) -> str:
 
 
 def problem_of(config: StepTimingConfig, d: int) -> Problem:
-    """The problem of size ``d``."""
     return Problem(
         d=d,
         n=config.sizes.n or d,
@@ -329,11 +328,7 @@ def problem_of(config: StepTimingConfig, d: int) -> Problem:
 
 
 def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
-    """The plan of one of so many cells: its share of the budget.
-
-    Raises:
-        UserError: a number that leaves nothing to measure, or a cold cache on a CPU.
-    """
+    """The plan of one of so many cells: its share of the budget."""
     if config.measure.l2 is L2.cold and config.device == "cpu":
         raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
     numbers = asdict(config.measure)

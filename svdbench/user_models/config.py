@@ -26,7 +26,6 @@ def fraction_option(help: str, flag: str) -> Any:
 
 
 def kind_option() -> Any:
-    """What the ranks of the frontier are chosen by."""
     return option(
         KINDS[0],
         "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
@@ -39,7 +38,6 @@ def kind_option() -> Any:
 
 
 def multiple_option() -> Any:
-    """Ranks that suit the hardware."""
     return option(
         1,
         "the number that every rank is a multiple of, as 8 or 16",
@@ -93,7 +91,6 @@ class Budget:
     latency: float | None = fraction_option("the layers' measured time", "--latency")
 
     def given(self) -> dict[str, float]:
-        """Those that are set."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def refuse_several(self, max_loss_increase: float | None) -> None:

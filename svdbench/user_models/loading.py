@@ -12,13 +12,7 @@ PATIENCE_S = 10.0
 
 
 def watched(data: Any, name: str, clock: Callable[[], float]) -> Any:
-    """The same data; of an iterable without a length, the number of examples is said as they come.
-
-    Args:
-        data: (X, y), or batches.
-        name: of the function that gave it.
-        clock: seconds.
-    """
+    """The same data; of an iterable without a length it is said how many examples have come."""
     if isinstance(data, tuple) or _has_length(data):
         return data
     if isinstance(data, Iterator):
@@ -57,6 +51,5 @@ def _has_length(data: Any) -> bool:
 
 
 def _count(batch: Any) -> int:
-    """The examples of a batch, 0 where it is none."""
     found = isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor)
     return len(batch[1]) if found and batch[1].ndim else 0

@@ -69,16 +69,10 @@ def user_model(
         data: MODULE:FUNCTION, which returns (X, y), batches of them, a ``DataLoader``, or a
             dict of such with the keys calibration, validation and test; what is missing is
             parted from the others by :func:`svdbench.lowrank.splits.split_examples`.
-        device: where the model goes; the batches follow it.
         dtype: of the weights and of inputs with a point; None: as they are.
         calibration: examples to calibrate on; None: a half.
         max_examples: to read of each split; None: all.
         seed: of torch while the functions run, and of the parting.
-        clock: seconds, after some of which it is said what is read.
-
-    Raises:
-        UserError: what is not there or doesn't fit, in one line.
-        Failed: what the user's code raises, in one line.
     """
     torch.manual_seed(seed)
     model = call_named(build, "the model")
@@ -116,9 +110,6 @@ def called_by_name(reference: str, what: str, modules: bool = False) -> Callable
     Args:
         what: it is to give, in words.
         modules: whether it may be an ``nn.Module`` itself.
-
-    Raises:
-        UserError: there is no such module or function, or the module fails.
     """
     found = imported(reference, what)
     if not callable(found) or (isinstance(found, nn.Module) and not modules):
@@ -131,10 +122,6 @@ def load_weights(model: nn.Module, path: str | Path) -> list[str]:
 
     Returns:
         What was converted from one floating-point type to another, each a line.
-
-    Raises:
-        UserError: the file can't be read, is not of weights alone, is of numbers of another kind
-            than the model's, or is of another model.
     """
     state, own = _read(Path(path)), model.state_dict(keep_vars=True)
     own = {name: value for name, value in own.items() if isinstance(value, Tensor)}

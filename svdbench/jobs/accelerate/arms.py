@@ -54,8 +54,6 @@ class AccelerateSetting:
 
 
 class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting]):
-    """What all seeds have in common."""
-
     usual_epochs, least_steps = 20, 200
 
     def network(self) -> nn.Module:
@@ -85,14 +83,8 @@ class TimedArm(SvdDnn):
     """An arm of the experiment, with its epochs.
 
     Args:
-        setting: what makes it.
-        seed: of its weights and batches.
         network, optimizer, loss: as of every arm.
-        steps: of the whole training.
         carry: whether the optimiser's moments are carried over the switch.
-
-    Attributes:
-        history: the epochs so far.
     """
 
     def __init__(

@@ -25,8 +25,6 @@ class Start(Enum):
 
 @dataclass
 class PublishedSpeed:
-    """A published number to stand beside ours."""
-
     alpha: float | None = option(None, "α of the arm", null="the dense one")
     phi: float | None = option(None, "φ of the arm", null="the dense one")
     column: str = option(

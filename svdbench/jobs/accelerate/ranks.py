@@ -20,11 +20,6 @@ def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> flo
 
     No product is counted that isn't made: the first layer has no gradient of its input to
     find, unless X asks for one. Nor are those with the zeros that factors are padded with.
-
-    Args:
-        network: stays as it is.
-        X, y: a batch (B, …), (B,).
-        loss: of outputs and labels.
     """
     copy = deepcopy(network).train()
     for module in copy.modules():
@@ -36,12 +31,7 @@ def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> flo
 
 
 def ceiling(dense: float, factored: float, phi: float) -> float:
-    """How many times faster a training could be that does nothing but multiply.
-
-    Args:
-        dense, factored: multiplications of a step.
-        phi: the share of dense steps.
-    """
+    """How many times faster a training could be that does nothing but multiply."""
     return dense / (phi * dense + (1 - phi) * factored)
 
 
@@ -66,9 +56,6 @@ def alpha_rank(alpha: float, rows: int, columns: int, meaning: str = "code") -> 
     * "code": l = ⌊α·⌊mn/(m + n)⌋⌋, as its program has it: α of the rank at which the factors
       would have as many numbers, so that a layer always saves, about 1 − α.
 
-    Raises:
-        ValueError: α outside of (0, 1], or an unknown meaning.
-
     Source: Sarnayak, Mohanty, Temkar, "Deep Neural Networks and Accelerating them using
     Singular Value Decomposition", 2020, §3.3.5.
     """
@@ -80,11 +67,6 @@ def alpha_rank(alpha: float, rows: int, columns: int, meaning: str = "code") -> 
 
 
 def alpha_rule(alpha: float, meaning: str = "code") -> RankRule:
-    """The rule by which :func:`svdbench.lowrank.factor` gives every weight its α.
-
-    Raises:
-        ValueError: as :func:`alpha_rank`.
-    """
     alpha_rank(alpha, 1, 1, meaning)
 
     def rule(weight: Weight) -> int:
@@ -94,15 +76,7 @@ def alpha_rule(alpha: float, meaning: str = "code") -> RankRule:
 
 
 def layer_rule(ranks: Sequence[int | None], weights: Sequence[str]) -> RankRule:
-    """The rule that gives each weight, in the order of the layers, a rank of its own.
-
-    Args:
-        ranks: one for each weight; None leaves it dense.
-        weights: their names.
-
-    Raises:
-        ValueError: other numbers of ranks and weights.
-    """
+    """The rule that gives each weight, in the order of the layers, a rank of its own."""
     if len(ranks) != len(weights):
         raise ValueError(
             f"there are {len(ranks)} ranks and {len(weights)} weights: give one for each, "

@@ -259,7 +259,6 @@ def _meaning(arms: list[AcceleratedArmSummary]) -> str:
 
 
 def conclusions(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
-    """A sentence for each arm in factors."""
     for arm in arms:
         if arm.name == DENSE or arm.speed is None:
             continue

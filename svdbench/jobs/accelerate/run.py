@@ -36,26 +36,11 @@ HIDDEN = (512, 256)  # Sarnayak et al. 2020
 
 
 def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/accelerate/<name>``.
-
-    Raises:
-        UserError: a data set, network, rank or device is not available.
-        Interrupted: ^C; the epochs so far are kept.
-    """
     return run_session(JOB, AccelerateSession, prepare(config), text, folder)
 
 
 def prepare(config: Accelerate) -> AccelerateExperiment:
-    """Data, sizes and arms, checked before a run starts.
-
-    Raises:
-        UserError: as :func:`run`.
-    """
+    """Data, sizes and arms, checked before a run starts."""
     sizes, train, test = problem_of(config, HIDDEN)
     try:
         settings = [AccelerateSetting(), *_settings(config, sizes)]
@@ -65,11 +50,7 @@ def prepare(config: Accelerate) -> AccelerateExperiment:
 
 
 def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
-    """The arms in factors, each tried on a network of these sizes.
-
-    Raises:
-        ValueError: ranks that don't fit, or an arm that would be dense throughout.
-    """
+    """The arms in factors, each tried on a network of these sizes."""
     network = mlp(sizes, config.activation)
     meaning = config.alpha_meaning.value
     options: dict[str, Any] = {"skip_last": config.skip_last, "only_if_saves": config.only_if_saves}
@@ -97,8 +78,6 @@ def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
 
 
 class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
-    """Trains dense, and in factors after a share of the steps."""
-
     score_name = "accuracy"
 
     def __init__(self, given: AccelerateExperiment, record: RunWriter, shown: RunDisplay) -> None:
@@ -109,7 +88,6 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
         return self._arms(seed, self.given.epochs * self.given.batches)
 
     def begin(self, arms: list[TimedArm], seed: int) -> None:
-        """Write down what the arms are, and warm up with others, dense and not."""
         if not self.rows.record.units:  # else they are among the rows of an earlier seed
             self.rows.layers()
         for arm in self._arms(seed, WARM_UP_STEPS):
@@ -147,7 +125,6 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
         self.rows.summary(arm, stock, scores)
 
     def _arms(self, seed: int, steps: int) -> list[TimedArm]:
-        """All arms, to be trained for so many steps."""
         given, config = self.given, self.given.config
         torch.manual_seed(seed)
         network, loss = given.network(), loss_for(given.sizes[-1])
@@ -174,8 +151,6 @@ def _with_gradient(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[T
 
 
 class AccelerateRows(SharedRows):
-    """The rows of a run, each in its file as soon as it is known."""
-
     def __init__(self, record: RunWriter, given: AccelerateExperiment) -> None:
         super().__init__(record, given)
         config = given.config
@@ -188,7 +163,6 @@ class AccelerateRows(SharedRows):
         self.multiplications = given.counted()
 
     def layers(self) -> None:
-        """A row for each weight of each kind of arm."""
         for setting in self.given.settings:
             shared = self.settings | self._setting(setting) | {"threads": self.threads}
             for layer in setting.layers:
@@ -196,7 +170,6 @@ class AccelerateRows(SharedRows):
                 self.record.append(LAYERS, row)
 
     def epoch(self, arm: TimedArm, split: str, scores: Scores) -> None:
-        """The last epoch of an arm, with the scores that a split has after it."""
         row = self._arm(arm) | self._scores(arm, split, scores)
         own = arm.switch_s if arm.switch_s is not None and self._switched_now(arm) else None
         row |= {
@@ -207,7 +180,6 @@ class AccelerateRows(SharedRows):
         self.record.append(COMPRESSION, row)
 
     def summary(self, arm: TimedArm, stock: TimedArm, scores: Scores | None) -> None:
-        """The last row of an arm; ``stock`` is the dense one."""
         row = self._arm(arm) | self._scores(arm, "test", scores)
         setting, steps = arm.setting, self.given.epochs * self.given.batches
         dense = self.multiplications[self.given.settings[0].label]
@@ -253,5 +225,4 @@ class AccelerateRows(SharedRows):
         return row
 
     def _switched_now(self, arm: TimedArm) -> bool:
-        """Whether the switch was in the arm's last epoch."""
         return arm.steps - arm.history[-1].steps <= arm.switch

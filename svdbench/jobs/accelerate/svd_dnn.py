@@ -54,10 +54,6 @@ def carry_moments(optimizer: Optimizer, dense: nn.Module, factored: nn.Module) -
         optimizer: of ``dense``, after any number of steps; stays as it is.
         dense: the model before :func:`svdbench.lowrank.factor`.
         factored: what that made of it.
-
-    Raises:
-        TypeError: an optimiser other than SGD, Adam, AdamW or RMSprop.
-        ValueError: the models don't belong together, or the optimiser to neither.
     """
     kind = type(optimizer)
     if kind not in (SGD, Adam, AdamW, RMSprop):
@@ -168,11 +164,7 @@ def _pulled_back(product: Product, factors: list[Tensor], value: Tensor, number:
 
 
 def switch_step(phi: float, steps: int) -> int:
-    """The number of dense steps, φ of all, to the nearest.
-
-    Raises:
-        ValueError: φ outside of [0, 1].
-    """
+    """The number of dense steps, φ of all, to the nearest."""
     if not 0 <= phi <= 1:
         raise ValueError(f"phi is {phi}: give a number from 0 to 1")
     return round(phi * steps)
@@ -186,13 +178,11 @@ class SvdDnn(Arm):
         ranks: of the layers, see :func:`svdbench.lowrank.factor`.
         switch: dense steps before the switch; as many as there will be: never.
         carry: whether the optimiser's moments are carried over; else they start from zero.
-        options: further ones of :func:`svdbench.lowrank.factor`.
 
     Attributes:
         factored: for each weight, its rank or why it stays dense; empty before the switch.
         switch_s: the seconds that the switch took; None before.
         rel_error: ‖W − W₁W₂‖/‖W‖ at the switch, over all weights factored.
-        steps: done so far.
 
     Source: Cai, Ke, Xu, Su, "Fast learning of deep neural networks via singular value
     decomposition", PRICAI 2014.

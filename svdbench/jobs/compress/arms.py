@@ -40,13 +40,10 @@ class CompressSetting:
 
 
 class CompressExperiment(side_by_side.Experiment[Compress, CompressSetting]):
-    """What all seeds have in common."""
-
     usual_epochs, least_steps = 10, 1200
 
     @property
     def every(self) -> int:
-        """Batches from compression to compression."""
         named = {"epoch": self.batches, "batch": 1}
         return named.get(self.config.every) or int(self.config.every)
 
@@ -64,17 +61,10 @@ class CompressedArm(Arm):
     """An arm whose weights are compressed after every so many batches, and after the last.
 
     Args:
-        setting: what makes it.
-        seed: of its weights and batches.
         compression: of its network; None leaves the weights alone.
-        every: batches from compression to compression.
-        per_epoch: batches of an epoch.
-        epochs: of the whole training.
-        clock: by which epochs and compressions are timed.
 
     Attributes:
         made: what would be deployed of it: its sizes are known before it is trained.
-        history: the epochs so far.
     """
 
     def __init__(

@@ -130,11 +130,7 @@ class RSVD(Compressor):
 
 
 class TruncSVD(Compressor):
-    """The nearest matrix of rank k, in the Frobenius and the spectral norm.
-
-    Args:
-        extra: singular values to keep beyond the rank that was asked for.
-    """
+    """The nearest matrix of rank k, in the Frobenius and the spectral norm."""
 
     name = "truncsvd"
     title = "truncated SVD"

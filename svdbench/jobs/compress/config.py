@@ -19,8 +19,6 @@ COLUMNS = ("accuracy", "loss", "time_ratio")
 
 @dataclass
 class PublishedNumberConfig:
-    """A published number to stand beside ours."""
-
     method: str = option("", "stock or a compressor")
     column: str = option(
         "",

@@ -18,15 +18,9 @@ class Compression:
     """Brings the weights of a network down to a rank, in place, each time it is called.
 
     Args:
-        network: whose ``nn.Linear`` layers are compressed.
-        compressor: how.
         rank: of the weights, as asked for; the compressor may keep more.
         calibration: examples (N, d) whose way through the network is looked at, for a
             compressor that needs a layer's inputs.
-        seed: of what the compressor draws.
-
-    Raises:
-        ValueError: a rank below 1, or no examples for a compressor that needs them.
 
     Attributes:
         kept: the rank that the layers have.

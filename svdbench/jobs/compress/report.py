@@ -158,7 +158,6 @@ def _summary(
 
 
 def training_times(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Seconds of all epochs, for each seed."""
     return rows.groupby("seed")["epoch_s"].sum()
 
 
@@ -199,7 +198,6 @@ def _meaning(arms: list[CompressedArmSummary]) -> str:
 
 
 def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
-    """A sentence for each arm, where there are intervals."""
     for arm in arms:
         if arm.name == STOCK or arm.error_difference.count < 2:
             continue

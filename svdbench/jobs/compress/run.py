@@ -39,32 +39,16 @@ HIDDEN = (15, 15)  # Keene 2022
 
 
 def run(config: Compress, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/compress/<name>``.
-
-    Raises:
-        UserError: a data set, network, compressor or device is not available.
-        Interrupted: ^C; the epochs so far are kept.
-    """
     return run_session(JOB, CompressSession, prepare(config), text, folder)
 
 
 def check(config: Compress) -> None:
-    """Check the options of the compressors."""
     for method in config.methods:
         load(COMPRESSORS, method, config.compressor)
 
 
 def prepare(config: Compress) -> CompressExperiment:
-    """Data, sizes and compressors, checked before a run starts.
-
-    Raises:
-        UserError: as :func:`run`.
-    """
+    """Data, sizes and compressors, checked before a run starts."""
     settings = [CompressSetting()] + [
         CompressSetting(method, rank, load(COMPRESSORS, method, config.compressor))
         for method in config.methods
@@ -87,12 +71,6 @@ def _check_ranks(settings: list[CompressSetting], sizes: list[int]) -> None:
 
 
 class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
-    """Trains with and without compression, and times inference once.
-
-    Attributes:
-        latency_s: of each arm; None until it is measured.
-    """
-
     score_name = "error"
 
     def __init__(self, given: CompressExperiment, record: RunWriter, shown: RunDisplay) -> None:
@@ -127,7 +105,6 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
         return arms
 
     def begin(self, arms: list[CompressedArm], seed: int) -> None:
-        """Write down what the arms are, and warm up with copies that are thrown away."""
         if not self.rows.record.units:  # else an earlier seed's are there
             for arm in arms:
                 self.rows.layers(arm)
@@ -145,7 +122,6 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
         return scores
 
     def end(self, arms: list[CompressedArm]) -> None:
-        """Time inference, after the first seed."""
         if self.latency_s is None:
             self.shown.doing(1.0, "inference")
             self.latency_s = self._latencies(arms)
@@ -167,15 +143,12 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
 
 
 class CompressRows(SharedRows):
-    """The rows of a run, each in its file as soon as it is known."""
-
     def __init__(self, record: RunWriter, given: CompressExperiment) -> None:
         super().__init__(record, given)
         self.config = given.config
         self.settings["every"] = given.config.every
 
     def layers(self, arm: CompressedArm) -> None:
-        """A row for each weight of an arm: its size, and how it would be deployed."""
         for layer in arm.made.layers:
             compressed = self._compressed(arm, layer.weight.name)
             kept = arm.compression.kept if compressed and arm.compression else None
@@ -183,7 +156,6 @@ class CompressRows(SharedRows):
             self.record.append(LAYERS, row)
 
     def epoch(self, arm: CompressedArm, scores: Scores) -> None:
-        """The last epoch of an arm."""
         done = arm.history[-1]
         row = self._arm(arm) | self._scores(arm, scores)
         row |= {
@@ -202,7 +174,6 @@ class CompressRows(SharedRows):
         scores: Scores | None,
         latency_s: float | None,
     ) -> None:
-        """The last row of an arm."""
         row = self._arm(arm) | self._scores(arm, scores)
         if arm.history:
             spent = sum(done.decompose_s for done in arm.history)

@@ -90,7 +90,6 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
 
 
 def totals_table(row: dict[Any, Any]) -> Table:
-    """The whole model before and after."""
     table = Table.of("the whole model", [""], ["before", "after", "change"])
     names = {
         "parameters": ("n_params", count),
@@ -174,7 +173,6 @@ def _loss(value: float) -> str:
 
 
 def how_to_load(row: dict[Any, Any]) -> str:
-    """A line of Python that restores the model."""
     module, _, function = str(row["model"]).partition(":")
     return (
         f"load it: import {module}, svdbench.lowrank; "

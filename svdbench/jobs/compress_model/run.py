@@ -25,18 +25,6 @@ from svdbench.user_models.model import LoadedUserModel, called_by_name, user_mod
 
 
 def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/compress-model/<name>``.
-
-    Raises:
-        UserError: a model, weights, examples or a budget do not fit.
-        Failed: what the user's code raises.
-        Interrupted: ^C.
-    """
     device, own = device_of(config), config.model
     loss = None if config.loss is None else called_by_name(config.loss, "the loss", modules=True)
     brought = user_model(
@@ -151,7 +139,6 @@ def write_rows(
     found: Compressed,
     path: Path,
 ) -> None:
-    """Write all three tables; the model is at ``path``."""
     device = torch.device(config.device)
     model: dict[str, Any] = {
         "model": brought.build,
@@ -235,7 +222,6 @@ def _summary(config: CompressModel, found: Compressed) -> dict[str, Any]:
 
 
 def _limit(config: CompressModel) -> tuple[str, float]:
-    """What was limited, and to what."""
     for name, part in config.budget.given().items():
         return name, part
     allowed = config.budget.allowed(config.max_loss_increase)

@@ -34,12 +34,7 @@ def show(data_dir: str | None = None) -> None:
 
 
 def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
-    """Download what is missing or damaged of the data sets named, or of ``all``.
-
-    Raises:
-        UserError: no such data set, no download, no network, or nowhere to write to.
-        Interrupted: ^C; the files that are complete are kept.
-    """
+    """Download what is missing or damaged of the data sets named, or of ``all``."""
     console = Console()
     everything = "all" in names
     try:
@@ -59,7 +54,6 @@ def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
 
 
 def path(data_dir: str | None = None) -> None:
-    """The folder of the data sets on a line of its own, for scripts."""
     print(_root(data_dir))
 
 
@@ -89,7 +83,6 @@ class RichBar:
 
 
 def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
-    """Download one data set; what to say of it when that is done."""
     if not isinstance(dataset, FileDataset):
         return f"{dataset.name}: needs no files, it comes with {dataset.comes_with}"
     if unasked and not dataset.mirrors and (faults := dataset.faults()):

@@ -59,18 +59,7 @@ def train_all(
     clock: Clock | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Train the model of each configuration, one after the other; the folder of the results.
-
-    Args:
-        text: all of them as YAML, kept beside the results.
-        folder: where to write instead of ``results/gradients/<name>``.
-        clock: real time by default.
-        console: to write on.
-
-    Raises:
-        UserError: a name that isn't known, or a value that doesn't fit.
-        Interrupted: ^C; the rows so far are kept.
-    """
+    """Train the model of each configuration, one after the other; the folder of the results."""
     place = configs[0].trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     for config in configs:  # errors before anything is written
@@ -102,7 +91,6 @@ def _trainings(configs: Sequence[Gradients]) -> Iterator[tuple[Gradients, int]]:
 
 
 def _train(loop: Loop, config: Gradients, seed: int, record: RunWriter, console: Console) -> str:
-    """Train, and write the rows of every evaluation; how it ended."""
     model, task = loop.learner.model, loop.learner.task
     rows = TrainingRows(record, config, seed, model, task)
     x, y = loop.data

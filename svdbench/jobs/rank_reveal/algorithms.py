@@ -47,10 +47,8 @@ class RevealedRanks:
     """What an algorithm reveals.
 
     Attributes:
-        method: its name.
         layers: the weights it looked at; a rank of None: as they are.
         network: the model at these ranks, with factors where they have fewer numbers.
-        seconds: that it took.
         predicted: by how much the loss should rise.
         searched: by how much it does on the examples that chose.
         evaluations, most: of the network's loss, those made, and the bound where there is one.
@@ -73,12 +71,7 @@ class RevealedRanks:
 
 @dataclass
 class Revealer:
-    """Runs the algorithms on a network; keeps what others may use again.
-
-    Attributes:
-        curves: of exact, by weight.
-        frontiers: by kind.
-    """
+    """Runs the algorithms on a network; keeps what others may use again."""
 
     subject: RevealSubject
     config: RankReveal
@@ -88,11 +81,6 @@ class Revealer:
     _weights: dict[str, torch.Tensor] | None = None
 
     def run(self, method: str) -> RevealedRanks:
-        """The algorithm of that name.
-
-        Raises:
-            ValueError: data or a model that it can't do with, or a budget that's too small.
-        """
         start = time.perf_counter()
         found = {EXACT: self._exact, FRONTIER: self._frontier, PUBLISHED: self._published}[method]()
         return replace(found, seconds=time.perf_counter() - start)
@@ -111,7 +99,6 @@ class Revealer:
         return each * sum(min(weight.shape) for weight in self.weights().values())
 
     def frontier(self, kind: str) -> Frontier:
-        """The frontier of that kind, made once."""
         if kind not in self.frontiers:
             subject = self.subject
             self.told(0.0, f"{kind} frontier")
@@ -124,7 +111,6 @@ class Revealer:
         return self.frontiers[kind]
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Those that exact and published look at: of linear layers that are called once."""
         if self._weights is None:
             found = linear_weights(self.subject.model)
             calls = Counter[str]()

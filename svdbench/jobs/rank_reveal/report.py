@@ -118,7 +118,6 @@ def ranks_of(rows: pd.DataFrame) -> Interval:
 
 
 def plus_minus(interval: Interval, form: str) -> str:
-    """Half the interval, where there is one."""
     half = interval.halfwidth
     return f" ± {half:{form}}" if math.isfinite(half) and half > 0 else ""
 
@@ -170,7 +169,6 @@ def costs_table(summary: pd.DataFrame) -> Table:
 
 
 def meanings(summary: pd.DataFrame) -> Iterator[str]:
-    """Explains the columns and the algorithms."""
     seeds = summary["seed"].nunique()
     if seeds > 1:
         yield (

@@ -31,17 +31,6 @@ from svdbench.running.session import RunDisplay, interrupted, running
 
 
 def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/rank-reveal/<name>``.
-
-    Raises:
-        UserError: a data set, model or budget does not fit.
-        Interrupted: ^C; the seeds that were done are kept.
-    """
     source = trained_subject(config) if config.model.build is None else user_subject(config)
     seeds = config.seeds if isinstance(source, TrainedSubject) else 1
     with running(JOB, config, text, folder, seeds) as (record, shown):
@@ -68,11 +57,7 @@ def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
 
 
 class RankRevealSession:
-    """One seed after the other; the rows of each are written when it is done.
-
-    Attributes:
-        interrupted: by ^C.
-    """
+    """One seed after the other; the rows of each are written when it is done."""
 
     def __init__(
         self,
@@ -97,11 +82,7 @@ class RankRevealSession:
         return self._until is not None and time.monotonic() >= self._until
 
     def reveal(self, seed: int) -> None:
-        """Train, run the algorithms, judge what they found, and write it down.
-
-        Raises:
-            UserError: data or a model that can't be done with, or too small a budget.
-        """
+        """Train, run the algorithms, judge what they found, and write it down."""
         start = time.perf_counter()
         self.shown.begin(f"seed {seed}" if isinstance(self.source, TrainedSubject) else "")
         with self._in_words():
@@ -168,7 +149,6 @@ class RankRevealSession:
     def _costs(
         self, subject: RevealSubject, found: list[RevealedRanks]
     ) -> dict[str, dict[str, Any]]:
-        """Multiply-adds and latency of each network, by method."""
         networks: dict[str, nn.Module] = {"dense": subject.model}
         networks |= {each.method: each.network for each in found}
         latency = self.config.latency

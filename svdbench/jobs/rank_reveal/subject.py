@@ -68,7 +68,6 @@ class RevealSubject:
     labelled: bool
 
     def judge(self, model: nn.Module) -> TestScores:
-        """The scores of a network on the test examples."""
         losses = example_losses(model, self.test, self.loss).cpu()
         accuracy = None
         if self.labelled and isinstance(self.test, tuple):
@@ -113,11 +112,7 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         }
 
     def subject(self, seed: int, told: Progress) -> RevealSubject:
-        """Train from a seed, as its own batches come.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
+        """Train from a seed, as its own batches come."""
         config, (X, y) = self.config, self.train
         part = min(MOST_SEARCHED, config.examples.search / len(X))
         kept, held = hold_out(len(X), part)
@@ -173,20 +168,10 @@ class UserSubject:
 
 
 def trained_subject(config: RankReveal) -> TrainedSubject:
-    """A data set and a network for it.
-
-    Raises:
-        UserError: a device, data set or network is not available.
-    """
     return TrainedSubject(config, [], *problem_of(config, HIDDEN))
 
 
 def user_subject(config: RankReveal) -> UserSubject:
-    """The user's model and examples.
-
-    Raises:
-        UserError: what is not there, fails, or doesn't fit.
-    """
     assert config.model.build is not None
     if config.model.loader is None:
         raise UserError(

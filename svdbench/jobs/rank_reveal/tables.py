@@ -68,15 +68,6 @@ DENSE = "dense"
 
 
 class RankRows:
-    """The rows of a run.
-
-    Args:
-        record: where they go.
-        config: of the run.
-        model, dataset: as rows name them.
-        options: what defines a cell besides.
-    """
-
     def __init__(
         self,
         record: RunWriter,
@@ -101,7 +92,6 @@ class RankRows:
         }
 
     def found(self, seed: int, found: RevealedRanks) -> None:
-        """A row for each layer."""
         for layer in found.layers:
             row = asdict(layer)
             row["layer"] = row.pop("name")
@@ -118,12 +108,7 @@ class RankRows:
         dense: TestScores,
         costs: dict[str, Any],
     ) -> None:
-        """The row of an algorithm's network; that of the dense one has no layers.
-
-        Args:
-            weights: numbers in the weights while all that were looked at are dense.
-            costs: multiply-adds, latency, and the time of the whole seed.
-        """
+        """The row of an algorithm's network; that of the dense one has no layers."""
         config = self.config
         row: dict[str, Any] = self._cell(seed, found.method) | costs
         row |= {
@@ -167,7 +152,6 @@ class RankRows:
         self.record.append(SUMMARY, row | {"device_name": device_name(config.device)})
 
     def curve(self, seed: int, name: str, curve: Curve) -> None:
-        """A row for each rank of a layer."""
         common = self._cell(seed, "exact") | {"layer": name, "dense_loss": curve.dense}
         values = zip(curve.losses.tolist(), curve.singular_values.tolist(), strict=True)
         for rank, (loss, value) in enumerate(values, 1):
@@ -175,7 +159,6 @@ class RankRows:
             self.record.append(CURVES, common | row)
 
     def point(self, seed: int, point: FrontierPoint, dense: TestScores) -> None:
-        """A network on a frontier."""
         row = self._cell(seed, point.method, budget=point.budget) | {
             "budget": point.budget,
             "params": point.params,

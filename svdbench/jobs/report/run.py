@@ -110,7 +110,6 @@ def _read(folder: Path) -> RecordedRun:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write a page whole or not at all."""
     try:
         with replace_atomically(path) as partial:
             partial.write_bytes(text.encode(errors="replace"))

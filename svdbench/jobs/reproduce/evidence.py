@@ -59,11 +59,7 @@ class Runs:
         self.root, self.result, self.variant = root, result, variant
 
     def folder(self, name: str) -> Path:
-        """The folder of the run that the result calls ``name``.
-
-        Raises:
-            Missing: it has not been finished.
-        """
+        """The folder of the run that the result calls ``name``."""
         run = next(run for run in self.result.runs if run.name == name)
         folder = place(self.root, run)
         if not (folder / COMMAND).exists():
@@ -71,11 +67,7 @@ class Runs:
         return folder
 
     def table(self, name: str, table: str = "summary") -> "pd.DataFrame":
-        """A table of the run that the result calls ``name``; of several models, all of them.
-
-        Raises:
-            Missing: it is not there.
-        """
+        """A table of the run that the result calls ``name``; of several models, all of them."""
         import pandas as pd
 
         parts = [run for run in RecordedRun(self.folder(name)).parts if run.has(table)]
@@ -84,17 +76,11 @@ class Runs:
         return pd.concat([run.frame(table) for run in parts], ignore_index=True)
 
     def frames(self, name: str) -> "dict[str, pd.DataFrame]":
-        """What the tables of a run's own report are made of.
-
-        Raises:
-            Missing: it has not been finished.
-        """
         run = RecordedRun(self.folder(name))
         report: Report = find_job(run.job).part("report").report(run)
         return report.frames
 
     def made(self) -> list[Provenance]:
-        """The provenance of each run, in the order of the result."""
         return [_made(place(self.root, run), run) for run in self.result.runs]
 
 
@@ -131,12 +117,10 @@ def provenance_of(
 
 
 def made_json(made: list[Provenance]) -> str:
-    """As the file ``made.json`` of a result has it."""
     return json.dumps([asdict(one) for one in made], indent=1, ensure_ascii=False) + "\n"
 
 
 def read_made(path: Path) -> list[Provenance]:
-    """The content of ``made.json``."""
     kept = read_json(path)
     if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
         raise ValueError(f"{path.name} has a value of another kind")
@@ -182,11 +166,7 @@ def write_evidence(judged: JudgedResult, root: Path) -> None:
 
 
 def read_evidence(result: PublishedResult, root: Path) -> JudgedResult | None:
-    """The evidence of a result below ``root``; None where there is none.
-
-    Raises:
-        UserError: the files can't be read.
-    """
+    """The evidence of a result below ``root``; None where there is none."""
     folder = root / result.name
     if not (folder / MADE).exists():
         return None

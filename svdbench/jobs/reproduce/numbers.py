@@ -108,7 +108,6 @@ def _known(values: Iterable[float]) -> list[float]:
 
 
 def numbers_csv(measured: Evidence) -> str:
-    """The text of ``numbers.csv``."""
     rows = [
         (name, _text(n.mean), _text(n.low), _text(n.high), n.count, n.of)
         for name, n in measured.numbers.items()
@@ -117,7 +116,6 @@ def numbers_csv(measured: Evidence) -> str:
 
 
 def curves_csv(measured: Evidence) -> str:
-    """The text of ``curves.csv``."""
     rows = [
         (p.figure, p.series, _text(p.x), _text(p.value), _text(p.low), _text(p.high))
         for p in measured.curves
@@ -126,18 +124,12 @@ def curves_csv(measured: Evidence) -> str:
 
 
 def write(measured: Evidence, folder: Path) -> None:
-    """Write both tables into the folder of a result, each whole or not at all."""
     for name, text in ((NUMBERS, numbers_csv(measured)), (CURVES, curves_csv(measured))):
         with replace_atomically(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> Evidence:
-    """The tables of the folder of a result.
-
-    Raises:
-        UserError: they can't be read.
-    """
     try:
         return Evidence(
             {row["number"]: _number(row) for row in _rows(folder / NUMBERS)},

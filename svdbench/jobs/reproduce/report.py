@@ -48,8 +48,6 @@ QUICK_NOTE = (
 
 @dataclass(frozen=True)
 class ClaimLine:
-    """A claim as a line of a table."""
-
     says: str
     published: str
     ours: str
@@ -61,8 +59,6 @@ class ClaimLine:
 
 @dataclass(frozen=True)
 class ResultPage:
-    """The content of the page of a result, in words."""
-
     result: PublishedResult
     authors: str
     document: str
@@ -129,12 +125,10 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
 
 
 def markdown(shown: ResultPage) -> str:
-    """The page of a result."""
     return _templates().get_template("result.md").render(view=shown)
 
 
 def index_markdown(views: Sequence[ResultPage]) -> str:
-    """The list of results."""
     return _templates().get_template("results.md").render(views=views, rule=RULE)
 
 

@@ -79,14 +79,9 @@ class PublishedResult:
     Attributes:
         name: of its YAML and its judge.
         document: of ``DOCUMENTS``.
-        title: a few words.
-        place: where in the document.
-        claim: what the document says, in our words.
         how: how it is repeated, as published and as corrected.
         runs: the runs it is read from; none where the judge computes all.
         minutes: of all runs on two cores, by variant.
-        claims: what is compared, and what decides.
-        figures: what is drawn.
         slips: what was wrong in the original.
         limits: what these runs can't show.
         learned: what a reader may take from it.
@@ -122,18 +117,12 @@ def names() -> list[str]:
 
 
 def all_results() -> list[PublishedResult]:
-    """All results, by document and name."""
     folder = files("svdbench.conf") / "reproduce"
     found = [load(f.name[:-5]) for f in folder.iterdir() if f.name.endswith(".yaml")]
     return sorted(found, key=lambda result: (result.document, result.name))
 
 
 def load(name: str) -> PublishedResult:
-    """The result ``name``.
-
-    Raises:
-        ValueError: there is no such result, or its YAML has a key or a value that doesn't fit.
-    """
     folder = files("svdbench.conf") / "reproduce"
     known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
     refuse_unknown("result", [name], known)
@@ -160,8 +149,6 @@ def _made(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 class ResultVerdict(Enum):
-    """Whether a published result was repeated."""
-
     holds = "holds"
     part = "holds in part"
     fails = "doesn't hold"
@@ -193,7 +180,6 @@ def verdict(found: Sequence[Answer]) -> ResultVerdict:
 
 
 def reason(found: Sequence[Answer]) -> str:
-    """The counts behind a verdict, in words."""
     decided = [a.shown for a in found if a.claim.decides]
     counts = [(decided.count(shown), word) for shown, word in ANSWERS.items()]
     return f"of {quantity(len(decided), 'claim')} " + ", ".join(

@@ -56,11 +56,7 @@ STYLES: dict[ResultVerdict, Style] = {
 
 
 def chosen(names: Sequence[str]) -> list[PublishedResult]:
-    """The results of these names, hyphens or underscores; or all.
-
-    Raises:
-        UserError: an unknown name.
-    """
+    """The results of these names, hyphens or underscores; or all."""
     if ALL in names:
         return all_results()
     try:
@@ -107,10 +103,6 @@ def reproduce(
         root: where runs and pages go.
         variant: full or quick.
         run: False: judge existing runs only, or stored numbers where there are none.
-
-    Raises:
-        UserError: a run that was made by another command, or nothing can be written.
-        Interrupted: ^C.
     """
     failed, verdicts = [], []
     for result in results:
@@ -153,11 +145,6 @@ def flips(root: Path, before: Mapping[str, str]) -> list[str]:
 
 
 def read_verdicts(root: Path) -> dict[str, str]:
-    """The verdict of each result below ``root``.
-
-    Raises:
-        UserError: there are none.
-    """
     try:
         with open(root / VERDICTS, newline="", encoding="utf-8") as file:
             return {row["result"]: row["verdict"] for row in csv.DictReader(file)}

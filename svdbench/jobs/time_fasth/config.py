@@ -10,8 +10,6 @@ from svdbench.timings.config import StepTimingConfig
 
 @dataclass
 class TimeFastH(StepTimingConfig):
-    """``svdbench time-fasth``."""
-
     orthogonal: dict[str, Any] = members(METHODS)
     methods: list[str] | None = option(
         None,

@@ -61,7 +61,6 @@ def times_table(timed: pd.DataFrame) -> Table:
 
 
 def ratio_table(timed: pd.DataFrame) -> Table:
-    """Each method's time over FastH's."""
     times = _by_size(timed)
     table = _table("times FastH's", times)
     if BASELINE in times.index:
@@ -159,7 +158,6 @@ def fraction_of_floor(step: pd.DataFrame, styles: Styles) -> Figure:
 
 
 def _finished(axes: Axes, step: pd.DataFrame, title: str) -> Figure:
-    """Give the figure of ``axes`` its title, its sizes along x and its legend."""
     row = step.iloc[0]
     axes.set_title(f"{title}  ({where(row)})", loc="left")
     columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"

@@ -34,9 +34,6 @@ def run(
     """Run the job; returns the folder with its results.
 
     Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/time-fasth/<name>``.
         too_slow: methods known to be, from earlier runs of the same dtype and m.
         left: the seconds that remain; what doesn't fit is skipped.
     """
@@ -61,7 +58,6 @@ def run(
 
 
 def check(config: TimeFastH) -> None:
-    """Check the options of the methods, and the plan."""
     plan_of(config, cells=1)
     _methods(config)
 

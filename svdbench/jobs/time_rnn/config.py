@@ -55,8 +55,6 @@ class LoopSizes:
 
 @dataclass
 class TimeRNN(TimingConfig):
-    """``svdbench time-rnn``."""
-
     sizes: LoopSizes = section(LoopSizes)
     rnn: dict[str, Any] = members(
         LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}

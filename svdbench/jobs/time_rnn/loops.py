@@ -105,7 +105,6 @@ def drive(M: Tensor, b: Tensor, X: Tensor) -> Tensor:
 
 
 def steps(problem: Problem) -> int:
-    """T."""
     assert isinstance(problem, LoopProblem)
     return problem.length
 
@@ -175,7 +174,6 @@ class FastHEachStep(Blocks, FactoredLoop):
 
     Args:
         block_size: reflectors to a block; None takes the best known for the shape.
-        tune: measure the best block size before the first call, where none is given.
     """
 
     name = "fasth_each_step"
@@ -282,9 +280,6 @@ class Spectral(FactoredLoop):
 
     W does not change within a loop, so one dW goes back through the factors. This is
     what ``svdbench.nn.SpectralRNN`` does.
-
-    Args:
-        tune: measure the best block size for building W before the first call.
     """
 
     name = "spectral"

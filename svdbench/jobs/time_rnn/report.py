@@ -148,13 +148,11 @@ def largest_of(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_number(step: pd.DataFrame) -> Iterator[str]:
-    """The methods without a time, with the reason."""
     for row in step[step["status"] != "ok"].to_dict("records"):
         yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
 
 
 def place(row: Any) -> str:
-    """The size of a row's cell."""
     return f"n = {row['d']}, T = {row['length']}"
 
 

@@ -28,13 +28,6 @@ LOOP_SUMMARY = TableSchema("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", 
 
 
 def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/time-rnn/<name>``.
-    """
     device_of(config)
     sizes = config.sizes
     cells = len(sizes.hidden) * len(sizes.length)
@@ -61,7 +54,6 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
 
 
 def check(config: TimeRNN) -> None:
-    """Check the options of the methods, and the plan."""
     plan_of(config, cells=1)
     _methods(config)
 

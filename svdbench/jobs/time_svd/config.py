@@ -63,8 +63,6 @@ def _shape(text: str) -> tuple[int, int]:
 
 @dataclass
 class TimeSVD(TimingConfig):
-    """``svdbench time-svd``."""
-
     sizes: MatrixSizes = section(MatrixSizes)
     spectra: list[str] = option(
         list(SPECTRA),

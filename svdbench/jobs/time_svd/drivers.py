@@ -29,11 +29,9 @@ class SVDProblem:
 
     @property
     def label(self) -> str:
-        """The case in a few words."""
         return f"{self.m} × {self.n}, k = {self.k}, {self.spectrum}"
 
     def columns(self) -> dict[str, Any]:
-        """The case as columns of a row."""
         return {
             **{"m": self.m, "n": self.n, "k": self.k, "spectrum": self.spectrum},
             "device": self.device,
@@ -131,12 +129,7 @@ class Gram(SVDDriver):
 
 
 class Randomized(SVDDriver):
-    """``svdbench.lowrank.randomized_svd``.
-
-    Args:
-        oversampling: probes beyond k; None: its default.
-        power_iterations: None: its default.
-    """
+    """``svdbench.lowrank.randomized_svd``."""
 
     name = "randomized"
     exact = False
@@ -206,11 +199,7 @@ class TorchSVD(TorchDriver):
 
 
 class TorchSVDLowrank(TorchDriver):
-    """``torch.svd_lowrank(A, q=k)``: no probes beyond k.
-
-    Args:
-        niter: power iterations.
-    """
+    """``torch.svd_lowrank(A, q=k)``: no probes beyond k."""
 
     name = "torch_svd_lowrank"
     exact = False

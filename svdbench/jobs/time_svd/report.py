@@ -130,12 +130,10 @@ def without_number(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def place(row: Any) -> str:
-    """The case of a row, in words."""
     return f"{row['m']} × {row['n']}, k = {row['k']}, {row['spectrum']}"
 
 
 def time_against_error(judged: pd.DataFrame) -> Figure:
-    """A panel for each shape."""
     shapes = sorted({(row.m, row.n) for row in judged.itertuples()}, key=lambda s: s[0] * s[1])
     ranks = sorted(set(judged["k"]))
     figure, grid = panels(len(shapes), 3, (3.7, 3.4), (3.2, 0.9), sharey=True)

@@ -45,8 +45,6 @@ SUMMARY = TableSchema(
 
 @dataclass
 class TimedDriver:
-    """One driver in one cell, with its outcome."""
-
     name: str
     driver: SVDDriver
     given: Any = None
@@ -90,13 +88,6 @@ class DriverConditions:
 
 
 def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/time-svd/<name>``.
-    """
     device = device_of(config)
     dtype: torch.dtype = getattr(torch, config.dtype.value)
     drivers = _drivers(config)
@@ -134,7 +125,6 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
 
 
 def check(config: TimeSVD) -> None:
-    """Check the options of the drivers, and the plan."""
     plan_of(config, cells=1)
     _drivers(config)
 
@@ -153,7 +143,6 @@ def time_cell(
     record: RunWriter,
     shown: RunDisplay,
 ) -> None:
-    """Measure every driver on one matrix and one rank, and write its rows."""
     place = case.m, case.n, case.k
     for entry in entries:
         shown.doing(0.0, f"gate: {entry.name}")

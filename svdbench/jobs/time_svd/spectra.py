@@ -15,11 +15,7 @@ NAMES = ("polynomial", "exponential", "step", "gaussian")
 
 
 class Spectra:
-    """Matrices (m, n) that share random singular vectors.
-
-    Args:
-        seed: of the singular vectors, and of the normal entries.
-    """
+    """Matrices (m, n) that share random singular vectors."""
 
     def __init__(self, m: int, n: int, seed: int) -> None:
         self.m, self.n = m, n

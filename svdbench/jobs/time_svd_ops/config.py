@@ -11,8 +11,6 @@ from svdbench.timings.config import StepTimingConfig
 
 @dataclass
 class TimeSvdOps(StepTimingConfig):
-    """``svdbench time-svd-ops``."""
-
     matrix_op: dict[str, Any] = members(OPERATIONS)
     ops: list[str] | None = option(
         None,

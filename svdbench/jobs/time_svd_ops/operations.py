@@ -53,11 +53,7 @@ class MatrixOp(Algorithm):
 
 
 class FactoredOperation(MatrixOp):
-    """Through the factors: parameters U, s, V, or U, s where W is symmetric.
-
-    Args:
-        tune: measure the best block size for the shape before the first call.
-    """
+    """Through the factors: parameters U, s, V, or U, s where W is symmetric."""
 
     kind = "svd"
     builds = "product"

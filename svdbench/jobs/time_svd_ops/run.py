@@ -42,13 +42,6 @@ class Inputs(NamedTuple):
 
 
 def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/time-svd-ops/<name>``.
-    """
     clock = clock_of(device_of(config))
     ways = _ways(config)
     cells = len(config.sizes.d) * len(ways)
@@ -73,7 +66,6 @@ def run(config: TimeSvdOps, text: str, folder: str | None = None) -> Path:
 
 
 def check(config: TimeSvdOps) -> None:
-    """Check the options of the operations, and the plan."""
     plan_of(config, cells=1)
     _ways(config)
 

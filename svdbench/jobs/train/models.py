@@ -45,12 +45,7 @@ def train(
 
     Args:
         models: a name, several with commas between, or ``all``.
-        typed: the user's own overrides.
         presets: whether to start from ``conf/preset``.
-        multirun: whether ``typed`` may have lists of values, one run for each combination.
-
-    Raises:
-        UserError: an unknown name, or a value that doesn't fit.
     """
     runs = overrides_of(models, task, typed, presets)
     with _blaming_preset(runs, task, typed):
@@ -88,14 +83,7 @@ def finish_sweep(sweep: Sweep, folder: Path) -> SweepResult:
 
 
 def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
-    """Train several models, or with several settings, and show how they compare.
-
-    Args:
-        folder: of the sweep, where it has been begun.
-
-    Raises:
-        Failed: some could not be trained; the others were.
-    """
+    """Train several models, or with several settings, and show how they compare."""
     return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, Console())).check()
 
 

@@ -55,12 +55,6 @@ END_S = 60.0
 
 
 def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
-    """Run a training in ``trainer.processes`` processes of each node.
-
-    Raises:
-        UserError: as there; with exit code 1, if a process died.
-        Interrupted: ^C; all have stopped, the rows and checkpoints so far are kept.
-    """
     node = this_node(config.trainer.nodes, os.environ)
     config = replace(config, trainer=replace(config.trainer, threads=_threads(config)))
     train.loop_of(_on_cpu(config), config.seed, WallClock())  # a mistake is told once, and now
@@ -84,7 +78,6 @@ def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
 
 
 def _plan(node: Node, processes: int, place: str) -> LaunchConfig:
-    """What the launcher is to do on this node."""
     one = {
         "run_id": uuid.uuid4().hex,
         "rdzv_backend": "c10d",
@@ -144,11 +137,7 @@ def work(
 
 
 def _meet(config: Train, text: str, ranks: Ranks) -> None:
-    """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own.
-
-    Raises:
-        UserError: the nodes were given different configurations.
-    """
+    """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own."""
     backend = "gloo"
     if config.trainer.device != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -193,11 +182,6 @@ def _follow(config: Train, ranks: Ranks) -> tuple[str, list[str]] | None:
 
 
 def _threads(config: Train) -> int | None:
-    """Of each process.
-
-    Raises:
-        UserError: there are fewer GPUs than processes.
-    """
     trainer = config.trainer
     device = device_of(trainer.where())
     if device.type == "cuda":

@@ -63,17 +63,8 @@ def run(
     """Run the job.
 
     Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/train/<name>``.
-        clock: to tell the time by; real time by default.
-        console: to write on.
         ranks: the processes that train together, of which this is the first.
         on_folder: called with the run's folder once it is there.
-
-    Raises:
-        UserError: a model, a task, a device or a checkpoint that can't be had.
-        Interrupted: ^C; the rows and checkpoints so far are kept.
     """
     if config.trainer.world_size > ranks.size:
         from svdbench.jobs.train.processes import launch

@@ -82,11 +82,7 @@ class CostModel:
 
 
 def fit(step_s: dict[Shape, float]) -> CostModel:
-    """The coefficients that minimise the sum of squared relative errors.
-
-    Raises:
-        ValueError: no measurement.
-    """
+    """The coefficients that minimise the sum of squared relative errors."""
     if not step_s:
         raise ValueError("no step times to fit: measure at least one block size")
     factors = np.array([[term.of(shape) for term in TERMS.values()] for shape in step_s], float)

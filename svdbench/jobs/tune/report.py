@@ -116,7 +116,6 @@ def by_shape(timed: pd.DataFrame, blocks: pd.DataFrame) -> pd.DataFrame:
 
 
 def rules_of(shapes: pd.DataFrame) -> list[str]:
-    """The rules with a regret for at least one shape."""
     return [name for name in RULES if shapes[name].notna().any()]
 
 

@@ -40,13 +40,6 @@ FIT = TableSchema(
 
 
 def run(config: TuneBlocks, text: str, folder: str | None = None) -> Path:
-    """Run the job; returns the folder with its results.
-
-    Args:
-        config: checked by its ``__post_init__``.
-        text: the same as YAML, kept beside the results.
-        folder: where to write instead of ``results/tune/<name>``.
-    """
     device, dtype = device_of(config), getattr(torch, config.dtype.value)
     torch.manual_seed(config.seed)
     shapes = list(product(config.sizes.d, config.sizes.m))
@@ -154,7 +147,6 @@ def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: Run
 
 
 def _line(d: int, m: int, fastest: dict[Shape, float]) -> str:
-    """What came of a shape, in one line."""
     if not fastest:
         return f"d = {d:<5} m = {m:<4} no number"
     best = min(fastest, key=lambda shape: fastest[shape])

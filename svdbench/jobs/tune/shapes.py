@@ -22,11 +22,7 @@ from svdbench.running.session import device_of
 
 
 def start(request: Request) -> None:
-    """Tune the shapes that were asked for, or, with ``--plot``, run the job.
-
-    Raises:
-        UserError: an option that is for the other form of the command.
-    """
+    """Tune the shapes that were asked for, or, with ``--plot``, run the job."""
     options = request.options
     if request.flags["plot"]:
         if request.flags["clear"]:
@@ -62,15 +58,9 @@ def run(
     """Tune every size given; with none, show everything known.
 
     Args:
-        sizes: lengths d of the reflectors.
         n: reflectors; as many as d by default.
-        columns: numbers of columns of X.
-        device: cpu, cuda or cuda:N.
         budget_s: seconds for each size, after one warm-up of every plan.
         clear: forget what is known first.
-
-    Raises:
-        UserError: no such device, or a size that is given twice.
     """
     try:
         refuse_repeated("--d", sizes)
@@ -135,7 +125,6 @@ def _table(answers: Sequence[Tuned]) -> Table:
 
 
 def _fastest(answer: Tuned) -> tuple[Plan, float]:
-    """The fastest plan, and the seconds of a step."""
     plan = min(answer.step_s, key=lambda each: answer.step_s[each])
     return plan, answer.step_s[plan]
 

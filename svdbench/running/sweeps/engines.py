@@ -30,7 +30,6 @@ class Engine:
     """A launcher and its options.
 
     Attributes:
-        name: as in ``hydra/launcher=NAME``.
         at_once: jobs of this machine's that run at a time; None: the launcher decides.
         alone: whether a job has its machine to itself.
     """
@@ -61,14 +60,7 @@ class Engine:
 
 
 def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a launcher that does not exist, or whose packages are not installed.
-
-    Args:
-        known: the launchers that Hydra finds.
-
-    Raises:
-        UserError: with the command that installs them.
-    """
+    """Refuse a launcher that does not exist, or whose packages are not installed."""
     for given in parsed(overrides):
         if given.key_or_group != "hydra/launcher":
             continue
@@ -83,11 +75,7 @@ def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
 
 
 def check_slurm(engine: Engine) -> None:
-    """Refuse to submit jobs to SLURM where it is not installed.
-
-    Raises:
-        UserError: with what can be done.
-    """
+    """Refuse to submit jobs to SLURM where it is not installed."""
     if engine.name == SLURM and which("srun") is None:
         raise UserError(
             f"hydra/launcher={SLURM} needs SLURM, and there is no srun here: start the sweep on a "
@@ -133,11 +121,7 @@ def check_nodes(engine: Engine, options: Any, asked: set[int]) -> None:
     """Refuse jobs that get fewer nodes than they train on, or more.
 
     Args:
-        options: ``hydra.launcher``.
         asked: by the jobs of the sweep, :func:`nodes_of` each.
-
-    Raises:
-        UserError: with what to give.
     """
     if (tasks := options.get("tasks_per_node") or 1) > 1:
         raise UserError(
@@ -162,14 +146,7 @@ def is_timed(config: Any) -> bool:
 
 
 def refuse_timing(engine: Engine, config: Any) -> None:
-    """Refuse to measure seconds where the jobs of a sweep would disturb each other.
-
-    Args:
-        config: of a job.
-
-    Raises:
-        UserError: with what can be done.
-    """
+    """Refuse to measure seconds where the jobs of a sweep would disturb each other."""
     if engine.alone or not is_timed(config) or config.parallel:
         return
     exclusive = "+hydra.launcher.additional_parameters.exclusive=true, or "
@@ -209,12 +186,7 @@ def launch_by_submitit(launcher: Any, jobs: Sequence[Sequence[str]], at_once: in
     other jobs alone at the first that dies. Here each is waited for.
 
     Args:
-        launcher: one of hydra-submitit-launcher, set up.
-        jobs: the overrides of each.
         at_once: processes at a time; None: the queue decides.
-
-    Raises:
-        UserError: they can't be submitted.
     """
     from hydra.core.singleton import Singleton
 

@@ -84,7 +84,6 @@ class States:
                 partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
 
     def forget(self, job: str) -> None:
-        """Reset a job to not started."""
         self._path(job).unlink(missing_ok=True)
 
     @contextmanager
@@ -122,7 +121,6 @@ VERSION = 1
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder belongs to a sweep."""
     return (folder / FILE).is_file()
 
 
@@ -173,11 +171,7 @@ def own_folder(folder: Path, sweep: Sweep, jobs: Sequence[SweepJob]) -> Iterator
 
 
 def refuse_other_version(folder: Path) -> None:
-    """Refuse to resume a sweep of timings that another version of svdbench started.
-
-    Raises:
-        RecordError: unless that is allowed, or it has some of this version already.
-    """
+    """Refuse to resume a sweep of timings that another version of svdbench started."""
     try:
         began = read_environment(folder / ENVIRONMENT)
     except (OSError, ValueError) as error:
@@ -214,11 +208,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """The sweep of a folder.
-
-    Raises:
-        UserError: there is none, or it can't be read.
-    """
     kept = _read_file(folder)
     bases = tuple(
         SweepSource(tuple(base["overrides"]), base["name"], base["swept"]) for base in kept["bases"]
@@ -227,11 +216,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def read_overrides(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The overrides of each job of a sweep, by the jobs' folders.
-
-    Raises:
-        UserError: there is no sweep, or it can't be read.
-    """
+    """The overrides of each job of a sweep, by the jobs' folders."""
     return {name: tuple(overrides) for name, overrides in _read_file(folder)["jobs"].items()}
 
 

@@ -37,7 +37,6 @@ class SweepSource:
     """Overrides, some with several values: ``seed=0,1``, ``range(4)``, ``glob(*)``, ….
 
     Attributes:
-        overrides: as they were typed.
         name: what the folders of its jobs begin with.
         swept: whether to look for sweeps; if not, this is one job.
     """
@@ -68,7 +67,6 @@ class SweepJob:
 
     Attributes:
         folder: its name in the sweep's.
-        overrides: all that make its configuration.
         values: of the keys that are swept, as text.
     """
 
@@ -78,7 +76,6 @@ class SweepJob:
 
     @property
     def label(self) -> str:
-        """The label that identifies this job."""
         words = [] if self.folder.isdecimal() else [self.folder]
         words += [f"{key}={value}" for key, value in self.values.items()]
         return " ".join(words) or self.folder
@@ -95,12 +92,9 @@ class PreparedSweep:
     """A sweep that may be launched.
 
     Attributes:
-        job: the module in ``svdbench.jobs``.
         name: of the command, as rows have it.
-        folder: where it writes.
         timed: whether the point of its jobs is seconds.
         master: a configuration with Hydra's own part: the launcher and its options.
-        loader: makes the configurations of the jobs.
     """
 
     job: str
@@ -114,15 +108,7 @@ class PreparedSweep:
 
 
 def prepare(sweep: Sweep, folder: Path | None = None) -> PreparedSweep:
-    """Check all jobs and the launcher, and choose the folder.
-
-    Args:
-        folder: by default ``results/<job>/<name>``.
-
-    Raises:
-        UserError: the first job that does not fit, by its label;
-            a launcher that isn't there, or that may not run these jobs.
-    """
+    """Check all jobs and the launcher, and choose the folder."""
     for_hydra = engine_overrides(sweep)
     own_job = find_job(sweep.job)
     check = getattr(own_job.module, "check", None)
@@ -172,14 +158,7 @@ def _naming(job: SweepJob, number: int, count: int) -> Iterator[None]:
 
 
 def jobs_of(sweep: Sweep, hydra: Any) -> list[SweepJob]:
-    """The jobs, always the same ones in the same order.
-
-    Args:
-        hydra: of ``svdbench.config.compose.composing``.
-
-    Raises:
-        UserError: a sweep over what can't be swept.
-    """
+    """The jobs, always the same ones in the same order."""
     found = [job for base in sweep.bases for job in _expanded(base, hydra.config_loader)]
     if not found:
         raise UserError("there is nothing to run: a swept key has no value")
@@ -187,11 +166,7 @@ def jobs_of(sweep: Sweep, hydra: Any) -> list[SweepJob]:
 
 
 def engine_overrides(sweep: Sweep) -> list[str]:
-    """Those for Hydra: which launcher, and its options; the same for all jobs.
-
-    Raises:
-        UserError: there are others, of which some could have anything executed or written.
-    """
+    """Those for Hydra: which launcher, and its options; the same for all jobs."""
     found = [given for given in parsed(sweep.bases[0].overrides) if is_for_hydra(given)]
     for given in found:
         key = given.key_or_group

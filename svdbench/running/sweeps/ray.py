@@ -45,11 +45,7 @@ def imported() -> ModuleType:
 
 @contextmanager
 def connected(ray: ModuleType, address: str | None, init: Mapping[str, Any]) -> Iterator[None]:
-    """Connect to a cluster, and disconnect at the end, unless already connected.
-
-    Raises:
-        UserError: there is none at this address, or Ray doesn't start.
-    """
+    """Connect to a cluster, and disconnect at the end, unless already connected."""
     if ray.is_initialized():
         yield
         return
@@ -77,11 +73,7 @@ def _knock(address: str | None) -> None:
 
 
 def check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> None:
-    """See whether a node is large enough for a job, as Ray would wait for one forever.
-
-    Raises:
-        UserError: none is, and no other will come.
-    """
+    """See whether a node is large enough for a job, as Ray would wait for one forever."""
     needs: dict[str, float | None] = {
         "CPU": options["num_cpus"],
         "GPU": options["num_gpus"],
@@ -152,10 +144,6 @@ class RayLauncher(Launcher):
 
         A job that fails, or whose process or node is lost, is a failed JobReturn,
         and the others continue.
-
-        Raises:
-            UserError: Ray isn't installed or can't be reached, or options don't fit.
-            KeyboardInterrupt: ^C; the jobs were cancelled, with time to end in order.
         """
         setup_globals()
         jobs = [
@@ -174,7 +162,6 @@ class RayLauncher(Launcher):
                 raise
 
     def _job(self, number: int, overrides: Sequence[str]) -> DictConfig:
-        """The composed configuration of a job, with Hydra's own part."""
         job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(job):
             job.hydra.job.id = job.hydra.job.num = number
@@ -231,7 +218,6 @@ def _task(ray: ModuleType, options: Mapping[str, Any]) -> Any:
 
 
 def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:
-    """The result of a job, once it has ended."""
     try:
         return ray.get(ref)
     except ray.exceptions.RayError as error:
@@ -245,7 +231,6 @@ def _outcome(ray: ModuleType, ref: Any, job: DictConfig) -> JobReturn:
 
 
 def _reason(ray: ModuleType, error: Exception) -> str:
-    """The reason why Ray has no result of a job, in words."""
     lost = ray.exceptions
     again = "run the same command again to resume it"
     if isinstance(error, lost.OutOfMemoryError):

@@ -47,14 +47,6 @@ def write_summary(
     """Write the table of a sweep whole; its rows.
 
     A job that didn't end well has a row that says so, besides those that it wrote.
-
-    Args:
-        folder: of the sweep.
-        name: of the command, as rows have it.
-        states: by the jobs' folders.
-
-    Raises:
-        RecordError: it can't be written.
     """
     rows = _of_all(folder, name, jobs, states)
     keys = dict.fromkeys(key for job in jobs for key in job.values)
@@ -118,7 +110,6 @@ def _of_all(
 
 
 def _rows(run: Path) -> list[Row] | RecordError:
-    """The rows of a job; none where there is no table."""
     if not (run / "summary.csv").exists():
         return []
     try:
@@ -186,7 +177,6 @@ def watching(jobs: Sequence[SweepJob], states: States, console: Console) -> Iter
 
 
 def line(job: SweepJob, state: State) -> str:
-    """How a job ended."""
     took = f"in {seconds(state.seconds)}" if state.seconds else ""
     words = [took or "ok"] if state.status == OK else [f"{state.status}: {state.reason}"]
     return f"{job.label}: {' '.join(words)}"
@@ -200,7 +190,6 @@ class SweepResult:
     """The result of a sweep.
 
     Attributes:
-        rows: of its summary.
         failed: which jobs failed, and why, in one line; empty where none did.
     """
 
@@ -214,7 +203,6 @@ class SweepResult:
         return any(map(ended_well, self.rows))
 
     def check(self) -> "SweepResult":
-        """Raise Failed where a job failed."""
         if self.failed:
             raise Failed(self.failed)
         return self
@@ -225,16 +213,7 @@ def run_sweep(
     folder: Path | None = None,
     show: Callable[[Path], None] = lambda folder: None,
 ) -> SweepResult:
-    """Run all jobs that have not ended well yet; a job that fails leaves the others alone.
-
-    Args:
-        folder: of the sweep; by default ``results/<job>/<name>``.
-        show: prints the report of the folder.
-
-    Raises:
-        UserError: a job does not fit; none has been started.
-        Interrupted: ^C; finished jobs are kept, and in the summary.
-    """
+    """Run all jobs that have not ended well yet; a job that fails leaves the others alone."""
     prepared = prepare(sweep, folder)
     with own_folder(prepared.folder, sweep, prepared.jobs):
         states, console = States(prepared.folder), Console()

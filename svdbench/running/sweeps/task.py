@@ -23,7 +23,6 @@ class LaunchedJob:
     """Runs one job; its state, and its log where it runs elsewhere, are in the sweep's folder.
 
     Attributes:
-        job: the module in ``svdbench.jobs``.
         sweep: the sweep's folder, as it was given.
         home: host and process that launch.
         threads: of a job that says nothing of threads; None: as its environment says.
@@ -99,7 +98,6 @@ def _follower() -> Iterator[JobEnding]:
 
 
 def host_and_process() -> tuple[str, int]:
-    """Host and process."""
     return socket.gethostname(), os.getpid()
 
 

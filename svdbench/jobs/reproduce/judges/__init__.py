@@ -25,9 +25,5 @@ def judges() -> "dict[str, Judge]":
 
 
 def measure(runs: Runs) -> Evidence:
-    """The numbers and curves of a result, from its runs.
-
-    Raises:
-        svdbench.jobs.reproduce.evidence.Missing: a run that is not there.
-    """
+    """The numbers and curves of a result, from its runs."""
     return judges()[runs.result.name](runs)

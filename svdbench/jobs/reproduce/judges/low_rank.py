@@ -27,8 +27,6 @@ class Arms:
     """The dense arm and one in factors, by seed.
 
     Args:
-        run: the name of an ``accelerate`` run.
-        phi: share of dense steps of the arm in factors.
         alpha: of that arm; None: the run has one.
     """
 

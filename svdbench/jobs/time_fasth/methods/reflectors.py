@@ -46,7 +46,6 @@ class FastH(Blocks, ReflectorRows):
 
     Args:
         block_size: reflectors to a block; None takes the best known for the shape.
-        tune: measure the best block size before the first call, where none is given.
     """
 
     name = "fasth"
