@@ -80,6 +80,7 @@ class Job:
         sweeps: whether a sweep may run it.
         same: facts of the environment that must not change while a run lasts.
         starter: what :meth:`start` calls, as ``"module:function"``.
+        entry: the module of the folder that has ``run`` and ``check``.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Job:
     sweeps: bool = True
     same: tuple[str, ...] = MACHINE
     starter: str = "svdbench.running.start:start"
+    entry: str = "run"
 
     @property
     def root(self) -> str:
@@ -111,7 +113,7 @@ class Job:
     @property
     def module(self) -> Any:
         """The module with ``run`` and, where there is more to check than ranges, ``check``."""
-        return self.part("run")
+        return self.part(self.entry)
 
     def part(self, name: str) -> Any:
         """A module of the job's folder, such as ``run`` or ``report``; imported when needed."""

@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from collections.abc import Iterator
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
@@ -52,16 +53,40 @@ GROUND = {"_version", "arguments", "errors", "files", "user_code"}
 JOBS = sorted(path.parent for path in (ROOT / "svdbench" / "jobs").glob("*/__init__.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """Names of the modules that a file imports, relative ones left out."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def name_of(path: Path) -> str:
+    """The module in a file, such as ``svdbench.nn`` or ``svdbench.kernels.wy``."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    parts = ["svdbench", *parts] if parts[0] == "kernels" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Modules and names that a file imports from them, or none; not those for type checkers."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(filter(None, (above, node.module)))
+            yield from ((module, alias.name) for alias in node.names)
+        todo += ast.iter_child_nodes(node)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, and the names from them in full."""
+    found = {f"{module}.{name}" for module, name in imported(path) if name}
+    return found | {module for module, _ in imported(path)}
+
+
+def modules(path: Path, known: set[str]) -> set[str]:
+    """The modules among those known that a file needs; of a package only what it takes."""
+    pairs = ((f"{module}.{name}", module) for module, name in imported(path))
+    return {whole if whole in known else module for whole, module in pairs} & known
 
 
 def rooms(path: Path) -> set[str]:
@@ -96,6 +121,32 @@ def test_no_room_is_above_itself() -> None:
     assert max(floors.values()) <= 7
 
 
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count; those for type checkers do not."""
+    paths = {name_of(path): path for room in MAY_IMPORT for path in files_of(room)}
+    below = {name: modules(path, set(paths)) - {name} for name, path in paths.items()}
+    while ready := {name for name, others in below.items() if not others & set(below)}:
+        below = {name: others for name, others in below.items() if name not in ready}
+    assert not below, f"a circle among {sorted(below)}"
+
+
+# By name are imported: members and jobs, what the package's face shows, and optional peers.
+BY_NAME = {"members.py", "job.py", "__init__.py", "measure/costs.py"}
+
+
+def test_few_files_import_by_name() -> None:
+    for path in (ROOT / "svdbench").rglob("*.py"):
+        if str(path.relative_to(ROOT / "svdbench")) not in BY_NAME:
+            assert "importlib.import_module" not in imports(path), path
+            assert "__import__(" not in path.read_text(), path
+
+
+def test_files_are_of_a_readable_size() -> None:
+    sizes = [len(path.read_text().splitlines()) for room in MAY_IMPORT for path in files_of(room)]
+    assert max(sizes) <= 450
+    assert 100 <= sorted(sizes)[len(sizes) // 2] <= 200
+
+
 def test_every_room_has_its_place() -> None:
     folders = {path.name for path in (ROOT / "svdbench").iterdir() if path.is_dir()}
     assert folders - {"__pycache__", "conf"} <= set(MAY_IMPORT)
@@ -118,7 +169,8 @@ def test_kernels_stand_alone() -> None:
     import sys
 
     for path in (ROOT / "kernels").glob("*.py"):
-        roots = {name.split(".")[0] for name in imports(path)}
+        own = "svdbench.kernels"
+        roots = {name.split(".")[0] for name in imports(path) if not name.startswith(own)}
         assert roots - set(sys.stdlib_module_names) <= allowed, path
 
 

@@ -285,7 +285,7 @@ def test_goes_on_in_any_number_of_processes() -> None:
 def test_mistakes_are_told_before_any_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("svdbench.jobs.train.processes.elastic_launch", None)
     for more, says in (
-        (["--processes", "0"], "trainer.processes is 0: it must be 1 or more"),
+        (["--processes", "0"], "--processes is 0: it must be 1 or more"),
         (["--processes", "6"], "trainer.processes is 6, and a batch has 5 sequences"),
         ([*TWO, "trainer.device=cuda:1"], "use trainer.device=cuda"),
         ([*TWO, "task.length=1"], "length is 1: give a whole number from 2 up"),

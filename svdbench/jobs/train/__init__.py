@@ -34,4 +34,5 @@ JOB = Job(
     checkpoint="trainer.resume",
     same=(),
     starter="svdbench.jobs.train.models:start",
+    entry="models",
 )

@@ -14,7 +14,8 @@ from svdbench.config.presets import sources
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
 from svdbench.jobs.train import JOB
-from svdbench.jobs.train.run import TrainResult
+from svdbench.jobs.train import run as training
+from svdbench.jobs.train.run import TrainResult, check
 from svdbench.members import plain
 from svdbench.running import start as start_module
 from svdbench.running.session import show_run
@@ -22,6 +23,17 @@ from svdbench.running.start import launch
 from svdbench.running.sweeps import Sweep, SweepResult, SweepSource, run_sweep
 from svdbench.training.build import build, models_of, overrides_of
 from svdbench.training.config import Train
+
+__all__ = ["check", "finish_run", "finish_sweep", "run", "start"]
+
+
+def run(config: Train, text: str, folder: str | None = None) -> TrainResult:
+    """Run one training, in as many processes as its configuration has."""
+    if config.trainer.world_size == 1:
+        return training.run(config, text, folder)
+    from svdbench.jobs.train.processes import launch
+
+    return launch(config, text, folder)
 
 
 def start(request: Request) -> TrainResult | SweepResult | None:

@@ -66,10 +66,6 @@ def run(
         ranks: the processes that train together, of which this is the first.
         on_folder: called with the run's folder once it is there.
     """
-    if config.trainer.world_size > ranks.size:
-        from svdbench.jobs.train.processes import launch
-
-        return launch(config, text, folder)
     place = config.trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     # Before anything is written: it may be a mistake.
