@@ -16,15 +16,7 @@ from command import run
 from svdbench import job, jobs
 from svdbench.cli.options import command_of
 from svdbench.config.compose import commented, compose
-from svdbench.config.fields import (
-    Key,
-    check_config,
-    key_of,
-    leaves,
-    option,
-    section,
-    value_at,
-)
+from svdbench.config.fields import Key, check_config, key_of, leaves, option, section, value_at
 from svdbench.job import Job, all_jobs, declared
 from svdbench.running.request import spellings
 
@@ -103,7 +95,7 @@ from svdbench.job import Job
 
 @dataclass
 class TimeNothing(RunConfig):
-    often: int = option(3, "how often to do nothing", flag="--often", metavar="N", at_least=1)
+    often: int = option(3, "how often to do nothing", typed="--often N", at_least=1)
 
 
 JOB = Job("time-nothing", TimeNothing, __name__)

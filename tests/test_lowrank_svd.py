@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from svdbench.jobs.time_svd.spectra import NAMES, Spectra
+from svdbench.jobs.time_svd.config import SPECTRA
+from svdbench.jobs.time_svd.spectra import Spectra
 from svdbench.lowrank import (
     SVD,
     choose_driver,
@@ -72,7 +73,7 @@ def test_finds_the_best_or_nearly(
     assert over_optimal(found, A) < (1.02 if driver in ("auto", "randomized") else 1 + 1e-5)
 
 
-@pytest.mark.parametrize("spectrum", NAMES)
+@pytest.mark.parametrize("spectrum", SPECTRA)
 @pytest.mark.parametrize(("m", "n", "k"), [(256, 256, 10), (256, 256, 64), (200, 400, 32)])
 def test_randomized_comes_within_one_per_cent(spectrum: str, m: int, n: int, k: int) -> None:
     A = Spectra(m, n, seed=1).matrix(spectrum).float()
@@ -146,8 +147,7 @@ def test_scales_at_the_ends_of_the_range(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize(
-    ("dtype", "scale"),
-    [(F32, 3e37), (F64, 1e307), (torch.float16, 6e3), (torch.bfloat16, 3e37)],
+    ("dtype", "scale"), [(F32, 3e37), (F64, 1e307), (torch.float16, 6e3), (torch.bfloat16, 3e37)]
 )
 @pytest.mark.parametrize("k", [3, 50, 100])
 def test_values_that_the_dtype_has_no_numbers_for(

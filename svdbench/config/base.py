@@ -43,7 +43,7 @@ def threads_option(help: str, null: str) -> Any:
 
 def seed_option(help: str) -> Any:
     """The first seed of a job."""
-    return option(0, help, flag="--seed", metavar="N", at_least=0, at_most=LAST_SEED)
+    return option(0, help, typed="--seed N", at_least=0, at_most=LAST_SEED)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class RunConfig:
 
     seed: int = seed_option("seed for initialisation and samples")
     name: str | None = option(
-        None, "name of the run's folder", null="the time", flag="--name", metavar="NAME"
+        None, "name of the run's folder", null="the time", typed="--name NAME"
     )
     results: str = option("results", "folder for the results of all runs")
 

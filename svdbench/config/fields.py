@@ -28,8 +28,7 @@ class Key:
         help: a phrase for its comment and for ``--help``, without a full stop.
         null: what null means, in words.
         default_text: the default in words, for ``--help``, where its value does not say enough.
-        flag: its spelling on the command line, as ``--d``.
-        metavar: the placeholder of the value in ``--help``.
+        typed: its option on the command line and the placeholder of its value, ``--d D,D,…``.
         at_least, above, at_most, below: range of the value, or of each value of a list.
         choices: the values allowed: names, or a registry.
         noun: one choice, in words.
@@ -47,8 +46,7 @@ class Key:
     help: str
     null: str | None = None
     default_text: str | None = None
-    flag: str | None = None
-    metavar: str | None = None
+    typed: str | None = None
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
@@ -65,6 +63,14 @@ class Key:
     panel: str | None = None
     group: bool = False
     members: Mapping[str, "Member"] | None = None
+
+    @property
+    def flag(self) -> str | None:
+        return None if self.typed is None else self.typed.partition(" ")[0]
+
+    @property
+    def metavar(self) -> str | None:
+        return None if self.typed is None else self.typed.partition(" ")[2] or None
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value out of range.
@@ -132,12 +138,17 @@ def option(default: Any, help: str, **declared: Any) -> Any:
     Example:
         >>> @dataclass
         ... class Sizes:
-        ...     d: list[int] = option([64, 128], "lengths of a reflector", flag="--d", at_least=1)
+        ...     d: list[int] = option([64, 128], "lengths of a reflector", typed="--d D,D,…")
     """
     metadata = {_KEY: Key(help, **declared)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def several(default: list[Any] | None, help: str, typed: str, **declared: Any) -> Any:
+    """A key with at least one value, none of them twice."""
+    return option(default, help, typed=typed, unique=True, not_empty=True, **declared)
 
 
 def group(kind: type, help: str, **declared: Any) -> Any:

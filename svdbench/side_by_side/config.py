@@ -12,13 +12,7 @@ DTYPES = (Dtype.float32, Dtype.float64)
 
 def epochs_option(null: str) -> Any:
     return option(
-        None,
-        "epochs of training",
-        null=null,
-        flag="--epochs",
-        metavar="N",
-        at_least=1,
-        panel=TRAINED,
+        None, "epochs of training", null=null, typed="--epochs N", at_least=1, panel=TRAINED
     )
 
 
@@ -27,21 +21,14 @@ def net_option(null: str) -> Any:
         None,
         "sizes of the layers, as 784-512-256-10",
         null=null,
-        flag="--net",
-        metavar="SIZES",
+        typed="--net SIZES",
         panel=TRAINED,
     )
 
 
 def batch_option(default: int | None, null: str | None = None) -> Any:
     return option(
-        default,
-        "examples in a batch",
-        null=null,
-        flag="--batch",
-        metavar="B",
-        at_least=1,
-        panel=TRAINED,
+        default, "examples in a batch", null=null, typed="--batch B", at_least=1, panel=TRAINED
     )
 
 
@@ -49,8 +36,7 @@ def seeds_option(default: int) -> Any:
     return option(
         default,
         "number of trainings, with seed, seed + 1, …",
-        flag="--seeds",
-        metavar="K",
+        typed="--seeds K",
         at_least=1,
         panel=TRAINED,
     )
@@ -87,8 +73,7 @@ class SideBySide(DeviceConfig):
         None,
         "time limit of all training, in minutes",
         null="no limit",
-        flag="--max-minutes",
-        metavar="MINUTES",
+        typed="--max-minutes MINUTES",
         above=0,
         panel=TRAINED,
     )

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from svdbench.config.base import DeviceConfig, seed_option
-from svdbench.config.fields import group, option, section
+from svdbench.config.fields import group, option, section, several
+from svdbench.members import Registry
 
 
 class L2(Enum):
@@ -19,7 +21,7 @@ class Measure:
     """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""
 
     budget_s: float = option(
-        150.0, "measuring time in seconds, all sizes together", flag="--budget", metavar="SECONDS"
+        150.0, "measuring time in seconds, all sizes together", typed="--budget SECONDS"
     )
     precision: float = option(0.02, "relative precision of the median at which a method stops")
     min_reps: int = option(5, "repetitions of a method, at least")
@@ -29,6 +31,10 @@ class Measure:
         20.0, "time limit of a step, in seconds; a slower method gets no number"
     )
     l2: L2 = option(L2.warm, "cold: empty a GPU's cache before every repetition; or warm")
+
+
+def methods_option(group: Registry, help: str) -> Any:
+    return several(None, help, "--methods NAME,…", null="all", choices=group)
 
 
 @dataclass
@@ -41,14 +47,11 @@ class TimingConfig(DeviceConfig):
 class Sizes:
     """Reflectors V (n, d) applied to X (d, m)."""
 
-    d: list[int] = option(
+    d: list[int] = several(
         [64, 128, 256, 512, 1024],
         "sizes d, the lengths of a reflector",
-        flag="--d",
-        metavar="D,D,…",
+        "--d D,D,…",
         at_least=1,
-        unique=True,
-        not_empty=True,
         quick=[64, 128, 256],
     )
     n: int | None = option(None, "number of reflectors", null="as many as d", at_least=1)

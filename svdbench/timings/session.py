@@ -6,7 +6,8 @@ pass it again, and rows are written: for a failure too, with its reason.
 
 import math
 import statistics
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -29,10 +30,11 @@ from svdbench.measure.machine import (
     threads_of,
 )
 from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, forever, measure
+from svdbench.members import Registry
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.running.session import RunDisplay
+from svdbench.running.session import RunDisplay, load
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2, StepTimingConfig, TimingConfig
 
@@ -43,26 +45,11 @@ ERRORS = ("error", "orthogonality", "grad_V_error", "grad_X_error")
 
 
 @dataclass
-class TimedMethod:
-    """One method in one cell: its inputs and its outcome.
-
-    Attributes:
-        V: what the cell gives; once prepared, the method's own parameters.
-        X: shape (d, m).
-        G: the gradient at the output or outputs.
-        problem: this one's, where it is not the cell's.
-    """
+class Timed(ABC):
+    """A contender in one cell, and its outcome."""
 
     name: str
-    method: Algorithm
-    V: tuple[Tensor, ...]
-    X: Tensor
-    G: Tensors
-    problem: Problem | None = None
-    reference: Reference | None = None
-    verdict: GateVerdict | None = None
-    outcome: TimingOutcome | None = None
-    peak_bytes: int | None = None
+    outcome: TimingOutcome | None = field(default=None, kw_only=True)
 
     @property
     def open(self) -> bool:
@@ -73,11 +60,36 @@ class TimedMethod:
         self.outcome = TimingOutcome(status, reason, samples)
 
     def attempt(self, work: Callable[[], Any]) -> None:
-        """Do something of the method's; what it raises becomes its outcome."""
+        """Do something of the contender's; what it raises becomes its outcome."""
         try:
             work()
         except Exception as error:
             self.close(*failure(error))
+
+    @abstractmethod
+    def contender(self, before: Callable[[], None] | None) -> Contender:
+        """What is timed; ``before`` is called before each repetition."""
+
+
+@dataclass
+class TimedMethod(Timed):
+    """One method in one cell: its inputs and its outcome.
+
+    Attributes:
+        V: what the cell gives; once prepared, the method's own parameters.
+        X: shape (d, m).
+        G: the gradient at the output or outputs.
+        problem: this one's, where it is not the cell's.
+    """
+
+    method: Algorithm
+    V: tuple[Tensor, ...]
+    X: Tensor
+    G: Tensors
+    problem: Problem | None = None
+    reference: Reference | None = None
+    verdict: GateVerdict | None = None
+    peak_bytes: int | None = None
 
     def judge(self, when: str) -> None:
         """Check the method's answer, before the timing and after it."""
@@ -104,15 +116,17 @@ class TimedMethod:
             "bwd": [sample.bwd_s for sample in samples],
             "step": self.outcome.steps_s(),
         }
-        rows = []
-        for name, values in times.items():
-            found = summarise(values)
-            quartiles = {"q25_s": found.q25, "q75_s": found.q75}
-            rows.append({"pass": name, "median_s": found.median, **quartiles, "reps": found.reps})
-        return rows
+        return [{"pass": name, **time_columns(values)} for name, values in times.items()]
 
     def contender(self, before: Callable[[], None] | None) -> Contender:
         return Contender(self.name, self.forward, self.backward, before=before)
+
+
+def time_columns(values: list[float]) -> dict[str, Any]:
+    """The median of repetitions, its quartiles, and how many there were."""
+    found = summarise(values)
+    quartiles = {"q25_s": found.q25, "q75_s": found.q75}
+    return {"median_s": found.median, **quartiles, "reps": found.reps}
 
 
 @dataclass
@@ -149,10 +163,10 @@ def time_cell(
     Args:
         rates: what the machine can do, where it was measured already.
     """
-    clock, left, too_slow = clock_of(problem.device), conditions.left, conditions.too_slow
+    left, too_slow = conditions.left, conditions.too_slow
     if rates is None and left() > 0:
         shown.doing(0.0, "rates of the machine")
-        rates = rates_of(problem.dtype, problem.device, clock)
+        rates = rates_of(problem.dtype, problem.device, clock_of(problem.device))
     references: dict[Any, Reference] = {}
     for entry in entries:
         shown.doing(0.0, f"gate: {entry.name}")
@@ -166,19 +180,10 @@ def time_cell(
         else:
             entry.attempt(partial(_prepare, entry, references))
 
-    open_entries = [entry for entry in entries if entry.open]
-    before = machine.emptier(problem.device) if conditions.l2 is L2.cold and open_entries else None
-    neighbours = Neighbours()
-    outcomes = measure(
-        [entry.contender(before) for entry in open_entries],
-        conditions.plan,
-        clock,
-        left=left,
-        on_progress=shown.doing,
-    )
-    foreign_cores = neighbours.cores()
-    for entry in open_entries:
-        entry.outcome = outcomes[entry.name]
+    timed = [entry for entry in entries if entry.open]
+    foreign_cores = measure_all(timed, conditions.plan, conditions.l2, problem.device, shown, left)
+    for entry in timed:
+        assert entry.outcome is not None
         if entry.outcome.status == "timeout":
             too_slow[entry.name] = problem.d, f"at {problem.label} {entry.outcome.reason}"
         if entry.outcome.status == "ok":
@@ -186,6 +191,25 @@ def time_cell(
             entry.attempt(partial(entry.judge, "after"))
             entry.attempt(partial(entry.measure_memory, problem.device))
     _write(record, problem, entries, conditions, rates, foreign_cores)
+
+
+def measure_all(
+    entries: Sequence[Timed],
+    plan: TimingPlan,
+    l2: L2,
+    device: str,
+    shown: RunDisplay,
+    left: Callable[[], float] = forever,
+) -> float | None:
+    """Measure contenders in interleaved rounds; the cores that other processes took meanwhile."""
+    before = machine.emptier(device) if l2 is L2.cold and entries else None
+    neighbours = Neighbours()
+    contenders = [entry.contender(before) for entry in entries]
+    outcomes = measure(contenders, plan, clock_of(device), left=left, on_progress=shown.doing)
+    foreign_cores = neighbours.cores()
+    for entry in entries:
+        entry.outcome = outcomes[entry.name]
+    return foreign_cores
 
 
 def _prepare(entry: TimedMethod, references: dict[Any, Reference]) -> None:
@@ -315,6 +339,18 @@ def cell_summary_line(problem: Problem, entries: list[TimedMethod]) -> str:
     return f"{problem.label:<9} fastest: {words or 'none'}" + (
         f"; {others} not timed" if others else ""
     )
+
+
+def chosen(group: Registry, config: Any) -> dict[str, Any]:
+    """The members of a group that a configuration names, or all of them, by name."""
+    configs = getattr(config, group.folder)
+    return {name: load(group, name, configs) for name in config.methods or sorted(configs)}
+
+
+def check_methods(group: Registry, config: TimingConfig) -> None:
+    """Check the options of the methods, and the plan."""
+    plan_of(config, cells=1)
+    chosen(group, config)
 
 
 def problem_of(config: StepTimingConfig, d: int) -> Problem:

@@ -4,15 +4,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from svdbench.config.base import (
-    TRAINED,
-    Placement,
-    RunConfig,
-    device_option,
-    threads_option,
-)
+from svdbench.config.base import TRAINED, Placement, RunConfig, device_option, threads_option
 from svdbench.config.fields import Key, Member, group, members, option
+from svdbench.job import Flag, Subject
 from svdbench.members import MODELS, TASKS
+
+# The first argument of the commands that train, and their option for the task.
+MODEL = Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all.")
+TASK = Flag(
+    "--task",
+    "Task: addition, copy, smnist or pmnist; by default addition.",
+    str,
+    "addition",
+    "TASK",
+)
 
 SHARE = "give a number from 0 to below 1"
 
@@ -30,12 +35,9 @@ class OptimizerConfig:
     """What every optimiser has; those below add their own keys."""
 
     name: str = option("", "the optimiser, chosen by optimizer=NAME")
-    lr: float = option(1e-3, "learning rate", flag="--lr", metavar="RATE", above=0, panel=TRAINED)
+    lr: float = option(1e-3, "learning rate", typed="--lr RATE", above=0, panel=TRAINED)
     orthogonal_lr: float | None = option(
-        None,
-        "learning rate of the recurrent weight's parameters",
-        null="lr",
-        above=0,
+        None, "learning rate of the recurrent weight's parameters", null="lr", above=0
     )
     weight_decay: float = option(
         0.0, "weight decay of all parameters but an orthogonal factor's", at_least=0
@@ -80,40 +82,26 @@ class SGD(OptimizerConfig):
 class Trainer:
     """How long to train, how often to evaluate, and where."""
 
-    steps: int = option(
-        5000, "number of optimiser steps, at most", flag="--steps", metavar="N", at_least=1
-    )
+    steps: int = option(5000, "number of optimiser steps, at most", typed="--steps N", at_least=1)
     batch_size: int = option(
-        50,
-        "sequences in a batch, of all processes together",
-        flag="--batch",
-        metavar="B",
-        at_least=1,
+        50, "sequences in a batch, of all processes together", typed="--batch B", at_least=1
     )
-    evaluate_every: int = option(
-        100, "steps between evaluations", flag="--every", metavar="N", at_least=1
-    )
+    evaluate_every: int = option(100, "steps between evaluations", typed="--every N", at_least=1)
     target: float = option(
         0.01,
         "stop where the loss is this part of the baseline; 0: never",
-        flag="--target",
-        metavar="SHARE",
+        typed="--target SHARE",
         at_least=0,
     )
     max_minutes: float | None = option(
         None,
         "time limit of each training, in minutes",
         null="no limit",
-        flag="--max-minutes",
-        metavar="MINUTES",
+        typed="--max-minutes MINUTES",
         above=0,
     )
     seeds: int = option(
-        1,
-        "number of trainings, with seed, seed + 1, …",
-        flag="--seeds",
-        metavar="K",
-        at_least=1,
+        1, "number of trainings, with seed, seed + 1, …", typed="--seeds K", at_least=1
     )
     device: str = device_option()
     threads: int | None = threads_option(
@@ -122,8 +110,7 @@ class Trainer:
     processes: int = option(
         1,
         "processes of each node that divide a batch among them; on GPUs, one each",
-        flag="--processes",
-        metavar="N",
+        typed="--processes N",
         at_least=1,
     )
     nodes: int = option(1, "machines that train together", at_least=1)
@@ -163,9 +150,7 @@ class Training:
     task_name: str = option("addition", "the task; the command sets it with task=NAME")
     model: dict[str, Any] = members(
         MODELS,
-        members={
-            "hidden_size": Member(int, Key("number of hidden units", flag="--hidden", metavar="N"))
-        },
+        members={"hidden_size": Member(int, Key("number of hidden units", typed="--hidden N"))},
     )
     task: dict[str, Any] = members(TASKS)
     optimizer: OptimizerConfig = group(
@@ -176,8 +161,7 @@ class Training:
                 float,
                 Key(
                     "learning rate of the recurrent weight's parameters",
-                    flag="--orthogonal-lr",
-                    metavar="RATE",
+                    typed="--orthogonal-lr RATE",
                 ),
             )
         },

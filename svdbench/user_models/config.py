@@ -17,8 +17,7 @@ def fraction_option(help: str, flag: str) -> Any:
     return option(
         None,
         f"budget in place of a bound on the loss: part of {help}",
-        flag=flag,
-        metavar="FRACTION",
+        typed=f"{flag} FRACTION",
         above=0,
         at_most=1,
         remedy=FRACTION,
@@ -30,8 +29,7 @@ def kind_option() -> Any:
         KINDS[0],
         "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
         "(plain)",
-        flag="--kind",
-        metavar="NAME",
+        typed="--kind NAME",
         choices=KINDS,
         noun="kind of frontier",
     )
@@ -41,9 +39,18 @@ def multiple_option() -> Any:
     return option(
         1,
         "the number that every rank is a multiple of, as 8 or 16",
-        flag="--multiple-of",
-        metavar="N",
+        typed="--multiple-of N",
         at_least=1,
+    )
+
+
+def increase_option(help: str, metavar: str) -> Any:
+    return option(
+        None,
+        help,
+        null=f"{USUAL_INCREASE}, or no limit with a budget",
+        typed=f"--max-loss-increase {metavar}",
+        at_least=0,
     )
 
 
@@ -58,16 +65,14 @@ class UserModelConfig:
         None,
         "weights: .safetensors, or a state_dict of torch.save",
         null="as built",
-        flag="--weights",
-        metavar="FILE",
+        typed="--weights FILE",
         panel=OWN,
     )
     loader: str | None = option(
         None,
         "function that returns (X, y), batches or a DataLoader; or a dict with the keys "
         "calibration, validation and test",
-        flag="--data",
-        metavar="MODULE:LOADER",
+        typed="--data MODULE:LOADER",
         calls=True,
         panel=OWN,
     )
@@ -75,8 +80,7 @@ class UserModelConfig:
         None,
         "most examples to read of each split; a loader without an end needs it",
         null="all",
-        flag="--max-examples",
-        metavar="N",
+        typed="--max-examples N",
         at_least=1,
         panel=OWN,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from svdbench.config.fields import option
+from svdbench.config.fields import option, several
 from svdbench.side_by_side.config import SideBySide, epochs_option
 
 NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
@@ -43,42 +43,34 @@ class Accelerate(SideBySide):
 
     epochs: int | None = epochs_option("20, or as many as make 200 batches")
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with biases of zero")
-    alphas: list[float] = option(
+    alphas: list[float] = several(
         [0.5],
         "share of the singular values kept; an arm for each, and each phi",
-        flag="--alpha",
-        metavar="A,A,…",
+        "--alpha A,A,…",
         above=0,
         at_most=1,
         remedy="give numbers above 0, and 1 at most",
-        unique=True,
-        not_empty=True,
     )
     alpha_meaning: AlphaMeaning = option(
         AlphaMeaning.code,
         "what alpha is a share of: mn/(m + n), where factors begin to save (code), or the smaller "
         "side of a weight (text)",
-        flag="--alpha-meaning",
-        metavar="code|text",
+        typed="--alpha-meaning code|text",
     )
     ranks: list[str] | None = option(
         None,
         "in place of alpha: the rank of each layer, as 154,85,none",
-        flag="--ranks",
-        metavar="L,L,…",
+        typed="--ranks L,L,…",
         pattern=r"(?i:none)|0*[1-9]\d*",
         remedy="give a whole number from 1 up or none for each layer, as in ranks=[154,85,none]",
     )
-    phis: list[float] = option(
+    phis: list[float] = several(
         [0.1, 0.0],
         "share of the steps that are dense, before the switch",
-        flag="--phi",
-        metavar="P,P,…",
+        "--phi P,P,…",
         at_least=0,
         below=1,
         remedy="give shares from 0 to below 1, as 0.1",
-        unique=True,
-        not_empty=True,
     )
     skip_last: bool = option(True, "leave the last layer dense")
     only_if_saves: bool = option(True, "leave a layer dense whose factors have no fewer numbers")

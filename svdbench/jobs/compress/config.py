@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.fields import Key, Member, members, option, section
+from svdbench.config.fields import Key, Member, members, option, section, several
 from svdbench.members import COMPRESSORS
 from svdbench.side_by_side.config import (
     Latency,
@@ -21,8 +21,7 @@ COLUMNS = ("accuracy", "loss", "time_ratio")
 class PublishedNumberConfig:
     method: str = option("", "stock or a compressor")
     column: str = option(
-        "",
-        "result on the test set, or time_ratio, the time of the whole training over stock's",
+        "", "result on the test set, or time_ratio, the time of the whole training over stock's"
     )
     epoch: int | None = option(None, "epoch, counted from 1", null="the last")
     value: float = option(0.0, "the number as published")
@@ -42,28 +41,18 @@ class Compress(SideBySide):
     net: str | None = net_option("15 and 15 hidden units")
     epochs: int | None = epochs_option("10, or as many as make 1,200 batches")
     batch_size: int = batch_option(64)
-    methods: list[str] = option(
+    methods: list[str] = several(
         ["rsvd", "truncsvd"],
         "compressors, an arm for each: rsvd, truncsvd, whitened",
-        flag="--method",
-        metavar="NAME,…",
-        unique=True,
-        not_empty=True,
+        "--method NAME,…",
     )
-    ranks: list[int] = option(
-        [10],
-        "rank of the weights; an arm for each",
-        flag="--rank",
-        metavar="K,K,…",
-        at_least=1,
-        unique=True,
-        not_empty=True,
+    ranks: list[int] = several(
+        [10], "rank of the weights; an arm for each", "--rank K,K,…", at_least=1
     )
     every: str = option(
         EPOCH,
         "compress after each epoch, each batch, or so many batches",
-        flag="--every",
-        metavar="epoch|batch|N",
+        typed="--every epoch|batch|N",
         pattern=rf"{EPOCH}|{BATCH}|0*[1-9]\d*",
         remedy=f"choose {EPOCH}, {BATCH}, or a number of batches",
     )
@@ -73,20 +62,10 @@ class Compress(SideBySide):
         COMPRESSORS,
         members={
             "rsvd.oversampling": Member(
-                int,
-                Key(
-                    "probes of rsvd beyond the rank",
-                    flag="--oversampling",
-                    metavar="P",
-                ),
+                int, Key("probes of rsvd beyond the rank", typed="--oversampling P")
             ),
             "rsvd.power_iterations": Member(
-                int,
-                Key(
-                    "power iterations of rsvd",
-                    flag="--power-iterations",
-                    metavar="Q",
-                ),
+                int, Key("power iterations of rsvd", typed="--power-iterations Q")
             ),
         },
     )

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
 from svdbench.config.fields import option, section
-from svdbench.user_models.config import Budget, UserModelConfig, kind_option, multiple_option
+from svdbench.user_models.config import (
+    Budget,
+    UserModelConfig,
+    increase_option,
+    kind_option,
+    multiple_option,
+)
 
 SIZE, LATENCY = "size", "latency"
 FOLDINGS = ("spatial", "channel")
@@ -18,35 +24,28 @@ class Finetune:
     epochs: int = option(
         0,
         "epochs of AdamW after compression, on the calibration examples",
-        flag="--finetune-epochs",
-        metavar="N",
+        typed="--finetune-epochs N",
         at_least=0,
     )
-    lr: float = option(1e-4, "learning rate", flag="--lr", metavar="RATE", above=0)
+    lr: float = option(1e-4, "learning rate", typed="--lr RATE", above=0)
 
 
 @dataclass
 class CompressModel(DeviceConfig):
     """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
 
-    dtype: Dtype = dtype_option(flag="--dtype", metavar="DTYPE", aliases=SHORT)
-    device: str = device_option(flag="--device", metavar="DEVICE")
+    dtype: Dtype = dtype_option(typed="--dtype DTYPE", aliases=SHORT)
+    device: str = device_option(typed="--device DEVICE")
     model: UserModelConfig = section(UserModelConfig)
     loss: str | None = option(
         None,
         "function of outputs and targets",
         null="cross entropy, or mean squared error",
-        flag="--loss",
-        metavar="MODULE:LOSS",
+        typed="--loss MODULE:LOSS",
         calls=True,
     )
-    max_loss_increase: float | None = option(
-        None,
-        "what compression may add, in the loss's unit (nats for cross entropy)",
-        null="0.01, or no limit with a budget",
-        flag="--max-loss-increase",
-        metavar="LOSS",
-        at_least=0,
+    max_loss_increase: float | None = increase_option(
+        "what compression may add, in the loss's unit (nats for cross entropy)", "LOSS"
     )
     budget: Budget = section(Budget)
     kind: str = kind_option()
@@ -55,8 +54,7 @@ class CompressModel(DeviceConfig):
         SIZE,
         "factor a layer if it gets smaller (size), or only if it is measured to be faster, too "
         "(latency)",
-        flag="--keep-if",
-        metavar="size|latency",
+        typed="--keep-if size|latency",
         choices=(SIZE, LATENCY),
         noun="keep_if",
     )
@@ -70,18 +68,11 @@ class CompressModel(DeviceConfig):
         choices=FOLDINGS,
     )
     calibration: int | None = option(
-        None,
-        "examples to calibrate on",
-        null="half of them",
-        flag="--calibration",
-        metavar="N",
-        at_least=1,
+        None, "examples to calibrate on", null="half of them", typed="--calibration N", at_least=1
     )
     finetune: Finetune = section(Finetune)
     timing_s: float = option(
-        4.0,
-        "seconds for timing the model, and again for its layers; 0: time nothing",
-        at_least=0,
+        4.0, "seconds for timing the model, and again for its layers; 0: time nothing", at_least=0
     )
 
     def check(self) -> None:

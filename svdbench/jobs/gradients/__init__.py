@@ -7,23 +7,16 @@ Writes results/gradients/NAME: CSV tables of norms, evaluations and a summary, h
 over t and training, curves, the configuration and the environment.
 """
 
-from svdbench.job import Flag, Job, Subject
+from svdbench.job import Job
 from svdbench.jobs.gradients.config import Gradients
+from svdbench.training.config import MODEL, TASK
 
 JOB = Job(
     "gradients",
     Gradients,
     __name__,
-    Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all."),
-    flags=(
-        Flag(
-            "--task",
-            "Task: addition, copy, smnist or pmnist; by default addition.",
-            str,
-            "addition",
-            "TASK",
-        ),
-    ),
+    MODEL,
+    flags=(TASK,),
     settings={
         "trainer.steps": 2000,
         "trainer.evaluate_every": 50,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from svdbench.config.fields import option, section
+from svdbench.config.fields import option, section, several
 from svdbench.side_by_side.config import (
     Latency,
     SideBySide,
@@ -10,7 +10,13 @@ from svdbench.side_by_side.config import (
     epochs_option,
     seeds_option,
 )
-from svdbench.user_models.config import Budget, UserModelConfig, kind_option, multiple_option
+from svdbench.user_models.config import (
+    Budget,
+    UserModelConfig,
+    increase_option,
+    kind_option,
+    multiple_option,
+)
 
 EXACT, FRONTIER, PUBLISHED = "exact", "frontier", "published"
 ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
@@ -35,42 +41,28 @@ class RankReveal(SideBySide):
     batch_size: int = batch_option(128)
     seeds: int = seeds_option(3)
     model: UserModelConfig = section(UserModelConfig)
-    algorithms: list[str] | None = option(
+    algorithms: list[str] | None = several(
         None,
         "algorithms: exact, frontier, published",
+        "--algorithm NAME,…",
         null="frontier, and exact if it should take no longer than affordable_s",
-        flag="--algorithm",
-        metavar="NAME,…",
         choices=ALGORITHMS,
         noun="algorithm",
-        unique=True,
-        not_empty=True,
     )
     kind: str = kind_option()
     epsilon: float = option(
         0.01,
         "exact, published: what one layer may add to the loss, in nats",
-        flag="--epsilon",
-        metavar="NATS",
+        typed="--epsilon NATS",
         at_least=0,
     )
-    max_loss_increase: float | None = option(
-        None,
-        "frontier: what all layers together may add to the loss, in nats",
-        null="0.01, or no limit with a budget",
-        flag="--max-loss-increase",
-        metavar="NATS",
-        at_least=0,
+    max_loss_increase: float | None = increase_option(
+        "frontier: what all layers together may add to the loss, in nats", "NATS"
     )
     budget: Budget = section(Budget)
     multiple_of: int = multiple_option()
     asked_rank: int | None = option(
-        None,
-        "a rank of all weights to look at besides",
-        null="none",
-        flag="--rank",
-        metavar="K",
-        at_least=1,
+        None, "a rank of all weights to look at besides", null="none", typed="--rank K", at_least=1
     )
     examples: Examples = section(Examples)
     fractions: list[float] = option(

@@ -11,12 +11,14 @@ from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.plan import forever
 from svdbench.members import METHODS
-from svdbench.running.session import device_of, load, running
+from svdbench.running.session import device_of, running
 from svdbench.timings.session import (
     CellConditions,
     TimedMethod,
     TooSlow,
     cell_summary_line,
+    check_methods,
+    chosen,
     plan_of,
     problem_of,
     time_cell,
@@ -40,7 +42,7 @@ def run(
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
     conditions = CellConditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
-    methods = _methods(config)
+    methods: dict[str, Method] = chosen(METHODS, config)
     with running(JOB, config, text, folder, len(config.sizes.d)) as (record, shown):
         with record.recalling() as memo:
             conditions.too_slow |= memo.get("too_slow", {})
@@ -58,13 +60,7 @@ def run(
 
 
 def check(config: TimeFastH) -> None:
-    plan_of(config, cells=1)
-    _methods(config)
-
-
-def _methods(config: TimeFastH) -> dict[str, Method]:
-    names = config.methods or sorted(config.orthogonal)
-    return {name: load(METHODS, name, config.orthogonal) for name in names}
+    check_methods(METHODS, config)
 
 
 def _entries(problem: Problem, methods: dict[str, Method], seed: int) -> list[TimedMethod]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.fields import Key, Member, members, option, section
+from svdbench.config.fields import Key, Member, members, option, section, several
 from svdbench.members import LOOPS
-from svdbench.timings.config import TimingConfig
+from svdbench.timings.config import TimingConfig, methods_option
 
 UNTUNED = Member(bool, Key("measure the block size first", quick=False))
 
@@ -14,25 +14,11 @@ UNTUNED = Member(bool, Key("measure the block size first", quick=False))
 class LoopSizes:
     """Recurrent networks of every hidden size, over sequences of every length."""
 
-    hidden: list[int] = option(
-        [64, 128, 256],
-        "hidden sizes",
-        flag="--hidden",
-        metavar="N,N,…",
-        at_least=1,
-        unique=True,
-        not_empty=True,
-        quick=[32, 64],
+    hidden: list[int] = several(
+        [64, 128, 256], "hidden sizes", "--hidden N,N,…", at_least=1, quick=[32, 64]
     )
-    length: list[int] = option(
-        [200],
-        "steps of a sequence",
-        flag="--length",
-        metavar="T,T,…",
-        at_least=1,
-        unique=True,
-        not_empty=True,
-        quick=[50],
+    length: list[int] = several(
+        [200], "steps of a sequence", "--length T,T,…", at_least=1, quick=[50]
     )
     batch: int = option(128, "sequences at once", at_least=1)
     inputs: int = option(2, "inputs at each step", at_least=1)
@@ -59,13 +45,4 @@ class TimeRNN(TimingConfig):
     rnn: dict[str, Any] = members(
         LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}
     )
-    methods: list[str] | None = option(
-        None,
-        "ways to run the loop, as spectral,torch_rnn",
-        null="all",
-        flag="--methods",
-        metavar="NAME,…",
-        choices=LOOPS,
-        unique=True,
-        not_empty=True,
-    )
+    methods: list[str] | None = methods_option(LOOPS, "ways to run the loop, as spectral,torch_rnn")

@@ -12,11 +12,13 @@ from svdbench.jobs.time_rnn.config import TimeRNN
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
-from svdbench.running.session import device_of, load, running
+from svdbench.running.session import device_of, running
 from svdbench.timings.session import (
     CellConditions,
     TimedMethod,
     cell_summary_line,
+    check_methods,
+    chosen,
     plan_of,
     time_cell,
 )
@@ -32,7 +34,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     sizes = config.sizes
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)
-    methods = _methods(config)
+    methods: dict[str, RNNLoop] = chosen(LOOPS, config)
     with running(JOB, config, text, folder, cells) as (record, shown):
         for length in sorted(sizes.length):
             # What is too slow for one length may not be for another.
@@ -54,13 +56,7 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
 
 
 def check(config: TimeRNN) -> None:
-    plan_of(config, cells=1)
-    _methods(config)
-
-
-def _methods(config: TimeRNN) -> dict[str, RNNLoop]:
-    names = config.methods or sorted(config.rnn)
-    return {name: load(LOOPS, name, config.rnn) for name in names}
+    check_methods(LOOPS, config)
 
 
 def _problem(config: TimeRNN, hidden: int, length: int) -> LoopProblem:

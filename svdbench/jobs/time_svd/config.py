@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.fields import members, option, section
+from svdbench.config.fields import members, option, section, several
 from svdbench.members import DRIVERS, refuse_repeated
-from svdbench.timings.config import TimingConfig
+from svdbench.timings.config import TimingConfig, methods_option
 
-# Those of svdbench.jobs.time_svd.spectra, named here too as they must not wait for torch.
 SPECTRA = ("polynomial", "exponential", "step", "gaussian")
 SHAPE = r"([1-9]\d*)\s*[x×]\s*([1-9]\d*)"
 
@@ -20,19 +19,15 @@ class MatrixSizes:
     shapes: list[str] = option(
         ["15x784", "128x128", "256x512", "1024x1024", "2048x2048"],
         "shapes, rows x columns",
-        flag="--shapes",
-        metavar="MxN,…",
+        typed="--shapes MxN,…",
         not_empty=True,
         quick=["15x784", "128x128", "512x512"],
     )
-    ranks: list[int] = option(
+    ranks: list[int] = several(
         [10, 64, 256],
         "ranks, each where it is below the shorter side",
-        flag="--ranks",
-        metavar="K,K,…",
+        "--ranks K,K,…",
         at_least=1,
-        unique=True,
-        not_empty=True,
         quick=[10, 64],
     )
 
@@ -64,24 +59,12 @@ def _shape(text: str) -> tuple[int, int]:
 @dataclass
 class TimeSVD(TimingConfig):
     sizes: MatrixSizes = section(MatrixSizes)
-    spectra: list[str] = option(
+    spectra: list[str] = several(
         list(SPECTRA),
         "spectra of the matrices",
-        flag="--spectra",
-        metavar="NAME,…",
+        "--spectra NAME,…",
         choices=SPECTRA,
         noun="spectrum",
-        unique=True,
-        not_empty=True,
     )
     svd_driver: dict[str, Any] = members(DRIVERS)
-    methods: list[str] | None = option(
-        None,
-        "drivers to time, as auto,torch_svd",
-        null="all",
-        flag="--methods",
-        metavar="NAME,…",
-        choices=DRIVERS,
-        unique=True,
-        not_empty=True,
-    )
+    methods: list[str] | None = methods_option(DRIVERS, "drivers to time, as auto,torch_svd")

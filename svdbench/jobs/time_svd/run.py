@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,23 @@ from svdbench.jobs.time_svd.config import TimeSVD
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, FactorsVerdict, check_factors
 from svdbench.jobs.time_svd.spectra import Spectra
-from svdbench.measure import machine
-from svdbench.measure.clock import clock_of
-from svdbench.measure.machine import Neighbours, device_name
-from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, measure
+from svdbench.measure.machine import device_name
+from svdbench.measure.plan import Contender, TimingPlan
 from svdbench.members import DRIVERS
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import seconds
-from svdbench.running.session import RunDisplay, device_of, load, running
+from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.statistics.summaries import summarise
 from svdbench.timings.config import L2
-from svdbench.timings.session import plan_of
+from svdbench.timings.session import (
+    Timed,
+    check_methods,
+    chosen,
+    measure_all,
+    plan_of,
+    time_columns,
+)
 
 _CASE = ("method", "m", "n", "k", "spectrum", "device", "dtype", "threads", "l2")
 _QUALITY = ("error", "optimal", "over_optimal", "s_error", "orthogonality")
@@ -44,35 +50,28 @@ SUMMARY = TableSchema(
 
 
 @dataclass
-class TimedDriver:
-    name: str
+class TimedDriver(Timed):
     driver: SVDDriver
+    case: SVDProblem
+    exact: Exact
     given: Any = None
     verdict: FactorsVerdict | None = None
-    outcome: TimingOutcome | None = None
 
-    def close(self, status: str, reason: str) -> None:
-        samples = self.outcome.samples if self.outcome else []
-        self.outcome = TimingOutcome(status, reason, samples)
-
-    def judge(self, case: SVDProblem, exact: Exact, when: str) -> None:
+    def judge(self, when: str) -> None:
         """No number without right factors, before the timing and after it."""
-        try:
-            found = self.driver.result(self.driver.apply(self.given, case.k))
-            verdict = check_factors(found, exact, case.k, case.dtype, self.driver.exact)
-        except Exception as error:
-            self.close(*failure(error))
-            return
+        case = self.case
+        found = self.driver.result(self.driver.apply(self.given, case.k))
+        verdict = check_factors(found, self.exact, case.k, case.dtype, self.driver.exact)
         # Random ones differ from call to call: the worse of two is told.
         if self.verdict is None or verdict.error > self.verdict.error or not verdict.ok:
             self.verdict = verdict
         if not verdict.ok:
             self.close("gate", f"{when} timing: {verdict.reason}")
 
-    def contender(self, k: int, before: Callable[[], None] | None) -> Contender:
+    def contender(self, before: Callable[[], None] | None) -> Contender:
         return Contender(
             self.name,
-            lambda: self.driver.apply(self.given, k),
+            lambda: self.driver.apply(self.given, self.case.k),
             lambda factors: factors,
             before=before,
         )
@@ -90,7 +89,7 @@ class DriverConditions:
 def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
     device = device_of(config)
     dtype: torch.dtype = getattr(torch, config.dtype.value)
-    drivers = _drivers(config)
+    drivers: dict[str, SVDDriver] = chosen(DRIVERS, config)
     shapes = config.sizes.cases()
     cells = len(config.spectra) * sum(len(ranks) for *_, ranks in shapes)
     conditions = DriverConditions(plan_of(config, cells), config.measure.l2, {})
@@ -116,8 +115,8 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
                 exact = Exact.of(A)
                 for case in cases:
                     shown.begin(case.label)
-                    entries = [TimedDriver(name, driver) for name, driver in drivers.items()]
-                    time_cell(case, A, exact, entries, conditions, record, shown)
+                    entries = [TimedDriver(name, own, case, exact) for name, own in drivers.items()]
+                    time_cell(case, A, entries, conditions, record, shown)
                     slow = [[*place, why] for place, why in conditions.too_slow.items()]
                     record.finish(case.label, too_slow=slow)
                     shown.finish(line(case, entries))
@@ -125,19 +124,12 @@ def run(config: TimeSVD, text: str, folder: str | None = None) -> Path:
 
 
 def check(config: TimeSVD) -> None:
-    plan_of(config, cells=1)
-    _drivers(config)
-
-
-def _drivers(config: TimeSVD) -> dict[str, SVDDriver]:
-    names = config.methods or sorted(config.svd_driver)
-    return {name: load(DRIVERS, name, config.svd_driver) for name in names}
+    check_methods(DRIVERS, config)
 
 
 def time_cell(
     case: SVDProblem,
     A: torch.Tensor,
-    exact: Exact,
     entries: list[TimedDriver],
     conditions: DriverConditions,
     record: RunWriter,
@@ -152,22 +144,14 @@ def time_cell(
             entry.close("skipped", reason)
         else:
             entry.given = entry.driver.given(A)
-            entry.judge(case, exact, "before")
-    timed = [entry for entry in entries if entry.outcome is None]
-    before = machine.emptier(case.device) if conditions.l2 is L2.cold and timed else None
-    neighbours = Neighbours()
-    outcomes = measure(
-        [entry.contender(case.k, before) for entry in timed],
-        conditions.plan,
-        clock_of(case.device),
-        on_progress=shown.doing,
-    )
-    foreign_cores = neighbours.cores()
+            entry.attempt(partial(entry.judge, "before"))
+    timed = [entry for entry in entries if entry.open]
+    foreign_cores = measure_all(timed, conditions.plan, conditions.l2, case.device, shown)
     for entry in timed:
-        entry.outcome = outcomes[entry.name]
+        assert entry.outcome is not None
         if entry.outcome.status == "ok":
             shown.doing(1.0, f"gate: {entry.name}")
-            entry.judge(case, exact, "after")
+            entry.attempt(partial(entry.judge, "after"))
     for entry in entries:
         assert entry.outcome is not None
         if entry.outcome.status == "timeout":
@@ -201,9 +185,7 @@ def _write(
         judged = asdict(entry.verdict) if entry.verdict else {}
         found: dict[str, Any] = {name: judged.get(name) for name in _QUALITY}
         if outcome.status == "ok":
-            times = summarise(outcome.steps_s())
-            found |= {"median_s": times.median, "q25_s": times.q25, "q75_s": times.q75}
-            found["reps"] = times.reps
+            found |= time_columns(outcome.steps_s())
         about = {"ours": entry.driver.ours, "exact": entry.driver.exact}
         chosen = entry.driver.described(case)
         record.append(SUMMARY, {**common, **found, **about, "chosen": chosen, **machine})

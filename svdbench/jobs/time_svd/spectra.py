@@ -11,8 +11,6 @@
 import torch
 from torch import Tensor
 
-NAMES = ("polynomial", "exponential", "step", "gaussian")
-
 
 class Spectra:
     """Matrices (m, n) that share random singular vectors."""
@@ -24,7 +22,7 @@ class Spectra:
         self.U, self.V = (torch.linalg.qr(self._normal(size, r)).Q for size in (m, n))
 
     def matrix(self, name: str) -> Tensor:
-        """One of ``NAMES``, in float64; anything else is a KeyError."""
+        """One of ``SPECTRA``, in float64; anything else is a KeyError."""
         if name == "gaussian":
             return self._normal(self.m, self.n)
         return (self.U * values(name, min(self.m, self.n))) @ self.V.mT

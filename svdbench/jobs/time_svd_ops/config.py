@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.fields import members, option
+from svdbench.config.fields import members, option, several
 from svdbench.members import OPERATIONS, refuse_unknown
 from svdbench.timings.config import StepTimingConfig
 
@@ -12,14 +12,8 @@ from svdbench.timings.config import StepTimingConfig
 @dataclass
 class TimeSvdOps(StepTimingConfig):
     matrix_op: dict[str, Any] = members(OPERATIONS)
-    ops: list[str] | None = option(
-        None,
-        "operations to time, as inverse,logdet",
-        null="all",
-        flag="--ops",
-        metavar="NAME,…",
-        unique=True,
-        not_empty=True,
+    ops: list[str] | None = several(
+        None, "operations to time, as inverse,logdet", "--ops NAME,…", null="all"
     )
     sigma: list[float] = option(
         [0.5, 1.5], "smallest and largest singular value (eigenvalue, if symmetric)"
@@ -28,8 +22,6 @@ class TimeSvdOps(StepTimingConfig):
     def check(self) -> None:
         super().check()
         if self.ops is not None:
-            from svdbench.jobs.time_svd_ops.config import check_operations
-
             check_operations(self.ops)
         if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
             raise ValueError(

@@ -9,22 +9,16 @@ over steps and seconds, the configuration and the environment. Several models, o
 --multirun, get a folder each and common plots.
 """
 
-from svdbench.job import Flag, Job, Subject
-from svdbench.training.config import Train
+from svdbench.job import Flag, Job
+from svdbench.training.config import MODEL, TASK, Train
 
 JOB = Job(
     "train",
     Train,
     __name__,
-    Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all."),
+    MODEL,
     flags=(
-        Flag(
-            "--task",
-            "Task: addition, copy, smnist or pmnist; by default addition.",
-            str,
-            "addition",
-            "TASK",
-        ),
+        TASK,
         Flag(
             "--preset/--no-preset",
             "Start from the settings in conf/preset, or from the defaults.",

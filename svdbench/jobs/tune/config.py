@@ -3,35 +3,29 @@
 from dataclasses import dataclass
 
 from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
-from svdbench.config.fields import option, section
+from svdbench.config.fields import option, section, several
 
 
 @dataclass
 class Shapes:
     """Reflectors V (n, d) applied to X (d, m), for every d and every m."""
 
-    d: list[int] = option(
+    d: list[int] = several(
         [64, 128, 256, 512, 1024],
         "sizes to measure, the lengths of the reflectors",
+        "--d D,D,…",
         default_text="all that is known is shown, or 64,128,256,512,1024 are plotted",
-        flag="--d",
-        metavar="D,D,…",
         at_least=1,
-        unique=True,
-        not_empty=True,
     )
     n: int | None = option(
-        None, "number of reflectors", null="as many as d", flag="--n", metavar="N", at_least=1
+        None, "number of reflectors", null="as many as d", typed="--n N", at_least=1
     )
-    m: list[int] = option(
+    m: list[int] = several(
         [8, 32, 128],
         "columns of X",
+        "--m M,M,…",
         default_text="32, or 8,32,128 to plot",
-        flag="--m",
-        metavar="M,M,…",
         at_least=1,
-        unique=True,
-        not_empty=True,
     )
 
 
@@ -43,8 +37,7 @@ class TimePerShape:
         8.0,
         "measuring time in seconds for each d and m, after one warm-up of every plan",
         default_text="2, or 8 to plot",
-        flag="--budget",
-        metavar="SECONDS",
+        typed="--budget SECONDS",
         above=0,
     )
 
@@ -53,7 +46,7 @@ class TimePerShape:
 class TuneBlocks(DeviceConfig):
     """``svdbench tune --plot``: several m, and a budget is all there is to measuring."""
 
-    dtype: Dtype = dtype_option(flag="--dtype", metavar="DTYPE")
-    device: str = device_option(flag="--device", metavar="DEVICE")
+    dtype: Dtype = dtype_option(typed="--dtype DTYPE")
+    device: str = device_option(typed="--device DEVICE")
     sizes: Shapes = section(Shapes)
     measure: TimePerShape = section(TimePerShape)
