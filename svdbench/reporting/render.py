@@ -15,9 +15,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from svdbench.record.resumption import read_versions
-from svdbench.reporting.claims import Claims
 from svdbench.reporting.plots import save
-from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
+from svdbench.reporting.report import Group, Lines, Report, Style, Table, TableCell
 
 RICH_STYLES: dict[Style, str] = {
     **{"": "", "strong": "bold", "dim": "dim"},
@@ -60,17 +59,17 @@ def to_html(report: Report, width: int = 120) -> str:
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-def show_block(block: Table | Lines | Claims, console: Console) -> None:
-    if isinstance(block, Claims):
-        for part in block.blocks():
-            show_block(part, console)
-    elif isinstance(block, Table):
+def show_block(block: Table | Lines | Group, console: Console) -> None:
+    if isinstance(block, Table):
         console.print(rich_table(block))
         if block.note:
             note = Text(block.note + "\n")
             console.print(note, width=min(NOTE_WIDTH, console.width))
-    else:
+    elif isinstance(block, Lines):
         print_lines(console, block, block.style, wrap=block.wrap and console.is_terminal)
+    else:
+        for part in block.blocks():
+            show_block(part, console)
 
 
 def print_lines(
@@ -198,11 +197,11 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(filter(None, (first, *blocks))) + "\n"
 
 
-def _markdown(block: Table | Lines | Claims) -> str:
-    if isinstance(block, Claims):
-        return "\n\n".join(map(_markdown, block.blocks()))
+def _markdown(block: Table | Lines | Group) -> str:
     if isinstance(block, Lines):
         return "\n".join(f"- {escape_markdown(line)}" for line in block if line)
+    if not isinstance(block, Table):
+        return "\n\n".join(map(_markdown, block.blocks()))
     head = [escape_markdown(column.name.replace("\n", " ")) for column in block.columns]
     marks = ["--:" if column.numbers else ":--" for column in block.columns]
     rows = [list(map(_markdown_cell, row.cells)) for row in block.rows]

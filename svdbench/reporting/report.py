@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from svdbench.reporting.claims import Claims
 
 Style = Literal["", "strong", "dim", "good", "bad", "warn"]
 
@@ -100,6 +98,13 @@ class Lines(list[str]):
         self.style, self.wrap = style, wrap
 
 
+class Group(Protocol):
+    """Tables and lines that belong together, such as claims and what they mean."""
+
+    def blocks(self) -> Iterable[Table | Lines]:
+        """Its parts, in the order in which they are read."""
+
+
 @dataclass
 class Report:
     """The content of a report, made from a run's tables and nothing else.
@@ -114,7 +119,7 @@ class Report:
 
     title: str
     headline: str = ""
-    blocks: list[Table | Lines | Claims] = field(default_factory=list)
+    blocks: list[Table | Lines | Group] = field(default_factory=list)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     closing: Lines = field(default_factory=Lines)

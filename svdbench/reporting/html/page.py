@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from svdbench.record.reader import Ending, RecordedRun, endings, progress
-from svdbench.reporting.claims import Claims
 from svdbench.reporting.html.columns import Payload, payload
 from svdbench.reporting.html.pictures import Picture, pictures
 from svdbench.reporting.report import Lines, Report, Table
@@ -80,7 +79,7 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
 
 def _blocks(report: Report) -> Iterator[Table | Lines]:
     for block in (*report.blocks, report.closing):
-        parts = block.blocks() if isinstance(block, Claims) else [block]
+        parts = [block] if isinstance(block, Table | Lines) else block.blocks()
         yield from (part for part in parts if isinstance(part, Table) or any(part))
 
 
