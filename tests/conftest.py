@@ -1,6 +1,7 @@
 """Shared by all tests: reproducible inputs, a cache of their own, poisoned buffers."""
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# A shell script starts its background jobs with SIGINT ignored; tests of ^C need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Read once, by whichever test is the first to profile.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 if not torch.cuda.is_available():
