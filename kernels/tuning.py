@@ -109,7 +109,7 @@ def cache_file() -> Path:
         )
     except RuntimeError as error:
         what = "the home folder is unknown" if own is None else f"SVDBENCH_CACHE is {own!r}"
-        raise ValueError(f"{what}: set SVDBENCH_CACHE to a folder that you may write to") from error
+        raise ValueError(f"{what}: set SVDBENCH_CACHE to a folder you can write to") from error
     return folder / "tuned.json"
 
 
@@ -264,7 +264,7 @@ def stored() -> dict[Case, Tuned]:
     try:
         return _read(cache_file())
     except ValueError as error:
-        warnings.warn(f"no tuned block sizes are used: {error}", stacklevel=2)
+        warnings.warn(f"tuned block sizes are ignored: {error}", stacklevel=2)
         return {}
 
 
@@ -340,8 +340,8 @@ def _read(path: Path) -> dict[Case, Tuned]:
             wrong += 1
     if wrong:
         warnings.warn(
-            f"{path} has {wrong} of {len(entries)} answers that no shape could have: they are "
-            "ignored; `svdbench tune` measures anew",
+            f"{path} has {wrong} of {len(entries)} entries that are invalid: they are "
+            "ignored; `svdbench tune` measures them again",
             stacklevel=2,
         )
     return found

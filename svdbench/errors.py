@@ -94,5 +94,5 @@ def _too_little_memory(error: BaseException) -> str:
         if unit == "bytes":
             power = min(max(0, int(math.log(max(amount, 1), 1024))), 6)
             amount, unit = amount / 1024**power, ("bytes", *(f"{c}iB" for c in "KMGTPE"))[power]
-        return f"there is too little {what} for {amount:.3g} {unit}"
-    return f"there is too little {what}"
+        return f"not enough {what} for {amount:.3g} {unit}"
+    return f"not enough {what}"

@@ -70,7 +70,7 @@ def existing_regular_file(path: str | Path) -> Path:
     try:
         mode = os.stat(path).st_mode
     except ValueError as error:  # NUL in its name
-        raise OSError(errno.EINVAL, "there can be no such file", str(path)) from error
+        raise OSError(errno.EINVAL, "a file name can't hold NUL", str(path)) from error
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return Path(path)
@@ -107,7 +107,7 @@ def read_yaml(path: str | Path) -> Any:
     """
     found = documents(read_text(path, LARGEST_YAML))
     if len(found) > 1:
-        raise ValueError(f"has {len(found)} documents of YAML instead of one")
+        raise ValueError(f"has {len(found)} YAML documents instead of one")
     return found[0] if found else None
 
 
@@ -159,12 +159,12 @@ def read_environment(path: str | Path) -> dict[str, Any]:
 def facts(found: Any) -> dict[str, Any]:
     """The content of ``env.json``; raises ValueError where it is none."""
     if not isinstance(found, dict):
-        raise ValueError("is not of svdbench: it holds no environment")
+        raise ValueError("was not written by svdbench: it holds no environment")
     for key, kinds in _FACTS.items():
         if key in found and not isinstance(found[key], kinds):
-            raise ValueError(f"is not of svdbench: {key} is {_shown(found[key])}")
+            raise ValueError(f"was not written by svdbench: {key} is {_shown(found[key])}")
     if not all(isinstance(name, str) for name in found.get("gpus") or ()):
-        raise ValueError("is not of svdbench: gpus are no names")
+        raise ValueError("was not written by svdbench: gpus is not a list of names")
     return found
 
 
@@ -225,7 +225,7 @@ def _of_yaml(error: Any) -> str:
 
 def _check_size(size: int, largest: int) -> None:
     if size > largest:
-        raise ValueError(f"is larger than {largest >> 20} MiB, which no file of svdbench is")
+        raise ValueError(f"is larger than {largest >> 20} MiB, more than svdbench ever writes")
 
 
 def _fault(text: str) -> str | None:
@@ -239,7 +239,7 @@ def _fault(text: str) -> str | None:
         if isinstance(event, yaml.AliasEvent):
             return "has aliases, which svdbench never writes"
         if getattr(event, "tag", None) is not None:
-            return "is not YAML of svdbench: it has tags"
+            return "has YAML tags, which svdbench never writes"
         # Of some, the time to read them grows as the square of their length.
         if isinstance(event, yaml.ScalarEvent) and not event.style and _LONG.fullmatch(event.value):
             return "has a number of more than 64 digits"
@@ -277,7 +277,7 @@ def _check(value: Any, depth: int = 0) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"has the key {_shown(key)}, which is no text")
+                raise ValueError(f"has the key {_shown(key)}, which is not text")
             _check(key)
             _check(inner, depth + 1)
     elif isinstance(value, list):
@@ -285,10 +285,10 @@ def _check(value: Any, depth: int = 0) -> None:
             _check(inner, depth + 1)
     elif isinstance(value, str):
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValueError("has half of a pair of surrogates, which is no character")
+            raise ValueError("has an unpaired surrogate")
     elif isinstance(value, int):
         if abs(value) >= LARGEST_NUMBER:
-            raise ValueError("has a whole number of more than 64 bits")
+            raise ValueError("has an integer of more than 64 bits")
     elif not (value is None or isinstance(value, float)):
         raise ValueError(f"has a value of the type {type(value).__name__}")
 
@@ -310,6 +310,6 @@ def refuse_name(name: str | None, what: str = "run") -> None:
     """
     if name is not None and not NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} can't name a {what}: use letters, digits, '.', '_' and '-', with no '.' in "
-            "front"
+            f"{name!r} can't name a {what}: use letters, digits, '.', '_' and '-', "
+            "and no '.' in front"
         )

@@ -192,7 +192,7 @@ def find_job(name: str) -> Job:
 
     close = get_close_matches(name, [job.name for job in all_jobs()], n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"{name!r} is no job of this svdbench{hint}")
+    raise UserError(f"{name!r} is not an svdbench job{hint}")
 
 
 def _doors() -> list[str]:

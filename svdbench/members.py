@@ -101,7 +101,9 @@ class Registry:
                 found = self._entry_points()[name].load()
         own = getattr(import_module(module), base)
         if not (isinstance(found, type) and issubclass(found, own)):
-            raise ValueError(f"{name} is no {self.what}: derive a class from {module}.{base}")
+            raise ValueError(
+                f"{name} is not a class derived from {module}.{base}: derive it from that"
+            )
         return found
 
     def load(self, name: str, /, **options: Any) -> Any:
@@ -241,14 +243,14 @@ def imported(reference: str, what: str) -> Any:
     module, colon, path = reference.partition(":")
     if not (colon and module and path) or ":" in path:
         raise UserError(
-            f"{reference!r} does not name {what}: write MODULE:FUNCTION, as my_net:build"
+            f"{reference!r} does not name {what}: write MODULE:FUNCTION, such as my_net:build"
         )
     with user_code(reference):
         found = _module(module, reference)
         for name in path.split("."):
             if not hasattr(found, name):
                 close = get_close_matches(name, [n for n in dir(found) if n[0] != "_"], n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "look at how it is spelt"
+                hint = f"did you mean {close[0]!r}?" if close else "check the spelling"
                 raise UserError(f"{reference}: {module} has no {name!r}: {hint}")
             found = getattr(found, name)
     return found
@@ -264,7 +266,7 @@ def _module(name: str, reference: str) -> Any:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(
                 f"{reference}: there is no module {error.name!r} in this folder or on the path: "
-                "run in the folder that it is in, or add that to PYTHONPATH"
+                "run in its folder, or add that to PYTHONPATH"
             ) from error
         raise UserError(f"{reference}: {name} needs {error.name}: install it") from error
     except SyntaxError as error:

@@ -40,7 +40,7 @@ def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
             that it comes from; or that it closed an output stream.
         UserError: an error of svdbench or PyTorch that no code of the user's has a part in.
         KeyboardInterrupt: ^C.
-        MemoryError, RuntimeError: there is too little memory.
+        MemoryError, RuntimeError: not enough memory.
     """
     with _streams_open(what), _same_directory(), _interrupts() as was_pressed:
         try:

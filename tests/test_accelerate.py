@@ -198,9 +198,9 @@ class TestMoments:
         small, _ = factor(network, lambda weight: 5)
         with pytest.raises(TypeError, match="Adagrad can't be carried"):
             carry_moments(torch.optim.Adagrad(network.parameters()), network, small)
-        with pytest.raises(ValueError, match="the dense model has not"):
+        with pytest.raises(ValueError, match="the dense model lacks"):
             carry_moments(torch.optim.SGD(mlp([2, 2]).parameters()), network, small)
-        with pytest.raises(ValueError, match=r"nothing in the place of '0.weight'"):
+        with pytest.raises(ValueError, match=r"no counterpart of '0.weight'"):
             carry_moments(torch.optim.SGD(network.parameters()), network, mlp([9, 3]))
 
 
@@ -341,7 +341,7 @@ class TestCommand:
         [
             (["nothing"], "no data set is called 'nothing'"),
             (["--alpha", "0"], "alphas has 0.0: give numbers above 0"),
-            (["--alpha", "half"], "--alpha is 'half': give numbers with commas"),
+            (["--alpha", "half"], "--alpha is 'half': give numbers separated by commas"),
             (["--phi", "1"], "phis has 1.0: give shares from 0 to below 1"),
             (["--phi", "0,0"], "phis has 0.0 twice"),
             (["--alpha-meaning", "poem"], "alpha_meaning"),

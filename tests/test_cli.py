@@ -140,7 +140,7 @@ MISTAKES = [
     (["train", "lstm", "--steps", "abc"], "--steps is 'abc': give a whole number"),
     (["train", "lstm", "--lr=fast"], "--lr is 'fast': give a number"),
     (["gradients", "lstm", "--every", "0"], "--every is 0: it must be 1 or more"),
-    (["tune", "--d", "99999999"], "there is too little memory for 35.5 PiB: ask for smaller sizes"),
+    (["tune", "--d", "99999999"], "not enough memory for 35.5 PiB: use smaller sizes"),
 ]
 
 # What would be the same work twice, in lists of every command.

@@ -581,7 +581,7 @@ def test_a_torn_line_is_left_out_and_told() -> None:
     path.write_text(path.read_text()[:-9])
     answer = run(["compare", "a", "b"])
     assert (answer.code, answer.err) == (0, "")
-    assert "beware: b/samples.csv: the last line is torn" in answer.out
+    assert "beware: b/samples.csv: the last line is incomplete" in answer.out
 
 
 @settings(

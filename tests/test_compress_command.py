@@ -53,7 +53,7 @@ def test_writes_what_it_promises() -> None:
             assert energy == pytest.approx(1 - lost**2)
     for arm in arms:
         assert arm in out
-    assert "more than noise: the interval of 95 % (t, 2 pairs)" in out
+    assert "more than noise: the 95 % interval (t, 2 pairs)" in out
 
 
 def test_arms_differ_by_compression_alone() -> None:
@@ -76,7 +76,7 @@ def test_says_what_becomes_of_each_weight() -> None:
     }
     assert "12×64 as factors, 760 of 768 numbers" in out
     assert "12×12 dense at rank 10, its factors would have 240 numbers" in out
-    assert "10×12 left alone, as its rank is 10 at most" in out
+    assert "10×12 left as it is, because its rank is at most 10" in out
     stock, own = rows_of("summary")[:2]
     assert int(stock["macs"]) - int(own["macs"]) == 8
     assert int(stock["bytes"]) - int(own["bytes"]) == 4 * 8

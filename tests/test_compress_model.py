@@ -227,13 +227,13 @@ def test_says_when_labels_look_constant_and_rows_are_few() -> None:
         ({"build": "my_net:biuld"}, "did you mean 'build'?"),
         ({"build": "my_net:"}, "write MODULE:FUNCTION"),
         ({"build": "my_net:text"}, "is a str: name a function"),
-        ({"build": "my_net:nothing"}, "returned None: it must return a torch.nn"),
+        ({"build": "my_net:nothing"}, "returned None: it must return the model"),
         ({"build": "my_net:fails"}, "KeyError: 'weights' (my_net.py, line "),
         ({"build": "broken:build"}, "ZeroDivisionError: division by zero (broken.py, line 2)"),
         ({"build": "needy:build"}, "needs no_such_package: install it"),
         ({"build": "my_net:wide"}, "0.weight is [24, 12] in the file and [30, 12]"),
         ({"weights": "none.pt"}, "No such file"),
-        ({"weights": "my_net.py"}, "is not a file of weights"),
+        ({"weights": "my_net.py"}, "is not a weights file"),
         ({"weights": "pickle.pt"}, "needs torch.nn.modules.container.Sequential besides tensors"),
         ({"data": "my_net:nothing"}, "the data is None: give (inputs, targets)"),
         ({"data": "my_net:typo"}, "did you mean 'calibration'?"),
@@ -260,7 +260,7 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
         ([*MINE, "--params", "0.5", "--macs", "0.5"], "give one of them"),
         ([*MINE, "--kind", "other"], "no kind of frontier is called 'other'"),
         ([*MINE, "--keep-if", "smaller"], "no keep_if is called 'smaller'"),
-        ([*MINE, "folding=other"], "no folding is called 'other'"),
+        ([*MINE, "folding=other"], "unknown folding 'other'"),
         ([*MINE, "--dtype", "bf16", "--finetune-epochs", "1"], "use float32"),
     ],
 )
@@ -290,7 +290,7 @@ def test_few_examples_have_no_standard_error() -> None:
     code, out, err = run([*QUICK, "--data", "few:data", "timing_s=0", "--params", "0.5"])
     sys.modules.pop("few")
     assert (code, err) == (0, "")
-    assert "on 1 example that chose nothing" in out
+    assert "on 1 example not used for choosing" in out
 
 
 RAISES = """
@@ -470,7 +470,7 @@ def test_a_loss_that_cannot_be_mapped_is_told() -> None:
     )
     code, _, err = run([*QUICK, "--loss", "branching:loss", "timing_s=0"])
     assert (code, err.count("\n")) == (1, 1)
-    assert "the loss can't be taken of all examples at once" in err
+    assert "the loss can't be computed for all examples at once" in err
     assert "(branching.py, line 6)" in err
     code, _, err = run([*QUICK, "--loss", "branching:cls", "timing_s=0"])
     assert (code, err.count("\n")) == (2, 1)
@@ -638,7 +638,11 @@ def test_a_class_that_says_it_is_a_module_is_none() -> None:
         "class Odd(nn.Linear):\n    def __init__(self):\n        super().__init__(12, 3)\n"
         "    def eval(self):\n        nn.Module.eval(self)\n"
     )
-    with pytest.raises(UserError, match=r"returned a Lying: it must return a torch.nn.Module"):
+    with pytest.raises(
+        UserError,
+        match=r"returned a Lying: it must return the model, a "
+        r"torch.nn.Module",
+    ):
         user_model("lying:Lying")
     assert not user_model("lying:Odd").model.training
     sys.modules.pop("lying")
@@ -646,7 +650,11 @@ def test_a_class_that_says_it_is_a_module_is_none() -> None:
 
 def test_a_state_dict_has_names_for_keys() -> None:
     torch.save({1: torch.ones(2), "0.weight": torch.ones(2)}, "keys.pt")
-    with pytest.raises(UserError, match=r"keys.pt has the key 1, and a state_dict has names"):
+    with pytest.raises(
+        UserError,
+        match=r"keys.pt has the key 1, but the keys of a state_dict are "
+        r"names",
+    ):
         user_model("my_net:build", "keys.pt")
 
 
@@ -737,5 +745,5 @@ def test_weights_without_the_names_of_tied_ones() -> None:
     sys.modules.pop("tied")
     with open("model.safetensors", "r+b") as file:
         file.truncate(200)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         user_model("my_net:build", "model.safetensors")

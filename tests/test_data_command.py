@@ -230,11 +230,11 @@ class TestFetch:
         ("manner", "says"),
         [
             ("gone", "HTTP 404"),
-            ("wrong", "another file than the published one"),
+            ("wrong", "not the published file"),
             ("dropping", "the connection dropped"),
-            ("unsized", "another file than the published one"),
-            ("silent", "silent for 0.5 s"),
-            ("stalling", "silent for 0.5 s"),
+            ("unsized", "not the published file"),
+            ("silent", "no data for 0.5 s"),
+            ("stalling", "no data for 0.5 s"),
             ("dripping", "slower than 1,024 bytes/s for 0.5 s"),
             ("dripping headers", "slower than 1,024 bytes/s for 0.5 s"),
             ("long", "longer than the published 512,000 bytes"),
@@ -288,13 +288,17 @@ class TestFetch:
     def test_nowhere_to_write(self, two: Two, tmp_path: Path) -> None:
         (tmp_path / "data").write_text("a file where the folder should be")
         with pytest.raises(
-            DatasetError, match=r"data is no folder: set SVDBENCH_DATA or --data-dir"
+            DatasetError, match=r"data is not a folder: set SVDBENCH_DATA or --data-dir"
         ):
             list(download.fetch(two))
 
     def test_no_mirrors(self, two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Two, "mirrors", ())
-        with pytest.raises(DatasetError, match=r"its licence is none: put the published a\.bin, b"):
+        with pytest.raises(
+            DatasetError,
+            match=r"its licence (none) does not allow a download: put the published a\.bin, "
+            r"b",
+        ):
             list(download.fetch(two))
 
     def test_an_interrupted_download_leaves_nothing(self, two: Two) -> None:
@@ -364,7 +368,7 @@ class TestCommand:
         (folder / "b.bin").write_bytes(b"c" * 1000)
         assert row("mnist").split()[-1] == "damaged"
         out = run(["data", "list"]).out
-        assert "mnist: b.bin (not the published file, its SHA-256 is" in out
+        assert "mnist: b.bin (not the published file: its SHA-256 is" in out
         assert "`svdbench data fetch mnist`" in out
         assert (
             f"put the published test_catvnoncat.h5, train_catvnoncat.h5 into {folder.parent}" in out
@@ -393,7 +397,7 @@ class TestCommand:
         code, out, _ = run(["data", "fetch", "all"])
         assert code == 0
         assert out.count("complete") == 2
-        assert "cats: there is no download" in out
+        assert "cats: its licence" in out
 
     def test_mistakes(self, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
         assert_mistake(run(["data", "fetch", "minst"]), "did you mean 'mnist'")
@@ -411,7 +415,7 @@ class TestCommand:
         monkeypatch.setattr(pooch, "retrieve", interrupt)
         code, _, err = run(["data", "fetch", "mnist"])
         assert code == 130
-        assert err == "svdbench: interrupted; the files that are complete are kept\n"
+        assert err == "svdbench: interrupted; complete files are kept\n"
 
     def test_pooch_keeps_quiet(self, capfd: pytest.CaptureFixture[str]) -> None:
         run(["data", "fetch", "mnist"])

@@ -73,7 +73,7 @@ def refused(root: Path | None, split: str = "train") -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert REMEDY in message
-    assert "there is no download, as its licence is secret" in message
+    assert "its licence (secret) does not allow a download" in message
     return message
 
 

@@ -94,7 +94,7 @@ def test_a_quiet_machine_has_none() -> None:
     [
         (changed("load", foreign_cores=1.5), "unreliable", "other processes keep 1.5 cores busy"),
         (changed("load", steal=0.08), "unreliable", r"8 % of the cores' time .*\(steal\)"),
-        (changed("load", spread=0.4), "unreliable", "40 % of the median wide"),
+        (changed("load", spread=0.4), "unreliable", "spans 40 % of the median"),
         (changed("load", drift=0.2), "unreliable", "20 % longer in one half"),
         (changed("load", throttled=3), "unreliable", "heat throttled the cores 3 times"),
         (changed("threads", torch=16), "unreliable", "16 threads for 8 cores"),

@@ -37,8 +37,8 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "1:" * 100_000 + "1", "more than 64 digits"),
         ("a: 0x" + "f" * 5_000, "more than 64 digits"),
         ("a: " + "9" * 30, "more than 64 bits"),
-        ("!!python/object/apply:os.mkdir [touched]", "has tags"),
-        ("a: !!binary abcd", "has tags"),
+        ("!!python/object/apply:os.mkdir [touched]", "has YAML tags"),
+        ("a: !!binary abcd", "has YAML tags"),
         ("1: 2", "has the key 1"),
         ("? [a]\n: b", "is not YAML"),
         ("a: 0x_", "is not YAML"),
@@ -59,8 +59,8 @@ def test_yaml_that_svdbench_never_writes_is_refused(text: str, says: str) -> Non
         ('{"a":' * 100 + "1" + "}" * 100, "nested more than 64 deep"),
         ("9" * 5_000, "is not JSON"),
         ("1" + "0" * 400, "more than 64 bits"),
-        ('{"a": ["\\ud800"]}', "half of a pair of surrogates"),
-        ('{"\\udc00": 1}', "half of a pair of surrogates"),
+        ('{"a": ["\\ud800"]}', "unpaired surrogate"),
+        ('{"\\udc00": 1}', "unpaired surrogate"),
         ("{", "is not JSON"),
         (b"\xff\xfe\xfd", "is not JSON"),
     ],
@@ -95,7 +95,7 @@ def test_a_file_is_regular_and_of_limited_size() -> None:
 )
 def test_an_environment_has_facts_of_the_right_kinds(changed: dict[str, Any]) -> None:
     Path("env.json").write_text(json.dumps({"cpu": "x", "gpus": [], **changed}))
-    with pytest.raises(ValueError, match=f"is not of svdbench: {next(iter(changed))}"):
+    with pytest.raises(ValueError, match=f"was not written by svdbench: {next(iter(changed))}"):
         read_environment("env.json")
 
 

@@ -234,7 +234,7 @@ def test_without_time_everything_is_skipped_with_a_reason(tmp_path: Path) -> Non
     samples, rows = cell(tmp_path, CellConditions(TINY, left=lambda: 0.0))
     assert samples == []
     assert {row["status"] for row in rows} == {"skipped"}
-    assert {row["reason"] for row in rows} == {"the time for everything was up before its turn"}
+    assert {row["reason"] for row in rows} == {"the time budget ran out before its turn"}
 
 
 def test_too_slow_holds_from_the_size_on_at_which_it_showed(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_too_slow_holds_from_the_size_on_at_which_it_showed(tmp_path: Path) -> N
 
 def test_a_cold_cache_on_a_cpu_is_refused(tmp_path: Path) -> None:
     config = TimeFastH(sizes=Sizes(d=[4]), measure=Measure(l2=L2.cold), results=str(tmp_path))
-    with pytest.raises(UserError, match=r"only a GPU's cache can be: use measure\.l2=warm"):
+    with pytest.raises(UserError, match=r"works on GPUs only: use measure\.l2=warm"):
         time_fasth.run(config, "")
 
 
@@ -265,7 +265,7 @@ def test_a_run_whose_time_was_up_at_once_is_reported(
     folder = time_fasth.run(config, "", left=lambda: 0.0)
     assert {path.name for path in folder.iterdir()} == {*(*EVERY_RUN, "summary.csv")}
     out = capsys.readouterr().out
-    assert "cayley, fasth skipped at d = 4, 8: the time for everything was up" in out
+    assert "cayley, fasth skipped at d = 4, 8: the time budget ran out" in out
 
 
 # ------------------------------------------------------------------ the verdicts

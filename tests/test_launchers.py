@@ -88,7 +88,7 @@ def test_there_is_none(
     needs: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nodes = ray(SMALL, LARGE, {"Alive": False, "Resources": {"CPU": 1, "GPU": 9, "east": 9}})
-    with pytest.raises(UserError, match=re.escape(f"asks for {says}, and no node")):
+    with pytest.raises(UserError, match=re.escape(f"asks for {says}, but no Ray node")):
         check_room(nodes, JOB | needs, may_grow=False)
     check_room(nodes, JOB | needs, may_grow=True)
     assert "the jobs wait for one" in capsys.readouterr().err

@@ -197,9 +197,9 @@ def pairs(X: Tensor, y: Tensor) -> Any:
         (lambda X, y: [(X, y, 1)] * 4, TypeError, "a batch is a tuple of 3: give"),
         (lambda X, y: [X] * 4, TypeError, "a batch is a Tensor: give"),
         (lambda X, y: [({1: X}, y)] * 4, TypeError, "have the key 1: give the names"),
-        (lambda X, y: (X, y + 1), ValueError, "target 3 is none of the classes 0 to 2"),
-        (lambda X, y: (X, y - 1), ValueError, "target -1 is none of the classes 0 to 2"),
-        (lambda X, y: (X, y.to(torch.complex64)), ValueError, "no usual loss"),
+        (lambda X, y: (X, y + 1), ValueError, "target 3 is outside the classes 0 to 2"),
+        (lambda X, y: (X, y - 1), ValueError, "target -1 is outside the classes 0 to 2"),
+        (lambda X, y: (X, y.to(torch.complex64)), ValueError, "no default loss"),
     ],
 )
 def test_data_of_another_kind_is_refused(
@@ -458,7 +458,7 @@ def test_whitening_needs_no_gradients(
         (lambda X, y: (X.long(), y), TypeError, "inputs are torch.int64 and the model's param"),
         (lambda X, y: (X.to("meta"), y), ValueError, "data is on the meta device"),
         (lambda X, y: TensorDataset(X, y), TypeError, "data is a TensorDataset, of single"),
-        (lambda X, y: [(X[:0], y[:0])] * 4, ValueError, "0 batches, which can't be parted"),
+        (lambda X, y: [(X[:0], y[:0])] * 4, ValueError, "0 batches, which can't be split"),
     ],
 )
 def test_data_that_do_not_fit_the_model(
@@ -643,7 +643,7 @@ def test_parts_examples_without_overlap() -> None:
     assert set(named.search[0]) == {"a", "b"}  # type: ignore[index]
     half = first.cast(torch.float64).search
     assert half[0].dtype is torch.float64  # type: ignore[index]
-    with pytest.raises(ValueError, match="can't be parted in 3"):
+    with pytest.raises(ValueError, match="can't be split in 3"):
         split_examples((X[:2], y[:2]))
 
 

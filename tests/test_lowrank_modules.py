@@ -82,7 +82,7 @@ class TestLinear:
     def test_refuses_other_mistakes(self) -> None:
         with pytest.raises(ValueError, match="in_features is 0: give 1 or more"):
             LowRankLinear(0, 5, 1)
-        with pytest.raises(ValueError, match="no split is called 'middle'"):
+        with pytest.raises(ValueError, match="unknown split 'middle'"):
             two_factors(torch.randn(3, 3), 1, split="middle")  # type: ignore[arg-type]
 
 

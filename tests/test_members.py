@@ -88,8 +88,11 @@ def test_its_options_are_those_of_its_constructor() -> None:
 MISTAKES = {
     "nowhere:Mine": (UserError, "no module 'nowhere' in this folder"),
     "mine:Mein": (UserError, "did you mean 'Mine'"),
-    "mine:NUMBER": (ValueError, "is no orthogonal method"),
-    "mine:Other": (ValueError, "derive a class from svdbench.jobs.time_fasth.methods.base.Method"),
+    "mine:NUMBER": (ValueError, "is not a class derived from"),
+    "mine:Other": (
+        ValueError,
+        "is not a class derived from svdbench.jobs.time_fasth.methods.base.Method",
+    ),
     "broken:Mine": (Failed, "broken:Mine failed: ZeroDivisionError"),
     "mine:Fails": (Failed, r"mine:Fails failed: KeyError: 'x' \(mine.py, line 8\)"),
 }
@@ -133,7 +136,7 @@ class TestCommand:
         installed(METHODS, aaa="theirs:Mine")
         out = run(["methods"]).out
         assert out.index("\naaa ") > out.index("\ntorch_matrix_exp ")
-        assert out.count("of another package") == 1
+        assert out.count("from another package") == 1
 
     def test_a_model(self) -> None:
         Path("mine.py").write_text(
@@ -158,7 +161,7 @@ class TestCommand:
         Path("mine.py").write_text("open('executed', 'w')\n")
         del sys.modules["mine"]
         again = ["time-fasth", "--resume"]
-        for name, says in ("r", "calls mine:Mine: name the same again"), ("s", "no file may"):
+        for name, says in ("r", "calls mine:Mine: to allow that"), ("s", "a file must not do"):
             answer = run([*again, f"results/time-fasth/{name}"])
             assert (answer.code, answer.out) == (2, "")
             assert says in answer.err

@@ -66,9 +66,9 @@ def test_slurm_knows_the_node_and_the_first(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({}, "trainer.nodes is 2, and nothing says which of them this is"),
+        ({}, "trainer.nodes is 2, but nothing says which node this is"),
         ({"SLURM_PROCID": "0"}, "start it with srun --nodes=2"),
-        (BY_HAND | {"NODE_RANK": "2"}, "NODE_RANK is 2: of 2 nodes the last is 1"),
+        (BY_HAND | {"NODE_RANK": "2"}, "NODE_RANK is 2: give a number from 0 to 1"),
         (BY_HAND | {"NODE_RANK": "-1"}, "NODE_RANK is '-1': give a whole number"),
         (BY_HAND | {"MASTER_PORT": "http"}, "MASTER_PORT is 'http'"),
         (BY_HAND | {"MASTER_PORT": "70000"}, "MASTER_PORT is 70000"),
@@ -102,7 +102,7 @@ def test_mistakes_are_told_before_anything_starts() -> None:
         (["trainer.nodes=0"], "trainer.nodes is 0: it must be 1 or more"),
         (["trainer.nodes=3", "--processes", "2"], "trainer.processes is 2 on 3 nodes"),
         (["trainer.nodes=2", "trainer.device=cuda:0"], "2 processes take a GPU each"),
-        (["trainer.nodes=2"], "nothing says which of them this is"),
+        (["trainer.nodes=2"], "nothing says which node this is"),
         (["-m", "trainer.nodes=2", "seed=0,1"], SEVERAL),
         (["-m", "trainer.nodes=2", "seed=0,1", "hydra/launcher=joblib"], SEVERAL),
         (["-m", "trainer.nodes=1,2", "seed=0,1"], "trainer.nodes can't be swept"),
@@ -176,7 +176,7 @@ def test_two_nodes_are_as_two_processes_of_one(unused_port: int) -> None:
         told, err = second.communicate(timeout=300)
         assert (second.returncode, err) == (0, "")
     assert "in each of 2 processes" in out
-    assert told == f"node 1 of 2; all meet at localhost:{unused_port}\n"
+    assert told == f"node 1 of 2; all connect to localhost:{unused_port}\n"
     assert run([*TINY, "--seeds", "2", "--processes", "2", "--name", "one"]).code == 0
     assert losses("nodes") == losses("one")
     ours, theirs = (table(f"results/train/{name}/summary.csv") for name in ("nodes", "one"))
@@ -244,7 +244,7 @@ def test_a_node_alone_says_so(unused_port: int, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("NODE_RANK", rank)
         code, _, err = run([*TINY, "trainer.nodes=2"])
         assert code == 1
-        assert err.startswith(f"svdbench: node {rank} of 2 can't meet the others at localhost")
+        assert err.startswith(f"svdbench: node {rank} of 2 can't reach the others at localhost")
         assert err.count("\n") == 1
 
 
@@ -260,6 +260,6 @@ def test_only_the_first_node_keeps_the_state(monkeypatch: pytest.MonkeyPatch) ->
         with composing() as hydra:  # nothing says here where to meet
             task(composed(hydra, "train", ["trainer.nodes=2"]))
         assert states.read("0").status == ("" if rank else FAILED)
-    assert "nothing says which of them this is" in states.log("0", 1).read_text()
-    assert "nothing says which of them this is" in states.read("0").reason
+    assert "nothing says which node this is" in states.log("0", 1).read_text()
+    assert "nothing says which node this is" in states.read("0").reason
     assert states.log("0").read_text() == ""

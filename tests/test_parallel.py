@@ -286,7 +286,7 @@ def test_mistakes_are_told_before_any_process_starts(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("svdbench.jobs.train.processes.elastic_launch", None)
     for more, says in (
         (["--processes", "0"], "--processes is 0: it must be 1 or more"),
-        (["--processes", "6"], "trainer.processes is 6, and a batch has 5 sequences"),
+        (["--processes", "6"], "trainer.processes is 6, but a batch has only 5 sequences"),
         ([*TWO, "trainer.device=cuda:1"], "use trainer.device=cuda"),
         ([*TWO, "task.length=1"], "length is 1: give a whole number from 2 up"),
         ([*TWO, "--resume", "nowhere.pt"], "can't read nowhere.pt"),
@@ -296,7 +296,7 @@ def test_mistakes_are_told_before_any_process_starts(monkeypatch: pytest.MonkeyP
         here.setattr(torch.cuda, "is_available", lambda: True)
         here.setattr(torch.cuda, "device_count", lambda: 1)
         answer = run(called("run", *TWO, "trainer.device=cuda"))
-    assert_mistake(answer, "trainer.processes is 2, a GPU each, and torch sees 1 here")
+    assert_mistake(answer, "trainer.processes is 2, one per GPU, but torch sees only 1 here")
     assert_mistake(run(["gradients", "lstm", "trainer.processes=2"]), "leave it out")
 
 
@@ -354,7 +354,7 @@ def unwritable(*arguments: Any) -> Any:
 @pytest.mark.parametrize(
     ("work", "code", "says"),
     [
-        (killed, 1, "process 1 was killed (SIGKILL), as the system does where memory runs out"),
+        (killed, 1, "process 1 was killed (SIGKILL), as the system does when memory runs out"),
         (failing, 1, "process 1 failed: MemoryError: no room"),
         (apart, 1, "at step 4 process 1 no longer has the parameters of process 0"),
         (unwritable, 2, f"can't write {LAST.parent}"),

@@ -120,9 +120,7 @@ def test_when_all_time_is_up_everybody_stops_and_too_few_repetitions_are_no_resu
             assert outcome.status == "ok"
         else:
             assert outcome.status == "skipped"
-            assert outcome.reason == (
-                "the time for everything was up after 2 of at least 3 repetitions"
-            )
+            assert outcome.reason == ("the time budget ran out after 2 of at least 3 repetitions")
 
 
 def test_nothing_begins_without_time() -> None:
@@ -270,12 +268,12 @@ def test_what_a_contender_raises_ends_its_own_part_only(where: str) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
-        (MemoryError(), "oom", "there is too little memory"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "oom", "there is too little GPU memory"),
+        (MemoryError(), "oom", "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "oom", "not enough GPU memory"),
         (
             RuntimeError("x: can't allocate memory: you tried to allocate 8 bytes"),
             "oom",
-            "there is too little memory for 8 bytes",
+            "not enough memory for 8 bytes",
         ),
         (RuntimeError("shapes differ\nat line 3"), "failed", "RuntimeError: shapes differ"),
         (ZeroDivisionError(), "failed", "ZeroDivisionError"),

@@ -74,10 +74,10 @@ def test_a_sweep_has_the_rows_of_all_jobs() -> None:
     [
         ("time-fast", {}, "did you mean 'time-fasth'"),
         ("time-fasth", {"ds": [4]}, "no option of time-fasth is called 'ds': did you mean 'd'"),
-        ("time-fasth", {"d": [0]}, "--d is '0': give whole numbers from 1 up"),
+        ("time-fasth", {"d": [0]}, "--d is '0': give whole numbers of at least 1"),
         ("time-fasth", {"methods": ["fastt"]}, "did you mean 'fasth'"),
         ("train", {"task": "adding"}, "no task is called 'adding'"),
-        ("time-fasth", {"methods": [lambda: None]}, "define it at the top of a module"),
+        ("time-fasth", {"methods": [lambda: None]}, "define it at the top level of a module"),
     ],
 )
 def test_mistakes_are_user_errors(job: str, options: dict[str, Any], says: str) -> None:

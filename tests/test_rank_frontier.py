@@ -218,12 +218,12 @@ def test_leaves_out_what_it_cannot_factor(data: tuple[Tensor, Tensor]) -> None:
     frontier = rank_frontier(Odd(), data, F.cross_entropy, skip_last=True, **options)
     assert list(frontier.layers) == ["a.weight"]
     assert frontier.skipped == {
-        "scale": "a weight of Odd, which is no layer that is known here",
-        "c.weight": "parametrized: it is made anew at every step",
-        "d.weight": "a Own, which may use it in another way than Linear",
+        "scale": "a weight of Odd, an unsupported layer",
+        "c.weight": "parametrized: recomputed at every step",
+        "d.weight": "a Own, which may use it differently from Linear",
         "b.weight": "not asked for",
         "head.weight": "the last layer",
-        "unused.weight": "no calibration row comes to it",
+        "unused.weight": "no calibration row reaches it",
     }
     with pytest.raises(ValueError, match="no layer to factor"):
         rank_frontier(nn.Sequential(nn.ReLU()), data, F.cross_entropy)

@@ -323,7 +323,7 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run(["rank-reveal", *tiny, "experiment=rank_reveal_three_layer"])
     assert code == 0
     assert "is 10 the right rank?" in out
-    assert "4.weight: 10 is all the rank it has" in out
+    assert "4.weight: 10 is its full rank" in out
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_wherever_a_line_is_torn_the_whole_ones_are_read(run: RunWriter) -> None
         if size == 0 or data[size - 1 : size] == b"\n":
             got = read_rows(path)
         else:
-            with pytest.warns(UserWarning, match="last line is torn"):
+            with pytest.warns(UserWarning, match="last line is incomplete"):
                 got = read_rows(path)
         assert got == rows[: max(whole - 1, 0)]
 

@@ -236,7 +236,8 @@ class TestPage:
     def test_a_table_that_the_report_of_the_job_cannot_take(self) -> None:
         folder = make("time-fasth", "one", SUMMARY, timing(), config="")
         (folder / "summary.csv").write_text("schema_version,job\n9,time-fasth\n")
-        assert "the report of time-fasth can't be made of these files" in page_of(str(folder)).text
+        words = "the report of time-fasth can't be made from these files"
+        assert words in page_of(str(folder)).text
 
     def test_brackets_are_no_markup(self) -> None:
         folder = make("time-fasth", "one", SUMMARY, timing(method="[/bold]", kind="x"))
@@ -252,7 +253,7 @@ class TestPage:
         (folder / "samples.csv").write_text(rows + rows.splitlines()[1] + "\n")
         page = page_of(str(folder))
         assert "1 ok, 1 unfinished" in page.text
-        assert "the run was stopped before it was done" in page.text
+        assert "the run was stopped before it was finished" in page.text
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -407,7 +408,7 @@ class TestReference:
         shutil.copytree(REFERENCE / "time-fasth", tmp_path / "run")
         page = page_of(str(tmp_path / "run"))
         assert len(rows_of(page.tables()["samples"])["step_s"]) == 7330
-        assert "keys that are new since then have their defaults: measure.l2" in page.text
+        assert "keys added since then have their defaults: measure.l2" in page.text
 
 
 def assert_repeats(job: str, config: str) -> None:
@@ -454,7 +455,7 @@ def test_the_command_of_what_was_typed(typed: list[str]) -> None:
         ("time-fasth", "a: ]", "config.yaml is not YAML"),
         ("time-fasth", "a: &x 1\nb: *x", "config.yaml has aliases"),
         ("time-fasth", None, "there is no config.yaml"),
-        ("dance", "seed: 0", "dance is no command of this svdbench"),
+        ("dance", "seed: 0", "dance is not an svdbench command"),
     ],
 )
 def test_why_there_is_no_command(job: str, config: str | None, told: str) -> None:

@@ -379,7 +379,7 @@ class TestCommand:
             (root / "step_time" / "made.json").write_text(damaged)
             code, _, err = run(["reproduce", "--quick"])
             assert (code, err.count("\n")) == (2, 1), err
-            assert "judge it anew" in err
+            assert "judge again" in err
 
     def test_pages_of_numbers_that_were_kept(self, made: list[list[str]]) -> None:
         root = Path("results/reproduce-quick")

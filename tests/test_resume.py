@@ -140,14 +140,14 @@ def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        (NAME, b"[]\n", "line 1 is no line of a journal"),
-        (NAME, b"\xff\xfe\n", "line 1 is no line of a journal"),
+        (NAME, b"[]\n", "line 1 is not a journal line"),
+        (NAME, b"\xff\xfe\n", "line 1 is not a journal line"),
         (NAME, b'{"job": "job", "schema_version": 1}\n', "has schema version 1"),
         (NAME, b'{"job": "job", "schema_version": 99}\n', "has schema version 99"),
         ("config.yaml", b"d: 2\n", "of another configuration"),
         ("config.yaml", b"\xff", "config.yaml is not UTF-8"),
         ("env.json", b"{", "env.json is not JSON"),
-        ("env.json", b"[]", "is not of svdbench"),
+        ("env.json", b"[]", "was not written by svdbench"),
         ("samples.csv", b"schema_version,job,other\n" + 600 * b" ", "columns of another version"),
     ],
 )
@@ -441,7 +441,7 @@ class TestCommands:
             (["gradients", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),
             (["time-fasth", "--resume", "nowhere"], "nowhere is not a run that can be resumed"),
             (["train", "--resume", "nowhere"], "nowhere is not a run that can be resumed"),
-            (["tune", "--resume", "RUN"], "is of another command: svdbench time-fasth"),
+            (["tune", "--resume", "RUN"], "belongs to another command: use svdbench time-fasth"),
         ],
     )
     def test_what_cannot_be_resumed(self, typed: list[str], says: str, tmp_path: Path) -> None:

@@ -82,14 +82,14 @@ MISTAKES = [
     (["seed=0,x"], "job 2 of 2 (seed=x): cannot set 'seed'"),
     (["model.hidden_size=2,0"], "job 2 of 2 (model.hidden_size=0): hidden_size is 0"),
     (["model.q=1,2"], "there is no key 'model.q'"),
-    (["seed=interval(0,1)"], "seed has no end of values"),
+    (["seed=interval(0,1)"], "seed has no end"),
     (["name=a,b"], "name can't be swept"),
     (["seed=0,1", "--name", "../up"], "can't name a run"),
     (["seed=0,1", "hydra/launcher=jobli"], "did you mean 'joblib'"),
     (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs is 0"),
     (["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.jobs=2"], "hydra.launcher.jobs"),
-    (["seed=0,1", "hydra.launcher._target_=os.system"], "has no place in a sweep"),
-    (["seed=0,1", "hydra/sweeper=basic"], "has no place in a sweep"),
+    (["seed=0,1", "hydra.launcher._target_=os.system"], "is not allowed in a sweep"),
+    (["seed=0,1", "hydra/sweeper=basic"], "is not allowed in a sweep"),
 ]
 
 
@@ -304,10 +304,10 @@ class TestFolder:
         [
             ("version: 1\njob: !!python/object/apply:os.system ['true']\n", "is not YAML"),
             ("a: &a [1]\nb: *a\n", "has aliases"),
-            ("version: 1\njob: train\n", "is not what svdbench writes"),
+            ("version: 1\njob: train\n", "was not written by a sweep"),
             ("version: 9\n", "upgrade svdbench"),
             ("[", "is not YAML"),
-            ("", "is not what svdbench writes"),
+            ("", "was not written by a sweep"),
         ],
     )
     def test_is_read_with_care(self, text: str, says: str) -> None:
@@ -322,7 +322,7 @@ class TestFolder:
         kept["bases"] = [{"name": "", "swept": True, "overrides": launcher}]
         SWEEP.mkdir(parents=True)
         (SWEEP / "sweep.yaml").write_text(json.dumps(kept))
-        says = "no file may: type the command again, svdbench train lstm"
+        says = "a file must not do: type the command again: svdbench train lstm"
         answer = run(["train", "--resume", str(SWEEP)])
         assert answer.code == 2
         assert says in answer.err

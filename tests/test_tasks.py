@@ -287,7 +287,7 @@ def test_a_state_of_another_task_is_refused() -> None:
 
 def test_missing_files_show_when_prepared(tmp_path: Path) -> None:
     task = TASKS.load("smnist", data_dir=str(tmp_path))
-    with pytest.raises(ValueError, match="or take dataset=digits, which needs no files"):
+    with pytest.raises(ValueError, match="or use dataset=digits, which needs no files"):
         task.prepare()
 
 

@@ -120,7 +120,7 @@ def test_sizes() -> None:
         ({"shapes": []}, "sizes.shapes is empty"),
         ({"ranks": [5, 5]}, "sizes.ranks has 5 twice"),
         ({"ranks": [0]}, "sizes.ranks has 0"),
-        ({"shapes": ["3by4"]}, "'3by4' is no shape"),
+        ({"shapes": ["3by4"]}, "'3by4' is not a shape"),
         ({"shapes": ["3x4"], "ranks": [3, 9]}, "3 is too many for all of them"),
     ],
 )
@@ -198,7 +198,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--shapes", "8"], "'8' is no shape"),
+            (["--shapes", "8"], "'8' is not a shape"),
             (["--ranks", "x"], "--ranks is 'x'"),
             (["--ranks", "99"], "too many for all of them"),
             (["--methods", "grams"], "did you mean 'gram'?"),

@@ -231,7 +231,7 @@ class TestCommand:
         code, out, _ = run(TINY)
         assert code == 0
         assert {row["status"] for row in table(FOLDER / "summary.csv")} == {"oom"}
-        assert "there is too little memory" in out
+        assert "not enough memory" in out
 
     def test_an_interruption_keeps_what_was_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from svdbench.kernels import time_plans
@@ -259,7 +259,7 @@ class TestCommand:
 
 MISTAKES = [
     (["tune", "--plot", "--d", "8,x"], "--d is '8,x'"),
-    (["tune", "--plot", "--m", "0"], "--m is '0': give whole numbers from 1 up, as in --m"),
+    (["tune", "--plot", "--m", "0"], "--m is '0': give whole numbers of at least 1, such as --m"),
     (["tune", "--m", "many"], "--m is 'many'"),
     (["tune", "--plot", "sizes.m=[]"], "sizes.m is empty"),
     (["tune", "--plot", "sizes.n=0"], "sizes.n is 0"),
@@ -269,8 +269,8 @@ MISTAKES = [
     (["tune", "--plot", "measure.budget_s=0"], "measure.budget_s is 0"),
     (["tune", "--plot", "measure.precision=1"], "there is no key 'measure.precision'"),
     (["tune", "--plot", "--clear"], "--clear"),
-    (["tune", "--name", "mine"], "add --plot"),
-    (["tune", "sizes.n=4"], "add --plot"),
+    (["tune", "--name", "mine"], "need --plot"),
+    (["tune", "sizes.n=4"], "need --plot"),
 ]
 
 

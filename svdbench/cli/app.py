@@ -43,9 +43,9 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     traced: Annotated[
-        bool, typer.Option(TRACEBACK, help="Show where in the code an error comes from.")
+        bool, typer.Option(TRACEBACK, help="Show the traceback of an error.")
     ] = False,
 ) -> None:
     if version:
@@ -140,7 +140,7 @@ def _ending(error: Exception, typed: list[str]) -> tuple[int, str]:
     if message := name_too_long(error):
         return UserError.exit_code, message
     if out_of_memory(error):
-        return 2, f"{one_line(error)}: ask for smaller sizes"
+        return 2, f"{one_line(error)}: use smaller sizes"
     what = f"internal error: {type(error).__name__}: {one_line(error)}"
     return 1, f"{what}: please report it{_saved(typed)}"
 
@@ -171,7 +171,7 @@ def _rejected(error: Any, typed: list[str]) -> str | None:
     words = "a whole number" if int in kinds else "a number" if float in kinds else None
     if words is None:
         return None
-    least = "" if declared.min is None else f" from {declared.min:g} up"
+    least = "" if declared.min is None else f" of at least {declared.min:g}"
     option = max(parameter.opts, key=len)
     value = _value_of(parameter.opts, typed)
     given = "" if value is None else f" is {value!r}"

@@ -11,12 +11,12 @@ from svdbench.job import Flag, Job
 from svdbench.running.request import Spelling, perform, request_of, spellings
 
 KEYS = "Keys of the configuration to set, in Hydra's syntax."
-RESUME = "Finish an interrupted run: its folder, and no other option."
-CHECKPOINT = " Or start a new one from a checkpoint, as last.pt."
-FORCE = Flag("--force", "Finish the run although svdbench has changed since it was started.")
+RESUME = "Folder of an interrupted run to finish; takes no other options."
+CHECKPOINT = " Or a checkpoint to start from, such as last.pt."
+FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.")
 QUICK = Flag("--quick", "A first look, within half a minute.")
 MULTIRUN = Flag("--multirun", "Sweep: one run per combination of a,b,c values.")
-SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and stop.")
+SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and exit.")
 
 
 def command_of(jobs: Sequence[Job]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from .base import Dataset, DatasetError
 
-INSTEAD = "or take dataset=digits, which needs no files"
+INSTEAD = "or use dataset=digits, which needs no files"
 
 
 class PublishedFile(NamedTuple):
@@ -39,10 +39,10 @@ def data_root(data_dir: str | None = None) -> Path:
         try:
             root = Path(own).expanduser().absolute()
         except RuntimeError as error:  # the home of nobody
-            raise DatasetError(f"{what}, and there is no such place: {remedy}") from error
+            raise DatasetError(f"{what}, which has an unknown user: {remedy}") from error
         there = next(path for path in (root, *root.parents) if os.path.lexists(path))
         if "\0" in own or not os.path.isdir(there):
-            raise DatasetError(f"{what}, and {there} is no folder: {remedy}")
+            raise DatasetError(f"{what}, but {there} is not a folder: {remedy}")
         return root
     from pooch import os_cache
 
@@ -92,7 +92,7 @@ class FileDataset(Dataset):
         missing = [each for each, path in paths.items() if path is None]
         if missing:
             raise DatasetError(
-                f"{self.name} lacks {', '.join(missing)} in {self.folder}: "
+                f"{self.name}: {', '.join(missing)} not found in {self.folder}: "
                 f"{self.how_to_get(missing)}; or set "
                 f"SVDBENCH_DATA or data_dir to the folder that has {self.name}/, {INSTEAD}"
             )
@@ -114,7 +114,7 @@ class FileDataset(Dataset):
         if self.mirrors:
             return f"`svdbench data fetch {self.name}` downloads what is missing or damaged"
         return (
-            f"there is no download, as its licence is {self.licence}: put the published "
+            f"its licence ({self.licence}) does not allow a download: put the published "
             f"{', '.join(names)} into {self.folder} yourself"
         )
 
@@ -136,7 +136,7 @@ class FileDataset(Dataset):
             return data, f"cut short, {len(data):,} of {published.n_bytes:,} bytes"
         found = hashlib.sha256(data).hexdigest()
         if found != published.sha256:
-            return data, f"not the published file, its SHA-256 is {found[:12]}…"
+            return data, f"not the published file: its SHA-256 is {found[:12]}…"
         return data, ""
 
 
@@ -214,7 +214,7 @@ def _fetch_file(dataset: FileDataset, name: str, bars: Bars) -> str:
         except OSError as error:
             raise DatasetError(
                 f"cannot write {name} to {dataset.folder}: {error.strerror or error}; set "
-                f"SVDBENCH_DATA or --data-dir to a folder you may write to, {INSTEAD}"
+                f"SVDBENCH_DATA or --data-dir to a folder you can write to, {INSTEAD}"
             ) from error
     listed = ", ".join(dataset.published_names())
     raise DatasetError(
@@ -305,15 +305,15 @@ def _why(error: Exception) -> str:
     if isinstance(error, of.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code}"
     if isinstance(error, of.Timeout) or "timed out" in str(error):
-        return f"silent for {TIMEOUT_S:g} s"
+        return f"no data for {TIMEOUT_S:g} s"
     if isinstance(error, of.ChunkedEncodingError | urllib3.exceptions.HTTPError):
         return "the connection dropped"
     if isinstance(error, of.SSLError):
-        return "no trusted certificate"
+        return "untrusted certificate"
     if isinstance(error, of.ProxyError):
         return "refused by the proxy"
     if isinstance(error, of.ConnectionError):
         return "no connection"
     if isinstance(error, of.RequestException):
         return type(error).__name__
-    return "another file than the published one"  # pooch's ValueError
+    return "not the published file"  # pooch's ValueError

@@ -51,7 +51,7 @@ def parse_idx(data: bytes) -> np.ndarray:
     shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, head, 4)]
     if len(data) < head or len(data) - head != math.prod(shape):
         values = max(len(data) - head, 0)
-        raise ValueError(f"it holds {values} values, and its header says {shape}")
+        raise ValueError(f"it holds {values} values, but its header says {shape}")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 

@@ -108,7 +108,7 @@ class Cats(FileDataset):
             import h5py
         except ImportError as error:
             raise DatasetError(
-                "cats needs h5py to be read: pip install 'svdbench[cats]', or take dataset=digits"
+                "reading cats needs h5py: pip install 'svdbench[cats]', or use dataset=digits"
             ) from error
         with h5py.File(io.BytesIO(data)) as file:
             images, labels = file[f"{split}_set_x"][:], file[f"{split}_set_y"][:]

@@ -112,7 +112,7 @@ def hold_out(n: int, fraction: float) -> tuple[Tensor, Tensor]:
     import torch
 
     if not 0 <= fraction < 1:
-        raise ValueError(f"validation is {fraction}: give a fraction from 0 to below 1")
+        raise ValueError(f"validation is {fraction}: give a fraction of at least 0 and below 1")
     order = torch.from_numpy(np.random.RandomState(HELD_OUT_SEED).permutation(n))
     count = round(fraction * n)
     return order[count:].sort().values, order[:count]

@@ -172,7 +172,7 @@ def compress(
         raise ValueError(f"give one of max_loss_increase, {', '.join(fractions)}")
     for name, part in budget.items():
         if not 0 < part <= 1:
-            raise ValueError(f"{name} is {part:g}: give a part of the dense model, 0 to 1")
+            raise ValueError(f"{name} is {part:g}: give a fraction of the dense model, from 0 to 1")
     refuse_unknown("keep_if", [keep_if], (SIZE, LATENCY))
     multiple_of = integer("multiple_of", multiple_of, 1)
     finetune_epochs = integer("finetune_epochs", finetune_epochs, 0)

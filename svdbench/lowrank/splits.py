@@ -171,7 +171,7 @@ def _shares(
     """Indices from 0 to ``count``, in parts; in order where there is only one."""
     if count < missing + 1:
         raise ValueError(
-            f"there are {count} {unit}, which can't be parted in {missing + 1}: give more"
+            f"there are {count} {unit}, which can't be split in {missing + 1}: give more"
         )
     first = count - missing * max(count // (missing + 2), 1)
     if calibration is not None:

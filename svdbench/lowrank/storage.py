@@ -99,7 +99,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         for name, first in about["tied"].items():
             tensors[name] = tensors[first]
     except ValueError as error:
-        raise ValueError(f"{place} is of another model: {error}") from error
+        raise ValueError(f"{place} belongs to another model: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{place.with_suffix('.json')} is damaged: {error}") from error
     own = model.state_dict()
@@ -116,11 +116,11 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         if names
     ]
     if told:
-        raise ValueError(f"{place} is of another model: {'; '.join(told)}")
+        raise ValueError(f"{place} belongs to another model: {'; '.join(told)}")
     try:
         check_dtypes(own, tensors)
     except ValueError as error:
-        raise ValueError(f"{place} is of another model: {error}") from error
+        raise ValueError(f"{place} belongs to another model: {error}") from error
     model.load_state_dict(tensors, assign=True)
     _tie(model, about["tied"])
     return model
@@ -199,7 +199,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
     except ValueError as error:
         raise ValueError(f"{beside} is damaged: it {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
-        raise ValueError(f"{beside} is not of a compressed model of svdbench")
+        raise ValueError(f"{beside} does not describe a compressed model of svdbench")
     if about["format"] > FORMAT:
         raise ValueError(
             f"{beside} has format {about['format']}, this svdbench reads up to {FORMAT}: "
@@ -207,7 +207,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
         )
     try:
         if found != about["sha256"]:
-            raise ValueError(f"{place} is damaged, or not the one that {beside.name} tells of")
+            raise ValueError(f"{place} is damaged, or not the one that {beside.name} describes")
         tensors = load_file(place, device=str(device or "cpu"))
         weights, tied = about["weights"], about["tied"]
     except (KeyError, TypeError) as error:
@@ -215,7 +215,7 @@ def _read(place: Path, device: torch.device | None) -> tuple[dict[str, Any], dic
     except SafetensorError as error:
         raise ValueError(f"{place} is damaged: {error}") from error
     if not _are_entries(weights) or not _are_names(tied):
-        raise ValueError(f"{beside} is damaged: it tells of no weights")
+        raise ValueError(f"{beside} is damaged: it describes no weights")
     return about, tensors
 
 

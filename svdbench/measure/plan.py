@@ -216,7 +216,7 @@ def measure(
         if outcome.status == "ok" and len(outcome.samples) < plan.min_reps:
             outcome.status = "skipped"
             outcome.reason = (
-                f"the time for everything was up after {len(outcome.samples)} of at least "
+                f"the time budget ran out after {len(outcome.samples)} of at least "
                 f"{plan.min_reps} repetitions"
             )
     return outcomes

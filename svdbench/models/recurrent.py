@@ -63,7 +63,7 @@ class Recurrent(SequenceModel):
         if input_std is None:
             input_std = self.default_input_std()
         if not 0 <= input_std < math.inf:
-            raise ValueError(f"input_std is {input_std}: give a number from 0 up, or null")
+            raise ValueError(f"input_std is {input_std}: give a number of at least 0, or null")
         self.input = nn.Linear(input_size, self.state_size, bias=False)
         nn.init.normal_(self.input.weight, std=input_std)
         phi = ACTIVATIONS[activation]

@@ -158,7 +158,7 @@ class Journal:
                 ArithmeticError,
             ) as error:
                 raise RecordError(
-                    f"{self.path}, line {number} is no line of a journal: choose a different "
+                    f"{self.path}, line {number} is not a journal line: choose a different "
                     "--name, or delete the folder"
                 ) from error
             good += len(line)

@@ -41,8 +41,8 @@ def refuse_links(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_symlink():
             raise RecordError(
-                f"{path} is a link, through which svdbench does not write: choose a different "
-                "--name, or replace it by what it leads to"
+                f"{path} is a link, and svdbench does not write through links: choose a different "
+                "--name, or replace it by its target"
             )
 
 
@@ -87,7 +87,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"{path} is not a table of svdbench: {error}") from error
     if torn:
-        warnings.warn(f"{path}: the last line is torn and left out", stacklevel=2)
+        warnings.warn(f"{path}: the last line is incomplete and was left out", stacklevel=2)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(lines[0]):

@@ -25,7 +25,7 @@ LARGEST_TABLE = 1 << 30  # bytes
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
 # The reason of a cell that has samples and no row in the summary.
-STOPPED = "the run was stopped before it was done"
+STOPPED = "the run was stopped before it was finished"
 # Columns that may distinguish cells, in this order; settings are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
 SIZES = ("length", "d", "n", "m", "k", "rank", "alpha", "phi", "block_size", "spectrum", "seed")

@@ -58,7 +58,7 @@ def published(run: RecordedRun, columns: Collection[str]) -> list[PublishedNumbe
             found.append(one)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{run.folder / 'config.yaml'} has published numbers of another kind: "
+            f"{run.folder / 'config.yaml'} has published numbers of the wrong type: "
             "repair or delete it"
         ) from error
     return found

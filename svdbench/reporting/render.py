@@ -85,7 +85,7 @@ def several_versions(folder: Path) -> Iterator[str]:
     if len(versions := read_versions(folder)) > 1:
         yield (
             f"beware: {len(versions)} versions of svdbench made this run, "
-            f"{' and '.join(versions)}; the column version of the tables says which row"
+            f"{' and '.join(versions)}; the column version says which rows"
         )
 
 

@@ -46,18 +46,18 @@ def this_node(count: int, environment: Mapping[str, str]) -> Node:
     rank = _number(environment, SLURM_RANK if by_slurm else NODE_RANK)
     if rank is None:
         raise UserError(
-            f"trainer.nodes is {count}, and nothing says which of them this is: start it with "
-            f"srun --nodes={count} --ntasks-per-node=1, or on each with NODE_RANK=0 (1, 2, …) "
-            "MASTER_ADDR=HOST, the first's name"
+            f"trainer.nodes is {count}, but nothing says which node this is: start it with "
+            f"srun --nodes={count} --ntasks-per-node=1, or on each node with "
+            "NODE_RANK=0 (1, 2, …) and MASTER_ADDR=HOST, the name of the first"
         )
     if rank >= count:
-        raise UserError(f"NODE_RANK is {rank}: of {count} nodes the last is {count - 1}")
+        raise UserError(f"NODE_RANK is {rank}: give a number from 0 to {count - 1}")
     port = _number(environment, "MASTER_PORT") or (_slurm_port(environment) if by_slurm else PORT)
     host = environment.get("MASTER_ADDR") or (_first_of_slurm(environment) if by_slurm else "")
     if port not in range(1, 2**16):
         raise UserError(f"MASTER_PORT is {port}: ports are 1 to 65535")
     if not host:
-        raise UserError("MASTER_ADDR is not there: give the name of the node with NODE_RANK=0")
+        raise UserError("MASTER_ADDR is not set: set it to the name of the node with NODE_RANK=0")
     return Node(rank, count, host, port)
 
 
@@ -66,7 +66,7 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal()):
-        raise UserError(f"{name} is {text!r}: give a whole number from 0 up")
+        raise UserError(f"{name} is {text!r}: give a whole number of at least 0")
     return int(text)
 
 
@@ -75,8 +75,8 @@ def _check_tasks(count: int, environment: Mapping[str, str]) -> None:
     for name in ("SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"):
         if (found := environment.get(name)) != str(count):
             raise UserError(
-                f"trainer.nodes is {count}, and {name} is {found}: start a task on each node, as "
-                f"with srun --nodes={count} --ntasks-per-node=1"
+                f"trainer.nodes is {count}, but {name} is {found}: start one task on "
+                f"each node, for example with srun --nodes={count} --ntasks-per-node=1"
             )
 
 

@@ -55,11 +55,11 @@ def _command(job: str, config: str | None) -> tuple[str, list[str]]:
     if config is None:
         raise UserError("there is no config.yaml")
     if job not in [own.name for own in all_jobs()]:
-        raise UserError(f"{job} is no command of this svdbench")
+        raise UserError(f"{job} is not an svdbench command")
     runs = _settings(config)
     rest, notes = _typed(job, runs[0])
     if any(_typed(job, run)[0] != rest for run in runs[1:]):
-        raise UserError("config.yaml has several configurations, which no one command gives")
+        raise UserError("config.yaml has several configurations, which no single command produces")
     words = [f"svdbench {find_job(job).words}", *_subject(job, runs), *map(_quoted, rest)]
     return " ".join(words), notes
 
@@ -138,9 +138,9 @@ def _override(key: str, value: Any) -> str:
 def _drift(ours: set[str], theirs: set[str]) -> Iterator[str]:
     """Where the configurations of then and of today have different keys."""
     if gone := sorted(ours - theirs):
-        yield f"the run has keys that this svdbench has not: {_listed(gone)}"
+        yield f"the run has keys that this svdbench does not know: {_listed(gone)}"
     if new := sorted(theirs - ours - set(PLACE)):
-        yield f"keys that are new since then have their defaults: {_listed(new)}"
+        yield f"keys added since then have their defaults: {_listed(new)}"
 
 
 def _listed(keys: list[str]) -> str:

@@ -129,10 +129,12 @@ def _list(leaf: Leaf, given: str) -> list[Any]:
     except ValueError:
         values = None
     if kind is int and (values is None or any(each < 1 for each in values)):
-        raise UserError(f"{flag} is {given!r}: give whole numbers from 1 up, as in {flag} 64,128")
+        raise UserError(
+            f"{flag} is {given!r}: give whole numbers of at least 1, such as {flag} 64,128"
+        )
     if values is None:
         raise UserError(
-            f"{flag} is {given!r}: give numbers with commas between, as in {flag} 0.5,0.25"
+            f"{flag} is {given!r}: give numbers separated by commas, such as {flag} 0.5,0.25"
         )
     return values
 
@@ -141,7 +143,7 @@ def refuse_no_keys(typed: Sequence[str]) -> None:
     for given in typed:
         # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
         if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
-            raise UserError(f"{given!r} is not KEY=VALUE: write it as in sizes.m=64")
+            raise UserError(f"{given!r} is not KEY=VALUE: write it like sizes.m=64")
 
 
 def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
@@ -168,7 +170,7 @@ def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> Non
             f"{flag} is for networks that are trained on a data set, and {subject} is a model: "
             "leave it out"
         )
-    raise UserError(f"{flag} is for a model of your own: name it first, as my_net:build")
+    raise UserError(f"{flag} is for a model of your own: name it first, such as my_net:build")
 
 
 def _overrides(options: Mapping[str, Any]) -> list[str]:

@@ -180,7 +180,7 @@ def run(
         found = perform(request_of(jobs, spelt, given))
     folder = getattr(found, "folder", found)
     if not isinstance(folder, Path):
-        raise UserError(f"{job} with these options leaves no run: type svdbench {job} instead")
+        raise UserError(f"{job} with these options writes no run: type svdbench {job} instead")
     return RunResult(folder)
 
 
@@ -205,7 +205,9 @@ def _reference(thing: Any) -> str:
     """A class or function as ``module:name``."""
     module, name = thing.__module__, thing.__qualname__
     if module == "__main__" or "." in name or "<" in name:
-        raise UserError(f"{name} can't be found by its name: define it at the top of a module")
+        raise UserError(
+            f"{name} can't be found by its name: define it at the top level of a module"
+        )
     return f"{module}:{name}"
 
 

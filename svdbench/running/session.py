@@ -112,7 +112,9 @@ def device_of(config: Placement) -> torch.device:
         raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
-        raise UserError(f"device is {device}, but torch's GPUs end with cuda:{last}: use that")
+        raise UserError(
+            f"device is {device}, but the last GPU that torch sees is cuda:{last}: use that"
+        )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device
@@ -125,9 +127,9 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
     except ValueError as error:
         raise UserError(f"{group.folder}.{name}: {one_line(error)}") from error
     if config is None:
-        raise UserError(f"{group.folder}.{name} was taken out of the configuration: leave it in")
+        raise UserError(f"{group.folder}.{name} was removed from the configuration: leave it in")
     if not isinstance(config, Mapping):
-        raise UserError(f"{group.folder}.{name} is {config!r}: set its options, by their keys")
+        raise UserError(f"{group.folder}.{name} is {config!r}: set its options by their keys")
     try:
         return group.load(name, **config)
     except (ImportError, TypeError, ValueError) as error:

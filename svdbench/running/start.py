@@ -58,7 +58,9 @@ def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:
         return resume_sweep(folder, job)
     own = find_job_of(job_of(folder), f"{folder} is a run")
     if own.words != job.words:
-        raise UserError(f"{folder} is of another command: svdbench {own.words} --resume {folder}")
+        raise UserError(
+            f"{folder} belongs to another command: use svdbench {own.words} --resume {folder}"
+        )
     path = folder / CONFIG
     try:
         text = existing_regular_file(path).read_bytes().decode()
@@ -91,8 +93,8 @@ def _check_functions(job: Job, config: Any, functions: Sequence[str], folder: Pa
     theirs = list(dict.fromkeys([*theirs, *references(asdict(config))]))
     if set(theirs) != set(functions):
         raise UserError(
-            f"{folder} calls {' and '.join(theirs) or 'no functions'}: name the same again, as "
-            "when it was started (MODULE:BUILD, --data, --loss, --methods), if you want it"
+            f"{folder} calls {' and '.join(theirs) or 'no functions'}: to allow that, "
+            "name the same again as when it was started (MODULE:BUILD, --data, --loss, --methods)"
         )
 
 
@@ -118,15 +120,17 @@ def resume_sweep(folder: Path, job: Job) -> SweepResult | None:
     sweep = read_sweep(folder)
     own = find_job_of(sweep.job, f"{folder} is a sweep")
     if own.words != job.words:
-        raise UserError(f"{folder} is of another command: svdbench {own.words} --resume {folder}")
+        raise UserError(
+            f"{folder} belongs to another command: use svdbench {own.words} --resume {folder}"
+        )
     engine_overrides(sweep)
     texts = [text for base in sweep.bases for text in base.overrides]
     refuse_overrides(texts)
     for given in parsed(texts):
         if not all(_is_harmless(own, key, value) for key, value in leaves(given)):
             raise UserError(
-                f"{given.input_line!r} of {folder} may have commands executed, which no file may: "
-                f"type the command again, svdbench {shlex.join(sweep.words)}"
+                f"{given.input_line!r} of {folder} may execute commands, which a file "
+                f"must not do: type the command again: svdbench {shlex.join(sweep.words)}"
             )
     return getattr(own.frame, "finish_sweep", finish_sweep)(sweep, folder)
 
@@ -152,4 +156,4 @@ def find_job_of(name: str, what: str) -> Job:
     for job in all_jobs():
         if name in (job.name, job.root):
             return job
-    raise UserError(f"{what} of {name!r}, which is no command of this svdbench")
+    raise UserError(f"{what} of {name!r}, which is not an svdbench command")

@@ -19,7 +19,7 @@ def epochs_option(null: str) -> Any:
 def net_option(null: str) -> Any:
     return option(
         None,
-        "sizes of the layers, as 784-512-256-10",
+        "sizes of the layers, such as 784-512-256-10",
         null=null,
         typed="--net SIZES",
         panel=TRAINED,
@@ -35,7 +35,7 @@ def batch_option(default: int | None, null: str | None = None) -> Any:
 def seeds_option(default: int) -> Any:
     return option(
         default,
-        "number of trainings, with seed, seed + 1, …",
+        "number of seeds: seed, seed + 1, …",
         typed="--seeds K",
         at_least=1,
         panel=TRAINED,
@@ -54,8 +54,8 @@ class Data:
 class Latency:
     """How inference is timed: so many examples at once, for so long, all networks together."""
 
-    batch: int = option(256, "examples at once, when inference is timed", at_least=1)
-    budget_s: float = option(1.0, "seconds of timing, all networks together", above=0)
+    batch: int = option(256, "batch size for timing inference", at_least=1)
+    budget_s: float = option(1.0, "seconds of timing inference, all networks together", above=0)
 
 
 @dataclass
@@ -67,7 +67,9 @@ class SideBySide(DeviceConfig):
     activation: str = option("relu", "activation between the layers: relu, sigmoid or tanh")
     epochs: int | None = epochs_option("the job's number")
     batch_size: int | None = batch_option(None, "2048, or an eighth of a smaller data set")
-    shuffle: bool = option(True, "shuffle anew in every epoch, alike for all arms")
+    shuffle: bool = option(
+        True, "shuffle the examples before every epoch, the same way for all arms"
+    )
     seeds: int = seeds_option(5)
     max_minutes: float | None = option(
         None,

@@ -41,7 +41,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(
-            f"the sizes are {list(sizes)}: give at least two, inputs and outputs, from 1 up"
+            f"the sizes are {list(sizes)}: give at least two, inputs and outputs, each at least 1"
         )
     refuse_unknown("activation", [activation], sorted(ACTIVATIONS))
     modules: list[nn.Module] = []
@@ -55,12 +55,12 @@ def check_sizes(sizes: Sequence[int], features: int, classes: int, name: str) ->
     fitting = f"{features}-…-{classes}" + (f" or {features}-…-1" if classes == 2 else "")
     if sizes[0] != features:
         raise ValueError(
-            f"the network has {sizes[0]} inputs, and an example of {name} has {features} values: "
+            f"the network has {sizes[0]} inputs, but an example of {name} has {features} values: "
             f"give a net like {fitting}"
         )
     if sizes[-1] != classes and not (classes == 2 and sizes[-1] == 1):
         raise ValueError(
-            f"the network has {sizes[-1]} outputs, and {name} has {classes} classes: "
+            f"the network has {sizes[-1]} outputs, but {name} has {classes} classes: "
             f"give a net like {fitting}"
         )
 

@@ -92,8 +92,8 @@ def noise(pairs: int) -> str:
     if pairs < 2:
         return "one seed has no interval: give --seeds 5 to tell a difference from noise"
     return (
-        f"* more than noise: the interval of {100 * CONFIDENCE:g} % (t, {quantity(pairs, 'pair')}) "
-        "leaves out no difference"
+        f"* more than noise: the {100 * CONFIDENCE:g} % interval (t, {quantity(pairs, 'pair')}) "
+        "excludes zero"
     )
 
 

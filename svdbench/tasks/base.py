@@ -124,7 +124,7 @@ def check_whole(least: int, **values: int) -> None:
     """Raise ValueError for the first that is not a whole number from ``least`` up."""
     for name, value in values.items():
         if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}: give a whole number from {least} up")
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
 
 
 # Far from the small numbers that training is seeded with.

@@ -60,7 +60,7 @@ class SequentialImages(Task):
             )
         if any(side % pool for side in self.dataset.shape):
             raise ValueError(
-                f"pool is {pool}, and images of {self.dataset.name} have "
+                f"pool is {pool}, but images of {self.dataset.name} have "
                 f"{'×'.join(map(str, self.dataset.shape))} pixels: give a divisor of both"
             )
         hold_out(0, validation)  # refuses what is no fraction, before any file is read

@@ -176,7 +176,7 @@ def time_cell(
         elif reason := entry.method.skip(entry.problem or problem):
             entry.close("skipped", reason)
         elif left() <= 0:
-            entry.close("skipped", "the time for everything was up before its turn")
+            entry.close("skipped", "the time budget ran out before its turn")
         else:
             entry.attempt(partial(_prepare, entry, references))
 
@@ -366,7 +366,7 @@ def problem_of(config: StepTimingConfig, d: int) -> Problem:
 def plan_of(config: TimingConfig, cells: int) -> TimingPlan:
     """The plan of one of so many cells: its share of the budget."""
     if config.measure.l2 is L2.cold and config.device == "cpu":
-        raise UserError("measure.l2 is cold, which only a GPU's cache can be: use measure.l2=warm")
+        raise UserError("measure.l2 is cold, which works on GPUs only: use measure.l2=warm")
     numbers = asdict(config.measure)
     del numbers["l2"]
     numbers |= {"budget_s": config.measure.budget_s / cells, "seed": config.seed}

@@ -30,7 +30,9 @@ def models_of(request: Request) -> str:
         UserError: there is none.
     """
     if request.subject is None:
-        raise UserError(f"the first argument is MODEL: as in svdbench {request.job.words} lstm")
+        raise UserError(
+            f"the first argument must be MODEL, for example svdbench {request.job.words} lstm"
+        )
     return request.subject
 
 
@@ -45,8 +47,8 @@ def overrides_of(
     for given in typed:
         if given.partition("=")[0] in ("model", "task", "model_name", "task_name"):
             raise UserError(
-                f"{given!r} is not how models and tasks are chosen: "
-                "write them as in svdbench train lstm --task copy"
+                f"{given!r} does not choose a model or a task: write, for example, "
+                "svdbench train lstm --task copy"
             )
     task = plain(task)
     names = [plain(name) for name in models.split(",")]

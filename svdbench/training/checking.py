@@ -22,21 +22,21 @@ MOST_STEPS = 2**53
 def whole_number(value: Any, name: str, most: int = MOST_STEPS) -> int:
     """The value, if it is a whole number from 0 up to ``most``."""
     if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name} is {shown(value)}, no whole number from 0 to {most}")
+        raise ValueError(f"{name} is {shown(value)}, not a whole number from 0 to {most}")
     return value
 
 
 def seconds(value: Any, name: str) -> float:
     """The value, if it is a finite number from 0 up."""
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} is {shown(value)}, no number of seconds")
+        raise ValueError(f"{name} is {shown(value)}, not a number of seconds")
     return float(value)
 
 
 def mapping(value: Any, name: str, keys: Mapping[str, Any] | None = None) -> dict[Any, Any]:
     """The value, if it is a mapping; of these keys, where they are given, and no others."""
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is {shown(value)}, no mapping")
+        raise ValueError(f"{name} is {shown(value)}, not a mapping")
     if keys is not None and value.keys() != keys.keys():
         told = [f"has no {key}" for key in keys if key not in value]
         told += [f"has {shown(key)}, which is not known" for key in value if key not in keys]
@@ -50,7 +50,7 @@ def tensor(value: Any, name: str, like: Tensor) -> Tensor:
     One of whole numbers has those of ``like`` in some order, or is a count.
     """
     if type(value) not in (Tensor, torch.nn.Parameter) or value.layout is not torch.strided:
-        raise ValueError(f"{name} is {shown(value)}, no tensor")
+        raise ValueError(f"{name} is {shown(value)}, not a tensor")
     if value.shape != like.shape or value.dtype != like.dtype:
         theirs, ours = (f"{_kind(t)} {tuple(t.shape)}" for t in (value, like))
         raise ValueError(f"{name} is {theirs}, not {ours}")
@@ -60,7 +60,7 @@ def tensor(value: Any, name: str, like: Tensor) -> Tensor:
     elif value.numel() == 1:
         whole_number(value.item(), name)
     elif not value.flatten().sort().values.equal(like.flatten().sort().values.to(value.device)):
-        raise ValueError(f"{name} has other numbers than it may have")
+        raise ValueError(f"{name} has values out of range")
     return value
 
 
@@ -88,7 +88,7 @@ def optimizer(found: Any, name: str, like: Optimizer, step: int) -> None:
         raise ValueError(f"{name}.state is empty after {step:,} steps")
     for key, value in state.items():
         if key not in slots:
-            raise ValueError(f"{name}.state has {shown(key)}, which is no parameter")
+            raise ValueError(f"{name}.state has {shown(key)}, which is not a parameter")
         where = f"{name}.state.{key}"
         for slot, inner in mapping(value, where, slots[key]).items():
             expected = slots[key][slot]

@@ -89,7 +89,7 @@ class Trainer:
     evaluate_every: int = option(100, "steps between evaluations", typed="--every N", at_least=1)
     target: float = option(
         0.01,
-        "stop where the loss is this part of the baseline; 0: never",
+        "stop when the loss is this fraction of the baseline; 0: never",
         typed="--target SHARE",
         at_least=0,
     )
@@ -100,16 +100,14 @@ class Trainer:
         typed="--max-minutes MINUTES",
         above=0,
     )
-    seeds: int = option(
-        1, "number of trainings, with seed, seed + 1, …", typed="--seeds K", at_least=1
-    )
+    seeds: int = option(1, "number of seeds: seed, seed + 1, …", typed="--seeds K", at_least=1)
     device: str = device_option()
     threads: int | None = threads_option(
         "threads of each process", "as PyTorch chooses, divided among them"
     )
     processes: int = option(
         1,
-        "processes of each node that divide a batch among them; on GPUs, one each",
+        "processes per node, which share each batch; on GPUs, one each",
         typed="--processes N",
         at_least=1,
     )
@@ -123,8 +121,8 @@ class Trainer:
         if self.world_size > self.batch_size:
             nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
-                f"trainer.processes is {self.processes}{nodes}, and a batch has "
-                f"{self.batch_size} sequences to divide: give a process one at least"
+                f"trainer.processes is {self.processes}{nodes}, but a batch has only "
+                f"{self.batch_size} sequences: give each process at least one"
             )
         if self.world_size > 1 and self.device.startswith("cuda:"):
             raise ValueError(

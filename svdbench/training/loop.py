@@ -142,7 +142,7 @@ class Loop:
             if learner.step >= limits.steps:
                 return "ok", f"all of {quantity(limits.steps, 'step')} done"
             if self._time_is_up():
-                return "timeout", f"the time was up after step {learner.step:,}"
+                return "timeout", f"the time limit was reached after step {learner.step:,}"
             point = self._evaluate(self._steps())
 
     def _steps(self) -> dict[str, float]:

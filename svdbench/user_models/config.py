@@ -9,14 +9,14 @@ from svdbench.config.fields import option
 # What a loss may rise by where nothing is said of it.
 USUAL_INCREASE = 0.01
 KINDS = ("kronecker", "whitened", "plain")
-FRACTION = "give a fraction of the dense network's, above 0 and up to 1, as 0.25"
+FRACTION = "give a fraction of the dense network, above 0 and at most 1, such as 0.25"
 
 
 def fraction_option(help: str, flag: str) -> Any:
     """A budget as a fraction of the dense network's."""
     return option(
         None,
-        f"budget in place of a bound on the loss: part of {help}",
+        f"budget instead of a bound on the loss: fraction of {help}",
         typed=f"{flag} FRACTION",
         above=0,
         at_most=1,
@@ -38,7 +38,7 @@ def kind_option() -> Any:
 def multiple_option() -> Any:
     return option(
         1,
-        "the number that every rank is a multiple of, as 8 or 16",
+        "make every rank a multiple of this number, such as 8 or 16",
         typed="--multiple-of N",
         at_least=1,
     )
@@ -78,7 +78,7 @@ class UserModelConfig:
     )
     max_examples: int | None = option(
         None,
-        "most examples to read of each split; a loader without an end needs it",
+        "maximum number of examples to read from each split; a loader that never ends needs it",
         null="all",
         typed="--max-examples N",
         at_least=1,
@@ -88,7 +88,7 @@ class UserModelConfig:
 
 @dataclass
 class Budget:
-    """A budget in place of a bound on the loss, as a fraction of the dense network's."""
+    """A budget instead of a bound on the loss, as a fraction of the dense network's."""
 
     params: float | None = fraction_option("the numbers in the weights", "--params")
     macs: float | None = fraction_option("the layers' multiply-adds", "--macs")

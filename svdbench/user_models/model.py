@@ -27,7 +27,7 @@ from svdbench.user_code import user_code
 from svdbench.user_models.loading import watched
 
 SPLITS = ("calibration", "validation", "test")
-REMEDY = "save it anew with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+REMEDY = "save it again with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def user_model(
             dict of such with the keys calibration, validation and test; what is missing is
             parted from the others by :func:`svdbench.lowrank.splits.split_examples`.
         dtype: of the weights and of inputs with a point; None: as they are.
-        calibration: examples to calibrate on; None: a half.
+        calibration: number of examples to calibrate on; None: a half.
         max_examples: to read of each split; None: all.
         seed: of torch while the functions run, and of the parting.
     """
@@ -78,7 +78,7 @@ def user_model(
     model = call_named(build, "the model")
     if not issubclass(type(model), nn.Module):  # even if its __class__ says so
         raise UserError(
-            f"{build} returned {_a(model)}: it must return a torch.nn.Module, its model"
+            f"{build} returned {_a(model)}: it must return the model, a torch.nn.Module"
         )
     notes = list[str]()
     with user_code(build):
@@ -135,13 +135,14 @@ def load_weights(model: nn.Module, path: str | Path) -> list[str]:
         why = one_line(error)
         if sizes:
             why = f"{sizes[1]} is {sizes[2]} in the file and {sizes[3]} in the model"
-        raise UserError(f"{path} is of another model: {why}") from error
+        raise UserError(f"{path} belongs to another model: {why}") from error
     missing = _not_tied(model, found.missing_keys, state)
     wrong = [("lacks", missing), ("has the unknown", found.unexpected_keys)]
     told = [f"{verb} {_some(names)}" for verb, names in wrong if names]
     if told:
         raise UserError(
-            f"{path} is of another model: it {' and '.join(told)}: give the weights of this one"
+            f"{path} belongs to another model: it {' and '.join(told)}: give the "
+            "weights of this one"
         )
     return [f"{path}: {line}" for line in conversions(own, state.items())]
 
@@ -151,10 +152,11 @@ def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
     own = {name: p for name, p in model.named_parameters() if not is_lazy(p)}
     for name, parameter in own.items():
         if parameter.is_complex():
-            raise ValueError(f"{name} is {parameter.dtype}: svdbench compresses real weights alone")
+            raise ValueError(f"{name} is {parameter.dtype}: svdbench compresses real weights only")
         if parameter.is_floating_point() and parameter.dtype not in FLOATS:
             raise ValueError(
-                f"{name} is {parameter.dtype}, which is nothing without a scale: build the model "
+                f"{name} is {parameter.dtype}, which means nothing without a scale: "
+                "build the model "
                 "with its dequantised weights"
             )
     wanted = {name: p.new_empty(0, dtype=dtype) for name, p in own.items() if p.is_floating_point()}
@@ -176,7 +178,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
+            raise UserError(
+                f"{path} is not a complete safetensors file: {one_line(error)}"
+            ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -189,7 +193,8 @@ def _read(path: Path) -> dict[str, Tensor]:
                 found = found[key]
         if other := [key for key in found if not isinstance(key, str)]:
             raise UserError(
-                f"{path} has the key {other[0]!r:.40}, and a state_dict has names: {REMEDY}"
+                f"{path} has the key {other[0]!r:.40}, but the keys of a state_dict "
+                f"are names: {REMEDY}"
             )
         if found and all(isinstance(each, Tensor) for each in found.values()):
             return found
@@ -206,7 +211,7 @@ def _refusal(error: Exception) -> str:
             "anybody's code: where you trust it"
         )
     why = re.search(r"WeightsUnpickler error: (.+)", message)
-    return f"is not a file of weights ({why[1] if why else one_line(error)})"
+    return f"is not a weights file ({why[1] if why else one_line(error)})"
 
 
 def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -> list[str]:

@@ -41,15 +41,15 @@ class PublishedSpeed:
 class Accelerate(SideBySide):
     """``svdbench accelerate``: trained dense, and in factors after a share φ of the steps."""
 
-    epochs: int | None = epochs_option("20, or as many as make 200 batches")
-    start: Start = option(Start.torch, "initial weights: torch's, or glorot with biases of zero")
+    epochs: int | None = epochs_option("20, or enough for 200 batches")
+    start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
     alphas: list[float] = several(
         [0.5],
-        "share of the singular values kept; an arm for each, and each phi",
+        "shares of the singular values to keep; one arm for each, with each phi",
         "--alpha A,A,…",
         above=0,
         at_most=1,
-        remedy="give numbers above 0, and 1 at most",
+        remedy="give numbers above 0 and at most 1",
     )
     alpha_meaning: AlphaMeaning = option(
         AlphaMeaning.code,
@@ -59,21 +59,24 @@ class Accelerate(SideBySide):
     )
     ranks: list[str] | None = option(
         None,
-        "in place of alpha: the rank of each layer, as 154,85,none",
+        "ranks of the layers instead of alpha, such as 154,85,none",
         typed="--ranks L,L,…",
         pattern=r"(?i:none)|0*[1-9]\d*",
-        remedy="give a whole number from 1 up or none for each layer, as in ranks=[154,85,none]",
+        remedy="give a whole number of at least 1, or none, for each layer, for example "
+        "ranks=[154,85,none]",
     )
     phis: list[float] = several(
         [0.1, 0.0],
-        "share of the steps that are dense, before the switch",
+        "shares of the training steps before the switch to factors",
         "--phi P,P,…",
         at_least=0,
         below=1,
-        remedy="give shares from 0 to below 1, as 0.1",
+        remedy="give shares from 0 to below 1, such as 0.1",
     )
     skip_last: bool = option(True, "leave the last layer dense")
-    only_if_saves: bool = option(True, "leave a layer dense whose factors have no fewer numbers")
-    carry_moments: bool = option(True, "keep the optimiser's moments over the switch")
-    input_gradient: bool = option(False, "compute the gradient of the examples too, to no use")
+    only_if_saves: bool = option(True, "leave a layer dense if its factors have no fewer numbers")
+    carry_moments: bool = option(True, "keep the optimiser's moments across the switch")
+    input_gradient: bool = option(
+        False, "also compute the gradient in the inputs, which nothing uses"
+    )
     published: list[PublishedSpeed] = option([], "numbers to compare with: see conf/experiment")

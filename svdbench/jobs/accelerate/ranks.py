@@ -61,7 +61,7 @@ def alpha_rank(alpha: float, rows: int, columns: int, meaning: str = "code") -> 
     """
     refuse_unknown("meaning of alpha", [meaning], ALPHA_MEANINGS)
     if not 0 < alpha <= 1:
-        raise ValueError(f"alpha is {alpha}: give a number above 0, and 1 at most")
+        raise ValueError(f"alpha is {alpha}: give a number above 0 and at most 1")
     whole = min(rows, columns) if meaning == "text" else rows * columns // (rows + columns)
     return max(1, floor(alpha * whole))
 
@@ -79,8 +79,8 @@ def layer_rule(ranks: Sequence[int | None], weights: Sequence[str]) -> RankRule:
     """The rule that gives each weight, in the order of the layers, a rank of its own."""
     if len(ranks) != len(weights):
         raise ValueError(
-            f"there are {len(ranks)} ranks and {len(weights)} weights: give one for each, "
-            "or none to leave it dense"
+            f"there are {len(ranks)} ranks for {len(weights)} weights: give one for "
+            "each, or none to leave a layer dense"
         )
     by_name = dict(zip(weights, ranks, strict=True))
     return lambda weight: by_name[weight.name]

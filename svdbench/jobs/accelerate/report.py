@@ -253,8 +253,8 @@ def _meaning(arms: list[AcceleratedArmSummary]) -> str:
     return (
         f"{noise(arms[0].accuracy_difference.count)}; "
         "final loss: geometric mean of the seeds; train, test: mean accuracy; "
-        "switched: epochs in factors alone, the median of pairs; "
-        "ceiling: of the whole training, what the multiplications allow"
+        "switched: speed of the epochs in factors, median of pairs; ceiling: speed "
+        "of the whole training that the multiplications allow"
     )
 
 

@@ -69,7 +69,7 @@ def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
         if all(layer.rank is None for layer in layers):
             shapes = ", ".join(f"{n}×{m}" for m, n in pairwise(sizes))
             raise ValueError(
-                f"no layer of {shapes} would be factored, as "
+                f"no layer of {shapes} would be factored: "
                 f"{'; '.join(dict.fromkeys(layer.reason for layer in layers))}: "
                 "give a smaller --alpha, or other --ranks"
             )

@@ -68,7 +68,7 @@ def carry_moments(optimizer: Optimizer, dense: nn.Module, factored: nn.Module) -
         for parameter in group["params"]:
             name = names.get(id(parameter))
             if name is None:
-                raise ValueError("the optimiser has a parameter that the dense model has not")
+                raise ValueError("the optimiser has a parameter that the dense model lacks")
             new, product = successors[name]
             ours += new
             state = optimizer.state.get(parameter, {})
@@ -101,7 +101,7 @@ def _successors(
         if name in found:
             continue
         if name not in ours or ours[name].shape != parameter.shape:
-            raise ValueError(f"the factored model has nothing in the place of {name!r}")
+            raise ValueError(f"the factored model has no counterpart of {name!r}")
         found[name] = [ours[name]], None
     return found
 

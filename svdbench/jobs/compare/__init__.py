@@ -56,9 +56,9 @@ def compare(
     but a cell of A is undecided or missing in B.
     """
     if not (math.isfinite(threshold) and threshold >= 1):
-        raise UserError(f"--threshold is {threshold:g}: give a ratio from 1 up, as 1.05")
+        raise UserError(f"--threshold is {threshold:g}: give a ratio of at least 1, such as 1.05")
     if not 0 < alpha < 1:
-        raise UserError(f"--alpha is {alpha:g}: give a probability between 0 and 1, as 0.05")
+        raise UserError(f"--alpha is {alpha:g}: give a probability between 0 and 1, such as 0.05")
     if output not in FORMS:
         raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
     from svdbench.jobs.compare import report

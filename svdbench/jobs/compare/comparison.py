@@ -285,7 +285,10 @@ def _nothing(a: Side, b: Side) -> str:
     keys = differing(a, b)
     why = f": their configurations differ in {'; '.join(keys[:3])}" if keys else ""
     more = f" and {len(keys) - 3} more keys" if len(keys) > 3 else ""
-    return f"{a.name} and {b.name} have no cell in common{why}{more}: repeat one as the other"
+    return (
+        f"{a.name} and {b.name} have no cell in common{why}{more}: repeat one with the "
+        "configuration of the other"
+    )
 
 
 def _complaints(a: Side, b: Side) -> Iterator[str]:
@@ -295,8 +298,9 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
         fractions = [number(row, name) for row in side.summary for name in _FRACTIONS]
         if voids_floor(fraction for fraction in fractions if fraction is not None):
             yield (
-                f"{side.name} has times below their floor, which can't be: the machine's rate was "
-                "measured while other processes had the cores: repeat it when they rest"
+                f"{side.name} has times below their floor, which is impossible: other "
+                "processes were using the cores while the machine's rate was "
+                "measured: repeat it on an idle machine"
             )
         known = [number(row, "foreign_cores") for row in side.summary]
         cores = [value for value in known if value is not None]
@@ -304,7 +308,7 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
         if busy:
             yield (
                 f"while {side.name} was measured, other processes kept {median(busy):.1f} cores "
-                f"busy in {len(busy) / len(cores):.0%} of the rows: repeat it when they rest"
+                f"busy in {len(busy) / len(cores):.0%} of the rows: repeat it on an idle machine"
             )
 
 

@@ -97,9 +97,7 @@ def check(a: Side, b: Side, facts: Iterable[EnvironmentFact], force: bool) -> li
     unknown = [side.name for side in (a, b) if not any(side.environments)]
     told += [f"{name} has no env.json that says where it ran" for name in unknown]
     if told and not force:
-        raise Mismatch(
-            f"{'; '.join(told)}: repeat one of them where the other ran, or give --force"
-        )
+        raise Mismatch(f"{'; '.join(told)}: repeat one of them where the other ran, or add --force")
     missing = [] if unknown else [f for f in facts if f.kind == "must match" and not _known(f)]
     told += [
         f"{field.name} is not known in {a.name if field.a is None else b.name}" for field in missing

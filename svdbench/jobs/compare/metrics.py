@@ -86,7 +86,7 @@ def number(row: Row, column: str) -> float | None:
     try:
         value = float(text)
     except ValueError as error:
-        told = f"{column} of cell {row['cell']} is {text!r}, no number: repair or delete the row"
+        told = f"{column} of cell {row['cell']} is {text!r}, not a number: repair or delete the row"
         raise RecordError(told) from error
     return value if math.isfinite(value) else None
 
@@ -108,8 +108,8 @@ def choose(a: Side, b: Side, asked: Sequence[str] | None) -> list[Metric]:
         for name in asked:
             if name not in known:
                 raise UserError(
-                    f"--metric {name!r} is nothing that both runs have: choose from "
-                    f"{', '.join(known) or 'nothing, they have no metric in common'}"
+                    f"--metric {name!r} is not a metric of both runs: choose from "
+                    f"{', '.join(known) or 'none: they have no metric in common'}"
                 )
         return [_metric(a, b, name) for name in dict.fromkeys(asked)]
     usual = _TRAININGS if is_training(a) else _TIMINGS

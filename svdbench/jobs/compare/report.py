@@ -31,7 +31,7 @@ def report(comparison: Comparison) -> Report:
     found = Report("comparison", _verdict(comparison))
     about = [*_sides(comparison), *_differences(comparison), *[alike] * bool(alike)]
     tables = [
-        _table(f"{metric}, less is better", cells, labels, _interval_name(comparison))
+        _table(f"{metric}, lower is better", cells, labels, _interval_name(comparison))
         for metric, cells in _tables(comparison)
     ]
     conclusions = Lines(_conclusions(comparison), wrap=True)
@@ -144,8 +144,8 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
         )
     if any(cell.metric.is_time for cell in comparison.regressions):
         yield (
-            "runs differ by their process and hour, too, which one run can't show: repeat both, "
-            "in turns, before you believe it"
+            "times also vary between processes and over the day, which one run can't "
+            "show: repeat both, in turns, before you trust this"
         )
 
 

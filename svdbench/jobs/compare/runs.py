@@ -103,7 +103,7 @@ def _find(given: str, results: Path) -> Path:
         )
     if not candidates:
         raise UserError(
-            f"there is no run {given!r}: give a folder, as results/time-fasth/NAME, "
+            f"there is no run {given!r}: give a folder, such as results/time-fasth/NAME, "
             f"or a name under {results}/"
         )
     return candidates[0]
@@ -118,7 +118,7 @@ def _runs(folder: Path) -> list[RecordedRun]:
     try:
         runs = _having_tables(folder)
     except OSError as error:
-        raise UserError(f"can't read {folder}: {error.strerror}: check its rights") from error
+        raise UserError(f"can't read {folder}: {error.strerror}: check its permissions") from error
     if not runs:
         raise UserError(f"{folder} is no run: there is no summary.csv in it, nor one folder below")
     return runs

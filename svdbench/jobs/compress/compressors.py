@@ -107,7 +107,7 @@ class RSVD(Compressor):
     def __init__(self, oversampling: int = 10, power_iterations: int = 2) -> None:
         for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
             if not (isinstance(value, int) and value >= 0):
-                raise ValueError(f"{name} is {value!r}: give a whole number from 0 up")
+                raise ValueError(f"{name} is {value!r}: give a whole number of at least 0")
         self.oversampling = oversampling
         self.power_iterations = power_iterations
 
@@ -138,7 +138,7 @@ class TruncSVD(Compressor):
 
     def __init__(self, extra: int = 0) -> None:
         if not (isinstance(extra, int) and extra >= 0):
-            raise ValueError(f"extra is {extra!r}: give a whole number from 0 up")
+            raise ValueError(f"extra is {extra!r}: give a whole number of at least 0")
         self.extra = extra
 
     def kept(self, rank: int) -> int:
@@ -172,7 +172,7 @@ class Whitened(Compressor):
 
     def __init__(self, damping: float = 0.01) -> None:
         if not (isinstance(damping, int | float) and damping >= 0):
-            raise ValueError(f"damping is {damping!r}: give a number from 0 up")
+            raise ValueError(f"damping is {damping!r}: give a number of at least 0")
         self.damping = damping
 
     def factors(

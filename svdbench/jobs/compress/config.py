@@ -39,7 +39,7 @@ class Compress(SideBySide):
     """``svdbench compress``: a network trained with and without compression, side by side."""
 
     net: str | None = net_option("15 and 15 hidden units")
-    epochs: int | None = epochs_option("10, or as many as make 1,200 batches")
+    epochs: int | None = epochs_option("10, or enough for 1,200 batches")
     batch_size: int = batch_option(64)
     methods: list[str] = several(
         ["rsvd", "truncsvd"],

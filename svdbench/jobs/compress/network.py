@@ -39,7 +39,7 @@ class Compression:
         if rank < 1:
             raise ValueError(f"rank is {rank}: it must be 1 or more")
         if compressor.needs_inputs and calibration is None:
-            raise ValueError(f"{compressor.title} looks at a layer's inputs: give it examples")
+            raise ValueError(f"{compressor.title} needs the inputs of a layer: give it examples")
         self.network = network
         self.compressor = compressor
         self.calibration = calibration if compressor.needs_inputs else None
@@ -137,5 +137,5 @@ def _told(layer: Factored, kept: int) -> Factored:
     smaller = min(layer.weight.rows, layer.weight.columns)
     if smaller > kept > 0:
         return layer
-    reason = f"left alone, as its rank is {smaller} at most" if kept else ""
+    reason = f"left as it is, because its rank is at most {smaller}" if kept else ""
     return Factored(layer.weight, None, reason)

@@ -193,7 +193,7 @@ def _ratio(interval: Interval) -> str:
 
 def _meaning(arms: list[CompressedArmSummary]) -> str:
     count = arms[0].error_difference.count
-    adds = "; compressing adds: its time over that of the rest" if count > 1 else ""
+    adds = "; compressing adds: its time over that of the rest of the training" if count > 1 else ""
     return noise(count) + adds
 
 

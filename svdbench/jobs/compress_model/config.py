@@ -39,13 +39,13 @@ class CompressModel(DeviceConfig):
     model: UserModelConfig = section(UserModelConfig)
     loss: str | None = option(
         None,
-        "function of outputs and targets",
+        "loss function of outputs and targets",
         null="cross entropy, or mean squared error",
         typed="--loss MODULE:LOSS",
         calls=True,
     )
     max_loss_increase: float | None = increase_option(
-        "what compression may add, in the loss's unit (nats for cross entropy)", "LOSS"
+        "increase of the loss to allow, in the loss's unit (nats for cross entropy)", "LOSS"
     )
     budget: Budget = section(Budget)
     kind: str = kind_option()
@@ -59,7 +59,7 @@ class CompressModel(DeviceConfig):
         noun="keep_if",
     )
     layers: list[str] | None = option(
-        None, "names of the weights to look at", null="all", unique=True, not_empty=True
+        None, "names of the weights to compress", null="all", unique=True, not_empty=True
     )
     skip_last: bool = option(False, "leave the last layer dense")
     folding: str = option(
@@ -68,7 +68,11 @@ class CompressModel(DeviceConfig):
         choices=FOLDINGS,
     )
     calibration: int | None = option(
-        None, "examples to calibrate on", null="half of them", typed="--calibration N", at_least=1
+        None,
+        "number of examples to calibrate on",
+        null="half of them",
+        typed="--calibration N",
+        at_least=1,
     )
     finetune: Finetune = section(Finetune)
     timing_s: float = option(
@@ -78,10 +82,13 @@ class CompressModel(DeviceConfig):
     def check(self) -> None:
         super().check()
         if self.model.build is None:
-            raise ValueError("there is no model: name a function that returns it, as my_net:build")
+            raise ValueError(
+                "there is no model: name a function that returns it, such as my_net:build"
+            )
         if self.model.loader is None:
             raise ValueError(
-                "there are no examples: name a function that returns them, as --data my_net:loader"
+                "there are no examples: name a function that returns them, such as "
+                "--data my_net:loader"
             )
         self.budget.refuse_several(self.max_loss_increase)
         if not self.timing_s and (self.keep_if == LATENCY or self.budget.latency is not None):

@@ -33,7 +33,7 @@ def report(run: RecordedRun) -> Report:
         sizes_table(taken, found.title),
         *([measured_table(factored)] if factored else ()),
         Lines(
-            f"{layer} left alone: {why}"
+            f"{layer} left as it is: {why}"
             for layer, why in zip(skipped["layer"], skipped["reason"], strict=True)
         ),
         totals_table(row),
@@ -121,7 +121,7 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
             "its lowest"
         )
     foretold = row["predicted"] == row["predicted"]
-    predicted = f"; predicted was {row['predicted']:+.2g}" if foretold else ""
+    predicted = f"; predicted: {row['predicted']:+.2g}" if foretold else ""
     yield (
         f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
         f"{_loss(row['dense_searched'])} on "
@@ -130,7 +130,8 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     )
     change = (
         f"held out: the loss changed by {_increase(row, 'increase', 'increase_se')} from "
-        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], 'example')} that chose nothing"
+        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], 'example')} not "
+        "used for choosing"
     )
     if row["budget_of"] == "loss":
         yield f"{change}: {_verdict(row)} {row['budget']:g} that was allowed"
@@ -154,7 +155,7 @@ def _verdict(row: dict[Any, Any]) -> str:
     """Whether the increase is below the budget, and how certain that is."""
     room = row["budget"] - row["increase"]
     if room != room:
-        return "not confirmed, as it is not a number, for the"
+        return "not confirmed (not a number), against the"
     if abs(room) < 2 * row["increase_se"]:
         return "within two standard errors of the"
     return "confirmed, below the" if room >= 0 else "not confirmed, above the"

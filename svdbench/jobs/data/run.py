@@ -50,7 +50,7 @@ def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
     except DatasetError as error:
         raise UserError(str(error)) from error
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; the files that are complete are kept") from None
+        raise Interrupted("interrupted; complete files are kept") from None
 
 
 def path(data_dir: str | None = None) -> None:
@@ -101,7 +101,7 @@ def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
         for line in download(dataset, lambda name, n_bytes: RichBar(progress, name, n_bytes)):
             console.print(f"{dataset.name}: {line}", highlight=False, markup=False, soft_wrap=True)
             fetched += 1
-    how = "complete" if fetched else "was here already, as published"
+    how = "complete" if fetched else "already here and intact"
     return f"{dataset.name}: {how}, in {dataset.folder}"
 
 

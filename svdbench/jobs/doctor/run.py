@@ -26,7 +26,7 @@ def run(output: str = "table", console: Console | None = None) -> None:
         found = facts()
         found["load"] = load()
     except KeyboardInterrupt:
-        raise Interrupted("interrupted before all was seen") from None
+        raise Interrupted("interrupted before all checks were done") from None
     judged = verdicts(found)
     if output == "json":
         told = found | {"verdicts": [asdict(verdict) for verdict in judged]}

@@ -13,8 +13,8 @@ _STEAL = 0.01
 
 # Variables that make everything slow, by the value that does.
 _SLOW = {
-    "CUDA_LAUNCH_BLOCKING": "every kernel is waited for",
-    "PYTORCH_NO_CUDA_MEMORY_CACHING": "every tensor asks the driver for memory",
+    "CUDA_LAUNCH_BLOCKING": "every kernel launch blocks",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING": "every tensor is allocated by the driver",
     "TRITON_INTERPRET": "Triton's kernels are interpreted, thousands of times slower",
     "PYTHONDEVMODE": "Python checks its memory",
 }
@@ -67,16 +67,16 @@ def _load(load: dict[str, Any]) -> Iterator[Verdict]:
     if load["spread"] > _UNSTEADY:
         yield Verdict(
             "unreliable",
-            "one and the same product took more or less time: the middle half of its times is "
-            f"{share(load['spread'], 2)} of the median wide",
-            "look for the cause among the others here; measure longer (--budget)",
+            "the same product took varying times: their middle half spans "
+            f"{share(load['spread'], 2)} of the median",
+            "see the other causes listed here; measure longer (--budget)",
         )
     if load["drift"] > _UNSTEADY:
         yield Verdict(
             "unreliable",
             f"the same product took {share(load['drift'], 2)} longer in one half of the test than "
             "in the other",
-            "let the machine come to rest, and look at its clocks",
+            "let the machine settle, and watch its clocks",
         )
     if load["throttled"]:
         yield Verdict(
@@ -98,15 +98,14 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
     elif n and physical and n > physical:
         yield Verdict(
             "unreliable",
-            f"torch has {n} threads for {quantity(physical, 'physical core')}, which two of them "
-            "share",
+            f"torch has {n} threads for {quantity(physical, 'physical core')}, so "
+            "that two share a core",
             f"set threads={physical}, or OMP_NUM_THREADS={physical}",
         )
     if n and quota and n > quota:
         yield Verdict(
             "unreliable",
-            f"the container may use {quota:g} cores' time, torch has {n} threads: they are stopped "
-            "in the middle",
+            f"the container may use {quota:g} cores, but torch has {n} threads: they are throttled",
             f"set threads={max(1, int(quota))}, or give the container more",
         )
     if visible and cpu["cores_logical"] and visible < cpu["cores_logical"]:
@@ -114,19 +113,20 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
             "note",
             f"this process may use {visible} of {quantity(cpu['cores_logical'], 'core')} "
             f"({cpu['affinity']})",
-            "keep it so in every run that you compare",
+            "use the same cores in every run that you compare",
         )
     if cpu["virtual"]:
         yield Verdict(
             "note",
-            "a virtual machine: its neighbours show as steal at most, caches and clocks not at all",
+            "a virtual machine: its neighbours show as steal at best, and their use "
+            "of caches and clocks never",
             "repeat runs in turns, and let `svdbench compare` judge",
         )
     if (cpu["numa_nodes"] or 1) > 1 and visible == cpu["cores_logical"]:
         yield Verdict(
             "note",
             f"{cpu['numa_nodes']} NUMA nodes: memory of the other node is slower",
-            "keep to one, as with `numactl --cpunodebind=0 --membind=0`",
+            "stay on one, for example with `numactl --cpunodebind=0 --membind=0`",
         )
 
 
@@ -159,7 +159,7 @@ def _memory(memory: dict[str, Any]) -> Iterator[Verdict]:
         yield Verdict(
             "unreliable",
             f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB of memory are left",
-            "end what takes it",
+            "stop the processes that use it",
         )
     if total and (memory["swap_used_bytes"] or 0) > 0.02 * total:
         yield Verdict(
@@ -189,12 +189,12 @@ def _gpus(gpus: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[Verd
             yield Verdict(
                 "unreliable",
                 f"{name} is {gpu['busy_percent']:.0f} % busy with other work",
-                "`nvidia-smi` lists whose it is: wait for it, or choose another device",
+                "`nvidia-smi` lists the processes: wait for it, or choose another device",
             )
         if gpu["persistence"] == "Disabled":
             yield Verdict(
                 "note",
-                f"{name} is not in persistence mode: its first call waits for the driver",
+                f"{name} is not in persistence mode: its first call waits for the driver to load",
                 "`sudo nvidia-smi -pm 1`",
             )
 

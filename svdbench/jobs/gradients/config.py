@@ -19,5 +19,6 @@ class Gradients(Train):
         for key in ("processes", "nodes"):
             if (count := getattr(self.trainer, key)) > 1:
                 raise ValueError(
-                    f"trainer.{key} is {count}, and svdbench gradients runs in one: leave it out"
+                    f"trainer.{key} is {count}, but svdbench gradients runs in one "
+                    "process: leave it out"
                 )

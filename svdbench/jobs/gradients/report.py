@@ -22,7 +22,7 @@ MEANING = (
     "1 where gradients neither vanish nor explode on their way back through the sequence; "
     "at the start, in the middle and at the end of training"
 )
-LSTM = "an LSTM remembers in its cells: what goes back by them alone is not in its norms"
+LSTM = "an LSTM also remembers in its cells: gradients through the cells alone are not in its norms"
 OURS = "spectral_rnn"
 # Of norms below the largest, these are shown; a gradient that has shrunk by more is gone.
 DECADES = 8

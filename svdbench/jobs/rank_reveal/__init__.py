@@ -3,8 +3,8 @@
 Trains a network on DATASET, or takes a model of your own. Three algorithms choose ranks:
 [b]exact[/b] computes the loss for every rank of every layer, [b]frontier[/b] chooses the
 ranks of all layers together and checks them on the true loss, and [b]published[/b] is the
-algorithm of Keene (2022). The result is measured on test examples that nothing was chosen
-by, beside other ways to choose ranks.
+algorithm of Keene (2022). The result is measured on test examples that were not used for
+choosing, beside other ways to choose ranks.
 
 experiment=rank_reveal_three_layer asks Keene's question: is 10 the right rank?
 

@@ -37,7 +37,7 @@ class Examples:
 class RankReveal(SideBySide):
     """``svdbench rank-reveal``: the ranks of a network's weights, by several algorithms."""
 
-    epochs: int | None = epochs_option("3, or as many as make 400 batches")
+    epochs: int | None = epochs_option("3, or enough for 400 batches")
     batch_size: int = batch_option(128)
     seeds: int = seeds_option(3)
     model: UserModelConfig = section(UserModelConfig)
@@ -45,24 +45,28 @@ class RankReveal(SideBySide):
         None,
         "algorithms: exact, frontier, published",
         "--algorithm NAME,…",
-        null="frontier, and exact if it should take no longer than affordable_s",
+        null="frontier, and exact if it is expected to take at most affordable_s",
         choices=ALGORITHMS,
         noun="algorithm",
     )
     kind: str = kind_option()
     epsilon: float = option(
         0.01,
-        "exact, published: what one layer may add to the loss, in nats",
+        "exact, published: increase of the loss allowed for one layer, in nats",
         typed="--epsilon NATS",
         at_least=0,
     )
     max_loss_increase: float | None = increase_option(
-        "frontier: what all layers together may add to the loss, in nats", "NATS"
+        "frontier: increase of the loss allowed for all layers together, in nats", "NATS"
     )
     budget: Budget = section(Budget)
     multiple_of: int = multiple_option()
     asked_rank: int | None = option(
-        None, "a rank of all weights to look at besides", null="none", typed="--rank K", at_least=1
+        None,
+        "a further rank to evaluate, the same for all weights",
+        null="none",
+        typed="--rank K",
+        at_least=1,
     )
     examples: Examples = section(Examples)
     fractions: list[float] = option(
@@ -70,12 +74,12 @@ class RankReveal(SideBySide):
         "fractions of the numbers in the weights at which frontiers are compared",
         above=0,
         at_most=1,
-        remedy="give numbers above 0, up to 1",
+        remedy="give numbers above 0 and at most 1",
         unique=True,
     )
     affordable_s: float = option(
         60.0,
-        "methods that were not named are skipped if they would take longer, in seconds",
+        "limit in seconds above which methods that were not named are skipped",
         above=0,
     )
     latency: Latency = section(Latency)
@@ -87,7 +91,8 @@ class RankReveal(SideBySide):
             for name in ("weights", "loader", "max_examples"):
                 if getattr(self.model, name) is not None:
                     raise ValueError(
-                        f"model.{name} is of a model of your own: name that too, as my_net:build"
+                        f"model.{name} is for a model of your own: name the model "
+                        "too, such as my_net:build"
                     )
 
     @property

@@ -172,23 +172,24 @@ def meanings(summary: pd.DataFrame) -> Iterator[str]:
     seeds = summary["seed"].nunique()
     if seeds > 1:
         yield (
-            f"ranks: mean ± half the interval of 95 % (t, {quantity(seeds, 'seed')}); "
+            f"ranks: mean ± half the 95 % interval (t, {quantity(seeds, 'seed')}); "
             "losses: means; SE: standard error of one network's difference, in pairs of examples"
         )
     else:
         yield "SE: standard error of the difference, in pairs of examples"
     yield (
-        "predicted: by frontier from a parabola at the examples it was calibrated on, too little "
-        "where the network has learnt these by heart; by exact the sum of what layers lose alone"
+        "predicted: for frontier, a quadratic model on the calibration examples, too "
+        "low where the network has memorised them; for exact, the sum of the "
+        "increases of single layers"
     )
-    yield "tried: networks whose loss was evaluated; time: of the algorithm"
+    yield "tried: number of networks evaluated; time: of the algorithm"
     by_method = summary.drop_duplicates("method").set_index("method")
     for method in ("exact", "published"):
         if method in by_method.index:
             what = (
-                "each layer's loss stays within {:g} of the dense one from its rank on"
+                "from this rank of each layer on, the loss stays within {:g} of the dense one"
                 if method == "exact"
-                else "the first rank of each layer from which one more gains less than {:g}"
+                else "the first rank of each layer at which one more gains less than {:g}"
             )
             yield f"{method}: {what.format(by_method.loc[method, 'epsilon'])}"
 
@@ -209,7 +210,7 @@ def certified(summary: pd.DataFrame) -> Iterator[str]:
     where = f" in {held} of {quantity(len(rows), 'seed')}" if len(rows) > 1 else ""
     verdict = "it holds" if held else "it does not hold"
     yield (
-        f"frontier: the smallest of all sizes that loses {allowed:g} at most: "
+        f"frontier: the smallest network that loses at most {allowed:g}: "
         f"{rows['searched'].mean():+.2g} on the "
         f"{quantity(row['searched_examples'], 'example')} searched; "
         f"{rows['increase'].mean():+.2g} on the {quantity(row['examples'], 'test example')}: "
@@ -231,7 +232,7 @@ def answer(summary: pd.DataFrame, samples: pd.DataFrame, curves: pd.DataFrame) -
     for name, own in curves.groupby("layer", sort=False):
         full = int(own["full"].iloc[0])
         if full <= rank:
-            yield f"{name}: {rank} is all the rank it has"
+            yield f"{name}: {rank} is its full rank"
             continue
         at = own[own["rank"] == rank]
         rise = mean_interval(list(at["loss"] - at["dense_loss"]))
@@ -254,7 +255,7 @@ def answer(summary: pd.DataFrame, samples: pd.DataFrame, curves: pd.DataFrame) -
         verdict += f"; it is too little for {' and '.join(more)}"
     if less:
         verdict += f"; it is more than {' and '.join(less)} need{'s' * (len(less) == 1)}"
-    right = "yes, as far as this tells" if not more and not less else "no"
+    right = "yes, as far as this run shows" if not more and not less else "no"
     yield f"is {rank} the right rank? {right}: {verdict}"
 
 

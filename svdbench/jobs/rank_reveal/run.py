@@ -123,9 +123,8 @@ class RankRevealSession:
                 methods = [EXACT, FRONTIER]
         elif not linear and methods != [FRONTIER]:
             raise UserError(
-                "the model has no linear layers that are called once, which exact and published "
-                "look at: "
-                "give --algorithm frontier"
+                "exact and published need linear layers that are called once, and "
+                "the model has none: use --algorithm frontier"
             )
         found = [revealer.run(method) for method in methods]
         return found + ([revealer.at(config.asked_rank)] if config.asked_rank and linear else [])
@@ -141,7 +140,7 @@ class RankRevealSession:
         limit = self.config.affordable_s
         if needed > limit:
             self._say(
-                f"left out: {what}, which should take {seconds(needed)}, longer than "
+                f"left out: {what}, expected to take {seconds(needed)}, more than "
                 f"affordable_s={limit:g}"
             )
         return needed <= limit

@@ -117,7 +117,7 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         part = min(MOST_SEARCHED, config.examples.search / len(X))
         kept, held = hold_out(len(X), part)
         if not len(held):
-            raise UserError(f"{config.data.name} has too few examples to keep some out: {len(X)}")
+            raise UserError(f"{config.data.name} has too few examples to hold some out: {len(X)}")
         own = X[kept], y[kept]
         torch.manual_seed(seed)
         network = self.network()
@@ -175,8 +175,8 @@ def user_subject(config: RankReveal) -> UserSubject:
     assert config.model.build is not None
     if config.model.loader is None:
         raise UserError(
-            f"{config.model.build} needs examples: name a function that returns them, as "
-            "--data my_net:loader"
+            f"{config.model.build} needs examples: name a function that returns them, "
+            "such as --data my_net:loader"
         )
     found = user_model(
         config.model.build,
@@ -188,7 +188,7 @@ def user_subject(config: RankReveal) -> UserSubject:
         seed=config.seed,
     )
     assert found.splits is not None
-    misfit = f"{config.model.build} can't do with {config.model.loader}"
+    misfit = f"{config.model.build} does not work with {config.model.loader}"
     with user_code(config.model.build, misfit):
         subject = RevealSubject(
             found.model,

@@ -36,7 +36,7 @@ def report(
     if runs and results is not None:
         raise UserError("--results is for the list of all runs: leave out RUN, or --results")
     if not runs and output is not None:
-        raise UserError("--output is for runs that are given: add RUN, as results/train/NAME")
+        raise UserError("--output is for runs that are given: add RUN, such as results/train/NAME")
     written = job.pages(runs, output) if runs else [job.index(results or Path("results"))]
     for path in written:
         typer.echo(path)

@@ -68,7 +68,7 @@ def report_of(run: RecordedRun) -> Report:
     except Exception as error:  # files of any kind and age: what there is, is shown
         if together:
             run.notes.append(
-                f"the report of {run.job} can't be made of these files "
+                f"the report of {run.job} can't be made from these files "
                 f"({type(error).__name__}: {one_line(error)})"
             )
         return found
@@ -85,7 +85,9 @@ def _promises_kept(run: RecordedRun) -> str:
 
 def _check(folder: Path) -> None:
     if not isdir(folder):  # unlike Path.is_dir, it takes names that no folder can have
-        raise UserError(f"there is no folder {folder}: give one of a run, as results/train/NAME")
+        raise UserError(
+            f"there is no folder {folder}: give one of a run, such as results/train/NAME"
+        )
     if not is_run(folder):
         inside = next(find_runs(folder), None)
         remedy = "give one that svdbench wrote" if inside is None else f"give those in it: {inside}"

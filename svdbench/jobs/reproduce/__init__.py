@@ -24,11 +24,9 @@ def reproduce(
             metavar="FOLDER", help=f"Folder of runs and pages; by default {FOLDER}, or …-quick."
         ),
     ] = None,
-    run: Annotated[
-        bool, typer.Option("--run/--no-run", help="Run what is missing; by default yes.")
-    ] = True,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Run what is missing.")] = True,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the commands of the runs and stop.")
+        bool, typer.Option("--show", help="Print the commands of the runs without running them.")
     ] = False,
     against: Annotated[
         Path | None,

@@ -123,7 +123,7 @@ def made_json(made: list[Provenance]) -> str:
 def read_made(path: Path) -> list[Provenance]:
     kept = read_json(path)
     if not (isinstance(kept, list) and all(isinstance(one, dict) for one in kept)):
-        raise ValueError(f"{path.name} has a value of another kind")
+        raise ValueError(f"{path.name} has a value of the wrong type")
     keys = {field.name for field in fields(Provenance)}
     if any(set(one) != keys for one in kept):
         raise ValueError(f"{path.name} must have the keys {', '.join(sorted(keys))} for each run")
@@ -131,7 +131,7 @@ def read_made(path: Path) -> list[Provenance]:
     for one in found:
         texts = (one.run, one.command, one.cpu, one.gpus, one.torch, one.commit, one.date)
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{path.name} has a value of another kind")
+            raise ValueError(f"{path.name} has a value of the wrong type")
     return found
 
 
@@ -174,5 +174,5 @@ def read_evidence(result: PublishedResult, root: Path) -> JudgedResult | None:
         return JudgedResult(result, numbers.read(folder), read_made(folder / MADE))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{folder} can't be read: {one_line(error)}: delete it, and judge it anew"
+            f"{folder} can't be read: {one_line(error)}: delete it, and judge again"
         ) from error

@@ -138,7 +138,7 @@ def read(folder: Path) -> Evidence:
     except OSError as error:
         raise UserError(f"can't read {error.filename}: {error.strerror}: check the path") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder} has tables of another kind: {error}: delete it") from error
+        raise UserError(f"{folder} has unexpected tables: {error}: delete it") from error
 
 
 def _number(row: dict[str, str]) -> Number:

@@ -25,7 +25,7 @@ def run() -> None:
         )
         says = [f"gradients: {method.gradients}", method.source]
         if name in installed:
-            says.append("of another package")
+            says.append("from another package")
         if missing := method.skip(PROBLEM):
             says.append(f"skipped here: {missing}")
         console.print(Padding(escape("\n".join(says)), (0, 0, 0, width + 2)), style="dim")

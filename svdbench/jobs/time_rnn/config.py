@@ -45,4 +45,6 @@ class TimeRNN(TimingConfig):
     rnn: dict[str, Any] = members(
         LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}
     )
-    methods: list[str] | None = methods_option(LOOPS, "ways to run the loop, as spectral,torch_rnn")
+    methods: list[str] | None = methods_option(
+        LOOPS, "ways to run the loop, such as spectral,torch_rnn"
+    )

@@ -32,8 +32,8 @@ BASELINE = "torch_rnn"
 OURS, OTHERS = "spectral", ("rnn", "lstm", "reflectors", "fasth")
 EXPECTED = ("slides_ops", "sequential_ops")
 NOTE = (
-    "k: reflectors to a block; ops: matrix operations that wait for each other in a forward loop, "
-    "as counted and as the slides on FastH expect them"
+    "k: reflectors per block; ops: dependent matrix operations of a forward loop, as "
+    "counted and as the slides on FastH expect"
 )
 KINDS = ("spectral", "rnn", "lstm", "gru", "fasth", "reflectors")
 # What a size is called along an axis, and before a number.

@@ -25,7 +25,7 @@ class MatrixSizes:
     )
     ranks: list[int] = several(
         [10, 64, 256],
-        "ranks, each where it is below the shorter side",
+        "ranks; those not below the shorter side are skipped",
         "--ranks K,K,…",
         at_least=1,
         quick=[10, 64],
@@ -52,7 +52,9 @@ class MatrixSizes:
 def _shape(text: str) -> tuple[int, int]:
     match = re.fullmatch(SHAPE, str(text))
     if match is None:
-        raise ValueError(f"{text!r} is no shape: write rows x columns, as in sizes.shapes=[15x784]")
+        raise ValueError(
+            f"{text!r} is not a shape: write rows x columns, for example sizes.shapes=[15x784]"
+        )
     return int(match[1]), int(match[2])
 
 
@@ -67,4 +69,4 @@ class TimeSVD(TimingConfig):
         noun="spectrum",
     )
     svd_driver: dict[str, Any] = members(DRIVERS)
-    methods: list[str] | None = methods_option(DRIVERS, "drivers to time, as auto,torch_svd")
+    methods: list[str] | None = methods_option(DRIVERS, "drivers to time, such as auto,torch_svd")

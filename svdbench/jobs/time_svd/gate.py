@@ -83,7 +83,7 @@ def check_factors(
     rises = float((S[1:] - S[:-1]).max()) / largest if k > 1 else 0.0
     faults = {
         f"orthogonality is {orthogonality:.1e}": orthogonality > allowed,
-        "S is negative, or rises": float(S[-1]) < 0 or rises > allowed,
+        "S is negative or increases": float(S[-1]) < 0 or rises > allowed,
         f"the error is {error:.6g}, below the least, {least:.6g}": error < least - allowed * norm,
         f"the error is {error:.6g}, not the least, {least:.6g}": (
             promise and error > least + allowed * norm

@@ -20,8 +20,8 @@ from svdbench.timings.report import disturbed, headline
 GOOD = 1.01
 AUTO, FULL, PEER = "auto", "torch_svd", "torch_svd_lowrank"
 NOTE = (
-    "time: the median of the slowest spectrum; beside it the largest error, in Frobenius norm, "
-    f"over the least that rank k can have; dim: above {GOOD} on one"
+    "time: median on the slowest spectrum; beside it the largest Frobenius error "
+    f"over the smallest possible at rank k; dim: above {GOOD} on one spectrum"
 )
 # Ours stand out; those of one library have one mark.
 STYLES: dict[str, tuple[str, str]] = {

@@ -13,7 +13,7 @@ from svdbench.timings.config import StepTimingConfig
 class TimeSvdOps(StepTimingConfig):
     matrix_op: dict[str, Any] = members(OPERATIONS)
     ops: list[str] | None = several(
-        None, "operations to time, as inverse,logdet", "--ops NAME,…", null="all"
+        None, "operations to time, such as inverse,logdet", "--ops NAME,…", null="all"
     )
     sigma: list[float] = option(
         [0.5, 1.5], "smallest and largest singular value (eigenvalue, if symmetric)"

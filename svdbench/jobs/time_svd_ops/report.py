@@ -31,7 +31,8 @@ FORMULAS = {
     "cayley": "Cayley map, (I − W)(I + W)⁻¹X",
 }
 NOTE = (
-    "time of a step, its ratio to the factored way's, and the worst relative error of its value "
+    "time of a step, its ratio to the time through the factors, and the worst "
+    "relative error of its value "
     "and gradients against float64"
 )
 

@@ -80,7 +80,9 @@ def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:
             ways.setdefault(operation, {})[name] = loaded
     ways = {operation: methods for operation, methods in ways.items() if methods}
     if not ways:
-        raise UserError("nothing is left to time: give other ops, as in --ops inverse,logdet")
+        raise UserError(
+            "no method is left to time: choose other operations, for example --ops inverse,logdet"
+        )
     return ways
 
 

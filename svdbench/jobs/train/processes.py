@@ -61,7 +61,7 @@ def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
     with TemporaryDirectory(prefix="svdbench-") as place, _quietly():
         notes = Path(place)
         if node.count > 1:
-            print(f"node {node.rank} of {node.count}; all meet at {node.meeting}", flush=True)
+            print(f"node {node.rank} of {node.count}; all connect to {node.meeting}", flush=True)
         try:
             plan = _plan(node, config.trainer.processes, place)
             results = elastic_launch(plan, work)(config, text, folder, place, os.getpid())
@@ -146,7 +146,9 @@ def _meet(config: Train, text: str, ranks: Ranks) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # whatever the network is like
     join_group(backend)
     if ranks.any(ranks.tell(text) != text):
-        raise UserError("the nodes were given different configurations: type the same on each")
+        raise UserError(
+            "the nodes were given different configurations: start the same command on each"
+        )
 
 
 def _lead(
@@ -187,8 +189,8 @@ def _threads(config: Train) -> int | None:
     if device.type == "cuda":
         if trainer.processes > (gpus := torch.cuda.device_count()):
             raise UserError(
-                f"trainer.processes is {trainer.processes}, a GPU each, and torch sees {gpus} "
-                f"here: give {gpus} at most"
+                f"trainer.processes is {trainer.processes}, one per GPU, but torch "
+                f"sees only {gpus} here: give at most {gpus}"
             )
         return trainer.threads
     return trainer.threads or max(1, torch.get_num_threads() // trainer.processes)
@@ -222,7 +224,7 @@ def _died(error: ChildFailedError, notes: Path) -> UserError:
 def _alone(error: dist.DistError, node: Node) -> UserError:
     """What to say where the nodes don't find each other."""
     return Broken(
-        f"node {node.rank} of {node.count} can't meet the others at {node.meeting} "
+        f"node {node.rank} of {node.count} can't reach the others at {node.meeting} "
         f"({one_line(error)}): start the same command on all within {MEETING_S // 60} minutes, "
         "or name a machine and a port that they can reach, MASTER_ADDR and MASTER_PORT"
     )
@@ -230,7 +232,7 @@ def _alone(error: dist.DistError, node: Node) -> UserError:
 
 def _cause(failure: ProcessFailure) -> str:
     if failure.exitcode == -signal.SIGKILL:
-        return "was killed (SIGKILL), as the system does where memory runs out"
+        return "was killed (SIGKILL), as the system does when memory runs out"
     if failure.exitcode < 0:
         return f"was ended by {failure.signal_name()}"
     message: Any = failure.message

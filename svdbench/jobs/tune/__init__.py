@@ -1,4 +1,4 @@
-"""Measure the block size with which `apply_reflectors` is fastest, or show the known ones.
+"""Measure the fastest block size of `apply_reflectors`, or list the known ones.
 
 The best block size is kept on this machine for each shape, dtype and number of threads,
 and used by all later calls with that shape.

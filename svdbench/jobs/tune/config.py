@@ -14,7 +14,7 @@ class Shapes:
         [64, 128, 256, 512, 1024],
         "sizes to measure, the lengths of the reflectors",
         "--d D,D,…",
-        default_text="all that is known is shown, or 64,128,256,512,1024 are plotted",
+        default_text="none (list the known ones), or 64,128,256,512,1024 with --plot",
         at_least=1,
     )
     n: int | None = option(
@@ -24,7 +24,7 @@ class Shapes:
         [8, 32, 128],
         "columns of X",
         "--m M,M,…",
-        default_text="32, or 8,32,128 to plot",
+        default_text="32, or 8,32,128 with --plot",
         at_least=1,
     )
 
@@ -36,7 +36,7 @@ class TimePerShape:
     budget_s: float = option(
         8.0,
         "measuring time in seconds for each d and m, after one warm-up of every plan",
-        default_text="2, or 8 to plot",
+        default_text="2, or 8 with --plot",
         typed="--budget SECONDS",
         above=0,
     )

@@ -184,14 +184,17 @@ def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     quality = fit.iloc[0]
     yield f"model: a step takes {' + '.join(terms)};"
     yield (
-        f"it is off by {quality['median_error']:.0%} at the median of the {quality['points']} "
-        f"times that it was fitted to, by {quality['worst_error']:.0%} at worst"
+        f"its error over the {quality['points']} fitted times is "
+        f"{quality['median_error']:.0%} at the median, {quality['worst_error']:.0%} at worst"
     )
     c = dict(zip(fit["term"], fit["coefficient_s"], strict=True))
     if c["gram"] > 0 and c["step"] + c["state"] > 0:
         b, g = c["step"] / c["gram"], c["state"] / c["gram"]
         terms = [f"{b:.3g}/d"] * (b > 0) + [f"{g:.3g}·m"] * (g > 0)
-        yield f"so the best k, were any number one, is k* = √({' + '.join(terms)}), whatever n is"
+        yield (
+            "so the best k, if any real number were allowed, is k* = "
+            f"√({' + '.join(terms)}), for any n"
+        )
 
 
 def answer(shapes: pd.DataFrame) -> Iterator[str]:

@@ -26,12 +26,10 @@ def start(request: Request) -> None:
     options = request.options
     if request.flags["plot"]:
         if request.flags["clear"]:
-            raise UserError("--clear has no part in --plot: run `svdbench tune --clear` first")
+            raise UserError("--clear does not go with --plot: run `svdbench tune --clear` first")
         return launch.start(request)
     if request.typed or {"name", "seed"} & set(options) or request.show_config or request.force:
-        raise UserError(
-            "KEY=VALUE, --name, --seed, --force and --show-config are for a sweep: add --plot"
-        )
+        raise UserError("KEY=VALUE, --name, --seed, --force and --show-config need --plot: add it")
     dtype = options.get("dtype", "float32")
     if dtype not in Dtype.__members__:
         raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
@@ -90,7 +88,7 @@ def run(
     show_block(_table(answers), console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
         console.print(
-            f"Other processes kept {cores:.1f} cores busy meanwhile: these answers may be wrong. "
+            f"Other processes kept {cores:.1f} cores busy meanwhile: these results may be wrong. "
             "Measure again on a quiet machine.",
             style="bold red",
             highlight=False,

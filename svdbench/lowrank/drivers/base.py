@@ -68,9 +68,9 @@ def check(A: Tensor) -> None:
     if not isinstance(A, Tensor):
         raise TypeError(f"A is {type(A).__name__}: give a torch.Tensor of shape (..., m, n)")
     if A.dtype not in FLOATS:
-        raise TypeError(f"A is {A.dtype}: give real floating-point numbers, as A.double() does")
+        raise TypeError(f"A is {A.dtype}: give real floating-point numbers, for example A.double()")
     if A.layout is not torch.strided:
-        raise TypeError(f"A is {A.layout}: give a dense matrix, as A.to_dense() does")
+        raise TypeError(f"A is {A.layout}: give a dense matrix, for example A.to_dense()")
     if A.ndim < 2 or not A.numel():
         raise ValueError(f"A has shape {tuple(A.shape)}: give (..., m, n) with no size 0")
 

@@ -267,7 +267,7 @@ def folded_shape(conv: Any, folding: Folding = "spatial") -> tuple[int, int]:
         ValueError: an unknown folding.
     """
     if folding not in ("spatial", "channel"):
-        raise ValueError(f"no folding is called {folding!r}: choose spatial or channel")
+        raise ValueError(f"unknown folding {folding!r}: choose spatial or channel")
     out, channels, *kernel = conv.weight.shape
     wide = kernel.pop() if is_split(conv, folding) else 1
     return out // conv.groups * wide, channels * torch.Size(kernel).numel()

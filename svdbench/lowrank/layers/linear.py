@@ -191,5 +191,5 @@ def two_factors(
         case "right":
             W1, W2 = U, right * Vh
         case _:
-            raise ValueError(f"no split is called {split!r}: choose balanced, left or right")
+            raise ValueError(f"unknown split {split!r}: choose balanced, left or right")
     return W1.contiguous(), W2.contiguous()

@@ -185,7 +185,7 @@ def factorable_weights(
         if parametrize.is_parametrized(module):
             seen |= {id(inner) for inner in module.parametrizations.modules()}
             for name in module.parametrizations:
-                others[_dotted(path, name)] = "parametrized: it is made anew at every step"
+                others[_dotted(path, name)] = "parametrized: recomputed at every step"
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim > 1:
                 others[_dotted(path, name)] = _foreign(module)
@@ -253,9 +253,9 @@ def _tied(model: nn.Module, uses: list[Use], folding: Folding) -> list[Factorabl
         part, names = own[0].part, owners[id(own[0].part.parameter)]
         refusals = [use.part.refusal for use in own if use.part.refusal]
         if len(names) > 1 and not (len(names) == len(own) and all(use.kind.ties for use in own)):
-            refusals = [f"shared, as {' and '.join(names)}, in a way that factors can't be"]
+            refusals = [f"shared by {' and '.join(names)}, in a way that factors can't be"]
         if part.parameter.dtype not in FLOATS or not part.parameter.numel():
-            refusals = [f"of {part.parameter.dtype}: no numbers that an SVD is of"]
+            refusals = [f"of {part.parameter.dtype}, which has no SVD"]
         weight = Weight(own[0].name, part.rows, part.columns, part.groups)
         found.append(FactorableWeight(weight, own, folding, refusals[0] if refusals else ""))
     return found
@@ -287,11 +287,11 @@ def _made_anew(module: nn.Module, kind: LayerKind) -> dict[str, str]:
                 )
         if parametrize.is_parametrized(each):
             for name in each.parametrizations:  # type: ignore[union-attr]
-                found[prefix + name] = "parametrized: it is made anew at every step"
+                found[prefix + name] = "parametrized: recomputed at every step"
     for name in [] if found else ("weight", "in_proj_weight"):
         own = getattr(module, name, None)
         if isinstance(own, Tensor) and name not in module._parameters:
-            found[name] = "no parameter of its module, which makes it anew"
+            found[name] = "not a parameter: its module recomputes it"
     return found
 
 
@@ -300,8 +300,8 @@ def _foreign(module: nn.Module) -> str:
         return "a factor already"
     base = derived_from(module)
     if base is not None:
-        return f"a {type(module).__name__}, which may use it in another way than {base.__name__}"
-    return f"a weight of {type(module).__name__}, which is no layer that is known here"
+        return f"a {type(module).__name__}, which may use it differently from {base.__name__}"
+    return f"a weight of {type(module).__name__}, an unsupported layer"
 
 
 def _dotted(path: str, own: str) -> str:

@@ -169,7 +169,6 @@ def _finite(dense: Tensor, examples: str) -> Tensor:
         raise ValueError(
             f"the loss of the dense model is not a finite number on {len(wrong):,} of "
             f"{dense.numel():,} {examples} examples, the first of them example {int(wrong[0])}: "
-            "leave out examples in which nothing counts, as where all targets are -100, and look "
-            "at the loss"
+            "leave out examples without a target that counts (all are -100), and check the loss"
         )
     return dense

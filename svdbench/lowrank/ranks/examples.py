@@ -43,14 +43,15 @@ def check_data(data: Any, name: str = "data") -> None:
         check_batch(data, name)
     elif isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise TypeError(
-            f"{name} is {_a(data)}, of single examples: give batches, as "
-            "torch.utils.data.DataLoader(…, batch_size=64) makes them"
+            f"{name} is {_a(data)}, which holds single examples: give batches, for example "
+            "torch.utils.data.DataLoader(…, batch_size=64)"
         )
     elif isinstance(data, Tensor | str | bytes | Mapping | nn.Module) or not (
         hasattr(data, "__iter__") or hasattr(data, "__getitem__")
     ):
         raise TypeError(
-            f"{name} is {_a(data)}: give (inputs, targets), or an iterable of such batches, as a "
+            f"{name} is {_a(data)}: give (inputs, targets), or an iterable of such "
+            "batches, such as a "
             "DataLoader"
         )
 
@@ -64,8 +65,8 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
     """
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise TypeError(
-            f"{what} is {_a(found)}: give (inputs, targets); several inputs are a tuple of their "
-            "own, as ((x1, x2), y), or a dict"
+            f"{what} is {_a(found)}: give (inputs, targets); put several inputs into "
+            "a tuple, such as ((x1, x2), y), or a dict"
         )
     x, y = found
     if not isinstance(y, Tensor):
@@ -99,13 +100,13 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
 
 
 def check_loss(loss: Any) -> None:
-    """Raise TypeError unless this is a function of outputs and targets."""
+    """Raise TypeError unless this is a loss function of outputs and targets."""
     if isinstance(loss, type):
         raise TypeError(f"loss is the class {loss.__name__}: give an instance, {loss.__name__}()")
     if not callable(loss):
         raise TypeError(
-            f"loss is {_a(loss)}: give a function of the model's output and the targets, as "
-            "torch.nn.functional.cross_entropy"
+            f"loss is {_a(loss)}: give a function of the model's output and the "
+            "targets, such as torch.nn.functional.cross_entropy"
         )
 
 
@@ -169,7 +170,7 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
             if not isinstance(output, Tensor):
                 raise ValueError(
                     f"the model returns a {type(output).__name__}: wrap it in a module that "
-                    "returns the tensor which the loss is of"
+                    "returns the tensor that the loss takes"
                 )
             if len(output) != len(y):
                 raise ValueError(
@@ -184,8 +185,8 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
                 if not str(error).startswith("vmap"):
                     raise
                 raise ValueError(
-                    "the loss can't be taken of all examples at once, by torch.vmap: write it "
-                    "without if, item() and float() of what it computes"
+                    "the loss can't be computed for all examples at once by "
+                    "torch.vmap: write it without if, item() and float() on tensors"
                 ) from error
             if losses.ndim != 1:
                 raise ValueError(
@@ -323,8 +324,8 @@ def usual_loss(output: Any, target: Tensor) -> Tensor:
     elif output.ndim > 1 and output.shape[:1] + output.shape[2:] == target.shape:
         return F.cross_entropy(output, target.long())
     raise ValueError(
-        f"no usual loss is of outputs {tuple(output.shape)} and {target.dtype} targets "
-        f"{tuple(target.shape)}: give a loss"
+        f"there is no default loss for outputs {tuple(output.shape)} and "
+        f"{target.dtype} targets {tuple(target.shape)}: give a loss"
     )
 
 
@@ -347,6 +348,6 @@ def check_classes(output: Any, target: Tensor) -> None:
         wrong &= target != IGNORED
     if wrong.any():
         raise ValueError(
-            f"target {int(target[wrong][0])} is none of the classes 0 to {classes - 1} that the "
-            "model has outputs for: check the targets, or the model's last layer"
+            f"target {int(target[wrong][0])} is outside the classes 0 to "
+            f"{classes - 1} of the model's outputs: check the targets, or the model's last layer"
         )

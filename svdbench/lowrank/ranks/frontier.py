@@ -236,7 +236,7 @@ def rank_frontier(
         damping: of C and G, above 0, as a fraction of their mean diagonal entry.
         recentre: a layer's bias takes over what its mean input loses, (W − W_k) E[x], so
             that only the spread of the inputs counts. Not for "plain".
-        layers: full names of the weights to look at, as "0.weight"; by default all.
+        layers: full names of the weights to compress, as "0.weight"; by default all.
         skip_last: leaves the last layer dense.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         budget: bytes that moments may take at a time, which there is one pass over the data
@@ -272,7 +272,7 @@ def rank_frontier(
     seen = [site for site in found if site.name in spectra]
     for site in found:
         if site.name not in spectra:
-            skipped[site.name] = "no calibration row comes to it"
+            skipped[site.name] = "no calibration row reaches it"
     _refuse_none(seen, skipped)
     return Frontier({site.name: spectra[site.name] for site in seen}, skipped)
 

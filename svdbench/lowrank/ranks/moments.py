@@ -139,10 +139,10 @@ class Sums:
             return f"the gradient at {name} is not finite: look at the loss"
         if self.total is None or self.total.isfinite().all():
             return (
-                f"what comes into {name} is too large to be squared in {dtype}: scale the inputs, "
+                f"the input of {name} is too large to be squared in {dtype}: scale the inputs, "
                 "or use float64"
             )
-        return f"what comes into {name} is not finite: look at the model and its data"
+        return f"the input of {name} is not finite: look at the model and its data"
 
     def _add(self, side: Side, X: Tensor) -> None:
         """XᵀX on the shorter side; on the longer one that of the product with W, and its trace."""
@@ -288,9 +288,9 @@ def observe(
     if uncounted:
         raise ValueError(
             f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
-            f"batches ({found.examples:,} examples), the first of them batch {uncounted[0]}: leave "
-            "out batches in which nothing counts, as where all targets are -100, and look at the "
-            "loss"
+            f"batches ({found.examples:,} examples), the first of them batch "
+            f"{uncounted[0]}: leave out batches without a target that counts (all are "
+            "-100), and check the loss"
         )
     return found
 

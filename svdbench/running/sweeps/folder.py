@@ -258,9 +258,9 @@ def _read_file(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} {error}: delete the folder") from error
     if not _fits(kept):
-        raise UserError(f"{path} is not what svdbench writes of a sweep: delete the folder")
+        raise UserError(f"{path} was not written by a sweep of svdbench: delete the folder")
     if kept["version"] > VERSION:
-        raise UserError(f"{path} is of a later svdbench: upgrade svdbench")
+        raise UserError(f"{path} was written by a later svdbench: upgrade svdbench")
     return dict(kept)
 
 

@@ -173,8 +173,8 @@ def engine_overrides(sweep: Sweep) -> list[str]:
         ours = key == "hydra/launcher" or key.startswith("hydra.launcher.")
         if not ours or "_target_" in key:
             raise UserError(
-                f"{given.input_line!r} has no place in a sweep: of Hydra's own keys only "
-                "hydra/launcher=NAME and its options, hydra.launcher.KEY=VALUE, count"
+                f"{given.input_line!r} is not allowed in a sweep: of Hydra's own "
+                "keys, only hydra/launcher=NAME and its options, hydra.launcher.KEY=VALUE, are"
             )
     refuse_overrides(sweep.bases[0].overrides)
     return [str(given.input_line) for given in found]
@@ -208,9 +208,9 @@ def combinations(
     swept = [key for key, override in last.items() if override.is_sweep_override()]
     for key in swept:
         if _key(key) in PLACE:
-            raise UserError(f"{key} can't be swept: the jobs of a sweep lie in one folder")
+            raise UserError(f"{key} can't be swept: all jobs of a sweep share one folder")
         if not last[key].is_discrete_sweep():
-            raise UserError(f"{key} has no end of values: list them, as in {key}=1,2,3")
+            raise UserError(f"{key} has no end: list the values, for example {key}=1,2,3")
         try:
             refuse_repeated(key, list(_values(last[key])))
         except ValueError as error:

@@ -84,10 +84,10 @@ def check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> N
     if any(all(node.get(key, 0) >= (least or 0) for key, least in needs.items()) for node in nodes):
         return
     asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
-    cause = f"hydra.launcher: a job asks for {asked}, and no node of Ray's has that"
+    cause = f"hydra.launcher: a job asks for {asked}, but no Ray node has that"
     if not may_grow:
         raise UserError(f"{cause}: ask for less, or give the address of a cluster")
-    print(f"svdbench: {cause}: the jobs wait for one that has", file=sys.stderr)
+    print(f"svdbench: {cause}: the jobs wait for a node that has", file=sys.stderr)
 
 
 LOCAL = "local"
