@@ -10,10 +10,10 @@ MARK   ?= not slow
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv with the pinned set (a CPU build of torch where there is no GPU)
+setup: $(READY) ## create .venv with the pinned packages (torch for CPUs if there is no GPU)
 
 # uv knows where PyTorch keeps its CPU builds; pip takes what the index offers.
 $(READY): pyproject.toml constraints.txt
@@ -26,16 +26,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
 	@touch $@
 
-run: $(READY) ## time a gradient-descent step of every orthogonal map; plots in results/
+run: $(READY) ## time a gradient step of every orthogonal parametrisation; five minutes; results/
 	$(BIN)/svdbench time-fasth
 
 # A process for each core, with one thread each: two threads on a busy core wait for each other.
 TEST := -m pytest -m "not slow" -n auto --dist loadfile
 
-test: $(READY) ## the tests (a few minutes)
+test: $(READY) ## run the tests; less than ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python $(TEST)
 
-test-all: $(READY) ## the tests, slow ones included
+test-all: $(READY) ## run all tests, including slow ones
 	$(BIN)/python -m pytest
 
 # The lowest version of each requirement, with the newest of what those need themselves.
@@ -44,7 +44,7 @@ OLDEST         := .venv-oldest
 INSTALL_OLDEST := $(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python \
     --resolution lowest-direct --no-build-isolation-package torch-householder
 
-test-oldest: ## the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
+test-oldest: ## run the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv setuptools wheel ninja
 	@set -e; for what in . '.[dev,peers]'; do \
@@ -55,10 +55,10 @@ test-oldest: ## the tests with the oldest versions that pyproject.toml allows, i
 	$(OLDEST)/bin/python -m pip list --disable-pip-version-check
 	$(OLDEST)/bin/python -m pytest -m "not slow"
 
-fuzz: $(READY) ## malformed arguments, keys, variables and files, others each time; counts them
+fuzz: $(READY) ## try random malformed arguments, keys, variables and files, and count failures
 	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
 
-test-repeat: $(READY) ## the tests N=20 times, every second time beside two busy processes; counts
+test-repeat: $(READY) ## run the tests N=20 times, every second time beside two busy processes; count failures
 	@passed=0; failed=0; log=$$(mktemp); \
 	for i in $$(seq $(N)); do \
 	    busy=; beside=; \
@@ -75,19 +75,19 @@ test-repeat: $(READY) ## the tests N=20 times, every second time beside two busy
 	    echo "$$i of $(N)$$beside: $$how, $$(tail -n 1 $$log)"; \
 	done; rm -f $$log; echo "$$passed passed, $$failed failed"; [ $$failed -eq 0 ]
 
-test-cluster: $(READY) ## sweeps on a SLURM and a Ray made on this host, as root (docs/cluster.md)
+test-cluster: $(READY) ## test sweeps on SLURM and Ray, started on this host as root (docs/cluster.md)
 	$(BIN)/python -m pytest tests/cluster --cluster
 
-lint: $(READY) ## ruff: style and likely mistakes
+lint: $(READY) ## check style and likely mistakes with ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: $(READY) ## mypy
+types: $(READY) ## check types with mypy
 	$(BIN)/mypy
 
-format: $(READY) ## let ruff put the layout right
+format: $(READY) ## format the code with ruff
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(READY) ## the figures we promise, measured and judged; written to results/bench/
+bench: $(READY) ## measure and judge the figures that we promise; results/bench/
 	PYTHONPATH=tests $(BIN)/python -m promises.steps
 
 bench-rnn: $(READY) ## the same for the recurrent networks; takes hours; results/bench-rnn/
@@ -99,32 +99,32 @@ bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; resul
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
 	PYTHONPATH=tests $(BIN)/python -m promises.ranks
 
-bench-trust: $(READY) ## kill -9 at random, KILLS=300 times; what recording costs, a large report; results/bench-trust/
+bench-trust: $(READY) ## kill runs at random, KILLS=300 times; cost of recording; results/bench-trust/
 	PYTHONPATH=tests $(BIN)/python -m promises.trust
 
 bench-sweep: $(READY) ## the same for sweeps on two processes; results/bench-sweep/
 	PYTHONPATH=tests $(BIN)/python -m promises.sweeps
 
-reproduce: $(READY) ## repeat and judge what the four documents report; hours; goes on where it stopped
+reproduce: $(READY) ## repeat and judge the published results; takes hours, resumes when interrupted
 	$(BIN)/svdbench reproduce all
 
-reproduce-quick: $(READY) ## a small version of each, in minutes; results/reproduce-quick/
+reproduce-quick: $(READY) ## repeat a small version of each result, in minutes; results/reproduce-quick/
 	$(BIN)/svdbench reproduce all --quick
 
-results-check: $(READY) ## the quick versions anew; fails where a verdict is not the committed one
+results-check: $(READY) ## repeat the quick versions; fail if a verdict differs from the committed one
 	rm -rf results/check
 	$(BIN)/svdbench reproduce all --quick --results results/check \
 	    --against results/reference/reproduce/quick
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
-gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; in results/gpu/
+gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; results/gpu/
 	PYTHONPATH=.:tests $(or $(wildcard $(BIN)/python),$(PYTHON)) -m promises.gpu
 
-kernels: $(READY) ## compile every Triton kernel for four chips; what they need: results/kernels/
+kernels: $(READY) ## compile every Triton kernel for four chips, and list their resources; results/kernels/
 	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel --outdir dist .
 
-clean: ## remove what was built; results and .venv stay
+clean: ## remove build products; results and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
