@@ -58,7 +58,7 @@ class TestRanks:
             alpha_rule(0)
         with pytest.raises(ValueError, match="meaning of alpha"):
             alpha_rank(0.5, 2, 2, "poem")
-        with pytest.raises(ValueError, match="2 ranks and 3 weights"):
+        with pytest.raises(ValueError, match="2 ranks for 3 weights"):
             layer_rule([1, None], ["a", "b", "c"])
         with pytest.raises(ValueError, match="phi is 2"):
             switch_step(2, 10)
@@ -345,7 +345,7 @@ class TestCommand:
             (["--phi", "1"], "phis has 1.0: give shares from 0 to below 1"),
             (["--phi", "0,0"], "phis has 0.0 twice"),
             (["--alpha-meaning", "poem"], "alpha_meaning"),
-            (["--ranks", "1,2"], "2 ranks and 3 weights"),
+            (["--ranks", "1,2"], "2 ranks for 3 weights"),
             (["--ranks", "1,2,x"], "ranks has 'x'"),
             (["--ranks", "100,none,none"], "from 1 to 24"),
             (["--ranks", "none,none,none"], "no layer of"),

@@ -58,7 +58,7 @@ def test_sizes_must_fit_the_data() -> None:
     check_sizes([2, 5, 1], 2, 2, "xor")
     with pytest.raises(ValueError, match=r"784 inputs, but an example of digits has 64 values"):
         check_sizes([784, 10], 64, 10, "digits")
-    with pytest.raises(ValueError, match=r"1 outputs, and digits has 10 classes.*64-…-10$"):
+    with pytest.raises(ValueError, match=r"1 outputs, but digits has 10 classes.*64-…-10$"):
         check_sizes([64, 1], 64, 10, "digits")
     with pytest.raises(ValueError, match="or 2-…-1"):
         check_sizes([2, 3], 2, 2, "xor")

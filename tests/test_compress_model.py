@@ -260,7 +260,7 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
         ([*MINE, "--params", "0.5", "--macs", "0.5"], "give one of them"),
         ([*MINE, "--kind", "other"], "no kind of frontier is called 'other'"),
         ([*MINE, "--keep-if", "smaller"], "no keep_if is called 'smaller'"),
-        ([*MINE, "folding=other"], "unknown folding 'other'"),
+        ([*MINE, "folding=other"], "no folding is called 'other'"),
         ([*MINE, "--dtype", "bf16", "--finetune-epochs", "1"], "use float32"),
     ],
 )

@@ -296,7 +296,7 @@ class TestFetch:
         monkeypatch.setattr(Two, "mirrors", ())
         with pytest.raises(
             DatasetError,
-            match=r"its licence (none) does not allow a download: put the published a\.bin, "
+            match=r"its licence \(none\) does not allow a download: put the published a\.bin, "
             r"b",
         ):
             list(download.fetch(two))

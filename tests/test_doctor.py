@@ -99,7 +99,7 @@ def test_a_quiet_machine_has_none() -> None:
         (changed("load", throttled=3), "unreliable", "heat throttled the cores 3 times"),
         (changed("threads", torch=16), "unreliable", "16 threads for 8 cores"),
         (changed("threads", torch=8), "unreliable", "8 threads for 4 physical cores"),
-        (changed("cpu", quota_cores=1.5), "unreliable", "may use 1.5 cores' time"),
+        (changed("cpu", quota_cores=1.5), "unreliable", "may use 1.5 cores, but torch"),
         (changed("cpu", cores_visible=4), "note", "may use 4 of 8 cores"),
         (changed("cpu", virtual=True), "note", "virtual machine"),
         (changed("cpu", numa_nodes=2), "note", "2 NUMA nodes"),

@@ -91,4 +91,4 @@ def test_there_is_none(
     with pytest.raises(UserError, match=re.escape(f"asks for {says}, but no Ray node")):
         check_room(nodes, JOB | needs, may_grow=False)
     check_room(nodes, JOB | needs, may_grow=True)
-    assert "the jobs wait for one" in capsys.readouterr().err
+    assert "the jobs wait for a node" in capsys.readouterr().err

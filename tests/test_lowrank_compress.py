@@ -457,7 +457,11 @@ def test_whitening_needs_no_gradients(
         (lambda X, y: (X.double(), y), TypeError, "inputs are torch.float64 and the model's param"),
         (lambda X, y: (X.long(), y), TypeError, "inputs are torch.int64 and the model's param"),
         (lambda X, y: (X.to("meta"), y), ValueError, "data is on the meta device"),
-        (lambda X, y: TensorDataset(X, y), TypeError, "data is a TensorDataset, of single"),
+        (
+            lambda X, y: TensorDataset(X, y),
+            TypeError,
+            "data is a TensorDataset, which holds single",
+        ),
         (lambda X, y: [(X[:0], y[:0])] * 4, ValueError, "0 batches, which can't be split"),
     ],
 )

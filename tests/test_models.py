@@ -453,7 +453,7 @@ def test_published_parameter_counts(
         ("rnn", {"init": "glorot"}, "init is 'glorot': choose from uniform"),
         ("exprnn", {"init": "uniform"}, "'uniform': choose from henaff"),
         ("exprnn", {"input_std": -1.0}, "input_std is -1.0: give a number of at least 0"),
-        ("exprnn", {"rebase_every": 0}, "rebase_every is 0: give a whole number from 1 up"),
+        ("exprnn", {"rebase_every": 0}, "rebase_every is 0: give a whole number of at least 1"),
         ("scornn", {"rho": 25}, "rho is 25: give a whole number from 0 to hidden_size = 24"),
         ("factorized_rnn", {"margin": -0.1}, "margin is -0.1: give a number from 0 to 1"),
         ("factorized_rnn", {"margin": 1.1}, "margin is 1.1: give a number from 0 to 1"),

@@ -72,7 +72,7 @@ def test_slurm_knows_the_node_and_the_first(monkeypatch: pytest.MonkeyPatch) -> 
         (BY_HAND | {"NODE_RANK": "-1"}, "NODE_RANK is '-1': give a whole number"),
         (BY_HAND | {"MASTER_PORT": "http"}, "MASTER_PORT is 'http'"),
         (BY_HAND | {"MASTER_PORT": "70000"}, "MASTER_PORT is 70000"),
-        ({"NODE_RANK": "0"}, "MASTER_ADDR is not there"),
+        ({"NODE_RANK": "0"}, "MASTER_ADDR is not set"),
         (STEP | {"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4"),
         (STEP | {"SLURM_STEP_NUM_NODES": "1"}, "SLURM_STEP_NUM_NODES is 1"),
         (STEP | {"PATH": "nowhere"}, "can't ask SLURM for the first node"),

@@ -288,7 +288,7 @@ def test_mistakes_are_told_before_any_process_starts(monkeypatch: pytest.MonkeyP
         (["--processes", "0"], "--processes is 0: it must be 1 or more"),
         (["--processes", "6"], "trainer.processes is 6, but a batch has only 5 sequences"),
         ([*TWO, "trainer.device=cuda:1"], "use trainer.device=cuda"),
-        ([*TWO, "task.length=1"], "length is 1: give a whole number from 2 up"),
+        ([*TWO, "task.length=1"], "length is 1: give a whole number of at least 2"),
         ([*TWO, "--resume", "nowhere.pt"], "can't read nowhere.pt"),
     ):
         assert_mistake(run(called("run", *more)), says)

@@ -302,7 +302,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("version: 1\njob: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+            ("version: 1\njob: !!python/object/apply:os.system ['true']\n", "has YAML tags"),
             ("a: &a [1]\nb: *a\n", "has aliases"),
             ("version: 1\njob: train\n", "was not written by a sweep"),
             ("version: 9\n", "upgrade svdbench"),

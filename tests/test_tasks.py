@@ -200,9 +200,9 @@ def test_the_baseline_of_adding() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("copy", {"lag": 0}, "lag is 0: give a whole number from 1 up"),
+        ("copy", {"lag": 0}, "lag is 0: give a whole number of at least 1"),
         ("copy", {"lag": 2.5}, "lag is 2.5"),
-        ("addition", {"length": 1}, "length is 1: give a whole number from 2 up"),
+        ("addition", {"length": 1}, "length is 1: give a whole number of at least 2"),
         ("addition", {"test_size": 0}, "test_size is 0"),
         ("smnist", {"pool": 3}, "8×8 pixels: give a divisor of both"),
         ("smnist", {"pool": 0}, "pool is 0"),

@@ -212,7 +212,7 @@ def test_options_reach_the_configuration() -> None:
 MISTAKES = [
     (["spectral-rnn", "model.m1=200", "model.m2=4"], "m1"),
     (["spectral-rnn", "model.radius=-1"], "radius"),
-    (["spectral-rnn", "task.length=1"], "length is 1: give a whole number from 2 up"),
+    (["spectral-rnn", "task.length=1"], "length is 1: give a whole number of at least 2"),
     (["spectral-rn"], "did you mean 'spectral_rnn'"),
     (["lstm", "--task", "adition"], "did you mean 'addition'"),
     (["lstm", "--task", "smnist", "task.dataset=cifar"], "no data set is called 'cifar'"),

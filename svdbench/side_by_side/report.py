@@ -93,7 +93,7 @@ def noise(pairs: int) -> str:
         return "one seed has no interval: give --seeds 5 to tell a difference from noise"
     return (
         f"* more than noise: the {100 * CONFIDENCE:g} % interval (t, {quantity(pairs, 'pair')}) "
-        "excludes zero"
+        "does not contain 'no difference'"
     )
 
 
