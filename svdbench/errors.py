@@ -3,6 +3,8 @@
 import errno
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -21,6 +23,15 @@ class Interrupted(UserError):
     """Ctrl-C."""
 
     exit_code = 130
+
+
+@contextmanager
+def as_user_error(kind: type[Exception] = ValueError) -> Iterator[None]:
+    """Raise UserError in place of such exceptions, with their message in one line."""
+    try:
+        yield
+    except kind as error:
+        raise UserError(one_line(error)) from error
 
 
 def is_interrupt(error: BaseException | None) -> bool:

@@ -42,6 +42,12 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replace_atomically(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def _is_running(process: str) -> bool:
     """Whether a process with this number exists here, perhaps another than the one meant."""
     try:

@@ -1,6 +1,6 @@
 """Shared by all figures: colours, panels, axes, lines and bands, and saving them whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from svdbench.reporting.words import tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.lines import Line2D
 
 # Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
@@ -72,13 +73,31 @@ def add_title_and_legend(
 def dress(axes: "Axes", sizes: Sequence[float]) -> None:
     """Sizes as powers of two along x, a quiet grid, no box."""
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sizes))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    fix_ticks(axes.xaxis, sizes)
     if axes.get_yscale() == "log":
         set_log_ticks(axes)
     axes.yaxis.set_minor_formatter(NullFormatter())
     quiet(axes)
+
+
+def name_ticks(axis: "Axis", form: Callable[[float], str]) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+
+
+def fix_ticks(
+    axis: "Axis", places: Sequence[float], form: Callable[[float], str] = "{:g}".format
+) -> None:
+    """Ticks at these places and no others."""
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    name_ticks(axis, form)
+
+
+def name_log_ticks(axis: "Axis", form: Callable[[float], str]) -> None:
+    """Names at 1, 2 and 5 of each decade of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_formatter(NullFormatter())
+    name_ticks(axis, form)
 
 
 def set_log_ticks(axes: "Axes") -> None:
@@ -91,8 +110,7 @@ def set_log_ticks(axes: "Axes") -> None:
 def logarithmic(axes: "Axes", unit: str = "") -> None:
     """A logarithmic y axis of numbers with a unit; without one, of seconds."""
     axes.set_yscale("log")
-    form = (lambda y, _: f"{y:g}{unit}") if unit else (lambda y, _: tick(y))
-    axes.yaxis.set_major_formatter(FuncFormatter(form))
+    name_ticks(axes.yaxis, f"{{:g}}{unit}".format if unit else tick)
 
 
 def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:
@@ -147,29 +165,7 @@ def tick_digits(span: float) -> tuple[float, ...]:
     if span < 1.2:
         return tuple(i / 10 for i in range(10, 100))
     if span < 2.5:
-        tenths = (
-            10,
-            11,
-            12,
-            13,
-            14,
-            16,
-            18,
-            20,
-            22,
-            25,
-            28,
-            30,
-            35,
-            40,
-            45,
-            50,
-            55,
-            60,
-            70,
-            80,
-            90,
-        )
+        tenths = (*range(10, 15), 16, 18, 20, 22, 25, 28, *range(30, 60, 5), *range(60, 100, 10))
         return tuple(i / 10 for i in tenths)
     if span < 12:
         return (1, 1.5, 2, 3, 5, 7)

@@ -1,7 +1,7 @@
 """Numbers as people read them; files keep plain seconds and bytes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import SupportsFloat
 
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -31,6 +31,11 @@ def ratio(value: float) -> str:
 
 def setting(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def known(value: float, form: Callable[[float], str]) -> str:
+    """A number in this form; a dash where it is not known."""
+    return form(value) if value == value else "–"
 
 
 def few(parts: Sequence[str], most: int = 4) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from svdbench.config.base import OWN, TRAINED
 from svdbench.config.fields import Leaf, functions_of, leaves
 from svdbench.config.grammar import override
-from svdbench.errors import UserError
+from svdbench.errors import UserError, as_user_error
 from svdbench.job import Job, Request
 
 
@@ -112,10 +112,8 @@ def value_of(leaf: Leaf, given: Any) -> Any:
     if leaf.is_list:
         return _list(leaf, given)
     value = (key.aliases or {}).get(given, given)
-    try:
+    with as_user_error():
         key.check(flag, value)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     return value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.config.fields import leaves
-from svdbench.errors import UserError
+from svdbench.errors import UserError, as_user_error
 from svdbench.job import Job, all_jobs, find_job
 from svdbench.members import refuse_unknown
 from svdbench.record.reader import RecordedRun, is_run
@@ -162,10 +162,8 @@ def run(
     if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
         frame["quick"] = False
     known = [*spelt, *flags, *frame]
-    try:
+    with as_user_error():
         refuse_unknown(f"option of {job}", list(options), known)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     typed = {name: _as_typed(value) for name, value in options.items()}
     given = {
         **dict.fromkeys(spelt),

@@ -41,7 +41,7 @@ class RunDisplay:
         """Say how much of a resumed run is done."""
         if record.resumed:
             self.done = len(record.units)
-            self._print(resumption(len(record.units), self.total))
+            self.note(resumption(len(record.units), self.total))
 
     def begin(self, what: str) -> None:
         self.progress.update(self.task, description=what, completed=self.done, doing="")
@@ -49,17 +49,14 @@ class RunDisplay:
     def doing(self, fraction: float, what: str) -> None:
         self.progress.update(self.task, completed=self.done + fraction, doing=what)
 
-    def note(self, line: str) -> None:
-        """Say something beside the progress."""
-        self._print(line)
-
     def finish(self, line: str) -> None:
         self.done += 1
         self.progress.update(self.task, completed=self.done)
-        self._print(line)
+        self.note(line)
 
-    def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+    def note(self, line: str) -> None:
+        """Say something beside the progress."""
+        print_lines(self.console, [line])
 
 
 def resumption(done: int, total: int, what: str = "parts") -> str:
@@ -138,11 +135,7 @@ def load(group: Registry, name: str, configs: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def running(
-    job: Job,
-    config: DeviceConfig,
-    text: str,
-    folder: str | None,
-    cells: int,
+    job: Job, config: DeviceConfig, text: str, folder: str | None, cells: int
 ) -> Iterator[tuple[RunWriter, RunDisplay]]:
     """A run of so many cells: its record and its display, and its report at the end."""
     console = Console()
@@ -157,11 +150,7 @@ def running(
         print_lines(console, several_versions(record.folder))
 
     try:
-        with (
-            reported(record.folder, report),
-            record,
-            display(console, cells) as shown,
-        ):
+        with reported(record.folder, report), record, display(console, cells) as shown:
             shown.resume(record)
             yield record, shown
     except KeyboardInterrupt as error:

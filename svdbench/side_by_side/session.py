@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.datasets import classification
-from svdbench.errors import UserError, one_line
+from svdbench.errors import as_user_error
 from svdbench.job import Job
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import clock_of
@@ -83,7 +83,7 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Ex
         hidden: units of the layers, where ``config.net`` says nothing.
     """
     device = device_of(config)
-    try:
+    with as_user_error():
         train, test = (
             classification(config.data.name, split, data_dir=config.data.dir)
             for split in ("train", "test")
@@ -92,8 +92,6 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Ex
         sizes = parse_net(config.net) if config.net else [features, *hidden, classes]
         check_sizes(sizes, features, classes, config.data.name)
         mlp(sizes, config.activation)
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
     dtype = getattr(torch, config.dtype.value)
 
     def placed(X: Tensor, y: Tensor) -> Examples:

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.plots import (
     add_title_and_legend,
+    name_ticks,
     new_figure,
     plot_band,
     plot_line,
@@ -22,7 +23,7 @@ from svdbench.reporting.plots import (
     set_log_ticks,
 )
 from svdbench.reporting.report import Lines, Report, Table, TableCell
-from svdbench.reporting.words import quantity, seconds
+from svdbench.reporting.words import known, quantity, seconds
 from svdbench.side_by_side.report import (
     about,
     arms_of,
@@ -211,8 +212,8 @@ def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
         table.add(
             arm.name,
             f"{geometric_mean_or_nan(arm.train_loss):.5f}",
-            _percent(mean_or_nan(arm.train_accuracy)),
-            _percent(mean_or_nan(arm.test_accuracy)),
+            known(100 * mean_or_nan(arm.train_accuracy), "{:.2f} %".format),
+            known(100 * mean_or_nan(arm.test_accuracy), "{:.2f} %".format),
             difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
         )
     return table
@@ -235,10 +236,6 @@ def speed_table(arms: list[AcceleratedArmSummary]) -> Table:
             f"{arm.ceiling:.2f}",
         )
     return table
-
-
-def _percent(value: float) -> str:
-    return "–" if value != value else f"{100 * value:.2f} %"
 
 
 def _ratio(interval: Interval | None) -> str:
@@ -356,10 +353,7 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
         axes.set_xlim(left=0)
         quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
-        unit, scale = (" %", 100) if y == "error" else ("", 1)
-        axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda v, _, unit=unit, scale=scale: f"{scale * v:g}{unit}")
-        )
+        name_ticks(axes.yaxis, (lambda v: f"{100 * v:g} %") if y == "error" else "{:g}".format)
         title = "test error" if y == "error" else "training loss, nats"
         axes.set_title(title, loc="left", fontsize=10)
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -403,7 +397,7 @@ def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel(f"speed of the whole training, × {DENSE}'s (median of pairs, 95 % interval)")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} ×"))
+    name_ticks(axes.xaxis, "{:g} ×".format)
     quiet(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

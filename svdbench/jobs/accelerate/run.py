@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.errors import UserError, one_line
+from svdbench.errors import as_user_error
 from svdbench.jobs.accelerate import JOB
 from svdbench.jobs.accelerate.arms import AccelerateExperiment, AccelerateSetting, TimedArm
 from svdbench.jobs.accelerate.config import Accelerate
@@ -42,10 +42,8 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
 def prepare(config: Accelerate) -> AccelerateExperiment:
     """Data, sizes and arms, checked before a run starts."""
     sizes, train, test = problem_of(config, HIDDEN)
-    try:
+    with as_user_error():
         settings = [AccelerateSetting(), *_settings(config, sizes)]
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
     return AccelerateExperiment(config, settings, sizes, train, test)
 
 

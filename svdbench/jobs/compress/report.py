@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
@@ -18,6 +18,7 @@ from svdbench.reporting.plots import (
     HUES,
     MARKS,
     add_title_and_legend,
+    name_ticks,
     new_figure,
     plot_band,
     plot_line,
@@ -328,7 +329,7 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     forms = (share, lambda y: f"{y:g}", lambda y: tick(y) if y else "0")
     for axes, name, form in zip(grid, names, forms, strict=True):
         axes.set_title(name, loc="left", fontsize=10)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _, form=form: form(y)))
+        name_ticks(axes.yaxis, form)
     grid[2].set_ylim(bottom=0)
     add_title_and_legend(figure, about(run, "mean of {} seeds, 95 % intervals"))
     return figure

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, new_figure, plot_line, quiet
+from svdbench.reporting.plots import HUES, name_ticks, new_figure, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import count, quantity, seconds, share
+from svdbench.reporting.words import count, known, quantity, seconds, share
 
 # Of a large model every layer may have one.
 MOST_WARNINGS = 5
@@ -24,11 +24,7 @@ def report(run: RecordedRun) -> Report:
     taken = layers[layers["status"] == "ok"].to_dict("records")
     factored = [layer for layer in taken if layer["form"] == "factors"]
     skipped = layers[layers["status"] == "skipped"]
-    found = Report(
-        str(row["model"]),
-        headline(row),
-        frames={"layers": layers, "summary": summary},
-    )
+    found = Report(str(row["model"]), headline(row), frames={"layers": layers, "summary": summary})
     found.blocks = [
         sizes_table(taken, found.title),
         *([measured_table(factored)] if factored else ()),
@@ -83,8 +79,8 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
     for layer in layers:
         table.add(
             layer["layer"],
-            *(_known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
-            *(_known(layer[name], share) for name in ("error_bound", "error")),
+            *(known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
+            *(known(layer[name], share) for name in ("error_bound", "error")),
         )
     return table
 
@@ -162,15 +158,11 @@ def _verdict(row: dict[Any, Any]) -> str:
 
 
 def _increase(row: dict[Any, Any], name: str, error: str) -> str:
-    return f"{_known(row[name], '{:+.2g}'.format)} ± {_known(row[error], '{:.2g}'.format)}"
-
-
-def _known(value: float, form: Any) -> str:
-    return form(value) if value == value else "–"
+    return f"{known(row[name], '{:+.2g}'.format)} ± {known(row[error], '{:.2g}'.format)}"
 
 
 def _loss(value: float) -> str:
-    return _known(value, "{:.4g}".format)
+    return known(value, "{:.4g}".format)
 
 
 def how_to_load(row: dict[Any, Any]) -> str:
@@ -220,7 +212,7 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     axes.set_ylim(bottom=min(1.3 * lowest, -least / 3))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} %"))
+    name_ticks(axes.xaxis, "{:g} %".format)
     axes.set_xlabel("numbers kept in the weights")
     axes.set_ylabel("increase of the loss (bars: two standard errors)")
     axes.set_title(f"{row['model']}: size and loss", loc="left")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.files import FileDataset, data_root
 from svdbench.datasets.files import fetch as download
-from svdbench.errors import Interrupted, UserError
+from svdbench.errors import Interrupted, UserError, as_user_error
 from svdbench.members import DATASETS
 from svdbench.reporting.render import print_lines, show_block
 from svdbench.reporting.report import Table, TableCell
@@ -37,12 +37,10 @@ def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
     """Download what is missing or damaged of the data sets named, or of ``all``."""
     console = Console()
     everything = "all" in names
-    try:
+    with as_user_error():
         chosen = (
             _every(data_dir) if everything else [DATASETS.load(n, data_dir=data_dir) for n in names]
         )
-    except ValueError as error:
-        raise UserError(str(error)) from error
     try:
         for dataset in chosen:
             line = _fetch(dataset, console, unasked=everything)
@@ -59,10 +57,8 @@ def path(data_dir: str | None = None) -> None:
 
 def _root(data_dir: str | None) -> Path:
     """The folder of the data sets; raises UserError where there can be none."""
-    try:
+    with as_user_error(DatasetError):
         return data_root(data_dir)
-    except DatasetError as error:
-        raise UserError(str(error)) from error
 
 
 class RichBar:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import (
     HUES,
     MARKS,
     add_title_and_legend,
+    fix_ticks,
+    name_log_ticks,
     new_figure,
     panels,
     plot_band,
@@ -23,7 +24,7 @@ from svdbench.reporting.plots import (
     quiet,
 )
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import few, quantity, ratio, seconds, share
+from svdbench.reporting.words import few, known, quantity, ratio, seconds, share
 from svdbench.statistics.intervals import Interval, mean_interval
 
 DENSE = "dense"
@@ -141,7 +142,7 @@ def losses_table(summary: pd.DataFrame) -> Table:
                 f"{error:.1g}",
                 "" if predicted != predicted else f"{predicted:+.2g}",
             ]
-        table.add(str(method), kept, *numbers, "–" if accuracy != accuracy else share(accuracy))
+        table.add(str(method), kept, *numbers, known(accuracy, share))
     return table
 
 
@@ -300,10 +301,8 @@ def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     full = int(own["full"].iloc[0])
     ticks = [2**i for i in range(int(math.log2(full)) + 1)]
     ticks = ticks[:: 1 + len(ticks) // 7]
-    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if t < full / 1.5] + [full]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    _numbers(axes)
+    fix_ticks(axes.xaxis, [t for t in ticks if t < full / 1.5] + [full])
+    name_log_ticks(axes.yaxis, "{:g}".format)
 
 
 def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: list[str]) -> None:
@@ -360,10 +359,9 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = [2, 3, 5, 10, 20, 30, 50, 100]
-    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if t >= axes.get_xlim()[0]]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} %"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    _numbers(axes)
+    least = axes.get_xlim()[0]
+    fix_ticks(axes.xaxis, [t for t in ticks if t >= least], "{:g} %".format)
+    name_log_ticks(axes.yaxis, "{:g}".format)
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
     quiet(axes)
@@ -376,10 +374,3 @@ def _about(rows: pd.DataFrame, what: str) -> str:
     return f"{row['dataset']}, {row['model']}: {what}" + (
         f", mean and range of {seeds} seeds" if seeds > 1 else ""
     )
-
-
-def _numbers(axes: Axes) -> None:
-    """A logarithmic axis of losses as plain numbers."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

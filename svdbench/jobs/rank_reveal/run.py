@@ -181,7 +181,7 @@ class RankRevealSession:
     def _say(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
-            self.shown.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self.shown.note(line)
 
     def _from(self, begun: float) -> Any:
         """Tells the progress of a part of a seed that begins there."""

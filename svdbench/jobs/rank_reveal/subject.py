@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from svdbench.config.base import Dtype
 from svdbench.datasets.splits import hold_out
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError, as_user_error
 from svdbench.jobs.rank_reveal.config import RankReveal
 from svdbench.lowrank import example_losses
 from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
@@ -92,10 +92,8 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around all that calls the network and its examples: mistakes in one line."""
-        try:
+        with as_user_error():
             yield
-        except ValueError as error:
-            raise UserError(one_line(error)) from error
 
     @property
     def options(self) -> dict[str, Any]:

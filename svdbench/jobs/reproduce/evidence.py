@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.errors import UserError, one_line
-from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text, replace_atomically
+from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text, write_whole
 from svdbench.job import find_job
 from svdbench.jobs.reproduce import numbers
 from svdbench.jobs.reproduce.numbers import Evidence
@@ -161,8 +161,7 @@ def write_evidence(judged: JudgedResult, root: Path) -> None:
     folder = root / judged.result.name
     folder.mkdir(parents=True, exist_ok=True)
     numbers.write(judged.measured, folder)
-    with replace_atomically(folder / MADE) as partial:
-        partial.write_text(made_json(judged.made), encoding="utf-8")
+    write_whole(folder / MADE, made_json(judged.made))
 
 
 def read_evidence(result: PublishedResult, root: Path) -> JudgedResult | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from svdbench.errors import UserError
-from svdbench.files import replace_atomically
+from svdbench.files import write_whole
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
@@ -125,8 +125,7 @@ def curves_csv(measured: Evidence) -> str:
 
 def write(measured: Evidence, folder: Path) -> None:
     for name, text in ((NUMBERS, numbers_csv(measured)), (CURVES, curves_csv(measured))):
-        with replace_atomically(folder / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
 
 
 def read(folder: Path) -> Evidence:

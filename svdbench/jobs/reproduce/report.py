@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svdbench.files import replace_atomically
+from svdbench.files import replace_atomically, write_whole
 from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evidence
 from svdbench.jobs.reproduce.numbers import CurvePoint, Number
 from svdbench.jobs.reproduce.result import (
@@ -106,9 +106,9 @@ def write(judged: JudgedResult, root: Path, variant: str) -> None:
         (title, "data:image/png;base64," + b64encode((folder / f"{n}.png").read_bytes()).decode())
         for n, title in shown.figures
     ]
-    _put(folder / MARKDOWN, markdown(shown))
+    write_whole(folder / MARKDOWN, markdown(shown))
     title = judged.result.title
-    _put(folder / HTML, fill("result.html", title=title, view=shown, pictures=pictures))
+    write_whole(folder / HTML, fill("result.html", title=title, view=shown, pictures=pictures))
 
 
 def write_index(root: Path, variant: str) -> list[JudgedResult]:
@@ -117,10 +117,12 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
         judged for result in all_results() if (judged := read_evidence(result, root)) is not None
     ]
     views = [result_page(judged, variant) for judged in found]
-    _put(root / MARKDOWN, index_markdown(views))
-    _put(root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE))
+    write_whole(root / MARKDOWN, index_markdown(views))
+    write_whole(
+        root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE)
+    )
     lines = [f"{j.result.name},{j.result.document},{j.verdict.value}\n" for j in found]
-    _put(root / VERDICTS, "result,document,verdict\n" + "".join(lines))
+    write_whole(root / VERDICTS, "result,document,verdict\n" + "".join(lines))
     return found
 
 
@@ -175,11 +177,6 @@ def _hardware(made: Sequence[Provenance]) -> Iterator[str]:
 
 def _cores(count: int | None) -> str:
     return "" if count is None else quantity(count, "core")
-
-
-def _put(path: Path, text: str) -> None:
-    with replace_atomically(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 @cache
@@ -251,12 +248,10 @@ def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int)
 
 def _size_ticks(axes: "Axes", sizes: Sequence[float]) -> None:
     """A tick at each size, as there are few; of many, as matplotlib does it."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from svdbench.reporting.plots import fix_ticks
 
     axes.set_xscale("log", base=2)
     # Labels of neighbours would run into each other.
     sizes = [x for x, after in zip(sizes, [*sizes[1:], math.inf], strict=True) if after > 1.2 * x]
     if len(sizes) <= 10:
-        axes.xaxis.set_major_locator(FixedLocator(sizes))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        fix_ticks(axes.xaxis, sizes)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.files import replace_atomically
+from svdbench.errors import Interrupted, UserError, as_user_error, one_line
+from svdbench.files import write_whole
 from svdbench.jobs.reproduce.evidence import (
     COMMAND,
     FOLDER,
@@ -59,10 +59,8 @@ def chosen(names: Sequence[str]) -> list[PublishedResult]:
     """The results of these names, hyphens or underscores; or all."""
     if ALL in names:
         return all_results()
-    try:
+    with as_user_error():
         return [load(name.replace("-", "_")) for name in dict.fromkeys(names)]
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def show_listing(root: Path, console: Console) -> None:
@@ -181,8 +179,7 @@ def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | No
         raise Interrupted("interrupted; the same command resumes")
     if code:
         return f"{run.run} ended with exit code {code}"
-    with replace_atomically(done) as partial:
-        partial.write_text(typed + "\n", encoding="utf-8")
+    write_whole(done, typed + "\n")
     return None
 
 

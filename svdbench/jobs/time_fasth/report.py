@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import HUES, MARKS, dress, logarithmic, new_figure, plot_line
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import quantity, ratio, seconds
+from svdbench.reporting.words import known, quantity, ratio, seconds
 from svdbench.timings.report import (
     VOID,
     below_floor,
@@ -47,7 +47,7 @@ def times_table(timed: pd.DataFrame) -> Table:
     times = _by_size(timed)
     table = _table("time of a step", times)
     for method, row in times.iterrows():
-        cells = ("–" if value != value else seconds(value) for value in row)
+        cells = (known(value, seconds) for value in row)
         table.add(str(method), *cells, style="strong" if method == BASELINE else "")
     table.end_section()
     floors = timed.drop_duplicates("d").set_index("d")

@@ -13,7 +13,7 @@ from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import HUES, dress, panels
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import ratio, seconds, share
+from svdbench.reporting.words import known, ratio, seconds, share
 from svdbench.timings.report import (
     VOID,
     below_floor,
@@ -92,12 +92,14 @@ def costs_table(timed: pd.DataFrame) -> Table:
     columns = ["memory", "of floor", "k", "ops", "slides' ops"]
     table = Table.of(f"at {place(largest.iloc[0])}", ["method"], columns, note=NOTE)
     for row in largest.to_dict("records"):
-        memory = row["peak_bytes"]
         table.add(
             row["method"],
-            "–" if memory != memory else f"{memory / 2**20:,.0f} MiB",
+            known(row["peak_bytes"] / 2**20, "{:,.0f} MiB".format),
             _of_floor(row["of_floor"]),
-            *(_whole(row[column]) for column in ("block_size", "sequential_ops", "slides_ops")),
+            *(
+                known(row[column], "{:,.0f}".format)
+                for column in ("block_size", "sequential_ops", "slides_ops")
+            ),
         )
     return table
 
@@ -105,11 +107,7 @@ def costs_table(timed: pd.DataFrame) -> Table:
 def _of_floor(fraction: float) -> str:
     if voids_floor([fraction]):
         return VOID
-    return "–" if fraction != fraction else share(fraction)
-
-
-def _whole(value: float) -> str:
-    return "–" if value != value else f"{value:,.0f}"
+    return known(fraction, share)
 
 
 def conclusions(timed: pd.DataFrame) -> Iterator[str]:

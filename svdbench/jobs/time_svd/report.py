@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, panels, quiet
+from svdbench.reporting.plots import HUES, fix_ticks, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import ratio, seconds, tick
 from svdbench.timings.report import disturbed, headline
@@ -166,14 +165,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, ranks: list[int]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(LEAST / 2, 1)
-    axes.xaxis.set_major_locator(FixedLocator(_times(*axes.get_xlim())))
-    axes.xaxis.set_minor_locator(NullLocator())
+    fix_ticks(axes.xaxis, _times(*axes.get_xlim()), tick)
     axes.tick_params(axis="x", labelsize=8.5)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: tick(x)))
     marks = {LEAST: "exact", 1e-4: "1.0001×", 1e-3: "1.001×", 1e-2: "1.01×", 1e-1: "1.1×", 1: "2×"}
-    axes.yaxis.set_major_locator(FixedLocator(list(marks)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: marks.get(y, "")))
-    axes.yaxis.set_minor_locator(NullLocator())
+    fix_ticks(axes.yaxis, list(marks), lambda y: marks.get(y, ""))
     quiet(axes)
 
 

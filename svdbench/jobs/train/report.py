@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
@@ -22,6 +22,8 @@ from svdbench.reporting.plots import (
     DASHES,
     HUES,
     add_title_and_legend,
+    name_log_ticks,
+    name_ticks,
     new_figure,
     plot_band,
     plot_line,
@@ -239,16 +241,14 @@ def _dress_loss(axes: Axes, summary: pd.DataFrame) -> None:
         axes.axhline(target, color="#2a7f2a", ls=":", lw=1.3, label=f"target, {share(target)}")
     # Untrained losses may be a hundred times the baseline, and say nothing.
     axes.set_ylim(top=min(axes.get_ylim()[1], 3))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: share(y)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    name_log_ticks(axes.yaxis, share)
 
 
 def _dress_accuracy(axes: Axes, summary: pd.DataFrame) -> None:
     axes.axhline(summary["chance"].iloc[0], color="black", ls=":", lw=1.3, label="chance")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 0.9, 1]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+    name_ticks(axes.yaxis, lambda y: f"{100 * y:g} %")
 
 
 def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
@@ -273,9 +273,8 @@ def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
         axes.set_title(model, loc="left", fontsize=10)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=list(grid), format=FuncFormatter(lambda y, _: share(y)))
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar = figure.colorbar(image, ax=list(grid))
+    name_log_ticks(bar.ax.yaxis, share)
     bar.set_label("last loss / baseline")
     of = medians(summary, ", median of {}")
     add_title_and_legend(figure, f"{summary['task_title'].iloc[0]}{of}")

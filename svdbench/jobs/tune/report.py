@@ -9,20 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import (
     HUES,
     MARKS,
     dress,
+    fix_ticks,
     logarithmic,
     new_figure,
     panels,
     plot_line,
 )
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import quantity, seconds
+from svdbench.reporting.words import known, quantity, seconds
 from svdbench.timings.report import disturbed, headline, where
 
 SHAPE = ["d", "n", "m"]
@@ -141,7 +142,7 @@ def best_table(shapes: pd.DataFrame) -> Table:
             row["plan"],
             f"{least}–{most}" if least < most else str(least),
             str(row["model_best"]),
-            f"{row['optimum']:.0f}" if row["optimum"] == row["optimum"] else "–",
+            known(row["optimum"], "{:.0f}".format),
         )
     return table
 
@@ -171,7 +172,7 @@ def _shape(row: Any, shapes: pd.DataFrame) -> list[str]:
 
 
 def percent(regret: float) -> str:
-    return "–" if regret != regret else f"{regret:.0%}"
+    return known(regret, "{:.0%}".format)
 
 
 def model_lines(fit: pd.DataFrame) -> Iterator[str]:
@@ -348,10 +349,7 @@ def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     top = next((p for p in PERCENT if p > max(worst, 5)), 2 * worst)
     axes.set_ylim(-0.3, top)
-    axes.yaxis.set_major_locator(FixedLocator([p for p in PERCENT if p <= top]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    fix_ticks(axes.yaxis, [p for p in PERCENT if p <= top], "{:g} %".format)
     axes.set_ylabel("step time above the best")
     axes.grid(True, axis="y", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from svdbench.config.base import Dtype, Placement
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError, as_user_error
 from svdbench.job import Request
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.tuning import cache_file, formula, stored
@@ -60,12 +60,10 @@ def run(
         budget_s: seconds for each size, after one warm-up of every plan.
         clear: forget what is known first.
     """
-    try:
+    with as_user_error():
         refuse_repeated("--d", sizes)
         refuse_repeated("--m", columns)
         place = device_of(Placement(device=device))
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
     console = Console()
     try:
         path = cache_file()

@@ -13,7 +13,7 @@ from shutil import which
 from typing import Any
 
 from svdbench.config.grammar import parsed
-from svdbench.errors import UserError, one_line
+from svdbench.errors import UserError, as_user_error, one_line
 from svdbench.members import refuse_unknown
 
 # The extra with which a launcher is installed, and a module that is then there.
@@ -68,10 +68,8 @@ def check_installed(overrides: Sequence[str], known: Sequence[str]) -> None:
         extra, module = NEEDS.get(name, ("", ""))
         if extra and not _is_there(module):
             raise UserError(f"{given.input_line} needs a package: pip install 'svdbench[{extra}]'")
-        try:
+        with as_user_error():
             refuse_unknown("launcher", [name], known)
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
 
 def check_slurm(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from shutil import rmtree
 from typing import Any
 
 from svdbench.errors import UserError, one_line, os_remedy
-from svdbench.files import NAME, read_environment, read_json, read_yaml, replace_atomically
+from svdbench.files import NAME, read_environment, read_json, read_yaml, write_whole
 from svdbench.record import resumption
 from svdbench.record.environment import environment
 from svdbench.record.lines import RecordError, as_record_error, refuse_links
@@ -80,8 +80,7 @@ class States:
         path = self._path(job)
         with as_record_error(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replace_atomically(path) as partial:
-                partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+            write_whole(path, json.dumps(asdict(state)) + "\n")
 
     def forget(self, job: str) -> None:
         self._path(job).unlink(missing_ok=True)
@@ -151,10 +150,10 @@ def own_folder(folder: Path, sweep: Sweep, jobs: Sequence[SweepJob]) -> Iterator
                     f"{folder} already holds results: choose a different --name, or delete it"
                 )
             # First of all, as from then on the folder is this sweep's.
-            _write(folder / FILE, _text(sweep, jobs))
+            write_whole(folder / FILE, _text(sweep, jobs))
             if not (folder / ENVIRONMENT).exists():
                 text = json.dumps(environment(), indent=2, ensure_ascii=False)
-                _write(folder / ENVIRONMENT, text + "\n")
+                write_whole(folder / ENVIRONMENT, text + "\n")
         except OSError as error:
             raise RecordError(
                 f"can't write {folder}: {error.strerror or error}: {os_remedy(error)}"
@@ -200,11 +199,6 @@ def _held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-def _write(path: Path, text: str) -> None:
-    with replace_atomically(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def read_sweep(folder: Path) -> Sweep:

@@ -15,7 +15,7 @@ from svdbench.config.grammar import (
     refuse_many_jobs,
     refuse_overrides,
 )
-from svdbench.errors import UserError
+from svdbench.errors import UserError, as_user_error
 from svdbench.job import find_job
 from svdbench.members import refuse_repeated
 from svdbench.record.schema import PLACE
@@ -211,10 +211,8 @@ def combinations(
             raise UserError(f"{key} can't be swept: all jobs of a sweep share one folder")
         if not last[key].is_discrete_sweep():
             raise UserError(f"{key} has no end: list the values, for example {key}=1,2,3")
-        try:
+        with as_user_error():
             refuse_repeated(key, list(_values(last[key])))
-        except ValueError as error:
-            raise UserError(str(error)) from error
     for combination in BasicSweeper.split_arguments(every, None)[0]:
         by_key = dict(zip(last, combination, strict=True))
         yield (

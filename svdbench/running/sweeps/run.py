@@ -19,7 +19,7 @@ from svdbench.files import replace_atomically
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
-from svdbench.reporting.render import several_versions
+from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity, seconds
 from svdbench.running.sweeps.engines import LOCAL, SLURM, launch_by_submitit
 from svdbench.running.sweeps.folder import (
@@ -157,7 +157,7 @@ def watching(jobs: Sequence[SweepJob], states: States, console: Console) -> Iter
             running += state.status == RUNNING
             if state.over:
                 del left[folder]
-                console.print(line(job, state), highlight=False, soft_wrap=True, markup=False)
+                print_lines(console, [line(job, state)])
         progress.update(bar, completed=len(jobs) - len(left), running=f"{running} running")
 
     def look_again() -> None:
@@ -209,9 +209,7 @@ class SweepResult:
 
 
 def run_sweep(
-    sweep: Sweep,
-    folder: Path | None = None,
-    show: Callable[[Path], None] = lambda folder: None,
+    sweep: Sweep, folder: Path | None = None, show: Callable[[Path], None] = lambda folder: None
 ) -> SweepResult:
     """Run all jobs that have not ended well yet; a job that fails leaves the others alone."""
     prepared = prepare(sweep, folder)
@@ -220,8 +218,7 @@ def run_sweep(
         missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
         if missing and prepared.timed:
             refuse_other_version(prepared.folder)
-        _print(console, _heading(prepared, len(missing)))
-        _print(console, str(prepared.folder))
+        print_lines(console, [_heading(prepared, len(missing)), prepared.folder])
         interrupted = refused = False
         try:
             _launch_all(prepared, missing, states, console)
@@ -237,9 +234,8 @@ def run_sweep(
                 found = {job.folder: states.read(job.folder) for job in prepared.jobs}
                 rows = write_summary(prepared.folder, prepared.name, prepared.jobs, found)
                 show(prepared.folder)
-                for line in several_versions(prepared.folder):
-                    _print(console, line)
-                _print(console, str(prepared.folder / "summary.csv"))
+                print_lines(console, several_versions(prepared.folder))
+                print_lines(console, [prepared.folder / "summary.csv"])
     if interrupted:
         done = sum(state.status == OK for state in found.values())
         command = " ".join(["svdbench", *sweep.words[:1], "--resume"])
@@ -341,7 +337,3 @@ def _failed(jobs: Sequence[SweepJob], found: dict[str, State]) -> str:
     named = [f"{job.label}: {found[job.folder].reason}" for job in failed[:MOST_NAMED]]
     more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
     return f"{len(failed)} of {quantity(len(jobs), 'job')} failed: {'; '.join(named)}{more}"
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
