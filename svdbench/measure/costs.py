@@ -56,6 +56,12 @@ def factors_flops(problem: Problem, k: int) -> Flops:
     return Flops(2 * once.forward, 2 * once.backward)
 
 
+def then_product(problem: Problem, forward: float, backward: float) -> Flops:
+    """So many operations for a matrix (d, d), then its product with X: 2d²m, and 4d²m backward."""
+    product = 2 * problem.d**2 * problem.m
+    return Flops(forward + product, backward + 2 * product)
+
+
 def not_square(problem: Problem, what: str) -> str | None:
     """Maps of a square parameter have no meaning for n reflectors of another length d."""
     if problem.n == problem.d:
@@ -105,7 +111,4 @@ def matrix_exp_flops(problem: Problem, norm: float) -> Flops:
     def products(norm: float) -> int:
         return 5 + max(0, math.ceil(math.log2(norm / reach)))
 
-    return Flops(
-        forward=products(norm) * 2 * d**3 + 2 * d**2 * m,
-        backward=products(gradient_norm) * 16 * d**3 + 4 * d**2 * m,
-    )
+    return then_product(problem, products(norm) * 2 * d**3, products(gradient_norm) * 16 * d**3)

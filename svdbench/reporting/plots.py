@@ -23,6 +23,14 @@ MARKS = "osD^vP*X"
 DASHES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 
 
+def hue(number: int) -> str:
+    return HUES[number % len(HUES)]
+
+
+def mark(number: int) -> str:
+    return MARKS[number % len(MARKS)]
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, with a constrained layout."""
     return Figure(figsize=(width, height), layout="constrained", dpi=160)

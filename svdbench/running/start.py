@@ -107,7 +107,6 @@ HARMLESS = {
     *("num_cpus", "num_gpus", "memory", "max_retries", "max_calls"),
 }
 
-
 PLAIN = re.compile(r"[\w.,:;=&|+*/%@\[\]()-]*")
 
 

@@ -137,14 +137,8 @@ class Batches:
 
 
 A = TypeVar("A", bound=Arm)
-
-
 R = TypeVar("R")
-
-
 Epoch = Iterable[tuple[Tensor, Tensor]]
-
-
 WARM_UP_STEPS = 20
 
 

@@ -34,11 +34,7 @@ def batch_option(default: int | None, null: str | None = None) -> Any:
 
 def seeds_option(default: int) -> Any:
     return option(
-        default,
-        "number of seeds: seed, seed + 1, …",
-        typed="--seeds K",
-        at_least=1,
-        panel=TRAINED,
+        default, "number of seeds: seed, seed + 1, …", typed="--seeds K", at_least=1, panel=TRAINED
     )
 
 

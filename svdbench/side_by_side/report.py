@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from svdbench.reporting.plots import DASHES, HUES
+from svdbench.reporting.plots import DASHES, hue
 from svdbench.reporting.words import few, quantity, ratio, share
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
@@ -100,9 +100,9 @@ def noise(pairs: int) -> str:
 def styles_of(base: str, arms: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, Any]]:
     """The base black and thick; of the other arms the hue and the dash by their numbers."""
     styles: dict[str, dict[str, Any]] = {base: {"color": "black", "lw": 2.2, "zorder": 2}}
-    for name, (hue, dash) in arms.items():
+    for name, (number, dash) in arms.items():
         styles[name] = {
-            "color": HUES[hue % len(HUES)],
+            "color": hue(number),
             "ls": DASHES[dash % len(DASHES)],
             "lw": 1.6,
             "zorder": 3 + dash,

@@ -26,14 +26,8 @@ from svdbench.side_by_side.config import SideBySide
 from svdbench.side_by_side.networks import Scores, check_sizes, mlp, parse_net
 
 Config = TypeVar("Config", bound=SideBySide)
-
-
 Setting = TypeVar("Setting")
-
-
 Examples = tuple[Tensor, Tensor]
-
-
 BATCH, LEAST_BATCHES = 2048, 8
 
 
@@ -155,8 +149,6 @@ def weight_columns(layer: Factored) -> dict[str, Any]:
 
 
 A = TypeVar("A", bound=Arm)
-
-
 G = TypeVar("G", bound=Experiment[Any, Any])
 
 

@@ -12,31 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from svdbench.record.reader import RecordedRun
+from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
-from svdbench.reporting.plots import (
-    add_title_and_legend,
-    name_ticks,
-    new_figure,
-    plot_band,
-    plot_line,
-    quiet,
-    set_log_ticks,
-)
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import known, quantity, seconds
-from svdbench.side_by_side.report import (
-    about,
-    arms_of,
-    difference,
-    ended,
-    failures,
-    headline,
-    headline_of_summary,
-    last_epochs,
-    noise,
-    styles_of,
-    verdict,
-)
+from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, next_run_interval, paired_difference
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
 
@@ -56,17 +36,17 @@ def report(run: RecordedRun) -> Report:
         return Report("acceleration")
     summary = run.frame("summary")
     if not run.has("samples"):
-        return Report("acceleration", headline_of_summary(summary))
+        return Report("acceleration", sides.headline_of_summary(summary))
     samples = run.frame("samples")
-    epochs = ended(samples, summary, DENSE)
+    epochs = sides.ended(samples, summary, DENSE)
     arms = summarise_arms(epochs, summary)
     if not arms:
-        return Report("acceleration", blocks=[Lines(failures(summary, DENSE))])
+        return Report("acceleration", blocks=[Lines(sides.failures(summary, DENSE))])
     layers = run.frame("layers") if run.has("layers") else None
     speeds = [math.nan if arm.speed is None else arm.speed.mean for arm in arms]
     found = Report(
         _title(epochs),
-        headline(
+        sides.headline(
             [
                 (arm.name, mean_or_nan(arm.test_accuracy), speed)
                 for arm, speed in zip(arms, speeds, strict=True)
@@ -77,7 +57,7 @@ def report(run: RecordedRun) -> Report:
     found.blocks = [
         scores_table(arms, found.title),
         speed_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *failures(summary, DENSE)]),
+        Lines([_meaning(arms), *conclusions(arms), *sides.failures(summary, DENSE)]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
     if answers := answers_of(run, arms):
@@ -144,7 +124,7 @@ def summarise_arms(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[Accelera
     ceilings = summary.groupby("arm")["ceiling"].median()
     return [
         _summary(rows, dense, seeds, float(ceilings[name]))
-        for name, rows, seeds in arms_of(epochs, DENSE)
+        for name, rows, seeds in sides.arms_of(epochs, DENSE)
     ]
 
 
@@ -152,8 +132,8 @@ def _summary(
     rows: pd.DataFrame, dense: pd.DataFrame, seeds: list[int], ceiling: float
 ) -> AcceleratedArmSummary:
     first = rows.iloc[0]
-    train, test = last_epochs(rows, "train"), last_epochs(rows, "test")
-    base = last_epochs(dense, "test")
+    train, test = sides.last_epochs(rows, "train"), sides.last_epochs(rows, "test")
+    base = sides.last_epochs(dense, "test")
     factored, after = _after_switch(rows, dense)
     speed = None
     if after is not None:
@@ -214,7 +194,7 @@ def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
             f"{geometric_mean_or_nan(arm.train_loss):.5f}",
             known(100 * mean_or_nan(arm.train_accuracy), "{:.2f} %".format),
             known(100 * mean_or_nan(arm.test_accuracy), "{:.2f} %".format),
-            difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
+            sides.difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
         )
     return table
 
@@ -248,7 +228,7 @@ def _ratio(interval: Interval | None) -> str:
 
 def _meaning(arms: list[AcceleratedArmSummary]) -> str:
     return (
-        f"{noise(arms[0].accuracy_difference.count)}; "
+        f"{sides.noise(arms[0].accuracy_difference.count)}; "
         "final loss: geometric mean of the seeds; train, test: mean accuracy; "
         "switched: speed of the epochs in factors, median of pairs; ceiling: speed "
         "of the whole training that the multiplications allow"
@@ -271,7 +251,7 @@ def _accuracy(found: Interval) -> str:
         return f"test accuracy {100 * found.mean:+.2f} points, from one seed"
     if not found.mean:
         return "the same test accuracy"
-    return f"test accuracy {100 * found.mean:+.2f} points, {verdict(found, 0)}"
+    return f"test accuracy {100 * found.mean:+.2f} points, {sides.verdict(found, 0)}"
 
 
 def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
@@ -330,14 +310,14 @@ def _styles(arms: list[AcceleratedArmSummary]) -> dict[str, dict[str, Any]]:
     others = [arm for arm in arms if arm.name != DENSE]
     ranks = list(dict.fromkeys(arm.ranks for arm in others))
     phis = sorted({arm.phi for arm in others}, reverse=True)
-    return styles_of(
+    return sides.styles_of(
         DENSE, {arm.name: (ranks.index(arm.ranks), phis.index(arm.phi)) for arm in others}
     )
 
 
 def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """Training loss over epochs and over seconds, and test accuracy over seconds."""
-    figure = new_figure(13.5, 4.6)
+    figure = plots.new_figure(13.5, 4.6)
     grid = figure.subplots(1, 3)
     styles = _styles(arms)
     run = run[run["split"] == "test"].assign(error=1 - run["accuracy"])
@@ -347,18 +327,20 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
             rows = run[run["arm"] == arm.name].groupby("epoch")
             across, middle = rows[x].median(), rows[y].median()
             style = styles[arm.name]
-            plot_line(axes, across, middle, label=arm.name, **style)
-            plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
+            plots.plot_line(axes, across, middle, label=arm.name, **style)
+            plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
         axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
-        quiet(axes)
+        plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
-        name_ticks(axes.yaxis, (lambda v: f"{100 * v:g} %") if y == "error" else "{:g}".format)
+        plots.name_ticks(
+            axes.yaxis, (lambda v: f"{100 * v:g} %") if y == "error" else "{:g}".format
+        )
         title = "test error" if y == "error" else "training loss, nats"
         axes.set_title(title, loc="left", fontsize=10)
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    title = about(run, "median of {} seeds, lowest to highest", _batches(run))
-    add_title_and_legend(figure, title)
+    title = sides.about(run, "median of {} seeds, lowest to highest", _batches(run))
+    plots.add_title_and_legend(figure, title)
     return figure
 
 
@@ -372,14 +354,14 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
         axes.set_ylim(bottom=0)
         return
     axes.set_yscale("log")
-    set_log_ticks(axes)
+    plots.set_log_ticks(axes)
 
 
 def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """How many times faster the whole training is, under what the multiplications allow."""
     others = [arm for arm in arms if arm.speed is not None]
     styles = _styles(arms)
-    figure = new_figure(9.0, 1.7 + 0.55 * len(others))
+    figure = plots.new_figure(9.0, 1.7 + 0.55 * len(others))
     axes = figure.add_subplot()
     for y, arm in enumerate(others):
         found = arm.speed
@@ -397,9 +379,11 @@ def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel(f"speed of the whole training, × {DENSE}'s (median of pairs, 95 % interval)")
-    name_ticks(axes.xaxis, "{:g} ×".format)
-    quiet(axes)
+    plots.name_ticks(axes.xaxis, "{:g} ×".format)
+    plots.quiet(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    add_title_and_legend(figure, about(run, "", _batches(run)), "lower right", columns=2)
+    plots.add_title_and_legend(
+        figure, sides.about(run, "", _batches(run)), "lower right", columns=2
+    )
     return figure

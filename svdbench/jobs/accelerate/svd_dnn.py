@@ -13,7 +13,7 @@ than its others. Squares alone, v (W₂∘W₂)ᵀ, can be too small by a factor
 W where gradients agree in sign, and that step too long by its root.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from inspect import signature
 from itertools import chain, islice
 from typing import Any
@@ -22,25 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from svdbench.lowrank.layers.factor import (
-    Factored,
-    LowRank,
-    RankRule,
-    factor,
-    low_rank_modules,
-    unfactor,
-)
+from svdbench.lowrank.layers.factor import Factored, RankRule, factor, low_rank_modules, unfactor
 from svdbench.measure.clock import Clock, timed
 from svdbench.side_by_side.arms import Arm, EpochScores
 from svdbench.side_by_side.networks import Loss
 
 # What torch's optimisers call their means of gradients, and of squares of them.
 MEANS = ("exp_avg", "momentum_buffer", "grad_avg")
-
-
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
-
-
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -91,7 +80,8 @@ def _successors(
     """For each parameter of the dense model by name: itself, or its factors and their product."""
     ours = dict(factored.named_parameters())
     found: dict[str, tuple[list[nn.Parameter], Product | None]] = {}
-    for prefix, module in _prefixed(factored):
+    for at, module in low_rank_modules(factored):
+        prefix = f"{at}." if at else ""
         for name, pair in module.factors.items():
             found[prefix + name] = [ours[prefix + own] for own in pair], module.product
         for name, own in getattr(module, "renamed", {}).items():
@@ -104,11 +94,6 @@ def _successors(
             raise ValueError(f"the factored model has no counterpart of {name!r}")
         found[name] = [ours[name]], None
     return found
-
-
-def _prefixed(model: nn.Module) -> Iterator[tuple[str, LowRank]]:
-    for name, module in low_rank_modules(model):
-        yield f"{name}." if name else "", module
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +117,8 @@ def _carried(
     mean, share = _mean(state, group)
     if mean is None:
         mean = torch.zeros_like(product(*factors))
-    own, squares = _pulled_back(product, factors, mean, number), _squared(factors, number)
+    own = _pulled_back(product, factors, mean, number)
+    squares = [f if i == number else f.square() for i, f in enumerate(factors)]
     for key in SQUARES:
         if key in state:
             spread = (state[key] / share - mean.square()).clamp(min=0)
@@ -148,11 +134,6 @@ def _mean(state: dict[str, Any], group: dict[str, Any]) -> tuple[Tensor | None, 
     if state.get("grad_avg") is not None:  # centred RMSprop, which corrects neither
         return state["grad_avg"], 1.0
     return None, 1.0
-
-
-def _squared(factors: list[Tensor], number: int) -> list[Tensor]:
-    """The factors, with the other one squared."""
-    return [f if i == number else f.square() for i, f in enumerate(factors)]
 
 
 @torch.enable_grad()

@@ -1,7 +1,7 @@
 """The arms of ``svdbench compress``: a network that is compressed as it is trained, or not."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,7 @@ def latencies(
         def same() -> None:
             torch.testing.assert_close(small(X), network.eval()(X), rtol=1e-3, atol=1e-3)
 
-        return Contender(name, _forward(small, X), lambda output: None, prepare=same)
+        return Contender(name, lambda: small(X), lambda output: None, prepare=same)
 
     contenders = [contender(name, full, small) for name, (full, small) in pairs.items()]
     with torch.inference_mode():
@@ -157,7 +157,3 @@ def latencies(
         for name, outcome in outcomes.items()
         if outcome.status == "ok"
     }
-
-
-def _forward(network: nn.Module, X: Tensor) -> Callable[[], Tensor]:
-    return lambda: network(X)

@@ -13,33 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from svdbench.record.reader import RecordedRun
+from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
-from svdbench.reporting.plots import (
-    HUES,
-    MARKS,
-    add_title_and_legend,
-    name_ticks,
-    new_figure,
-    plot_band,
-    plot_line,
-    quiet,
-    set_log_ticks,
-)
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, seconds, share, tick
-from svdbench.side_by_side.report import (
-    about,
-    arms_of,
-    difference,
-    ended,
-    failures,
-    headline,
-    headline_of_summary,
-    last_epochs,
-    noise,
-    styles_of,
-    verdict,
-)
+from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import (
     Interval,
     mean_interval,
@@ -61,22 +39,24 @@ def report(run: RecordedRun) -> Report:
         return Report("compression")
     summary = run.frame("summary")
     if not run.has("samples"):
-        return Report("compression", headline_of_summary(summary))
+        return Report("compression", sides.headline_of_summary(summary))
     samples = run.frame("samples")
-    epochs = ended(samples, summary, STOCK)
+    epochs = sides.ended(samples, summary, STOCK)
     arms = summarise_arms(epochs)
     if not arms:
-        return Report("compression", blocks=[Lines(failures(summary, STOCK))])
+        return Report("compression", blocks=[Lines(sides.failures(summary, STOCK))])
     layers = run.frame("layers") if run.has("layers") else None
     found = Report(
         _title(epochs),
-        headline([(arm.name, 1 - arm.error, arm.speed) for arm in arms]),
+        sides.headline([(arm.name, 1 - arm.error, arm.speed) for arm in arms]),
         frames={"samples": samples, "summary": summary},
     )
     found.blocks = [
         scores_table(arms, found.title),
         times_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *alike(epochs), *failures(summary, STOCK)]),
+        Lines(
+            [_meaning(arms), *conclusions(arms), *alike(epochs), *sides.failures(summary, STOCK)]
+        ),
         savings_table(summary),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
@@ -135,13 +115,15 @@ class CompressedArmSummary:
 def summarise_arms(epochs: pd.DataFrame) -> list[CompressedArmSummary]:
     """All arms, stock first, then in the order of the run; none without a seed of stock's."""
     stock = epochs[epochs["arm"] == STOCK]
-    return [_summary(name, rows, stock, seeds) for name, rows, seeds in arms_of(epochs, STOCK)]
+    return [
+        _summary(name, rows, stock, seeds) for name, rows, seeds in sides.arms_of(epochs, STOCK)
+    ]
 
 
 def _summary(
     name: str, rows: pd.DataFrame, stock: pd.DataFrame, seeds: list[int]
 ) -> CompressedArmSummary:
-    own, base = (last_epochs(table, "test").loc[seeds] for table in (rows, stock))
+    own, base = (sides.last_epochs(table, "test").loc[seeds] for table in (rows, stock))
     times = training_times(rows) / training_times(stock)
     training_s = rows["epoch_s"].sum() - rows["decompose_s"].sum()
     return CompressedArmSummary(
@@ -170,8 +152,8 @@ def scores_table(arms: list[CompressedArmSummary], title: str) -> Table:
     columns = ["test error", "− stock, points", "test loss", "− stock"]
     table = Table.of(title, ["arm"], columns)
     for arm in arms:
-        error = difference(arm.error_difference, 100, ".2f")
-        loss = difference(arm.loss_difference, 1, ".2g")
+        error = sides.difference(arm.error_difference, 100, ".2f")
+        loss = sides.difference(arm.loss_difference, 1, ".2g")
         own = (error, loss) if arm.name != STOCK else ("", "")
         table.add(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
     return table
@@ -195,7 +177,7 @@ def _ratio(interval: Interval) -> str:
 def _meaning(arms: list[CompressedArmSummary]) -> str:
     count = arms[0].error_difference.count
     adds = "; compressing adds: its time over that of the rest of the training" if count > 1 else ""
-    return noise(count) + adds
+    return sides.noise(count) + adds
 
 
 def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
@@ -204,8 +186,12 @@ def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
             continue
         error, ratio = arm.error_difference, arm.time_ratio
         points = f"{abs(100 * error.mean):.2f} points {'higher' if error.mean > 0 else 'lower'}"
-        what = f"test error {points}, {verdict(error, 0)}" if error.mean else "the same test error"
-        pace = f"{ratio.mean:.2f} × the time of training, {verdict(ratio, 1)}"
+        what = (
+            f"test error {points}, {sides.verdict(error, 0)}"
+            if error.mean
+            else "the same test error"
+        )
+        pace = f"{ratio.mean:.2f} × the time of training, {sides.verdict(ratio, 1)}"
         yield f"{arm.name} against stock: {what}; {pace}"
 
 
@@ -302,7 +288,7 @@ def _ours(epochs: pd.DataFrame, number: PublishedNumber) -> tuple[list[float], s
 
 def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     """Test error and loss, means over seeds with 95 % bands; time of an epoch, quartiles."""
-    figure = new_figure(13.0, 4.4)
+    figure = plots.new_figure(13.0, 4.4)
     grid = figure.subplots(1, 3)
     styles = _styles(arms)
     run = run.assign(error=1 - run["accuracy"])
@@ -311,27 +297,27 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
             rows = run[run["arm"] == arm.name].groupby("epoch")[column]
             low, middle, high = _quartiles(rows) if column == "epoch_s" else _intervals(rows)
             style, epochs = styles[arm.name], list(rows.groups)
-            plot_line(axes, epochs, middle, label=arm.name, **style)
+            plots.plot_line(axes, epochs, middle, label=arm.name, **style)
             if len(arms) <= MOST_BANDS:
-                plot_band(axes, epochs, low, high, style["color"])
+                plots.plot_band(axes, epochs, low, high, style["color"])
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        quiet(axes)
+        plots.quiet(axes)
     for axes in grid[:2]:
         axes.set_yscale("log")
         means = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
         means = means[means > 0]
         if len(means):  # not by the bands: a wide one would flatten the rest
             axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
-        set_log_ticks(axes)
+        plots.set_log_ticks(axes)
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")
     forms = (share, lambda y: f"{y:g}", lambda y: tick(y) if y else "0")
     for axes, name, form in zip(grid, names, forms, strict=True):
         axes.set_title(name, loc="left", fontsize=10)
-        name_ticks(axes.yaxis, form)
+        plots.name_ticks(axes.yaxis, form)
     grid[2].set_ylim(bottom=0)
-    add_title_and_legend(figure, about(run, "mean of {} seeds, 95 % intervals"))
+    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95 % intervals"))
     return figure
 
 
@@ -344,7 +330,7 @@ def _styles(arms: list[CompressedArmSummary]) -> dict[str, dict[str, Any]]:
     for arm in others:
         method = methods.index(arm.method)
         numbers[arm.name] = (ranks.index(arm.rank) if len(ranks) > 1 else method, method)
-    return styles_of(STOCK, numbers)
+    return sides.styles_of(STOCK, numbers)
 
 
 Band = tuple[list[float], list[float], list[float]]
@@ -369,7 +355,7 @@ def _quartiles(rows: Any) -> Band:
 
 def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     """How far error and loss are from stock's at each rank, with 95 % intervals."""
-    figure = new_figure(10.5, 4.4)
+    figure = plots.new_figure(10.5, 4.4)
     grid = figure.subplots(1, 2)
     others = [arm for arm in arms if arm.name != STOCK]
     methods = list(dict.fromkeys(arm.method for arm in others))
@@ -384,8 +370,8 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
                 [scale * one.mean for one in found],
                 yerr=half,
                 label=method,
-                color=HUES[i % len(HUES)],
-                marker=MARKS[i % len(MARKS)],
+                color=plots.hue(i),
+                marker=plots.mark(i),
                 # Points of several methods may coincide: the later are smaller and hollow less.
                 ms=10 - 6 * i / max(1, len(methods) - 1),
                 markerfacecolor="none" if i < len(methods) - 1 else None,
@@ -395,8 +381,8 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
         axes.axhline(0, color="black", lw=1.5, label="stock")
         axes.set_xticks(range(len(ranks)), [f"{rank:g}" for rank in ranks])
         axes.set_xlabel("rank of the weights")
-        quiet(axes)
+        plots.quiet(axes)
     grid[0].set_ylabel("test error − stock's, points")
     grid[1].set_ylabel("test loss − stock's, nats")
-    add_title_and_legend(figure, about(run, "mean of {} seeds, 95 % intervals"))
+    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95 % intervals"))
     return figure

@@ -93,7 +93,6 @@ def _compressed(
 
 _MODEL = ("model", "seed", "device", "dtype", "threads")
 
-
 # A row for each weight. ``macs`` are multiply-adds for an example, ``latency_s`` the seconds of
 # a batch, of the layer that the weight is in; ``error`` = ‖(W − W_k)X‖/‖WX‖ on rows that were
 # held out, and ``error_bound`` what it is at most on those that calibrated. ``dense_`` is
@@ -106,7 +105,6 @@ LAYERS = TableSchema(
         *("dense_macs", "macs", "dense_latency_s", "latency_s", "error_bound", "error"),
     ),
 )
-
 
 # One row. Losses are means in the loss's own unit: ``increase`` over the dense model's on the
 # examples held out, ``searched`` on those that chose; ``_se`` are standard errors of means of
@@ -125,7 +123,6 @@ SUMMARY = TableSchema(
         *("splits", "warnings", "weights_file", "loader", "file", "device_name"),
     ),
 )
-
 
 # The predicted loss of ever larger models; ``params`` are numbers in the weights looked at. Of
 # other kinds than kronecker it is half of their squared error instead.

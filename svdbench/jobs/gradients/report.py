@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, add_title_and_legend, panels, plot_line, quiet
+from svdbench.reporting.plots import HUES, add_title_and_legend, hue, panels, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import share
 from svdbench.training.report import failures, headline, medians
@@ -44,9 +44,7 @@ def report(run: RecordedRun) -> Report:
     norms = median_norms(rows)
     task = summary["task_title"].iloc[0]
     found = Report(
-        f"{task}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖",
-        line,
-        frames={"gradients": rows, "summary": summary},
+        f"{task}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖", line, frames={"gradients": rows, "summary": summary}
     )
     found.blocks = [
         norms_table(norms, summary, found.title),
@@ -151,7 +149,7 @@ def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
         steps = {model: moments(table)[i] for model, table in norms.items()}
         for j, (model, table) in enumerate(norms.items()):
             values = table.loc[steps[model]]
-            style: dict[str, Any] = {"color": HUES[j % len(HUES)], "lw": 1.5}
+            style: dict[str, Any] = {"color": hue(j), "lw": 1.5}
             style |= {"ls": "--"} if j >= len(HUES) else {}
             style |= {"color": "black", "lw": 2.4, "zorder": 5} if model == OURS else {}
             plot_line(axes, table.columns, values.where(values > 0), label=model, **style)

@@ -78,9 +78,7 @@ class RankReveal(SideBySide):
         unique=True,
     )
     affordable_s: float = option(
-        60.0,
-        "limit in seconds above which methods that were not named are skipped",
-        above=0,
+        60.0, "limit in seconds above which methods that were not named are skipped", above=0
     )
     latency: Latency = section(Latency)
 

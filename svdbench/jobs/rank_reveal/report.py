@@ -11,18 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import (
-    HUES,
-    MARKS,
-    add_title_and_legend,
-    fix_ticks,
-    name_log_ticks,
-    new_figure,
-    panels,
-    plot_band,
-    plot_line,
-    quiet,
-)
+from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import few, known, quantity, ratio, seconds, share
 from svdbench.statistics.intervals import Interval, mean_interval
@@ -272,7 +261,7 @@ def _with_interval(interval: Interval, form: str) -> str:
 def by_rank(curves: pd.DataFrame, samples: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Loss against the rank of each layer, means over seeds with their range."""
     layers = list(curves["layer"].unique())[:MOST_LAYERS]
-    figure, grid = panels(len(layers), 4, (3.4, 3.0), (3.2, 0.9), sharey=True)
+    figure, grid = plots.panels(len(layers), 4, (3.4, 3.0), (3.2, 0.9), sharey=True)
     methods = list(dict.fromkeys(samples["method"]))
     epsilon = float(summary.loc[summary["method"] == "exact", "epsilon"].iloc[0])
     for axes, layer in zip(grid, layers, strict=True):
@@ -282,18 +271,18 @@ def by_rank(curves: pd.DataFrame, samples: pd.DataFrame, summary: pd.DataFrame) 
         shape = samples[samples["layer"] == layer].iloc[0]
         axes.set_title(f"{layer}, {shape['rows']}×{shape['columns']}", loc="left", fontsize=10)
         axes.set_xlabel("rank")
-        quiet(axes)
+        plots.quiet(axes)
     for axes in grid[::4]:
         axes.set_ylabel("loss with this layer at the rank, nats")
-    add_title_and_legend(figure, _about(curves, "exact curves"))
+    plots.add_title_and_legend(figure, _about(curves, "exact curves"))
     return figure
 
 
 def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     by = own.groupby("rank")["loss"]
     mean, dense = by.mean(), float(own["dense_loss"].mean())
-    plot_band(axes, mean.index, by.min(), by.max(), HUES[0], 0.2)
-    plot_line(axes, mean.index, mean, color=HUES[0], lw=1.8, label="loss")
+    plots.plot_band(axes, mean.index, by.min(), by.max(), plots.HUES[0], 0.2)
+    plots.plot_line(axes, mean.index, mean, color=plots.HUES[0], lw=1.8, label="loss")
     axes.axhline(dense, color="black", lw=1.4, label="dense")
     axes.axhline(dense + epsilon, color="black", lw=1, ls=":", label=f"dense + {epsilon:g}")
     axes.set_xscale("log", base=2)
@@ -301,8 +290,8 @@ def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     full = int(own["full"].iloc[0])
     ticks = [2**i for i in range(int(math.log2(full)) + 1)]
     ticks = ticks[:: 1 + len(ticks) // 7]
-    fix_ticks(axes.xaxis, [t for t in ticks if t < full / 1.5] + [full])
-    name_log_ticks(axes.yaxis, "{:g}".format)
+    plots.fix_ticks(axes.xaxis, [t for t in ticks if t < full / 1.5] + [full])
+    plots.name_log_ticks(axes.yaxis, "{:g}".format)
 
 
 def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: list[str]) -> None:
@@ -317,8 +306,8 @@ def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: lis
             [middle],
             [at],
             xerr=[[middle - ranks.min()], [ranks.max() - middle]],
-            color=HUES[1 + i % (len(HUES) - 1)],
-            marker=MARKS[i % len(MARKS)],
+            color=plots.HUES[1 + i % (len(plots.HUES) - 1)],
+            marker=plots.mark(i),
             ms=7,
             capsize=3,
             ls="none",
@@ -329,7 +318,7 @@ def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: lis
 
 def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Test loss against the part of the weights kept, means over seeds with their range."""
-    figure = new_figure(9.6, 5.4)
+    figure = plots.new_figure(9.6, 5.4)
     axes = figure.add_subplot()
     done = points[points["status"] == "ok"]
     for i, method in enumerate(name for name in NAMES if (done["method"] == name).any()):
@@ -338,10 +327,10 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         own = own[own["budget"].map(seeds) == seeds.max()]  # the same networks everywhere
         by = own.groupby("budget")
         x, loss = by["fraction"].mean() * 100, by["loss"]
-        style: dict[str, Any] = {"color": HUES[i % len(HUES)], "marker": MARKS[i % len(MARKS)]}
+        style: dict[str, Any] = {"color": plots.hue(i), "marker": plots.mark(i)}
         ours = method in ("kronecker", "whitened")
         axes.plot(x, loss.mean(), label=NAMES[method], lw=2.2 if ours else 1.3, ms=5, **style)
-        plot_band(axes, x, loss.min(), loss.max(), style["color"], 0.13)
+        plots.plot_band(axes, x, loss.min(), loss.max(), style["color"], 0.13)
     dense = done.drop_duplicates("seed")["dense_loss"].mean()
     axes.axhline(dense, color="black", lw=1.4, label="dense")
     chosen = summary[summary["method"] == "frontier"]
@@ -360,12 +349,12 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     axes.set_yscale("log")
     ticks = [2, 3, 5, 10, 20, 30, 50, 100]
     least = axes.get_xlim()[0]
-    fix_ticks(axes.xaxis, [t for t in ticks if t >= least], "{:g} %".format)
-    name_log_ticks(axes.yaxis, "{:g}".format)
+    plots.fix_ticks(axes.xaxis, [t for t in ticks if t >= least], "{:g} %".format)
+    plots.name_log_ticks(axes.yaxis, "{:g}".format)
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
-    quiet(axes)
-    add_title_and_legend(figure, _about(points, "frontiers, without fine-tuning"))
+    plots.quiet(axes)
+    plots.add_title_and_legend(figure, _about(points, "frontiers, without fine-tuning"))
     return figure
 
 

@@ -20,10 +20,7 @@ _NETWORK = ("model", "dataset", "method", "seed", "device", "threads")
 # then has, as factors where they save.
 SAMPLES = TableSchema(
     "samples",
-    (
-        *_NETWORK,
-        *("layer", "rows", "columns", "rank", "full", "form", "dense_numbers", "numbers"),
-    ),
+    (*_NETWORK, *("layer", "rows", "columns", "rank", "full", "form", "dense_numbers", "numbers")),
     TRAINING_STATUSES,
 )
 

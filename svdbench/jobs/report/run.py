@@ -9,14 +9,7 @@ from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.job import all_jobs, find_job
 from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
-from svdbench.reporting.html.page import (
-    REPORT,
-    RunPage,
-    render,
-    render_index,
-    run_line,
-    run_page,
-)
+from svdbench.reporting.html.page import REPORT, RunPage, render, render_index, run_line, run_page
 from svdbench.reporting.render import several_versions
 from svdbench.reporting.report import Report
 from svdbench.reporting.words import quantity

@@ -38,7 +38,6 @@ BADGES = {
     ResultVerdict.open: "open",
 }
 
-
 BESIDE = "–"
 QUICK_NOTE = (
     "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
@@ -172,11 +171,8 @@ def _hardware(made: Sequence[Provenance]) -> Iterator[str]:
     """Where the runs were made, each machine once."""
     for machine in dict.fromkeys((one.cpu, one.cores, one.gpus, one.torch) for one in made):
         cpu, cores, gpus, torch = machine
-        yield ", ".join(filter(None, (cpu, _cores(cores), gpus, f"torch {torch}")))
-
-
-def _cores(count: int | None) -> str:
-    return "" if count is None else quantity(count, "core")
+        count = "" if cores is None else quantity(cores, "core")
+        yield ", ".join(filter(None, (cpu, count, gpus, f"torch {torch}")))
 
 
 @cache
@@ -225,15 +221,15 @@ def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
 
 
 def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int) -> None:
-    from svdbench.reporting.plots import HUES, MARKS
+    from svdbench.reporting.plots import HUES, mark
 
     points = sorted(points, key=lambda point: point.x)
     again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line
     hue, x = HUES[place], [point.x for point in points]
-    mark = MARKS[(place + 3 * again) % len(MARKS)] if len(points) <= 24 else ""
+    marker = mark(place + 3 * again) if len(points) <= 24 else ""
     (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
     lines = (":", "-.") if again else ("-", "--")  # of two that coincide, both are seen
-    line.set(marker=mark, markersize=4.5, linestyle=lines[number % 2])
+    line.set(marker=marker, markersize=4.5, linestyle=lines[number % 2])
     banded = [point for point in points if point.low is not None and point.high is not None]
     if banded:
         axes.fill_between(

@@ -105,7 +105,8 @@ def reproduce(
     failed, verdicts = [], []
     for result in results:
         console.rule(f"[bold]{result.title}[/] ({result.name})", align="left")
-        faults = _run_all(result, root, variant, console) if run else []
+        runs = result.runs if run else []
+        faults = list(filter(None, (_run(one, root, variant, console) for one in runs)))
         try:
             judged = _judged(result, root, variant)
         except Missing as error:
@@ -152,14 +153,8 @@ def read_verdicts(root: Path) -> dict[str, str]:
         ) from error
 
 
-def _run_all(result: PublishedResult, root: Path, variant: str, console: Console) -> list[str]:
-    """Make the runs that are not finished; a line for each that failed."""
-    return [
-        fault for run in result.runs if (fault := _run(run, root, variant, console)) is not None
-    ]
-
-
 def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | None:
+    """Make a run that is not finished; why it failed."""
     typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
     if (done := folder / COMMAND).exists():
         before = done.read_text(encoding="utf-8", errors="replace").strip()

@@ -9,36 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, MARKS, dress, logarithmic, new_figure, plot_line
+from svdbench.reporting.plots import dress, hue, logarithmic, mark, new_figure, plot_line
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import known, quantity, ratio, seconds
-from svdbench.timings.report import (
-    VOID,
-    below_floor,
-    disturbed,
-    draw_ratios,
-    draw_times,
-    headline,
-    read_summary,
-    slowest_first,
-    where,
-    without_number,
-)
+from svdbench.timings import report as timings
 
 BASELINE = "fasth"
 Styles = dict[str, dict[str, Any]]
 
 
 def report(run: RecordedRun) -> Report:
-    summary = read_summary(run)
+    summary = timings.read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
-    found = Report("a gradient-descent step φ(V)·X", headline(timed), frames={"step": step})
-    found.blocks.append(Lines(disturbed(step)))
+    found = Report("a gradient-descent step φ(V)·X", timings.headline(timed), frames={"step": step})
+    found.blocks.append(Lines(timings.disturbed(step)))
     if len(timed):
         found.blocks += [times_table(timed), ratio_table(timed)]
         found.figures = figures(timed)
-    found.blocks.append(Lines([*conclusions(timed), *without_number(step)]))
+    found.blocks.append(Lines([*conclusions(timed), *timings.without_number(step)]))
     return found
 
 
@@ -51,11 +40,11 @@ def times_table(timed: pd.DataFrame) -> Table:
         table.add(str(method), *cells, style="strong" if method == BASELINE else "")
     table.end_section()
     floors = timed.drop_duplicates("d").set_index("d")
-    void = set(timed.loc[below_floor(timed), "d"])
+    void = set(timed.loc[timings.below_floor(timed), "d"])
     for name, column in (("floor, 12ndm", "floor_s"), ("floor, bytes", "bytes_floor_s")):
         if floors[column].notna().all():
             floor = floors[column]
-            shown = (VOID if d in void else seconds(floor[d]) for d in times.columns)
+            shown = (timings.VOID if d in void else seconds(floor[d]) for d in times.columns)
             table.add(name, *shown, style="dim")
     return table
 
@@ -83,7 +72,7 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
 
     Nothing of a size whose floor is void: its times were disturbed.
     """
-    timed = timed[~timed["d"].isin(timed.loc[below_floor(timed), "d"])]
+    timed = timed[~timed["d"].isin(timed.loc[timings.below_floor(timed), "d"])]
     for _, row in timed[timed["method"] == BASELINE].sort_values("d").iterrows():
         rivals = timed[(timed["d"] == row["d"]) & (timed["kind"] != row["kind"])]
         if rivals.empty:
@@ -100,7 +89,7 @@ def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     drawn: dict[str, Callable[[], Figure]] = {"step_time": partial(step_time, timed, styles)}
     if BASELINE in styles:
         drawn["ratio_to_fasth"] = partial(ratio_to_fasth, timed, styles)
-    void = timed["d"].isin(timed.loc[below_floor(timed), "d"])
+    void = timed["d"].isin(timed.loc[timings.below_floor(timed), "d"])
     if not void.all():
         drawn["fraction_of_floor"] = partial(fraction_of_floor, timed[~void], styles)
     return drawn
@@ -113,8 +102,8 @@ def _styles(step: pd.DataFrame) -> Styles:
     for kind, rows in step.groupby("kind"):
         for i, method in enumerate(sorted(set(rows["method"]))):
             styles[method] = {
-                "color": HUES[kinds.index(kind) % len(HUES)],
-                "marker": MARKS[i % len(MARKS)],
+                "color": hue(kinds.index(kind)),
+                "marker": mark(i),
                 "linewidth": 1.3,
                 "markersize": 5,
                 "zorder": 3,
@@ -127,8 +116,8 @@ def _styles(step: pd.DataFrame) -> Styles:
 def step_time(step: pd.DataFrame, styles: Styles) -> Figure:
     figure = new_figure(9.6, 5.6)
     axes = figure.add_subplot()
-    for method in slowest_first(step):
-        draw_times(axes, step, method, styles[method])
+    for method in timings.slowest_first(step):
+        timings.draw_times(axes, step, method, styles[method])
     floor = step.drop_duplicates("d").sort_values("d")
     label = "floor: 12ndm flop\nat matmul rate"
     plot_line(axes, floor["d"], floor["floor_s"], color="black", ls=":", lw=1.5, label=label)
@@ -142,14 +131,14 @@ def step_time(step: pd.DataFrame, styles: Styles) -> Figure:
 
 def ratio_to_fasth(step: pd.DataFrame, styles: Styles) -> Figure:
     axes = new_figure(9.6, 5.6).add_subplot()
-    draw_ratios(axes, step, styles, BASELINE)
+    timings.draw_ratios(axes, step, styles, BASELINE)
     axes.set_ylabel("step time / FastH's step time")
     return _finished(axes, step, "How many times slower than FastH")
 
 
 def fraction_of_floor(step: pd.DataFrame, styles: Styles) -> Figure:
     axes = new_figure(9.6, 5.6).add_subplot()
-    for method in reversed(slowest_first(step)):
+    for method in reversed(timings.slowest_first(step)):
         rows = step[step["method"] == method].sort_values("d")
         axes.plot(rows["d"], 100 * rows["of_larger_floor"], label=method, **styles[method])
     logarithmic(axes, " %")
@@ -159,7 +148,7 @@ def fraction_of_floor(step: pd.DataFrame, styles: Styles) -> Figure:
 
 def _finished(axes: Axes, step: pd.DataFrame, title: str) -> Figure:
     row = step.iloc[0]
-    axes.set_title(f"{title}  ({where(row)})", loc="left")
+    axes.set_title(f"{title}  ({timings.where(row)})", loc="left")
     columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"
     axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {quantity(row['m'], 'column')})")
     dress(axes, sorted(set(step["d"])))

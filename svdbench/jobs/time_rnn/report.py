@@ -11,20 +11,10 @@ from matplotlib.figure import Figure
 
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, dress, panels
+from svdbench.reporting.plots import dress, hue, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import known, ratio, seconds, share
-from svdbench.timings.report import (
-    VOID,
-    below_floor,
-    disturbed,
-    draw_ratios,
-    draw_times,
-    headline,
-    read_summary,
-    slowest_first,
-    where,
-)
+from svdbench.timings import report as timings
 
 BASELINE = "torch_rnn"
 # Methods whose ratio is reported, and the methods they are compared with; where W is made of
@@ -44,19 +34,19 @@ Draw = Callable[[Axes, pd.DataFrame, Styles, str], None]
 
 
 def report(run: RecordedRun) -> Report:
-    summary = read_summary(run)
+    summary = timings.read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
     found = Report("recurrent loops", frames={"step": step})
-    found.headline = headline(timed.drop(columns="n"))  # of any number of reflectors
-    found.blocks.append(Lines(disturbed(step, ["length", "d"], place)))
+    found.headline = timings.headline(timed.drop(columns="n"))  # of any number of reflectors
+    found.blocks.append(Lines(timings.disturbed(step, ["length", "d"], place)))
     for length, rows in timed.groupby("length"):
         title = f"time of a step, T = {length}, and × {BASELINE}'s"
         found.blocks.append(times_table(rows, title))
     if len(timed):
         found.blocks.append(costs_table(timed))
         found.figures = figures(timed)
-    sound = timed[~below_floor(timed)]
+    sound = timed[~timings.below_floor(timed)]
     lines = (*conclusions(sound), *expectations(sound), *without_number(step))
     found.blocks.append(Lines(lines))
     return found
@@ -73,8 +63,8 @@ def times_table(timed: pd.DataFrame, title: str) -> Table:
     floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
     if floors.notna().all():
         table.end_section()
-        void = set(timed.loc[below_floor(timed), "d"])
-        cells = [VOID if d in void else seconds(floors[d]) for d in times.columns]
+        void = set(timed.loc[timings.below_floor(timed), "d"])
+        cells = [timings.VOID if d in void else seconds(floors[d]) for d in times.columns]
         table.add("floor, 6TBn²", *cells, style="dim")
     return table
 
@@ -106,7 +96,7 @@ def costs_table(timed: pd.DataFrame) -> Table:
 
 def _of_floor(fraction: float) -> str:
     if voids_floor([fraction]):
-        return VOID
+        return timings.VOID
     return known(fraction, share)
 
 
@@ -156,7 +146,7 @@ def place(row: Any) -> str:
 
 def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     """Time by hidden size and by length, and the ratio to torch."""
-    about = f"({where(timed.iloc[0])}, B = {timed['m'].iloc[0]})"
+    about = f"({timings.where(timed.iloc[0])}, B = {timed['m'].iloc[0]})"
     title = f"A loop over T steps, forward and backward  {about}"
     times = _times, title, "time of a step (median, quartile band)"
     drawn = {"step_time": partial(_figure, timed, "d", "length", *times)}
@@ -199,7 +189,7 @@ def _styles(timed: pd.DataFrame) -> Styles:
         kind = rows["kind"].iloc[0]
         few = not str(method).endswith("_n") and rows["n"].max() > 0
         style: dict[str, Any] = {
-            "color": "black" if kind == KINDS[0] else HUES[kinds.index(kind) % len(HUES)],
+            "color": "black" if kind == KINDS[0] else hue(kinds.index(kind)),
             "marker": "o" if few else "s",
             "markersize": 5.5,
             "linewidth": 2.4 if kind == KINDS[0] else 1.5,
@@ -210,8 +200,8 @@ def _styles(timed: pd.DataFrame) -> Styles:
 
 
 def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
-    for method in slowest_first(timed):
-        draw_times(axes, timed, method, styles[method], x)
+    for method in timings.slowest_first(timed):
+        timings.draw_times(axes, timed, method, styles[method], x)
         rows = timed[timed["method"] == method].sort_values(x)
         expected = rows["slides_ops"]
         if expected.notna().all() and len(rows) > 1:
@@ -228,4 +218,4 @@ def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
 
 
 def _ratios(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
-    draw_ratios(axes, timed, styles, BASELINE, x, lw=2)
+    timings.draw_ratios(axes, timed, styles, BASELINE, x, lw=2)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops, Problem
-from svdbench.measure.costs import matrix_exp_flops
+from svdbench.measure.costs import matrix_exp_flops, then_product
 
 
 def through_factors(U: Tensor, f: Tensor, V: Tensor, X: Tensor) -> Tensor:
@@ -40,20 +40,17 @@ def lu_solve(problem: Problem) -> Flops:
     2d³/3 to factorise and 2d²m to solve; backward 2d²m to solve with the same factors,
     and 2d²m for the outer product that is dA.
     """
-    d, m = problem.d, problem.m
-    return Flops(2 / 3 * d**3 + 2 * d**2 * m, 4 * d**2 * m)
+    return then_product(problem, 2 / 3 * problem.d**3, 0)
 
 
 def lu_inverse(problem: Problem) -> Flops:
     """A⁻¹, 2d³, and A⁻¹ X; backward dA = −A⁻ᵀ (dA⁻¹) A⁻ᵀ is 4d³ beside the product's 4d²m."""
-    d, m = problem.d, problem.m
-    return Flops(2 * d**3 + 2 * d**2 * m, 4 * d**3 + 4 * d**2 * m)
+    return then_product(problem, 2 * problem.d**3, 4 * problem.d**3)
 
 
 def lu_determinant(problem: Problem) -> Flops:
     """W X and log|det W| by LU: 2d³/3 and 2d²m; backward A⁻ᵀ from its factors, 2d³, and 4d²m."""
-    d, m = problem.d, problem.m
-    return Flops(2 / 3 * d**3 + 2 * d**2 * m, 2 * d**3 + 4 * d**2 * m)
+    return then_product(problem, 2 / 3 * problem.d**3, 2 * problem.d**3)
 
 
 # Depend on the numbers: here on eigenvalues even in [½, 3/2], as the command has them.

@@ -8,19 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, MARKS, dress, panels
+from svdbench.reporting.plots import dress, hue, mark, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity, ratio, seconds
-from svdbench.timings.report import (
-    below_floor,
-    disturbed,
-    draw_times,
-    headline,
-    read_summary,
-    slowest_first,
-    where,
-    without_number,
-)
+from svdbench.timings import report as timings
 
 BASELINE = "svd"  # the kind that the others are compared with
 ERRORS = ["error", "grad_V_error", "grad_X_error"]
@@ -38,16 +29,16 @@ NOTE = (
 
 
 def report(run: RecordedRun) -> Report:
-    summary = read_summary(run)
+    summary = timings.read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
-    found = Report("matrix operations", headline(timed), frames={"step": step})
-    found.blocks.append(Lines(disturbed(step)))
+    found = Report("matrix operations", timings.headline(timed), frames={"step": step})
+    found.blocks.append(Lines(timings.disturbed(step)))
     tables = [table_of(str(operation), rows) for operation, rows in timed.groupby("operation")]
     if tables:
         tables[-1].note = NOTE
         found.figures["step_time"] = partial(step_time, timed)
-    found.blocks += [*tables, Lines([*conclusions(timed), *without_number(step)])]
+    found.blocks += [*tables, Lines([*conclusions(timed), *timings.without_number(step)])]
     return found
 
 
@@ -75,7 +66,7 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
 
     Clearly: its quartile band lies below that of every other. Less is a tie.
     """
-    timed = timed[~below_floor(timed)]
+    timed = timed[~timings.below_floor(timed)]
     for operation, rows in timed.groupby("operation"):
         won, last = [], ""
         for d, at_d in rows.groupby("d"):
@@ -101,14 +92,16 @@ def step_time(timed: pd.DataFrame) -> Figure:
     kinds = sorted(set(timed["kind"]) - {BASELINE})
     for axes, operation in zip(grid, operations, strict=True):
         rows = timed[timed["operation"] == operation]
-        for method in slowest_first(rows):
-            draw_times(axes, rows, method, _style(rows, method, kinds))
+        for method in timings.slowest_first(rows):
+            timings.draw_times(axes, rows, method, _style(rows, method, kinds))
         dress(axes, sizes)
         axes.tick_params(labelbottom=True)
         axes.set_title(_title(operation), loc="left", fontsize=10)
         axes.legend(frameon=False, fontsize=8.5, loc="upper left")
     first = timed.iloc[0]
-    figure.suptitle(f"A step with its gradients, by the factors and dense  ({where(first)})")
+    figure.suptitle(
+        f"A step with its gradients, by the factors and dense  ({timings.where(first)})"
+    )
     figure.supxlabel(f"d, W is d × d  (m = {quantity(first['m'], 'column')} in X)", fontsize=10)
     figure.supylabel("time of a step (median, quartile band)", fontsize=10)
     return figure
@@ -118,10 +111,10 @@ def _style(rows: pd.DataFrame, method: str, kinds: list[str]) -> dict[str, Any]:
     """Colour by kind, mark within the kind; the factored way is thick and drawn last."""
     kind = rows.loc[rows["method"] == method, "kind"].iloc[0]
     members = sorted(set(rows.loc[rows["kind"] == kind, "method"]))
-    style: dict[str, Any] = {"marker": MARKS[members.index(method) % len(MARKS)], "markersize": 5}
+    style: dict[str, Any] = {"marker": mark(members.index(method)), "markersize": 5}
     if kind == BASELINE:
         return style | {"color": "black", "linewidth": 2.6, "zorder": 5}
-    return style | {"color": HUES[kinds.index(kind) % len(HUES)], "linewidth": 1.5, "zorder": 3}
+    return style | {"color": hue(kinds.index(kind)), "linewidth": 1.5, "zorder": 3}
 
 
 def _baseline_first(timed: pd.DataFrame) -> list[str]:

@@ -46,12 +46,7 @@ def start(request: Request) -> TrainResult | SweepResult | None:
 
 
 def train(
-    models: str,
-    task: str,
-    typed: Sequence[str],
-    *,
-    presets: bool = True,
-    multirun: bool = False,
+    models: str, task: str, typed: Sequence[str], *, presets: bool = True, multirun: bool = False
 ) -> TrainResult | SweepResult:
     """Train each of the models.
 

@@ -57,7 +57,8 @@ END_S = 60.0
 def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
     node = this_node(config.trainer.nodes, os.environ)
     config = replace(config, trainer=replace(config.trainer, threads=_threads(config)))
-    train.loop_of(_on_cpu(config), config.seed, WallClock())  # a mistake is told once, and now
+    on_cpu = replace(config, trainer=replace(config.trainer, device="cpu"))
+    train.loop_of(on_cpu, config.seed, WallClock())  # a mistake is told once, and now
     with TemporaryDirectory(prefix="svdbench-") as place, _quietly():
         notes = Path(place)
         if node.count > 1:
@@ -194,10 +195,6 @@ def _threads(config: Train) -> int | None:
             )
         return trainer.threads
     return trainer.threads or max(1, torch.get_num_threads() // trainer.processes)
-
-
-def _on_cpu(config: Train) -> Train:
-    return replace(config, trainer=replace(config.trainer, device="cpu"))
 
 
 def _ended(error: SignalException, notes: Path) -> UserError:

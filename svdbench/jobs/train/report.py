@@ -18,17 +18,7 @@ from matplotlib.ticker import FixedLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
-from svdbench.reporting.plots import (
-    DASHES,
-    HUES,
-    add_title_and_legend,
-    name_log_ticks,
-    name_ticks,
-    new_figure,
-    plot_band,
-    plot_line,
-    quiet,
-)
+from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import setting, share
 from svdbench.training.report import accuracies, failures, headline, medians
@@ -71,7 +61,10 @@ def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         {key: value for key, value in one.settings.items() if key not in PLACE} for one in runs
     ]
     swept = _swept(settings)
-    models = [_model_of(one, keys) for one, keys in zip(runs, settings, strict=True)]
+    models = [
+        str(keys.get("model_name") or one.frame("summary")["model"].iloc[0])
+        for one, keys in zip(runs, settings, strict=True)
+    ]
     several = len(set(models)) > 1
     tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}
     for one, keys, model in zip(runs, settings, models, strict=True):
@@ -86,10 +79,6 @@ def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         for found in tables.values()
     )
     return samples, summary, swept
-
-
-def _model_of(run: RecordedRun, settings: dict[str, Any]) -> str:
-    return str(settings.get("model_name") or run.frame("summary")["model"].iloc[0])
 
 
 def _swept(settings: list[dict[str, Any]]) -> list[str]:
@@ -189,7 +178,7 @@ def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
     """A column of the evaluations against steps, and against seconds of training."""
     labels = best_first(summary)
     styles = _styles(sorted(labels))
-    figure = new_figure(11.5, 5.0)
+    figure = plots.new_figure(11.5, 5.0)
     grid = figure.subplots(1, 2, sharey=True)
     across = {"step": "iterations", "elapsed_s": "seconds of training"}
     for axes, (x, name) in zip(grid, across.items(), strict=True):
@@ -200,13 +189,13 @@ def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
             _line(axes, each, label, styles[label])
         axes.set_xlabel(name)
         axes.set_xlim(left=0)
-        quiet(axes)
+        plots.quiet(axes)
         {"relative_loss": _dress_loss, "accuracy": _dress_accuracy}[column](axes, summary)
     first = summary.iloc[0]
     what = {"relative_loss": "loss / baseline", "accuracy": first["metric"]}[column]
     grid[0].set_ylabel(f"{what}, {samples['split'].iloc[0]} set")
     of = medians(summary, "; median of {}, lowest to highest")
-    add_title_and_legend(figure, f"{first['task_title']}{of}")
+    plots.add_title_and_legend(figure, f"{first['task_title']}{of}")
     return figure
 
 
@@ -215,8 +204,8 @@ def _styles(labels: list[str]) -> Styles:
     ours = [label for label in labels if label == OURS][: len(labels) > 1]
     styles: Styles = {label: {"color": "black", "lw": 2.4, "zorder": 5} for label in ours}
     for i, label in enumerate(sorted(set(labels) - set(ours), key=labels.index)):
-        dash = DASHES[i // len(HUES) % len(DASHES)]
-        styles[label] = {"color": HUES[i % len(HUES)], "ls": dash, "lw": 1.5, "zorder": 3}
+        dash = plots.DASHES[i // len(plots.HUES) % len(plots.DASHES)]
+        styles[label] = {"color": plots.hue(i), "ls": dash, "lw": 1.5, "zorder": 3}
     return styles
 
 
@@ -227,10 +216,10 @@ def _line(
     grid = np.unique(np.concatenate([x for x, _ in each]))
     values = np.stack([np.interp(grid, x, y) for x, y in each])
     middle = np.median(values, 0)
-    plot_line(axes, grid, middle, label=label, **style)
+    plots.plot_line(axes, grid, middle, label=label, **style)
     axes.plot(grid[-1], middle[-1], "o", ms=3.5, color=style["color"], zorder=style["zorder"])
     if len(each) > 1:
-        plot_band(axes, grid, values.min(0), values.max(0), style["color"])
+        plots.plot_band(axes, grid, values.min(0), values.max(0), style["color"])
 
 
 def _dress_loss(axes: Axes, summary: pd.DataFrame) -> None:
@@ -241,14 +230,14 @@ def _dress_loss(axes: Axes, summary: pd.DataFrame) -> None:
         axes.axhline(target, color="#2a7f2a", ls=":", lw=1.3, label=f"target, {share(target)}")
     # Untrained losses may be a hundred times the baseline, and say nothing.
     axes.set_ylim(top=min(axes.get_ylim()[1], 3))
-    name_log_ticks(axes.yaxis, share)
+    plots.name_log_ticks(axes.yaxis, share)
 
 
 def _dress_accuracy(axes: Axes, summary: pd.DataFrame) -> None:
     axes.axhline(summary["chance"].iloc[0], color="black", ls=":", lw=1.3, label="chance")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 0.9, 1]))
-    name_ticks(axes.yaxis, lambda y: f"{100 * y:g} %")
+    plots.name_ticks(axes.yaxis, lambda y: f"{100 * y:g} %")
 
 
 def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
@@ -258,7 +247,7 @@ def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
     tables = dict(_by_two_keys(summary, down, across))
     lines = max(len(table) for table in tables.values())
     columns = max(len(table.columns) for table in tables.values())
-    figure = new_figure(2.2 + len(tables) * (1.0 + 0.95 * columns), 1.8 + 0.6 * lines)
+    figure = plots.new_figure(2.2 + len(tables) * (1.0 + 0.95 * columns), 1.8 + 0.6 * lines)
     grid = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (model, table) in zip(grid, tables.items(), strict=True):
         image = axes.imshow(table, norm=norm, cmap="cividis_r", aspect="auto", origin="lower")
@@ -274,10 +263,10 @@ def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=list(grid))
-    name_log_ticks(bar.ax.yaxis, share)
+    plots.name_log_ticks(bar.ax.yaxis, share)
     bar.set_label("last loss / baseline")
     of = medians(summary, ", median of {}")
-    add_title_and_legend(figure, f"{summary['task_title'].iloc[0]}{of}")
+    plots.add_title_and_legend(figure, f"{summary['task_title'].iloc[0]}{of}")
     return figure
 
 

@@ -12,16 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import (
-    HUES,
-    MARKS,
-    dress,
-    fix_ticks,
-    logarithmic,
-    new_figure,
-    panels,
-    plot_line,
-)
+from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import known, quantity, seconds
 from svdbench.timings.report import disturbed, headline, where
@@ -229,24 +220,23 @@ def without_number(summary: pd.DataFrame) -> Iterator[str]:
 def step_time(blocks: pd.DataFrame, rules: dict[str, str]) -> Figure:
     """Step time against k, a panel for each d: measured, modelled, and where rules land."""
     sizes, ms = sorted(set(blocks["d"])), sorted(set(blocks["m"]))
-    figure, grid = panels(len(sizes), 3, (3.7, 3.0), (1.5, 1.7))
+    figure, grid = plots.panels(len(sizes), 3, (3.7, 3.0), (1.5, 1.7))
     for axes, d in zip(grid, sizes, strict=True):
         at_d = blocks[blocks["d"] == d]
         for i, m in enumerate(ms):
-            _curve(axes, at_d[at_d["m"] == m].sort_values("block_size"), HUES[i % len(HUES)])
-        logarithmic(axes)
-        dress(axes, _apart(sorted(set(at_d["block_size"]))))
+            _curve(axes, at_d[at_d["m"] == m].sort_values("block_size"), plots.hue(i))
+        plots.logarithmic(axes)
+        plots.dress(axes, _apart(sorted(set(at_d["block_size"]))))
         low, high = axes.get_ylim()
         subs = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         axes.yaxis.set_major_locator(LogLocator(subs=subs))
-        axes.set_title(f"d = {d}" + _reflectors(at_d), loc="left", fontsize=10)
+        n = "" if (at_d["n"] == d).all() else f", n = {at_d['n'].iloc[0]}"
+        axes.set_title(f"d = {d}{n}", loc="left", fontsize=10)
         axes.set_xlabel("block size k", fontsize=9)
         axes.tick_params(labelsize=8)
     figure.suptitle(f"A step with blocks of k reflectors  ({where(blocks.iloc[0])})")
     figure.supylabel("time of a step (median, best plan)", fontsize=10)
-    handles = [
-        Line2D([], [], color=HUES[i % len(HUES)], label=f"m = {m}") for i, m in enumerate(ms)
-    ]
+    handles = [Line2D([], [], color=plots.hue(i), label=f"m = {m}") for i, m in enumerate(ms)]
     handles += [
         Line2D([], [], color="#444444", marker=".", ls="none", label="measured"),
         Line2D([], [], color="#444444", ls="--", label="cost model"),
@@ -273,7 +263,7 @@ def _hollow(name: str, color: str, label: str) -> Line2D:
 
 def _curve(axes: Axes, rows: pd.DataFrame, color: str) -> None:
     axes.plot(rows["block_size"], rows["step_s"], ".-", color=color, lw=1.4, ms=7, zorder=3)
-    plot_line(axes, rows["block_size"], rows["model_s"], ls="--", color=color, lw=1, zorder=2)
+    plots.plot_line(axes, rows["block_size"], rows["model_s"], ls="--", color=color, lw=1, zorder=2)
     best = rows.loc[rows["step_s"].idxmin()]
     axes.plot(best["block_size"], best["step_s"], color=color, zorder=5, **BEST)
     for name, style in ON_CURVE.items():
@@ -283,10 +273,6 @@ def _curve(axes: Axes, rows: pd.DataFrame, color: str) -> None:
                 axes.plot(*at, mfc="none", mec=color, mew=1.1, zorder=4, **style)
 
 
-def _reflectors(rows: pd.DataFrame) -> str:
-    return "" if (rows["n"] == rows["d"]).all() else f", n = {rows['n'].iloc[0]}"
-
-
 def best_block(shapes: pd.DataFrame, first: Any) -> Figure:
     """The best block size over d and m, measured beside modelled."""
     lowest, highest = (f(shapes[["best", "model_best"]].to_numpy().ravel()) for f in (min, max))
@@ -294,7 +280,7 @@ def best_block(shapes: pd.DataFrame, first: Any) -> Figure:
         name: shapes.pivot(index="d", columns="m", values=name) for name in ("best", "model_best")
     }
     lines, columns = table["best"].shape
-    figure = new_figure(2.6 + 1.9 * columns, 1.6 + 0.55 * lines)
+    figure = plots.new_figure(2.6 + 1.9 * columns, 1.6 + 0.55 * lines)
     for axes, (name, title) in zip(
         figure.subplots(1, 2, sharey=True),
         (("best", "measured"), ("model_best", "by the cost model")),
@@ -331,25 +317,18 @@ def _heat(axes: Axes, table: pd.DataFrame, lowest: float, highest: float) -> Non
 def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
     """How much slower than the best the rules are, shape by shape."""
     rows = shapes.sort_values(["d", "m"]).reset_index(drop=True)
-    figure = new_figure(max(7.5, 3.6 + 0.62 * len(rows)), 4.6)
+    figure = plots.new_figure(max(7.5, 3.6 + 0.62 * len(rows)), 4.6)
     axes = figure.add_subplot()
     worst = 100 * rows[list(rules)].max().max()
     for i, (name, label) in enumerate(rules.items()):
         values = 100 * rows[name]
         shift = 0.8 * ((i + 0.5) / len(rules) - 0.5)
         said = f"{label}\nmedian {values.median():.0f} %, worst {values.max():.0f} %"
-        axes.plot(
-            rows.index + shift,
-            values,
-            MARKS[i % len(MARKS)],
-            color=HUES[i % len(HUES)],
-            ms=5.5,
-            label=said,
-        )
+        axes.plot(rows.index + shift, values, plots.mark(i), color=plots.hue(i), ms=5.5, label=said)
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     top = next((p for p in PERCENT if p > max(worst, 5)), 2 * worst)
     axes.set_ylim(-0.3, top)
-    fix_ticks(axes.yaxis, [p for p in PERCENT if p <= top], "{:g} %".format)
+    plots.fix_ticks(axes.yaxis, [p for p in PERCENT if p <= top], "{:g} %".format)
     axes.set_ylabel("step time above the best")
     axes.grid(True, axis="y", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

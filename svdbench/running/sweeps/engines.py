@@ -171,7 +171,6 @@ def _is_there(module: str) -> bool:
 
 POLL_S = 0.5
 
-
 # How often SLURM is asked which jobs it has. A job that it has not, and whose result is not
 # there when it is asked again, was killed.
 ASK_S = 10.0

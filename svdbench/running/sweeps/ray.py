@@ -27,7 +27,6 @@ from svdbench.errors import UserError, one_line
 # What Ray has to say of itself, and copies of what workers print.
 QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
-
 # How long a cluster's head may take to answer.
 ANSWER_S = 10.0
 
@@ -91,7 +90,6 @@ def check_room(ray: ModuleType, options: Mapping[str, Any], may_grow: bool) -> N
 
 
 LOCAL = "local"
-
 
 # How long jobs that were cancelled have to write down what they have.
 GRACE_S = 30.0

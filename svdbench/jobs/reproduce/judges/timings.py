@@ -159,11 +159,7 @@ def block_size(runs: Runs) -> Evidence:
     return found
 
 
-VANILLA, FASTH_LOOP, W_ONCE = (
-    "reflectors_each_step_n",
-    "fasth_each_step_n",
-    "spectral_n",
-)
+VANILLA, FASTH_LOOP, W_ONCE = ("reflectors_each_step_n", "fasth_each_step_n", "spectral_n")
 
 
 def rnn_loop(runs: Runs) -> Evidence:
@@ -177,11 +173,7 @@ def rnn_loop(runs: Runs) -> Evidence:
     for d in sizes:
         at = timed[timed["d"] == d]
         fasth = row_of(at, method=FASTH_LOOP)
-        for name, method in (
-            ("vanilla", VANILLA),
-            ("lstm", "torch_lstm"),
-            ("rnn", "torch_rnn"),
-        ):
+        for name, method in (("vanilla", VANILLA), ("lstm", "torch_lstm"), ("rnn", "torch_rnn")):
             put_ratio(found, f"{name}_{d:.0f}", row_of(at, method=method), fasth)
         put_ratio(found, f"once_{d:.0f}", fasth, row_of(at, method=W_ONCE))
     compared = [d for d in sizes if f"vanilla_{d:.0f}" in found.numbers]

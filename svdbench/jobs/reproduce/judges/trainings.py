@@ -186,7 +186,10 @@ def gradient_norms(runs: Runs) -> Evidence:
 
 
 def _put_norms(found: Evidence, name: str, rows: "pd.DataFrame") -> None:
-    by_seed = [_norms_by_step(norms) for _, norms in rows.groupby("seed")]
+    by_seed = [
+        norms.pivot_table(index="step", columns="t", values="norm")
+        for _, norms in rows.groupby("seed")
+    ]
     for moment, share in MOMENTS.items():
         looks = [_norms_at(norms, share) for norms in by_seed]
         found.geometric(f"{name}_{moment}", [look.iloc[0] / look.iloc[-1] for look in looks])
@@ -198,11 +201,6 @@ def _put_norms(found: Evidence, name: str, rows: "pd.DataFrame") -> None:
             if norm > 0:
                 label = f"{name}, {moment}".replace("_", " ")
                 found.curves.append(CurvePoint("norms", label, float(str(t)), float(norm)))
-
-
-def _norms_by_step(norms: "pd.DataFrame") -> "pd.DataFrame":
-    """A row for each step of training, a column for each t."""
-    return norms.pivot_table(index="step", columns="t", values="norm")
 
 
 def _norms_at(norms: "pd.DataFrame", share: float) -> "pd.Series":

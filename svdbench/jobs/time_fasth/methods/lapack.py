@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from svdbench.kernels import apply_reflectors_reference
-from svdbench.measure.costs import half_precision, missing_peer, not_square
+from svdbench.measure.costs import half_precision, missing_peer, not_square, then_product
 
 from .base import Flops, Method, Problem
 from .reflectors import ReflectorRows
@@ -46,11 +46,8 @@ def product_flops(problem: Problem) -> Flops:
 
     4d³/3 and 2d²m. Backward 4d²m for Q X, 2d³ for Q Gᵀ, and the loop: 6d³.
     """
-    d, m = problem.d, problem.m
-    return Flops(
-        forward=4 / 3 * d**3 + 2 * d**2 * m,
-        backward=4 * d**2 * m + 2 * d**3 + sweep_flops(problem),
-    )
+    cube = problem.d**3
+    return then_product(problem, 4 / 3 * cube, 2 * cube + sweep_flops(problem))
 
 
 class Trapezoidal(Method):
@@ -136,5 +133,4 @@ class TorchHouseholder(ReflectorRows):
 
     def flops(self, problem: Problem) -> Flops:
         """4d³ for d reflectors on I and 2d²m for Q X; 12d³ and 4d²m backward."""
-        d, m = problem.d, problem.m
-        return Flops(4 * d**3 + 2 * d**2 * m, 12 * d**3 + 4 * d**2 * m)
+        return then_product(problem, 4 * problem.d**3, 12 * problem.d**3)

@@ -6,7 +6,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from svdbench.measure.costs import half_precision, matrix_exp_flops, missing_peer, not_square
+from svdbench.measure.costs import (
+    half_precision,
+    matrix_exp_flops,
+    missing_peer,
+    not_square,
+    then_product,
+)
 
 from .base import Flops, Method, Problem
 
@@ -64,8 +70,7 @@ def cayley_flops(problem: Problem) -> Flops:
     2d³/3 to factorise, 2d³ for d right-hand sides, 2d²m for Q X. Backward: the
     factors serve again for 2d³, the gradient of I + S is 2d³, and 4d²m for Q X.
     """
-    d, m = problem.d, problem.m
-    return Flops(8 / 3 * d**3 + 2 * d**2 * m, 4 * d**3 + 4 * d**2 * m)
+    return then_product(problem, 8 / 3 * problem.d**3, 4 * problem.d**3)
 
 
 class ExpOfTriangle(Method):
@@ -109,8 +114,7 @@ class Cayley(Method):
 
     def flops(self, problem: Problem) -> Flops:
         """2d³/3 to factorise and 2d²m to solve; 2d²m to solve and 2d²m for dS backward."""
-        d, m = problem.d, problem.m
-        return Flops(2 / 3 * d**3 + 2 * d**2 * m, 4 * d**2 * m)
+        return then_product(problem, 2 / 3 * problem.d**3, 0)
 
 
 class CayleyDense(Cayley):
