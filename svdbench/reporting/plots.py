@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.reporting.words import tick
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.lines import Line2D
 
 # Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
 HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#555555"]
@@ -44,7 +42,7 @@ def panels(
     *,
     sharex: bool = False,
     sharey: bool = False,
-) -> tuple[Figure, list["Axes"]]:
+) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels, row by row, in at most ``columns`` columns.
 
     Args:
@@ -78,7 +76,7 @@ def add_title_and_legend(
         figure.legend(list(found.values()), list(found), **style)
 
 
-def dress(axes: "Axes", sizes: Sequence[float]) -> None:
+def dress(axes: Axes, sizes: Sequence[float]) -> None:
     """Sizes as powers of two along x, a quiet grid, no box."""
     axes.set_xscale("log", base=2)
     fix_ticks(axes.xaxis, sizes)
@@ -88,12 +86,12 @@ def dress(axes: "Axes", sizes: Sequence[float]) -> None:
     quiet(axes)
 
 
-def name_ticks(axis: "Axis", form: Callable[[float], str]) -> None:
+def name_ticks(axis: Axis, form: Callable[[float], str]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
 
 
 def fix_ticks(
-    axis: "Axis", places: Sequence[float], form: Callable[[float], str] = "{:g}".format
+    axis: Axis, places: Sequence[float], form: Callable[[float], str] = "{:g}".format
 ) -> None:
     """Ticks at these places and no others."""
     axis.set_major_locator(FixedLocator(places))
@@ -101,27 +99,27 @@ def fix_ticks(
     name_ticks(axis, form)
 
 
-def name_log_ticks(axis: "Axis", form: Callable[[float], str]) -> None:
+def name_log_ticks(axis: Axis, form: Callable[[float], str]) -> None:
     """Names at 1, 2 and 5 of each decade of a logarithmic axis."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_formatter(NullFormatter())
     name_ticks(axis, form)
 
 
-def set_log_ticks(axes: "Axes") -> None:
+def set_log_ticks(axes: Axes) -> None:
     """A handful of ticks along a logarithmic y axis, whatever its range."""
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def logarithmic(axes: "Axes", unit: str = "") -> None:
+def logarithmic(axes: Axes, unit: str = "") -> None:
     """A logarithmic y axis of numbers with a unit; without one, of seconds."""
     axes.set_yscale("log")
     name_ticks(axes.yaxis, f"{{:g}}{unit}".format if unit else tick)
 
 
-def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:
+def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """Write each figure under its name, whole or not at all; returns the paths."""
     paths = [folder / name for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
@@ -136,7 +134,7 @@ def save(folder: Path, figures: "Mapping[str, Figure]") -> list[Path]:
     return paths
 
 
-def plot_line(axes: "Axes", x: Any, y: Any, **style: Any) -> "Line2D":
+def plot_line(axes: Axes, x: Any, y: Any, **style: Any) -> Line2D:
     """``axes.plot`` of one line, on which a point without neighbours has a marker."""
     (line,) = axes.plot(x, y, **style)
     if line.get_marker() in (None, "", " ", "None"):
@@ -153,7 +151,7 @@ def _alone(values: "np.ndarray") -> list[int]:
     return [int(i) for i in np.flatnonzero(known & ~padded[:-2] & ~padded[2:])]
 
 
-def plot_band(axes: "Axes", x: Any, low: Any, high: Any, color: Any, alpha: float = 0.15) -> None:
+def plot_band(axes: Axes, x: Any, low: Any, high: Any, color: Any, alpha: float = 0.15) -> None:
     """``axes.fill_between``; at a single place, which has no area, a bar."""
     if len(x) == 1:
         axes.vlines(x, low, high, color=color, alpha=min(1.0, 3 * alpha), lw=4)
@@ -161,7 +159,7 @@ def plot_band(axes: "Axes", x: Any, low: Any, high: Any, color: Any, alpha: floa
         axes.fill_between(x, low, high, color=color, alpha=alpha, lw=0)
 
 
-def quiet(axes: "Axes") -> None:
+def quiet(axes: Axes) -> None:
     """A grey grid behind the data, and no box around it."""
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from svdbench.errors import UserError, one_line
 from svdbench.files import LARGEST_YAML, read_environment, read_json, read_text, write_whole
@@ -22,12 +24,7 @@ from svdbench.jobs.reproduce.result import (
 from svdbench.record.reader import RecordedRun
 from svdbench.record.resumption import read_environments
 from svdbench.reporting.claims import Answer
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from svdbench.reporting.report import Report
-
+from svdbench.reporting.report import Report
 
 COMMAND = "command.txt"
 FOLDER = "runs"
@@ -66,16 +63,14 @@ class Runs:
             raise Missing(f"{run.run} has not been run")
         return folder
 
-    def table(self, name: str, table: str = "summary") -> "pd.DataFrame":
+    def table(self, name: str, table: str = "summary") -> pd.DataFrame:
         """A table of the run that the result calls ``name``; of several models, all of them."""
-        import pandas as pd
-
         parts = [run for run in RecordedRun(self.folder(name)).parts if run.has(table)]
         if not parts:
             raise Missing(f"{name} has no {table}.csv")
         return pd.concat([run.frame(table) for run in parts], ignore_index=True)
 
-    def frames(self, name: str) -> "dict[str, pd.DataFrame]":
+    def frames(self, name: str) -> dict[str, pd.DataFrame]:
         run = RecordedRun(self.folder(name))
         report: Report = find_job(run.job).part("report").report(run)
         return report.frames

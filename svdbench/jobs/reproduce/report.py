@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from svdbench.files import replace_atomically, write_whole
 from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evidence
@@ -24,11 +27,8 @@ from svdbench.jobs.reproduce.result import (
 )
 from svdbench.reporting.claims import Answer, Claim
 from svdbench.reporting.html.page import fill
+from svdbench.reporting.plots import HUES, fix_ticks, mark
 from svdbench.reporting.words import quantity, seconds
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
 
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
 BADGES = {
@@ -176,9 +176,7 @@ def _hardware(made: Sequence[Provenance]) -> Iterator[str]:
 
 
 @cache
-def _templates() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+def _templates() -> Environment:
     found = Environment(
         loader=PackageLoader("svdbench.jobs.reproduce", "."),
         undefined=StrictUndefined,
@@ -190,14 +188,8 @@ def _templates() -> "Environment":
     return found
 
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
 def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
     """Draw a curve for each series as a PNG; False where there is nothing to draw."""
-    from matplotlib.figure import Figure
-
     own = [point for point in points if point.figure == figure.name]
     if not own:
         return False
@@ -220,9 +212,7 @@ def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
     return True
 
 
-def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int) -> None:
-    from svdbench.reporting.plots import HUES, mark
-
+def _series(axes: Axes, points: Sequence[CurvePoint], label: str, number: int) -> None:
     points = sorted(points, key=lambda point: point.x)
     again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line
     hue, x = HUES[place], [point.x for point in points]
@@ -242,10 +232,8 @@ def _series(axes: "Axes", points: Sequence[CurvePoint], label: str, number: int)
         )
 
 
-def _size_ticks(axes: "Axes", sizes: Sequence[float]) -> None:
+def _size_ticks(axes: Axes, sizes: Sequence[float]) -> None:
     """A tick at each size, as there are few; of many, as matplotlib does it."""
-    from svdbench.reporting.plots import fix_ticks
-
     axes.set_xscale("log", base=2)
     # Labels of neighbours would run into each other.
     sizes = [x for x, after in zip(sizes, [*sizes[1:], math.inf], strict=True) if after > 1.2 * x]

@@ -1,7 +1,6 @@
 """Judges of low rank: the three-layer network, its ranks, and SVD-DNN."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,14 +9,12 @@ from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
 from svdbench.reporting.words import quantity
 from svdbench.side_by_side.report import last_epochs
 from svdbench.statistics.intervals import (
+    Interval,
     mean_interval,
     next_run_interval,
     paired_difference,
     paired_ratio,
 )
-
-if TYPE_CHECKING:
-    from svdbench.statistics.intervals import Interval
 
 DENSE = "dnn"
 MOST_POINTS = 50
@@ -50,12 +47,12 @@ class Arms:
         scores: pd.Series = last_epochs(self.rows[arm], split)[column]
         return scores
 
-    def difference(self, column: str, split: str) -> "Interval":
+    def difference(self, column: str, split: str) -> Interval:
         """The score of the arm in factors minus that of the dense one."""
         both = pd.concat([self.last(arm, column, split) for arm in ("svd", "dnn")], axis=1).dropna()
         return paired_difference(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
 
-    def cost_ratio(self) -> "Interval":
+    def cost_ratio(self) -> Interval:
         """The final training cost of factors over that of dense, a geometric mean."""
         both = [self.last(arm, "loss", "train") for arm in ("svd", "dnn")]
         table = pd.concat(both, axis=1).dropna()
@@ -126,7 +123,7 @@ def three_layer(runs: Runs) -> Evidence:
     return found
 
 
-def _put_differences(found: Evidence, prefix: str, rows: "pd.DataFrame") -> None:
+def _put_differences(found: Evidence, prefix: str, rows: pd.DataFrame) -> None:
     """Differences from stock at the last epoch, seed by seed."""
     last = rows[rows["epoch"] == rows["epoch"].max()]
     scores = last.pivot_table(index="seed", columns="method", values="accuracy")
@@ -139,7 +136,7 @@ def _put_differences(found: Evidence, prefix: str, rows: "pd.DataFrame") -> None
         found.mean(f"{prefix}{method}_time", seconds[method] / seconds["stock"])
 
 
-def _put_scores_by_epoch(found: Evidence, column: str, rows: "pd.DataFrame") -> None:
+def _put_scores_by_epoch(found: Evidence, column: str, rows: pd.DataFrame) -> None:
     for (method, epoch), own in rows.groupby(["method", "epoch"], sort=False):
         at = mean_interval(list(own[column]))
         band = (at.low, at.high) if at.count > 1 else (None, None)

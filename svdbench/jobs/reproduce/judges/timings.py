@@ -2,7 +2,9 @@
 
 import math
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
@@ -10,14 +12,11 @@ from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval
 from svdbench.statistics.summaries import median_interval
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 OF = "ratio of medians, in one run"
 _ERROR, _QUANTILE = 1.25 / 1.35, 1.959964
 
 
-def steps(summary: "pd.DataFrame") -> "pd.DataFrame":
+def steps(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of whole steps that have a number."""
     return summary[(summary["pass"] == "step") & (summary["status"] == "ok")]
 
@@ -44,7 +43,7 @@ def _relative_error(row: Any) -> float:
     return float(_ERROR * spread / math.sqrt(row["reps"]))
 
 
-def row_of(rows: "pd.DataFrame", **where: Any) -> Any:
+def row_of(rows: pd.DataFrame, **where: Any) -> Any:
     """The row whose columns have these values; None where there is none."""
     for column, value in where.items():
         rows = rows[rows[column] == value]
@@ -57,7 +56,7 @@ def put_ratio(found: Evidence, name: str, over: Any, under: Any) -> None:
         found.interval(name, ratio(over, under), OF)
 
 
-def put_curves(found: Evidence, figure: str, rows: "pd.DataFrame", x: str, series: str) -> None:
+def put_curves(found: Evidence, figure: str, rows: pd.DataFrame, x: str, series: str) -> None:
     """Put the times of a step among the curves, with quartiles: a curve for each series."""
     for row in rows.sort_values([series, x]).to_dict("records"):
         point = CurvePoint(

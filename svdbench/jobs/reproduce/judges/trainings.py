@@ -1,6 +1,6 @@
 """Judges of trainings: adding, copying, pixels, other models, gradients of the states."""
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from svdbench.jobs.reproduce.evidence import Runs
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence
@@ -8,14 +8,11 @@ from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import Interval, paired_difference, paired_ratio
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST_POINTS = 60
 STEP, SECONDS = "step", "elapsed_s"
 
 
-def further(samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP) -> Interval | None:
+def further(samples: pd.DataFrame, ours: str, rival: str, by: str = STEP) -> Interval | None:
     """The loss of ``ours`` over that of ``rival`` where the first of them ended, seed by seed.
 
     A training that ended, at its target or its last step, is compared with what the other
@@ -40,7 +37,7 @@ def further(samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP) -> I
 
 
 def put_further(
-    found: Evidence, name: str, samples: "pd.DataFrame", ours: str, rival: str, by: str = STEP
+    found: Evidence, name: str, samples: pd.DataFrame, ours: str, rival: str, by: str = STEP
 ) -> None:
     """Put it among the numbers, if both have been trained."""
     ratio = further(samples, ours, rival, by)
@@ -51,7 +48,7 @@ def put_further(
         )
 
 
-def put_curves(found: Evidence, figure: str, samples: "pd.DataFrame", column: str) -> None:
+def put_curves(found: Evidence, figure: str, samples: pd.DataFrame, column: str) -> None:
     """A curve for each model: the median over its seeds at each evaluation, and their range."""
     for model, rows in samples.groupby("model", sort=False):
         by_step = rows.dropna(subset=[column]).groupby("step")[column]
@@ -62,7 +59,7 @@ def put_curves(found: Evidence, figure: str, samples: "pd.DataFrame", column: st
             found.curves.append(CurvePoint(figure, str(model), *map(float, values)))
 
 
-def _trained(samples: "pd.DataFrame", model: str) -> "pd.DataFrame":
+def _trained(samples: pd.DataFrame, model: str) -> pd.DataFrame:
     rows = samples[samples["model"] == model]
     return rows[rows["relative_loss"] > 0]
 
@@ -97,7 +94,7 @@ def adding(runs: Runs) -> Evidence:
     return found
 
 
-def _leaps(samples: "pd.DataFrame") -> "pd.DataFrame":
+def _leaps(samples: pd.DataFrame) -> pd.DataFrame:
     """By seed, the share of evaluations with a loss above 1.5 times the best before."""
     rows = samples.sort_values("step")
     best = rows.groupby(["model", "seed"])["loss"].cummin()
@@ -185,7 +182,7 @@ def gradient_norms(runs: Runs) -> Evidence:
     return found
 
 
-def _put_norms(found: Evidence, name: str, rows: "pd.DataFrame") -> None:
+def _put_norms(found: Evidence, name: str, rows: pd.DataFrame) -> None:
     by_seed = [
         norms.pivot_table(index="step", columns="t", values="norm")
         for _, norms in rows.groupby("seed")
@@ -203,6 +200,6 @@ def _put_norms(found: Evidence, name: str, rows: "pd.DataFrame") -> None:
                 found.curves.append(CurvePoint("norms", label, float(str(t)), float(norm)))
 
 
-def _norms_at(norms: "pd.DataFrame", share: float) -> "pd.Series":
+def _norms_at(norms: pd.DataFrame, share: float) -> "pd.Series":
     look: pd.Series = norms.iloc[round(share * (len(norms) - 1))]
     return look
