@@ -53,7 +53,7 @@ class Placement:
     dtype: Dtype = dtype_option()
     device: str = device_option()
     threads: int | None = threads_option("number of threads", "as PyTorch chooses")
-    parallel: bool = option(False, "whether to measure seconds beside other jobs of a sweep")
+    parallel: bool = option(False, "allow timing jobs of a sweep to run side by side")
 
 
 @dataclass

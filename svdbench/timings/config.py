@@ -23,14 +23,14 @@ class Measure:
     budget_s: float = option(
         150.0, "measuring time in seconds, all sizes together", typed="--budget SECONDS"
     )
-    precision: float = option(0.02, "relative precision of the median at which a method stops")
-    min_reps: int = option(5, "repetitions of a method, at least")
-    max_reps: int = option(300, "repetitions of a method, at most")
-    warmup_reps: int = option(2, "repetitions that are not counted")
+    precision: float = option(0.02, "relative precision of its median at which a method is done")
+    min_reps: int = option(5, "minimum number of repetitions of a method")
+    max_reps: int = option(300, "maximum number of repetitions of a method")
+    warmup_reps: int = option(2, "warm-up repetitions, which are not counted")
     timeout_s: float = option(
         20.0, "time limit of a step, in seconds; a slower method gets no number"
     )
-    l2: L2 = option(L2.warm, "cold: empty a GPU's cache before every repetition; or warm")
+    l2: L2 = option(L2.warm, "warm, or cold: empty a GPU's cache before every repetition")
 
 
 def methods_option(group: Registry, help: str) -> Any:
@@ -40,7 +40,7 @@ def methods_option(group: Registry, help: str) -> Any:
 @dataclass
 class TimingConfig(DeviceConfig):
     seed: int = seed_option("seed for the random inputs and the order of rounds")
-    measure: Measure = group(Measure, "how long and how exactly to measure", quick="quick")
+    measure: Measure = group(Measure, "how long and how precisely to measure", quick="quick")
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Sizes:
 
     d: list[int] = several(
         [64, 128, 256, 512, 1024],
-        "sizes d, the lengths of a reflector",
+        "sizes d, the length of a reflector",
         "--d D,D,…",
         at_least=1,
         quick=[64, 128, 256],

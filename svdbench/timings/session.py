@@ -134,7 +134,7 @@ class CellConditions:
     """What holds for every cell of a run.
 
     Attributes:
-        plan: how long and how exactly to measure a cell.
+        plan: how long and how precisely to measure a cell.
         l2: in which state the cache of a GPU is when a repetition begins.
         too_slow: grows by the methods that reach their time limit.
         left: the seconds that remain for everything: methods that have not started by

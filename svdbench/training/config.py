@@ -40,7 +40,7 @@ class OptimizerConfig:
         None, "learning rate of the recurrent weight's parameters", null="lr", above=0
     )
     weight_decay: float = option(
-        0.0, "weight decay of all parameters but an orthogonal factor's", at_least=0
+        0.0, "weight decay of all parameters except those of orthogonal factors", at_least=0
     )
     clip: float | None = option(
         None, "largest norm of all gradients together", null="no limit", above=0
@@ -67,7 +67,7 @@ class Adam(OptimizerConfig):
 @dataclass
 class RMSprop(OptimizerConfig):
     name: str = option("rmsprop", "the optimiser, chosen by optimizer=NAME")
-    alpha: float = option(0.99, "decay of the squares", at_least=0, below=1, remedy=SHARE)
+    alpha: float = option(0.99, "decay of the squared gradients", at_least=0, below=1, remedy=SHARE)
     momentum: float = option(0.0, "momentum", at_least=0, below=1, remedy=SHARE)
     eps: float = option(1e-8, "added to the denominator", above=0)
 
@@ -82,7 +82,7 @@ class SGD(OptimizerConfig):
 class Trainer:
     """How long to train, how often to evaluate, and where."""
 
-    steps: int = option(5000, "number of optimiser steps, at most", typed="--steps N", at_least=1)
+    steps: int = option(5000, "maximum number of optimiser steps", typed="--steps N", at_least=1)
     batch_size: int = option(
         50, "sequences in a batch, of all processes together", typed="--batch B", at_least=1
     )
@@ -112,8 +112,8 @@ class Trainer:
         at_least=1,
     )
     nodes: int = option(1, "machines that train together", at_least=1)
-    checkpoint: bool = option(True, "keep the best and the last weights of each seed")
-    resume: str | None = option(None, "a checkpoint to begin from", null="none")
+    checkpoint: bool = option(True, "save the best and the last weights of each seed")
+    resume: str | None = option(None, "checkpoint to start from", null="none")
 
     def check(self) -> None:
         if self.resume is not None and self.seeds > 1:

@@ -34,7 +34,7 @@ class PublishedSpeed:
         noun="published.column",
     )
     value: float = option(0.0, "the number as published")
-    tolerance: float = option(0.0, "how far it may be off as it was rounded or read from a figure")
+    tolerance: float = option(0.0, "its uncertainty, from rounding or from reading a figure")
 
 
 @dataclass

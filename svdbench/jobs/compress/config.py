@@ -25,7 +25,7 @@ class PublishedNumberConfig:
     )
     epoch: int | None = option(None, "epoch, counted from 1", null="the last")
     value: float = option(0.0, "the number as published")
-    tolerance: float = option(0.0, "how far it may be off as it was read from a figure")
+    tolerance: float = option(0.0, "its uncertainty, from reading a figure")
 
     def check(self) -> None:
         if self.column not in COLUMNS:

@@ -26,10 +26,14 @@ ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
 class Examples:
     """How many examples there are for what, at most."""
 
-    calibration: int = option(20000, "of those trained on, for the frontier", at_least=1)
-    search: int = option(5000, "kept out of the training; a fifth of all at most", at_least=1)
+    calibration: int = option(
+        20000, "number of training examples that calibrate the frontier", at_least=1
+    )
+    search: int = option(
+        5000, "number of examples held out for the search; at most a fifth of all", at_least=1
+    )
     curves: int = option(
-        1000, "of search, for exact curves and the published algorithm", at_least=1
+        1000, "number of these for exact curves and the published algorithm", at_least=1
     )
 
 

@@ -12,7 +12,7 @@ class Shapes:
 
     d: list[int] = several(
         [64, 128, 256, 512, 1024],
-        "sizes to measure, the lengths of the reflectors",
+        "sizes d to measure, the length of a reflector",
         "--d D,D,…",
         default_text="none (list the known ones), or 64,128,256,512,1024 with --plot",
         at_least=1,

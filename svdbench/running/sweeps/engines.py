@@ -151,7 +151,7 @@ def refuse_timing(engine: Engine, config: Any) -> None:
     raise UserError(
         f"this job measures seconds, and hydra/launcher={engine.name} may run several at once "
         f"other on one machine: leave it out, or give {exclusive * (engine.name == SLURM)}"
-        "parallel=true to have them nevertheless"
+        "parallel=true to allow it"
     )
 
 
