@@ -308,7 +308,8 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
         if busy:
             yield (
                 f"while {side.name} was measured, other processes kept {median(busy):.1f} cores "
-                f"busy in {len(busy) / len(cores):.0%} of the rows: repeat it on an idle machine"
+                f"busy in {100 * len(busy) / len(cores):.0f} % of the rows: repeat it "
+                "on an idle machine"
             )
 
 

@@ -40,9 +40,9 @@ def report(found: Facts, judged: list[Verdict]) -> Report:
 def _headline(judged: list[Verdict]) -> str:
     causes = sum(verdict.level == "unreliable" for verdict in judged)
     notes = len(judged) - causes
-    words = [f"{notes} thing{'s' * (notes != 1)} to know"] if notes else []
+    words = [f"{notes} note{'s' * (notes != 1)}"] if notes else []
     if causes:
-        told = f"timings here are not reliable now: {causes} cause{'s' * (causes != 1)}"
+        told = f"timings here are unreliable now: {causes} cause{'s' * (causes != 1)}"
         return ", ".join([told, *words])
     return "; ".join(["nothing makes timings here unreliable now", *words])
 
@@ -79,7 +79,7 @@ def _packages(packages: list[Facts]) -> Iterator[Line]:
     needed = [one for one in packages if one["extra"] is None]
     if needed:
         wrong = [f"{one['package']}{one['needs']}" for one in needed if not one["fits"]]
-        yield "needed", f"lacks {', '.join(wrong)}" if wrong else f"all {len(needed)} are here"
+        yield "needed", f"missing: {', '.join(wrong)}" if wrong else f"all {len(needed)} installed"
     for extra in dict.fromkeys(one["extra"] for one in packages if one["extra"]):
         own = [one for one in packages if one["extra"] == extra]
         told = ", ".join(f"{one['package']} {one['installed'] or 'missing'}" for one in own)
@@ -149,7 +149,7 @@ def _gpus(gpus: list[Facts]) -> Iterator[Line]:
 
 def _memory(memory: Facts) -> Iterator[Line]:
     total, free = memory["total_bytes"], memory["available_bytes"]
-    told = [f"{decimal(total)} in all"] if total else []
+    told = [f"{decimal(total)} in total"] if total else []
     told += [f"{decimal(free)} available"] if free is not None else []
     told += [f"limited to {decimal(memory['limit_bytes'])}"] if memory["limit_bytes"] else []
     told += [f"{decimal(memory['swap_used_bytes'])} swapped"] if memory["swap_used_bytes"] else []

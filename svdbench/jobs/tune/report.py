@@ -122,7 +122,7 @@ def _plan(row: Any) -> str:
 
 def best_table(shapes: pd.DataFrame) -> Table:
     """The best block size by shape, those as good, and the model's."""
-    columns = ("best k", "step", "with", f"within {CLOSE - 1:.0%}", "model's k", "k*")
+    columns = ("best k", "step", "with", f"within {100 * (CLOSE - 1):.0f} %", "model's k", "k*")
     table = Table.of("best block size", [], (*_names(shapes), *columns), keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
         least, most = row["least_close"], row["most_close"]
@@ -163,7 +163,7 @@ def _shape(row: Any, shapes: pd.DataFrame) -> list[str]:
 
 
 def percent(regret: float) -> str:
-    return known(regret, "{:.0%}".format)
+    return known(100 * regret, "{:.0f} %".format)
 
 
 def model_lines(fit: pd.DataFrame) -> Iterator[str]:
@@ -177,7 +177,8 @@ def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     yield f"model: a step takes {' + '.join(terms)};"
     yield (
         f"its error over the {quality['points']} fitted times is "
-        f"{quality['median_error']:.0%} at the median, {quality['worst_error']:.0%} at worst"
+        f"{percent(quality['median_error'])} at the median, "
+        f"{percent(quality['worst_error'])} at worst"
     )
     c = dict(zip(fit["term"], fit["coefficient_s"], strict=True))
     if c["gram"] > 0 and c["step"] + c["state"] > 0:
