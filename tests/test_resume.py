@@ -434,7 +434,7 @@ class TestCommands:
         ("typed", "says"),
         [
             (["time-rnn", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),
-            (["time-fasth", "--d", "4", "--resume", "RUN"], "leave out sizes.d=[4]"),
+            (["time-fasth", "--d", "4", "--resume", "RUN"], "leave out --d,"),
             (["time-fasth", "sizes.m=4", "--resume", "RUN"], "leave out sizes.m=4"),
             (["train", "lstm", "--resume", "RUN"], "leave out lstm"),
             (["train", "--resume", "RUN"], "svdbench time-fasth --resume RUN"),

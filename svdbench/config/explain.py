@@ -69,7 +69,7 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
 
 
 def _no_key(key: str) -> str:
-    return f"there is no key {key!r}: --show-config lists those there are"
+    return f"there is no key {key!r}: --show-config lists all keys"
 
 
 def _key(text: str) -> str | None:

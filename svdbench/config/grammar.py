@@ -234,7 +234,7 @@ def refuse_unknown_keys(config: Any) -> None:
         node = config._get_node(key)
         if known is not None and key not in known:
             whole = config._get_full_key(key)
-            raise UserError(f"there is no key {whole!r}: --show-config lists those there are")
+            raise UserError(f"there is no key {whole!r}: --show-config lists all keys")
         if isinstance(node, DictConfig) and not (
             node._is_none() or node._is_missing() or node._is_interpolation()
         ):

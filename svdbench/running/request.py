@@ -65,6 +65,7 @@ def request_of(
             leaf.name: leaf.key.quick for leaf in leaves(job.config) if leaf.key.quick is not None
         }
     asked: dict[str, Any] = {}
+    flag_of: dict[str, str | None] = {}
     key = None if job.subject is None or subject is None else job.subject.key(subject)
     if key is not None:
         asked[key] = subject
@@ -72,7 +73,7 @@ def request_of(
         if (value := given[keyword]) is not None:
             _refuse_other_form(spelling, job, subject)
             leaf = spelling.keys[job.name]
-            asked[leaf.name] = value_of(leaf, value)
+            asked[leaf.name], flag_of[leaf.name] = value_of(leaf, value), leaf.key.flag
     flags = {flag.keyword: given[flag.keyword] for flag in job.flags}
     multirun = bool(given.get("multirun"))
     resume, start, functions = given["resume"], None, list[str]()
@@ -85,9 +86,13 @@ def request_of(
             named = {key: v for key, v in asked.items() if key in calls or references(v)}
             functions = [named[key] for key in calls if key in named]
             functions += references([subject, *asked.values(), *flags.values()])
-            rest = {key: value for key, value in asked.items() if key not in named}
+            rest = [
+                flag_of.get(key) or override(key, value)
+                for key, value in asked.items()
+                if key not in named
+            ]
             bare = [] if subject is None or key is not None or references(subject) else [subject]
-            _refuse_with_resume([*_overrides(rest), *typed, *bare, *(["-m"] if multirun else [])])
+            _refuse_with_resume([*rest, *typed, *bare, *(["-m"] if multirun else [])])
         else:
             asked[start], resume = resume, None
     chosen = settings | asked

@@ -21,7 +21,7 @@ class Measure:
     """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""
 
     budget_s: float = option(
-        150.0, "measuring time in seconds, all sizes together", typed="--budget SECONDS"
+        150.0, "measuring time in seconds, all sizes together", typed="--budget SECONDS", above=0
     )
     precision: float = option(0.02, "relative precision of its median at which a method is done")
     min_reps: int = option(5, "minimum number of repetitions of a method")

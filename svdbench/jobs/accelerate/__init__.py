@@ -1,14 +1,14 @@
 """Train a network dense and with low-rank factors (SVD-DNN), side by side.
 
 After a fraction φ of the training steps, each weight W is replaced by two factors W₁W₂ of
-low rank, which need fewer multiplications; after training they are multiplied again. All
-arms start from the same weights and see the same batches, one epoch of each in turn. The
+low rank, which need fewer multiplications; after training the factors are multiplied out.
+All arms start from the same weights and see the same batches, one epoch of each in turn. The
 report shows the speed, the speed that the saved multiplications allow, and the accuracy
 with its interval.
 
-experiment=svd_dnn_mnist_published repeats the experiment of Sarnayak et al. (2020) as
-their code has it, and svdbench corrects its errors in svd_dnn_mnist_corrected. The same
-holds for svd_dnn_xor_… and svd_dnn_cats_…; svd_dnn_alpha varies α.
+experiment=svd_dnn_mnist_published follows the code of Sarnayak et al. (2020), and
+experiment=svd_dnn_mnist_corrected corrects its errors. The same holds for svd_dnn_xor_…
+and svd_dnn_cats_…; svd_dnn_alpha varies α.
 
 Writes results/accelerate/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.

@@ -2,11 +2,11 @@
 
 DATASET: trains a network with and without compression, side by side. All arms start from
 the same weights and see the same batches, one epoch of each in turn. The report says which
-differences are more than noise. A layer becomes two factors only where that saves
+differences are more than noise. A layer becomes two factors only if that saves
 parameters; operations are counted and the latency is measured.
 
-experiment=three_layer_published repeats the experiment of Keene (2022) as its code has it,
-and experiment=three_layer_corrected as its text has it.
+experiment=three_layer_published follows the code of Keene (2022), and
+experiment=three_layer_corrected the text.
 
 Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.

@@ -149,8 +149,8 @@ def refuse_timing(engine: Engine, config: Any) -> None:
         return
     exclusive = "+hydra.launcher.additional_parameters.exclusive=true, or "
     raise UserError(
-        f"this job measures seconds, and hydra/launcher={engine.name} may run several at once "
-        f"other on one machine: leave it out, or give {exclusive * (engine.name == SLURM)}"
+        f"this job measures seconds, and hydra/launcher={engine.name} may run several at "
+        f"once on one machine: leave it out, or give {exclusive * (engine.name == SLURM)}"
         "parallel=true to allow it"
     )
 
