@@ -30,7 +30,7 @@ def test_a_net_is_written_by_its_sizes() -> None:
 
 @pytest.mark.parametrize("text", ["", "784", "784-", "784-0-10", "784-x", "784--10", " 784-10"])
 def test_what_is_no_net_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="as in 784-15-15-10"):
+    with pytest.raises(ValueError, match="such as 784-15-15-10"):
         parse_net(text)
 
 
@@ -45,7 +45,11 @@ def test_layers_alternate_with_activations() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(([7],), "at least two"), (([7, 0],), "from 1 up"), (([7, 5], "rely"), "did you mean 'relu'")],
+    [
+        (([7],), "at least two"),
+        (([7, 0],), "each at least 1"),
+        (([7, 5], "rely"), "did you mean 'relu'"),
+    ],
 )
 def test_a_network_that_is_none_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

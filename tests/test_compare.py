@@ -459,7 +459,7 @@ def test_different_jobs_are_refused() -> None:
     training("b", {"stock": [0.9]})
     answer = run(["compare", "a", "b", "--force"])
     assert answer.code == 3
-    assert "a is of time-fasth, b of compress" in answer.err
+    assert "a is a run of time-fasth, b of compress" in answer.err
 
 
 def test_nothing_known_of_where_is_no_match() -> None:
@@ -536,7 +536,7 @@ def spoil(name: str, text: str) -> Callable[[Path], None]:
         (["a", "../../etc"], "there is no run"),
         (["a", "x\0y"], "there is no run"),
         (["a", "n" * 5000], "there is no run"),
-        (["a", "empty"], "is no run"),
+        (["a", "empty"], "is not a run"),
         (["a", "a/summary.csv"], "is a file"),
         (["a", "a", "--threshold", "0.9"], "--threshold is 0.9"),
         (["a", "a", "--threshold", "nan"], "--threshold is nan"),

@@ -210,7 +210,7 @@ def test_experiments_are_as_the_document_has_them(name: str) -> None:
         ),
         (["--method", "truncsfd"], "did you mean 'truncsvd'?"),
         (["--every", "week"], "choose epoch, batch, or a number of batches"),
-        (["--net", "64x10"], "as in 784-15-15-10"),
+        (["--net", "64x10"], "such as 784-15-15-10"),
         (["--net", "784-12-12-10"], "an example of digits has 64 values"),
         (["activation=rely"], "did you mean 'relu'?"),
         (["--oversampling", "-1"], "compressor.rsvd: oversampling is -1"),

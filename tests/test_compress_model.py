@@ -205,7 +205,7 @@ def test_takes_every_option(more: list[str]) -> None:
             assert "50 + 175 + 175 examples" in out
         case _:
             assert [layer["status"] for layer in layers] == ["ok", "skipped", "skipped"]
-            assert "2.weight left alone: not asked for" in out
+            assert "2.weight left as it is: not asked for" in out
             assert row["latency_s"] == ""
 
 
@@ -253,7 +253,7 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
     [
         (["compress", "my_net:build"], "there are no examples"),
         (["compress", "my_nt:build", *MINE[4:]], "there is no module 'my_nt'"),
-        ([*MINE, "--weights", "pickle.pt"], "to load it could run anybody's code"),
+        ([*MINE, "--weights", "pickle.pt"], "loading it could run arbitrary code"),
         ([*MINE, "--rank", "3"], "--rank is for networks that are trained"),
         (["compress", "digits", "--params", "0.5"], "--params is for a model of your own"),
         ([*MINE, "--params", "1.5"], "give a fraction"),

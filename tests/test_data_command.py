@@ -263,7 +263,11 @@ class TestFetch:
         two.folder.mkdir(parents=True)
         (two.folder / "a.bin").write_bytes(b"mine")
         use(monkeypatch, server, "wrong", "dropping")
-        with pytest.raises(DatasetError, match=r"another file .*; .* the connection dropped"):
+        with pytest.raises(
+            DatasetError,
+            match=r"not the published file.*; .* the connection "
+            r"dropped",
+        ):
             list(download.fetch(two))
         assert (two.folder / "a.bin").read_bytes() == b"mine"
         assert left(two) == ["a.bin"]
@@ -382,9 +386,9 @@ class TestCommand:
         lines = out.splitlines()
         assert lines[0].startswith("mnist: a.bin from 127.0.0.1")
         assert lines[2] == f"mnist: complete, in {tmp_path / 'data' / 'mnist'}"
-        assert lines[3] == "digits: needs no files, it comes with scikit-learn"
+        assert lines[3] == "digits: needs no files; it is part of scikit-learn"
         assert len(lines) == 4
-        assert "here already" in run(["data", "fetch", "mnist"]).out
+        assert "already here" in run(["data", "fetch", "mnist"]).out
         own = tmp_path / "own"
         assert run(["data", "fetch", "mnist", "--data-dir", str(own)]).code == 0
         assert (own / "mnist" / "b.bin").read_bytes() == CONTENT["b.bin"]

@@ -186,7 +186,7 @@ def test_refuses_what_is_damaged_or_of_another_model(saved: Path) -> None:
     says("no weight is called", nn.Sequential(nn.ReLU(), nn.Linear(12, 20)))
     says("the file lacks 3.bias, 3.weight", nn.Sequential(*perceptron(), nn.Linear(4, 4)))
     saved.write_bytes(data[: len(data) // 2])
-    says("damaged, or not the one that model.json tells of")
+    says("damaged, or not the one that model.json describes")
     saved.write_bytes(data)
     for wrong in (text[:50], "[]", '{"format": 1}', text.replace('"rank"', '"rang"')):
         beside.write_text(wrong)

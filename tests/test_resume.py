@@ -187,7 +187,7 @@ def test_timings_of_two_versions_are_mixed_only_if_allowed(tmp_path: Path) -> No
         first.append(SAMPLES, ROW | {"d": 1})
         first.finish("one")
     says = (
-        r"was started with svdbench 1.0\+aaa \(commit cccccccc \+ changes\), and this is "
+        r"was started with svdbench 1.0\+aaa \(commit cccccccc \+ changes\), but this is "
         r"svdbench 1.0\+bbb: .* or continue with --force"
     )
     with pytest.raises(RecordError, match=says):
@@ -213,7 +213,7 @@ def test_a_training_goes_on_with_another_version(tmp_path: Path) -> None:
 
 def test_a_run_of_before_versions_were_known_is_another_version(tmp_path: Path) -> None:
     begin(tmp_path, env={"svdbench": "0.9"}).close()
-    with pytest.raises(RecordError, match=r"started with svdbench 0.9, and this is .*\+bbb"):
+    with pytest.raises(RecordError, match=r"started with svdbench 0.9, but this is .*\+bbb"):
         begin(tmp_path, env=B, same=("cpu",))
 
 

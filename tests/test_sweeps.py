@@ -108,7 +108,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written where no job can be launched."""
     monkeypatch.setenv("PATH", "nowhere")
     slurm = [*TINY, "seed=0,1", "hydra/launcher=submitit_slurm"]
-    assert_mistake(run(slurm), "needs SLURM, and there is no srun here")
+    assert_mistake(run(slurm), "needs SLURM, but there is no srun here")
 
 
 @pytest.mark.parametrize("above", ["results/train", "results", ""])

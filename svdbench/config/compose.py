@@ -166,7 +166,7 @@ def read(job: str, text: str) -> list[Any]:
         trees = documents(text)
         refuse_interpolations(trees)
     except ValueError as error:
-        raise UserError(f"config.yaml {error}: run the command anew") from error
+        raise UserError(f"config.yaml {error}: run the command again") from error
     found = []
     try:
         for tree in trees:
@@ -180,8 +180,8 @@ def read(job: str, text: str) -> list[Any]:
             found.append(OmegaConf.to_object(merged))
     except (OmegaConfBaseException, RecursionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"config.yaml is no configuration of this svdbench: {explain(error, job)}: run the "
-            "command anew"
+            "config.yaml is no configuration of this svdbench: "
+            f"{explain(error, job)}: run the command again"
         ) from error
     return found
 

@@ -30,7 +30,7 @@ def check_model(model: Any) -> None:
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(
-                f"{name} is not initialised, as of a lazy module: run the model on a batch first"
+                f"{name} is not initialised (a lazy module): run the model on a batch first"
             )
         if tensor.is_meta:
             raise ValueError(
@@ -48,7 +48,8 @@ def check_model(model: Any) -> None:
             bad = int((~tensor.isfinite()).sum() if parameter else tensor.isnan().sum())
             what = "NaN or infinite" if parameter else "NaN"
             raise ValueError(
-                f"{name} has {bad:,} {what} among its {tensor.numel():,} numbers: check how the "
+                f"{name} has {bad:,} {what} among its {tensor.numel():,} "
+                "numbers: check how the "
                 "model was trained, and its weights loaded"
             )
 

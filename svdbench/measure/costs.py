@@ -66,7 +66,7 @@ def not_square(problem: Problem, what: str) -> str | None:
     """Maps of a square parameter have no meaning for n reflectors of another length d."""
     if problem.n == problem.d:
         return None
-    return f"{what} needs a square parameter, and here n = {problem.n}, d = {problem.d}"
+    return f"{what} needs a square parameter, but here n = {problem.n}, d = {problem.d}"
 
 
 def half_precision(problem: Problem, what: str, fault: str = "has no kernel") -> str | None:

@@ -197,6 +197,7 @@ def orthogonal(
 def _check_dtype(weight: Tensor) -> None:
     if weight.dtype not in DTYPES:
         raise ValueError(
-            f"reflectors are real floating point, and the weight is {weight.dtype}: convert it to "
+            "reflectors are real floating-point numbers, but the weight is "
+            f"{weight.dtype}: convert it to "
             f"one of {', '.join(str(dtype)[6:] for dtype in DTYPES)}"
         )

@@ -190,7 +190,7 @@ class SVDLinear(nn.Module):
         self._check_square("an inverse")
         sigma = self.sigma()
         if not sigma.is_meta and not torch.compiler.is_compiling() and bool((sigma == 0).any()):
-            raise ValueError("W is singular, as a singular value is 0: it has no inverse")
+            raise ValueError("W is singular (a singular value is 0): it has no inverse")
         return factored.inverse_apply(self.U, self._diagonal(), self.V, X)
 
     def logabsdet(self) -> Tensor:

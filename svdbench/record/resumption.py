@@ -117,7 +117,7 @@ def refuse_other_version(
     """
     if not (_mixing.get() or version_of(env) in versions):
         raise RecordError(
-            f"{folder} was started with {version_in_words(began)}, and this is "
+            f"{folder} was started with {version_in_words(began)}, but this is "
             f"{version_in_words(env)}: {remedy}, or continue with --force and get timings of both"
         )
 

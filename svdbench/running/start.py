@@ -77,7 +77,7 @@ def finish_run(job: Job, configs: Sequence[Any], text: str, folder: Path) -> Any
     """Finish a run of a single configuration; what the job returns."""
     if len(configs) != 1:
         raise UserError(
-            f"{folder / CONFIG} has {len(configs)} configurations: run the command anew"
+            f"{folder / CONFIG} has {len(configs)} configurations: run the command again"
         )
     return job.module.run(configs[0], text, str(folder))
 

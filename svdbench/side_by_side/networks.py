@@ -19,8 +19,8 @@ def parse_net(text: str) -> list[int]:
     parts = text.split("-")
     if len(parts) < 2 or not all(re.fullmatch(r"[1-9][0-9]*", part) for part in parts):
         raise ValueError(
-            f"the network is {text!r}: give the sizes of its layers, from 1 up, "
-            "with '-' between, as in 784-15-15-10"
+            f"the network is {text!r}: give the sizes of its layers, each at least 1, "
+            "joined by '-', such as 784-15-15-10"
         )
     return [int(part) for part in parts]
 

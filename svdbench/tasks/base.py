@@ -109,7 +109,7 @@ class Task(ABC):
             ValueError: it was not taken from this task.
         """
         if state != {}:
-            raise ValueError(f"{self.name} has no epochs, and the state is of a task that has")
+            raise ValueError(f"{self.name} has no epochs, but the state is of a task that has")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state_dict`.

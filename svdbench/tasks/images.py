@@ -55,7 +55,7 @@ class SequentialImages(Task):
         check_whole(1, pool=pool)
         if len(self.dataset.shape) != 2:
             raise ValueError(
-                f"{self.dataset.name} has no grey images to read pixel by pixel: take "
+                f"{self.dataset.name} has no grey images to read pixel by pixel: use "
                 "dataset=digits, mnist or fashion-mnist"
             )
         if any(side % pool for side in self.dataset.shape):

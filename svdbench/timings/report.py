@@ -111,8 +111,8 @@ def disturbed(
         cores = cell["foreign_cores"].max()
         if cores > BUSY:
             yield (
-                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} cores busy; "
-                "repeat it on an idle machine"
+                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} "
+                "cores busy: repeat it on an idle machine"
             )
 
 

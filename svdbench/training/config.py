@@ -59,8 +59,8 @@ class Adam(OptimizerConfig):
     def check(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(
-                f"optimizer.betas is {self.betas}: give two numbers from 0 to below 1, "
-                "as in optimizer.betas=[0.9,0.999]"
+                f"optimizer.betas is {self.betas}: give two numbers from 0 to below "
+                "1, such as optimizer.betas=[0.9,0.999]"
             )
 
 

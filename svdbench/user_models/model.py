@@ -207,8 +207,8 @@ def _refusal(error: Exception) -> str:
     needs = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global):?) (?!GLOBAL)([\w.]+)", message)
     if needs:
         return (
-            f"is a pickle that needs {needs[1]} besides tensors, and to load it could run "
-            "anybody's code: where you trust it"
+            f"is a pickle that needs {needs[1]} besides tensors, and loading it could "
+            "run arbitrary code: if you trust it"
         )
     why = re.search(r"WeightsUnpickler error: (.+)", message)
     return f"is not a weights file ({why[1] if why else one_line(error)})"

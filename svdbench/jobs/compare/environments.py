@@ -79,7 +79,9 @@ def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[EnvironmentFact]
 def refuse_other_job(a: Side, b: Side) -> None:
     """Raise Mismatch if the two are of different jobs."""
     if a.job != b.job:
-        raise Mismatch(f"{a.name} is of {a.job}, {b.name} of {b.job}: compare runs of one job")
+        raise Mismatch(
+            f"{a.name} is a run of {a.job}, {b.name} of {b.job}: compare runs of one job"
+        )
 
 
 def check(a: Side, b: Side, facts: Iterable[EnvironmentFact], force: bool) -> list[str]:

@@ -68,7 +68,9 @@ def load(given: str, results: Path = Path("results")) -> Side:
     if not summary:
         raise UserError(f"{given} has no rows in summary.csv: nothing was measured")
     if len(jobs) > 1:
-        raise UserError(f"{given} holds runs of {', '.join(jobs)}: give the folder of one")
+        raise UserError(
+            f"{given} holds runs of several jobs ({', '.join(jobs)}): give the folder of one job"
+        )
     return Side(
         given,
         jobs[0],
@@ -120,7 +122,7 @@ def _runs(folder: Path) -> list[RecordedRun]:
     except OSError as error:
         raise UserError(f"can't read {folder}: {error.strerror}: check its permissions") from error
     if not runs:
-        raise UserError(f"{folder} is no run: there is no summary.csv in it, nor one folder below")
+        raise UserError(f"{folder} is not a run: neither it nor a folder in it has a summary.csv")
     return runs
 
 

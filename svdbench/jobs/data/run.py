@@ -80,7 +80,7 @@ class RichBar:
 
 def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
     if not isinstance(dataset, FileDataset):
-        return f"{dataset.name}: needs no files, it comes with {dataset.comes_with}"
+        return f"{dataset.name}: needs no files; it is part of {dataset.comes_with}"
     if unasked and not dataset.mirrors and (faults := dataset.faults()):
         return _note(dataset, faults)
     progress = Progress(

@@ -26,7 +26,7 @@ class TimeSvdOps(StepTimingConfig):
         if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
             raise ValueError(
                 f"sigma is {self.sigma}: give the smallest and the largest singular value, "
-                "both above 0, as in sigma=[0.5,1.5]"
+                "both above 0, such as sigma=[0.5,1.5]"
             )
 
 

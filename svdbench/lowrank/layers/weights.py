@@ -57,8 +57,8 @@ def _deepcopy(model: nn.Module, memo: dict[int, object]) -> nn.Module:
         return deepcopy(model, memo)
     except (RuntimeError, TypeError) as error:
         raise TypeError(
-            f"the model can't be copied ({error}): keep out of it what copy.deepcopy can't copy, "
-            "as open files, locks and tensors with a graph"
+            f"the model can't be copied ({error}): keep out of it what copy.deepcopy "
+            "can't copy, such as open files, locks and tensors with a graph"
         ) from error
 
 

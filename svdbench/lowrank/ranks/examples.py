@@ -82,7 +82,7 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
         raise ValueError(f"{what} has no inputs: give a tensor, or a tuple or a dict of them")
     for part in [*parts, y]:
         if not isinstance(part, Tensor):
-            raise TypeError(f"among the inputs of {what} is {_a(part)}: give tensors alone")
+            raise TypeError(f"among the inputs of {what} is {_a(part)}: give only tensors")
         if part.is_meta:
             raise ValueError(f"{what} is on the meta device, and so has no numbers: load the data")
         if not part.ndim or part.layout is not torch.strided or part.is_nested:

@@ -195,7 +195,7 @@ class Frontier:
     def _cost(self, name: str, of: str) -> Cost:
         known = self.latency if of == "latency" else self.macs
         if name not in known:
-            raise ValueError(f"the {of} of {name} is not known: give the frontier what it is")
+            raise ValueError(f"the {of} of {name} is unknown: pass it to the frontier")
         return known[name]
 
     def _named(self, available: list[Choices], chosen: list[int]) -> Ranks:

@@ -136,13 +136,13 @@ class Sums:
                 "scale the model, or use float64"
             )
         if not arriving:
-            return f"the gradient at {name} is not finite: look at the loss"
+            return f"the gradient at {name} is not finite: check the loss"
         if self.total is None or self.total.isfinite().all():
             return (
                 f"the input of {name} is too large to be squared in {dtype}: scale the inputs, "
                 "or use float64"
             )
-        return f"the input of {name} is not finite: look at the model and its data"
+        return f"the input of {name} is not finite: check the model and its data"
 
     def _add(self, side: Side, X: Tensor) -> None:
         """XᵀX on the shorter side; on the longer one that of the product with W, and its trace."""

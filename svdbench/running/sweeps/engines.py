@@ -76,7 +76,7 @@ def check_slurm(engine: Engine) -> None:
     """Refuse to submit jobs to SLURM where it is not installed."""
     if engine.name == SLURM and which("srun") is None:
         raise UserError(
-            f"hydra/launcher={SLURM} needs SLURM, and there is no srun here: start the sweep on a "
+            f"hydra/launcher={SLURM} needs SLURM, but there is no srun here: start the sweep on a "
             f"machine of the cluster, or give hydra/launcher={LOCAL} for processes of this machine"
         )
 
@@ -123,7 +123,7 @@ def check_nodes(engine: Engine, options: Any, asked: set[int]) -> None:
     """
     if (tasks := options.get("tasks_per_node") or 1) > 1:
         raise UserError(
-            f"hydra.launcher.tasks_per_node is {tasks}, and a job is one task on each node: leave "
+            f"hydra.launcher.tasks_per_node is {tasks}, but a job is one task on each node: leave "
             "it out; trainer.processes=N is for several processes that train together"
         )
     given = int(options.get("nodes") or 1)
@@ -133,7 +133,7 @@ def check_nodes(engine: Engine, options: Any, asked: set[int]) -> None:
         raise UserError("trainer.nodes can't be swept: hydra.launcher.nodes is for all jobs")
     nodes = max(asked)
     raise UserError(
-        f"trainer.nodes is {nodes}, and a job of this sweep gets {given}: several nodes need "
+        f"trainer.nodes is {nodes}, but a job of this sweep gets {given}: several nodes need "
         f"hydra/launcher={SLURM} hydra.launcher.nodes=N trainer.nodes=N"
     )
 

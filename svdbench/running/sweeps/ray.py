@@ -232,7 +232,7 @@ def _reason(ray: ModuleType, error: Exception) -> str:
     lost = ray.exceptions
     again = "run the same command again to resume it"
     if isinstance(error, lost.OutOfMemoryError):
-        return f"Ray stopped it, as its node ran out of memory: {again}, with a larger num_cpus"
+        return f"Ray stopped it because its node ran out of memory: {again}, with a larger num_cpus"
     if isinstance(error, lost.NodeDiedError):
         return f"its node was lost: {again}"
     if isinstance(error, lost.WorkerCrashedError):
