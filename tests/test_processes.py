@@ -12,7 +12,7 @@ from svdbench.running.processes import PARENT
 # A process without an end of its own, unless it is interrupted and heeds that.
 CHILD = """
 import os, signal, sys, time
-from svdbench import processes
+from svdbench.running import processes
 if sys.argv[2] == "looked for":
     del os.pidfd_open
     processes.POLL_S = 0.01
@@ -27,7 +27,8 @@ while True:
 """
 # Starts one as its own child, and one as a grandchild, as submitit does.
 PARENT_OF_TWO = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
+signal.alarm(300)  # where a child fails to start, nothing else ends this
 child = [sys.executable, "-c", sys.argv[1], str(os.getpid()), *sys.argv[2:]]
 subprocess.Popen(child)
 subprocess.Popen([sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
