@@ -139,5 +139,5 @@ class SequenceModel(nn.Module, ABC):
 def whole(name: str, value: int | None, most: int | None = None) -> None:
     """Raise ValueError unless ``value`` is a whole number from 1 to ``most``."""
     if not isinstance(value, int) or value < 1 or (most is not None and value > most):
-        end = "up" if most is None else f"to {most}"
-        raise ValueError(f"{name} is {value!r}: give a whole number from 1 {end}")
+        allowed = "of at least 1" if most is None else f"from 1 to {most}"
+        raise ValueError(f"{name} is {value!r}: give a whole number {allowed}")
