@@ -127,7 +127,7 @@ def test_whitened_loses_less_of_what_a_layer_puts_out() -> None:
     ],
 )
 def test_options_are_checked(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="from 0 up"):
+    with pytest.raises(ValueError, match="of at least 0"):
         load(name, **options)
 
 

@@ -117,7 +117,7 @@ def test_a_sweep_on_slurm_gets_the_nodes_it_trains_on() -> None:
     slurm = [*TINY, "-m", "seed=0,1", "hydra/launcher=submitit_slurm"]
     for more, says in (
         (["trainer.nodes=2"], "a job of this sweep gets 1"),
-        (["hydra.launcher.nodes=2"], "trainer.nodes is 1, and a job of this sweep gets 2"),
+        (["hydra.launcher.nodes=2"], "trainer.nodes is 1, but a job of this sweep gets 2"),
         (["hydra.launcher.tasks_per_node=2"], "a job is one task on each node"),
     ):
         assert_mistake(run([*slurm, *more]), says)

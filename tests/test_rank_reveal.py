@@ -299,7 +299,7 @@ def test_a_model_needs_examples(own: list[str]) -> None:
 
 def test_data_that_will_not_do_are_one_line(own: list[str]) -> None:
     assert_mistake(run([*own, "--data", "own_net:broken"]), "NaN")
-    assert_mistake(run([*own, "--data", "own_net:small"]), "own_net:small does not work with")
+    assert_mistake(run([*own, "--data", "own_net:small"]), "does not work with own_net:small")
 
 
 # ----------------------------------------------------------------------- configurations

@@ -85,7 +85,7 @@ class TestGate:
 
     def test_values_must_not_rise(self) -> None:
         factors = [f.flip(i) for f, i in zip(self.factors(), (1, 0, 0), strict=True)]
-        assert "rises" in self.reason(factors, promise=False)
+        assert "increases" in self.reason(factors, promise=False)
 
     def test_a_promise_is_held(self) -> None:
         U, S, Vh = self.factors()

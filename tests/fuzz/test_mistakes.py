@@ -157,7 +157,7 @@ def test_a_configuration_alone_calls_no_function() -> None:
     (folder / "config.yaml").write_text(text)
     (folder / "progress.jsonl").write_text('{"job": "compress-model", "schema_version": 2}\n')
     answer = judged(["compress", "--resume", "sent"], codes=(2,))
-    assert "sent calls os:abort: name the same again" in answer.err
+    assert "sent calls os:abort: to allow that, name the same again" in answer.err
 
 
 @pytest.mark.parametrize(
