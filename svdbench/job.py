@@ -107,6 +107,11 @@ class Job:
         return self.command or self.name
 
     @property
+    def word(self) -> str:
+        """The command, which jobs may share: the first of :attr:`words`."""
+        return self.words.partition(" ")[0]
+
+    @property
     def help(self) -> str:
         return cleandoc(sys.modules[self.door].__doc__ or "")
 
@@ -118,6 +123,10 @@ class Job:
     def part(self, name: str) -> Any:
         """A module of the job's folder, such as ``run`` or ``report``; imported when needed."""
         return import_module(f"{self.door}.{name}")
+
+    def report(self, run: Any) -> Any:
+        """The report of one of the job's runs: a ``Report`` of a ``RecordedRun``."""
+        return self.part("report").report(run)
 
     def start(self, request: "Request") -> Any:
         """Run what was asked for, or show its configuration."""

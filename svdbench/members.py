@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _PLAIN = (bool, int, float, str, type(None))
-# Keys of a configuration whose values are paths, whatever they look like.
+# Keys of a configuration whose values are always paths, even where they look like references.
 _PATHS = frozenset({"results", "dir", "data_dir", "weights", "resume"})
 
 

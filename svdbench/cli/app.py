@@ -57,7 +57,7 @@ def _add_commands() -> None:
     """Register every command, in the order of their names."""
 
     def word(each: Job | Command) -> str:
-        return each.words.split()[0] if isinstance(each, Job) else each.name
+        return each.word if isinstance(each, Job) else each.name
 
     for name, sharing in groupby(sorted(declared(), key=word), key=word):
         found = list(sharing)

@@ -69,7 +69,7 @@ class Output(io.FileIO):
         """The fault in words; none of a pipe that was closed, if there is nothing else to tell.
 
         Args:
-            ending: what became of the command.
+            ending: how the command ended.
         """
         if self.fault is None:
             return ending

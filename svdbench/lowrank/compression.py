@@ -72,7 +72,7 @@ class Compressed:
     Attributes:
         model: another module than the one it was made from.
         ranks: of the weights by name; None: dense.
-        layers: what became of each weight.
+        layers: the result for each weight.
         skipped: weights that were not looked at, and why.
         certificate: by how much its loss is higher. After fine-tuning, that of the tuned model.
         n_params, bytes: of the whole model's parameters, those that are shared counted once.

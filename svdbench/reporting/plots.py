@@ -107,7 +107,7 @@ def name_log_ticks(axis: Axis, form: Callable[[float], str]) -> None:
 
 
 def set_log_ticks(axes: Axes) -> None:
-    """A handful of ticks along a logarithmic y axis, whatever its range."""
+    """A handful of ticks along a logarithmic y axis of any range."""
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -91,7 +91,7 @@ class RunResult:
         """
         if self.job not in {job.name for job in all_jobs()}:
             raise UserError(f"{self.folder} is a run of {self.job!r}, which has no report")
-        made: Report = find_job(self.job).part("report").report(self._run)
+        made: Report = find_job(self.job).report(self._run)
         return made
 
     @property
@@ -184,7 +184,7 @@ def run(
 
 def _jobs_called(name: str) -> list[Job]:
     """The job of a name, or the jobs that share a command."""
-    sharing = [job for job in all_jobs() if job.words.split()[0] == name]
+    sharing = [job for job in all_jobs() if job.word == name]
     return sharing or [find_job(name)]
 
 

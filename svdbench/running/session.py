@@ -86,7 +86,7 @@ def reported(folder: Path, show: Callable[[], None]) -> Iterator[None]:
 
 
 def show_run(job: Job, folder: Path, console: Console) -> None:
-    report = job.part("report").report(RecordedRun(folder))
+    report = job.report(RecordedRun(folder))
     render.show_run(report, folder, console)
 
 

@@ -16,7 +16,14 @@ from svdbench.job import Job, Request, all_jobs, find_job
 from svdbench.members import references
 from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
-from svdbench.running.sweeps import Sweep, SweepResult, is_sweep, read_sweep, run_sweep
+from svdbench.running.sweeps import (
+    Sweep,
+    SweepResult,
+    SweepSource,
+    is_sweep,
+    read_sweep,
+    run_sweep,
+)
 from svdbench.running.sweeps.plan import engine_overrides
 
 
@@ -36,8 +43,6 @@ def start(request: Request) -> Any:
         print(show(job.root, request.overrides), end="")
         return None
     if request.multirun:
-        from svdbench.running.sweeps import SweepSource
-
         subject = [] if request.subject is None or job.command == "" else [request.subject]
         words = [job.words, *subject, "-m"]
         words += [text for text in request.overrides if not text.startswith("name=")]

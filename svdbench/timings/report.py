@@ -1,4 +1,4 @@
-"""Shared by the reports of timing jobs: their rows, beware lines, headline, and time axes."""
+"""Shared by the reports of timing jobs: their rows, warnings, headline and time axes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

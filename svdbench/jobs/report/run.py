@@ -57,7 +57,7 @@ def report_of(run: RecordedRun) -> Report:
     # Of sweeps only trainings are reported together; of others the headline, if it can be made.
     together = not run.swept or run.job == "train"
     try:
-        made: Report = find_job(run.job).part("report").report(run)
+        made: Report = find_job(run.job).report(run)
     except Exception as error:  # files of any kind and age: what there is, is shown
         if together:
             run.notes.append(

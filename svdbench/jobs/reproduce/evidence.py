@@ -72,7 +72,7 @@ class Runs:
 
     def frames(self, name: str) -> dict[str, pd.DataFrame]:
         run = RecordedRun(self.folder(name))
-        report: Report = find_job(run.job).part("report").report(run)
+        report: Report = find_job(run.job).report(run)
         return report.frames
 
     def made(self) -> list[Provenance]:

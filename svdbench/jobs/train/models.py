@@ -73,7 +73,7 @@ def train(
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
         words += ["-m"] if multirun else []
         words += [text for text in typed if not text.startswith("name=")]
-        return train_sweep(Sweep(JOB.root, bases, tuple(words)))
+        return finish_sweep(Sweep(JOB.root, bases, tuple(words)))
 
 
 def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> TrainResult:
@@ -84,13 +84,8 @@ def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> T
     return found
 
 
-def finish_sweep(sweep: Sweep, folder: Path) -> SweepResult:
-    """Run the trainings of a sweep that are missing, and show how all compare."""
-    return train_sweep(sweep, folder)
-
-
-def train_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
-    """Train several models, or with several settings, and show how they compare."""
+def finish_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
+    """Run the trainings of a sweep, or those that its folder lacks, and show how all compare."""
     return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, Console())).check()
 
 

@@ -58,7 +58,7 @@ def launch(config: Train, text: str, folder: str | None) -> train.TrainResult:
     node = this_node(config.trainer.nodes, os.environ)
     config = replace(config, trainer=replace(config.trainer, threads=_threads(config)))
     on_cpu = replace(config, trainer=replace(config.trainer, device="cpu"))
-    train.loop_of(on_cpu, config.seed, WallClock())  # a mistake is told once, and now
+    train.loop_of(on_cpu, config.seed, WallClock())  # reports errors once, before any start
     with TemporaryDirectory(prefix="svdbench-") as place, _quietly():
         notes = Path(place)
         if node.count > 1:

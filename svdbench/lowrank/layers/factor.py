@@ -83,7 +83,7 @@ def factor(
         svd, split: see :meth:`LowRankLinear.from_linear`.
 
     Returns:
-        The model, and what became of each weight.
+        The model, and the result for each weight.
 
     Raises:
         TypeError: ``model`` is no module, or a rank no whole number.
