@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from svdbench.nn.activations import ACTIVATIONS
+from svdbench.nn.packing import packed_layout
 from svdbench.nn.recurrence import recurrence, recurrence_reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,15 +55,48 @@ def test_values_and_gradients(activation: str, T: int, B: int, h0: bool, poisone
     same_as_reference(arguments(activation, T, B, h0=h0), activation)
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_first_and_second_derivatives(activation: str):
+def test_first_and_second_derivatives(activation: str, packed: bool):
+    """Forward mode and batches of gradients, too, as PyTorch's own tests ask for them."""
     given = arguments(activation, T=3, B=2, n=4)
+    layout = None
+    if packed:
+        layout = packed_layout(torch.tensor([2, 2, 1]), torch.device("cpu"))
+        given["inputs"] = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
 
     def run(*values: Tensor) -> Tensor:
-        return recurrence(**dict(zip(given, values, strict=True)), activation=activation)
+        named = dict(zip(given, values, strict=True))
+        return recurrence(**named, activation=activation, layout=layout)
 
-    assert gradcheck(run, tuple(given.values()))
-    assert gradgradcheck(run, tuple(given.values()))
+    values = tuple(given.values())
+    batched = {"check_batched_grad": True, "check_batched_forward_grad": True}
+    assert gradcheck(run, values, check_forward_ad=True, **batched)
+    assert gradgradcheck(run, values, check_batched_grad=True)
+
+
+@pytest.mark.parametrize("h0", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_packed_as_each_sequence_alone(activation: str, h0: bool, poisoned: None):
+    """Sequences of 4, 3, 3 and 1 steps, row by row in the layout of PackedSequence."""
+    lengths, given = [4, 3, 3, 1], arguments(activation, 4, 4, h0=h0)
+    padded, rest = given.pop("inputs"), {k: v for k, v in given.items() if k != "h0"}
+    packed = nn.utils.rnn.pack_padded_sequence(padded, torch.tensor(lengths))
+    layout = packed_layout(packed.batch_sizes, padded.device)
+    states = recurrence(packed.data, **given, activation=activation, layout=layout)
+    alone = []
+    for i, T in enumerate(lengths):
+        first = {"h0": given["h0"][i : i + 1]} if h0 else {}
+        u = padded[:T, i : i + 1]
+        alone.append(recurrence(u, **rest, **first, activation=activation).squeeze(1))
+    expected = nn.utils.rnn.pack_sequence(alone).data
+    assert close(states, expected)
+    assert close(states[layout.last], torch.stack([each[-1] for each in alone]))
+    turned = nn.utils.rnn.pack_sequence([each.flip(0) for each in alone]).data
+    assert close(states[layout.reverse], turned)
+    G, values = torch.randn_like(states), [padded, *given.values()]
+    for a, b in zip(grad(states, values, G), grad(expected, values, G), strict=True):
+        assert close(a, b)
 
 
 def test_third_derivative():
@@ -120,7 +154,9 @@ def test_nothing_to_do(T: int, B: int, h0: bool):
     states = recurrence(**given, activation="modrelu")
     assert states.shape == (T, B, 6)
     states.sum().backward()
-    assert given["inputs"].grad is not None
+    for tensor in given.values():
+        assert tensor.grad is not None
+        assert not tensor.grad.any()
 
 
 def test_modrelu_at_zero_and_where_it_is_silent():
@@ -251,6 +287,17 @@ def test_autocast_runs_in_the_widest_dtype():
     assert states.dtype == torch.float32
     expected = recurrence(given["inputs"].bfloat16().float(), given["W"], given["h0"])
     assert torch.equal(states, expected)
+
+
+def test_in_place_is_noticed():
+    """The states are saved, so changing them raises an error; the gradient is never wrong."""
+    given = arguments("tanh")
+    recurrence(**given).clone().mul_(2).sum().backward()
+    states = recurrence(**given).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        states.sum().backward()
+    with torch.no_grad():
+        assert recurrence(**given).mul_(2).isfinite().all()
 
 
 def test_meta_tensors():

@@ -11,7 +11,7 @@ from torch.autograd import grad, gradcheck
 
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import OrthogonalRNN, OrthogonalWeight, SpectralRNN, SpectralWeight
-from svdbench.nn.rnn import RecurrentLayer
+from svdbench.nn.recurrent_stack import RecurrentLayer
 from svdbench.nn.spectral_weight import STARTS, rotations, start
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -232,31 +232,6 @@ def test_rows_are_reflectors_of_the_kernel():
 # --- the networks ------------------------------------------------------------------------
 
 
-def twin(rnn: SpectralRNN | OrthogonalRNN) -> nn.RNN:
-    """``torch.nn.RNN`` with the same weights."""
-    other = nn.RNN(
-        rnn.input_size,
-        rnn.hidden_size,
-        rnn.num_layers,
-        rnn.nonlinearity,
-        rnn.bias,
-        rnn.batch_first,
-        rnn.dropout,
-        rnn.bidirectional,
-        dtype=torch.float64,
-    )
-    directions = 2 if rnn.bidirectional else 1
-    with torch.no_grad():
-        for i, layer in enumerate(rnn.layers):
-            name = f"l{i // directions}{'_reverse' if i % directions else ''}"
-            getattr(other, f"weight_ih_{name}").copy_(layer.input.weight)
-            getattr(other, f"weight_hh_{name}").copy_(layer.weight())
-            if rnn.bias:
-                getattr(other, f"bias_ih_{name}").copy_(layer.input.bias)
-                getattr(other, f"bias_hh_{name}").zero_()
-    return other
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options",
@@ -271,7 +246,7 @@ def twin(rnn: SpectralRNN | OrthogonalRNN) -> nn.RNN:
 )
 def test_same_as_torch_rnn(kind, options: dict):
     rnn = kind(3, 6, **options, dtype=torch.float64)
-    other = twin(rnn)
+    other = rnn.to_rnn()
     shown = rnn.extra_repr().replace(", nonlinearity='relu'", "")  # which torch does not show
     assert repr(other) == f"RNN({shown})"
     count = rnn.num_layers * (2 if rnn.bidirectional else 1)
@@ -301,7 +276,7 @@ def test_same_as_torch_rnn(kind, options: dict):
 
 def test_dropout_as_in_torch():
     rnn = SpectralRNN(3, 6, num_layers=2, dropout=0.5, dtype=torch.float64)
-    other = twin(rnn)
+    other = rnn.to_rnn()
     x = torch.randn(5, 4, 3, dtype=torch.float64)
     outs = []
     for module in (rnn, other):
@@ -421,14 +396,11 @@ def test_wrong_arguments():
         SpectralWeight(4, 4, 3, init=torch.eye(4))
     rnn = SpectralRNN(3, 4)
     calls: list[tuple[tuple, str]] = [
-        ((torch.zeros(5, 2, 4),), r"x must be \(T, B, 3\) or \(T, 3\), not \(5, 2, 4\)"),
-        ((torch.zeros(3),), "x must be"),
+        ((torch.zeros(5, 2, 4),), r"input must be \(T, B, 3\) or \(T, 3\), not \(5, 2, 4\)"),
+        ((torch.zeros(3),), "input must be"),
         ((torch.zeros(0, 2, 3),), "no time steps"),
-        ((torch.zeros(5, 2, 3), torch.zeros(2, 4)), "h0 must hold 1 states"),
+        ((torch.zeros(5, 2, 3), torch.zeros(2, 4)), r"hx must be .* = \(1, 2, 4\), not \(2, 4\)"),
     ]
     for given, message in calls:
         with pytest.raises(ValueError, match=message):
             rnn(*given)
-    packed = nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])
-    with pytest.raises(TypeError, match="pad_packed_sequence first"):
-        rnn(packed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import grad, gradcheck
 
 from svdbench.nn import OrthogonalRNN, SpectralRNN, SpectralWeight, SVDLinear, orthogonal
-from svdbench.nn.spectral_weight import ClippedSigma, FreeSigma, IntervalSigma
+from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

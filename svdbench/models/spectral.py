@@ -4,7 +4,8 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from svdbench.nn.spectral_weight import IntervalSigma, SpectralWeight, start
+from svdbench.nn.singular_values import IntervalSigma
+from svdbench.nn.spectral_weight import SpectralWeight, start
 
 from .manifold import CayleyStep
 from .recurrent import Recurrent, Shared, distance_to_interval

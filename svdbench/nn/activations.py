@@ -47,7 +47,7 @@ class Activation(ABC):
         """Replace the gradient at the state by that at z."""
 
     def bias_grad(self, grads: Tensor, states: Tensor) -> Tensor:
-        """The gradient at the bias, given all those at z and all states (T, B, n)."""
+        """The gradient at the bias, given all those at z and all states (..., n)."""
         raise TypeError(f"{type(self).__name__} has no bias")
 
 
@@ -120,7 +120,7 @@ class ModRelu(Activation):
         aten.threshold_backward(grad, torch.abs(state, out=spare), 0, grad_input=grad)
 
     def bias_grad(self, grads: Tensor, states: Tensor) -> Tensor:
-        return (grads * states.sign()).sum((0, 1))
+        return (grads * states.sign()).reshape(-1, states.shape[-1]).sum(0)
 
 
 class ComplexModRelu(Activation):
@@ -142,14 +142,14 @@ class ComplexModRelu(Activation):
     def plain(self, z: Tensor, bias: Tensor | None) -> Tensor:
         assert bias is not None
         modulus, unit = _polar(_pairs(z))
-        return (unit * (modulus + bias).relu().unsqueeze(-2)).flatten(-2)
+        return (unit * (modulus + bias).relu().unsqueeze(-2)).reshape(z.shape)
 
     def plain_grad(self, grad: Tensor, state: Tensor, bias: Tensor | None) -> Tensor:
         assert bias is not None
         g, (size, unit) = _pairs(grad), _polar(_pairs(state))
         across = size / torch.where(size > 0, size - bias, 1)
         along = unit * (g * unit).sum(-2, keepdim=True)
-        return (along + (g - along) * across.unsqueeze(-2)).flatten(-2)
+        return (along + (g - along) * across.unsqueeze(-2)).reshape(grad.shape)
 
     def step_(self, state: Tensor, bias: Tensor | None, kept: Tensor, spare: Tensor) -> None:
         assert bias is not None
@@ -167,12 +167,12 @@ class ComplexModRelu(Activation):
 
     def bias_grad(self, grads: Tensor, states: Tensor) -> Tensor:
         _, unit = _polar(_pairs(states))
-        return (_pairs(grads) * unit).sum((0, 1, 2))
+        return (_pairs(grads) * unit).reshape(-1, unit.shape[-1]).sum(0)
 
 
 def _pairs(z: Tensor) -> Tensor:
     """(..., n) as (..., 2, n/2): real and imaginary parts."""
-    return z.unflatten(-1, (2, -1))
+    return z.view(*z.shape[:-1], 2, z.shape[-1] // 2)
 
 
 def _polar(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,64 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from svdbench.nn.activations import ACTIVATIONS, Activation
+from svdbench.nn.activations import ACTIVATIONS
+from svdbench.nn.packing import PackedLayout
+from svdbench.nn.recurrence_loops import (
+    first_step,
+    loop_backward,
+    loop_backward_plain,
+    loop_forward,
+    loop_plain,
+    weight_grad,
+)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def loop_forward(
-    inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, phi: Activation, keep: bool
-) -> tuple[Tensor, Tensor]:
-    """All states (T, B, n), T > 0, and on request what :func:`loop_backward` needs of φ."""
-    T, B, n = inputs.shape
-    states = torch.empty_like(inputs, memory_format=torch.contiguous_format)
-    kept = inputs.new_empty(T if keep else 1, B, phi.kept_size(n))
-    spare = torch.empty_like(states[0])
-    before, Wt = h0, W.t()
-    moments = kept.unbind(0) if keep else kept.unbind(0) * T
-    for u, state, moment in zip(inputs.unbind(0), states.unbind(0), moments, strict=True):
-        if before is None:
-            state.copy_(u)
-        else:
-            torch.addmm(u, before, Wt, out=state)
-        phi.step_(state, bias, moment, spare)
-        before = state
-    return states, kept
-
-
-def loop_backward(G: Tensor, W: Tensor, states: Tensor, kept: Tensor, phi: Activation) -> Tensor:
-    """All δ_t (T, B, n), given the gradients G at the states."""
-    deltas = torch.empty_like(states)
-    spare = torch.empty_like(states[0])
-    after: Tensor | None = None
-    steps = zip(G.unbind(0), deltas.unbind(0), states.unbind(0), kept.unbind(0), strict=True)
-    for g, delta, state, moment in reversed(list(steps)):
-        if after is None:
-            delta.copy_(g)
-        else:
-            torch.addmm(g, after, W, out=delta)
-        phi.grad_(delta, state, moment, spare)
-        after = delta
-    return deltas
-
-
-def loop_backward_plain(
-    G: Tensor, W: Tensor, bias: Tensor | None, states: Tensor, phi: Activation
-) -> Tensor:
-    """As :func:`loop_backward`, in operations that autograd differentiates itself."""
-    deltas: list[Tensor] = []
-    for g, state in zip(reversed(G.unbind(0)), reversed(states.unbind(0)), strict=True):
-        if deltas:
-            g = torch.addmm(g, deltas[-1], W)
-        deltas.append(phi.plain_grad(g, state, bias))
-    return torch.stack(deltas[::-1])
-
-
-def weight_grad(deltas: Tensor, states: Tensor, h0: Tensor | None) -> Tensor:
-    """dW = Σ_t δ_t h_{t−1}ᵀ, (n, n)."""
-    dW = deltas[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
-    return dW if h0 is None else torch.addmm(dW, deltas[0].t(), h0)
+# On while gradients are batched (is_grads_batched, vectorize=True), by a vmap older than functorch.
+VMAP_MODE = torch._C._parse_dispatch_key("VmapMode")
 
 
 def recurrence(
@@ -80,13 +38,18 @@ def recurrence(
     *,
     activation: str = "tanh",
     bias: Tensor | None = None,
+    layout: PackedLayout | None = None,
 ) -> Tensor:
     """All states h_1 … h_T of h_t = φ(W h_{t−1} + u_t).
 
     Differentiable in inputs, W, h0 and bias, in closed form, by one loop over time and one
-    product for dW; it keeps the states only. Second derivatives and ``torch.func`` work
-    too, through plain operations. Under ``torch.compile`` it is one operator, with first
-    derivatives only. Under autocast it runs in the widest dtype among its arguments.
+    product for dW; it keeps the states only. So an operation in place on the result makes
+    the backward pass raise RuntimeError, as after ``torch.tanh``: clone the states first.
+    Second derivatives, forward mode, batched gradients, ``torch.func`` and
+    ``torch.jit.trace`` (for one T) use plain operations. Under ``torch.compile`` and
+    ``torch.export`` it is one operator, ``svdbench::recurrence``, with first derivatives
+    only; who loads such a program imports ``svdbench.nn`` before. Under autocast it runs in
+    the widest dtype among its arguments.
 
     Args:
         inputs: all u_t = M x_t + b, shape (T, B, n).
@@ -96,6 +59,8 @@ def recurrence(
             or "complex_modrelu", for n even: the halves of z are real and imaginary part,
             and φ(z) = z·relu(|z| + bias)/|z|, φ(0) = 0.
         bias: of modReLU, (n,), or (n/2,) if complex; the other activations have none.
+        layout: of packed sequences, see :func:`svdbench.nn.packing.packed_layout`; inputs
+            and states are (N, n) then, a row for each step of each sequence.
 
     Returns:
         The states, (T, B, n), in the dtype of the arguments.
@@ -116,13 +81,14 @@ def recurrence(
         with torch.autocast(device, enabled=False):
             parts = (None if t is None else t.to(widest) for t in (inputs, W, h0, bias))
             inputs, W, h0, bias = parts  # type: ignore[assignment]
-            return recurrence(inputs, W, h0, activation=activation, bias=bias)
-    _check(inputs, W, h0, activation, bias)
-    if inputs.numel() == 0 or torch._C._are_functorch_transforms_active():
-        return recurrence_reference(inputs, W, h0, activation=activation, bias=bias)
-    if torch.compiler.is_compiling():
+            return recurrence(inputs, W, h0, activation=activation, bias=bias, layout=layout)
+    _check(inputs, W, h0, activation, bias, layout)
+    compiling = torch.compiler.is_compiling()
+    if _needs_plain_operations() or (compiling and layout is not None):
+        return loop_plain(inputs, W, h0, bias, ACTIVATIONS[activation], layout)
+    if compiling:
         return recurrence_op(inputs, W, h0, bias, activation)
-    states: Tensor = _Recurrence.apply(inputs, W, h0, bias, activation)
+    states: Tensor = _Recurrence.apply(inputs, W, h0, bias, activation, layout)
     return states
 
 
@@ -133,15 +99,24 @@ def recurrence_reference(
     *,
     activation: str = "tanh",
     bias: Tensor | None = None,
+    layout: PackedLayout | None = None,
 ) -> Tensor:
     """The same step by step, differentiated by autograd: the reference for ``recurrence``."""
-    _check(inputs, W, h0, activation, bias)
-    state = inputs.new_zeros(inputs.shape[1:]) if h0 is None else h0
-    states = []
-    for u in inputs.unbind(0):
-        state = ACTIVATIONS[activation].plain(torch.addmm(u, state, W.t()), bias)
-        states.append(state)
-    return torch.stack(states) if states else inputs.clone()
+    _check(inputs, W, h0, activation, bias, layout)
+    return loop_plain(inputs, W, h0, bias, ACTIVATIONS[activation], layout)
+
+
+def _needs_plain_operations() -> bool:
+    """Whether a transform or a tracer is active that only operations of PyTorch support."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+        or torch._C._dispatch_tls_is_dispatch_key_included(VMAP_MODE)
+    )
 
 
 class _Recurrence(torch.autograd.Function):
@@ -149,37 +124,52 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, activation: str
+        ctx: Any,
+        inputs: Tensor,
+        W: Tensor,
+        h0: Tensor | None,
+        bias: Tensor | None,
+        activation: str,
+        layout: PackedLayout | None,
     ) -> Tensor:
-        ctx.phi = ACTIVATIONS[activation]
-        states, kept = loop_forward(inputs, W, h0, bias, ctx.phi, any(ctx.needs_input_grad))
+        ctx.phi, ctx.layout = ACTIVATIONS[activation], layout
+        keep = any(ctx.needs_input_grad)
+        states, kept = loop_forward(inputs, W, h0, bias, ctx.phi, keep, layout)
         ctx.save_for_backward(W, h0, bias, states, kept)
         return states
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
         W, h0, bias, states, kept = ctx.saved_tensors
-        _, need_W, need_h0, need_bias, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
-            deltas = loop_backward_plain(G, W, bias, states, ctx.phi)
+        _, need_W, need_h0, need_bias, *_ = ctx.needs_input_grad
+        # Second derivatives are wanted, or G is a batch of gradients.
+        if torch.is_grad_enabled() or _needs_plain_operations():
+            deltas = loop_backward_plain(G, W, bias, states, ctx.phi, ctx.layout)
         else:
-            deltas = loop_backward(G, W, states, kept, ctx.phi)
-        dW = weight_grad(deltas, states, h0) if need_W else None
-        dh0 = deltas[0] @ W if need_h0 else None
+            deltas = loop_backward(G, W, states, kept, ctx.phi, ctx.layout)
+        dW = weight_grad(deltas, states, h0, ctx.layout) if need_W else None
+        dh0 = first_step(deltas, ctx.layout) @ W if need_h0 else None
         dbias = ctx.phi.bias_grad(deltas, states) if need_bias else None
-        return deltas, dW, dh0, dbias, None
+        return deltas, dW, dh0, dbias, None, None
 
 
 def _check(
-    inputs: Tensor, W: Tensor, h0: Tensor | None, activation: str, bias: Tensor | None
+    inputs: Tensor,
+    W: Tensor,
+    h0: Tensor | None,
+    activation: str,
+    bias: Tensor | None,
+    layout: PackedLayout | None,
 ) -> None:
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}: choose from {', '.join(ACTIVATIONS)}")
     if inputs.dtype not in DTYPES:
         raise TypeError(f"inputs must be real floating point, not {inputs.dtype}: convert them")
-    if inputs.ndim != 3:
-        raise ValueError(f"inputs must be (T, B, n), not {tuple(inputs.shape)}")
-    phi, (_, B, n) = ACTIVATIONS[activation], inputs.shape
+    if inputs.ndim != (3 if layout is None else 2):
+        wanted = "(T, B, n)" if layout is None else "(N, n), as they are packed"
+        raise ValueError(f"inputs must be {wanted}, not {tuple(inputs.shape)}")
+    phi, n = ACTIVATIONS[activation], inputs.shape[-1]
+    B = inputs.shape[1] if layout is None else layout.sizes[0]
     if activation == "complex_modrelu" and n % 2:
         raise ValueError(f"complex_modrelu needs an even number of hidden units, not {n}")
     if phi.needs_bias and bias is None:
@@ -192,7 +182,7 @@ def _check(
             continue
         if tensor.shape != shape:
             raise ValueError(
-                f"inputs (T, B, n) = {tuple(inputs.shape)} need {name} of shape {shape}, "
+                f"inputs of shape {tuple(inputs.shape)} need {name} of shape {shape}, "
                 f"not {tuple(tensor.shape)}"
             )
         if tensor.dtype != inputs.dtype:
@@ -254,7 +244,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 def _gradients(ctx: Any, G: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     W, h0, bias, states, kept = ctx.saved_tensors
     deltas = _backward(G, W, states, kept, ctx.activation)
-    dh0 = None if h0 is None else deltas[0] @ W
+    dh0 = None if h0 is None else first_step(deltas, None) @ W
     dbias = None if bias is None else ACTIVATIONS[ctx.activation].bias_grad(deltas, states)
     return deltas, weight_grad(deltas, states, h0), dh0, dbias, None, None
 

@@ -1,181 +1,24 @@
 """``SpectralRNN`` and ``OrthogonalRNN``: called like ``torch.nn.RNN``."""
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from svdbench.arguments import integer
-from svdbench.nn.activations import ACTIVATIONS
-from svdbench.nn.recurrence import recurrence
+from svdbench.nn.recurrent_stack import RecurrentStack
 from svdbench.nn.spectral_weight import OrthogonalWeight, SpectralWeight
 
-Weight = SpectralWeight | OrthogonalWeight
 
-
-class RecurrentLayer(nn.Module):
-    """One layer in one direction: h_t = φ(W h_{t−1} + M x_t + b), W built once a pass.
-
-    M and b start uniform in ±1/√n, as in ``torch.nn.RNN``, and modReLU's bias at zero.
-    """
-
-    modrelu_bias: nn.Parameter | None
-
-    def __init__(
-        self, input_size: int, weight: Weight, nonlinearity: str, bias: bool, reverse: bool
-    ) -> None:
-        super().__init__()
-        n, free = weight.n, weight.U.free
-        self.nonlinearity, self.reverse = nonlinearity, reverse
-        self.weight = weight
-        self.input = nn.Linear(input_size, n, bias, device=free.device, dtype=free.dtype)
-        for parameter in self.input.parameters():
-            nn.init.uniform_(parameter, -(n**-0.5), n**-0.5)
-        phi = ACTIVATIONS[nonlinearity]
-        threshold = nn.Parameter(free.new_zeros(phi.bias_size(n))) if phi.needs_bias else None
-        self.register_parameter("modrelu_bias", threshold)
-
-    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """States (T, B, n) in the order of x (T, B, input_size), and the last one made."""
-        u = self.input(x)
-        states = recurrence(
-            u.flip(0) if self.reverse else u,
-            self.weight(),
-            h0,
-            activation=self.nonlinearity,
-            bias=self.modrelu_bias,
-        )
-        return states.flip(0) if self.reverse else states, states[-1]
-
-    def extra_repr(self) -> str:
-        return f"nonlinearity={self.nonlinearity!r}, reverse={self.reverse}"
-
-
-class _RNN(nn.Module):
-    """Layers and directions, stacked as in ``torch.nn.RNN``."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        nonlinearity: str,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        make_weight: Callable[[], Weight],
-    ) -> None:
-        super().__init__()
-        input_size = integer("input_size", input_size)
-        hidden_size = integer("hidden_size", hidden_size)
-        num_layers = integer("num_layers", num_layers)
-        if min(input_size, hidden_size, num_layers) < 1:
-            raise ValueError(
-                f"input_size, hidden_size and num_layers must be 1 or more, "
-                f"not {input_size}, {hidden_size} and {num_layers}"
-            )
-        if nonlinearity not in ACTIVATIONS:
-            raise ValueError(
-                f"unknown nonlinearity {nonlinearity!r}: choose from {', '.join(ACTIVATIONS)}"
-            )
-        if nonlinearity == "complex_modrelu" and hidden_size % 2:
-            raise ValueError(f"complex_modrelu needs an even hidden_size, not {hidden_size}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout is a probability from 0 to 1, not {dropout}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
-        self.dropout, self.bidirectional = dropout, bidirectional
-        directions = 2 if bidirectional else 1
-        self.layers = nn.ModuleList(
-            RecurrentLayer(
-                directions * hidden_size if layer else input_size,
-                make_weight(),
-                nonlinearity,
-                bias,
-                reverse=direction == 1,
-            )
-            for layer in range(num_layers)
-            for direction in range(directions)
-        )
-
-    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Output and last states, of the shapes that ``torch.nn.RNN`` returns.
-
-        Args:
-            x: (T, B, input_size), (B, T, input_size) if batch_first, or (T, input_size).
-            h0: first states (layers·directions, B, n), or (layers·directions, n) if x has
-                no batch; zeros by default.
-
-        Returns:
-            Output (T, B, directions·n), laid out as x, and last states as h0.
-
-        Raises:
-            TypeError: x is a packed sequence.
-            ValueError: shapes that don't fit, or no time step at all.
-        """
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"{type(self).__name__} takes padded tensors, not {type(x).__name__}: "
-                f"use torch.nn.utils.rnn.pad_packed_sequence first"
-            )
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"x must be {'(B, T' if self.batch_first else '(T, B'}, {self.input_size}) or "
-                f"(T, {self.input_size}), not {tuple(x.shape)}"
-            )
-        if x.ndim == 2:
-            x = x.unsqueeze(1)
-            output, last = self._run(x, None if h0 is None else h0.unsqueeze(1))
-            return output.squeeze(1), last.squeeze(1)
-        output, last = self._run(x.transpose(0, 1) if self.batch_first else x, h0)
-        return output.transpose(0, 1) if self.batch_first else output, last
-
-    def _run(self, x: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-        if len(x) == 0:
-            raise ValueError("x has no time steps: give one at least")
-        expected = len(self.layers), x.shape[1], self.hidden_size
-        if h0 is not None and h0.shape != expected:
-            raise ValueError(
-                f"h0 must hold {expected[0]} states (layers·directions), batch {expected[1]} "
-                f"and {expected[2]} hidden units, not {tuple(h0.shape)}"
-            )
-        first = [None] * len(self.layers) if h0 is None else h0.unbind(0)
-        directions, last = 2 if self.bidirectional else 1, []
-        for i in range(0, len(self.layers), directions):
-            if i:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-            ran = [self.layers[j](x, first[j]) for j in range(i, i + directions)]
-            last += [h for _, h in ran]
-            x = torch.cat([states for states, _ in ran], -1) if self.bidirectional else ran[0][0]
-        return x, torch.stack(last)
-
-    def extra_repr(self) -> str:
-        """Arguments that differ from the defaults, as ``torch.nn.RNN`` shows them."""
-        parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {
-            "num_layers": 1,
-            "nonlinearity": "tanh",
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0,
-            "bidirectional": False,
-        }
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                parts.append(f"{name}={getattr(self, name)!r}")
-        return ", ".join(parts)
-
-
-class SpectralRNN(_RNN):
+class SpectralRNN(RecurrentStack):
     """h_t = φ(W h_{t−1} + M x_t + b) with the singular values of W in [σ* − r, σ* + r].
 
     W = U diag(σ) Vᵀ is made of m₁ + m₂ Householder reflectors, see
-    :class:`svdbench.nn.SpectralWeight`. Called like ``torch.nn.RNN``, with the same shapes;
-    but there is one bias where torch has two, packed sequences are refused, and
-    ``modrelu`` and ``identity`` are nonlinearities too. A layer in one direction has
+    :class:`svdbench.nn.SpectralWeight`. Called like ``torch.nn.RNN``, with the same shapes and
+    with packed sequences; but there is one bias where torch has two, and ``modrelu``,
+    ``complex_modrelu`` and ``identity`` are nonlinearities too. A layer in one direction has
     (input_size + m₁ + m₂ + 2)n − (m₁² + m₂² − m₁ − m₂)/2 parameters, and n more for modReLU.
+    ``to_rnn()`` makes a ``torch.nn.RNN`` of it, for ONNX and ``torch.jit``.
+
+    A program made by ``torch.export`` calls the operators of svdbench: who loads it imports
+    ``svdbench.nn`` before. ``torch.jit.trace`` records the number of steps it saw. The output
+    is saved for the backward pass, as by cuDNN: clone it before an operation in place.
 
     Args:
         input_size: entries of x_t.
@@ -249,7 +92,7 @@ class SpectralRNN(_RNN):
         )
 
 
-class OrthogonalRNN(_RNN):
+class OrthogonalRNN(RecurrentStack):
     """h_t = φ(W h_{t−1} + M x_t + b) with W orthogonal, a product of m Householder reflectors.
 
     As :class:`SpectralRNN` with all singular values 1 and one product instead of two, see

@@ -11,6 +11,7 @@ parametrisation of recurrent neural networks using Householder reflections", ICM
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,110 +19,9 @@ from torch import Tensor, nn
 
 from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
+from svdbench.nn.deferred import assign, holds_data
 from svdbench.nn.reflectors import positive_qr_reflectors
-
-Values = float | Tensor
-
-
-class FreeSigma(nn.Module):
-    """σ is the parameter itself, of any sign."""
-
-    def __init__(self, n: int, values: Values, *, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        self.raw = _parameter(n, values, device, dtype)
-
-    def forward(self) -> Tensor:
-        return self.raw
-
-
-class ClippedSigma(nn.Module):
-    """σ is the parameter, clipped to [lo, hi].
-
-    The gradient goes through unless it would push a clipped value further out: with that of
-    ``torch.clamp`` a value that once left the interval could never come back.
-
-    Raises:
-        ValueError: lo > hi.
-    """
-
-    def __init__(
-        self, n: int, lo: float, hi: float, values: Values, *, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__()
-        if not lo <= hi:
-            raise ValueError(f"singular values cannot be clipped to [{lo}, {hi}]: give lo ≤ hi")
-        self.lo, self.hi = lo, hi
-        self.raw = _parameter(n, values, device, dtype)
-        with torch.no_grad():
-            self.raw.clamp_(lo, hi)
-
-    def forward(self) -> Tensor:
-        clipped: Tensor = _Clip.apply(self.raw, self.lo, self.hi)
-        return clipped
-
-    def extra_repr(self) -> str:
-        return f"lo={self.lo}, hi={self.hi}"
-
-
-class IntervalSigma(nn.Module):
-    """σ = 2r(sigmoid(σ̂) − ½) + σ*, which lies in [σ* − r, σ* + r]; σ̂ is the parameter.
-
-    Source: Zhang, Lei, Dhillon, ICML 2018.
-
-    Raises:
-        ValueError: r < 0.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        center: float,
-        radius: float,
-        values: Values,
-        *,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        if not radius >= 0:
-            raise ValueError(f"the radius about sigma = {center} must be 0 or more, not {radius}")
-        self.center, self.radius = center, radius
-        offset = torch.as_tensor(values, dtype=torch.float64) - center
-        self.raw = _parameter(n, 0.5 + offset / (2 * radius) if radius else 0.5, device, dtype)
-        with torch.no_grad():  # the ends of the interval would be at infinity
-            self.raw.logit_(eps=torch.finfo(self.raw.dtype).eps)
-
-    def forward(self) -> Tensor:
-        return 2 * self.radius * (self.raw.sigmoid() - 0.5) + self.center
-
-    def extra_repr(self) -> str:
-        return f"center={self.center}, radius={self.radius}"
-
-
-class _Clip(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(raw: Tensor, lo: float, hi: float) -> Tensor:
-        return raw.clamp(lo, hi)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
-        raw, ctx.lo, ctx.hi = inputs
-        ctx.save_for_backward(raw)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        (raw,) = ctx.saved_tensors
-        outward = ((raw < ctx.lo) & (grad > 0)) | ((raw > ctx.hi) & (grad < 0))
-        return grad.masked_fill(outward, 0), None, None
-
-
-def _parameter(n: int, values: Values, device: Any, dtype: Any) -> nn.Parameter:
-    dtype = dtype or torch.get_default_dtype()
-    values = torch.as_tensor(values, dtype=torch.float64)
-    return nn.Parameter(values.to(device, dtype).expand(n).clone())
-
+from svdbench.nn.singular_values import IntervalSigma, Values
 
 STARTS = ("henaff", "cayley", "identity", "random")
 
@@ -140,9 +40,7 @@ def start(name: str, n: int, generator: torch.Generator | None = None) -> Tensor
     Raises:
         ValueError: an unknown name.
     """
-    if name not in STARTS:
-        raise ValueError(f"unknown init {name!r}: choose from {', '.join(STARTS)}")
-    if name == "identity":
+    if _known_start(name) == "identity":
         return torch.eye(n, dtype=torch.float64, device="cpu")
     if name == "random":
         G = torch.randn(n, n, dtype=torch.float64, device="cpu", generator=generator)
@@ -152,6 +50,12 @@ def start(name: str, n: int, generator: torch.Generator | None = None) -> Tensor
     return rotations(
         (2 * fractions - 1) * math.pi if name == "henaff" else fractions * math.pi / 2, n
     )
+
+
+def _known_start(name: str) -> str:
+    if name not in STARTS:
+        raise ValueError(f"unknown init {name!r}: choose from {', '.join(STARTS)}")
+    return name
 
 
 def rotations(angles: Tensor, n: int) -> Tensor:
@@ -165,21 +69,34 @@ def rotations(angles: Tensor, n: int) -> Tensor:
 
 
 class TrapezoidalReflectors(nn.Module):
-    """m reflectors as rows (m, n), the j-th with j zeros in front, which are no parameters."""
+    """m reflectors as rows (m, n), the j-th with j zeros in front, which are no parameters.
 
-    places: Tensor
+    A row whose parameters are all zero is the identity, and has gradient zero.
 
-    def __init__(self, rows: Tensor, device: Any = None, dtype: Any = None) -> None:
+    Args:
+        m, n: shape of the rows.
+        reset: starts the reflectors anew, together with those that they go with.
+    """
+
+    def __init__(
+        self, m: int, n: int, reset: Callable[[], None], *, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
-        self.shape = rows.shape
-        places = torch.ones(rows.shape).triu().flatten().nonzero().squeeze(-1)
-        dtype = dtype or torch.get_default_dtype()
-        self.free = nn.Parameter(rows.flatten()[places].to(device, dtype))
-        self.register_buffer("places", places.to(device), persistent=False)
+        self.shape = torch.Size((m, n))
+        entries = m * n - m * (m - 1) // 2
+        self.free = nn.Parameter(torch.empty(entries, device=device, dtype=dtype))
+        self.reset_parameters = reset
+
+    def assign(self, rows: Tensor) -> None:
+        """Take over the entries of ``rows`` (m, n), those in front aside."""
+        first, second = torch.triu_indices(*self.shape, device=rows.device).unbind(0)
+        assign(self.free, rows[first, second])
 
     def forward(self) -> Tensor:
+        # Indices would be state that state_dict doesn't hold: absent after to_empty().
+        first, second = torch.triu_indices(*self.shape, device=self.free.device).unbind(0)
         flat = self.free.new_zeros(self.shape.numel())
-        return flat.scatter(0, self.places, self.free).view(self.shape)
+        return flat.scatter(0, first * self.shape[1] + second, self.free).view(self.shape)
 
 
 class SpectralWeight(nn.Module):
@@ -226,24 +143,40 @@ class SpectralWeight(nn.Module):
         n = integer("n", n, 1)
         m1, m2 = _count("m1", m1, n), _count("m2", m2, n)
         self.n, self.m1, self.m2 = n, m1, m2
-        values: float | Tensor = sigma
+        values: Values = sigma
+        self.init: str | Tensor
         if isinstance(init, Tensor):
-            U, values, V = _factors_of(init, n, m1, m2)
-            off = (values - sigma).abs().max().item() - radius
-            if off > n * torch.finfo(init.dtype).eps * values.max().item():
+            if init.shape != (n, n) or m1 < n or m2 < n:
                 raise ValueError(
-                    f"the matrix has a singular value {off:.2g} outside [sigma - radius, "
-                    f"sigma + radius] = [{sigma - radius}, {sigma + radius}]: widen the interval"
+                    f"starting at a given matrix needs m1 = m2 = {n} and a matrix of {n}×{n}, "
+                    f"not m1 = {m1}, m2 = {m2} and {tuple(init.shape)}"
                 )
+            self.init = init.detach()
+            values = _singular_values_within(self.init, sigma, radius)
+        else:
+            self.init = _known_start(init)
+        place = {"device": device, "dtype": dtype}
+        self.U = TrapezoidalReflectors(m1, n, self.reset_parameters, **place)
+        self.V = TrapezoidalReflectors(m2, n, self.reset_parameters, **place)
+        self.singular_values = IntervalSigma(n, sigma, radius, values, **place)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew, at another Q if it is random; see the arguments of the class."""
+        self.singular_values.reset_parameters()
+        if not (holds_data(self.U.free) or holds_data(self.V.free)):
+            return
+        if isinstance(self.init, Tensor):
+            U, V = _factors_of(self.init)
         else:
             # Flipping coordinates twice, H(eⱼ) in both U and V, changes nothing, but there
             # the map from reflectors to W has full rank, which it hasn't where columns of
             # U are those of I. So that is what the spare reflectors do.
-            flips = min(m1, m2) if init == "identity" else max(m1 + m2 - n, 0)
-            U, V = orthogonal_factors(start(init, n, generator), m1, m2, flips)
-        self.U = TrapezoidalReflectors(U, device, dtype)
-        self.V = TrapezoidalReflectors(V, device, dtype)
-        self.singular_values = IntervalSigma(n, sigma, radius, values, device=device, dtype=dtype)
+            m1, m2 = self.m1, self.m2
+            flips = min(m1, m2) if self.init == "identity" else max(m1 + m2 - self.n, 0)
+            U, V = orthogonal_factors(start(self.init, self.n, generator), m1, m2, flips)
+        self.U.assign(U)
+        self.V.assign(V)
 
     def forward(self) -> Tensor:
         """W (n, n); costs two products of reflectors, 4n²(m₁ + m₂) operations."""
@@ -269,7 +202,7 @@ class OrthogonalWeight(nn.Module):
     """W = U (n, n), orthogonal, a product of m reflectors.
 
     It starts at Q = ``init``, as in :class:`SpectralWeight`, within the same limits for
-    m₁ = m and m₂ = 0. m = n reaches every orthogonal matrix.
+    m₁ = m and m₂ = 0. m = n reaches every orthogonal matrix. Parameters of zeros are W = I.
 
     Args:
         n: size of W.
@@ -294,9 +227,15 @@ class OrthogonalWeight(nn.Module):
         super().__init__()
         n = integer("n", n, 1)
         m = _count("m", m, n)
-        self.n, self.m = n, m
-        U, _ = orthogonal_factors(start(init, n, generator), m, 0, 0)
-        self.U = TrapezoidalReflectors(U, device, dtype)
+        self.n, self.m, self.init = n, m, _known_start(init)
+        self.U = TrapezoidalReflectors(m, n, self.reset_parameters, device=device, dtype=dtype)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Start anew, at another Q if it is random; see the arguments of the class."""
+        if holds_data(self.U.free):
+            U, _ = orthogonal_factors(start(self.init, self.n, generator), self.m, 0, 0)
+            self.U.assign(U)
 
     def forward(self) -> Tensor:
         """W (n, n); costs one product of reflectors, 4n²m operations."""
@@ -335,7 +274,7 @@ def orthogonal_factors(Q: Tensor, m1: int, m2: int, flips: int) -> tuple[Tensor,
     D[:flips] = -1
     U, rest = positive_qr_reflectors(Q * D, m1)
     _mend_sign(U, rest)
-    V = torch.eye(m2, n, dtype=Q.dtype)
+    V = torch.eye(m2, n, dtype=Q.dtype, device=Q.device)
     used = min(m2 - flips, n - m1)
     lower, rest = positive_qr_reflectors(rest[m1:, m1:].mT, used)
     V[flips : flips + used] = torch.nn.functional.pad(lower, (m1, 0))
@@ -349,17 +288,26 @@ def _mend_sign(rows: Tensor, rest: Tensor) -> None:
         rows[-1] = 0
 
 
-def _factors_of(W: Tensor, n: int, m1: int, m2: int) -> tuple[Tensor, Tensor, Tensor]:
-    """U, σ and V of a given matrix, in float64, by its singular value decomposition."""
-    if W.shape != (n, n) or m1 < n or m2 < n:
+def _singular_values_within(W: Tensor, sigma: float, radius: float) -> Tensor | float:
+    """The singular values of W, if they are in [σ* − r, σ* + r]; σ* if W holds no data."""
+    if not holds_data(W):
+        return sigma
+    values = torch.linalg.svdvals(W.to("cpu", torch.float64))
+    off = (values - sigma).abs().max().item() - radius
+    if off > len(W) * torch.finfo(W.dtype).eps * values.max().item():
         raise ValueError(
-            f"starting at a given matrix needs m1 = m2 = {n} and a matrix of {n}×{n}, "
-            f"not m1 = {m1}, m2 = {m2} and {tuple(W.shape)}"
+            f"the matrix has a singular value {off:.2g} outside [sigma - radius, "
+            f"sigma + radius] = [{sigma - radius}, {sigma + radius}]: widen the interval"
         )
-    P, values, Rt = torch.linalg.svd(W.detach().to("cpu", torch.float64))
-    U, _ = orthogonal_factors(P, n, 0, 0)
-    V, _ = orthogonal_factors(Rt.mT, n, 0, 0)
-    return U, values, V
+    return values
+
+
+def _factors_of(W: Tensor) -> tuple[Tensor, Tensor]:
+    """U and V of a given matrix, in float64, by its singular value decomposition."""
+    P, _, Rt = torch.linalg.svd(W.to("cpu", torch.float64))
+    U, _ = orthogonal_factors(P, len(W), 0, 0)
+    V, _ = orthogonal_factors(Rt.mT, len(W), 0, 0)
+    return U, V
 
 
 def _count(name: str, m: Any, n: int) -> int:

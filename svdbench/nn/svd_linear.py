@@ -12,7 +12,7 @@ from svdbench.kernels import apply_reflectors
 from svdbench.nn import factored
 from svdbench.nn.factored import SlogDet
 from svdbench.nn.reflectors import qr_reflectors
-from svdbench.nn.spectral_weight import ClippedSigma, FreeSigma, IntervalSigma, Values
+from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma, Values
 
 Sigma = str | Sequence[float]
 

@@ -1,0 +1,127 @@
+"""Singular values as parameters: free, clipped to an interval, or mapped into one."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.nn.deferred import assign
+
+Values = float | Tensor
+
+
+class FreeSigma(nn.Module):
+    """σ is the parameter itself, of any sign."""
+
+    def __init__(self, n: int, values: Values, *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.start = _constant(values)
+        self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The values given when it was made."""
+        assign(self.raw, self.start)
+
+    def forward(self) -> Tensor:
+        return self.raw
+
+
+class ClippedSigma(nn.Module):
+    """σ is the parameter, clipped to [lo, hi].
+
+    The gradient goes through unless it would push a clipped value further out: with that of
+    ``torch.clamp`` a value that once left the interval could never come back.
+
+    Raises:
+        ValueError: lo > hi.
+    """
+
+    def __init__(
+        self, n: int, lo: float, hi: float, values: Values, *, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        if not lo <= hi:
+            raise ValueError(f"singular values cannot be clipped to [{lo}, {hi}]: give lo ≤ hi")
+        self.lo, self.hi = lo, hi
+        self.start = _constant(values)
+        self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The values given when it was made, clipped."""
+        assign(self.raw, self.start)
+        self.raw.clamp_(self.lo, self.hi)
+
+    def forward(self) -> Tensor:
+        clipped: Tensor = _Clip.apply(self.raw, self.lo, self.hi)
+        return clipped
+
+    def extra_repr(self) -> str:
+        return f"lo={self.lo}, hi={self.hi}"
+
+
+class IntervalSigma(nn.Module):
+    """σ = 2r(sigmoid(σ̂) − ½) + σ*, which lies in [σ* − r, σ* + r]; σ̂ is the parameter.
+
+    Source: Zhang, Lei, Dhillon, ICML 2018.
+
+    Raises:
+        ValueError: r < 0.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        center: float,
+        radius: float,
+        values: Values,
+        *,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if not radius >= 0:
+            raise ValueError(f"the radius about sigma = {center} must be 0 or more, not {radius}")
+        self.center, self.radius = center, radius
+        self.start = _constant(values)
+        self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The values given when it was made, or the nearest to them in the interval."""
+        fraction = (self.start - self.center) / (2 * self.radius) if self.radius else 0.0
+        assign(self.raw, 0.5 + fraction)
+        # The ends of the interval would be at infinity.
+        self.raw.logit_(eps=torch.finfo(self.raw.dtype).eps)
+
+    def forward(self) -> Tensor:
+        return 2 * self.radius * (self.raw.sigmoid() - 0.5) + self.center
+
+    def extra_repr(self) -> str:
+        return f"center={self.center}, radius={self.radius}"
+
+
+def _constant(values: Values) -> Values:
+    return values.detach().double() if isinstance(values, Tensor) else float(values)
+
+
+class _Clip(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(raw: Tensor, lo: float, hi: float) -> Tensor:
+        return raw.clamp(lo, hi)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        raw, ctx.lo, ctx.hi = inputs
+        ctx.save_for_backward(raw)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (raw,) = ctx.saved_tensors
+        outward = ((raw < ctx.lo) & (grad > 0)) | ((raw > ctx.hi) & (grad < 0))
+        return grad.masked_fill(outward, 0), None, None
