@@ -23,8 +23,9 @@ def assign(parameter: nn.Parameter, values: float | Tensor) -> None:
         return
     values = values.expand(parameter.shape)
     if hasattr(parameter, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
+        assert isinstance(parameter, DTensor)
         local = values.to(parameter.device, parameter.dtype)
         values = distribute_tensor(local, parameter.device_mesh, parameter.placements)
     parameter.copy_(values)

@@ -27,8 +27,6 @@ from svdbench.nn.recurrence_loops import (
 )
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# On while gradients are batched (is_grads_batched, vectorize=True), by a vmap older than functorch.
-VMAP_MODE = torch._C._parse_dispatch_key("VmapMode")
 
 
 def recurrence(
@@ -115,7 +113,8 @@ def _needs_plain_operations() -> bool:
     return (
         forward_ad._current_level >= 0
         or torch.jit.is_tracing()
-        or torch._C._dispatch_tls_is_dispatch_key_included(VMAP_MODE)
+        # Gradients are batched (is_grads_batched, vectorize=True) by a vmap older than functorch.
+        or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
     )
 
 

@@ -1,7 +1,7 @@
 """Recurrent layers, stacked and called as ``torch.nn.RNN`` does it."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ class RecurrentLayer(nn.Module):
     M and b start uniform in ±1/√n, as in ``torch.nn.RNN``, and modReLU's bias at zero.
     """
 
+    weight: Weight
     modrelu_bias: nn.Parameter | None
 
     def __init__(
@@ -85,6 +86,8 @@ def _reversed(rows: Tensor, layout: PackedLayout | None) -> Tensor:
 class RecurrentStack(nn.Module):
     """Layers and directions, stacked and called as in ``torch.nn.RNN``."""
 
+    layers: Sequence[RecurrentLayer]
+
     def __init__(
         self,
         input_size: int,
@@ -128,7 +131,7 @@ class RecurrentStack(nn.Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
         self.dropout, self.bidirectional = dropout, bidirectional
-        self.layers = nn.ModuleList(
+        self.layers = nn.ModuleList(  # type: ignore[assignment]
             RecurrentLayer(
                 self.directions * hidden_size if layer else input_size,
                 make_weight(),
@@ -154,7 +157,7 @@ class RecurrentStack(nn.Module):
         """Do nothing: there is no single buffer of weights here, as cuDNN has."""
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
+    def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, forward before reverse.
 
         M, the reflectors of U (and of V, and σ̂, of a ``SpectralRNN``), b if there is one, and
