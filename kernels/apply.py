@@ -1,152 +1,239 @@
 """``apply_reflectors`` and its gradients."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import core
 from .choice import batch_shape, check, choose_plan
 from .reference import apply_reflectors_plain, apply_reflectors_reference
-from .tuning import Plan
+from .tuning import Plan, plan_on_cpu
+
+_EXACT = (Tensor, torch.nn.Parameter)  # other kinds of tensors take plain operations
 
 
 def apply_reflectors(
     V: Tensor,
     X: Tensor,
+    tau: Tensor | None = None,
     *,
     block_size: int | None = None,
     transpose: bool = False,
     backend: str = "auto",
 ) -> Tensor:
-    """H(v₁) H(v₂) ⋯ H(vₙ) X with H(v) = I − 2 v vᵀ/‖v‖² and H(0) = I.
+    """H(v₁) H(v₂) ⋯ H(vₙ) X with H(v) = I − 2 v vᴴ/‖v‖² and H(0) = I.
 
-    Differentiable in V and X, in closed form, with matrix products only; in
+    With coefficients, H(v) = I − τ v vᴴ, as LAPACK has them (``geqrf``), and DeltaNet's
+    I − β k kᵀ; such an H is unitary only where it is a reflector.
+
+    Differentiable in V, X and τ, in closed form, with matrix products only; in
     blocks of compact-WY form (FastH, Mathiasen et al., NeurIPS 2020). Costs
     about 4ndm operations forward and 8ndm backward, and keeps one copy of X per
-    block. Second derivatives and ``torch.func`` work too, through plain operations
-    that torch differentiates itself; ``torch.compile`` sees one operator.
+    block. Second derivatives, forward mode and ``torch.func`` work too, through plain
+    operations that torch differentiates itself; ``torch.compile`` sees one operator,
+    and ``torch.export`` plain operations.
 
     Args:
-        V: reflectors as rows, shape (n, d) or (..., n, d), of any length; a row
-            of zeros is the identity and has gradient zero.
+        V: reflectors as rows, shape (n, d) or (..., n, d), real or complex, of any length;
+            a row of zeros is the identity and has gradient zero.
         X: shape (d,), (d, m) or (..., d, m). Leading dimensions broadcast with
             those of V.
-        block_size: reflectors to a block. By default the one that ``tune`` found
-            for this shape, and a formula's where nothing was measured.
-        transpose: apply the transpose H(vₙ) ⋯ H(v₁) X, which is also the inverse.
+        tau: coefficients, shape (n,) or (..., n); by default 2/‖v‖². A coefficient of 0
+            is the identity.
+        block_size: reflectors to a block. By default a formula's, or on a GPU the one that
+            ``tune`` found for this shape.
+        transpose: apply the (conjugate) transpose H(vₙ)ᴴ ⋯ H(v₁)ᴴ X, which is also the
+            inverse where there is no ``tau``.
         backend: "auto"; "wy", the hand-differentiated compact-WY form by matrix
             products; "triton", the same in fused kernels for GPUs; "plain", left
             to autograd; "reference", reflector by reflector.
 
     Returns:
-        The product, in the shape of X (broadcast) and the dtype of V and X;
+        The product, in the shape of X (broadcast), its strides, and the dtype of V and X;
         bfloat16 and float16 are computed in float32. On a GPU, float32 products
         use TF32 where PyTorch's own may (``torch.set_float32_matmul_precision``).
 
     Raises:
         ValueError: shapes that don't fit, an unknown backend, a block size below 1.
-        TypeError: dtypes that differ or are not real floating point.
+        TypeError: dtypes that differ or are not floating point.
 
     Example:
         >>> V, X = torch.randn(64, 128), torch.randn(128, 32)
         >>> apply_reflectors(V, X).shape
         torch.Size([128, 32])
     """
-    check(V, X, block_size, backend)
+    if tau is None and block_size is None and backend == "auto" and _is_simple(V, X):
+        (n, d), m = V.shape, X.shape[1]
+        out: Tensor = Apply.apply(V, X, None, plan_on_cpu(n, d, m), transpose)
+        return out
+    check(V, X, tau, block_size, backend)
     if X.ndim == 1:
-        out = apply_reflectors(
-            V, X.unsqueeze(-1), block_size=block_size, transpose=transpose, backend=backend
+        column = apply_reflectors(
+            *(V, X.unsqueeze(-1), tau),
+            block_size=block_size,
+            transpose=transpose,
+            backend=backend,
         )
-        return out.squeeze(-1)
+        return column.squeeze(-1)
+    batch = batch_shape(V, X, tau)
     if V.numel() == 0 or X.numel() == 0:
-        return X.expand(*batch_shape(V, X), *X.shape[-2:]).clone()
-    if backend in ("plain", "reference") or (backend == "auto" and _is_transformed()):
-        work = core.WORK_DTYPE[V.dtype]
-        low_V, V, X = V, V.to(work), X.to(work)
-        if backend == "reference":
-            out = apply_reflectors_reference(V, X, transpose=transpose)
-        else:
-            out = apply_reflectors_plain(V, X, block_size=block_size, transpose=transpose)
-        return out.to(low_V.dtype)
-    run = partial(_run, block_size=block_size, transpose=transpose, backend=backend)
-    if V.ndim == 2 and X.ndim == 2:
-        return run(V, X)
-    if V.ndim == 2:  # one product for all: the batch only makes X wider
+        nothing = V.sum() if tau is None else V.sum() + tau.sum()  # whose gradients are zeros
+        return X.expand(*batch, *X.shape[-2:]) + 0 * nothing
+    plain = backend == "auto" and not torch.compiler.is_compiling() and _is_traced()
+    if plain or _is_exported() or backend in ("plain", "reference") or not _is_exact(V, X, tau):
+        return _plain(V, X, tau, block_size, transpose, backend)
+    options = block_size, transpose, backend
+    if V.ndim == 2 and (tau is None or tau.ndim == 1):
+        if X.ndim == 2:
+            return _run(V, X, tau, *options)
+        # One product for all: the batch only makes X wider.
         wide = X.movedim(-2, 0).reshape(X.shape[-2], -1)
-        out = run(V, wide)
+        out = _run(V, wide, tau, *options)
         return out.view(X.shape[-2], *X.shape[:-2], X.shape[-1]).movedim(0, -2)
-    batch = batch_shape(V, X)
     V = V.expand(*batch, *V.shape[-2:]).reshape(-1, *V.shape[-2:])
     X = X.expand(*batch, *X.shape[-2:])
-    return run(V, X.reshape(-1, *X.shape[-2:])).view(X.shape)
+    if tau is not None:
+        tau = tau.expand(*batch, tau.shape[-1]).reshape(-1, tau.shape[-1])
+    return _run(V, X.reshape(-1, *X.shape[-2:]), tau, *options).view(X.shape)
 
 
-def _run(V: Tensor, X: Tensor, block_size: int | None, transpose: bool, backend: str) -> Tensor:
+def _run(
+    V: Tensor,
+    X: Tensor,
+    tau: Tensor | None,
+    block_size: int | None,
+    transpose: bool,
+    backend: str,
+) -> Tensor:
     if _autocast_is_on(V):
         with torch.autocast(V.device.type, enabled=False):
-            return _run(V, X, block_size, transpose, backend)
+            return _run(V, X, tau, block_size, transpose, backend)
+    if V.is_complex():  # a product takes no notice of a conjugation that is still to be done
+        V, X = V.resolve_conj(), X.resolve_conj()
     if torch.compiler.is_compiling():
+        if tau is not None:
+            return _plain(V, X, tau, block_size, transpose, backend)
         from .custom_op import apply_reflectors_op
 
         return apply_reflectors_op(V, X, block_size or 0, transpose, backend)
-    out: Tensor = Apply.apply(V, X, choose_plan(V, X, block_size, backend), transpose)
+    plan = choose_plan(V, X, tau, block_size, backend)
+    out: Tensor = Apply.apply(V, X, tau, plan, transpose)
     return out
 
 
 class Apply(torch.autograd.Function):
-    """V (n, d) and X (d, m), or V (p, n, d) and X (p, d, m)."""
+    """V (n, d), X (d, m) and τ (n,), or a batch: V (p, n, d), X (p, d, m) and τ (p, n)."""
 
     @staticmethod
-    def forward(ctx: Any, V: Tensor, X: Tensor, plan: Plan, transpose: bool) -> Tensor:
+    def forward(
+        ctx: Any, V: Tensor, X: Tensor, tau: Tensor | None, plan: Plan, transpose: bool
+    ) -> Tensor:
         ctx.plan, ctx.transpose = plan, transpose
-        out, saved = core.forward(
-            _batched(V), _batched(X), plan, transpose, keep=ctx.needs_input_grad[0]
-        )
-        ctx.save_for_backward(V, X, *saved)
-        return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype)
+        needs = ctx.needs_input_grad
+        out, saved = core.forward(V, X, tau, plan, transpose, keep=needs[0] or needs[2])
+        ctx.save_for_backward(V, X, tau, *saved)
+        return out
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
+        V, X, tau, *saved = ctx.saved_tensors
+        needs = ctx.needs_input_grad
         if _autocast_is_on(G):
             with torch.autocast(G.device.type, enabled=False):
                 return Apply.backward(ctx, G)
-        V, X, *saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # create_graph: somebody wants second derivatives
-            dV, dX = _differentiable_gradients(V, X, G, ctx.transpose, *needs)
-            return dV, dX, None, None
-        whole = _batched(V), _batched(X), _batched(G)
-        dV, dX = core.backward(*whole, tuple(saved), ctx.plan, ctx.transpose, *needs)
-        return _like(V, dV), _like(X, dX), None, None
-
-
-def _batched(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 3 else tensor.unsqueeze(0)
-
-
-def _like(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
-    return gradient if gradient is None or tensor.ndim == 3 else gradient.squeeze(0)
+        if torch.is_grad_enabled() or type(G) not in _EXACT or _is_batched(G) or _is_traced():
+            # Second derivatives are wanted, or gradients of a batch of G at once.
+            found = _differentiable_gradients(V, X, tau, G, ctx.transpose, needs)
+        else:
+            found = core.backward(V, X, tau, G, saved, ctx.plan, ctx.transpose, needs)
+        return *found, None, None
 
 
 def _differentiable_gradients(
-    V: Tensor, X: Tensor, G: Tensor, transpose: bool, need_V: bool, need_X: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    work = core.WORK_DTYPE[V.dtype]
-    out = apply_reflectors_plain(V.to(work), X.to(work), transpose=transpose).to(X.dtype)
-    needed = [t for t, need in ((V, need_V), (X, need_X)) if need]
-    found = iter(torch.autograd.grad(out, needed, G, create_graph=True))
-    return (next(found) if need_V else None), (next(found) if need_X else None)
+    V: Tensor,
+    X: Tensor,
+    tau: Tensor | None,
+    G: Tensor,
+    transpose: bool,
+    needs: tuple[bool, ...],
+) -> core.Gradients:
+    wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        out = _plain(V, X, tau, None, transpose, "plain")
+        needed = [t for t in wanted if t is not None]
+        found = iter(torch.autograd.grad(out, needed, G, create_graph=graph))
+    dV, dX, dtau = (None if t is None else next(found) for t in wanted)
+    return dV, dX, dtau
 
 
-def _is_transformed() -> bool:
-    """Whether a transform of torch.func is active, which only plain operations support."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return bool(active and active())
+def _plain(
+    V: Tensor,
+    X: Tensor,
+    tau: Tensor | None,
+    block_size: int | None,
+    transpose: bool,
+    backend: str,
+) -> Tensor:
+    """By operations that torch differentiates, transforms and exports itself."""
+    dtype, work = V.dtype, core.WORK_DTYPE[V.dtype]
+    V, X = V.to(work), X.to(work)
+    tau = None if tau is None else tau.to(work)
+    if backend == "reference":
+        return apply_reflectors_reference(V, X, tau, transpose=transpose).to(dtype)
+    out = apply_reflectors_plain(
+        V, X, tau, block_size=block_size, transpose=transpose, by_products=_is_exported()
+    )
+    return out.to(dtype)
+
+
+def _is_simple(V: Tensor, X: Tensor) -> bool:
+    """Whether V and X are matrices on a CPU that need no preparation: asked at each call."""
+    if type(V) not in _EXACT or type(X) not in _EXACT or not (V.is_cpu and X.is_cpu):
+        return False
+    if _is_traced() or torch._C._is_any_autocast_enabled():
+        return False
+    rows, columns, dtype = V.shape, X.shape, V.dtype
+    return (
+        len(rows) == 2
+        and len(columns) == 2
+        and rows[1] == columns[0]
+        and dtype is X.dtype
+        and dtype in core.FULL
+        and 0 not in rows
+        and columns[1] != 0
+    )
+
+
+def _is_traced() -> bool:
+    """Whether something other than eager PyTorch runs: a compiler, a transform, a dual number."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+# Of autograd's ``is_grads_batched``, which is no transform of torch.func.
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
+
+
+def _is_exported() -> bool:
+    exporting = getattr(torch.compiler, "is_exporting", None)  # from PyTorch 2.7 on
+    return exporting is not None and exporting()
+
+
+def _is_exact(*tensors: Tensor | None) -> bool:
+    """Whether all are plain tensors, not those of a mode or of a distributed model."""
+    return all(tensor is None or type(tensor) in _EXACT for tensor in tensors)
 
 
 def _autocast_is_on(tensor: Tensor) -> bool:
     """Whether autocast is on: it is switched off, as low precision costs orthogonality."""
+    if not torch._C._is_any_autocast_enabled():  # a tenth of the time of the question below
+        return False
     device = tensor.device.type
     return device != "meta" and torch.is_autocast_enabled(device)

@@ -10,14 +10,21 @@ from .tuning import Case, Plan, plan_for, triton_plan
 BACKENDS = ("auto", "wy", "triton", "plain", "reference")
 
 
-def check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
+def check(V: Tensor, X: Tensor, tau: Tensor | None, block_size: int | None, backend: str) -> None:
     """Refuse what ``apply_reflectors`` cannot take, each with a remedy."""
     if V.dtype not in WORK_DTYPE:
-        raise TypeError(f"reflectors must be real floating point, not {V.dtype}: convert V first")
-    if X.dtype != V.dtype:
-        raise TypeError(f"V is {V.dtype} and X is {X.dtype}: convert one to the other's dtype")
-    if X.device != V.device:
-        raise ValueError(f"V is on {V.device} and X on {X.device}: move one to the other's device")
+        raise TypeError(f"reflectors must be floating point, not {V.dtype}: convert V first")
+    for name, other in (("X", X), ("tau", tau)):
+        if other is None:
+            continue
+        if other.dtype != V.dtype:
+            raise TypeError(
+                f"V is {V.dtype} and {name} is {other.dtype}: convert one to the other's dtype"
+            )
+        if other.device != V.device:
+            raise ValueError(
+                f"V is on {V.device} and {name} on {other.device}: move one to the other's device"
+            )
     if V.ndim < 2:
         raise ValueError(f"V must hold a reflector per row, (..., n, d), not {tuple(V.shape)}")
     rows = X.shape[-1] if X.ndim == 1 else X.shape[-2] if X.ndim else None
@@ -26,13 +33,19 @@ def check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
             f"V {tuple(V.shape)} has reflectors of length {V.shape[-1]}, so X must be "
             f"({V.shape[-1]},) or (..., {V.shape[-1]}, m), not {tuple(X.shape)}"
         )
-    if V.ndim > 2 or X.ndim > 2:
+    if tau is not None and (tau.ndim < 1 or tau.shape[-1] != V.shape[-2]):
+        raise ValueError(
+            f"V {tuple(V.shape)} has {V.shape[-2]} reflectors, so tau must be "
+            f"(..., {V.shape[-2]}), not {tuple(tau.shape)}"
+        )
+    if V.ndim > 2 or X.ndim > 2 or (tau is not None and tau.ndim > 1):
         try:
-            batch_shape(V, X)
+            batch_shape(V, X, tau)
         except RuntimeError:
             raise ValueError(
-                f"the leading dimensions of V {tuple(V.shape)} and X {tuple(X.shape)} don't match: "
-                "make them broadcast"
+                f"the leading dimensions of V {tuple(V.shape)} and X {tuple(X.shape)} don't match"
+                + ("" if tau is None else f", or those of tau {tuple(tau.shape)} don't")
+                + ": make them broadcast"
             ) from None
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, not {block_size}")
@@ -40,9 +53,9 @@ def check(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> None:
         raise ValueError(f"unknown backend {backend!r}: choose from {', '.join(BACKENDS)}")
 
 
-def batch_shape(V: Tensor, X: Tensor) -> torch.Size:
-    """The leading dimensions of V and X, broadcast."""
-    return torch.broadcast_shapes(V.shape[:-2], X.shape[:-2])
+def batch_shape(V: Tensor, X: Tensor, tau: Tensor | None = None) -> torch.Size:
+    """The leading dimensions of V, X and τ, broadcast."""
+    return torch.broadcast_shapes(V.shape[:-2], X.shape[:-2], () if tau is None else tau.shape[:-1])
 
 
 def case_of(V: Tensor, X: Tensor) -> Case:
@@ -51,7 +64,7 @@ def case_of(V: Tensor, X: Tensor) -> Case:
     Raises:
         ValueError, TypeError: shapes or dtypes that ``apply_reflectors`` would not take.
     """
-    check(V, X, None, "auto")
+    check(V, X, None, None, "auto")
     return _case(V, X)
 
 
@@ -61,18 +74,22 @@ def _case(V: Tensor, X: Tensor) -> Case:
     return Case.of(V.shape[-2], V.shape[-1], X.shape[-1], dtype, V.device)
 
 
-def choose_plan(V: Tensor, X: Tensor, block_size: int | None, backend: str) -> Plan:
-    """The plan to run with, as far as the backend and the device allow."""
+def choose_plan(
+    V: Tensor, X: Tensor, tau: Tensor | None, block_size: int | None, backend: str
+) -> Plan:
+    """The plan to run with, as far as the backend, the coefficients and the device allow."""
     if backend == "triton":
-        _check_triton(V)
+        _check_triton(V, tau)
         return triton_plan(V.shape[-1], block_size)
     plan = plan_for(_case(V, X), block_size)
-    if plan.sweep == "triton" and (backend == "wy" or not triton_runs_on(V.device)):
+    if plan.sweep == "triton" and (
+        backend == "wy" or tau is not None or V.is_complex() or not triton_runs_on(V.device)
+    ):
         return plan._replace(sweep="torch")
     return plan
 
 
-def _check_triton(V: Tensor) -> None:
+def _check_triton(V: Tensor, tau: Tensor | None) -> None:
     if not triton_runs_on(V.device):
         raise ValueError(
             f"backend 'triton' needs Triton and an NVIDIA GPU of compute capability 8.0 or more, "
@@ -80,3 +97,6 @@ def _check_triton(V: Tensor) -> None:
         )
     if V.dtype == torch.float64:
         raise TypeError("backend 'triton' has no float64: use backend='wy', or convert V and X")
+    if V.is_complex() or tau is not None:
+        what = "complex numbers" if V.is_complex() else "coefficients tau"
+        raise TypeError(f"backend 'triton' has no {what}: use backend='wy'")

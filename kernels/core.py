@@ -1,100 +1,99 @@
-"""One product and its gradients by a given plan: which algorithm, on what dtype and threads."""
+"""One product and its gradients by a given plan: which algorithm, and in what dtype."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from . import wy
-from .tuning import Plan, even_block
+from .tuning import Plan
 
 WORK_DTYPE = {
     torch.float64: torch.float64,
     torch.float32: torch.float32,
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex128,
 }
 """What each dtype is computed in."""
 
-Saved = tuple[Tensor | None, ...]
+FULL = frozenset(
+    dtype for dtype, work in WORK_DTYPE.items() if dtype == work and dtype.is_floating_point
+)
+"""Real dtypes that are computed in themselves."""
+
+Saved = Sequence[Tensor | None]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-def forward(V: Tensor, X: Tensor, plan: Plan, transpose: bool, keep: bool) -> tuple[Tensor, Saved]:
-    """H(v₁)⋯H(vₙ) X in the work dtype, and what ``backward`` needs.
+def forward(
+    V: Tensor, X: Tensor, tau: Tensor | None, plan: Plan, transpose: bool, keep: bool
+) -> tuple[Tensor, Saved]:
+    """H(v₁)⋯H(vₙ) X, and what ``backward`` needs.
 
     Args:
-        V: reflectors (p, n, d).
-        X: (p, d, m).
-        plan: block size, panels, threads and who sweeps.
-        transpose: apply H(vₙ)⋯H(v₁) instead.
-        keep: whether V will need a gradient.
+        V: reflectors (n, d) or (p, n, d).
+        X: (d, m) or (p, d, m).
+        tau: coefficients (n,) or (p, n), or None.
+        plan: block size and who sweeps.
+        transpose: apply the conjugate transpose instead.
+        keep: whether V or τ will need a gradient.
     """
     if plan.sweep == "triton":
         from . import triton_wy
 
-        return triton_wy.forward(V, X, plan.block_size, transpose, keep)
-    work = WORK_DTYPE[V.dtype]
-    V, X, n = V.to(work), X.to(work), V.shape[1]
-    with _threads(plan.threads):
-        if plan.block_size >= n:
-            return wy.forward_one_block(V, X, transpose)
-        k = even_block(n, plan.block_size)
-        if n % k:  # rows of zeros are the identity
-            V = torch.nn.functional.pad(V, (0, 0, 0, -n % k))
-        return wy.forward(V, X, k, plan.panels if len(V) == 1 else 1, transpose, keep)
+        whole = _batched(V), _batched(X)
+        out, saved = triton_wy.forward(*whole, plan.block_size, transpose, keep)
+        return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype), saved
+    dtype, work = V.dtype, WORK_DTYPE[V.dtype]
+    if dtype != work:
+        V, X, tau = V.to(work), X.to(work), None if tau is None else tau.to(work)
+    result, kept = wy.forward(V, X, tau, plan.block_size, transpose, keep)
+    return (result if dtype == work else result.to(dtype)), kept
 
 
 def backward(
     V: Tensor,
     X: Tensor,
+    tau: Tensor | None,
     G: Tensor,
     saved: Saved,
     plan: Plan,
     transpose: bool,
-    need_V: bool,
-    need_X: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients at V (p, n, d) and X (p, d, m) in their dtype, given that at the output."""
-    kept: Any = saved
-    dV: Tensor | None
-    dX: Tensor | None
+    needs: tuple[bool, ...],
+) -> Gradients:
+    """Gradients at V, X and τ in their shapes and dtypes, given that at the output."""
+    dtype = V.dtype
     if plan.sweep == "triton":
         from . import triton_wy
 
-        dV, dX = triton_wy.backward(V, G, triton_wy.SavedFused(*kept), transpose, need_V)
-        return _as(V, dV), _as(X, dX)
-    work, n = WORK_DTYPE[V.dtype], V.shape[1]
-    needs = transpose, need_V, need_X
-    with _threads(plan.threads):
-        if plan.block_size >= n:
-            whole = V.to(work), X.to(work), G.to(work)
-            dV, dX = wy.backward_one_block(*whole, wy.SavedBlock(*kept), *needs)
-        else:
-            dV, dX = wy.backward(G.to(work), wy.SavedBlocks(*kept), *needs)
-    if dV is not None and dV.shape[1] > n:  # the rows that were padded
-        dV = dV[:, :n].contiguous()
-    return _as(V, dV), _as(X, dX)
+        fused = triton_wy.SavedFused(*saved)  # type: ignore[arg-type]
+        dV, out = triton_wy.backward(_batched(V), _batched(G), fused, transpose, needs[0])
+        dX: Tensor | None = (out if X.ndim == 3 else out.squeeze(0)).to(dtype)
+        return _narrowed(dV if dV is None or V.ndim == 3 else dV.squeeze(0), dtype), dX, None
+    kept, work = wy.Saved(*saved), WORK_DTYPE[dtype]  # type: ignore[arg-type]
+    if dtype == work:
+        return wy.backward(V, X, tau, G, kept, transpose, needs)
+    tau = None if tau is None else tau.to(work)
+    wide = V.to(work), X.to(work), tau, G.to(work)
+    dV, *others = wy.backward(*wide, kept, transpose, needs)
+    dX, dtau = (None if t is None else t.to(dtype) for t in others)
+    return _narrowed(dV, dtype), dX, dtau
 
 
-def _as(tensor: Tensor, gradient: Tensor | None) -> Tensor | None:
-    return None if gradient is None else gradient.to(tensor.dtype)
+def _narrowed(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A gradient in half precision: rows that would overflow are shortened until they fit.
 
-
-class _threads:
-    """Sets the number of threads for the operations of the calling thread; 0 leaves it as it is.
-
-    OpenMP and MKL keep the number per calling thread, so others don't notice.
-    A class, since entering a generator would cost as much as a small product.
+    The gradient at a reflector is proportional to 1/‖v‖, so that a tiny one has a huge one.
     """
+    if gradient is None or gradient.dtype == dtype:
+        return gradient
+    if dtype == torch.float16:
+        largest = gradient.abs().amax(-1, keepdim=True)
+        gradient = gradient * (torch.finfo(dtype).max / largest).clamp_(max=1)
+    return gradient.to(dtype)
 
-    def __init__(self, number: int) -> None:
-        self.before = torch.get_num_threads() if number else 0
-        self.number = number if number != self.before else 0
 
-    def __enter__(self) -> None:
-        if self.number:
-            torch.set_num_threads(self.number)
-
-    def __exit__(self, *_: object) -> None:
-        if self.number:
-            torch.set_num_threads(self.before)
+def _batched(tensor: Tensor) -> Tensor:
+    return tensor if tensor.ndim == 3 else tensor.unsqueeze(0)

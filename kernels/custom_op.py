@@ -1,8 +1,8 @@
 """``apply_reflectors`` as operators of PyTorch, so that torch.compile need not look inside.
 
-The compiler asks a fake for the shapes of what the operator saves for its backward
-pass, and these depend on the plan. A plan once asked for is therefore kept until the
-process ends, even if a block size is tuned later.
+The compiler asks a fake for the shapes of what the operator saves for its backward pass.
+These follow from the sizes of V, the block size and the backend alone, so that the number
+of columns may change from call to call without another compilation.
 """
 
 from typing import Any
@@ -10,41 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import core, wy
-from .choice import case_of, choose_plan
-from .tuning import Case, Plan, even_block
+from . import core
+from .choice import choose_plan
+from .tuning import Plan
 
 SavedTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
-_plans: dict[tuple[Case, int, str], Plan] = {}
+COLUMNS = 64  # of X, where a plan depends on their number
 
 
 def apply_reflectors_op(
     V: Tensor, X: Tensor, block_size: int, transpose: bool, backend: str
 ) -> Tensor:
-    """For V (n, d) and X (d, m), or V (p, n, d) and X (p, d, m); block size 0: the best known."""
+    """For V (n, d) and X (d, m), or V (p, n, d) and X (p, d, m); block size 0: the formula's."""
     options = block_size, transpose, backend, V.requires_grad and torch.is_grad_enabled()
-    if X.ndim == 3:
-        return _forward(V, X, *options)[0]
-    return _forward(V.unsqueeze(0), X.unsqueeze(0), *options)[0].squeeze(0)
+    return _forward(V, X, *options)[0]
 
 
 @torch.library.custom_op("svdbench::apply_reflectors", mutates_args=())
 def _forward(
     V: Tensor, X: Tensor, block_size: int, transpose: bool, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The product, and T, the inputs of the blocks, Z and the scale of the rows."""
-    plan = _plan(V, X, block_size, backend)
-    out, saved = core.forward(V, X, plan, transpose, keep)
-    return out.to(X.dtype), *_pack(saved, plan, V)
+    """The product, contiguous, and T, Z, the scale of the rows and the inputs of the blocks."""
+    plan = _plan(V, block_size, backend)
+    out, saved = core.forward(V, X, None, plan, transpose, keep)
+    return out.contiguous(), *_packed(saved, plan)
 
 
 @_forward.register_fake
 def _(
     V: Tensor, X: Tensor, block_size: int, transpose: bool, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    plan = _plan(V, X, block_size, backend)
-    shapes = _shapes(V, X, plan, keep)
+    shapes = _shapes(V, X, _plan(V, block_size, backend), keep)
     saved = (V.new_empty(shape, dtype=core.WORK_DTYPE[V.dtype]) for shape in shapes)
     return X.new_empty(X.shape), *saved  # type: ignore[return-value]
 
@@ -55,20 +52,21 @@ def _backward(
     X: Tensor,
     G: Tensor,
     T: Tensor,
-    inputs: Tensor,
     Z: Tensor,
     scale: Tensor,
+    inputs: Tensor,
     block_size: int,
     transpose: bool,
     backend: str,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients at V and X; the former is empty unless ``keep``."""
-    plan = _plan(V, X, block_size, backend)
-    saved = _unpack((T, inputs, Z, scale), plan, V)
-    dV, dX = core.backward(V, X, G, saved, plan, transpose, need_V=keep, need_X=True)
+    plan = _plan(V, block_size, backend)
+    saved = (T, inputs, Z, scale) if plan.sweep == "triton" else (T, Z, scale, inputs)
+    needs = keep, True, False
+    dV, dX, _ = core.backward(V, X, None, G, saved, plan, transpose, needs)
     assert dX is not None
-    return V.new_empty(0) if dV is None else dV, dX
+    return V.new_empty(0) if dV is None else dV.contiguous(), dX.contiguous()
 
 
 @_backward.register_fake
@@ -90,48 +88,36 @@ def _gradients(ctx: Any, G: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
 _forward.register_autograd(_gradients, setup_context=_setup)
 
 
-def _plan(V: Tensor, X: Tensor, block_size: int, backend: str) -> Plan:
-    key = case_of(V, X), block_size, backend
-    if key not in _plans:
-        _plans[key] = choose_plan(V, X, block_size or None, backend)
-    return _plans[key]
+def _plan(V: Tensor, block_size: int, backend: str) -> Plan:
+    """The plan for V and any number of columns, so that they need not be known."""
+    columns = V.new_empty(V.shape[-1], COLUMNS)
+    return choose_plan(V, columns, None, block_size or None, backend)
 
 
-def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[int, ...], ...]:
-    """Shapes of T, the inputs of the blocks, Z and the scale, as ``core.forward`` saves them."""
-    (p, n, d), m, k = map(int, V.shape), int(X.shape[-1]), plan.block_size
+def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ...], ...]:
+    """Shapes of T, Z, the scale and the inputs, as ``core.forward`` saves them."""
+    *p, n, d = V.shape
+    m, k = X.shape[-1], plan.block_size
+    nb = -(-n // k)
     if plan.sweep == "triton":
-        nb = -(-n // k)
-        kept = nb if keep else 0
-        return (p, nb, k, k), (p, kept, d, m), (p, kept, k, m), (p, nb, k)
+        p, kept = p or [1], nb if keep else 0
+        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, kept, d, m)
     if k >= n:
-        return (p, n, n), (0,), (p, n, m), (p, n, 1)
-    k = even_block(n, k)
-    nb, h = -(-n // k), plan.panels if p == 1 else 1
-    inputs = (nb if keep else 0, p * h, d // h, m)
-    return (nb, p, k, k), inputs, (nb if keep else 1, p, k, m), (nb * p, k, 1)
+        return (*p, n, n), (*p, n, m), (*p, n, 1), (0,)
+    blocks = nb * (p[0] if p else 1)
+    return (nb, *p, k, k), (nb, *p, k, m), (blocks, k, 1), (nb, *p, m, d) if keep else (0,)
 
 
-def _pack(saved: core.Saved, plan: Plan, V: Tensor) -> SavedTensors:
-    """The saved tensors whose shapes follow from the plan; the others are recomputed from V."""
+def _packed(saved: core.Saved, plan: Plan) -> SavedTensors:
+    """The saved tensors, all of the shapes that follow from the plan."""
     if plan.sweep == "triton":
-        return saved  # type: ignore[return-value]
-    kept: Any = saved
-    if plan.block_size >= V.shape[1]:
-        T, Z, scale = kept
-        inputs = T.new_empty(0)
+        T, inputs, Z, scale = saved
     else:
-        T, inputs, Z, scale = kept.T, kept.inputs, kept.Z, kept.scale
+        T, Z, scale, inputs, *_ = saved
+    assert T is not None
+    assert Z is not None
     if scale is None:
-        scale = T.new_ones(T.numel() // T.shape[-1] ** 2, T.shape[-1], 1)
-    return T.contiguous(), inputs, Z, scale
-
-
-def _unpack(saved: SavedTensors, plan: Plan, V: Tensor) -> core.Saved:
-    T, inputs, Z, scale = saved
-    if plan.sweep == "triton":
-        return saved
-    if plan.block_size >= V.shape[1]:
-        return T, Z, scale
-    panels = plan.panels if len(V) == 1 else 1
-    return wy.restore(V.to(T.dtype), T, inputs, Z, scale, panels)
+        scale = T.new_ones(*T.shape[:-1], 1).flatten(0, -3) if T.ndim > 2 else T.new_ones(len(T), 1)
+    if inputs is None:
+        inputs = T.new_empty(0)
+    return T.contiguous(), Z, scale, inputs

@@ -2,72 +2,113 @@
 
 ``apply_reflectors_reference`` goes reflector by reflector, slow on purpose: everything else is
 checked against it. ``apply_reflectors_plain`` is the plain sibling of ``wy``: every order of
-derivative, vmap, forward mode and torch.compile, at the price of autograd's memory and time.
+derivative, vmap, forward mode and torch.export, at the price of autograd's memory and time.
 """
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
-def reflect(v: Tensor, X: Tensor) -> Tensor:
-    """H(v) X = X − 2 v (vᵀX) / ‖v‖², and X itself where v = 0.
+def reflect(v: Tensor, X: Tensor, tau: Tensor | None = None) -> Tensor:
+    """H(v) X = X − 2 v (vᴴX) / ‖v‖², and X itself where v = 0; or X − τ v (vᴴX).
 
     Args:
         v: reflectors, shape (..., d).
         X: matrices, shape (..., d, m).
+        tau: coefficients, shape (...).
     """
-    # H(v) does not depend on the length of v: dividing by the largest entry
-    # first keeps ‖v‖² from overflowing or vanishing.
-    scale = v.detach().abs().amax(-1, keepdim=True)
-    zero = scale == 0
-    v = v / torch.where(zero, torch.ones_like(scale), scale)
-    square = (v * v).sum(-1, keepdim=True)
-    tau = torch.where(zero, torch.zeros_like(square), 2 / torch.where(zero, 1.0, square))
-    return X - (tau * v).unsqueeze(-1) * (v.unsqueeze(-2) @ X)
+    if tau is None:
+        # H(v) does not depend on the length of v: dividing by the largest entry
+        # first keeps ‖v‖² from overflowing or vanishing.
+        scale = v.detach().abs().amax(-1, keepdim=True)
+        zero = scale == 0
+        v = v / torch.where(zero, torch.ones_like(scale), scale)
+        square = (v * v.conj()).real.sum(-1, keepdim=True)
+        tau = torch.where(zero, torch.zeros_like(square), 2 / torch.where(zero, 1.0, square))
+    else:
+        tau = tau.unsqueeze(-1)
+    return X - (tau * v).unsqueeze(-1) * (v.conj().unsqueeze(-2) @ X)
 
 
-def apply_reflectors_reference(V: Tensor, X: Tensor, *, transpose: bool = False) -> Tensor:
+def apply_reflectors_reference(
+    V: Tensor, X: Tensor, tau: Tensor | None = None, *, transpose: bool = False
+) -> Tensor:
     """H(v₁) H(v₂) ⋯ H(vₙ) X, one reflector at a time.
 
     Args:
         V: reflectors as rows, shape (..., n, d).
         X: shape (..., d, m).
-        transpose: apply the transpose H(vₙ) ⋯ H(v₁) X instead.
+        tau: coefficients, shape (..., n); by default 2/‖v‖².
+        transpose: apply the conjugate transpose H(vₙ)ᴴ ⋯ H(v₁)ᴴ X instead.
 
     Returns:
         The product, shape of X (broadcast over the leading dimensions).
     """
-    rows = V.unbind(-2)
-    for v in rows if transpose else reversed(rows):
-        X = reflect(v, X)
+    taus = [None] * V.shape[-2] if tau is None else (tau.conj() if transpose else tau).unbind(-1)
+    steps = list(zip(V.unbind(-2), taus, strict=True))
+    for v, coefficient in steps if transpose else reversed(steps):
+        X = reflect(v, X, coefficient)
     return X
 
 
 def apply_reflectors_plain(
-    V: Tensor, X: Tensor, *, block_size: int | None = None, transpose: bool = False
+    V: Tensor,
+    X: Tensor,
+    tau: Tensor | None = None,
+    *,
+    block_size: int | None = None,
+    transpose: bool = False,
+    by_products: bool = False,
 ) -> Tensor:
     """H(v₁)⋯H(vₙ) X in blocks of ``block_size``, by default about √n.
 
     Args:
         V: reflectors as rows, shape (..., n, d).
         X: shape (..., d, m); leading dimensions broadcast with those of V.
+        tau: coefficients, shape (..., n); by default 2/‖v‖².
+        by_products: use matrix products alone, no substitution, which ONNX does not have.
     """
-    n = V.shape[-2]
-    scale = V.detach().abs().amax(-1, keepdim=True)
-    V = V / torch.where(scale == 0, torch.ones_like(scale), scale)
-    blocks = V.split(block_size or max(1, math.isqrt(n)), -2)
-    for B in blocks if transpose else reversed(blocks):
-        T = _ut_factor(B)
-        X = X - B.mT @ ((T.mT if transpose else T) @ (B @ X))
+    k = block_size or max(1, math.isqrt(V.shape[-2]))
+    if tau is None:
+        scale = V.detach().abs().amax(-1, keepdim=True)
+        V = V / torch.where(scale == 0, torch.ones_like(scale), scale)
+    blocks = V.split(k, -2)
+    taus = [None] * len(blocks) if tau is None else tau.split(k, -1)
+    steps = list(zip(blocks, taus, strict=True))
+    for B, coefficients in steps if transpose else reversed(steps):
+        C = B.conj()
+        T = _ut_factor(C, coefficients, by_products)
+        X = X - B.mT @ ((T.mH if transpose else T) @ (C @ X))
     return X
 
 
-def _ut_factor(B: Tensor) -> Tensor:
-    S = B @ B.mT
-    diagonal = S.diagonal(dim1=-2, dim2=-1)
-    # A zero row has a zero on the diagonal; any other number there lets it drop out.
-    diagonal = torch.where(diagonal == 0, torch.ones_like(diagonal), diagonal / 2)
-    eye = torch.eye(B.shape[-2], dtype=B.dtype, device=B.device)
-    return torch.linalg.solve_triangular(S.triu(1) + torch.diag_embed(diagonal), eye, upper=True)
+def _ut_factor(C: Tensor, tau: Tensor | None, by_products: bool) -> Tensor:
+    """T = (I + diag(τ) striu(CCᴴ))⁻¹ diag(τ) of a block C (..., k, d)."""
+    S = C @ C.mH
+    if tau is None:
+        diagonal = S.diagonal(dim1=-2, dim2=-1)
+        # A zero row has a zero on the diagonal; any other number there lets it drop out.
+        tau = 2 / torch.where(diagonal == 0, torch.ones_like(diagonal), diagonal)
+    M = tau.unsqueeze(-1) * S.triu(1)
+    if by_products:
+        return _unit_inverse(M) * tau.unsqueeze(-2)
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    return torch.linalg.solve_triangular(M + eye, torch.diag_embed(tau), upper=True)
+
+
+def _unit_inverse(N: Tensor) -> Tensor:
+    """(I + N)⁻¹ for N strictly upper triangular, by halves, as stable as substitution.
+
+    The inverse of [[A, B], [0, D]] is [[A⁻¹, −A⁻¹BD⁻¹], [0, D⁻¹]]; Higham, *Accuracy and
+    Stability*, 2nd ed., §14.2.
+    """
+    k = N.shape[-1]
+    if k == 1:
+        return torch.ones_like(N)
+    half = k // 2
+    A, D = _unit_inverse(N[..., :half, :half]), _unit_inverse(N[..., half:, half:])
+    corner = -A @ N[..., :half, half:] @ D
+    return torch.cat([torch.cat([A, corner], -1), pad(D, (half, 0))], -2)

@@ -8,28 +8,31 @@ from torch import Tensor
 from .apply import Apply
 from .choice import case_of
 from .triton_support import triton_runs_on
-from .tuning import Plan, Tuned, answers, best, candidates, measure_plans, remember
+from .tuning import Plan, Tuned, answers, candidates, formula, measure_plans, remember
 
 
 def tune(
     V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True, keep: bool = True
 ) -> Tuned:
-    """Measure which plan makes a step on these shapes fastest, and remember it.
+    """Measure which plan makes a step on these shapes fastest.
 
     A step is the product and its gradients in V and X, on random data of the
-    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). The answer is used by
-    every later ``apply_reflectors`` of that shape, and kept on disk.
+    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). On a GPU the answer is used
+    by every later ``apply_reflectors`` of that shape, and kept on disk; on a CPU it is
+    information only, and ``apply_reflectors`` follows its formula.
 
     Args:
         budget_s: seconds to measure for, after one warm-up of every plan.
-        again: measure even if the answer is known already.
+        again: measure even if the answer is known already, or is the formula's.
         keep: have the answer on disk; if not, it holds for this process alone.
     """
     case = case_of(V, X)
+    if not again and not case.on_gpu:
+        return Tuned(case, formula(case), {})
     if not again and (known := answers().get(case)):
         return known
     step_s = time_plans(V, X, candidates(case), budget_s=budget_s)
-    answer = Tuned(case, best(step_s), step_s)
+    answer = Tuned(case, min(step_s, key=lambda plan: step_s[plan]), step_s)
     remember(answer, keep)
     return answer
 
@@ -52,7 +55,7 @@ def time_plans(
     def step(plan: Plan) -> Callable[[], None]:
         def run() -> None:
             with torch.enable_grad():
-                torch.autograd.grad(Apply.apply(V, X, plan, False), (V, X), G)
+                torch.autograd.grad(Apply.apply(V, X, None, plan, False), (V, X), G)
             if V.is_cuda:
                 torch.cuda.synchronize(V.device)
 

@@ -1,10 +1,10 @@
-"""How large a block, and in how many panels: measured where asked, by formula elsewhere.
+"""How large a block: by a formula, or on a GPU as measured.
 
 More reflectors to a block make fewer steps but more work: 2ndk for the Gram
-matrices and as much in the gradient, beside the 12ndm of a step. No formula
-knows what a matrix product of some shape costs on some machine, so ``tune``
-measures, and its answers are kept on disk per shape, dtype, device and number
-of threads.
+matrices and as much in the gradient, beside the 12ndm of a step. On a CPU a formula
+is as good as measuring (docs/findings.md), and what is measured on a machine that
+others use is noise. On a GPU ``tune`` measures, and its answers are kept on disk per
+shape, dtype and device.
 """
 
 import json
@@ -27,23 +27,19 @@ import torch
 from . import triton_support as fused
 
 # Changes with the algorithm, so that answers measured with an older one are not used.
-ALGORITHM = "wy-2"
+ALGORITHM = "wy-3"
 BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
 GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
 
 
 class Plan(NamedTuple):
-    """The free parameters of the compact-WY algorithm.
+    """How many reflectors to a block, and who goes over the blocks.
 
-    ``threads`` 0 leaves PyTorch's number alone. Small products are often faster
-    on one thread, where handing out the work costs more than doing it. ``sweep``
-    says who goes over the blocks: "torch", with a matrix product at a time (cuBLAS
-    on a GPU), or "triton", with one kernel for all of them.
+    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU), or "triton",
+    with one kernel for all of them.
     """
 
     block_size: int
-    panels: int = 1
-    threads: int = 0
     sweep: str = "torch"
 
 
@@ -79,10 +75,6 @@ def _gpu_name(device: torch.device) -> str:
     return f"cuda {torch.cuda.get_device_name(device)}"
 
 
-# Plans this close cannot be told apart on a machine whose speed drifts: of those,
-# one that leaves the other threads in peace.
-TIE = 1.05
-
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 LARGEST = 16 << 20  # bytes of the file
 
@@ -113,27 +105,25 @@ def cache_file() -> Path:
     return folder / "tuned.json"
 
 
+@lru_cache(maxsize=1024)
+def plan_on_cpu(n: int, d: int, m: int) -> Plan:
+    """The plan for V (n, d) and X (d, m) on a CPU; measured in results/reference/block-size."""
+    if n <= 128:
+        return Plan(n)
+    return Plan(even_block(n, 32 if m <= 32 else 64))
+
+
 def formula(case: Case) -> Plan:
     """A sensible plan where nothing was measured."""
-    if case.on_gpu:
-        if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
-            return triton_plan(case.d)
-        return Plan(min(case.n, 512))  # a step of the sweep costs three launches, flops little
-    return _plan(case, case.n if case.n <= 128 else 64)
+    if not case.on_gpu:
+        return plan_on_cpu(case.n, case.d, case.m)
+    if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
+        return triton_plan(case.d)
+    return _by_products(case, 512)  # a step of the sweep costs three launches, flops little
 
 
-def _plan(case: Case, block_size: int) -> Plan:
-    """A block size with the panels and threads that were usually fastest: float32, two cores."""
-    k = min(block_size, case.n)
-    if case.on_gpu:
-        short = (
-            case.for_triton and case.d <= fused.RESIDENT_LENGTH and block_size in fused.BLOCK_SIZES
-        )
-        return triton_plan(case.d, block_size) if short else Plan(k)
-    if case.threads > 1 and case.n * case.d * case.m <= 2**19:
-        return Plan(k, threads=1)
-    in_panels = k < case.n and case.threads > 1 and case.d % case.threads == 0
-    return Plan(k, case.threads if in_panels and case.d // case.threads >= 512 else 1)
+def _by_products(case: Case, block_size: int) -> Plan:
+    return Plan(case.n if block_size >= case.n else even_block(case.n, block_size))
 
 
 def triton_plan(d: int, block_size: int | None = None) -> Plan:
@@ -154,9 +144,12 @@ def even_block(n: int, k: int) -> int:
 def plan_for(case: Case, block_size: int | None = None) -> Plan:
     """The plan to run with: the caller's block size, else the measured one, else the formula's."""
     if block_size is not None:
-        return _plan(case, block_size)
-    found = answers().get(case)
-    return found.plan if found else formula(case)
+        short = case.for_triton and case.d <= fused.RESIDENT_LENGTH
+        if short and block_size in fused.BLOCK_SIZES:
+            return triton_plan(case.d, block_size)
+        return _by_products(case, block_size)
+    known = answers().get(case) if case.on_gpu else None
+    return known.plan if known else formula(case)
 
 
 def choose_block_size(
@@ -182,23 +175,15 @@ def clear_tuned() -> None:
 
 
 def candidates(case: Case) -> list[Plan]:
-    """The plans worth measuring: every block size up to n, alone, in panels, on one thread."""
+    """The plans worth measuring: every block size up to n, and every sweep."""
     if case.on_gpu:
         by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
         by_kernel = fused.BLOCK_SIZES if case.for_triton else ()
         return [*map(Plan, by_products), *(Plan(k, sweep="triton") for k in by_kernel)]
-    # As they will run: near a divisor of n, different ones become the same.
     sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
-    found = []
     if case.n <= 256 or not sizes:
         sizes.add(case.n)
-    for k in sorted(sizes):
-        found.append(Plan(k))
-        if case.threads > 1:
-            found.append(Plan(k, threads=1))
-            if k < case.n and case.d % case.threads == 0:
-                found.append(Plan(k, case.threads))
-    return found
+    return [Plan(k) for k in sorted(sizes)]
 
 
 def measure_plans(
@@ -231,19 +216,14 @@ def measure_plans(
     return {plan: statistics.median(s) for plan, s in seconds.items()}
 
 
-def best(step_s: dict[Plan, float]) -> Plan:
-    """The fastest plan, or one on a single thread that is as good as the fastest."""
-    fastest = min(step_s, key=lambda plan: step_s[plan])
-    single = [plan for plan, s in step_s.items() if plan.threads and s <= TIE * step_s[fastest]]
-    return min(single, key=lambda plan: step_s[plan], default=fastest)
-
-
 def remember(answer: Tuned, keep: bool = True) -> None:
-    """Use an answer from now on in this process; other processes' answers are used too.
+    """Use an answer of a GPU from now on in this process; other processes' are used too.
 
     Args:
         keep: have it on disk, for all later processes.
     """
+    if not answer.case.on_gpu:
+        return
     known = answers()
     known[answer.case] = answer
     if not keep:
@@ -350,6 +330,8 @@ def _read(path: Path) -> dict[Case, Tuned]:
 def _tuned(entry: dict[str, Any]) -> Tuned:
     """An answer from the file; raises ValueError and others where an entry is not one."""
     case, plan = Case(**entry["case"]), Plan(*entry["plan"])
+    if not case.on_gpu:
+        raise ValueError("not a GPU")
     step_s = {Plan(*each["plan"]): float(each["s"]) for each in entry["step_s"]}
     numbers = (case.n, case.d, case.m, case.threads)
     if not all(type(number) is int for number in numbers) or min(case.n, case.d, case.m) < 1:
@@ -360,23 +342,15 @@ def _tuned(entry: dict[str, Any]) -> Tuned:
         raise ValueError("not a plan for this case")
     if not all(0 < seconds < math.inf for seconds in step_s.values()):
         raise ValueError("not a time")
-    if step_s[plan] > TIE * min(step_s.values()):
+    if step_s[plan] > min(step_s.values()):
         raise ValueError("not the best plan")
     return Tuned(case, plan, step_s)
 
 
 def _is_for(case: Case, plan: Plan) -> bool:
-    """Whether a plan can be one of a case: it fits the shape, and takes no more than there is."""
-    *numbers, sweep = plan
-    if not all(type(number) is int for number in numbers):
+    """Whether a plan can be one of a case."""
+    if type(plan.block_size) is not int:
         return False
-    if sweep == "triton":
-        fused_size = plan.block_size in fused.BLOCK_SIZES
-        return fused_size and plan[1:3] == (1, 0) and case.on_gpu and case.dtype != "float64"
-    return (
-        sweep == "torch"
-        and 1 <= plan.block_size <= case.n
-        and 1 <= plan.panels <= max(1, case.threads)
-        and case.d % plan.panels == 0
-        and 0 <= plan.threads <= case.threads
-    )
+    if plan.sweep == "triton":
+        return plan.block_size in fused.BLOCK_SIZES and case.dtype != "float64"
+    return plan.sweep == "torch" and 1 <= plan.block_size <= case.n

@@ -1,4 +1,7 @@
-"""The UT transform: H₁⋯H_k = I − Bᵀ T B with T⁻¹ = striu(BBᵀ) + ½ diag(BBᵀ).
+"""The UT transform: H₁⋯H_k = I − Bᴴ T B for reflectors that are the conjugated rows of B.
+
+    T⁻¹ = striu(BBᴴ) + ½ diag(BBᴴ)                          for H = I − 2 v vᴴ/‖v‖²
+    T   = (I + diag(τ) striu(BBᴴ))⁻¹ diag(τ)                 for H = I − τ v vᴴ
 
 Joffrion, Low, Quintana-Ortí, Robert and van de Geijn, "Accumulating Householder
 transformations, revisited", ACM TOMS 32(2), 2006. The triangle is inverted by
@@ -13,73 +16,113 @@ from torch import Tensor
 
 from .triton_support import current, triton_runs_on
 
-# 2/‖b‖² outside these bounds: bring the rows to unit size before anything overflows.
-_SAFE = (1e-24, 1e24)
+# ½‖b‖² outside these bounds: bring the rows to unit size before anything overflows.
+_LEAST, _MOST = 1e-24, 1e24
 
 
 @lru_cache(maxsize=64)
-def _eye(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def identity(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The identity (k, k), made once; not to be written to."""
     with torch.inference_mode(False):  # kept for later calls, which may want gradients
         return torch.eye(k, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=64)
-def half_triangle(k: int, lower: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Ones on one side of the diagonal, halves on it, shape (k, k)."""
+def half_triangle(
+    k: int, lower: bool, diagonal: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Ones on one side of the diagonal, and ``diagonal``, 0 or ½, on it; shape (k, k)."""
     with torch.inference_mode(False):
         ones = torch.ones(k, k, dtype=dtype, device=device)
-        return (ones.tril() if lower else ones.triu()) - 0.5 * _eye(k, dtype, device)
+        strict = ones.tril(-1) if lower else ones.triu(1)
+        return strict + diagonal * identity(k, dtype, device)
 
 
-def _triangle(B: Tensor) -> Tensor:
-    """T⁻¹ in the upper triangle; the lower one is never read."""
-    S = torch.bmm(B, B.mT)
-    S.diagonal(dim1=-2, dim2=-1).mul_(0.5)
-    return S
+@lru_cache(maxsize=64)
+def _half_diagonal(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.ones(k, k, dtype=dtype, device=device) - 0.5 * identity(k, dtype, device)
+
+
+def _gram(B: Tensor) -> Tensor:
+    return torch.mm(B, B.mH) if B.ndim == 2 else torch.bmm(B, B.mH)
 
 
 def _invert(S: Tensor) -> Tensor:
-    identity = _eye(S.shape[-1], S.dtype, S.device).expand_as(S)
+    one = identity(S.shape[-1], S.dtype, S.device)
     # From the right: for row-major matrices LAPACK then needs no transposed copies.
-    return torch.linalg.solve_triangular(S, identity, upper=True, left=False)
+    return torch.linalg.solve_triangular(
+        S, one if S.ndim == 2 else one.expand_as(S), upper=True, left=False
+    )
 
 
-def ut_factors(B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The factors of a batch of blocks, and the blocks they belong to.
+def ut_factors(B: Tensor, spare: int = 0, last: int = 1) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The factors of a block or a batch of blocks, and the blocks they belong to.
 
     Args:
-        B: reflectors as rows, shape (blocks, k, d). Zero rows are allowed.
+        B: reflectors as rows, shape (k, d) or (blocks, k, d). Zero rows are allowed.
+        spare: zero rows at the end of each of the ``last`` last blocks, known beforehand.
 
     Returns:
         B itself, or B with every row divided by its largest entry where norms
         are so far from 1 (or zero) that squares would overflow or vanish;
-        T of shape (blocks, k, k); and what the rows were divided by, shape
-        (blocks, k, 1), or None. H(v) does not depend on the length of v, so
-        the product is the same and the gradient at v is that at v/c over c.
+        T, (k, k) or (blocks, k, k), upper triangular, with numbers of no meaning below the
+        diagonal of none; and what the rows were divided by, (…, k, 1), or None. H(v) does
+        not depend on the length of v, so the product is the same and the gradient at v is
+        that at v/c over c.
     """
-    if B.device.type == "cpu":  # elsewhere the look at T would stall the device
-        T = _invert(_triangle(B))
-        low, high = torch.aminmax(T.diagonal(dim1=-2, dim2=-1))
-        if _SAFE[0] < low.item() and high.item() < _SAFE[1]:
-            return B, T, None
+    k = B.shape[-2]
+    if B.is_cpu:  # elsewhere the look at the diagonal would stall the device
+        # One side of the product is never read.
+        S = _gram(B).mul_(_half_diagonal(k, B.dtype, B.device))
+        diagonal = S.diagonal(0, -2, -1)
+        if spare:
+            diagonal[-last:, -spare:] = 1
+        if _is_safe(diagonal.real if B.is_complex() else diagonal):
+            return B, _invert(S), None
     if B.dtype == torch.float32 and triton_runs_on(B.device):
         return _by_triton(B)
     scale = B.abs().amax(-1, keepdim=True)
     scale.masked_fill_(scale == 0, 1)
     B = B / scale
-    S = _triangle(B)
-    diagonal = S.diagonal(dim1=-2, dim2=-1)
+    S = _gram(B).mul_(_half_diagonal(k, B.dtype, B.device))
+    diagonal = S.diagonal(0, -2, -1)
     diagonal.masked_fill_(diagonal == 0, 1)  # a zero row drops out: its Y and Z are 0
     return B, _invert(S), scale
+
+
+def _is_safe(diagonal: Tensor) -> bool:
+    """Whether all of ½‖b‖² are numbers within bounds."""
+    if diagonal.ndim == 1 and len(diagonal) <= 64:  # a list is faster than two reductions
+        numbers = diagonal.tolist()
+        return bool(min(numbers) > _LEAST and max(numbers) < _MOST)
+    low, high = torch.aminmax(diagonal)
+    return bool(low.item() > _LEAST and high.item() < _MOST)
+
+
+def scaled_factors(B: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """T for given coefficients, and N = striu(BBᴴ); a coefficient of 0 is the identity.
+
+    Args:
+        B: reflectors as rows, shape (k, d) or (blocks, k, d).
+        tau: coefficients, (k,) or (blocks, k).
+
+    Returns:
+        T and N, each (k, k) or (blocks, k, k).
+    """
+    N = _gram(B).triu_(1)
+    M = tau.unsqueeze(-1) * N
+    T = torch.linalg.solve_triangular(M, torch.diag_embed(tau), upper=True, unitriangular=True)
+    return T, N
 
 
 def _by_triton(B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The factors in one launch, and one more for each doubling of the block size from 32 on."""
     from . import triton_factors
 
-    k = B.shape[1]
+    *batch, k, _ = B.shape
     size = max(16, 1 << (k - 1).bit_length())
     with current(B.device):
-        scale, T = triton_factors.factors(B.contiguous(), size)
-    scale = scale.view(-1, size, 1)[:, :k]
-    return B * scale, T.view(-1, size, size)[:, :k, :k], 1 / scale
+        scale, T = triton_factors.factors(B.reshape(-1, *B.shape[-2:]).contiguous(), size)
+    scale = scale.view(*batch, size, 1)[..., :k, :]
+    return B * scale, T.view(*batch, size, size)[..., :k, :k], 1 / scale

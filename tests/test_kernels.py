@@ -6,14 +6,25 @@ Gradients sum over n further terms. c = 10 leaves room for the order of summatio
 """
 
 import itertools
+import threading
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
-from svdbench.kernels import apply_reflectors, apply_reflectors_reference, custom_op
+from svdbench.kernels import (
+    apply_reflectors,
+    apply_reflectors_reference,
+    custom_op,
+    householder_product,
+    ormqr,
+)
 from svdbench.kernels.apply import Apply
-from svdbench.kernels.tuning import Case, Plan, Tuned, remember
+from svdbench.kernels.tuning import Plan
 
 SHAPES = [(1, 2, 1), (1, 5, 3), (7, 7, 1), (5, 9, 4), (20, 6, 3), (17, 32, 5), (64, 64, 8)]
 
@@ -67,16 +78,16 @@ class TestStep:
     @pytest.mark.parametrize("transpose", [False, True])
     def test_every_plan(self, shape: tuple[int, int, int], transpose: bool, poisoned: None) -> None:
         V, X, G = inputs(*shape)
-        for k, panels in itertools.product((1, 2, 3, 16, 64), (1, 2, 4)):
-            if shape[1] % panels == 0:
-                out = Apply.apply(V, X, Plan(k, panels), transpose)
-                assert_step_is_exact(V, X, G, out, transpose)
+        for k in (1, 2, 3, 16, 64):
+            out = Apply.apply(V, X, None, Plan(k), transpose)
+            assert_step_is_exact(V, X, G, out, transpose)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_many_blocks(self, dtype: torch.dtype, poisoned: None) -> None:
-        V, X, G = inputs(300, 256, 5, dtype)  # more blocks than a segment, rows 512 bytes apart
-        for panels in (1, 2):
-            assert_step_is_exact(V, X, G, Apply.apply(V, X, Plan(8, panels), False))
+        V, X, G = inputs(300, 256, 5, dtype)  # more blocks than a segment, the last one not full
+        for transpose in (False, True):
+            out = Apply.apply(V, X, None, Plan(8), transpose)
+            assert_step_is_exact(V, X, G, out, transpose)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_is_computed_in_float32(self, dtype: torch.dtype) -> None:
@@ -286,14 +297,6 @@ class TestTransforms:
         options = block_size, False, "auto", keep
         torch.library.opcheck(custom_op._forward, (V, X, *options))
 
-    def test_tuning_does_not_disturb_what_was_compiled(self) -> None:
-        V, X, G = inputs(48, 16, 3)
-        compiled = torch.compile(apply_reflectors, backend="aot_eager", fullgraph=True)
-        assert_step_is_exact(V, X, G, compiled(V, X))
-        case = Case.of(48, 16, 3, V.dtype, V.device)
-        remember(Tuned(case, Plan(5), {Plan(5): 1e-3}))
-        assert_step_is_exact(V, X, G, compiled(V, X))
-
     @pytest.mark.parametrize("backend", ["wy", "plain", "reference"])
     def test_backends_agree(self, backend: str) -> None:
         V, X, G = inputs(9, 6, 3)
@@ -304,6 +307,220 @@ class TestTransforms:
         Q = apply_reflectors(V, eye)
         assert float((Q.T @ Q - eye).norm()) < tolerance(V)
         assert torch.allclose(apply_reflectors(V, Q, transpose=True), eye, atol=1e-5)
+
+
+class TestCoefficients:
+    """H(v) = I − τ v vᴴ, as LAPACK has it, of real and complex numbers."""
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+    @pytest.mark.parametrize("batch", [(), (3,)])
+    @pytest.mark.parametrize("transpose", [False, True])
+    @pytest.mark.parametrize("with_tau", [False, True])
+    def test_against_the_reference(
+        self, dtype: torch.dtype, batch: tuple[int, ...], transpose: bool, with_tau: bool
+    ) -> None:
+        for n, d, m in ((1, 2, 1), (20, 6, 3), (150, 40, 3)):
+            V = torch.randn(*batch, n, d, dtype=dtype, requires_grad=True)
+            X, G = torch.randn(2, *batch, d, m, dtype=dtype).unbind(0)
+            tau = torch.randn(*batch, n, dtype=dtype) / d
+            tau[..., 0] = 0
+            given = [V, X.requires_grad_(), *([tau.requires_grad_()] if with_tau else [])]
+            exact = apply_reflectors_reference(*given, transpose=transpose)
+            wanted = torch.autograd.grad(exact, given, G)
+            for k in (1, 3, 8, 200):
+                out = Apply.apply(*given, *[None] * (3 - len(given)), Plan(k), transpose)
+                assert relative_complex(out, exact) < 1e-12
+                for value, right in zip(torch.autograd.grad(out, given, G), wanted, strict=True):
+                    assert relative_complex(value, right) < 1e-12
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+    def test_gradcheck(self, dtype: torch.dtype) -> None:
+        V, X = torch.randn(5, 4, dtype=dtype), torch.randn(4, 2, dtype=dtype)
+        given = [t.requires_grad_() for t in (V, X, torch.rand(5, dtype=dtype))]
+        assert torch.autograd.gradcheck(apply_reflectors, given)
+        assert torch.autograd.gradgradcheck(apply_reflectors, given)
+        assert torch.autograd.gradcheck(apply_reflectors, given[:2])
+
+    def test_broadcast_and_shapes(self) -> None:
+        V, X, tau = torch.randn(7, 5), torch.randn(3, 5, 2), torch.rand(2, 1, 7)
+        out = apply_reflectors(V, X, tau)
+        assert out.shape == (2, 3, 5, 2)
+        assert torch.allclose(out, apply_reflectors_reference(V, X, tau), atol=1e-5)
+        assert torch.equal(apply_reflectors(V, X, torch.zeros(7)), X)
+        assert apply_reflectors(V, X[0, :, 0], torch.zeros(7)).shape == (5,)
+
+    def test_of_unit_vectors_is_the_reflector(self) -> None:
+        V, X = torch.randn(9, 6, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
+        tau = 2 / V.square().sum(-1)
+        assert torch.allclose(apply_reflectors(V, X, tau), apply_reflectors(V, X))
+
+    def test_unitary(self) -> None:
+        V, eye = torch.randn(70, 40, dtype=torch.cfloat), torch.eye(40, dtype=torch.cfloat)
+        Q = apply_reflectors(V, eye)
+        assert float((Q.mH @ Q - eye).norm()) < tolerance(V)
+        assert torch.allclose(apply_reflectors(V, Q, transpose=True), eye, atol=1e-5)
+        conjugated = apply_reflectors(V.conj(), eye.conj())
+        assert torch.allclose(conjugated, Q.conj(), atol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+    @pytest.mark.parametrize("shape", [(5, 3), (4, 4), (2, 6, 3)])
+    def test_the_calls_of_torch_linalg(self, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        factors, tau = torch.geqrf(torch.randn(*shape, dtype=dtype))
+        for few in (tau, tau[..., :-1]):
+            ours = householder_product(factors, few)
+            assert torch.allclose(ours, torch.linalg.householder_product(factors, few))
+        for left, transpose in itertools.product((True, False), repeat=2):
+            sizes = (shape[-2], 2) if left else (2, shape[-2])
+            C = torch.randn(*shape[:-2], *sizes, dtype=dtype)
+            mine = ormqr(factors, tau, C, left, transpose)
+            assert torch.allclose(mine, torch.ormqr(factors, tau, C, left, transpose))
+        given = [t.requires_grad_() for t in (factors, tau)]
+        assert torch.autograd.gradcheck(householder_product, given)
+        with pytest.raises(ValueError, match="tau has"):
+            householder_product(factors, torch.zeros(*shape[:-2], 7, dtype=dtype))
+
+
+def relative_complex(value: Tensor, exact: Tensor) -> float:
+    return float((value - exact).detach().norm() / exact.detach().norm().clamp_min(1e-12))
+
+
+class TestAsPyTorch:
+    """What PyTorch's own operations do, and what its tests try."""
+
+    def test_rows_of_data_are_not_copied(self) -> None:
+        for n in (8, 300):
+            V, x = torch.randn(n, 40), torch.randn(64, 40)
+            y = apply_reflectors(V, x.t()).t()
+            assert y.is_contiguous()
+            assert torch.allclose(y, apply_reflectors_reference(V, x.t()).t(), atol=1e-4)
+            x.requires_grad_()
+            apply_reflectors(V, x.t()).t().sum().backward()
+            assert x.grad is not None
+            assert x.grad.is_contiguous()
+
+    @pytest.mark.parametrize("n", [5, 200])
+    def test_forward_mode_and_batched_gradients(self, n: int) -> None:
+        V, X, _ = inputs(n, 5, 2)
+        tangent = torch.randn_like(V)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(V.detach(), tangent)
+            found = forward_ad.unpack_dual(apply_reflectors(dual, X.detach())).tangent
+        _, exact = torch.func.jvp(lambda V: apply_reflectors_reference(V, X), (V,), (tangent,))
+        assert torch.allclose(found, exact)
+        jacobian = torch.autograd.functional.jacobian
+        each = jacobian(apply_reflectors, (V, X))
+        for one, many in zip(each, jacobian(apply_reflectors, (V, X), vectorize=True), strict=True):
+            assert torch.allclose(one, many)
+
+    def test_jvp_of_jvp(self) -> None:
+        V, X, _ = inputs(4, 3, 2)
+        D = torch.randn_like(V)
+
+        def second(f: Callable[..., Tensor]) -> Tensor:
+            first = lambda V: torch.func.jvp(lambda V: f(V, X), (V,), (D,))[1]  # noqa: E731
+            return torch.func.jvp(first, (V,), (D,))[1]
+
+        assert torch.allclose(second(apply_reflectors), second(apply_reflectors_reference))
+
+    @pytest.mark.parametrize("shape", [(5, 4), (300, 4), (2, 5, 4)])
+    def test_results_may_be_changed_in_place(self, shape: tuple[int, ...]) -> None:
+        V = torch.randn(*shape, requires_grad=True)
+        out = apply_reflectors(V, torch.randn(3, 4, 2) if len(shape) == 2 else torch.randn(4, 2))
+        out.mul_(2).relu_()
+        out.sum().backward()
+
+    @pytest.mark.parametrize(("n", "d", "m"), [(0, 4, 2), (3, 4, 0), (3, 0, 2)])
+    def test_gradients_of_nothing_are_zeros(self, n: int, d: int, m: int) -> None:
+        V, X = torch.randn(n, d, requires_grad=True), torch.randn(d, m, requires_grad=True)
+        dV, dX = torch.autograd.grad(apply_reflectors(V, X).sum(), (V, X))
+        assert torch.equal(dV, torch.zeros(n, d))
+        assert torch.equal(dX, torch.ones(d, m))
+
+    def test_the_number_of_threads_stays(self) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        seen: list[int] = []
+        running = threading.Event()
+
+        def work() -> None:
+            V, X, _ = inputs(64, 64, 32)
+            running.set()
+            for _ in range(50):
+                apply_reflectors(V, X).sum().backward()
+
+        try:
+            busy = threading.Thread(target=work)
+            busy.start()
+            running.wait()
+            while busy.is_alive():
+                other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+                other.start()
+                other.join()
+        finally:
+            torch.set_num_threads(before)
+        assert set(seen) == {2}
+
+    def test_tiny_reflectors_of_half_precision_have_finite_gradients(self) -> None:
+        for dtype in (torch.float16, torch.bfloat16):
+            V = (torch.randn(6, 5) * 1e-6).to(dtype).requires_grad_()
+            apply_reflectors(V, torch.randn(5, 3).to(dtype)).sum().backward()
+            assert V.grad is not None
+            assert V.grad.isfinite().all()
+
+    def test_sizes_may_change_without_another_compilation(self) -> None:
+        counter = CompileCounterWithBackend("aot_eager")
+        compiled = torch.compile(apply_reflectors, backend=counter, dynamic=True, fullgraph=True)
+        for V in (torch.randn(20, 16, requires_grad=True), torch.randn(200, 16)):
+            torch.compiler.reset()
+            counter.frame_count = 0
+            for m in range(2, 22, 2):
+                X = torch.randn(16, m, requires_grad=True)
+                out = compiled(V, X)
+                out.sum().backward()
+                assert torch.allclose(out, apply_reflectors_reference(V, X), atol=1e-4)
+            assert counter.frame_count <= 2
+
+    def test_exported_with_any_number_of_columns(self) -> None:
+        module = _Product(torch.randn(20, 8))
+        columns = torch.export.Dim("columns", min=1, max=1000)
+        x = torch.randn(8, 5)
+        made = torch.export.export(module, (x,), dynamic_shapes=({1: columns},), strict=False)
+        assert not any("svdbench" in str(node.target) for node in made.graph.nodes)
+        for m in (2, 5, 40):
+            x = torch.randn(8, m)
+            assert torch.allclose(made.module()(x), module(x), atol=1e-5)
+
+    def test_traced(self) -> None:
+        module, x = _Product(torch.randn(20, 8)), torch.randn(8, 5)
+        traced = torch.jit.trace(module, (x,))
+        assert torch.allclose(traced(2 * x), module(2 * x), atol=1e-5)
+
+    def test_fake_tensors(self) -> None:
+        with FakeTensorMode():
+            V, X = torch.randn(200, 8, requires_grad=True), torch.randn(8, 5)
+            out = apply_reflectors(V, X)
+            out.sum().backward()
+            assert out.shape == (8, 5)
+            assert V.grad is not None
+
+    def test_onnx(self) -> None:
+        pytest.importorskip("onnxscript")
+        onnxruntime = pytest.importorskip("onnxruntime")
+        module, x = _Product(torch.randn(20, 8)), torch.randn(8, 5)
+        program = torch.onnx.export(module, (x,), dynamo=True)
+        assert program is not None
+        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+        (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert torch.allclose(torch.from_numpy(out), module(x), atol=1e-5)
+
+
+class _Product(torch.nn.Module):
+    def __init__(self, V: Tensor) -> None:
+        super().__init__()
+        self.V = torch.nn.Parameter(V)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return apply_reflectors(self.V, x)
 
 
 class TestErrors:

@@ -23,7 +23,6 @@ from svdbench.kernels.tuning import (
     ALGORITHM,
     Case,
     Tuned,
-    best,
     cache_file,
     candidates,
     formula,
@@ -32,12 +31,12 @@ from svdbench.kernels.tuning import (
     remember,
 )
 
-CASE = Case(256, 256, 8, "float32", "cpu", 2)
+CASE = Case(256, 256, 8, "float32", "cuda X", 0)
 
 
 def answer(case: Case = CASE, block_size: int = 24) -> Tuned:
-    plan = Plan(block_size, 1)
-    return Tuned(case, plan, {plan: 1e-3, Plan(64, 2): 2e-3, Plan(64, threads=1): 3e-3})
+    plan = Plan(block_size)
+    return Tuned(case, plan, {plan: 1e-3, Plan(64): 2e-3, Plan(64, "triton"): 3e-3})
 
 
 def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
@@ -55,11 +54,6 @@ def test_finds_the_fastest_plan_on_a_fake_clock() -> None:
     assert time == sum(costs.values()) * 4 + 12
 
 
-def test_a_tie_goes_to_a_single_thread() -> None:
-    assert best({Plan(32): 1.0, Plan(64, threads=1): 1.04}) == Plan(64, threads=1)
-    assert best({Plan(32): 1.0, Plan(64, threads=1): 1.06}) == Plan(32)
-
-
 def test_remembers_on_disk_and_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     remember(answer())
     other = answer(CASE._replace(m=9), 48)
@@ -68,7 +62,7 @@ def test_remembers_on_disk_and_between_processes(monkeypatch: pytest.MonkeyPatch
     assert len(content["tuned"]) == 1
     monkeypatch.setattr(tuning, "_known", None)  # as in a new process
     assert [t.plan.block_size for t in tuned()] == [24, 48]
-    assert plan_for(CASE) == Plan(24, 1)
+    assert plan_for(CASE) == Plan(24)
     assert tuned()[0].step_s == answer().step_s
 
 
@@ -82,7 +76,7 @@ def test_a_file_that_is_not_ours_is_measured_anew(text: str) -> None:
 
 def kept_with(**changed: object) -> dict[str, object]:
     """An answer of the file with something else in it."""
-    plan = changed.pop("plan", [24, 1, 0, "torch"])
+    plan = changed.pop("plan", [24, "torch"])
     case = CASE._asdict() | changed.pop("case", {})
     return {"case": case, "plan": plan, "step_s": [{"plan": plan, "s": 1e-3}]} | changed
 
@@ -90,16 +84,15 @@ def kept_with(**changed: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     "entry",
     [
-        kept_with(plan=[24, 7, 0, "torch"]),  # panels that don't divide d
-        kept_with(plan=[24, 4, 0, "torch"]),  # more panels than threads
-        kept_with(plan=[24, 1, 100_000, "torch"]),
-        kept_with(plan=[2**31, 1, 0, "torch"]),
-        kept_with(plan=[0, 1, 0, "torch"]),
-        kept_with(plan=[24, 1, 0, "triton"]),
-        kept_with(plan=[24, True, 0, "torch"]),
-        kept_with(plan=[24.0, 1, 0, "torch"]),
-        kept_with(plan=[24, 1, 0, []]),
+        kept_with(plan=[2**31, "torch"]),
+        kept_with(plan=[0, "torch"]),
+        kept_with(plan=[24, "triton"]),  # no block size of the kernels
+        kept_with(plan=[True, "torch"]),
+        kept_with(plan=[24.0, "torch"]),
+        kept_with(plan=[24, []]),
+        kept_with(plan=[24, 1, 0, "torch"]),  # of an older version
         kept_with(plan="24"),
+        kept_with(case={"device": "cpu"}),
         kept_with(case={"n": 0}),
         kept_with(case={"d": "256"}),
         kept_with(case={"device": None}),
@@ -107,11 +100,11 @@ def kept_with(**changed: object) -> dict[str, object]:
         kept_with(case={"dtype": "int8"}),
         kept_with(case={"more": 1}),
         kept_with(step_s=[]),
-        kept_with(step_s=[{"plan": [24, 1, 0, "torch"], "s": float("nan")}]),
+        kept_with(step_s=[{"plan": [24, "torch"], "s": float("nan")}]),
         kept_with(
             step_s=[
-                {"plan": [24, 1, 0, "torch"], "s": 2.0},
-                {"plan": [64, 1, 0, "torch"], "s": 1.0},
+                {"plan": [24, "torch"], "s": 2.0},
+                {"plan": [64, "torch"], "s": 1.0},
             ]
         ),  # not the best one
         None,
@@ -130,7 +123,7 @@ def test_an_answer_that_fits_no_shape_is_ignored_and_told(entry: object) -> None
 
 def remember_many(first: int) -> None:
     for m in range(first, first + 25):
-        case = Case(8, 8, m, "float32", "cpu", 1)
+        case = Case(8, 8, m, "float32", "cuda X", 0)
         remember(Tuned(case, Plan(4), {Plan(4): 1.0}))
 
 
@@ -166,7 +159,7 @@ def test_a_full_disk_leaves_the_old_answers_and_nothing_else(
 
 def test_what_is_not_kept_holds_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     remember(answer(), keep=False)
-    assert plan_for(CASE) == Plan(24, 1)
+    assert plan_for(CASE) == Plan(24)
     remember(answer(CASE._replace(m=9)))
     monkeypatch.setattr(tuning, "_known", None)
     assert [t.case.m for t in tuned()] == [9]
@@ -184,7 +177,8 @@ def test_any_cache_leaves_the_layer_at_work(
         warnings.simplefilter("always")
         V, X = torch.randn(8, 8), torch.randn(8, 2)
         assert apply_reflectors(V, X).shape == (8, 2)
-        tune(V, X, budget_s=0.01)
+        assert plan_for(CASE) == formula(CASE)
+        remember(answer())
     assert told
     assert all("SVDBENCH_CACHE" in str(w.message) or place in str(w.message) for w in told)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
@@ -195,48 +189,34 @@ def test_read_only_cache_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path / "file" / "below"))
     with pytest.warns(UserWarning, match="could not be kept"):
         remember(answer())
-    assert plan_for(CASE) == Plan(24, 1)
+    assert plan_for(CASE) == Plan(24)
 
 
-def test_tunes_for_real_and_forgets() -> None:
+def test_on_a_cpu_nothing_is_kept_and_the_formula_stands() -> None:
     V, X = torch.randn(40, 32), torch.randn(32, 4)
     found = tune(V, X, budget_s=0.01)
     assert found.plan in found.step_s
-    assert choose_block_size(40, 32, 4) == found.plan.block_size
+    remember(found)
+    assert tuned() == []
+    assert choose_block_size(40, 32, 4) == formula(found.case).block_size
+    assert tune(V, X, again=False).step_s == {}
+
+
+def test_forgets() -> None:
+    remember(answer())
     clear_tuned()
     assert tuned() == []
 
 
 @pytest.mark.parametrize("n", [1, 2, 17, 100, 4096])
 def test_formula_and_candidates_fit_the_shape(n: int) -> None:
-    for d, threads in ((n, 1), (3 * n, 4), (n + 1, 2)):
-        case = Case(n, d, 32, "float32", "cpu", threads)
+    for d, device in ((n, "cpu"), (3 * n, "cuda X"), (n + 1, "cpu")):
+        case = Case(n, d, 32, "float32", device, 1)
         for plan in (formula(case), *candidates(case)):
-            assert 1 <= plan.block_size <= n
-            assert d % plan.panels == 0
+            assert plan.sweep == "triton" or 1 <= plan.block_size <= n
 
 
 def test_an_own_block_size_wins() -> None:
     remember(answer())
-    assert plan_for(CASE, 7).block_size == 7
+    assert plan_for(CASE, 9).block_size == 8  # divides n
     assert plan_for(CASE, 1000).block_size == 256
-
-
-def test_one_thread_for_small_products_and_back() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        small, large = (
-            Case(64, 64, 32, "float32", "cpu", 2),
-            Case(512, 512, 32, "float32", "cpu", 2),
-        )
-        assert formula(small).threads == 1
-        assert formula(large).threads == 0
-        V = torch.randn(64, 64, requires_grad=True)
-        apply_reflectors(V, torch.randn(64, 32)).sum().backward()
-        assert torch.get_num_threads() == 2
-        with pytest.raises(RuntimeError):
-            apply_reflectors(V, torch.randn(64, 32)).backward(torch.ones(3))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

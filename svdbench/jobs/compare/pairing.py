@@ -142,7 +142,7 @@ def _what(row: Row, training: bool) -> What:
     if training:
         columns: tuple[str, ...] = (*_TRAINED, *_MORE, "seed")
     else:  # the block size of a timing is what the method chose, unless it is what is timed
-        columns = (*_TIMED[:4], *(_PLANNED if "panels" in row else ()), *_TIMED[4:])
+        columns = (*_TIMED[:4], *(_PLANNED if "sweep" in row else ()), *_TIMED[4:])
     return {name: row[name] for name in columns if row.get(name)}
 
 

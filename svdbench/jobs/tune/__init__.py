@@ -1,7 +1,8 @@
 """Measure the fastest block size of `apply_reflectors`, or list the known ones.
 
-The best block size is kept on this machine for each shape, dtype and number of threads,
-and used by all later calls with that shape.
+On a GPU the best block size is kept on this machine for each shape and dtype, and used by
+all later calls with that shape. On a CPU it is shown and not kept, as `apply_reflectors`
+follows a formula there.
 
 With --plot every block size is measured for each d and m, and compared with rules of thumb
 and a cost model. This writes results/tune/NAME: CSV tables, plots, the configuration and

@@ -4,6 +4,7 @@ How large should a block be? The rules that people use (k = m, k = 32, k = √d,
 block of all) are measured beside the grid, and what each costs is reported.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,10 @@ from svdbench.timings.config import L2
 
 _PLACE = ("device", "dtype", "threads", "l2")
 _SHAPE = ("d", "n", "m", "block_size")
-_PLAN = ("panels", "plan_threads", "sweep")
 # A row for each plan; ``chosen_by`` has the rules that choose it, separated by spaces.
 SUMMARY = TableSchema(
     "summary",
-    (*_SHAPE, *_PLACE, "device_name", *_PLAN, "step_s", "of_best", "chosen_by", "foreign_cores"),
+    (*_SHAPE, *_PLACE, "device_name", "sweep", "step_s", "of_best", "chosen_by", "foreign_cores"),
 )
 # A row for each block size, and one for each term of the cost model.
 MODEL = TableSchema("model", (*_SHAPE, *_PLACE, "model_s", "optimum"))
@@ -84,7 +84,7 @@ def _place(config: TuneBlocks, device: torch.device) -> dict[str, Any]:
 def _measure(
     V: torch.Tensor,
     X: torch.Tensor,
-    plans: dict[Plan, int],
+    plans: Sequence[Plan],
     budget_s: float,
     place: dict[str, Any],
     record: RunWriter,
@@ -94,18 +94,17 @@ def _measure(
     status, reason = "ok", ""
     step_s: dict[Plan, float] = {}
     try:
-        worth = [plan for plan, k in plans.items() if k <= LARGEST]
+        worth = [plan for plan in plans if plan.block_size <= LARGEST]
         step_s = time_plans(V, X, worth, budget_s=budget_s)
     except Exception as error:  # one plan's; the rest is measured together, so all are lost
         status, reason = failure(error)
     cores = neighbours.cores()
     fastest: dict[Shape, float] = {}
-    for plan, k in plans.items():
-        defining = {
-            **dict(zip(_SHAPE, (case.d, case.n, case.m, k), strict=True)),
-            **dict(zip(_PLAN, plan[1:], strict=True)),
-            **place,
-        }
+    for plan in plans:
+        k = min(plan.block_size, case.n)
+        shape = Shape(case.n, case.d, case.m, k)
+        defining = {"d": case.d, "n": case.n, "m": case.m, "block_size": k, "sweep": plan.sweep}
+        defining |= place
         row = {
             **defining,
             "cell": cell_id(job=JOB.name, **defining),
@@ -118,7 +117,7 @@ def _measure(
         if k > LARGEST:
             row |= {"status": "skipped", "reason": f"mostly Gram matrices beyond k = {LARGEST}"}
         elif plan in step_s:
-            shape, s = Shape(case.n, case.d, case.m, k), step_s[plan]
+            s = step_s[plan]
             fastest[shape] = min(s, fastest.get(shape, s))
             row |= {"step_s": s, "of_best": min(step_s.values()) / s}
         record.append(SUMMARY, row)

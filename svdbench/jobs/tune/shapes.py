@@ -1,4 +1,4 @@
-"""Measures the best block size for given shapes, and shows what was measured so far."""
+"""Measures the best block size for given shapes, and shows what is known of GPUs."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -81,7 +81,7 @@ def run(
             found.append(tune(V, X, budget_s=budget_s))
     answers = found or tuned()
     if not answers:
-        print_lines(console, [f"nothing measured yet in {path}: try `svdbench tune --d 512,1024`"])
+        print_lines(console, [f"{path} has no block sizes: measure some with `svdbench tune --d 512,1024 --device cuda`"])
         return
     show_block(_table(answers), console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
@@ -94,47 +94,29 @@ def run(
     kept = stored()
     if all(kept.get(answer.case) == answer for answer in answers):
         print_lines(console, [f"kept in {path}"])
+    elif found and place.type == "cpu":
+        lines = ["Nothing was kept: on a CPU the block size follows the formula."]
+        print_lines(console, lines)
 
 
 def _table(answers: Sequence[Tuned]) -> Table:
     columns = ["best block", "step", "formula's", "next best"]
-    # Of plans as good as the best, that on one thread is kept.
-    ties = any(answer.plan != _fastest(answer)[0] for answer in answers)
-    table = Table.of(
-        "measured block sizes", ["n × d × m", "where"], columns + ["kept instead"] * ties
-    )
+    table = Table.of("measured block sizes", ["n × d × m", "where"], columns)
     for answer in answers:
-        fastest, best = _fastest(answer)
-        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != fastest)
+        best = answer.step_s[answer.plan]
+        others = sorted((s, plan) for plan, s in answer.step_s.items() if plan != answer.plan)
         guess = answer.step_s.get(formula(answer.case))
         table.add(
             " × ".join(map(str, answer.case[:3])),
             f"{answer.case.dtype} {answer.case.device}"
             + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
-            _words(fastest),
+            _words(answer.plan),
             f"{1e3 * best:.3g} ms",
             ratio(guess / best) if guess else "not tried",
             f"{_words(others[0][1])}: {ratio(others[0][0] / best)}" if others else "",
-            *([_instead(answer)] if ties else []),
         )
     return table
 
 
-def _fastest(answer: Tuned) -> tuple[Plan, float]:
-    plan = min(answer.step_s, key=lambda each: answer.step_s[each])
-    return plan, answer.step_s[plan]
-
-
-def _instead(answer: Tuned) -> str:
-    """The plan that is kept, where it isn't the fastest."""
-    fastest, best = _fastest(answer)
-    if answer.plan == fastest:
-        return ""
-    return f"{_words(answer.plan)}: {ratio(answer.step_s[answer.plan] / best)}"
-
-
 def _words(plan: Plan) -> str:
-    panels = f", {quantity(plan.panels, 'panel')}" if plan.panels > 1 else ""
-    threads = ", 1 thread" if plan.threads == 1 else ""
-    sweep = f", {plan.sweep}" if plan.sweep != "torch" else ""
-    return f"{plan.block_size}{panels}{threads}{sweep}"
+    return f"{plan.block_size}{f', {plan.sweep}' if plan.sweep != 'torch' else ''}"
