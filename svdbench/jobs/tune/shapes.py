@@ -81,7 +81,8 @@ def run(
             found.append(tune(V, X, budget_s=budget_s))
     answers = found or tuned()
     if not answers:
-        print_lines(console, [f"{path} has no block sizes: measure some with `svdbench tune --d 512,1024 --device cuda`"])
+        hint = "measure some with `svdbench tune --d 512,1024 --device cuda`"
+        print_lines(console, [f"{path} has no block sizes: {hint}"])
         return
     show_block(_table(answers), console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
