@@ -112,8 +112,32 @@ def test_special_matrices_are_exact_and_leave_no_dead_reflector(name: str):
     layer.weight = W
     assert distance(layer.weight, W) <= tolerance(W)
     assert reflectors(layer).norm(dim=-1).min() >= 1 - tolerance(W)
+    assert directions(layer.double()) == dimension(*W.shape)
     if W.shape[0] == W.shape[1]:
         assert torch.linalg.det(layer.weight).sign() == torch.linalg.det(W).sign()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SPECIAL)
+def test_a_special_matrix_changes_the_parameter_alone_where_signs_are_shared(name: str, seed: int):
+    W = SPECIAL[name]
+    layer, other = orthogonal(linear(*W.shape, seed=seed)), linear(*W.shape, seed=5)
+    shared = layer.parametrizations.weight[0]
+    signs = shared.signs.clone()
+    parametrize.register_parametrization(other, "weight", shared)
+    kept = other.weight.detach().clone()
+    layer.weight = W
+    assert torch.equal(shared.signs, signs)
+    assert torch.equal(other.weight, kept)
+    assert distance(layer.weight, W) <= tolerance(W)
+    lengths = reflectors(layer).norm(dim=-1)
+    assert lengths[:-1].min() >= 1 - tolerance(W)
+    if W.shape[0] == W.shape[1]:
+        # The last one says which determinant it is: (−1)ⁿ and that of the signs, or the other.
+        usual = torch.linalg.det(W).sign() * signs.prod() == (-1) ** len(W)
+        assert lengths[-1] >= 1 - tolerance(W) if usual else lengths[-1] == 0
+    else:
+        assert lengths[-1] >= 1 - tolerance(W)
 
 
 @pytest.mark.parametrize("W", [torch.zeros(5, 3), torch.ones(5, 5), torch.eye(5)[:, [0, 0, 1]]])
@@ -132,18 +156,29 @@ def test_scale_of_the_first_weight_does_not_matter(scale: float):
     assert distance(layer.weight, W) <= tolerance(W)
 
 
-@pytest.mark.parametrize("start", ["identity", "random"])
-@pytest.mark.parametrize("shape", [(5, 5), (6, 3), (3, 6), (2, 2)])
-def test_every_direction_on_the_manifold_can_be_moved_in(shape: tuple[int, int], start: str):
-    """The Jacobian has the dimension of the Stiefel manifold as its rank: nothing is stuck."""
-    W = torch.eye(*shape).double() if start == "identity" else random_orthonormal(*shape)
-    layer = orthogonal(linear(*shape, torch.float64))
-    layer.weight = W
+def dimension(rows: int, columns: int) -> int:
+    """Of the Stiefel manifold."""
+    d, r = max(rows, columns), min(rows, columns)
+    return d * r - r * (r + 1) // 2
+
+
+def directions(layer: nn.Module) -> int:
+    """The rank of the Jacobian of the weight."""
     entry = layer.parametrizations.weight
     J = torch.autograd.functional.jacobian(entry[0], entry.original.detach())
-    J = J.reshape(W.numel(), -1)
-    d, r = max(shape), min(shape)
-    assert torch.linalg.matrix_rank(J, rtol=1e-8) == d * r - r * (r + 1) // 2
+    return int(torch.linalg.matrix_rank(J.reshape(layer.weight.numel(), -1), rtol=1e-8))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("start", ["identity", "random"])
+@pytest.mark.parametrize("shape", [(5, 5), (8, 8), (6, 3), (3, 6), (2, 2)])
+def test_every_direction_on_the_manifold_can_be_moved_in(
+    shape: tuple[int, int], start: str, seed: int
+):
+    W = torch.eye(*shape).double() if start == "identity" else random_orthonormal(*shape, seed=9)
+    layer = orthogonal(linear(*shape, torch.float64, seed=seed))
+    layer.weight = W
+    assert directions(layer) == dimension(*shape)
 
 
 @pytest.mark.parametrize(

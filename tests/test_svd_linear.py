@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -252,6 +253,55 @@ def test_compiled(sigma, n_rows: int):
     assert close(*outs)
     for a, b in zip(*(grad(out.square().sum(), parameters) for out in outs), strict=True):
         assert close(a, b, 200)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize(("i", "o"), [(5, 8), (6, 6), (8, 5)])
+def test_made_without_data(i: int, o: int, sigma):
+    """On meta, then given the tensors of another, or memory of any content and a new start."""
+    source, x = SVDLinear(i, o, sigma=sigma, clip=(0.5, 2.0)), torch.randn(3, i)
+    options = {"sigma": sigma, "clip": (0.5, 2.0)}
+    with torch.device("meta"):
+        assigned, emptied = SVDLinear(i, o, **options), SVDLinear(i, o, **options)
+    assigned.load_state_dict(source.state_dict(), assign=True)
+    assert torch.equal(assigned(x), source(x))
+    skipped = torch.nn.utils.skip_init(SVDLinear, i, o, **options)
+    for layer in (emptied.to_empty(device="cpu"), skipped):
+        with torch.no_grad():
+            for tensor in layer.state_dict().values():
+                tensor.fill_(torch.nan)
+        layer.reset_parameters()
+        assert torch.equal(layer.sigma(), source.sigma())
+        start = (o / min(i, o)) ** 0.5 if isinstance(sigma, str) else sigma[0]
+        assert close(torch.linalg.svdvals(layer.weight), torch.full((min(i, o),), start))
+        assert layer.bias.abs().max() <= i**-0.5
+        assert all(tensor.isfinite().all() for tensor in layer.state_dict().values())
+        layer.load_state_dict(source.state_dict())
+        assert torch.equal(layer(x), source(x))
+
+
+@pytest.mark.parametrize("n_reflectors", [None, 2])
+@pytest.mark.parametrize(("i", "o"), [(6, 6), (4, 7), (7, 4)])
+def test_one_graph_for_any_number_of_rows(i: int, o: int, n_reflectors: int | None):
+    torch._dynamo.reset()
+    layer, counts = SVDLinear(i, o, n_reflectors=n_reflectors), []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        counts.append(1)
+        return graph.forward
+
+    x = torch.randn(3, i)
+    rows = torch.export.Dim("rows", min=1, max=2000)
+    exported = torch.export.export(layer, (x,), dynamic_shapes=({0: rows},)).module()
+    compiled = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(layer, x)
+    for number in (2, 3, 5, 8, 13, 40, 90, 300, 900, 1999):
+        y = torch.randn(number, i)
+        for graph in (exported, traced, compiled):
+            assert close(graph(y), layer(y), 100)
+    assert len(counts) <= 2
 
 
 def test_repr_and_counts():

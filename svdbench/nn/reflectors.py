@@ -1,14 +1,17 @@
 """From a matrix with orthonormal columns to reflectors whose product it is.
 
 Throughout, ``E`` is the first r columns of the identity of size d, and a matrix
-is written as ``H(v₁)⋯H(vₙ) E diag(signs)``. No reflector found here is zero: a
-zero reflector has gradient zero, so training could never bring it back.
+is written as ``H(v₁)⋯H(vₙ) E diag(signs)``. A zero reflector has gradient zero, so
+training could never bring it back: there is one only where it says so.
 """
 
 import torch
 from torch import Tensor
 
-from svdbench.kernels import apply_reflectors_reference
+from svdbench.kernels import apply_reflectors, apply_reflectors_reference
+
+PANEL = 32
+"""Columns that are reflected one by one; the ones after them follow by a matrix product."""
 
 
 def qr_reflectors(W: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,22 +40,107 @@ def qr_reflectors(W: Tensor) -> tuple[Tensor, Tensor]:
     return V, torch.where(diagonal < 0, -1.0, 1.0).to(W)
 
 
-def few_reflectors(W: Tensor, n: int, tol: float) -> tuple[Tensor, Tensor] | None:
-    """Exactly n < r reflectors whose product is W, if there are any.
+def q_factor(W: Tensor) -> Tensor:
+    """The Q factor of W (..., d, r), d ≥ r, with diag(R) ≥ 0; of any rank, real or complex."""
+    Q, R = torch.linalg.qr(W)
+    return Q * torch.where(R.diagonal(dim1=-2, dim2=-1).real < 0, -1.0, 1.0).to(Q).unsqueeze(-2)
+
+
+def signed_reflectors(
+    Q: Tensor, signs: Tensor | None = None, n: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """n reflectors that take the first n columns of Q to those of E diag(signs).
+
+    For n = r their product is Q: H(v₁)⋯H(v_r) E diag(signs) = Q. With signs of its own
+    choice it takes −1 unless that leaves a reflector with nearly nothing in its place j,
+    where derivatives of the product vanish in some directions. The identity then needs
+    the reflectors e₁ … e_r, which can turn it in every direction.
+
+    Args:
+        Q: orthonormal columns, (..., d, r), float32 or float64, or complex.
+        signs: ±1, (..., r); None chooses them. If Q is complex they follow from it.
+        n: number of reflectors, r by default.
+
+    Returns:
+        Unit reflectors as rows (..., n, d), the j-th with zeros before place j, and signs
+        (..., n). If n = d and the signs are given, H(v_d) can be no more than a sign, and
+        v_d is zero where none is needed, which the determinant decides. If Q is complex,
+        signs are unit phases, and place j of the j-th reflector has the phase of its sign.
+
+    Source: Golub and Van Loan, Matrix Computations, §5.1.3 for v without cancellation,
+    §5.2.3 for blocks of columns.
+    """
+    d, r = Q.shape[-2:]
+    n = r if n is None else n
+    signs = None if signs is None or Q.is_complex() else signs.to(Q)
+    M, V = Q.clone(), Q.new_zeros(*Q.shape[:-2], n, d)
+    found = []
+    for start in range(0, n, PANEL):
+        end = min(start + PANEL, n)
+        for j in range(start, end):
+            x = M[..., j:, j]
+            v, sign = _reflector(x, None if signs is None else signs[..., j])
+            V[..., j, j:] = v
+            found.append(sign)
+            tail = M[..., j:, j + 1 : end]
+            tail -= 2 * v.unsqueeze(-1) * (v.conj().unsqueeze(-2) @ tail)
+        if end < r:
+            block, rest = V[..., start:end, start:], M[..., start:, end:]
+            M[..., start:, end:] = apply_reflectors(block, rest.contiguous(), transpose=True)
+    return V, torch.stack(found, -1) if found else Q.new_ones(*Q.shape[:-2], 0)
+
+
+def _reflector(x: Tensor, sign: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A unit v with H(v) x = sign ‖x‖ e₁, for x (..., d) and sign (...)."""
+    first, rest = x[..., 0], torch.linalg.vector_norm(x[..., 1:], dim=-1)
+    length = torch.hypot(first.abs(), rest)
+    if x.is_complex():
+        sign = -torch.where(first == 0, torch.ones_like(first), first.sgn())
+    elif sign is None:
+        sign = torch.where(first < -0.98 * length, 1.0, -1.0).to(x)
+    y = sign.conj().unsqueeze(-1) * x
+    y0 = y[..., 0].real
+    # y₀ − ‖y‖, without cancellation.
+    v0 = torch.where(y0 <= 0, y0 - length, -rest * (rest / (y0 + length)))
+    v = torch.cat([v0.to(y).unsqueeze(-1), y[..., 1:]], -1)
+    v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    if x.is_complex():
+        return v * -sign.unsqueeze(-1), sign
+    # Nothing to do: reflect the next coordinate, and let the next step undo it.
+    other = torch.zeros_like(v)
+    other[..., 1:2] = 1.0
+    flat = (rest < torch.finfo(x.dtype).tiny ** 0.5) & (y0 >= 0)
+    return torch.where(flat.unsqueeze(-1), other, v), sign
+
+
+def few_reflectors(
+    W: Tensor, n: int, tol: float, signs: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """n < r reflectors whose product is W, if there are any.
 
     The only sign ever needed is one on the last column: n reflectors have
-    determinant (−1)ⁿ, and flipping a column makes up for the other parity.
+    determinant (−1)ⁿ, and flipping a column makes up for the other parity. Where the
+    signs are given and d = r, one reflector is zero if the parity is the other one.
 
     Args:
         W: one matrix (d, r) with orthonormal columns.
         n: number of reflectors, below r.
         tol: singular values of W − E below it count as rounding.
+        signs: ±1, (r,); None chooses that of the last column.
 
     Returns:
         Unit reflectors as rows (n, d) and signs (r,), in float64; or None if
         n reflectors cannot make W.
     """
     W = W.double()
+    d, r = W.shape
+    if signs is not None:
+        signs = signs.to(W)
+        V = _product_of(W * signs, n, tol)
+        if V is None and d == r:
+            V = _product_of(W * signs, n - 1, tol)
+            V = None if V is None else torch.cat([V, V.new_zeros(1, d)])
+        return None if V is None else (V, signs)
     signs = torch.ones_like(W[0])
     for last in (1.0, -1.0):
         signs[-1] = last
@@ -102,8 +190,7 @@ def _product_of(W: Tensor, n: int, tol: float) -> Tensor | None:
 def positive_qr_reflectors(M: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """n reflectors, none zero, that take the first n columns of an orthogonal M to those of I.
 
-    Householder QR with R = I rather than R = diag(±1), as no signs are kept; the
-    first entry of v is computed without cancellation (Golub and Van Loan, §5.1.3). All d of
+    Householder QR with R = I rather than R = diag(±1), as no signs are kept. All d of
     them make M, if det M = (−1)ᵈ: otherwise M with its last column negated.
 
     Args:
@@ -113,20 +200,9 @@ def positive_qr_reflectors(M: Tensor, n: int) -> tuple[Tensor, Tensor]:
     Returns:
         Unit reflectors as rows (n, d), the j-th with zeros before place j, and the rest
         H(vₙ)⋯H(v₁) M. If column n of M was as it should be after n − 1 reflectors, the
-        rest has −1 in the next diagonal place.
+        rest has −1 in the next diagonal place, or in the last.
     """
-    d = M.shape[-1]
-    V = M.new_zeros(n, d)
-    for j in range(n):
-        x, rest = M[j:, j], torch.linalg.vector_norm(M[j + 1 :, j])
-        if rest == 0 and (x[0] > 0 or j == d - 1):
-            # Nothing to do: reflect the next coordinate, and let the next step undo it.
-            # At the last step −1 is left, because of the determinant.
-            V[j, min(j + 1, d - 1)] = 1.0
-        else:
-            length = torch.hypot(x[0], rest)
-            V[j, j:] = x
-            V[j, j] = x[0] - length if x[0] <= 0 else -(rest / (x[0] + length)) * rest
-            V[j] /= torch.linalg.vector_norm(V[j])
-        M = apply_reflectors_reference(V[j : j + 1], M)
-    return V, M
+    V, _ = signed_reflectors(M, M.new_ones(M.shape[-1]), n)
+    if n and n == M.shape[-1]:
+        V[-1, -1] = 1.0  # where it is zero, −1 is left, because of the determinant
+    return V, apply_reflectors(V, M, transpose=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
@@ -27,7 +28,8 @@ class SVDLinear(nn.Module):
 
     A forward pass of N rows either applies the factors to them or builds W and multiplies,
     whichever takes fewer operations: with all reflectors of a square layer, W is built from
-    N = 5/3·d rows on.
+    N = 5/3·d rows on. A graph of ``torch.compile``, ``torch.export`` or ``torch.jit.trace``
+    serves any N, and does what is cheaper for 256 rows.
 
     It starts with U and V uniform (Haar measure, given all reflectors) and all
     σ = √(out_features/r), so that outputs have the mean square of the inputs, or the nearest
@@ -84,20 +86,28 @@ class SVDLinear(nn.Module):
             )
         self.in_features, self.out_features, self.n_reflectors = in_features, out_features, n
         place = {"device": device, "dtype": dtype or torch.get_default_dtype()}
-        center = math.sqrt(out_features / r) if isinstance(sigma, str) else sigma[0]
-        self.singular_values = _singular_values(sigma, clip, r, center, place)
+        self._sigma, self._clip = sigma, clip
+        self.singular_values = _singular_values(sigma, clip, r, self._start(), place)
         self.U = nn.Parameter(torch.empty(n, out_features, **place))
         self.V = nn.Parameter(torch.empty(n, in_features, **place))
         self.register_buffer("signs", torch.empty(r, **place))
         self.bias = nn.Parameter(torch.empty(out_features, **place)) if bias else None
         self.reset_parameters()
 
+    def _start(self) -> float:
+        if isinstance(self._sigma, str):
+            return math.sqrt(self.out_features / min(self.in_features, self.out_features))
+        return self._sigma[0]
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """New random U, V and bias; the singular values stay."""
+        """New random U, V and bias, and the singular values that a new layer has."""
         if self.U.is_meta:  # nothing to fill, and no QR
             return
         work = torch.promote_types(self.U.dtype, torch.float32)
+        place = {"device": self.U.device, "dtype": self.U.dtype}
+        start = _singular_values(self._sigma, self._clip, len(self.signs), self._start(), place)
+        self.singular_values.load_state_dict(start.state_dict())
         self.signs.fill_(1)
         for rows in (self.U, self.V):
             # The Q factor of a Gaussian matrix is uniform, given the signs of R (Stewart 1980).
@@ -152,13 +162,20 @@ class SVDLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.in_features:
             raise ValueError(f"x must be (..., {self.in_features}), not {tuple(x.shape)}")
-        if self._build_is_cheaper(math.prod(x.shape[:-1])):
+        if self._build_is_cheaper(_number_of_rows(x)):
             return nn.functional.linear(x, self.weight, self.bias)
         autocast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
-        X = x.reshape(-1, self.in_features).t()
+        rows = x.reshape(-1, self.in_features)
         if autocast:
-            X = X.to(self.U.dtype)
-        y = factored.apply(self.U, self._diagonal(), self.V, X).t()
+            rows = rows.to(self.U.dtype)
+        # The transpose of W's three factors one after the other; no copy, as the reflectors
+        # take and return the columns of rows.t() as they lie.
+        rows = apply_reflectors(self.V, rows.t(), transpose=True).t()
+        r = len(self.signs)
+        rows = rows[:, :r] * self._diagonal()
+        if r < self.out_features:
+            rows = nn.functional.pad(rows, (0, self.out_features - r))
+        y = apply_reflectors(self.U, rows.t()).t()
         y = y.reshape(*x.shape[:-1], self.out_features)
         if self.bias is not None:
             y = y + self.bias
@@ -189,7 +206,7 @@ class SVDLinear(nn.Module):
         """
         self._check_square("an inverse")
         sigma = self.sigma()
-        if not sigma.is_meta and not torch.compiler.is_compiling() and bool((sigma == 0).any()):
+        if _may_look_at(sigma) and bool((sigma == 0).any()):
             raise ValueError("W is singular (a singular value is 0): it has no inverse")
         return factored.inverse_apply(self.U, self._diagonal(), self.V, X)
 
@@ -240,6 +257,25 @@ class SVDLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, n_reflectors={self.n_reflectors}"
         )
+
+
+def _number_of_rows(x: Tensor) -> int:
+    """How many rows a layer should expect: those of x, but 256 in a graph, which serves any x."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return 256
+    number = math.prod(x.shape[:-1])
+    return number if isinstance(number, int) else 256
+
+
+def _may_look_at(tensor: Tensor) -> bool:
+    """Whether a tensor has numbers that Python may branch on."""
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        return False
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 
 def _singular_values(

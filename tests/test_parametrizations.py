@@ -1,0 +1,520 @@
+"""``orthogonal`` under everything that ``torch.nn.utils.parametrize`` documents and tests."""
+
+import copy
+import io
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from svdbench.kernels import apply_reflectors_reference
+from svdbench.nn import orthogonal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DTYPES = [torch.float32, torch.float64]
+SHAPES = [(4, 4), (5, 3), (3, 5)]
+
+
+def error_of(weight: Tensor) -> float:
+    """How far WᴴW, or WWᴴ, is from I."""
+    W = weight.detach().to(torch.promote_types(weight.dtype, torch.float64))
+    W = W if W.shape[-2] >= W.shape[-1] else W.mT
+    return (W.mH @ W - torch.eye(W.shape[-1], dtype=W.dtype)).abs().max().item()
+
+
+def tolerance(weight: Tensor) -> float:
+    """As in PyTorch's tests: 10·d·eps."""
+    return 10 * max(weight.shape[-2:]) * torch.finfo(weight.dtype).eps
+
+
+def q_factor(weight: Tensor) -> Tensor:
+    """That with diag(R) ≥ 0, of the transpose if the weight is wide."""
+    W = weight.detach() if weight.shape[-2] >= weight.shape[-1] else weight.detach().mT
+    Q, R = torch.linalg.qr(W)
+    Q = Q * R.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
+    return Q if weight.shape[-2] >= weight.shape[-1] else Q.mT
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and (a - b).abs().max().item() <= tolerance(a)
+
+
+def linear(rows: int = 6, columns: int = 6, seed: int = 0, **options) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(columns, rows, **options)
+
+
+# What the tests of PyTorch's own parametrisation ask for.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_starts_is_assigned_and_trains(kind: str, shape: tuple[int, int], dtype: torch.dtype):
+    torch.manual_seed(0)
+    if kind == "linear":
+        module, x = nn.Linear(*shape, dtype=dtype), torch.randn(3, shape[0], dtype=dtype)
+    else:
+        module = nn.Conv2d(2, 3, shape, dtype=dtype)
+        x = torch.randn(2, 2, shape[0] + 2, shape[1] + 1, dtype=dtype)
+    first = module.weight.detach().clone()
+    parameter = module.weight
+    orthogonal(module)
+    assert module.parametrizations.weight.original is parameter
+    assert near(module.weight, q_factor(first))
+    for _ in range(2):
+        W = q_factor(torch.randn_like(first))
+        module.weight = W
+        assert near(module.weight, W)
+        W = torch.randn_like(first)
+        module.weight = W
+        assert near(module.weight, q_factor(W))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        before = module.weight.detach().clone()
+        module(x).norm().backward()
+        assert parameter.grad is not None
+        optimizer.step()
+        assert error_of(module.weight) <= tolerance(module.weight)
+        assert not torch.equal(module.weight, before)
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_training_keeps_the_determinant(determinant: int, decay: float):
+    module = linear(7, 7)
+    W = q_factor(module.weight)
+    if torch.linalg.det(W) * determinant < 0:
+        W[:, 0].neg_()
+    orthogonal(module).weight = W
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, weight_decay=decay)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (module.weight * torch.randn(7, 7)).sum().backward()
+        optimizer.step()
+    assert torch.linalg.det(module.weight).sign() == determinant
+    assert not near(module.weight, W)
+
+
+def test_calls_of_torch_are_taken():
+    torch.manual_seed(0)
+    W = torch.randn(4, 4)
+    for call in (
+        lambda m: orthogonal(m),
+        lambda m: orthogonal(m, "weight"),
+        lambda m: orthogonal(m, "weight", None),
+        lambda m: orthogonal(m, "weight", "householder"),
+        lambda m: orthogonal(m, orthogonal_map="householder", use_trivialization=False),
+        lambda m: orthogonal(m, name="weight", use_trivialization=True),
+    ):
+        module = nn.Linear(4, 4)
+        assert call(module) is module
+        module.weight = W
+        assert near(module.weight, q_factor(W))
+    for name in ("matrix_exp", "cayley", "foo"):
+        with pytest.raises(ValueError, match=f"has to be one of .*not '{name}': leave it out"):
+            orthogonal(nn.Linear(4, 4), "weight", name)
+    with pytest.raises(TypeError):
+        orthogonal(nn.Linear(4, 4), "weight", "householder", 3)  # type: ignore[misc]
+
+
+def test_mistakes_that_torch_refuses_are_refused():
+    module = nn.Linear(3, 4)
+    for name, message in [("foo", "has no parameter or buffer"), ("bias", "Expected a matrix")]:
+        with pytest.raises(ValueError, match=message):
+            orthogonal(module, name)
+    orthogonal(module)
+    with pytest.raises(ValueError, match="matrices of shape"):
+        module.weight = torch.randn(5, 5)
+    parametrize.remove_parametrizations(module, "weight")
+    assert not parametrize.is_parametrized(module)
+    with pytest.raises(ValueError, match="does not have a parametrization"):
+        parametrize.remove_parametrizations(module, "weight")
+
+
+@pytest.mark.parametrize("leave", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_registered_and_removed(shape: tuple[int, int], leave: bool):
+    module = linear(*shape)
+    parameter, keys = module.weight, list(module.state_dict())
+    orthogonal(module)
+    assert parametrize.is_parametrized(module, "weight")
+    assert not parametrize.is_parametrized(module, "bias")
+    assert parametrize.type_before_parametrizations(module) is nn.Linear
+    assert isinstance(module, nn.Linear)
+    assert "weight" not in module._parameters
+    assert [name for name, _ in module.named_parameters()] == [
+        "bias",
+        "parametrizations.weight.original",
+    ]
+    W, V = module.weight.detach().clone(), parameter.detach().clone()
+    parametrize.remove_parametrizations(module, "weight", leave_parametrized=leave)
+    assert type(module) is nn.Linear
+    assert sorted(module.state_dict()) == sorted(keys)
+    assert module.weight is parameter
+    assert torch.equal(module.weight, W if leave else V)
+    orthogonal(module)
+    assert error_of(module.weight) <= tolerance(module.weight)
+
+
+def test_several_tensors_and_modules():
+    torch.manual_seed(0)
+    cell = nn.RNNCell(4, 4)
+    orthogonal(orthogonal(cell, "weight_ih"), "weight_hh")
+    for name in ("weight_ih", "weight_hh"):
+        assert error_of(getattr(cell, name)) <= tolerance(getattr(cell, name))
+    parametrize.remove_parametrizations(cell, "weight_ih")
+    assert parametrize.is_parametrized(cell, "weight_hh")
+    assert not parametrize.is_parametrized(cell, "weight_ih")
+    rnn = orthogonal(nn.LSTM(3, 4), "weight_hh_l0")
+    assert error_of(rnn.weight_hh_l0) <= tolerance(rnn.weight_hh_l0)
+    assert rnn(torch.randn(5, 2, 3))[0].shape == (5, 2, 4)
+    model = nn.Sequential(orthogonal(nn.Linear(4, 4)), nn.Sequential(orthogonal(nn.Linear(4, 2))))
+    model(torch.randn(3, 4)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    bilinear = orthogonal(nn.Bilinear(4, 3, 2))
+    assert error_of(bilinear.weight) <= tolerance(bilinear.weight)
+    embedding = orthogonal(nn.Embedding(10, 4))
+    assert embedding(torch.tensor([1, 2])).shape == (2, 4)
+
+
+def test_one_parametrisation_after_another():
+    class Scale(nn.Module):
+        def forward(self, W: Tensor) -> Tensor:
+            return 3 * W
+
+        def right_inverse(self, W: Tensor) -> Tensor:
+            return W / 3
+
+    module = orthogonal(linear())
+    parametrize.register_parametrization(module, "weight", Scale())
+    W = q_factor(torch.randn(6, 6))
+    module.weight = 3 * W
+    assert near(module.weight / 3, W)
+    parametrize.remove_parametrizations(module, "weight")
+    assert near(module.weight / 3, W)
+    twice = orthogonal(orthogonal(linear()))
+    assert error_of(twice.weight) <= tolerance(twice.weight)
+
+
+def test_cached_is_computed_once():
+    module = orthogonal(linear())
+    calls = []
+    module.parametrizations.weight[0].register_forward_hook(lambda *_: calls.append(1))
+    with parametrize.cached():
+        x = torch.randn(2, 6)
+        for _ in range(4):
+            x = module(x)
+        x.sum().backward()
+    assert len(calls) == 1
+    assert module.weight is not module.weight
+    assert len(calls) == 3
+
+
+def test_saved_as_a_state_only():
+    module = orthogonal(linear())
+    with pytest.raises(RuntimeError, match="Serialization of parametrized modules"):
+        torch.save(module, io.BytesIO())
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    other = orthogonal(linear(seed=1))
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other.weight, module.weight)
+
+
+def test_copies_share_nothing():
+    model = nn.Sequential(orthogonal(linear()), nn.ReLU())
+    twin = copy.deepcopy(model)
+    assert parametrize.is_parametrized(twin[0], "weight")
+    before = model[0].weight.detach().clone()
+    twin[0].weight = q_factor(torch.randn(6, 6))
+    assert torch.equal(model[0].weight, before)
+    model[0].load_state_dict(copy.deepcopy(model)[0].state_dict())
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("n", [None, 3, 1])
+@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
+@pytest.mark.parametrize("onto", ["linear", "nothing"])
+def test_transferred(onto: str, shape: tuple[int, int], n: int | None):
+    module = orthogonal(linear(*shape), n_reflectors=n)
+    W = module.weight.detach().clone()
+    others = [linear(*shape, seed=s) if onto == "linear" else nn.Module() for s in (1, 2, 3)]
+    for other in others:
+        parametrize.transfer_parametrizations_and_params(module, other)
+        assert torch.equal(module.weight, W)
+        assert torch.equal(other.weight, W)
+    # They hold the same parameter, so a weight assigned to one is that of all.
+    for seed in range(4):
+        W = orthogonal(linear(*shape, seed=seed), n_reflectors=n).weight.detach()
+        others[0].weight = W
+        assert all(near(layer.weight, W) for layer in (module, *others))
+
+
+def test_registered_on_a_second_module_with_a_weight_of_its_own():
+    first, second = orthogonal(linear()), linear(seed=1)
+    W = [first.weight.detach().clone(), q_factor(second.weight)]
+    parametrize.register_parametrization(second, "weight", first.parametrizations.weight[0])
+    assert torch.equal(first.weight, W[0])
+    assert near(second.weight, W[1])
+    for seed in range(4):
+        torch.manual_seed(seed)
+        second.weight = W[1] = q_factor(torch.randn(6, 6))
+        assert torch.equal(first.weight, W[0])
+        assert near(second.weight, W[1])
+        second.weight.sum().backward()
+        assert second.parametrizations.weight.original.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_prepared_for_quantisation(n: int | None):
+    from torch.ao import quantization
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao is on its way out
+        model = nn.Sequential(orthogonal(linear(), n_reflectors=n), nn.ReLU(), orthogonal(linear()))
+        before = [model[i].weight.detach().clone() for i in (0, 2)]
+        model.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+        prepared = quantization.prepare_qat(model.train())
+    for layers in (model, prepared):
+        assert [torch.equal(layers[i].weight, W) for i, W in zip((0, 2), before, strict=True)]
+    assert hasattr(prepared[0], "weight_fake_quant")
+
+
+# Tensors without values.
+
+
+@pytest.mark.parametrize("n", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(5, 5), (5, 3), (3, 5), (2, 3, 5), (2, 2, 5, 3)])
+def test_shapes_without_data(shape: tuple[int, ...], n: int | None):
+    from torch._subclasses import FakeTensorMode
+
+    def make(device: str) -> nn.Module:
+        module = nn.Module()
+        module.weight = nn.Parameter(torch.ones(shape, device=device))
+        return orthogonal(module, n_reflectors=n)
+
+    real, meta = make("cpu"), make("meta")
+    with FakeTensorMode():
+        fake = make("cpu")
+    for module in (meta, fake):
+        for (key, found), (name, expected) in zip(
+            module.state_dict().items(), real.state_dict().items(), strict=True
+        ):
+            assert key == name
+            assert found.shape == expected.shape
+            assert found.is_contiguous()
+            assert expected.is_contiguous()
+            assert found.dtype == expected.dtype
+    assert meta.weight.shape == shape
+    meta.weight = torch.empty(shape, device="meta")
+
+
+@pytest.mark.parametrize("n", [None, 2])
+def test_loaded_without_having_had_data(n: int | None):
+    source = orthogonal(linear(5, 3), n_reflectors=n)
+    state = source.state_dict()
+    with torch.device("meta"):
+        assigned, emptied = (orthogonal(nn.Linear(3, 5), n_reflectors=n) for _ in range(2))
+    assigned.load_state_dict(state, assign=True)
+    emptied.to_empty(device="cpu").load_state_dict(state)
+    skipped = orthogonal(nn.Linear(3, 5), n_reflectors=n)
+    skipped.load_state_dict(state)
+    x = torch.randn(2, 3)
+    for module in (assigned, emptied, skipped):
+        assert torch.equal(module.weight, source.weight)
+        assert torch.equal(module(x), source(x))
+        module.weight = W = source.weight.detach()
+        assert near(module.weight, W)
+    refilled = orthogonal(nn.Linear(3, 5, device="meta")).to_empty(device="cpu")
+    refilled.weight = W = q_factor(torch.randn(5, 3))
+    assert near(refilled.weight, W)
+
+
+# Checkpoints.
+
+
+def test_checkpoints_of_the_first_version_load():
+    """Reflectors of any length and signs of ±1, under the same two keys."""
+    generator = torch.Generator().manual_seed(0)
+    V = torch.randn(6, 6, generator=generator)
+    signs = torch.tensor([1.0, -1, -1, 1, -1, 1])
+    state = {"parametrizations.weight.original": V, "parametrizations.weight.0.signs": signs}
+    module = orthogonal(linear(bias=False))
+    module.load_state_dict(state)
+    expected = apply_reflectors_reference(V.double(), torch.diag(signs).double()).float()
+    assert near(module.weight, expected)
+
+
+def torch_module(
+    shape: tuple[int, int], name: str, trivial: bool, trained: bool, dtype: torch.dtype
+) -> nn.Module:
+    module = linear(*shape, dtype=dtype)
+    parametrizations.orthogonal(module, "weight", name, use_trivialization=trivial)
+    if trained:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (module.weight * torch.randn(shape, dtype=dtype)).sum().abs().backward()
+            optimizer.step()
+    return module
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("assign", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["householder", "cayley", "matrix_exp"])
+@pytest.mark.parametrize("trivial", [True, False])
+@pytest.mark.parametrize("trained", [True, False])
+def test_checkpoints_of_torch_are_converted_or_refused(
+    trained: bool, trivial: bool, name: str, shape: tuple[int, int], assign: bool, strict: bool
+):
+    source = torch_module(shape, name, trivial, trained, torch.float64)
+    module = orthogonal(linear(*shape, seed=3, dtype=torch.float64))
+    before = module.weight.detach().clone()
+    known = not trained if trivial else name == "householder"
+    if known:
+        module.load_state_dict(source.state_dict(), strict=strict, assign=assign)
+        assert near(module.weight, source.weight)
+        module.weight = W = q_factor(torch.randn_like(before))
+        assert near(module.weight, W)
+    else:
+        with pytest.raises(RuntimeError, match=r"torch's own orthogonal.*then assign the weight"):
+            module.load_state_dict(source.state_dict(), strict=strict, assign=assign)
+        assert torch.equal(module.weight, before)
+        module.weight = source.weight.detach()
+        assert near(module.weight, source.weight)
+
+
+def test_checkpoints_of_torch_in_a_model_and_of_few_reflectors():
+    source = nn.Sequential(torch_module((5, 3), "householder", False, True, torch.float32))
+    module = nn.Sequential(copy.deepcopy(orthogonal(linear(5, 3, seed=2))))
+    module.load_state_dict(source.state_dict())
+    assert near(module[0].weight, source[0].weight)
+    few = orthogonal(linear(5, 3), n_reflectors=1)
+    before = few.weight.detach().clone()
+    with pytest.raises(RuntimeError, match=r"size mismatch|cannot make"):
+        few.load_state_dict(source[0].state_dict(), strict=False)
+    assert torch.equal(few.weight, before)
+
+
+def test_reflectors_without_signs_are_refused_even_if_not_strict():
+    state = {"parametrizations.weight.original": torch.randn(6, 6)}
+    for module in (orthogonal(linear()), orthogonal(orthogonal(linear()))):
+        before = module.weight.detach().clone()
+        with pytest.raises(RuntimeError, match=r"original. is of torch's own.*assign the weight"):
+            module.load_state_dict(state, strict=False)
+        assert torch.equal(module.weight, before)
+        module.load_state_dict({}, strict=False)
+
+
+# Grids of sizes, as of torch-householder and geotorch.
+
+
+def check_size(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    module = nn.Module()
+    torch.manual_seed(sum(shape))
+    module.weight = nn.Parameter(torch.randn(shape, dtype=dtype))
+    first = module.weight.detach().clone()
+    orthogonal(module)
+    assert near(module.weight, q_factor(first))
+    module.weight = W = q_factor(torch.randn(shape, dtype=dtype))
+    assert near(module.weight, W)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    (module.weight * torch.randn_like(W)).sum().abs().backward()
+    optimizer.step()
+    assert error_of(module.weight) <= tolerance(module.weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
+def test_all_small_sizes(batch: tuple[int, ...], dtype: torch.dtype):
+    for rows in range(1, 6):
+        for columns in range(1, 6):
+            check_size((*batch, rows, columns), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [1, 2, 7, 8, 16, 31, 32, 33, 64, 100, 257])
+def test_the_grid_of_torch_householder(d: int, dtype: torch.dtype):
+    for r in sorted({1, 2, d // 2, d - 1, d} & set(range(1, d + 1))):
+        for batch in [(), (3,)] if d < 100 else [()]:
+            check_size((*batch, d, r), dtype)
+            check_size((*batch, r, d), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [(), (1,), (2,), (2, 3), (3, 1, 2)])
+def test_the_sizes_of_geotorch(batch: tuple[int, ...], dtype: torch.dtype):
+    for rows in range(1, 10):
+        for columns in range(1, 10):
+            check_size((*batch, rows, columns), dtype)
+    for layer in (nn.Linear(7, 3), nn.Linear(3, 7), nn.Conv2d(6, 4, 3), nn.Conv1d(3, 2, 5)):
+        orthogonal(layer.to(dtype))
+        assert error_of(layer.weight) <= tolerance(layer.weight)
+
+
+# Transforms of functions and graphs.
+
+
+@pytest.mark.parametrize("n", [None, 2])
+@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
+def test_traced_and_exported(shape: tuple[int, int], n: int | None):
+    layer = orthogonal(linear(*shape), n_reflectors=n).eval()
+    x, others = torch.randn(3, shape[1]), [torch.randn(b, shape[1]) for b in (1, 8)]
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},)).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(layer, x)
+    for y in (x, *others):
+        torch.testing.assert_close(exported(y), layer(y))
+        torch.testing.assert_close(traced(y), layer(y))
+    # Neither holds numbers in place of the parameter.
+    layer.weight = torch.eye(*shape)
+    for graph in (exported, traced):
+        graph.load_state_dict(layer.state_dict())
+        torch.testing.assert_close(graph(x), layer(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
+def test_onnx(shape: tuple[int, int]):
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    runtime = pytest.importorskip("onnxruntime")
+    layer = orthogonal(linear(*shape)).eval()
+    batch = torch.export.Dim("batch")
+    x = torch.randn(3, shape[1])
+    program = torch.onnx.export(
+        layer, (x,), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+    )
+    file = io.BytesIO()
+    program.save(file)
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for y in (x, torch.randn(8, shape[1])):
+        (found,) = session.run(None, {session.get_inputs()[0].name: y.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), layer(y).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_compiled_once_for_all_batches():
+    torch._dynamo.reset()
+    layer, counts = orthogonal(linear()), []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        counts.append(1)
+        return graph.forward
+
+    compiled = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
+    for b in range(2, 12):
+        x = torch.randn(b, 6)
+        torch.testing.assert_close(compiled(x), layer(x))
+    assert len(counts) <= 2
