@@ -29,3 +29,14 @@ def assign(parameter: nn.Parameter, values: float | Tensor) -> None:
         local = values.to(parameter.device, parameter.dtype)
         values = distribute_tensor(local, parameter.device_mesh, parameter.placements)
     parameter.copy_(values)
+
+
+def of_first_process(values: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Values beside a parameter: for a DTensor, as :func:`assign`, those of the first process."""
+    if not hasattr(parameter, "device_mesh"):
+        return values
+    from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    mesh = parameter.device_mesh
+    return distribute_tensor(values, mesh, [Replicate()] * mesh.ndim).to_local()

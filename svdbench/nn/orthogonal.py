@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
 from svdbench.arguments import as_integer
 from svdbench.kernels import apply_reflectors
+from svdbench.nn.deferred import holds_data
 from svdbench.nn.reflectors import few_reflectors, q_factor, qr_reflectors, signed_reflectors
 from svdbench.nn.torch_checkpoints import weight_of_torch
 
@@ -74,7 +74,7 @@ class Stiefel(nn.Module):
 
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Tensor:
-        if weight.is_meta or isinstance(weight, FakeTensor):
+        if not holds_data(weight):
             self.check(weight, values=False)
             rows = self.signs.new_empty(*self.shape[:-2], self.n_reflectors, self.d)
             return (rows.mT if self.tall else rows).contiguous()

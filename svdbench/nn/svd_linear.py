@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 
 from svdbench.arguments import as_integer, integer
 from svdbench.kernels import apply_reflectors
 from svdbench.nn import factored
+from svdbench.nn.deferred import assign, holds_data, of_first_process
 from svdbench.nn.factored import SlogDet
 from svdbench.nn.reflectors import qr_reflectors
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma, Values
@@ -86,35 +86,30 @@ class SVDLinear(nn.Module):
             )
         self.in_features, self.out_features, self.n_reflectors = in_features, out_features, n
         place = {"device": device, "dtype": dtype or torch.get_default_dtype()}
-        self._sigma, self._clip = sigma, clip
-        self.singular_values = _singular_values(sigma, clip, r, self._start(), place)
+        center = math.sqrt(out_features / r) if isinstance(sigma, str) else sigma[0]
+        self.singular_values: FreeSigma | ClippedSigma | IntervalSigma
+        self.singular_values = _singular_values(sigma, clip, r, center, place)
         self.U = nn.Parameter(torch.empty(n, out_features, **place))
         self.V = nn.Parameter(torch.empty(n, in_features, **place))
         self.register_buffer("signs", torch.empty(r, **place))
         self.bias = nn.Parameter(torch.empty(out_features, **place)) if bias else None
         self.reset_parameters()
 
-    def _start(self) -> float:
-        if isinstance(self._sigma, str):
-            return math.sqrt(self.out_features / min(self.in_features, self.out_features))
-        return self._sigma[0]
-
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """New random U, V and bias, and the singular values that a new layer has."""
-        if self.U.is_meta:  # nothing to fill, and no QR
+        """New random U, V and bias, and the singular values that the layer started with."""
+        if not holds_data(self.U):
             return
+        self.singular_values.reset_parameters()
         work = torch.promote_types(self.U.dtype, torch.float32)
-        place = {"device": self.U.device, "dtype": self.U.dtype}
-        start = _singular_values(self._sigma, self._clip, len(self.signs), self._start(), place)
-        self.singular_values.load_state_dict(start.state_dict())
-        self.signs.fill_(1)
+        signs = torch.ones_like(self.signs)
         for rows in (self.U, self.V):
             # The Q factor of a Gaussian matrix is uniform, given the signs of R (Stewart 1980).
             G = torch.randn(*rows.shape, dtype=work, device=rows.device).mT
-            reflectors, signs = qr_reflectors(G)
-            rows.copy_(reflectors)
-            self.signs[: self.n_reflectors] *= signs
+            reflectors, factor_signs = qr_reflectors(G)
+            assign(rows, reflectors)
+            signs[: self.n_reflectors] *= factor_signs
+        self.signs.copy_(of_first_process(signs, self.U))
         if self.bias is not None:
             nn.init.uniform_(self.bias, -(self.in_features**-0.5), self.in_features**-0.5)
 
@@ -206,7 +201,7 @@ class SVDLinear(nn.Module):
         """
         self._check_square("an inverse")
         sigma = self.sigma()
-        if _may_look_at(sigma) and bool((sigma == 0).any()):
+        if _may_branch_on(sigma) and bool((sigma == 0).any()):
             raise ValueError("W is singular (a singular value is 0): it has no inverse")
         return factored.inverse_apply(self.U, self._diagonal(), self.V, X)
 
@@ -267,11 +262,9 @@ def _number_of_rows(x: Tensor) -> int:
     return number if isinstance(number, int) else 256
 
 
-def _may_look_at(tensor: Tensor) -> bool:
-    """Whether a tensor has numbers that Python may branch on."""
-    if tensor.is_meta or isinstance(tensor, FakeTensor):
-        return False
-    return not (
+def _may_branch_on(tensor: Tensor) -> bool:
+    """Whether Python may branch on the numbers of a tensor."""
+    return holds_data(tensor) and not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
@@ -280,7 +273,7 @@ def _may_look_at(tensor: Tensor) -> bool:
 
 def _singular_values(
     sigma: Sigma, clip: Sequence[float], r: int, values: Values, place: dict[str, Any]
-) -> nn.Module:
+) -> FreeSigma | ClippedSigma | IntervalSigma:
     if sigma == "free":
         return FreeSigma(r, values, **place)
     if sigma == "clipped":
