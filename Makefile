@@ -56,7 +56,7 @@ test-oldest: ## run the tests with the oldest versions that pyproject.toml allow
 	$(OLDEST)/bin/python -m pytest -m "not slow"
 
 fuzz: $(READY) ## try random malformed arguments, keys, variables and files, and count failures
-	SVDBENCH_FUZZ=random $(BIN)/python -m pytest tests/fuzz
+	SVDBENCH_FUZZ=random OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n auto
 
 test-repeat: $(READY) ## run the tests N=20 times, every second time beside two busy processes; count failures
 	@passed=0; failed=0; log=$$(mktemp); \

@@ -126,9 +126,7 @@ def configuration(path: str | Path) -> dict[str, Any]:
         OSError, ValueError: as :func:`read_yaml`.
     """
     found: dict[str, Any] = {}
-    for number, tree in enumerate(documents(read_text(path, LARGEST_YAML)), start=1):
-        if not isinstance(tree, dict):
-            raise ValueError("is not a configuration")
+    for number, tree in enumerate(configurations(read_text(path, LARGEST_YAML)), start=1):
         found |= flat(tree, "" if number == 1 else f"{number}.")
     return found
 
@@ -219,6 +217,14 @@ def json_value(text: str | bytes) -> Any:
     except ValueError as error:
         raise ValueError(f"is not JSON: {one_line(error)}") from error
     _check(found)
+    return found
+
+
+def configurations(text: str) -> list[dict[str, Any]]:
+    """The documents of a run's ``config.yaml``; raises ValueError as :func:`documents`."""
+    found = documents(text)
+    if not found or not all(isinstance(tree, dict) for tree in found):
+        raise ValueError("is not a configuration")
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from svdbench.errors import Failed, UserError, one_line, out_of_memory
 
@@ -56,8 +57,43 @@ def user_code(what: str, misfit: str | None = None) -> Iterator[None]:
             if not isinstance(error, Exception) or _is_users(origin):
                 raise Failed(f"{what} failed: {described(error, origin)}") from error
             if isinstance(error, MISTAKES) or _package(_frames(error)[-1][0]) != "svdbench":
-                raise UserError(f"{misfit or what}: {one_line(error)}") from error
+                raise UserError(f"{misfit or what}: {_reworded(error)}") from error
             raise
+
+
+def call(function: Callable[..., Any], *arguments: Any, misfit: str) -> Any:
+    """The result of a function of the user's own.
+
+    Args:
+        misfit: the message if it can't be called with these arguments.
+
+    Raises:
+        UserError: it can't; what the function itself raises is passed on.
+    """
+    try:
+        return function(*arguments)
+    except TypeError as error:
+        if _frames(error):
+            raise
+        raise UserError(misfit) from error
+
+
+# What Python says where a function isn't called as it must be, and what is said in its place.
+_MISFITS = (
+    (r"(\S+) missing \d+ required .*?arguments?: (.+)", "{} needs {}, which it is not given"),
+    (r"(\S+) takes .*arguments? but .* given", "{} is given more arguments than it takes"),
+    (r"(\S+) got an unexpected .*argument ('.+?')", "{} has no parameter {}, but is given one"),
+    (r"Can't instantiate abstract class (\w+) .*abstract methods? (.+)", "{} must define {}"),
+)
+
+
+def _reworded(error: BaseException) -> str:
+    """The text of an error, in plain words where a function or a class was misused."""
+    text = one_line(error)
+    for pattern, words in _MISFITS if isinstance(error, TypeError) else ():
+        if match := re.match(pattern, text):
+            return words.format(*match.groups())
+    return text
 
 
 def described(error: BaseException, origin: BaseException | None = None) -> str:

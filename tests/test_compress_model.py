@@ -74,6 +74,30 @@ def odd_loss(output, target):
     return nn.functional.mse_loss(output, target)
 
 
+def one_argument(output):
+    return output.mean()
+
+
+class ModuleLoss(nn.Module):
+    def forward(self, output):
+        return output.mean()
+
+
+module_loss = ModuleLoss()
+
+
+class TwoInputs(nn.Linear):
+    def __init__(self):
+        super().__init__(12, 3)
+
+    def forward(self, x, mask):
+        return super().forward(x)
+
+
+def by_name():
+    return {"ids": X}, y
+
+
 def nothing():
     return None
 
@@ -229,6 +253,13 @@ def test_says_when_labels_look_constant_and_rows_are_few() -> None:
         ({"build": "my_net:text"}, "is a str: name a function"),
         ({"build": "my_net:nothing"}, "returned None: it must return the model"),
         ({"build": "my_net:fails"}, "KeyError: 'weights' (my_net.py, line "),
+        (
+            {"build": "my_net:loss"},
+            "my_net:loss can't be called without arguments: name a",
+        ),
+        ({"build": "torch.nn:Linear"}, "can't be called without arguments"),
+        ({"build": "math:log"}, "can't be called without arguments"),
+        ({"data": "my_net:loss"}, "takes none and returns the examples"),
         ({"build": "broken:build"}, "ZeroDivisionError: division by zero (broken.py, line 2)"),
         ({"build": "needy:build"}, "needs no_such_package: install it"),
         ({"build": "my_net:wide"}, "0.weight is [24, 12] in the file and [30, 12]"),
@@ -274,6 +305,14 @@ def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
         (["--data", "my_net:dirty"], "NaN"),
         (["--params", "0.001"], "the smallest factors take"),
         (["layers=[8.weight]"], "no weight is called '8.weight'"),
+        (
+            ["--loss", "my_net:one_argument"],
+            "can't be called with outputs and targets: name a",
+        ),
+        (["--loss", "json:loads"], "json:loads can't be called with outputs and targets"),
+        (["--loss", "my_net:module_loss"], "ModuleLoss.forward() is given more arguments than it"),
+        (["--loss", "my_net:ModuleLoss"], "my_net:ModuleLoss: loss is the class ModuleLoss"),
+        (["--data", "my_net:by_name"], "Sequential.forward() has no parameter 'ids', but is given"),
         (["--data", "my_net:other"], "my_net:build: mat1 and mat2 shapes"),
     ],
 )

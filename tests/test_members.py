@@ -93,6 +93,11 @@ MISTAKES = {
         ValueError,
         "is not a class derived from svdbench.jobs.time_fasth.methods.base.Method",
     ),
+    "mine:Needs": (
+        UserError,
+        r"Needs: Needs.__init__\(\) needs 'size', which it is not given",
+    ),
+    "mine:Abstract": (UserError, "mine:Abstract: Abstract must define '?more'?$"),
     "broken:Mine": (Failed, "broken:Mine failed: ZeroDivisionError"),
     "mine:Fails": (Failed, r"mine:Fails failed: KeyError: 'x' \(mine.py, line 8\)"),
 }
@@ -105,6 +110,9 @@ def test_a_mistake_is_one_line(name: str) -> None:
     Path("mine.py").write_text(
         source_of(METHODS) + "NUMBER = 1\nclass Other: ...\nclass Fails(Ours):\n"
         "    def __init__(self):\n        {}['x']\n"
+        "class Needs(Ours):\n    def __init__(self, size): ...\n"
+        "import abc\nclass Abstract(Ours, abc.ABC):\n"
+        "    @abc.abstractmethod\n    def more(self): ...\n"
     )
     with pytest.raises(kind, match=says) as error:
         METHODS.load(name)

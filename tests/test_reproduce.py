@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -380,6 +381,42 @@ class TestCommand:
             code, _, err = run(["reproduce", "--quick"])
             assert (code, err.count("\n")) == (2, 1), err
             assert "judge again" in err
+
+    @pytest.mark.parametrize("name", ["numbers.csv", "curves.csv"])
+    @pytest.mark.parametrize("damage", ["pipe", "link to a device", "long field", "not UTF-8"])
+    def test_tables_that_are_none(self, name: str, damage: str) -> None:
+        copytree(KEPT[1] / "xor", "kept/xor")
+        self.damaged(Path("kept/xor") / name, damage)
+        code, _, err = run(["reproduce", "--results", "kept"])
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "kept/xor" in err
+
+    @pytest.mark.parametrize("damage", ["pipe", "link to a device", "long field", "not UTF-8"])
+    def test_verdicts_and_commands_that_are_none(self, damage: str) -> None:
+        Path("kept").mkdir()
+        self.damaged(Path("kept/verdicts.csv"), damage)
+        code, _, err = run(["reproduce", "parameters", "--against", "kept"])
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "kept has no verdicts" in err
+        folder = Path("results/reproduce") / FOLDER / "time-fasth/step"
+        folder.mkdir(parents=True)
+        self.damaged(folder / COMMAND, damage)
+        code, _, err = run(["reproduce", "step_time"])
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "step" in err
+
+    @staticmethod
+    def damaged(path: Path, how: str) -> None:
+        path.unlink(missing_ok=True)
+        match how:
+            case "pipe":
+                os.mkfifo(path)
+            case "link to a device":
+                path.symlink_to("/dev/zero")
+            case "long field":
+                path.write_text(f"number,value\n{'a' * 200_000},1\n")
+            case _:
+                path.write_bytes(b"\xff\xfe\n")
 
     def test_pages_of_numbers_that_were_kept(self, made: list[list[str]]) -> None:
         root = Path("results/reproduce-quick")

@@ -137,6 +137,17 @@ def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
     assert outside.is_dir() or outside.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["samples.csv", "summary.csv", "config.yaml", "seed-0"])
+def test_nothing_is_written_into_a_pipe(name: str, tmp_path: Path) -> None:
+    """Which nobody may read from, so that opening it never ends."""
+    begin(tmp_path).close()
+    path = tmp_path / "job/run" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(RecordError, match=f"{name} is not a regular file"):
+        begin(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

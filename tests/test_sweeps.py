@@ -376,6 +376,17 @@ class TestFolder:
         assert "s/1 is a link" in answer.err
         assert not any(Path("outside").iterdir())
 
+    @pytest.mark.parametrize("kind", ["link", "pipe"])
+    def test_has_no_log_elsewhere(self, kind: str) -> None:
+        assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
+        log = SWEEP / "jobs/1.log"
+        log.symlink_to(Path("outside").absolute()) if kind == "link" else os.mkfifo(log)
+        answer = run(["train", "--resume", str(SWEEP)])
+        assert answer.code == 2
+        what = "a link" if kind == "link" else "not a regular file"
+        assert f"s/jobs/1.log is {what}" in answer.err
+        assert not Path("outside").exists()
+
     def test_of_another_command_is_told(self) -> None:
         assert run([*TINY, "seed=0,1", "--name", "s"]).code == 0
         answer = run(["time-fasth", "--resume", str(SWEEP)])

@@ -117,6 +117,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(typed: list[str]) -> int:
     """Run the command that was typed; its exit code."""
+    for word in typed:
+        if "\0" in word:  # which no shell passes on, but a program may
+            raise UserError(f"{word!r} has a NUL character: leave it out")
     if "_SVDBENCH_COMPLETE" in os.environ:  # asked by a shell
         return app(typed, prog_name="svdbench", standalone_mode=False) or 0
     command = typer.main.get_command(app)

@@ -20,7 +20,7 @@ from svdbench.config.grammar import (
     refuse_unknown_keys,
 )
 from svdbench.errors import UserError, is_interrupt, one_line
-from svdbench.files import documents, refuse_interpolations
+from svdbench.files import configurations, refuse_interpolations
 from svdbench.job import all_jobs, find_job
 from svdbench.members import Registry
 
@@ -163,7 +163,7 @@ def read(job: str, text: str) -> list[Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        trees = documents(text)
+        trees = configurations(text)
         refuse_interpolations(trees)
     except ValueError as error:
         raise UserError(f"config.yaml {error}: run the command again") from error

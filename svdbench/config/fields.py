@@ -86,6 +86,8 @@ class Key:
         if self.unique:
             refuse_repeated(name, values)
         for each in values:
+            if isinstance(each, str) and "\0" in each:
+                raise ValueError(f"{name} has a NUL character: leave it out")
             if each is not None and not self._allows(each):
                 shown = f"{each!r}" if isinstance(each, str) else f"{each}"
                 remedy = self.remedy or self._range(each, verb)

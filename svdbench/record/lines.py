@@ -3,9 +3,10 @@
 import csv
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,24 @@ def as_record_error(path: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_links(folder: Path) -> None:
-    """Refuse to write into a folder in which a link leads elsewhere.
+def refuse_special_files(folder: Path) -> None:
+    """Refuse to write into a folder with a link, which leads elsewhere, or a pipe, which may hang.
 
     Raises:
-        RecordError: there is one.
+        RecordError: there is one, or anything else but regular files and folders.
     """
     for path in folder.iterdir():
-        if path.is_symlink():
+        mode = stat.S_IFREG
+        with suppress(FileNotFoundError):  # gone in the meantime
+            mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
             raise RecordError(
                 f"{path} is a link, and svdbench does not write through links: choose a different "
                 "--name, or replace it by its target"
+            )
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise RecordError(
+                f"{path} is not a regular file: choose a different --name, or delete it"
             )
 
 

@@ -13,7 +13,7 @@ from svdbench.files import LARGEST_YAML, facts, read_environment, read_text, ref
 from svdbench.record.environment import version_in_words, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import read_resumed
-from svdbench.record.lines import RecordError, as_record_error, refuse_links
+from svdbench.record.lines import RecordError, as_record_error, refuse_special_files
 
 CONFIG, ENVIRONMENT = "config.yaml", "env.json"
 _mixing: ContextVar[bool] = ContextVar("mixing", default=False)
@@ -62,7 +62,7 @@ def refuse_foreign_folder(folder: Path, remedy: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / JOURNAL).is_file():
             raise RecordError(f"{folder} already holds results: {remedy}, or delete it")
-        refuse_links(folder)
+        refuse_special_files(folder)
 
 
 def refuse_other_run(

@@ -10,7 +10,7 @@ from svdbench.config.compose import compose
 from svdbench.config.grammar import override
 from svdbench.config.presets import preset
 from svdbench.errors import UserError, one_line
-from svdbench.files import documents, flat
+from svdbench.files import configurations, flat
 from svdbench.job import all_jobs, find_job
 from svdbench.record.schema import PLACE
 from svdbench.reporting.claims import experiment
@@ -67,11 +67,9 @@ def _command(job: str, config: str | None) -> tuple[str, list[str]]:
 def _settings(text: str) -> list[dict[str, Any]]:
     """The leaves of each document; raises UserError for what no run writes."""
     try:
-        trees = documents(text)
+        trees = configurations(text)
     except ValueError as error:
         raise UserError(f"config.yaml {error}") from error
-    if not trees or not all(isinstance(tree, dict) for tree in trees):
-        raise UserError("config.yaml is not a configuration")
     return [dict(flat(tree)) for tree in trees]
 
 

@@ -11,7 +11,7 @@ from svdbench.config.compose import compose, read, show
 from svdbench.config.fields import functions_of, value_at
 from svdbench.config.grammar import leaves, parsed, refuse_overrides
 from svdbench.errors import Interrupted, UserError, one_line
-from svdbench.files import existing_regular_file
+from svdbench.files import LARGEST_YAML, read_text
 from svdbench.job import Job, Request, all_jobs, find_job
 from svdbench.members import references
 from svdbench.record.journal import job_of
@@ -68,9 +68,11 @@ def resume(folder: str | Path, job: Job, functions: Sequence[str] = ()) -> Any:
         )
     path = folder / CONFIG
     try:
-        text = existing_regular_file(path).read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, LARGEST_YAML)
+    except OSError as error:
         raise UserError(f"can't read {path}: {one_line(error)}: check the path") from error
+    except ValueError as error:
+        raise UserError(f"{path} {error}: run the command again") from error
     configs = read(own.root, text)
     for config in configs:
         _check_functions(own, config, functions, folder)

@@ -20,10 +20,10 @@ from svdbench.errors import UserError, one_line, out_of_memory
 from svdbench.files import existing_regular_file
 from svdbench.lowrank.checks import check_dtypes, check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
-from svdbench.lowrank.ranks.examples import check_data
+from svdbench.lowrank.ranks.examples import Loss, check_data, check_loss
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import imported, refuse_unknown
-from svdbench.user_code import user_code
+from svdbench.user_code import call, user_code
 from svdbench.user_models.loading import watched
 
 SPLITS = ("calibration", "validation", "test")
@@ -222,9 +222,26 @@ def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -
 
 
 def call_named(reference: str, what: str) -> Any:
+    """What the function returns that MODULE:FUNCTION names."""
     function = called_by_name(reference, what)
+    misfit = (
+        f"{reference} can't be called without arguments: name a function that takes none and "
+        f"returns {what}"
+    )
     with user_code(reference):
-        return function()
+        return call(function, misfit=misfit)
+
+
+def named_loss(reference: str) -> Loss:
+    """The loss that MODULE:LOSS names: a function of outputs and targets, or a module."""
+    function = called_by_name(reference, "the loss", modules=True)
+    with user_code(reference):
+        check_loss(function)
+    misfit = (
+        f"{reference} can't be called with outputs and targets: name a function that takes both "
+        "and returns the loss"
+    )
+    return lambda output, target: call(function, output, target, misfit=misfit)
 
 
 def _parted(

@@ -73,6 +73,21 @@ def _stops_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("svdbench.jobs.reproduce.run.reproduce", accepted)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands its counts to the one that started it."""
+    if (sent := getattr(session.config, "workeroutput", None)) is not None:
+        sent["fuzz"] = dict(ENDS), {kind: sorted(found) for kind, found in FINDINGS.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    ends, findings = getattr(node, "workeroutput", {}).get("fuzz", ({}, {}))
+    ENDS.update(ends)
+    for kind, found in findings.items():
+        FINDINGS[kind].update(found)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if ENDS or any(FINDINGS.values()):
         refused, valid = ENDS["refused"], ENDS["accepted"]

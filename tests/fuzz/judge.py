@@ -35,7 +35,8 @@ FOREIGN = re.compile(
     r"Traceback|internal error|ListConfig|DictConfig|OmegaConf|NoneType|<class|<enum|object has no|"
     r"not subscriptable|enforce fail|LexerNoViable|could not be converted|Input should be|"
     r"unexpected keyword|positional argument|not Optional|raised while composing|RecursionError|"
-    r"recursion depth|Config group|defaults list|cannot access local|dereferenc|0x7f"
+    r"recursion depth|Config group|defaults list|cannot access local|dereferenc|0x7f|"
+    r"missing \d+ required|null byte|Supports one of"
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

@@ -53,7 +53,8 @@ WORDS = [
     "here",
     "json",
     "json:nothing",
-    "os:abort",
+    "json:loads",
+    "math:log",
 ]
 VALUES = st.one_of(*map(st.sampled_from, (NAMES, NUMBERS, WORDS)), TEXT)
 

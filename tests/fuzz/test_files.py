@@ -70,6 +70,8 @@ for path in ("config.yaml", "progress.jsonl", "env.json"):
         *READERS.get(f"timed/{path}", []),
         ["time-fasth", "--resume", "timed"],
     ]
+for path in ("summary.csv", "samples.csv"):
+    READERS[f"timed/{path}"].append(["time-fasth", "--resume", "timed"])
 READERS["trained/config.yaml"].append(["train", "--resume", "trained"])
 READERS |= {
     f"{run}/{name}": [["report", run], ["compare", run, run], ["report", "--results", "."]]
@@ -82,6 +84,8 @@ READERS |= {
     "swept/0/config.yaml": [["report", "swept"], ["train", "--resume", "swept/0"]],
     "repeated/xor/made.json": [["reproduce", "--results", "repeated"]],
     "repeated/xor/numbers.csv": [["reproduce", "--results", "repeated"]],
+    "repeated/xor/curves.csv": [["reproduce", "--results", "repeated"]],
+    "repeated/verdicts.csv": [["reproduce", "xor", "--against", "repeated"]],
 }
 READERS |= {
     "trained/seed-0/last.pt": [[*TRAIN, "--resume", "trained/seed-0/last.pt"]],
@@ -134,6 +138,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, place in SENT.items():
         shutil.copytree(REFERENCE / place, folder / name)
     shutil.copytree(REFERENCE / "xor", folder / "repeated/xor")
+    shutil.copy(REFERENCE / "verdicts.csv", folder / "repeated/verdicts.csv")
     for name, job in RUNS.items():
         next((folder / "results" / job).iterdir()).rename(folder / name)
     shutil.rmtree(folder / "results")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from judge import judged
 
+import svdbench
 from svdbench.config.compose import read
 from svdbench.jobs.compress_model.config import CompressModel
 from svdbench.members import MODELS
@@ -87,7 +88,32 @@ MISTAKES = [
     ),
     ([*TIME, "measure=" + "x" * 3000], "give a name of default, quick, short"),
     ([*TIME, "-m", "measure=" + "x" * 3000], "give a name of default, quick, short"),
-    (["report", "a\0b"], "null byte"),
+    # NUL, which no name of a file can have
+    *(
+        (line, "has a NUL character: leave it out")
+        for line in (
+            ["report", "a\0b"],
+            ["report", "--results", "a\0b"],
+            ["compare", "a\0b", "b"],
+            ["data", "list", "--data-dir", "a\0b"],
+            ["reproduce", "--results", "a\0b"],
+            ["compress", "a\0b:build"],
+            ["compress", "json:loads", "--weights", "a\0b"],
+            ["compress", "xor", "results='a\0b'"],
+            ["train", "lstm", "--resume", "a\0b"],
+            [*TIME, "--name", "a\0b"],
+            [*TIME, "results='a\0b'"],
+            [*TIME, "-m", "results='a\0b'", "seed=0,1"],
+            [*TIME, "a\0b=1"],
+        )
+    ),
+    # functions that need arguments
+    *(
+        ([*line, "--data", ".."], "json:loads can't be called without arguments: name a function")
+        for line in (["compress", "json:loads"], ["rank-reveal", "json:loads"])
+    ),
+    (["compress", "math:log", "--data", "x:y"], "returns the model"),
+    ([*TIME[:-1], "1", "--methods", "json:loads"], "is not a class derived from"),
     # more than there can be
     ([*TIME, "-m", "sizes.m=range(1,100000000)"], "more than 10,000 jobs"),
     ([*TIME, "-m", "sizes.m=range(1,200)", "seed=range(1,200)"], "more than 10,000 jobs"),
@@ -141,6 +167,12 @@ def test_a_mistake_is_refused(line: list[str], says: str) -> None:
     assert says in judged(line, codes=(2,)).err
 
 
+@pytest.mark.parametrize("key", ["results", "name"])
+def test_no_path_has_a_nul_character(key: str) -> None:
+    with pytest.raises(svdbench.UserError, match=f"{key} has a NUL character: leave it out"):
+        svdbench.run("time-fasth", d=[8], methods=["fasth"], overrides=[f"{key}='a\0b'"])
+
+
 @pytest.mark.parametrize("target", ["os.system", "svdbench.__main__.main", "svdbench.cli.main", ""])
 def test_only_a_class_of_the_group_is_made(target: str) -> None:
     sizes = {"input_size": 2, "output_size": 1, "hidden_size": 3}
@@ -161,7 +193,11 @@ def test_a_configuration_alone_calls_no_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["optimizer: 3", "- 1", "1", "a: &a [1]\nb: *a", "!!python/name:os.system"]
+    "text",
+    [
+        *("optimizer: 3", "- 1", "1", "''", "m", "null", "", "a: 1\n---\nb", "optimizer: ''"),
+        *("a: &a [1]\nb: *a", "!!python/name:os.system", 'results: "a\\0b"'),
+    ],
 )
 def test_a_configuration_of_another_kind_is_refused(text: str) -> None:
     folder = Path("sent")

@@ -21,12 +21,12 @@ from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity
 from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.user_code import user_code
-from svdbench.user_models.model import LoadedUserModel, called_by_name, user_model
+from svdbench.user_models.model import LoadedUserModel, named_loss, user_model
 
 
 def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
     device, own = device_of(config), config.model
-    loss = None if config.loss is None else called_by_name(config.loss, "the loss", modules=True)
+    loss = None if config.loss is None else named_loss(config.loss)
     brought = user_model(
         str(own.build),
         own.weights,

@@ -10,7 +10,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from svdbench.errors import UserError
-from svdbench.files import write_whole
+from svdbench.files import read_text, write_whole
 from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import (
     CONFIDENCE,
@@ -23,6 +23,7 @@ from svdbench.statistics.intervals import (
 NUMBERS, CURVES = "numbers.csv", "curves.csv"
 NUMBER_COLUMNS = ("number", "value", "low", "high", "count", "of")
 ENOUGH = 5
+LARGEST = 8 << 20  # bytes of a table
 CURVE_COLUMNS = ("figure", "series", "x", "value", "low", "high")
 
 
@@ -131,8 +132,8 @@ def write(measured: Evidence, folder: Path) -> None:
 def read(folder: Path) -> Evidence:
     try:
         return Evidence(
-            {row["number"]: _number(row) for row in _rows(folder / NUMBERS)},
-            [_point(row) for row in _rows(folder / CURVES)],
+            {row["number"]: _number(row) for row in rows(folder / NUMBERS)},
+            [_point(row) for row in rows(folder / CURVES)],
         )
     except OSError as error:
         raise UserError(f"can't read {error.filename}: {error.strerror}: check the path") from error
@@ -150,8 +151,17 @@ def _point(row: dict[str, str]) -> CurvePoint:
     return CurvePoint(row["figure"], row["series"], float(row["x"]), float(row["value"]), low, high)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(StringIO(path.read_text(encoding="utf-8"))))
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+        ValueError: it is no table.
+    """
+    try:
+        return list(csv.DictReader(StringIO(read_text(path, LARGEST), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"is no table ({error})") from error
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -4,7 +4,6 @@ Every run is an ordinary one, in a process of its own, as a user would type it; 
 fixed, so a second call resumes where the first stopped, and repeats nothing.
 """
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -13,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.errors import Interrupted, UserError, as_user_error, one_line
-from svdbench.files import write_whole
+from svdbench.files import LARGEST_YAML, read_text, write_whole
 from svdbench.jobs.reproduce.evidence import (
     COMMAND,
     FOLDER,
@@ -27,6 +26,7 @@ from svdbench.jobs.reproduce.evidence import (
     write_evidence,
 )
 from svdbench.jobs.reproduce.judges import measure
+from svdbench.jobs.reproduce.numbers import rows
 from svdbench.jobs.reproduce.report import VERDICTS, write, write_index
 from svdbench.jobs.reproduce.result import (
     AUTHORS,
@@ -145,9 +145,8 @@ def flips(root: Path, before: Mapping[str, str]) -> list[str]:
 
 def read_verdicts(root: Path) -> dict[str, str]:
     try:
-        with open(root / VERDICTS, newline="", encoding="utf-8") as file:
-            return {row["result"]: row["verdict"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+        return {row["result"]: row["verdict"] for row in rows(root / VERDICTS)}
+    except (OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{root} has no verdicts: give a folder that svdbench reproduce wrote"
         ) from error
@@ -157,7 +156,13 @@ def _run(run: NeededRun, root: Path, variant: str, console: Console) -> str | No
     """Make a run that is not finished; why it failed."""
     typed, folder = f"svdbench {run.typed(variant)}", place(root, run)
     if (done := folder / COMMAND).exists():
-        before = done.read_text(encoding="utf-8", errors="replace").strip()
+        try:
+            before = read_text(done, LARGEST_YAML).strip()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"can't read {done}: {one_line(error)}: delete {folder}, or choose another "
+                "--results"
+            ) from error
         if before != typed:
             raise UserError(
                 f"{folder} was made by another command ({before}): "

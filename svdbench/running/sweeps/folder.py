@@ -16,7 +16,7 @@ from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import NAME, read_environment, read_json, read_yaml, write_whole
 from svdbench.record import resumption
 from svdbench.record.environment import environment
-from svdbench.record.lines import RecordError, as_record_error, refuse_links
+from svdbench.record.lines import RecordError, as_record_error, refuse_special_files
 from svdbench.record.resumption import ENVIRONMENT, read_versions
 from svdbench.running.sweeps.plan import Sweep, SweepJob, SweepSource
 
@@ -142,7 +142,9 @@ def own_folder(folder: Path, sweep: Sweep, jobs: Sequence[SweepJob]) -> Iterator
         try:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(_held(folder))
-            refuse_links(folder)
+            for place in (folder, folder / FOLDER):
+                if place.is_dir():
+                    refuse_special_files(place)
             if is_sweep(folder):
                 _check_same(folder, jobs)
             elif any(path.suffix != ".partial" for path in folder.iterdir()):
