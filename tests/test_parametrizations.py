@@ -3,19 +3,17 @@
 import copy
 import io
 import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 
-from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import orthogonal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DTYPES = [torch.float32, torch.float64]
+DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 SHAPES = [(4, 4), (5, 3), (3, 5)]
 
 
@@ -337,83 +335,6 @@ def test_loaded_without_having_had_data(n: int | None):
     assert near(refilled.weight, W)
 
 
-# Checkpoints.
-
-
-def test_checkpoints_of_the_first_version_load():
-    """Reflectors of any length and signs of ±1, under the same two keys."""
-    generator = torch.Generator().manual_seed(0)
-    V = torch.randn(6, 6, generator=generator)
-    signs = torch.tensor([1.0, -1, -1, 1, -1, 1])
-    state = {"parametrizations.weight.original": V, "parametrizations.weight.0.signs": signs}
-    module = orthogonal(linear(bias=False))
-    module.load_state_dict(state)
-    expected = apply_reflectors_reference(V.double(), torch.diag(signs).double()).float()
-    assert near(module.weight, expected)
-
-
-def torch_module(
-    shape: tuple[int, int], name: str, trivial: bool, trained: bool, dtype: torch.dtype
-) -> nn.Module:
-    module = linear(*shape, dtype=dtype)
-    parametrizations.orthogonal(module, "weight", name, use_trivialization=trivial)
-    if trained:
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-        for _ in range(3):
-            optimizer.zero_grad()
-            (module.weight * torch.randn(shape, dtype=dtype)).sum().abs().backward()
-            optimizer.step()
-    return module
-
-
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("assign", [True, False])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["householder", "cayley", "matrix_exp"])
-@pytest.mark.parametrize("trivial", [True, False])
-@pytest.mark.parametrize("trained", [True, False])
-def test_checkpoints_of_torch_are_converted_or_refused(
-    trained: bool, trivial: bool, name: str, shape: tuple[int, int], assign: bool, strict: bool
-):
-    source = torch_module(shape, name, trivial, trained, torch.float64)
-    module = orthogonal(linear(*shape, seed=3, dtype=torch.float64))
-    before = module.weight.detach().clone()
-    known = not trained if trivial else name == "householder"
-    if known:
-        module.load_state_dict(source.state_dict(), strict=strict, assign=assign)
-        assert near(module.weight, source.weight)
-        module.weight = W = q_factor(torch.randn_like(before))
-        assert near(module.weight, W)
-    else:
-        with pytest.raises(RuntimeError, match=r"torch's own orthogonal.*then assign the weight"):
-            module.load_state_dict(source.state_dict(), strict=strict, assign=assign)
-        assert torch.equal(module.weight, before)
-        module.weight = source.weight.detach()
-        assert near(module.weight, source.weight)
-
-
-def test_checkpoints_of_torch_in_a_model_and_of_few_reflectors():
-    source = nn.Sequential(torch_module((5, 3), "householder", False, True, torch.float32))
-    module = nn.Sequential(copy.deepcopy(orthogonal(linear(5, 3, seed=2))))
-    module.load_state_dict(source.state_dict())
-    assert near(module[0].weight, source[0].weight)
-    few = orthogonal(linear(5, 3), n_reflectors=1)
-    before = few.weight.detach().clone()
-    with pytest.raises(RuntimeError, match=r"size mismatch|cannot make"):
-        few.load_state_dict(source[0].state_dict(), strict=False)
-    assert torch.equal(few.weight, before)
-
-
-def test_reflectors_without_signs_are_refused_even_if_not_strict():
-    state = {"parametrizations.weight.original": torch.randn(6, 6)}
-    for module in (orthogonal(linear()), orthogonal(orthogonal(linear()))):
-        before = module.weight.detach().clone()
-        with pytest.raises(RuntimeError, match=r"original. is of torch's own.*assign the weight"):
-            module.load_state_dict(state, strict=False)
-        assert torch.equal(module.weight, before)
-        module.load_state_dict({}, strict=False)
-
-
 # Grids of sizes, as of torch-householder and geotorch.
 
 
@@ -460,61 +381,3 @@ def test_the_sizes_of_geotorch(batch: tuple[int, ...], dtype: torch.dtype):
     for layer in (nn.Linear(7, 3), nn.Linear(3, 7), nn.Conv2d(6, 4, 3), nn.Conv1d(3, 2, 5)):
         orthogonal(layer.to(dtype))
         assert error_of(layer.weight) <= tolerance(layer.weight)
-
-
-# Transforms of functions and graphs.
-
-
-@pytest.mark.parametrize("n", [None, 2])
-@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
-def test_traced_and_exported(shape: tuple[int, int], n: int | None):
-    layer = orthogonal(linear(*shape), n_reflectors=n).eval()
-    x, others = torch.randn(3, shape[1]), [torch.randn(b, shape[1]) for b in (1, 8)]
-    batch = torch.export.Dim("batch", min=1, max=64)
-    exported = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},)).module()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(layer, x)
-    for y in (x, *others):
-        torch.testing.assert_close(exported(y), layer(y))
-        torch.testing.assert_close(traced(y), layer(y))
-    # Neither holds numbers in place of the parameter.
-    layer.weight = torch.eye(*shape)
-    for graph in (exported, traced):
-        graph.load_state_dict(layer.state_dict())
-        torch.testing.assert_close(graph(x), layer(x))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
-def test_onnx(shape: tuple[int, int]):
-    for needed in ("onnx", "onnxscript"):
-        pytest.importorskip(needed)
-    runtime = pytest.importorskip("onnxruntime")
-    layer = orthogonal(linear(*shape)).eval()
-    batch = torch.export.Dim("batch")
-    x = torch.randn(3, shape[1])
-    program = torch.onnx.export(
-        layer, (x,), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
-    )
-    file = io.BytesIO()
-    program.save(file)
-    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    for y in (x, torch.randn(8, shape[1])):
-        (found,) = session.run(None, {session.get_inputs()[0].name: y.numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), layer(y).detach(), atol=1e-5, rtol=1e-5)
-
-
-def test_compiled_once_for_all_batches():
-    torch._dynamo.reset()
-    layer, counts = orthogonal(linear()), []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        counts.append(1)
-        return graph.forward
-
-    compiled = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
-    for b in range(2, 12):
-        x = torch.randn(b, 6)
-        torch.testing.assert_close(compiled(x), layer(x))
-    assert len(counts) <= 2

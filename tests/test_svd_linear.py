@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad, gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from svdbench.nn import OrthogonalRNN, SpectralRNN, SpectralWeight, SVDLinear, orthogonal
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma
@@ -280,7 +281,7 @@ def test_made_without_data(i: int, o: int, sigma):
         assert torch.equal(layer(x), source(x))
 
 
-@pytest.mark.parametrize("n_reflectors", [None, 2])
+@pytest.mark.parametrize("n_reflectors", [None, 1])
 @pytest.mark.parametrize(("i", "o"), [(6, 6), (4, 7), (7, 4)])
 def test_one_graph_for_any_number_of_rows(i: int, o: int, n_reflectors: int | None):
     torch._dynamo.reset()
@@ -304,6 +305,47 @@ def test_one_graph_for_any_number_of_rows(i: int, o: int, n_reflectors: int | No
     assert len(counts) <= 2
 
 
+@pytest.mark.parametrize(("i", "o"), [(4, 4), (5, 3), (3, 5)])
+@pytest.mark.parametrize("n_rows", [2, 50])
+def test_forward_mode_and_batched_gradients(i: int, o: int, n_rows: int):
+    layer = SVDLinear(i, o, dtype=torch.float64)
+    x = torch.randn(n_rows, i, dtype=torch.float64)
+
+    def f(U: Tensor, raw: Tensor) -> Tensor:
+        values = {"U": U, "singular_values.raw": raw}
+        return torch.func.functional_call(layer, values, x)
+
+    inputs = layer.U.detach(), layer.singular_values.raw.detach()
+    expected = torch.autograd.functional.jacobian(f, inputs)
+    for found in (
+        torch.func.jacfwd(f, (0, 1))(*inputs),
+        torch.autograd.functional.jacobian(f, inputs, vectorize=True),
+        torch.autograd.functional.jacobian(f, inputs, vectorize=True, strategy="forward-mode"),
+    ):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("i", "o"), [(64, 64), (64, 96), (96, 64)])
+def test_rows_are_not_copied(i: int, o: int):
+    """The reflectors take the columns of x.t(), and return those of y.t(), as they lie."""
+    layer = SVDLinear(i, o, n_reflectors=4)
+    x = torch.randn(32, i)
+    copied = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default):
+                copied.append(args[0].shape)
+            return func(*args, **(kwargs or {}))
+
+    with Watch(), torch.no_grad():
+        y = layer(x)
+    assert y.is_contiguous()
+    assert close(y, layer.to_linear()(x))
+    assert not [shape for shape in copied if shape.numel() >= 32 * min(i, o)]
+
+
 def test_repr_and_counts():
     layer = SVDLinear(5, 8, bias=False, n_reflectors=2, sigma=(1, 0.1))
     shown = repr(layer)
@@ -322,6 +364,7 @@ def test_wrong_arguments():
         ({"n_reflectors": 4}, "from 1 to 3 for a layer of 5×3"),
         ({"n_reflectors": 0}, "from 1 to 3"),
         ({"n_reflectors": 1.5}, "whole number"),
+        ({"dtype": torch.complex64}, "real floating-point numbers, not torch.complex64"),
         ({"in_features": 0}, "sizes must be 1 or more"),
     ]
     for options, message in wrong:

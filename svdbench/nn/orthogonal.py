@@ -12,7 +12,10 @@ from svdbench.nn.deferred import holds_data
 from svdbench.nn.reflectors import few_reflectors, q_factor, qr_reflectors, signed_reflectors
 from svdbench.nn.torch_checkpoints import weight_of_torch
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.complex128, torch.complex64),
+)
 
 
 class Stiefel(nn.Module):
@@ -62,12 +65,13 @@ class Stiefel(nn.Module):
         return self.shape[-2] < self.shape[-1]
 
     def forward(self, reflectors: Tensor) -> Tensor:
-        V = reflectors.mT.contiguous() if self.tall else reflectors
-        E = torch.eye(self.d, self.r, dtype=V.dtype, device=V.device)
-        E = E * self.signs.to(V.dtype).unsqueeze(-2)
+        V = reflectors.mT if self.tall else reflectors
+        E = torch.diag_embed(self.signs.to(V.dtype))
+        if self.d > self.r:
+            E = nn.functional.pad(E, (0, 0, 0, self.d - self.r))
         Q = apply_reflectors(V, E)
         if V.is_complex():
-            pivots = V.diagonal(dim1=-2, dim2=-1)
+            pivots = V.diagonal(dim1=-2, dim2=-1)[..., : self.r]
             phases = torch.where(pivots == 0, torch.ones_like(pivots), pivots.sgn())
             Q = Q * phases.unsqueeze(-2)
         return Q.mT if self.wide else Q

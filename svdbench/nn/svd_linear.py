@@ -45,7 +45,8 @@ class SVDLinear(nn.Module):
 
     Raises:
         TypeError: sizes that are no whole numbers.
-        ValueError: sizes below 1, n_reflectors out of range, an unknown sigma, lo > hi, r < 0.
+        ValueError: sizes below 1, n_reflectors out of range, an unknown sigma, lo > hi, r < 0,
+            a dtype that is not real floating point.
 
     Example:
         >>> layer = SVDLinear(64, 64, sigma=(1.0, 0.1))
@@ -84,6 +85,8 @@ class SVDLinear(nn.Module):
                 f"n_reflectors must be a whole number from 1 to {r} for a layer of {out_features}×"
                 f"{in_features}, not {n_reflectors!r}; None takes {r}, enough for all"
             )
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"the factors are real floating-point numbers, not {dtype}")
         self.in_features, self.out_features, self.n_reflectors = in_features, out_features, n
         place = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         center = math.sqrt(out_features / r) if isinstance(sigma, str) else sigma[0]
