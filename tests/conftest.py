@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,3 +88,15 @@ def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = Rates(matmul=1e11, copy=1e10)
     for module in ("timings.session", "jobs.time_svd_ops.run"):
         monkeypatch.setattr(f"svdbench.{module}.rates_of", lambda *_: rates)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Any]:
+    """A process alone, as a device mesh."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()

@@ -3,12 +3,13 @@
 import io
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from svdbench.nn import orthogonal
+from svdbench.nn import SVDLinear, orthogonal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,3 +103,52 @@ def test_compiled_once_for_all_batches():
         x = torch.randn(b, 6)
         torch.testing.assert_close(compiled(x), layer(x))
     assert len(counts) <= 2
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
+def test_compiled_gradients(shape: tuple[int, int]):
+    torch._dynamo.reset()
+    layer = orthogonal(linear(*shape, dtype=torch.float64))
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
+    for b in (2, 5):
+        x = torch.randn(b, shape[1], dtype=torch.float64)
+        parameters = list(layer.parameters())
+        found, expected = (
+            torch.autograd.grad(f(x).square().sum(), parameters) for f in (compiled, layer)
+        )
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+@pytest.mark.parametrize("deferred", [False, True])
+def test_sharded(deferred: bool, mesh: Any):
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+    from torch.distributed.fsdp import fully_shard
+
+    def make() -> nn.Module:
+        return nn.Sequential(
+            orthogonal(nn.Linear(6, 4)),
+            orthogonal(nn.Linear(4, 6), n_reflectors=3),
+            SVDLinear(6, 6),
+        )
+
+    source = make()
+    with torch.device("meta" if deferred else "cpu"):
+        model = make()
+    for layer in model:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    if deferred:
+        model.to_empty(device="cpu")
+        model[2].reset_parameters()
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, source.state_dict(), options=options)
+    x = torch.randn(3, 6)
+    y = model(x)
+    torch.testing.assert_close(y, source(x))
+    y.sum().backward()
+    gradients = [p.grad.full_tensor() for p in model.parameters()]
+    source(x).sum().backward()
+    for a, p in zip(gradients, source.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad)

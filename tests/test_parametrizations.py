@@ -3,6 +3,7 @@
 import copy
 import io
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -333,6 +334,55 @@ def test_loaded_without_having_had_data(n: int | None):
     refilled = orthogonal(nn.Linear(3, 5, device="meta")).to_empty(device="cpu")
     refilled.weight = W = q_factor(torch.randn(5, 3))
     assert near(refilled.weight, W)
+
+
+def test_memory_that_nobody_wrote_is_filled_later():
+    layer = torch.nn.utils.skip_init(nn.Linear, 3, 5)
+    with torch.no_grad():
+        layer.weight.fill_(torch.nan)
+    orthogonal(layer)
+    assert layer.weight.isnan().any()
+    other = linear(5, 3, seed=2)
+    layer.load_state_dict(orthogonal(other).state_dict())
+    assert torch.equal(layer.weight, other.weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_of_zeros_and_of_low_rank(shape: tuple[int, int], dtype: torch.dtype):
+    module = linear(*shape, dtype=dtype)
+    with torch.no_grad():
+        module.weight.zero_()
+    orthogonal(module)
+    assert near(module.weight.abs(), torch.eye(*shape, dtype=dtype).abs())
+    W = torch.outer(torch.randn(shape[0], dtype=dtype), torch.randn(shape[1], dtype=dtype))
+    module.weight = W
+    assert error_of(module.weight) <= tolerance(module.weight)
+
+
+@pytest.fixture
+def swapped() -> Iterator[None]:
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    yield
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.mark.usefixtures("swapped")
+@pytest.mark.parametrize("n", [None, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_where_parameters_are_swapped(shape: tuple[int, int], n: int | None):
+    module, other = linear(*shape), linear(*shape, seed=1)
+    parameter = module.weight
+    orthogonal(module, n_reflectors=n)
+    assert module.parametrizations.weight.original is parameter
+    module.weight = W = orthogonal(linear(*shape, seed=2), n_reflectors=n).weight.detach()
+    assert near(module.weight, W)
+    parametrize.transfer_parametrizations_and_params(module, other)
+    assert torch.equal(module.weight, other.weight)
+    module.load_state_dict(module.state_dict())
+    assert near(module.double().weight.float(), W)
+    parametrize.remove_parametrizations(module, "weight")
+    assert near(module.weight.float(), W)
 
 
 # Grids of sizes, as of torch-householder and geotorch.

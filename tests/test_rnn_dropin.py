@@ -165,18 +165,6 @@ def test_fake_tensors(kind: type[Network]):
         assert rnn.layers[0].weight.U.free.device.type == "cpu"
 
 
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Any]:
-    """A process alone, as a device mesh."""
-    from torch.distributed.device_mesh import init_device_mesh
-
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
-    )
-    yield init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 @pytest.mark.parametrize("kind", KINDS)
 def test_deferred_start_of_dtensors(kind: type[Network], mesh: Any):

@@ -80,19 +80,24 @@ class Stiefel(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         if not holds_data(weight):
             self.check(weight, values=False)
-            rows = self.signs.new_empty(*self.shape[:-2], self.n_reflectors, self.d)
-            return (rows.mT if self.tall else rows).contiguous()
-        self.check(weight)
+            return self._empty()
         # A parameter is not assigned but registered: by torch's transfer of parametrisations,
         # for one, which then replaces what is returned here.
-        registered = self.strict and isinstance(weight, nn.Parameter)
-        self.shared |= registered
-        V, signs = self.decompose(
-            weight, self.signs if self.shared else None, exact=self.strict and not registered
-        )
+        assigned = self.strict and not isinstance(weight, nn.Parameter)
+        self.shared |= self.strict and not assigned
+        self.check(weight, values=assigned)
+        if not assigned and not bool(weight.isfinite().all()):
+            # As of skip_init, whose memory nobody wrote: it may be filled later.
+            return self._empty().fill_(torch.nan)
+        signs = self.signs if self.shared else None
+        V, signs = self.decompose(weight, signs, exact=assigned)
         if not self.shared:
             self.signs.copy_(signs)
         return V
+
+    def _empty(self) -> Tensor:
+        size = (self.d, self.n_reflectors) if self.tall else (self.n_reflectors, self.d)
+        return self.signs.new_empty(*self.shape[:-2], *size)
 
     def check(self, weight: Tensor, values: bool = True) -> None:
         """Raise ValueError if a weight has another shape or dtype, or is not finite."""
@@ -192,8 +197,9 @@ def orthogonal(
     its columns negated where R has a negative diagonal. If its rank
     is below min(m, n), the columns of Q that R doesn't determine are orthonormal but
     arbitrary, and a weight of zeros becomes the identity, or its first columns or rows,
-    up to signs. Assigning ``module.<name> = W`` does the same. Training moves within the
-    matrices of the same determinant, if W is real and square.
+    up to signs. One with infinite or NaN entries becomes NaN, until a checkpoint is loaded or
+    a weight assigned. Assigning ``module.<name> = W`` does the same, but refuses those.
+    Training moves within the matrices of the same determinant, if W is real and square.
 
     The parameter, ``module.parametrizations.<name>.original``, holds the reflectors
     along the longer dimension: as rows, (..., n_reflectors, n), of a wide or square

@@ -158,7 +158,7 @@ class SVDLinear(nn.Module):
         return linear
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self.in_features:
+        if not torch.jit.is_tracing() and x.shape[-1] != self.in_features:
             raise ValueError(f"x must be (..., {self.in_features}), not {tuple(x.shape)}")
         if self._build_is_cheaper(_number_of_rows(x)):
             return nn.functional.linear(x, self.weight, self.bias)
@@ -169,10 +169,9 @@ class SVDLinear(nn.Module):
         # The transpose of W's three factors one after the other; no copy, as the reflectors
         # take and return the columns of rows.t() as they lie.
         rows = apply_reflectors(self.V, rows.t(), transpose=True).t()
-        r = len(self.signs)
-        rows = rows[:, :r] * self._diagonal()
-        if r < self.out_features:
-            rows = nn.functional.pad(rows, (0, self.out_features - r))
+        rows = rows[:, : self.out_features] * self._diagonal()
+        if self.in_features < self.out_features:
+            rows = nn.functional.pad(rows, (0, self.out_features - self.in_features))
         y = apply_reflectors(self.U, rows.t()).t()
         y = y.reshape(*x.shape[:-1], self.out_features)
         if self.bias is not None:
@@ -182,12 +181,10 @@ class SVDLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """W (out_features, in_features), built from the factors each time it is asked for."""
-        r = len(self.signs)
+        r = min(self.in_features, self.out_features)
         left, right = (
-            apply_reflectors(
-                rows, torch.eye(rows.shape[1], r, dtype=rows.dtype, device=rows.device)
-            )
-            for rows in (self.U, self.V)
+            apply_reflectors(rows, torch.eye(d, r, dtype=rows.dtype, device=rows.device))
+            for rows, d in ((self.U, self.out_features), (self.V, self.in_features))
         )
         return (left * self._diagonal()) @ right.mT
 
@@ -240,7 +237,8 @@ class SVDLinear(nn.Module):
 
     def _build_is_cheaper(self, n_rows: int) -> bool:
         # A reflector of length d on a column takes 4d operations.
-        r, reflect = len(self.signs), 4 * self.n_reflectors * (self.in_features + self.out_features)
+        r = min(self.in_features, self.out_features)
+        reflect = 4 * self.n_reflectors * (self.in_features + self.out_features)
         multiply = 2 * self.in_features * self.out_features
         return r * reflect + r * multiply + n_rows * multiply < n_rows * reflect
 
