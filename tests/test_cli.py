@@ -203,7 +203,7 @@ def test_methods_and_tune() -> None:
     code, out, _ = run(["methods"])
     assert code == 0
     assert "torch_householder_map" in out
-    assert "nothing measured yet" in run(["tune"]).out
+    assert "has no block sizes" in run(["tune"]).out
     assert "16 × 16 × 2" in run(["tune", "--d", "16", "--m", "2", "--budget", "0.05"]).out
 
 
