@@ -4,10 +4,12 @@ Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
 """
 
 from .apply import apply_reflectors
+from .choice import choose_block_size
 from .lapack import householder_product, ormqr
+from .plans import Plan
 from .reference import apply_reflectors_reference
 from .timing import time_plans, tune
-from .tuning import Plan, Tuned, choose_block_size, clear_tuned, tuned
+from .tuned_plans import Tuned, clear_tuned, tuned
 
 __all__ = [
     "Plan",

@@ -8,8 +8,8 @@ from torch.autograd import forward_ad
 
 from . import core
 from .choice import batch_shape, check, choose_plan
+from .plans import Plan, plan_on_cpu
 from .reference import apply_reflectors_plain, apply_reflectors_reference
-from .tuning import Plan, plan_on_cpu
 
 _EXACT = (Tensor, torch.nn.Parameter)  # other kinds of tensors take plain operations
 

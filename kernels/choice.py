@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from .core import WORK_DTYPE
-from .triton_support import triton_runs_on
-from .tuning import Case, Plan, plan_for, triton_plan
+from .plans import Case, Plan, by_products, formula, triton_plan
+from .triton_support import BLOCK_SIZES, RESIDENT_LENGTH, triton_runs_on
+from .tuned_plans import answers
 
 BACKENDS = ("auto", "wy", "triton", "plain", "reference")
 
@@ -72,6 +73,28 @@ def _case(V: Tensor, X: Tensor) -> Case:
     # On a CPU low precision is converted beforehand; the kernels of a GPU read it as it is.
     dtype = V.dtype if V.is_cuda else WORK_DTYPE[V.dtype]
     return Case.of(V.shape[-2], V.shape[-1], X.shape[-1], dtype, V.device)
+
+
+def plan_for(case: Case, block_size: int | None = None) -> Plan:
+    """The plan to run with: the caller's block size, else the measured one, else the formula's."""
+    if block_size is not None:
+        short = case.for_triton and case.d <= RESIDENT_LENGTH
+        if short and block_size in BLOCK_SIZES:
+            return triton_plan(case.d, block_size)
+        return by_products(case, block_size)
+    known = answers().get(case) if case.on_gpu else None
+    return known.plan if known else formula(case)
+
+
+def choose_block_size(
+    n: int,
+    d: int,
+    m: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> int:
+    """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m)."""
+    return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size
 
 
 def choose_plan(

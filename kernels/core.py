@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import wy
-from .tuning import Plan
+from .plans import Plan
 
 WORK_DTYPE = {
     torch.float64: torch.float64,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import core
 from .choice import choose_plan
-from .tuning import Plan
+from .plans import Plan
 
 SavedTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 

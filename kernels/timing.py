@@ -1,14 +1,19 @@
 """Measuring plans on the device they will run on."""
 
+import random
+import statistics
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .apply import Apply
 from .choice import case_of
+from .plans import Plan, candidates, formula
 from .triton_support import triton_runs_on
-from .tuning import Plan, Tuned, answers, candidates, formula, measure_plans, remember
+from .tuned_plans import Tuned, answers, remember
 
 
 def tune(
@@ -62,3 +67,33 @@ def time_plans(
         return run
 
     return measure_plans({plan: step(plan) for plan in plans}, budget_s)
+
+
+def measure_plans(
+    steps: dict[Plan, Callable[[], Any]],
+    budget_s: float,
+    now: Callable[[], float] = time.perf_counter,
+    seed: int = 0,
+) -> dict[Plan, float]:
+    """The median seconds of a step per plan, measured in interleaved rounds.
+
+    After every round the plans that are clearly behind (1.5 times the best) are
+    left out, so that the budget goes to the close race.
+    """
+    shuffle = random.Random(seed).shuffle
+    seconds: dict[Plan, list[float]] = {plan: [] for plan in steps}
+    running = list(steps)
+    for step in steps.values():
+        step()
+    start = now()
+    while len(seconds[running[0]]) < 3 or now() - start < budget_s:
+        shuffle(running)
+        for plan in running:
+            before = now()
+            steps[plan]()
+            seconds[plan].append(now() - before)
+        medians = {plan: statistics.median(seconds[plan]) for plan in running}
+        limit = 1.5 * min(medians.values())
+        if len(seconds[running[0]]) >= 3:
+            running = [plan for plan in running if medians[plan] <= limit]
+    return {plan: statistics.median(s) for plan, s in seconds.items()}

@@ -18,7 +18,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
-from svdbench.kernels import tuning
+from svdbench.kernels import tuned_plans
 from svdbench.measure.machine import Rates
 
 pytest.register_assert_rewrite("command", "judge")
@@ -39,7 +39,7 @@ SURROUNDINGS += ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing measured on this machine leaks into a test, nor out of one."""
     monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(tuning, "_known", None)
+    monkeypatch.setattr(tuned_plans, "_known", None)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from svdbench.kernels import (
     ormqr,
 )
 from svdbench.kernels.apply import Apply
-from svdbench.kernels.tuning import Plan
+from svdbench.kernels.plans import Plan
 
 SHAPES = [(1, 2, 1), (1, 5, 3), (7, 7, 1), (5, 9, 4), (20, 6, 3), (17, 32, 5), (64, 64, 8)]
 

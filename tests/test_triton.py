@@ -19,9 +19,10 @@ from svdbench.kernels import (
     Plan,
     apply_reflectors,
     apply_reflectors_reference,
+    choice,
+    plans,
     triton_sweep,
     triton_wy,
-    tuning,
     ut,
 )
 from svdbench.kernels.apply import Apply
@@ -227,20 +228,20 @@ class TestChoice:
         ("n", "d", "m"), list(itertools.product((1, 17, 448, 4096), (17, 256, 2048), (1, 128)))
     )
     def test_plans_for_a_gpu_are_ones_the_kernels_have(self, n: int, d: int, m: int) -> None:
-        case = tuning.Case(n, d, m, "bfloat16", "cuda some GPU", 0)
-        plans = [tuning.formula(case), *tuning.candidates(case), tuning.plan_for(case, 32)]
-        assert all(p.block_size in (16, 32, 64) for p in plans if p.sweep == "triton")
-        assert all(1 <= p.block_size <= n for p in plans if p.sweep == "torch")
-        assert {p.sweep for p in tuning.candidates(case)} == {"triton", "torch"}
+        case = plans.Case(n, d, m, "bfloat16", "cuda some GPU", 0)
+        found = [plans.formula(case), *plans.candidates(case), choice.plan_for(case, 32)]
+        assert all(p.block_size in (16, 32, 64) for p in found if p.sweep == "triton")
+        assert all(1 <= p.block_size <= n for p in found if p.sweep == "torch")
+        assert {p.sweep for p in plans.candidates(case)} == {"triton", "torch"}
 
     def test_float64_is_left_to_cublas(self) -> None:
-        case = tuning.Case(64, 64, 32, "float64", "cuda some GPU", 0)
-        assert {p.sweep for p in (tuning.formula(case), *tuning.candidates(case))} == {"torch"}
+        case = plans.Case(64, 64, 32, "float64", "cuda some GPU", 0)
+        assert {p.sweep for p in (plans.formula(case), *plans.candidates(case))} == {"torch"}
 
     def test_without_triton(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tuning.fused, "has_triton", lambda: False)
-        case = tuning.Case(64, 64, 32, "float32", "cuda some GPU", 0)
-        assert {p.sweep for p in (tuning.formula(case), *tuning.candidates(case))} == {"torch"}
+        monkeypatch.setattr(plans.fused, "has_triton", lambda: False)
+        case = plans.Case(64, 64, 32, "float32", "cuda some GPU", 0)
+        assert {p.sweep for p in (plans.formula(case), *plans.candidates(case))} == {"torch"}
         with pytest.raises(ValueError, match="needs Triton"):
             apply_reflectors(torch.randn(3, 4), torch.randn(4, 2), backend="triton")
 

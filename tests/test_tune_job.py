@@ -15,7 +15,8 @@ from svdbench.jobs.tune import shapes as tune_job
 from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
 from svdbench.jobs.tune.plans import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, Tuned, tuned
-from svdbench.kernels.tuning import Case, cache_file
+from svdbench.kernels.plans import Case
+from svdbench.kernels.tuned_plans import cache_file
 from svdbench.measure.machine import Neighbours
 from svdbench.reporting.render import show_block
 

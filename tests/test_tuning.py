@@ -12,24 +12,18 @@ import torch
 
 from svdbench.kernels import (
     Plan,
+    Tuned,
     apply_reflectors,
     choose_block_size,
     clear_tuned,
     tune,
     tuned,
-    tuning,
+    tuned_plans,
 )
-from svdbench.kernels.tuning import (
-    ALGORITHM,
-    Case,
-    Tuned,
-    cache_file,
-    candidates,
-    formula,
-    measure_plans,
-    plan_for,
-    remember,
-)
+from svdbench.kernels.choice import plan_for
+from svdbench.kernels.plans import Case, candidates, formula
+from svdbench.kernels.timing import measure_plans
+from svdbench.kernels.tuned_plans import ALGORITHM, cache_file, remember
 
 CASE = Case(256, 256, 8, "float32", "cuda X", 0)
 
@@ -60,7 +54,7 @@ def test_remembers_on_disk_and_between_processes(monkeypatch: pytest.MonkeyPatch
     content = json.loads(cache_file().read_text())
     remember(other)
     assert len(content["tuned"]) == 1
-    monkeypatch.setattr(tuning, "_known", None)  # as in a new process
+    monkeypatch.setattr(tuned_plans, "_known", None)  # as in a new process
     assert [t.plan.block_size for t in tuned()] == [24, 48]
     assert plan_for(CASE) == Plan(24)
     assert tuned()[0].step_s == answer().step_s
@@ -135,7 +129,7 @@ def test_processes_that_remember_at_once_lose_no_answer(monkeypatch: pytest.Monk
     for process in at_once:
         process.join()
     assert [process.exitcode for process in at_once] == [0] * 4
-    monkeypatch.setattr(tuning, "_known", None)
+    monkeypatch.setattr(tuned_plans, "_known", None)
     assert sorted(t.case.m for t in tuned()) == list(range(1, 101))
     assert [path.name for path in cache_file().parent.iterdir()] == ["tuned.json"]
 
@@ -153,7 +147,7 @@ def test_a_full_disk_leaves_the_old_answers_and_nothing_else(
     with pytest.warns(UserWarning, match="could not be kept: .*No space left"):
         remember(answer(CASE._replace(m=9), 48))
     assert [path.name for path in cache_file().parent.iterdir()] == ["tuned.json"]
-    monkeypatch.setattr(tuning, "_known", None)
+    monkeypatch.setattr(tuned_plans, "_known", None)
     assert [t.case for t in tuned()] == [CASE]
 
 
@@ -161,7 +155,7 @@ def test_what_is_not_kept_holds_for_this_process(monkeypatch: pytest.MonkeyPatch
     remember(answer(), keep=False)
     assert plan_for(CASE) == Plan(24)
     remember(answer(CASE._replace(m=9)))
-    monkeypatch.setattr(tuning, "_known", None)
+    monkeypatch.setattr(tuned_plans, "_known", None)
     assert [t.case.m for t in tuned()] == [9]
 
 

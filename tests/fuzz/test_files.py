@@ -29,7 +29,7 @@ from mutations import (
     trees,
 )
 
-from svdbench.kernels import tune, tuning
+from svdbench.kernels import tune, tuned_plans
 from svdbench.lowrank import factor, load, save
 
 Hunting = Callable[..., None]
@@ -120,7 +120,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SVDBENCH_CACHE", str(folder / "cache"))
-        patch.setattr(tuning, "_known", None)
+        patch.setattr(tuned_plans, "_known", None)
         tiny = [
             "time-fasth",
             "--d",
@@ -198,7 +198,7 @@ def _tried(path: str, whole: Path, change: Callable[[Path], Any], use: Callable[
     place = Path(path)
     shutil.copy("other/summary.csv" if "other" in path else whole / path, place)
     change(place)
-    tuning._known = None
+    tuned_plans._known = None
     here = _left()
     try:
         use()

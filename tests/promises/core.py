@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from io import BytesIO
 from pathlib import Path
@@ -74,8 +75,8 @@ def rivals(name: str, m: int, asked: dict[int, float]) -> Iterator[Promise]:
         V, X, G = problem(d, d, m)
         times = interleaved(
             {
-                "cayley": step(lambda V=V, X=X: cayley(V, X), (V, X), G),
-                "ours": step(lambda V=V, X=X: apply_reflectors(V, X), (V, X), G),
+                "cayley": step(partial(cayley, V, X), (V, X), G),
+                "ours": step(partial(apply_reflectors, V, X), (V, X), G),
             }
         )
         yield Promise(name, d, times["cayley"] / times["ours"], True, least)
@@ -90,8 +91,8 @@ def before_and_now() -> Iterator[Promise]:
             V, X, G = problem(d, d, 32)
             times = interleaved(
                 {
-                    "before": step(lambda V=V, X=X: before.apply_reflectors(V, X), (V, X), G),
-                    "now": step(lambda V=V, X=X: apply_reflectors(V, X), (V, X), G),
+                    "before": step(partial(before.apply_reflectors, V, X), (V, X), G),
+                    "now": step(partial(apply_reflectors, V, X), (V, X), G),
                 }
             )
             ratio = times["before"] / times["now"]
@@ -104,13 +105,10 @@ def rows_of_data() -> Iterator[Promise]:
         V, x, G = torch.randn(n, 2048), torch.randn(1024, 2048), torch.randn(1024, 2048)
         given = V.requires_grad_(), x.requires_grad_()
 
-        def product(backend: str, V: Tensor = V, x: Tensor = x, n: int = n) -> Tensor:
-            return apply_reflectors(V, x.t(), block_size=n, backend=backend).t()
-
         times = interleaved(
             {
-                "plain": step(lambda f=product: f("plain"), given, G),
-                "ours": step(lambda V=V, x=x: apply_reflectors(V, x.t()).t(), given, G),
+                "plain": step(partial(on_rows, V, x, n, "plain"), given, G),
+                "ours": step(partial(on_rows, V, x, None, "auto"), given, G),
             }
         )
         yield Promise(
@@ -122,6 +120,10 @@ def rows_of_data() -> Iterator[Promise]:
         )
 
 
+def on_rows(V: Tensor, x: Tensor, block_size: int | None, backend: str) -> Tensor:
+    return apply_reflectors(V, x.t(), block_size=block_size, backend=backend).t()
+
+
 def floors() -> Iterator[Promise]:
     """A step over the time of 12ndm operations at the rate of a large product."""
     A = torch.randn(1024, 1024)
@@ -130,7 +132,7 @@ def floors() -> Iterator[Promise]:
         times = interleaved(
             {
                 "product": lambda: A @ A,
-                "ours": step(lambda V=V, X=X: apply_reflectors(V, X), (V, X), G),
+                "ours": step(partial(apply_reflectors, V, X), (V, X), G),
             }
         )
         floor = 12 * d * d * 32 * times["product"] / (2 * 1024**3)
@@ -145,8 +147,7 @@ def layers() -> Iterator[Promise]:
         x, G = torch.randn(128, d), torch.randn(128, d)
 
         def training(layer: nn.Module, x: Tensor = x, G: Tensor = G) -> Step:
-            given = [p for p in layer.parameters() if p.requires_grad]
-            return step(lambda: layer(x), given, G)
+            return step(partial(layer, x), list(layer.parameters()), G)
 
         theirs = torch.nn.utils.parametrizations.orthogonal
         steps = {

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from svdbench.kernels import Plan
-from svdbench.kernels.tuning import Case, candidates, even_block, formula
+from svdbench.kernels.plans import Case, candidates, even_block, formula
 
 SMALLEST = 8
 # A step with blocks this large is mostly Gram matrices, 4ndk operations beside 12ndm.

@@ -10,7 +10,8 @@ from svdbench.config.base import Dtype, Placement
 from svdbench.errors import UserError, as_user_error
 from svdbench.job import Request
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
-from svdbench.kernels.tuning import cache_file, formula, stored
+from svdbench.kernels.plans import formula
+from svdbench.kernels.tuned_plans import cache_file, stored
 from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
 from svdbench.members import refuse_repeated

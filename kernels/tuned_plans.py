@@ -1,80 +1,21 @@
-"""How large a block: by a formula, or on a GPU as measured.
-
-More reflectors to a block make fewer steps but more work: 2ndk for the Gram
-matrices and as much in the gradient, beside the 12ndm of a step. On a CPU a formula
-is as good as measuring (docs/findings.md), and what is measured on a machine that
-others use is noise. On a GPU ``tune`` measures, and its answers are kept on disk per
-shape, dtype and device.
-"""
+"""What ``tune`` measured on this machine's GPUs, kept on disk per shape, dtype and device."""
 
 import json
 import math
 import os
-import random
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from . import triton_support as fused
+from .plans import Case, Plan
 
 # Changes with the algorithm, so that answers measured with an older one are not used.
 ALGORITHM = "wy-3"
-BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
-GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
-
-
-class Plan(NamedTuple):
-    """How many reflectors to a block, and who goes over the blocks.
-
-    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU), or "triton",
-    with one kernel for all of them.
-    """
-
-    block_size: int
-    sweep: str = "torch"
-
-
-class Case(NamedTuple):
-    """Shape, dtype, device and threads, on which the best plan depends."""
-
-    n: int
-    d: int
-    m: int
-    dtype: str
-    device: str
-    threads: int
-
-    @classmethod
-    def of(cls, n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> "Case":
-        name = _gpu_name(device) if device.type == "cuda" else device.type
-        threads = torch.get_num_threads() if device.type == "cpu" else 0
-        # int: torch.compile may hand over sizes that stand for a number.
-        return cls(int(n), int(d), int(m), str(dtype).removeprefix("torch."), name, threads)
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device.startswith("cuda")
-
-    @property
-    def for_triton(self) -> bool:
-        """Whether the Triton kernels can do it."""
-        return self.on_gpu and fused.has_triton() and self.dtype != "float64"
-
-
-@lru_cache
-def _gpu_name(device: torch.device) -> str:
-    return f"cuda {torch.cuda.get_device_name(device)}"
-
-
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 LARGEST = 16 << 20  # bytes of the file
 
@@ -105,66 +46,8 @@ def cache_file() -> Path:
     return folder / "tuned.json"
 
 
-@lru_cache(maxsize=1024)
-def plan_on_cpu(n: int, d: int, m: int) -> Plan:
-    """The plan for V (n, d) and X (d, m) on a CPU; measured in results/reference/block-size."""
-    if n <= 128:
-        return Plan(n)
-    return Plan(even_block(n, 32 if m <= 32 else 64))
-
-
-def formula(case: Case) -> Plan:
-    """A sensible plan where nothing was measured."""
-    if not case.on_gpu:
-        return plan_on_cpu(case.n, case.d, case.m)
-    if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
-        return triton_plan(case.d)
-    return _by_products(case, 512)  # a step of the sweep costs three launches, flops little
-
-
-def _by_products(case: Case, block_size: int) -> Plan:
-    return Plan(case.n if block_size >= case.n else even_block(case.n, block_size))
-
-
-def triton_plan(d: int, block_size: int | None = None) -> Plan:
-    """The plan with the fused kernels, whose block sizes are few: the one nearest to that asked."""
-    wanted = block_size or (fused.BLOCK_SIZES[0] if d <= fused.RESIDENT_LENGTH else 32)
-    return Plan(min(fused.BLOCK_SIZES, key=lambda k: abs(k - wanted)), sweep="triton")
-
-
-@lru_cache(maxsize=256)
-def even_block(n: int, k: int) -> int:
-    """The block size near k that leaves the least to pad, which costs a copy of V."""
-    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
-    if divisors:
-        return min(divisors, key=lambda j: abs(j - k))
-    return -(-n // -(-n // k))
-
-
-def plan_for(case: Case, block_size: int | None = None) -> Plan:
-    """The plan to run with: the caller's block size, else the measured one, else the formula's."""
-    if block_size is not None:
-        short = case.for_triton and case.d <= fused.RESIDENT_LENGTH
-        if short and block_size in fused.BLOCK_SIZES:
-            return triton_plan(case.d, block_size)
-        return _by_products(case, block_size)
-    known = answers().get(case) if case.on_gpu else None
-    return known.plan if known else formula(case)
-
-
-def choose_block_size(
-    n: int,
-    d: int,
-    m: int,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> int:
-    """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m)."""
-    return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size
-
-
 def tuned() -> list[Tuned]:
-    """Everything measured so far on this machine, sorted by case."""
+    """Everything measured so far on this machine's GPUs, sorted by case."""
     return sorted(answers().values(), key=lambda t: t.case)
 
 
@@ -172,48 +55,6 @@ def clear_tuned() -> None:
     """Forget every measured answer."""
     answers().clear()
     cache_file().unlink(missing_ok=True)
-
-
-def candidates(case: Case) -> list[Plan]:
-    """The plans worth measuring: every block size up to n, and every sweep."""
-    if case.on_gpu:
-        by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
-        by_kernel = fused.BLOCK_SIZES if case.for_triton else ()
-        return [*map(Plan, by_products), *(Plan(k, sweep="triton") for k in by_kernel)]
-    sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
-    if case.n <= 256 or not sizes:
-        sizes.add(case.n)
-    return [Plan(k) for k in sorted(sizes)]
-
-
-def measure_plans(
-    steps: dict[Plan, Callable[[], Any]],
-    budget_s: float,
-    now: Callable[[], float] = time.perf_counter,
-    seed: int = 0,
-) -> dict[Plan, float]:
-    """The median seconds of a step per plan, measured in interleaved rounds.
-
-    After every round the plans that are clearly behind (1.5 times the best) are
-    left out, so that the budget goes to the close race.
-    """
-    shuffle = random.Random(seed).shuffle
-    seconds: dict[Plan, list[float]] = {plan: [] for plan in steps}
-    running = list(steps)
-    for step in steps.values():
-        step()
-    start = now()
-    while len(seconds[running[0]]) < 3 or now() - start < budget_s:
-        shuffle(running)
-        for plan in running:
-            before = now()
-            steps[plan]()
-            seconds[plan].append(now() - before)
-        medians = {plan: statistics.median(seconds[plan]) for plan in running}
-        limit = 1.5 * min(medians.values())
-        if len(seconds[running[0]]) >= 3:
-            running = [plan for plan in running if medians[plan] <= limit]
-    return {plan: statistics.median(s) for plan, s in seconds.items()}
 
 
 def remember(answer: Tuned, keep: bool = True) -> None:

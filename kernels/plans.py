@@ -1,0 +1,108 @@
+"""How large a block: the plan of a product, and the formulas that choose it.
+
+More reflectors to a block make fewer steps but more work: 2ndk for the Gram
+matrices and as much in the gradient, beside the 12ndm of a step. On a CPU a formula
+is as good as measuring, and what is measured on a machine that others use is noise. On
+a GPU ``tune`` measures (``tuned_plans``).
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from . import triton_support as fused
+
+BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
+GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
+
+
+class Plan(NamedTuple):
+    """How many reflectors to a block, and who goes over the blocks.
+
+    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU), or "triton",
+    with one kernel for all of them.
+    """
+
+    block_size: int
+    sweep: str = "torch"
+
+
+class Case(NamedTuple):
+    """Shape, dtype, device and threads, on which the best plan depends."""
+
+    n: int
+    d: int
+    m: int
+    dtype: str
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> "Case":
+        name = _gpu_name(device) if device.type == "cuda" else device.type
+        threads = torch.get_num_threads() if device.type == "cpu" else 0
+        # int: torch.compile may hand over sizes that stand for a number.
+        return cls(int(n), int(d), int(m), str(dtype).removeprefix("torch."), name, threads)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+    @property
+    def for_triton(self) -> bool:
+        """Whether the Triton kernels can do it."""
+        return self.on_gpu and fused.has_triton() and self.dtype != "float64"
+
+
+@lru_cache
+def _gpu_name(device: torch.device) -> str:
+    return f"cuda {torch.cuda.get_device_name(device)}"
+
+
+@lru_cache(maxsize=1024)
+def plan_on_cpu(n: int, d: int, m: int) -> Plan:
+    """The plan for V (n, d) and X (d, m) on a CPU; measured in results/reference/block-size."""
+    if n <= 128:
+        return Plan(n)
+    return Plan(even_block(n, 32 if m <= 32 else 64))
+
+
+def formula(case: Case) -> Plan:
+    """A sensible plan where nothing was measured."""
+    if not case.on_gpu:
+        return plan_on_cpu(case.n, case.d, case.m)
+    if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
+        return triton_plan(case.d)
+    return by_products(case, 512)  # a step of the sweep costs three launches, flops little
+
+
+def by_products(case: Case, block_size: int) -> Plan:
+    return Plan(case.n if block_size >= case.n else even_block(case.n, block_size))
+
+
+def triton_plan(d: int, block_size: int | None = None) -> Plan:
+    """The plan with the fused kernels, whose block sizes are few: the one nearest to that asked."""
+    wanted = block_size or (fused.BLOCK_SIZES[0] if d <= fused.RESIDENT_LENGTH else 32)
+    return Plan(min(fused.BLOCK_SIZES, key=lambda k: abs(k - wanted)), sweep="triton")
+
+
+@lru_cache(maxsize=256)
+def even_block(n: int, k: int) -> int:
+    """The block size near k that leaves the least to pad, which costs a copy of V."""
+    divisors = [j for j in range(max(1, 2 * k // 3), min(n, 4 * k // 3) + 1) if n % j == 0]
+    if divisors:
+        return min(divisors, key=lambda j: abs(j - k))
+    return -(-n // -(-n // k))
+
+
+def candidates(case: Case) -> list[Plan]:
+    """The plans worth measuring: every block size up to n, and every sweep."""
+    if case.on_gpu:
+        by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
+        by_kernel = fused.BLOCK_SIZES if case.for_triton else ()
+        return [*map(Plan, by_products), *(Plan(k, sweep="triton") for k in by_kernel)]
+    sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
+    if case.n <= 256 or not sizes:
+        sizes.add(case.n)
+    return [Plan(k) for k in sorted(sizes)]
