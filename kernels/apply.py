@@ -143,8 +143,7 @@ class Apply(torch.autograd.Function):
         if _autocast_is_on(G):
             with torch.autocast(G.device.type, enabled=False):
                 return Apply.backward(ctx, G)
-        if torch.is_grad_enabled() or type(G) not in _EXACT or _is_batched(G) or _is_traced():
-            # Second derivatives are wanted, or gradients of a batch of G at once.
+        if second_gradients_wanted(G):
             found = _differentiable_gradients(V, X, tau, G, ctx.transpose, needs)
         else:
             found = core.backward(V, X, tau, G, saved, ctx.plan, ctx.transpose, needs)
@@ -189,19 +188,31 @@ def _plain(
     return out.to(dtype)
 
 
+def second_gradients_wanted(G: Tensor) -> bool:
+    """Whether backward must be differentiable itself, or is for a batch of G at once."""
+    return torch.is_grad_enabled() or type(G) not in _EXACT or _is_batched(G) or _is_traced()
+
+
+def is_eager(V: Tensor) -> bool:
+    """Whether V is a real matrix of full precision, and nothing but eager PyTorch runs."""
+    return (
+        type(V) in _EXACT
+        and V.dtype in core.FULL
+        and not torch._C._is_any_autocast_enabled()
+        and not _is_traced()
+    )
+
+
 def _is_simple(V: Tensor, X: Tensor) -> bool:
     """Whether V and X are matrices on a CPU that need no preparation: asked at each call."""
-    if type(V) not in _EXACT or type(X) not in _EXACT or not (V.is_cpu and X.is_cpu):
+    if type(X) not in _EXACT or not (V.is_cpu and X.is_cpu and is_eager(V)):
         return False
-    if _is_traced() or torch._C._is_any_autocast_enabled():
-        return False
-    rows, columns, dtype = V.shape, X.shape, V.dtype
+    rows, columns = V.shape, X.shape
     return (
         len(rows) == 2
         and len(columns) == 2
         and rows[1] == columns[0]
-        and dtype is X.dtype
-        and dtype in core.FULL
+        and V.dtype is X.dtype
         and 0 not in rows
         and columns[1] != 0
     )

@@ -22,6 +22,7 @@ from svdbench.kernels import (
     custom_op,
     householder_product,
     ormqr,
+    reflector_matrix,
 )
 from svdbench.kernels.apply import Apply
 from svdbench.kernels.plans import Plan
@@ -435,6 +436,27 @@ class TestAsPyTorch:
         dV, dX = torch.autograd.grad(apply_reflectors(V, X).sum(), (V, X))
         assert torch.equal(dV, torch.zeros(n, d))
         assert torch.equal(dX, torch.ones(d, m))
+
+    @pytest.mark.parametrize("n", [1, 7, 40, 200])
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_a_product_as_a_matrix(self, n: int, transpose: bool) -> None:
+        V = torch.randn(n, 12, dtype=torch.float64, requires_grad=True)
+        with torch.no_grad():
+            V[0] *= 1e-30
+        for r in (12, 5):
+            E = torch.eye(12, r, dtype=torch.float64)
+            exact = apply_reflectors_reference(V, E, transpose=transpose)
+            out = reflector_matrix(V, r, transpose=transpose)
+            assert torch.allclose(out, exact)
+            G = torch.randn_like(out)
+            wanted, found = (torch.autograd.grad(Q, V, G)[0] for Q in (exact, out))
+            assert torch.allclose(wanted, found)
+        assert torch.autograd.gradgradcheck(
+            lambda V: reflector_matrix(V, 3, transpose=transpose),
+            torch.randn(4, 3).double().requires_grad_(),
+        )
+        with pytest.raises(ValueError, match="orthonormal columns, not 13"):
+            reflector_matrix(V, 13)
 
     def test_the_number_of_threads_stays(self) -> None:
         before = torch.get_num_threads()
