@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import grad
+from torch.autograd import forward_ad, grad
 from torch.export import Dim, export
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, unpack_sequence
 from torch.utils._pytree import tree_leaves
@@ -163,6 +163,10 @@ def test_fake_tensors(kind: type[Network]):
         rnn = kind(3, 6, **BIG, nonlinearity="modrelu")
         rnn.reset_parameters()
         assert rnn.layers[0].weight.U.free.device.type == "cpu"
+        output, last = rnn(torch.randn(5, 2, 3))
+        (output.sum() + last.sum()).backward()
+        assert output.shape == (5, 2, 12)
+        assert all(p.grad.shape == p.shape for p in rnn.parameters())
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
@@ -390,6 +394,28 @@ def functional(rnn: Network) -> tuple[dict[str, Tensor], Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_forward_mode(kind: type[Network]):
+    """Dual numbers, and jvp of jvp, against reverse mode."""
+    rnn, x, t = double(kind, nonlinearity="modrelu"), sample(4, 2, 3), sample(4, 2, 3)
+    parameters, run = functional(rnn)
+    tangents = {name: torch.randn_like(p) for name, p in parameters.items()}
+    with forward_ad.dual_level():
+        dual = {n: forward_ad.make_dual(p, tangents[n]) for n, p in parameters.items()}
+        primal, tangent = forward_ad.unpack_dual(run(dual, forward_ad.make_dual(x, t)))
+    assert close(primal, rnn(x)[0])
+
+    def along(s: Tensor) -> Tensor:
+        return run({n: p + s * tangents[n] for n, p in parameters.items()}, x + s * t)
+
+    s = torch.zeros((), dtype=torch.float64)
+    first = torch.func.jacrev(along)
+    assert close(tangent, first(s), 1e-10)
+    one = torch.ones_like(s)
+    second = torch.func.jvp(lambda s: torch.func.jvp(along, (s,), (one,))[1], (s,), (one,))[1]
+    assert close(second, torch.func.jacrev(first)(s), 1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("packed", [False, True])
 def test_batched_gradients(kind: type[Network], packed: bool):
     rnn = double(kind, bidirectional=True, nonlinearity="complex_modrelu")
@@ -475,9 +501,12 @@ def test_onnx(kind: type[Network], tmp_path: Path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     rnn = kind(3, 6, num_layers=2, nonlinearity="relu").eval()
-    x = torch.randn(5, 2, 3)
-    program = torch.onnx.export(rnn.to_rnn(), (x,), dynamo=True, verbose=False)
-    program.save(tmp_path / "rnn.onnx")
+    sizes, x = ({1: Dim("B")},), torch.randn(5, 2, 3)
+    exported = torch.onnx.export(
+        rnn.to_rnn(), (x,), dynamic_shapes=sizes, dynamo=True, verbose=False
+    )
+    x = torch.randn(5, 4, 3)
+    exported.save(tmp_path / "rnn.onnx")
     session = runtime.InferenceSession(tmp_path / "rnn.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     for a, b in zip(found, rnn(x), strict=True):

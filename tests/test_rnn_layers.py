@@ -232,61 +232,6 @@ def test_rows_are_reflectors_of_the_kernel():
 # --- the networks ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"nonlinearity": "relu"},
-        {"num_layers": 2, "bias": False},
-        {"batch_first": True},
-        {"bidirectional": True},
-        {"num_layers": 3, "bidirectional": True, "batch_first": True, "nonlinearity": "relu"},
-    ],
-)
-def test_same_as_torch_rnn(kind, options: dict):
-    rnn = kind(3, 6, **options, dtype=torch.float64)
-    other = rnn.to_rnn()
-    shown = rnn.extra_repr().replace(", nonlinearity='relu'", "")  # which torch does not show
-    assert repr(other) == f"RNN({shown})"
-    count = rnn.num_layers * (2 if rnn.bidirectional else 1)
-    for shape, batch in [((5, 4, 3), (4,)), ((1, 1, 3), (1,)), ((5, 3), ())]:
-        if rnn.batch_first and batch:
-            shape = (batch[0], shape[0], 3)
-        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        h0 = torch.randn(count, *batch, 6, dtype=torch.float64, requires_grad=True)
-        for given in ((x, h0), (x,)):
-            (a, a_n), (b, b_n) = rnn(*given), other(*given)
-            assert close(a, b)
-            assert close(a_n, b_n)
-            G, G_n = torch.randn_like(a), torch.randn_like(a_n)
-            for p, q in zip(
-                grad((a, a_n), given, (G, G_n)), grad((b, b_n), given, (G, G_n)), strict=True
-            ):
-                assert close(p, q)
-    rnn(x)[0].square().sum().backward()
-    other(x)[0].square().sum().backward()
-    layer = rnn.layers[0]
-    assert close(layer.input.weight.grad, other.weight_ih_l0.grad, 100)
-    dW = other.weight_hh_l0.grad
-    factors = list(layer.weight.parameters())
-    for p, g in zip(factors, grad(layer.weight(), factors, dW), strict=True):
-        assert close(p.grad, g, 100)
-
-
-def test_dropout_as_in_torch():
-    rnn = SpectralRNN(3, 6, num_layers=2, dropout=0.5, dtype=torch.float64)
-    other = rnn.to_rnn()
-    x = torch.randn(5, 4, 3, dtype=torch.float64)
-    outs = []
-    for module in (rnn, other):
-        torch.manual_seed(1)
-        outs.append(module(x)[0])
-    assert close(*outs)
-    assert not close(outs[0], rnn.eval()(x)[0])
-    assert close(rnn(x)[0], other.eval()(x)[0])
-
-
 @pytest.mark.parametrize("nonlinearity", ["modrelu", "identity", "complex_modrelu"])
 def test_other_nonlinearities(nonlinearity: str):
     rnn = SpectralRNN(3, 6, nonlinearity=nonlinearity, dtype=torch.float64)

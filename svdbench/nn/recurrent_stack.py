@@ -272,8 +272,10 @@ class RecurrentStack(nn.Module):
     def to_rnn(self) -> nn.RNN:
         """A ``torch.nn.RNN`` with the same weights, no longer tied to this network.
 
-        For ONNX (``torch.onnx.export(rnn.to_rnn(), ..., dynamo=True)``), ``torch.jit`` and cuDNN.
-        Its second bias is zero.
+        For ONNX (``torch.onnx.export(rnn.to_rnn(), ..., dynamo=True)``, which takes any batch
+        size but, as PyTorch unrolls the network there, only one number of steps), for
+        ``torch.jit.trace``, which takes any number of steps, and for cuDNN. Its second bias
+        is zero.
 
         Raises:
             ValueError: a nonlinearity that ``torch.nn.RNN`` hasn't.
