@@ -305,10 +305,11 @@ def test_one_graph_for_any_number_of_rows(i: int, o: int, n_reflectors: int | No
     assert len(counts) <= 2
 
 
+@pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize(("i", "o"), [(4, 4), (5, 3), (3, 5)])
 @pytest.mark.parametrize("n_rows", [2, 50])
-def test_forward_mode_and_batched_gradients(i: int, o: int, n_rows: int):
-    layer = SVDLinear(i, o, dtype=torch.float64)
+def test_forward_mode_and_batched_gradients(i: int, o: int, n_rows: int, sigma):
+    layer = SVDLinear(i, o, sigma=sigma, clip=(0.5, 2.0), dtype=torch.float64)
     x = torch.randn(n_rows, i, dtype=torch.float64)
 
     def f(U: Tensor, raw: Tensor) -> Tensor:
@@ -324,6 +325,37 @@ def test_forward_mode_and_batched_gradients(i: int, o: int, n_rows: int):
     ):
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b)
+    tangents = tuple(map(torch.randn_like, inputs))
+
+    def along(*inputs: Tensor) -> Tensor:
+        return torch.func.jvp(f, inputs, tangents)[1]
+
+    second, step = torch.func.jvp(along, inputs, tangents)[1], 1e-5
+    there, back = (
+        along(*(a + s * t for a, t in zip(inputs, tangents, strict=True))) for s in (step, -step)
+    )
+    torch.testing.assert_close(second, (there - back) / (2 * step), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize(("i", "o", "n_reflectors"), [(6, 6, None), (4, 6, 1), (6, 4, 1)])
+def test_onnx(i: int, o: int, n_reflectors: int | None, sigma):
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    runtime = pytest.importorskip("onnxruntime")
+    layer = SVDLinear(i, o, n_reflectors=n_reflectors, sigma=sigma).eval()
+    shapes = ({0: torch.export.Dim("rows")},)
+    program = torch.onnx.export(
+        layer, (torch.randn(3, i),), dynamo=True, dynamic_shapes=shapes, verbose=False
+    )
+    file = io.BytesIO()
+    program.save(file)
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for n_rows in (3, 8):
+        x = torch.randn(n_rows, i)
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), layer(x).detach(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("i", "o"), [(64, 64), (64, 96), (96, 64)])

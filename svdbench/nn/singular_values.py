@@ -55,7 +55,9 @@ class ClippedSigma(nn.Module):
         self.raw.clamp_(self.lo, self.hi)
 
     def forward(self) -> Tensor:
-        clipped: Tensor = _Clip.apply(self.raw, self.lo, self.hi)
+        # torch.compile takes no function with a derivative in forward mode.
+        clip = _Clip if torch.compiler.is_compiling() else _ClipForwardMode
+        clipped: Tensor = clip.apply(self.raw, self.lo, self.hi)
         return clipped
 
     def extra_repr(self) -> str:
@@ -125,3 +127,16 @@ class _Clip(torch.autograd.Function):
         (raw,) = ctx.saved_tensors
         outward = ((raw < ctx.lo) & (grad > 0)) | ((raw > ctx.hi) & (grad < 0))
         return grad.masked_fill(outward, 0), None, None
+
+
+class _ClipForwardMode(_Clip):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        _Clip.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        # There is no loss to say which way is out: the derivative is that of torch.clamp.
+        (raw,) = ctx.saved_tensors
+        return tangent * ((raw >= ctx.lo) & (raw <= ctx.hi))
