@@ -26,7 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from promises.figures import Promise, measure_parts
-from svdbench.kernels import apply_reflectors
+from svdbench.kernels import Plan, apply_reflectors
+from svdbench.kernels.apply import Apply
+from svdbench.kernels.plans import even_block, plan_on_cpu
 from svdbench.nn import orthogonal
 
 BEFORE = "9c5ba45"  # the last commit with panels, threads and kept plans on CPUs
@@ -37,7 +39,11 @@ Step = Callable[[], Any]
 
 def main() -> None:
     """Measure the parts named on the command line, or all."""
-    measure_parts("bench-core", {"one": on_one_thread, "two": on_two_threads}, sys.argv[1:])
+    measure_parts(
+        "bench-core",
+        {"one": on_one_thread, "two": on_two_threads, "blocks": block_sizes},
+        sys.argv[1:],
+    )
 
 
 def on_one_thread(_: Path) -> list[Promise]:
@@ -58,6 +64,31 @@ def on_two_threads(_: Path) -> list[Promise]:
             *floors(),
             *layers(),
         ]
+
+
+def block_sizes(_: Path) -> list[Promise]:
+    """The formula's block size over the best one, on one thread: the worst of m = 1 … 256."""
+    found = []
+    with threads(1):
+        for d in (32, 64, 128, 160, 256, 512, 1024, 2048):
+            worst = 0.0
+            for m in (1, 8, 32, 64, 128, 256):
+                V, X, G = problem(d, d, m)
+                sizes = {even_block(d, k) for k in (16, 32, 64, 128, 256) if k < d}
+                plans = [Plan(k) for k in sorted(sizes | ({d} if d <= 256 else set()))]
+                steps = {
+                    str(plan.block_size): step(
+                        partial(Apply.apply, V, X, None, plan, False), (V, X), G
+                    )
+                    for plan in plans
+                }
+                times = interleaved(steps, SECONDS / 2)
+                chosen = str(plan_on_cpu(d, d, m).block_size)
+                worst = max(worst, times[chosen] / min(times.values()))
+            found.append(
+                Promise("formula's block size / the best, m = 1 … 256", d, worst, False, 1.05)
+            )
+    return found
 
 
 CAYLEY_1 = {32: 1.15, 64: 1.3, 128: 1.15, 256: 1.4, 512: 1.9, 1024: 3.0}
@@ -170,14 +201,14 @@ def step(f: Callable[[], Tensor], given: Any, G: Tensor) -> Step:
     return lambda: torch.autograd.grad(f(), given, G)
 
 
-def interleaved(steps: dict[str, Step]) -> dict[str, float]:
+def interleaved(steps: dict[str, Step], seconds: float = SECONDS) -> dict[str, float]:
     """The median seconds of each step; they take turns in random order."""
     clock = thread_time if torch.get_num_threads() == 1 else perf_counter
     found: dict[str, list[float]] = {name: [] for name in steps}
     order, start = list(steps), perf_counter()
     for one in steps.values():
         one()
-    while perf_counter() - start < SECONDS or len(found[order[0]]) < 9:
+    while perf_counter() - start < seconds or len(found[order[0]]) < 9:
         random.shuffle(order)
         for name in order:
             before = clock()
