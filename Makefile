@@ -8,7 +8,7 @@ N      ?= 20
 MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-rnn bench-lowrank bench-reveal bench-sweep bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
+.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; resul
 
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
 	PYTHONPATH=tests $(BIN)/python -m promises.ranks
+
+bench-adapter: $(READY) ## the same for HouseholderAdapter and PEFT's layer; needs peft; results/bench-adapter/
+	PYTHONPATH=tests $(BIN)/python -m promises.adapter
 
 bench-trust: $(READY) ## kill runs at random, KILLS=300 times; cost of recording; results/bench-trust/
 	PYTHONPATH=tests $(BIN)/python -m promises.trust

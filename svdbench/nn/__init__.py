@@ -1,5 +1,6 @@
 """Layers whose weights are kept orthonormal, or in SVD form, by Householder reflectors."""
 
+from svdbench.nn.adapter import HouseholderAdapter
 from svdbench.nn.orthogonal import orthogonal
 from svdbench.nn.recurrence import recurrence
 from svdbench.nn.rnn import OrthogonalRNN, SpectralRNN
@@ -7,6 +8,7 @@ from svdbench.nn.spectral_weight import OrthogonalWeight, SpectralWeight
 from svdbench.nn.svd_linear import SVDLinear
 
 __all__ = [
+    "HouseholderAdapter",
     "OrthogonalRNN",
     "OrthogonalWeight",
     "SVDLinear",
