@@ -86,7 +86,7 @@ def test_gradients_of_the_weights(n: int, m1: int, m2: int):
         def run(*values: Tensor) -> Tensor:
             return torch.func.functional_call(weight, dict(zip(names, values, strict=True)), ())
 
-        assert gradcheck(run, values)
+        assert gradcheck(run, values, check_forward_ad=True, check_batched_grad=True)
 
 
 @pytest.mark.parametrize("init", STARTS)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.arguments import as_integer, integer
-from svdbench.kernels import apply_reflectors
+from svdbench.kernels import apply_reflectors, reflector_matrix
 from svdbench.nn.deferred import assign, holds_data
 from svdbench.nn.reflectors import positive_qr_reflectors
 from svdbench.nn.singular_values import IntervalSigma, Values
@@ -179,9 +179,8 @@ class SpectralWeight(nn.Module):
         self.V.assign(V)
 
     def forward(self) -> Tensor:
-        """W (n, n); costs two products of reflectors, 4n²(m₁ + m₂) operations."""
-        eye = torch.eye(self.n, dtype=self.U.free.dtype, device=self.U.free.device)
-        Vt = apply_reflectors(self.V(), eye, transpose=True)
+        """W (n, n); costs about 4n²(m₁ + m₂) operations."""
+        Vt = reflector_matrix(self.V(), transpose=True)
         return apply_reflectors(self.U(), self.sigma().unsqueeze(-1) * Vt)
 
     def sigma(self) -> Tensor:
@@ -238,9 +237,8 @@ class OrthogonalWeight(nn.Module):
             self.U.assign(U)
 
     def forward(self) -> Tensor:
-        """W (n, n); costs one product of reflectors, 4n²m operations."""
-        eye = torch.eye(self.n, dtype=self.U.free.dtype, device=self.U.free.device)
-        return apply_reflectors(self.U(), eye)
+        """W (n, n); costs about 4n²m operations."""
+        return reflector_matrix(self.U())
 
     def sigma(self) -> Tensor:
         """The singular values of W (n,): ones."""
