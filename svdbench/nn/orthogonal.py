@@ -1,178 +1,10 @@
 """``orthogonal``: keep a weight orthonormal, as a product of Householder reflectors."""
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from svdbench.arguments import as_integer
-from svdbench.kernels import apply_reflectors
-from svdbench.nn.deferred import holds_data
-from svdbench.nn.reflectors import few_reflectors, q_factor, qr_reflectors, signed_reflectors
-from svdbench.nn.torch_checkpoints import weight_of_torch
-
-DTYPES = (
-    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
-    *(torch.complex128, torch.complex64),
-)
-
-
-class Stiefel(nn.Module):
-    """Reflectors ↦ matrices with orthonormal columns (tall, square) or rows (wide).
-
-    A weight of d × r, d ≥ r, is ``H(v₁)⋯H(vₙ) E diag(signs)``, with E the first r
-    columns of the identity; a wide one is the transpose of that. Why so:
-
-    * Every reflector is a full row, not a trapezoidal one: the kernel costs the same,
-      nothing has to be masked, and the spare directions do no harm, as the map has
-      full rank onto the manifold already where the rows are trapezoidal.
-    * ``signs`` is a fixed vector of ±1, chosen when a weight is assigned. Reflectors
-      alone have determinant (−1)ⁿ, and would need zero rows, which cannot learn, or
-      cancellation, to stand for some matrices. Training keeps the determinant.
-    * Once the parametrisation is registered on a second module, ``signs`` are constant, as
-      the weights of both depend on them. A square weight of the other determinant that is
-      assigned then has a zero for its last reflector, which was no more than a sign.
-    * As many reflectors as the shorter dimension reach everything, by QR, and make
-      the parameter the shape of the weight: optimizers, gradients and
-      ``remove_parametrizations`` see no change.
-    * Rows start with a length of 1 to √2 and the map ignores it; so learning rates
-      mean about what they do for torch's parametrisation.
-    * Complex weights have signs of 1, and their columns are multiplied by the phases of
-      place j of the j-th reflector instead, which H(v) ignores. These learn too, so that
-      training reaches every unitary matrix, whatever its determinant.
-    """
-
-    signs: Tensor
-
-    def __init__(self, weight: Tensor, n_reflectors: int) -> None:
-        super().__init__()
-        self.shape = weight.shape
-        self.n_reflectors = n_reflectors
-        self.d, self.r = max(weight.shape[-2:]), min(weight.shape[-2:])
-        # Whether an assigned weight must be met exactly; the first one need not be.
-        self.strict = False
-        # Whether another module was given this parametrisation, so that signs must stay.
-        self.shared = False
-        self.register_buffer("signs", weight.new_ones(*weight.shape[:-2], self.r))
-
-    @property
-    def tall(self) -> bool:
-        return self.shape[-2] > self.shape[-1]
-
-    @property
-    def wide(self) -> bool:
-        return self.shape[-2] < self.shape[-1]
-
-    def forward(self, reflectors: Tensor) -> Tensor:
-        V = reflectors.mT if self.tall else reflectors
-        E = torch.diag_embed(self.signs.to(V.dtype))
-        if self.d > self.r:
-            E = nn.functional.pad(E, (0, 0, 0, self.d - self.r))
-        Q = apply_reflectors(V, E)
-        if V.is_complex():
-            pivots = V.diagonal(dim1=-2, dim2=-1)[..., : self.r]
-            phases = torch.where(pivots == 0, torch.ones_like(pivots), pivots.sgn())
-            Q = Q * phases.unsqueeze(-2)
-        return Q.mT if self.wide else Q
-
-    @torch.no_grad()
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        if not holds_data(weight):
-            self.check(weight, values=False)
-            return self._empty()
-        # A parameter is not assigned but registered: by torch's transfer of parametrisations,
-        # for one, which then replaces what is returned here.
-        assigned = self.strict and not isinstance(weight, nn.Parameter)
-        self.shared |= self.strict and not assigned
-        self.check(weight, values=assigned)
-        if not assigned and not bool(weight.isfinite().all()):
-            # As of skip_init, whose memory nobody wrote: it may be filled later.
-            return self._empty().fill_(torch.nan)
-        signs = self.signs if self.shared else None
-        V, signs = self.decompose(weight, signs, exact=assigned)
-        if not self.shared:
-            self.signs.copy_(signs)
-        return V
-
-    def _empty(self) -> Tensor:
-        size = (self.d, self.n_reflectors) if self.tall else (self.n_reflectors, self.d)
-        return self.signs.new_empty(*self.shape[:-2], *size)
-
-    def check(self, weight: Tensor, values: bool = True) -> None:
-        """Raise ValueError if a weight has another shape or dtype, or is not finite."""
-        if weight.shape != self.shape:
-            raise ValueError(
-                f"Expected a matrix or batch of matrices of shape {tuple(self.shape)}, "
-                f"got {tuple(weight.shape)}: assign a weight of the layer's shape"
-            )
-        _check_dtype(weight)
-        if weight.is_complex() and not self.signs.is_complex():
-            raise ValueError(
-                f"the weight is {weight.dtype}, but the layer is real: assign its .real"
-            )
-        if values and not weight.isfinite().all():
-            raise ValueError("the weight has infinite or NaN entries: assign a finite one")
-
-    def decompose(self, weight: Tensor, signs: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:
-        """The parameter and the signs of a weight, without a change of this module.
-
-        Args:
-            weight: of the shape of the layer, finite.
-            signs: those to use, ±1; None chooses them.
-            exact: refuse a weight that n reflectors cannot make, rather than take others.
-
-        Raises:
-            ValueError: n reflectors cannot make the weight.
-        """
-        W = weight.mT if self.wide else weight
-        W = W.to(self.signs.device, torch.promote_types(W.dtype, torch.float32))
-        if self.signs.is_complex():
-            W = W.to(torch.promote_types(W.dtype, torch.complex64))
-        if self.n_reflectors < self.r:
-            V, signs = self._few(W, signs, weight.dtype, exact)
-        elif signs is None and not W.is_complex():
-            V, signs = qr_reflectors(W)
-        else:
-            V, signs = signed_reflectors(q_factor(W), signs)
-        if self.n_reflectors > self.r:
-            # More than needed: reflect the coordinates that E doesn't have.
-            spare = torch.eye(self.n_reflectors, self.d, dtype=V.dtype, device=V.device)[self.r :]
-            V = torch.cat([V, spare.expand(*V.shape[:-2], -1, -1)], -2)
-        if V.is_complex():
-            signs = torch.ones_like(signs)  # the reflectors carry the phases
-        V = V.to(self.signs.dtype)
-        return (V.mT if self.tall else V).contiguous(), signs
-
-    def _few(
-        self, W: Tensor, signs: Tensor | None, dtype: torch.dtype, exact: bool
-    ) -> tuple[Tensor, Tensor]:
-        """n < r reflectors for the Q factor of W, or the first n of r if there are none."""
-        n, d, r = self.n_reflectors, self.d, self.r
-        # What a weight of orthonormal columns may be off by: 10·d·eps, as torch's
-        # own check has it, from computing it and eps/2 an entry from storing it.
-        dtype = max(dtype, self.signs.dtype, key=lambda t: torch.finfo(t).eps)
-        work = torch.promote_types(dtype, torch.float32)
-        tol = 10 * d * torch.finfo(work).eps + r**0.5 * torch.finfo(dtype).eps / 2
-        Q, batch = q_factor(W), W.shape[:-2]
-        given = [None] * batch.numel() if signs is None else signs.reshape(-1, r)
-        found = [
-            few_reflectors(q, n, tol, s) for q, s in zip(Q.reshape(-1, d, r), given, strict=True)
-        ]
-        made = [pair for pair in found if pair is not None]
-        if len(made) == len(found):
-            rows, ends = (torch.stack(part) for part in zip(*made, strict=True))
-            return rows.view(*batch, n, d), ends.view(*batch, r)
-        if exact:
-            raise ValueError(
-                f"{n} reflectors cannot make this {'×'.join(map(str, self.shape))} weight W: "
-                f"rank(W − I) is above {n}; assign another one, or make the layer with "
-                f"n_reflectors=None, which reaches every weight"
-            )
-        return qr_reflectors(W)[0][..., :n, :], W.new_ones(*batch, r) if signs is None else signs
-
-    def extra_repr(self) -> str:
-        return f"shape={tuple(self.shape)}, n_reflectors={self.n_reflectors}"
+from svdbench.nn.stiefel import Stiefel, StiefelList, check_dtype
 
 
 def orthogonal(
@@ -266,7 +98,7 @@ def orthogonal(
             f"Expected a matrix or batch of matrices, got {name!r} of shape "
             f"{tuple(weight.shape)}: choose a tensor of two dimensions or more, none of them 0"
         )
-    _check_dtype(weight)
+    check_dtype(weight)
     d, r = max(weight.shape[-2:]), min(weight.shape[-2:])
     n = r if n_reflectors is None else as_integer(n_reflectors)
     if n is None or not 1 <= n <= d:
@@ -290,46 +122,8 @@ def orthogonal(
     # unsafe only says: no check of what is registered, and none is needed.
     stiefel = Stiefel(weight, n)
     parametrize.register_parametrization(module, name, stiefel, unsafe=True)
-    stiefel.strict = True
-    module.parametrizations[name].register_load_state_dict_pre_hook(_convert_checkpoint)  # type: ignore[index,union-attr]
+    stiefel.registered = True
+    entry = module.parametrizations[name]  # type: ignore[index]
+    if type(entry) is parametrize.ParametrizationList:
+        entry.__class__ = StiefelList
     return module
-
-
-def _convert_checkpoint(
-    entry: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
-) -> None:
-    """Replace what torch's own ``orthogonal`` stored by the reflectors of the same weight."""
-    key, named = f"{prefix}original", dict(entry.named_children())
-    position = next(i for i, child in named.items() if isinstance(child, Stiefel))
-    stiefel: Any = named[position]
-    signs_key, base_key = f"{prefix}{position}.signs", f"{prefix}{position}.base"
-    if key not in state_dict or signs_key in state_dict:
-        return
-    original, signs, error = entry.original, stiefel.signs, ""
-    weight = None if position != "0" else weight_of_torch(state_dict[key], state_dict.get(base_key))
-    if weight is None:
-        error = "it does not say which map it is for"
-    else:
-        try:
-            stiefel.check(weight)
-            original, signs = stiefel.decompose(weight, None, exact=True)
-        except ValueError as reason:
-            error = str(reason)
-    # Where it is refused, the module loads what it has.
-    state_dict.pop(base_key, None)
-    state_dict[key], state_dict[signs_key] = original, signs
-    if error:
-        errors: list[str] = rest[-1]
-        errors.append(
-            f'"{key}" is of torch\'s own orthogonal, and cannot be converted: {error}; load it '
-            f"into torch's parametrisation, then assign the weight of that module"
-        )
-
-
-def _check_dtype(weight: Tensor) -> None:
-    if weight.dtype not in DTYPES:
-        raise ValueError(
-            "reflectors are floating-point or complex numbers, but the weight is "
-            f"{weight.dtype}: convert it to "
-            f"one of {', '.join(str(dtype)[6:] for dtype in DTYPES)}"
-        )
