@@ -420,7 +420,7 @@ def test_environments_must_match(change: dict[str, Any], says: str | None) -> No
         assert says in answer.err
         forced = run(["compare", "a", "b", "--force"])
         assert forced.code == 0
-        assert f"beware: {says}" in forced.out
+        assert f"warning: {says}" in forced.out
     elif "torch" in change:
         assert "torch 2.6 → 3.0" in answer.out
     elif "governor" in change:
@@ -581,7 +581,7 @@ def test_a_torn_line_is_left_out_and_told() -> None:
     path.write_text(path.read_text()[:-9])
     answer = run(["compare", "a", "b"])
     assert (answer.code, answer.err) == (0, "")
-    assert "beware: b/samples.csv: the last line is incomplete" in answer.out
+    assert "warning: b/samples.csv: the last line is incomplete" in answer.out
 
 
 @settings(

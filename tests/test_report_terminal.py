@@ -233,7 +233,7 @@ STEP = [
 def test_a_time_below_its_floor_voids_the_floor() -> None:
     step = pd.DataFrame(STEP)
     (line,) = disturbed(step)
-    assert line.startswith("beware: at d = 64 the floor is invalid: fasth took 0.040× its time")
+    assert line.startswith("warning: at d = 64 the floor is invalid: fasth took 0.040× its time")
     assert [line[:7] for line in conclusions(step)] == ["d = 128"]
     floor = next(line for line in shown(rich_table(times_table(step)), 100) if "12ndm" in line)
     assert floor.split()[2:] == ["void", "500", "µs"]

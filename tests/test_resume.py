@@ -433,7 +433,7 @@ class TestCommands:
         for words in (typed, sweep):
             code, out, err = run([*words, "--force"])
             assert (code, err) == (0, "")
-            assert "beware: 2 versions of svdbench made this run" in out
+            assert "warning: 2 versions of svdbench made this run" in out
         summary = table(places[1] / "summary.csv")
         assert [row["version"].endswith("+another") for row in summary] == 6 * [False] + 6 * [True]
         page = run(["report", *map(str, places)])

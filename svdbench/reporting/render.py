@@ -84,7 +84,7 @@ def several_versions(folder: Path) -> Iterator[str]:
     """A line where more than one version of svdbench wrote a run or the runs of a sweep."""
     if len(versions := read_versions(folder)) > 1:
         yield (
-            f"beware: {len(versions)} versions of svdbench made this run, "
+            f"warning: {len(versions)} versions of svdbench made this run, "
             f"{' and '.join(versions)}; the column version says which rows"
         )
 

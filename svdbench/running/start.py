@@ -12,7 +12,7 @@ from svdbench.config.fields import functions_of, value_at
 from svdbench.config.grammar import leaves, parsed, refuse_overrides
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.files import LARGEST_YAML, read_text
-from svdbench.job import Job, Request, all_jobs, find_job
+from svdbench.job import Job, Request, find_job
 from svdbench.members import references
 from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
@@ -158,8 +158,8 @@ def _is_harmless(job: Job, key: str, value: Any) -> bool:
 
 
 def find_job_of(name: str, what: str) -> Job:
-    """The job that a folder says it is of; raises UserError where there is none."""
-    for job in all_jobs():
-        if name in (job.name, job.root):
-            return job
-    raise UserError(f"{what} of {name!r}, which is not an svdbench command")
+    """The job that a folder names; raises UserError where there is none."""
+    try:
+        return find_job(name)
+    except UserError as error:
+        raise UserError(f"{what} of another program: {error}") from None

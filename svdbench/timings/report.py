@@ -85,7 +85,7 @@ def _void_floors(
     for _, cell in timed[below_floor(timed)].groupby(list(sizes)):
         worst = cell.loc[_largest_fraction(cell).idxmax()]
         yield (
-            f"beware: at {place(worst)} the floor is invalid: {worst['method']} took "
+            f"warning: at {place(worst)} the floor is invalid: {worst['method']} took "
             f"{ratio(1 / _largest_fraction(cell).max())} its time. Other processes "
             "were using the cores while the machine's rate was measured: repeat it "
             "on an idle machine"
@@ -111,7 +111,7 @@ def disturbed(
         cores = cell["foreign_cores"].max()
         if cores > BUSY:
             yield (
-                f"beware: at {place(cell.iloc[0])} other processes kept {cores:.1f} "
+                f"warning: at {place(cell.iloc[0])} other processes kept {cores:.1f} "
                 "cores busy: repeat it on an idle machine"
             )
 

@@ -112,7 +112,7 @@ def _differences(comparison: Comparison) -> Iterator[str]:
     if other:
         yield _clean(f"differs: {'; '.join(other)}")
     for warning in comparison.warnings:
-        yield _clean(f"beware: {warning}")
+        yield _clean(f"warning: {warning}")
 
 
 def _conclusions(comparison: Comparison) -> Iterator[str]:
