@@ -534,7 +534,7 @@ def spoil(name: str, text: str) -> Callable[[Path], None]:
         (["a"], "Missing argument"),
         (["a", "nowhere"], "there is no run 'nowhere'"),
         (["a", "../../etc"], "there is no run"),
-        (["a", "x\0y"], "there is no run"),
+        (["a", "x\0y"], "has a NUL character"),
         (["a", "n" * 5000], "there is no run"),
         (["a", "empty"], "is not a run"),
         (["a", "a/summary.csv"], "is a file"),
