@@ -105,6 +105,13 @@ def test_compiled_once_for_all_batches():
     assert len(counts) <= 2
 
 
+def test_traced_symbolically():
+    model = nn.Sequential(orthogonal(linear()), nn.ReLU())
+    x = torch.randn(2, 6)
+    for module in (model, model[0]):
+        torch.testing.assert_close(torch.fx.symbolic_trace(module)(x), module(x))
+
+
 @pytest.mark.parametrize("shape", [(6, 6), (6, 4), (4, 6)])
 def test_compiled_gradients(shape: tuple[int, int]):
     torch._dynamo.reset()

@@ -258,6 +258,28 @@ def test_transferred(onto: str, shape: tuple[int, int], n: int | None):
         assert all(near(layer.weight, W) for layer in (module, *others))
 
 
+def test_transferred_by_name_and_cached_apart():
+    torch.manual_seed(0)
+    cell, other = nn.RNNCell(4, 4), nn.RNNCell(4, 4)
+    orthogonal(orthogonal(cell, "weight_ih"), "weight_hh")
+    parametrize.transfer_parametrizations_and_params(cell, other, "weight_hh")
+    assert parametrize.is_parametrized(other, "weight_hh")
+    assert not parametrize.is_parametrized(other, "weight_ih")
+    assert torch.equal(other.weight_hh, cell.weight_hh)
+    with parametrize.cached():
+        assert cell.weight_hh is cell.weight_hh
+        assert other.weight_hh is other.weight_hh
+        assert other.weight_hh is not cell.weight_hh
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_in_the_mode_of_its_module(training: bool):
+    module = orthogonal(linear().train(training))
+    assert module.parametrizations.weight[0].training == training
+    module.train(not training)
+    assert module.parametrizations.weight[0].training != training
+
+
 def test_registered_on_a_second_module_with_a_weight_of_its_own():
     first, second = orthogonal(linear()), linear(seed=1)
     W = [first.weight.detach().clone(), q_factor(second.weight)]

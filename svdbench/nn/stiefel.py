@@ -181,6 +181,9 @@ class Stiefel(nn.Module):
 class StiefelList(parametrize.ParametrizationList):
     """The parametrisations of one weight, one of which is ``Stiefel``."""
 
+    # torch.fx goes by it: modules of torch.nn are not traced into.
+    __module__ = parametrize.__name__
+
     def right_inverse(self, value: Tensor) -> None:
         own = [child for child in self.children() if isinstance(child, Stiefel)]
         for stiefel in own:
