@@ -2,16 +2,14 @@
 
 import copy
 import io
-import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd import grad, gradcheck
+from torch.autograd import grad, gradcheck, gradgradcheck
 
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import HouseholderAdapter
@@ -112,7 +110,21 @@ def test_gradients(which: str) -> None:
     def run(x: Tensor, V: Tensor) -> Tensor:
         return torch.func.functional_call(adapter, {"reflectors": V}, x)
 
-    assert gradcheck(run, (x.requires_grad_(), adapter.reflectors))
+    inputs = x.requires_grad_(), adapter.reflectors
+    assert gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(run, inputs)
+
+
+def test_gradients_of_each_example() -> None:
+    adapter, x = random(nn.Linear(6, 8).double()), torch.randn(4, 6).double()
+
+    def loss(V: Tensor, x: Tensor) -> Tensor:
+        return torch.func.functional_call(adapter, {"reflectors": V}, x).square().sum()
+
+    V = adapter.reflectors.detach()
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(V, x)
+    for one, row in zip(found, x, strict=True):
+        assert close(one, grad(adapter(row).square().sum(), adapter.reflectors)[0])
 
 
 def test_rows_are_not_copied() -> None:
@@ -356,6 +368,23 @@ def test_compiled_gradients(which: str) -> None:
     assert close(exported(x), outs[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["few rows", "all options"])
+def test_onnx(which: str) -> None:
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    runtime = pytest.importorskip("onnxruntime")
+    layer, x = LAYERS[which]()
+    adapter, shapes = random(layer).eval(), ({0: torch.export.Dim("rows")},)
+    program = torch.onnx.export(adapter, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    file = io.BytesIO()
+    program.save(file)
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for given in (x, torch.cat([x, x])):
+        (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+        assert close(torch.from_numpy(found), adapter(given))
+
+
 def test_a_linear_layer_with_a_forward_pass_of_its_own() -> None:
     """As a quantised one: it is called, its weight isn't looked into."""
 
@@ -413,102 +442,3 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"x must be \(\.\.\., 3\), not \(2, 4\)"):
         HouseholderAdapter(nn.Linear(3, 5))(torch.zeros(2, 4))
     assert "n_reflectors=8, merged=False" in repr(HouseholderAdapter(nn.Linear(3, 5)))
-
-
-def recipe() -> dict[str, Any]:
-    """What the code in docs/layers.md that speaks of PEFT defines."""
-    text = (Path(__file__).parents[1] / "docs" / "layers.md").read_text()
-    (code,) = (c for c in re.findall(r"```python\n(.+?)```", text, re.DOTALL) if "peft" in c)
-    names: dict[str, Any] = {}
-    exec(code.rpartition("\n\n\n")[0], names)  # without the last lines, which use it
-    return names
-
-
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("shape", [(5, 6), (2, 30, 6), (6,)])
-def test_peft_with_our_reflectors(shape: tuple[int, ...], half: bool) -> None:
-    layers = pytest.importorskip("peft.tuners.hra.layer")
-    from peft import HRAConfig
-
-    names = recipe()
-    dtype = torch.bfloat16 if half else torch.float32
-    base = nn.Linear(6, 4).to(dtype).requires_grad_(False)
-    theirs = layers.HRALinear(copy.deepcopy(base), "a", HRAConfig(), r=4)
-    theirs.update_layer("b", 3, HRAConfig(init_weights=False))
-    theirs.hra_u.float()  # as PEFT does to adapters
-    with torch.no_grad():
-        theirs.hra_u["a"].add_(torch.randn(6, 4))
-    theirs.set_adapter(["a", "b"])
-    ours = copy.deepcopy(theirs)
-    names["use_blocks"](nn.ModuleList([ours]))
-    assert type(ours) is names["BlockHRALinear"]
-    assert type(theirs) is layers.HRALinear
-    x = torch.randn(shape).to(dtype).requires_grad_()
-    found = []
-    for layer in (theirs, ours):
-        y = layer(x)
-        assert y.dtype == dtype
-        found.append([y, *grad(y.float().square().sum(), (x, *layer.hra_u.parameters()))])
-    for a, b in zip(*found, strict=True):
-        assert torch.allclose(a, b, atol=0.03 * a.abs().max().item() if half else 1e-5)
-    for layer in (theirs, ours):
-        layer.merge()
-    assert torch.allclose(theirs(x), ours(x), atol=0.03 if half else 1e-5)
-    ours.enable_adapters(False)
-    assert torch.allclose(ours(x), base(x), atol=0.03 if half else 1e-5)
-
-
-def test_peft_convolutions_with_our_reflectors() -> None:
-    layers = pytest.importorskip("peft.tuners.hra.layer")
-    from peft import HRAConfig
-
-    base, x = LAYERS["convolution"]()
-    theirs = layers.HRAConv2d(base.requires_grad_(False), "a", HRAConfig(init_weights=False), r=3)
-    ours, names = copy.deepcopy(theirs), recipe()
-    names["use_blocks"](nn.ModuleList([ours]))
-    assert type(ours) is names["BlockHRAConv2d"]
-    found = []
-    for layer in (theirs, ours):
-        y = layer(x)
-        found.append([y, *grad(y.square().sum(), layer.hra_u.parameters())])
-    for a, b in zip(*found, strict=True):
-        assert close(b, a, 500)
-    assert close(ours.get_delta_weight("a", True), theirs.get_delta_weight("a", True))
-
-
-def test_peft_with_orthogonal_reflectors_stays_as_it_is() -> None:
-    layers = pytest.importorskip("peft.tuners.hra.layer")
-    from peft import HRAConfig
-
-    config = HRAConfig(apply_GS=True, init_weights=False)
-    theirs = layers.HRALinear(nn.Linear(6, 4), "a", config, r=3)
-    ours, x = copy.deepcopy(theirs), torch.randn(5, 6)
-    recipe()["use_blocks"](nn.ModuleList([ours]))
-    assert torch.equal(ours(x), theirs(x))
-
-
-@pytest.mark.parametrize("convolution", [False, True])
-def test_an_adapter_of_peft_is_ours(convolution: bool) -> None:
-    """By a transposed copy; of a convolution of the kind that PEFT takes."""
-    layers = pytest.importorskip("peft.tuners.hra.layer")
-    from peft import HRAConfig
-
-    base, x = LAYERS["convolution" if convolution else "few rows"]()
-    kind = layers.HRAConv2d if convolution else layers.HRALinear
-    theirs = kind(base.requires_grad_(False), "default", HRAConfig(), r=4)
-    start = theirs.hra_u["default"].detach()
-    assert abs(HouseholderAdapter(base, 4).reflectors.norm() / start.norm() - 1) < 0.5
-    with torch.no_grad():
-        theirs.hra_u["default"].add_(torch.randn_like(start))
-    ours = HouseholderAdapter(base, 4)
-    ours.load_state_dict({"reflectors": theirs.hra_u["default"].t()})
-    found = []
-    for layer, parameter in ((theirs, theirs.hra_u["default"]), (ours, ours.reflectors)):
-        y = layer(x)
-        found.append([y, grad(y.square().sum(), parameter)[0]])
-    (y, G), (our_y, our_G) = found
-    assert close(our_y, y)
-    assert close(our_G, G.t(), 500)
-    assert close(
-        ours.weight.flatten(1), base.weight.flatten(1) @ theirs.get_delta_weight("default")
-    )

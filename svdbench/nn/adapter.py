@@ -82,10 +82,8 @@ class HouseholderAdapter(nn.Module):
                 f"reflectors can't start at the identity"
             )
         weight = layer.weight
-        linear = isinstance(layer, nn.Linear)
         # The weight of a quantised linear layer may be packed.
         d = layer.in_features if isinstance(layer, nn.Linear) else weight.shape[1:].numel()
-        self._has_own_forward = linear and type(layer).forward is not nn.Linear.forward
         if dtype is None:
             dtype = weight.dtype if weight.dtype in WORK_DTYPE else torch.get_default_dtype()
         self.layer = layer.requires_grad_(False)
@@ -193,7 +191,7 @@ class HouseholderAdapter(nn.Module):
         rows, out = math.prod(x.shape[:-1]), self.layer.weight.shape[0]
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or not isinstance(rows, int):
             return False
-        if self._has_own_forward:
+        if type(self.layer).forward is not nn.Linear.forward:
             return False
         n, learns = len(self.reflectors), torch.is_grad_enabled() and self.reflectors.requires_grad
         # In multiples of 2d: a reflector and a column take 2 forward and 4 backward. The gradient
