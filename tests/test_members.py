@@ -1,5 +1,6 @@
 """Members of groups that are other people's: named as MODULE:CLASS, or installed."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 from command import run, table
 
+import svdbench
 from svdbench import members
 from svdbench.errors import Failed, UserError
-from svdbench.members import LOOPS, METHODS, MODELS, Registry, references
+from svdbench.members import COMPRESSORS, LOOPS, METHODS, MODELS, Registry, references
 
 GROUPS = [value for value in vars(members).values() if isinstance(value, Registry)]
 SIZES = {"input_size": 2, "hidden_size": 3, "output_size": 1}
@@ -182,6 +184,31 @@ class TestCommand:
         again = ["time-fasth", "--resume", str(RESULTS), "--methods", "mine:Mine"]
         assert (run(again).code, run(again).err) == (0, "")
         assert RESULTS.joinpath("summary.csv").read_bytes() == before
+
+    @pytest.mark.parametrize("stop", ["raise SystemExit", "sys.exit(0)"])
+    def test_one_that_exits_is_one_line(self, stop: str) -> None:
+        """Else the command would end with exit code 0, and a Python program without a word."""
+        Path("mine.py").write_text(
+            "import sys\n" + source_of(METHODS) + f"    def apply(self, V, X):\n        {stop}\n"
+        )
+        answer = run([*QUICK, "--methods", "mine:Mine"])
+        assert answer.code == 1
+        assert re.fullmatch(
+            r"svdbench: the run was ended by SystemExit.* \(mine.py, line \d\): .*\n", answer.err
+        )
+        with pytest.raises(Failed, match="SystemExit"):
+            svdbench.run("time-fasth", d=[8], methods=["mine:Mine"], budget=0.1)
+
+    def test_a_compressor_that_fails_has_a_row_that_says_so(self) -> None:
+        Path("mine.py").write_text(
+            source_of(COMPRESSORS) + "    def factors(self, W):\n        return W\n"
+        )
+        short = ["--epochs", "1", "--seeds", "1", "--rank", "2", "--name", "r"]
+        answer = run(["compress", "xor", "--method", "mine:Mine", *short])
+        assert answer.err == ""
+        rows = table("results/compress/r/summary.csv")
+        assert [row["status"] for row in rows] == ["ok", "failed"]
+        assert "factors() takes 2 positional arguments but 5 were given" in rows[1]["reason"]
 
     @pytest.mark.parametrize(
         "words",

@@ -8,7 +8,7 @@ from typing import Any
 from svdbench.config.base import OWN, TRAINED
 from svdbench.config.fields import Leaf, functions_of, leaves
 from svdbench.config.grammar import override
-from svdbench.errors import UserError, as_user_error
+from svdbench.errors import Failed, UserError, as_user_error
 from svdbench.job import Job, Request
 
 
@@ -189,12 +189,22 @@ def _refuse_with_resume(given: Sequence[str]) -> None:
 
 
 def perform(request: Request) -> Any:
-    """Start, resume or show what is requested; returns what the job returns."""
+    """Start, resume or show what is requested; returns what the job returns.
+
+    Raises:
+        Failed: a method, model or other member of the user's own called ``sys.exit``.
+    """
     from svdbench.record.resumption import mixing_versions
+    from svdbench.user_code import described
 
-    with mixing_versions(request.force):
-        if request.resume is None:
-            return request.job.start(request)
-        from svdbench.running.start import resume
+    try:
+        with mixing_versions(request.force):
+            if request.resume is None:
+                return request.job.start(request)
+            from svdbench.running.start import resume
 
-        return resume(request.resume, request.job, request.functions)
+            return resume(request.resume, request.job, request.functions)
+    except SystemExit as error:
+        raise Failed(
+            f"the run was ended by {described(error)}: return, or raise a ValueError"
+        ) from error

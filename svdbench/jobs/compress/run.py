@@ -1,6 +1,7 @@
 """Trains a network with and without compression, side by side, once for each seed."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -110,7 +111,8 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
                 self.rows.layers(arm)
         for arm in self.arms(seed):
             if arm.compression is not None:
-                arm.compression()
+                with suppress(Exception):  # the arm itself fails at its first batch, and says why
+                    arm.compression()
             warm_up(arm, self.batches(seed), self.clock)
 
     def train_epoch(self, arm: CompressedArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
