@@ -29,7 +29,9 @@ from mutations import (
     trees,
 )
 
-from svdbench.kernels import tune, tuned_plans
+from svdbench.kernels import Plan, Tuned, tuned_plans
+from svdbench.kernels.plans import Case
+from svdbench.kernels.tuned_plans import remember
 from svdbench.lowrank import factor, load, save
 
 Hunting = Callable[..., None]
@@ -131,7 +133,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "measure.warmup_reps=1",
         ]
         assert run([*tiny, "--methods", "fasth,cayley"]).code == 0
-        tune(torch.ones(8, 8), torch.ones(8, 32), budget_s=0.01)
+        plan = Plan(4)  # plans are kept of GPUs alone
+        remember(Tuned(Case(8, 8, 32, "float32", "cuda X", 0), plan, {plan: 1e-3}))
         assert run(TRAIN).code == 0
         assert run([*TRAIN, "-m", "seed=0,1", "--name", "swept"]).code == 0
     (folder / "results/train/swept").rename(folder / "swept")
