@@ -9,7 +9,9 @@ substitution, which is as stable as the reflectors themselves; powers of its
 nilpotent part would not be.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
@@ -19,29 +21,59 @@ from .triton_support import current, triton_runs_on
 # ½‖b‖² outside these bounds: bring the rows to unit size before anything overflows.
 _LEAST, _MOST = 1e-24, 1e24
 
+_Sizes = ParamSpec("_Sizes")
 
-@lru_cache(maxsize=64)
+
+def _made_once(make: Callable[_Sizes, Tensor]) -> Callable[_Sizes, Tensor]:
+    """Keep the constants that ``make`` returns, which are not to be written to.
+
+    A captured CUDA graph reads them at every replay, so those on a GPU are kept for good. What
+    a capture makes itself has no values before the first replay, and is not kept.
+    """
+    on_gpu: dict[tuple[object, ...], Tensor] = {}
+
+    def fresh(*arguments: _Sizes.args, **named: _Sizes.kwargs) -> Tensor:
+        with torch.inference_mode(False):  # kept for later calls, which may want gradients
+            return make(*arguments, **named)
+
+    elsewhere = lru_cache(maxsize=64)(fresh)
+
+    @wraps(make)
+    def constant(*arguments: _Sizes.args, **named: _Sizes.kwargs) -> Tensor:
+        device = arguments[-1]
+        assert isinstance(device, torch.device)
+        if device.type != "cuda":
+            return elsewhere(*arguments, **named)  # type: ignore[arg-type]
+        if (known := on_gpu.get(arguments)) is not None:
+            return known
+        if torch.cuda.is_current_stream_capturing():
+            return fresh(*arguments, **named)
+        made = fresh(*arguments, **named)
+        torch.cuda.current_stream(device).synchronize()  # other streams may read it next
+        return on_gpu.setdefault(arguments, made)
+
+    return constant
+
+
+@_made_once
 def identity(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The identity (k, k), made once; not to be written to."""
-    with torch.inference_mode(False):  # kept for later calls, which may want gradients
-        return torch.eye(k, dtype=dtype, device=device)
+    return torch.eye(k, dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=64)
+@_made_once
 def half_triangle(
     k: int, lower: bool, diagonal: float, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Ones on one side of the diagonal, and ``diagonal``, 0 or ½, on it; shape (k, k)."""
-    with torch.inference_mode(False):
-        ones = torch.ones(k, k, dtype=dtype, device=device)
-        strict = ones.tril(-1) if lower else ones.triu(1)
-        return strict + diagonal * identity(k, dtype, device)
+    ones = torch.ones(k, k, dtype=dtype, device=device)
+    strict = ones.tril(-1) if lower else ones.triu(1)
+    return strict + diagonal * identity(k, dtype, device)
 
 
-@lru_cache(maxsize=64)
+@_made_once
 def _half_diagonal(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.ones(k, k, dtype=dtype, device=device) - 0.5 * identity(k, dtype, device)
+    return torch.ones(k, k, dtype=dtype, device=device) - 0.5 * identity(k, dtype, device)
 
 
 def _gram(B: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ class CWY(ReflectorRows):
     source = "Likhosherstov et al., CWY Parametrization, AISTATS 2021"
 
     def apply(self, V: Tensor, X: Tensor) -> Tensor:
-        return apply_reflectors(V, X, block_size=V.shape[0])
+        # Products on any device: a block size alone may name one of our own kernels.
+        return apply_reflectors(V, X, block_size=V.shape[0], backend="wy")
 
     def block(self, problem: Problem) -> int:
         return problem.n
