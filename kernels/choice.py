@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .core import WORK_DTYPE
-from .plans import Case, Plan, by_products, formula, triton_plan
+from .plans import Case, Plan, by_products, formula, products_on_gpu, triton_plan
 from .triton_support import BLOCK_SIZES, RESIDENT_LENGTH, triton_runs_on
 from .tuned_plans import answers
 
@@ -80,7 +80,7 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
     if block_size is not None:
         short = case.for_triton and case.d <= RESIDENT_LENGTH
         if short and block_size in BLOCK_SIZES:
-            return triton_plan(case.d, block_size)
+            return triton_plan(case.n, case.d, block_size)
         return by_products(case, block_size)
     known = answers().get(case) if case.on_gpu else None
     return known.plan if known else formula(case)
@@ -103,12 +103,13 @@ def choose_plan(
     """The plan to run with, as far as the backend, the coefficients and the device allow."""
     if backend == "triton":
         _check_triton(V, tau)
-        return triton_plan(V.shape[-1], block_size)
-    plan = plan_for(_case(V, X), block_size)
-    if plan.sweep == "triton" and (
-        backend == "wy" or tau is not None or V.is_complex() or not triton_runs_on(V.device)
-    ):
-        return plan._replace(sweep="torch")
+        return triton_plan(V.shape[-2], V.shape[-1], block_size)
+    case = _case(V, X)
+    plan = plan_for(case, block_size)
+    if plan.sweep == "torch":
+        return plan
+    if backend == "wy" or tau is not None or V.is_complex() or not triton_runs_on(V.device):
+        return products_on_gpu(case) if block_size is None else by_products(case, block_size)
     return plan
 
 

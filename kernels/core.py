@@ -40,11 +40,11 @@ def forward(
         transpose: apply the conjugate transpose instead.
         keep: whether V or τ will need a gradient.
     """
-    if plan.sweep == "triton":
-        from . import triton_wy
+    if plan.sweep != "torch":
+        from . import triton_tiles, triton_wy
 
-        whole = _batched(V), _batched(X)
-        out, saved = triton_wy.forward(*whole, plan.block_size, transpose, keep)
+        by_kernels = triton_wy.forward if plan.sweep == "triton" else triton_tiles.forward
+        out, saved = by_kernels(_batched(V), _batched(X), plan.block_size, transpose, keep)
         return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype), saved
     dtype, work = V.dtype, WORK_DTYPE[V.dtype]
     if dtype != work:
@@ -65,11 +65,16 @@ def backward(
 ) -> Gradients:
     """Gradients at V, X and τ in their shapes and dtypes, given that at the output."""
     dtype = V.dtype
-    if plan.sweep == "triton":
-        from . import triton_wy
+    if plan.sweep != "torch":
+        from . import triton_tiles, triton_wy
 
-        fused = triton_wy.SavedFused(*saved)  # type: ignore[arg-type]
-        dV, out = triton_wy.backward(_batched(V), _batched(G), fused, transpose, needs[0])
+        whole = _batched(V), _batched(X), _batched(G)
+        if plan.sweep == "triton":
+            fused = triton_wy.SavedFused(*saved)  # type: ignore[arg-type]
+            dV, out = triton_wy.backward(whole[0], whole[2], fused, transpose, needs[0])
+        else:
+            tiled = triton_tiles.SavedTiles(*saved)  # type: ignore[arg-type]
+            dV, out = triton_tiles.backward(*whole, tiled, transpose, needs[0])
         dX: Tensor | None = (out if X.ndim == 3 else out.squeeze(0)).to(dtype)
         return _narrowed(dV if dV is None or V.ndim == 3 else dV.squeeze(0), dtype), dX, None
     kept, work = wy.Saved(*saved), WORK_DTYPE[dtype]  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients at V and X; the former is empty unless ``keep``."""
     plan = _plan(V, block_size, backend)
-    saved = (T, inputs, Z, scale) if plan.sweep == "triton" else (T, Z, scale, inputs)
+    saved = (T, Z, scale, inputs) if plan.sweep == "torch" else (T, inputs, Z, scale)
     needs = keep, True, False
     dV, dX, _ = core.backward(V, X, None, G, saved, plan, transpose, needs)
     assert dX is not None
@@ -99,9 +99,10 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
     *p, n, d = V.shape
     m, k = X.shape[-1], plan.block_size
     nb = -(-n // k)
-    if plan.sweep == "triton":
+    if plan.sweep != "torch":
         p, kept = p or [1], nb if keep else 0
-        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, kept, d, m)
+        states = 0 if plan.sweep == "tiles" and nb == 1 else kept
+        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, states, d, m)
     if k >= n:
         return (*p, n, n), (*p, n, m), (*p, n, 1), (0,)
     blocks = nb * (p[0] if p else 1)
@@ -110,10 +111,10 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
 
 def _packed(saved: core.Saved, plan: Plan) -> SavedTensors:
     """The saved tensors, all of the shapes that follow from the plan."""
-    if plan.sweep == "triton":
-        T, inputs, Z, scale = saved
-    else:
+    if plan.sweep == "torch":
         T, Z, scale, inputs, *_ = saved
+    else:
+        T, inputs, Z, scale = saved
     assert T is not None
     assert Z is not None
     if scale is None:

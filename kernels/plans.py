@@ -15,13 +15,16 @@ from . import triton_support as fused
 
 BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
 GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
+MOST_COLUMNS = 1024
+"""For more columns than this the formula leaves a GPU's products to cuBLAS."""
 
 
 class Plan(NamedTuple):
     """How many reflectors to a block, and who goes over the blocks.
 
-    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU), or "triton",
-    with one kernel for all of them.
+    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU); "triton", with one
+    kernel for all blocks, which are small; or "tiles", with kernels whose programs share a
+    large block.
     """
 
     block_size: int
@@ -75,22 +78,38 @@ def plan_on_cpu(n: int, d: int, m: int) -> Plan:
 
 
 def formula(case: Case) -> Plan:
-    """A sensible plan where nothing was measured."""
+    """A sensible plan where nothing was measured; see ``tests/promises/gpu_model.py``.
+
+    With many columns products by cuBLAS have the most to do at once, and the states of small
+    blocks the most to keep.
+    """
     if not case.on_gpu:
         return plan_on_cpu(case.n, case.d, case.m)
-    if case.for_triton and case.d <= fused.RESIDENT_LENGTH:
-        return triton_plan(case.d)
-    return by_products(case, 512)  # a step of the sweep costs three launches, flops little
+    if not case.for_triton or case.m > MOST_COLUMNS:
+        return products_on_gpu(case)
+    return triton_plan(case.n, case.d)
+
+
+def products_on_gpu(case: Case) -> Plan:
+    """The plan by cuBLAS: a block costs three launches, operations little."""
+    return by_products(case, 512)
 
 
 def by_products(case: Case, block_size: int) -> Plan:
     return Plan(case.n if block_size >= case.n else even_block(case.n, block_size))
 
 
-def triton_plan(d: int, block_size: int | None = None) -> Plan:
-    """The plan with the fused kernels, whose block sizes are few: the one nearest to that asked."""
-    wanted = block_size or (fused.BLOCK_SIZES[0] if d <= fused.RESIDENT_LENGTH else 32)
-    return Plan(min(fused.BLOCK_SIZES, key=lambda k: abs(k - wanted)), sweep="triton")
+def triton_plan(n: int, d: int, block_size: int | None = None) -> Plan:
+    """The plan with our kernels, whose block sizes are few: the one nearest to that asked.
+
+    Where none is asked, the resident sweep for d up to 256, and for longer reflectors tiles of
+    as few blocks as the triangles of 512 reflectors allow.
+    """
+    if block_size is None and d > fused.RESIDENT_LENGTH:
+        block_size = min(512, 1 << (n - 1).bit_length())
+    wanted = block_size or fused.RESIDENT_BLOCK
+    k = min(fused.BLOCK_SIZES + fused.TILED_BLOCK_SIZES, key=lambda k: abs(k - wanted))
+    return Plan(k, sweep="triton" if k in fused.BLOCK_SIZES else "tiles")
 
 
 @lru_cache(maxsize=256)
@@ -106,8 +125,13 @@ def candidates(case: Case) -> list[Plan]:
     """The plans worth measuring: every block size up to n, and every sweep."""
     if case.on_gpu:
         by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
-        by_kernel = fused.BLOCK_SIZES if case.for_triton else ()
-        return [*map(Plan, by_products), *(Plan(k, sweep="triton") for k in by_kernel)]
+        plans = [Plan(k) for k in by_products]
+        if case.for_triton:
+            plans += [Plan(k, sweep="triton") for k in fused.BLOCK_SIZES]
+            least = fused.TILED_BLOCK_SIZES[0]
+            tiled = (k for k in fused.TILED_BLOCK_SIZES if k < 2 * max(case.n, least // 2 + 1))
+            plans += [Plan(k, sweep="tiles") for k in tiled]
+        return plans
     sizes = {even_block(case.n, k) for k in BLOCK_SIZES if k < case.n}
     if case.n <= 256 or not sizes:
         sizes.add(case.n)

@@ -10,6 +10,9 @@ import torch
 BLOCK_SIZES = (16, 32, 64)
 """Reflectors to a block that ``triton_sweep`` and ``triton_gradient`` are compiled for."""
 
+TILED_BLOCK_SIZES = (128, 256, 512, 1024)
+"""The same for ``triton_tiles``."""
+
 RESIDENT_LENGTH = 256
 RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""

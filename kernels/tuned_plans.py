@@ -15,7 +15,7 @@ from . import triton_support as fused
 from .plans import Case, Plan
 
 # Changes with the algorithm, so that answers measured with an older one are not used.
-ALGORITHM = "wy-3"
+ALGORITHM = "wy-4"
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 LARGEST = 16 << 20  # bytes of the file
 
@@ -192,6 +192,7 @@ def _is_for(case: Case, plan: Plan) -> bool:
     """Whether a plan can be one of a case."""
     if type(plan.block_size) is not int:
         return False
-    if plan.sweep == "triton":
-        return plan.block_size in fused.BLOCK_SIZES and case.dtype != "float64"
+    sizes = {"triton": fused.BLOCK_SIZES, "tiles": fused.TILED_BLOCK_SIZES}.get(plan.sweep)
+    if sizes is not None:
+        return plan.block_size in sizes and case.dtype != "float64"
     return plan.sweep == "torch" and 1 <= plan.block_size <= case.n

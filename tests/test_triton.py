@@ -230,9 +230,9 @@ class TestChoice:
     def test_plans_for_a_gpu_are_ones_the_kernels_have(self, n: int, d: int, m: int) -> None:
         case = plans.Case(n, d, m, "bfloat16", "cuda some GPU", 0)
         found = [plans.formula(case), *plans.candidates(case), choice.plan_for(case, 32)]
-        assert all(p.block_size in (16, 32, 64) for p in found if p.sweep == "triton")
-        assert all(1 <= p.block_size <= n for p in found if p.sweep == "torch")
-        assert {p.sweep for p in plans.candidates(case)} == {"triton", "torch"}
+        sizes = {"triton": (16, 32, 64), "tiles": (128, 256, 512, 1024), "torch": range(1, n + 1)}
+        assert all(p.block_size in sizes[p.sweep] for p in found)
+        assert {p.sweep for p in plans.candidates(case)} == set(sizes)
 
     def test_float64_is_left_to_cublas(self) -> None:
         case = plans.Case(64, 64, 32, "float64", "cuda some GPU", 0)

@@ -1,0 +1,197 @@
+"""The gradient at the reflectors of large blocks, tile by tile, in Triton.
+
+    dB = (F + Fᵀ) B − W Aᵀ − Z Gᵀ,   F = the half triangle of W Zᵀ
+
+as in ``triton_gradient``, in two launches for several blocks: F + Fᵀ, and then one product
+of inner size k + 2m.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .triton_precision import add_product
+
+TILE = 64
+
+
+@triton.jit(do_not_specialize=["nb", "first", "count"])
+def half_product_kernel(
+    p_Z,  # (p, nb, K, m)
+    p_W,  # (p, count, K, m)
+    p_F,  # (p, count, K, K) out: F + Fᵀ
+    m,
+    nb,
+    first,
+    count,
+    TRANSPOSE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    K: tl.constexpr,
+    TILE: tl.constexpr,
+    BM: tl.constexpr,
+):
+    """A program computes a tile: of W Zᵀ, of Z Wᵀ, or, on the diagonal, of either half."""
+    TILES: tl.constexpr = K // TILE
+    tile, block = tl.program_id(0) % (TILES * TILES), tl.program_id(0) // (TILES * TILES)
+    i, j = tile // TILES, tile % TILES
+    i_p, i_b = (block // count).to(tl.int64), block % count
+    o_m = tl.arange(0, BM)
+    o_i, o_j = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE)
+    p_Z += (i_p * nb + first + i_b) * K * m
+    p_W += (i_p * count + i_b) * K * m
+    if TRANSPOSE:
+        with_WZ, with_ZW = i >= j, i <= j
+        in_WZ = o_i[:, None] >= o_j[None, :]
+    else:
+        with_WZ, with_ZW = i <= j, i >= j
+        in_WZ = o_i[:, None] <= o_j[None, :]
+    o_left = o_i.to(tl.int64)[:, None] * m
+    o_right = o_j.to(tl.int64)[None, :] * m
+    b_WZ = tl.zeros((TILE, TILE), tl.float32)
+    b_ZW = tl.zeros((TILE, TILE), tl.float32)
+    for start in range(0, m, BM):
+        columns = start + o_m
+        m_left, m_right = (columns < m)[None, :], (columns < m)[:, None]
+        if with_WZ:
+            b_W = tl.load(p_W + o_left + columns[None, :], m_left, 0.0)
+            b_Z = tl.load(p_Z + o_right + columns[:, None], m_right, 0.0)
+            b_WZ = add_product(b_WZ, b_W, b_Z, PRECISION)
+        if with_ZW:
+            b_Z = tl.load(p_Z + o_left + columns[None, :], m_left, 0.0)
+            b_W = tl.load(p_W + o_right + columns[:, None], m_right, 0.0)
+            b_ZW = add_product(b_ZW, b_Z, b_W, PRECISION)
+    p_F += (i_p * count + i_b) * K * K
+    tl.store(p_F + o_i[:, None] * K + o_j[None, :], tl.where(in_WZ, b_WZ, b_ZW))
+
+
+@triton.jit(do_not_specialize=["nb", "first", "count"])
+def tile_gradient_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb, K)
+    p_F,  # (p, count, K, K)
+    p_A,  # (p, nb, d, m)
+    p_Z,  # (p, nb, K, m)
+    p_G,  # (p, count, d, m), G of product i_p at i_p·stride_G
+    p_W,  # (p, count, K, m)
+    p_dV,  # (p, n, d) out
+    n,
+    d,
+    m,
+    stride_G,
+    nb,
+    first,
+    count,
+    PRECISION: tl.constexpr,
+    K: tl.constexpr,
+    TILE: tl.constexpr,
+    BD: tl.constexpr,
+    BK: tl.constexpr,
+    BM: tl.constexpr,
+):
+    """A program computes a tile of one block's gradient."""
+    down, across = K // TILE, tl.cdiv(d, BD)
+    i_d, rest = tl.program_id(0) % across, tl.program_id(0) // across
+    i_k, i_b = rest % down, (rest // down) % count
+    i_p = (rest // (down * count)).to(tl.int64)
+    block = i_p * nb + first + i_b
+    o_t, o_d = i_k * TILE + tl.arange(0, TILE), i_d * BD + tl.arange(0, BD)
+    o_k, o_m = tl.arange(0, BK), tl.arange(0, BM)
+    p_Z += block * K * m
+    p_W += (i_p * count + i_b) * K * m
+    p_A += block * d * m
+    p_G += i_p * stride_G + i_b.to(tl.int64) * d * m
+    o_Z = o_t.to(tl.int64)[:, None] * m
+    o_A = o_d.to(tl.int64)[None, :] * m  # as Aᵀ
+    b_dB = tl.zeros((TILE, BD), tl.float32)
+    for start in range(0, m, BM):
+        columns = start + o_m
+        m_Z = (columns < m)[None, :]
+        m_A = (columns < m)[:, None] & (o_d < d)[None, :]
+        b_W = tl.load(p_W + o_Z + columns[None, :], m_Z, 0.0)
+        b_A = tl.load(p_A + o_A + columns[:, None], m_A, 0.0).to(tl.float32)
+        b_dB = add_product(b_dB, b_W, b_A, PRECISION)
+        b_Z = tl.load(p_Z + o_Z + columns[None, :], m_Z, 0.0)
+        b_G = tl.load(p_G + o_A + columns[:, None], m_A, 0.0).to(tl.float32)
+        b_dB = add_product(b_dB, b_Z, b_G, PRECISION)
+    b_dB = -b_dB
+
+    p_F += (i_p * count + i_b) * K * K + o_t[:, None] * K
+    p_scale += block * K
+    p_V += i_p * n * d
+    i_n = (first + i_b) * K
+    for start in range(0, tl.minimum(K, n - i_n), BK):
+        inner = start + o_k
+        rows = i_n + inner
+        b_F = tl.load(p_F + inner[None, :]) * tl.load(p_scale + inner)[None, :]
+        m_B = (rows < n)[:, None] & (o_d < d)[None, :]
+        b_B = tl.load(p_V + rows.to(tl.int64)[:, None] * d + o_d[None, :], m_B, 0.0)
+        b_dB = add_product(
+            b_dB, tl.where((rows < n)[None, :], b_F, 0.0), b_B.to(tl.float32), PRECISION
+        )
+    rows = i_n + o_t
+    o_dV = (i_p * n + rows)[:, None] * d + o_d[None, :]
+    b_dB *= tl.load(p_scale + o_t)[:, None]
+    tl.store(p_dV + o_dV, b_dB, (rows < n)[:, None] & (o_d < d)[None, :])
+
+
+def tile_gradient(
+    dV: Tensor,
+    V: Tensor,
+    scale: Tensor,
+    A: Tensor,
+    Z: Tensor,
+    G: Tensor,
+    W: Tensor,
+    first: int,
+    count: int,
+    transpose: bool,
+    precision: str,
+) -> None:
+    """Write the gradient at the reflectors of some blocks into dV (p, n, d), float32.
+
+    Args:
+        V: reflectors (p, n, d), contiguous.
+        scale: what the rows are multiplied with, (p, nb, k).
+        A, Z: states (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep, contiguous.
+        G, W: the same of the reverse sweep for these blocks, (p, count, d, m), of which G may
+            have products further apart, and (p, count, k, m).
+        first, count: which blocks.
+        transpose: whether the forward sweep applied the transpose.
+        precision: of products, as ``tl.dot`` names it.
+    """
+    p, n, d = V.shape
+    nb, k, m = Z.shape[1:]
+    F = torch.empty(p, count, k, k, dtype=torch.float32, device=V.device)
+    config = half_product_config(k, precision)
+    half_product_kernel[(half_programs(p * count, k),)](
+        Z, W, F, m, nb, first, count, TRANSPOSE=transpose, **config
+    )
+    config = tile_gradient_config(k, precision)
+    tile_gradient_kernel[(gradient_programs(p * count, k, d),)](
+        *(V, scale, F, A, Z, G, W, dV, n, d, m, G.stride(0), nb, first, count), **config
+    )
+
+
+def half_programs(blocks: int, k: int) -> int:
+    """The grid of ``half_product_kernel``."""
+    return int(blocks * (k // TILE) ** 2)
+
+
+def gradient_programs(blocks: int, k: int, d: int) -> int:
+    """The grid of ``tile_gradient_kernel``."""
+    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config(k, "ieee")["BD"])
+
+
+def half_product_config(k: int, precision: str) -> dict[str, Any]:
+    """The constants and options of ``half_product_kernel``."""
+    config = {"PRECISION": precision, "K": k, "TILE": TILE, "BM": 32}
+    return config | {"num_warps": 8, "maxnreg": None}
+
+
+def tile_gradient_config(k: int, precision: str) -> dict[str, Any]:
+    """The constants and options of ``tile_gradient_kernel``."""
+    config = {"PRECISION": precision, "K": k, "TILE": TILE, "BD": 32, "BK": 32, "BM": 32}
+    return config | {"num_warps": 4, "maxnreg": None}
