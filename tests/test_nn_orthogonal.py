@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.nn import orthogonal
+from svdbench.nn.stiefel import Stiefel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -217,6 +218,77 @@ def test_use_in_a_forward_pass():
     pre = nn.functional.linear(x, cell.weight_ih, cell.bias_ih) + cell.bias_hh
     expected = torch.tanh(pre + h @ cell.weight_hh.mT)
     torch.testing.assert_close(cell(x, h), expected)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for each W that is built."""
+    calls: list[int] = []
+    forward = Stiefel.forward
+
+    def counted(self: Stiefel, reflectors: Tensor) -> Tensor:
+        calls.append(1)
+        return forward(self, reflectors)
+
+    monkeypatch.setattr(Stiefel, "forward", counted)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n", [None, 3])
+@pytest.mark.parametrize("shape", [(24, 24), (24, 9), (9, 24), (5, 3)])
+def test_a_linear_layer_applies_the_reflectors_to_few_rows(
+    shape: tuple[int, int], n: int | None, dtype: torch.dtype, built: list[int]
+):
+    layer = orthogonal(linear(*shape, dtype), n_reflectors=n)
+    eps = max(shape) * torch.finfo(dtype).eps
+    for size in [(), (1,), (0,), (2, 3), (200,)]:
+        x = torch.randn(*size, shape[1], dtype=dtype, requires_grad=True)
+        built.clear()
+        found = layer(x)
+        assert len(built) == ((n or min(shape)) > min(shape) / 2 and size == (200,))
+        expected = nn.functional.linear(x, layer.weight, layer.bias)
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, expected, rtol=0, atol=20 * eps)
+        inputs, G = [x, *layer.parameters()], torch.randn_like(found)
+        gradients = (torch.autograd.grad(y, inputs, G) for y in (found, expected))
+        for a, b in zip(*gradients, strict=True):
+            scale = max(1.0, b.norm().item())
+            torch.testing.assert_close(a, b, rtol=0, atol=20 * eps * scale)
+
+
+def test_a_linear_layer_builds_its_weight_where_more_than_reflectors_decide(built: list[int]):
+    class Half(nn.Module):
+        def forward(self, W: Tensor) -> Tensor:
+            return W / 2
+
+    x = torch.randn(2, 6)
+    layer = orthogonal(linear(6, 6))
+    half = parametrize.register_parametrization(orthogonal(linear(6, 6)), "weight", Half())
+    hooked = copy.deepcopy(layer)
+    hooked.parametrizations.weight[0].register_forward_hook(lambda *_: torch.eye(6))
+    biased = parametrize.register_parametrization(orthogonal(linear(6, 6)), "bias", Half())
+    built.clear()  # torch looks at what it registers
+    expected = layer(x)
+    assert not built
+    torch.testing.assert_close(half(x) - half.bias, (expected - layer.bias) / 2)
+    torch.testing.assert_close(hooked(x), x + layer.bias)
+    assert len(built) == 2
+    torch.testing.assert_close(biased(x), expected - layer.bias / 2)
+    with parametrize.cached():
+        layer(x), layer(x)
+    assert len(built) == 3
+    parametrize.remove_parametrizations(biased, "weight")
+    torch.testing.assert_close(biased(x), expected - layer.bias / 2)
+    assert "forward" not in vars(nn.Linear(2, 2))
+    assert nn.Linear.forward is not type(layer).forward
+    with pytest.raises(RuntimeError):  # as torch.nn.functional.linear says
+        layer(torch.randn(2, 5))
+    with pytest.raises(RuntimeError):
+        layer(x.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(layer(x).float(), expected, rtol=0.02, atol=0.02)
 
 
 def test_buffers_can_be_parametrised():

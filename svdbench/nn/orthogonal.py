@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from svdbench.arguments import as_integer
+from svdbench.nn.orthogonal_linear import linear_forward
 from svdbench.nn.stiefel import Stiefel, StiefelList, check_dtype
 
 
@@ -24,14 +25,18 @@ def orthogonal(
     trained. A tensor of more dimensions, such as that of a convolution, is a batch of
     matrices (..., m, n) in its last two.
 
+    A real ``torch.nn.Linear`` does not build W for an input of up to 2·min(m, n) rows, or any
+    number if there are half as many reflectors, but applies the reflectors to it. That costs
+    less, and its result differs by rounding.
+
     It starts at the old weight if that is orthonormal, of either determinant. A weight
     that isn't becomes its Q factor, the one with diag(R) ≥ 0: Q of ``torch.linalg.qr`` with
-    its columns negated where R has a negative diagonal. If its rank
-    is below min(m, n), the columns of Q that R doesn't determine are orthonormal but
-    arbitrary, and a weight of zeros becomes the identity, or its first columns or rows,
-    up to signs. One with infinite or NaN entries becomes NaN, until a checkpoint is loaded or
-    a weight assigned. Assigning ``module.<name> = W`` does the same, but refuses those.
-    Training moves within the matrices of the same determinant, if W is real and square.
+    its columns negated where R has a negative diagonal. If its rank is below min(m, n), the
+    columns of Q that R doesn't determine are orthonormal but arbitrary, and a weight of zeros
+    becomes the identity, or its first columns or rows, up to signs. One with infinite or NaN
+    entries becomes NaN, until a checkpoint is loaded or a weight assigned. Assigning
+    ``module.<name> = W`` does the same, but refuses those. Training moves within the matrices
+    of the same determinant, if W is real and square.
 
     The parameter, ``module.parametrizations.<name>.original``, holds the reflectors
     along the longer dimension: as rows, (..., n_reflectors, n), of a wide or square
@@ -120,10 +125,12 @@ def orthogonal(
     if n != r:
         weight.grad = None  # the parameter keeps its identity but not its shape
     # unsafe only says: no check of what is registered, and none is needed.
-    stiefel = Stiefel(weight, n)
+    stiefel, type_before = Stiefel(weight, n), parametrize.type_before_parametrizations(module)
     parametrize.register_parametrization(module, name, stiefel, unsafe=True)
     stiefel.registered = True
     entry = module.parametrizations[name]  # type: ignore[index]
     if type(entry) is parametrize.ParametrizationList:
         entry.__class__ = StiefelList
+    if type_before is nn.Linear and name == "weight":
+        type(module).forward = linear_forward  # of the class that torch made for this module
     return module

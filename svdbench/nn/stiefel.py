@@ -77,6 +77,18 @@ class Stiefel(nn.Module):
             Q = Q * phases.unsqueeze(-2)
         return Q.mT if self.wide else Q
 
+    def apply_to_rows(self, reflectors: Tensor, x: Tensor) -> Tensor:
+        """x Wᵀ (N, columns of Wᵀ) for real W and x (N, columns of W), without building W.
+
+        Nothing is copied: the reflectors take and return the columns of x.t() as they lie.
+        """
+        if self.wide:
+            return apply_reflectors(reflectors, x.t(), transpose=True).t()[:, : self.r] * self.signs
+        x = x * self.signs
+        if self.d > self.r:
+            x = nn.functional.pad(x, (0, self.d - self.r))
+        return apply_reflectors(reflectors.mT if self.tall else reflectors, x.t()).t()
+
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Tensor:
         if not holds_data(weight):

@@ -13,6 +13,7 @@ from svdbench.nn import factored
 from svdbench.nn.deferred import assign, holds_data, of_first_process
 from svdbench.nn.factored import SlogDet
 from svdbench.nn.reflectors import qr_reflectors
+from svdbench.nn.rows import expected_rows, map_rows
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma, Values
 
 Sigma = str | Sequence[float]
@@ -160,23 +161,18 @@ class SVDLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_tracing() and x.shape[-1] != self.in_features:
             raise ValueError(f"x must be (..., {self.in_features}), not {tuple(x.shape)}")
-        if self._build_is_cheaper(_number_of_rows(x)):
+        if self._build_is_cheaper(expected_rows(x)):
             return nn.functional.linear(x, self.weight, self.bias)
-        autocast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
-        rows = x.reshape(-1, self.in_features)
-        if autocast:
-            rows = rows.to(self.U.dtype)
-        # The transpose of W's three factors one after the other; no copy, as the reflectors
-        # take and return the columns of rows.t() as they lie.
-        rows = apply_reflectors(self.V, rows.t(), transpose=True).t()
-        rows = rows[:, : self.out_features] * self._diagonal()
+        return map_rows(self._apply_to_rows, x, self.U.dtype, self.bias)
+
+    def _apply_to_rows(self, x: Tensor) -> Tensor:
+        # The transposes of W's three factors one after the other; no copy, as the reflectors
+        # take and return the columns of x.t() as they lie.
+        x = apply_reflectors(self.V, x.t(), transpose=True).t()
+        x = x[:, : self.out_features] * self._diagonal()
         if self.in_features < self.out_features:
-            rows = nn.functional.pad(rows, (0, self.out_features - self.in_features))
-        y = apply_reflectors(self.U, rows.t()).t()
-        y = y.reshape(*x.shape[:-1], self.out_features)
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(torch.get_autocast_dtype(x.device.type)) if autocast else y
+            x = nn.functional.pad(x, (0, self.out_features - self.in_features))
+        return apply_reflectors(self.U, x.t()).t()
 
     @property
     def weight(self) -> Tensor:
@@ -253,14 +249,6 @@ class SVDLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, n_reflectors={self.n_reflectors}"
         )
-
-
-def _number_of_rows(x: Tensor) -> int:
-    """How many rows a layer should expect: those of x, but 256 in a graph, which serves any x."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return 256
-    number = math.prod(x.shape[:-1])
-    return number if isinstance(number, int) else 256
 
 
 def _may_branch_on(tensor: Tensor) -> bool:
