@@ -36,9 +36,13 @@ def as_user_error(kind: type[Exception] = ValueError) -> Iterator[None]:
 
 def is_interrupt(error: BaseException | None) -> bool:
     """Whether an exception is ^C, or was caused by it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    passed = set[int]()
+    while error is not None and id(error) not in passed:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        passed.add(id(error))  # under a debugger, OmegaConf's are their own cause
         error = error.__cause__ or error.__context__
-    return error is not None
+    return False
 
 
 def one_line(error: BaseException) -> str:

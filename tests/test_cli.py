@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 
+from svdbench.errors import is_interrupt
+
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 TINY = ["--d", "8", "--budget", "0.2", "sizes.m=3", "measure.min_reps=1", "measure.warmup_reps=1"]
@@ -375,6 +377,12 @@ def test_control_c_is_one_line_wherever_it_comes(module: str, line: list[str]) -
     assert ended.stdout == ""
     assert ended.stderr.startswith("svdbench: interrupted")
     assert ended.stderr.count("\n") == 1
+
+
+def test_an_exception_that_is_its_own_cause_is_no_control_c() -> None:
+    error = ValueError()
+    error.__cause__ = error
+    assert not is_interrupt(error)
 
 
 def test_an_exception_that_control_c_became_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

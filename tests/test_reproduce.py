@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 KEPT = [REFERENCE / "reproduce", REFERENCE / "reproduce" / "quick"]
 RESULTS = all_results()
+DAMAGES = ["pipe", "link to a device", "long field", "short row", "not UTF-8"]
 COMMANDS = {v: sorted({one.typed(v) for r in RESULTS for one in r.runs}) for v in ("full", "quick")}
 
 
@@ -383,15 +384,34 @@ class TestCommand:
             assert "judge again" in err
 
     @pytest.mark.parametrize("name", ["numbers.csv", "curves.csv"])
-    @pytest.mark.parametrize("damage", ["pipe", "link to a device", "long field", "not UTF-8"])
+    @pytest.mark.parametrize(
+        "damage", ["pipe", "link to a device", "long field", "short row", "not UTF-8"]
+    )
     def test_tables_that_are_none(self, name: str, damage: str) -> None:
         copytree(KEPT[1] / "xor", "kept/xor")
         self.damaged(Path("kept/xor") / name, damage)
         code, _, err = run(["reproduce", "--results", "kept"])
         assert (code, err.count("\n")) == (2, 1), err
         assert "kept/xor" in err
+        assert not re.search("NoneType|could not convert", err)
 
-    @pytest.mark.parametrize("damage", ["pipe", "link to a device", "long field", "not UTF-8"])
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("number,value\nx,1\n", "numbers.csv has no column low"),
+            ("number,value,low,high,count,of\nx,1,1\n", "more or fewer values in row 1"),
+            ("number,value,low,high,count,of\nx,many,1,1,1,y\n", "value is 'many', which is not"),
+            ("number,value,low,high,count,of\nx,1,1,1,1.5,y\n", "count is '1.5', which is not"),
+        ],
+    )
+    def test_tables_of_another_kind(self, text: str, says: str) -> None:
+        copytree(KEPT[1] / "xor", "kept/xor")
+        Path("kept/xor/numbers.csv").write_text(text)
+        assert_mistake(run(["reproduce", "--results", "kept"]), says)
+
+    @pytest.mark.parametrize(
+        "damage", ["pipe", "link to a device", "long field", "short row", "not UTF-8"]
+    )
     def test_verdicts_and_commands_that_are_none(self, damage: str) -> None:
         Path("kept").mkdir()
         self.damaged(Path("kept/verdicts.csv"), damage)
@@ -415,6 +435,8 @@ class TestCommand:
                 path.symlink_to("/dev/zero")
             case "long field":
                 path.write_text(f"number,value\n{'a' * 200_000},1\n")
+            case "short row":
+                path.write_text("number,value,low,high,count,of,figure,series,x,result,verdict\nx")
             case _:
                 path.write_bytes(b"\xff\xfe\n")
 

@@ -167,6 +167,13 @@ def test_a_mistake_is_refused(line: list[str], says: str) -> None:
     assert says in judged(line, codes=(2,)).err
 
 
+def test_a_mistake_is_told_under_a_debugger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of OmegaConf is then its own cause; so it is with this variable."""
+    monkeypatch.setenv("OC_CAUSE", "1")
+    answer = judged(["gradients", "lstm", "optimizer={a:1522}"], codes=(2,))
+    assert "there is no key 'optimizer'" in answer.err
+
+
 @pytest.mark.parametrize("key", ["results", "name"])
 def test_no_path_has_a_nul_character(key: str) -> None:
     with pytest.raises(svdbench.UserError, match=f"{key} has a NUL character: leave it out"):

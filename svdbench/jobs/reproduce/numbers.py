@@ -2,10 +2,11 @@
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from typing import TypeVar
 
 from scipy.stats import binomtest
 
@@ -24,6 +25,7 @@ NUMBERS, CURVES = "numbers.csv", "curves.csv"
 NUMBER_COLUMNS = ("number", "value", "low", "high", "count", "of")
 ENOUGH = 5
 LARGEST = 8 << 20  # bytes of a table
+T = TypeVar("T", int, float)
 CURVE_COLUMNS = ("figure", "series", "x", "value", "low", "high")
 
 
@@ -132,36 +134,51 @@ def write(measured: Evidence, folder: Path) -> None:
 def read(folder: Path) -> Evidence:
     try:
         return Evidence(
-            {row["number"]: _number(row) for row in rows(folder / NUMBERS)},
-            [_point(row) for row in rows(folder / CURVES)],
+            {row["number"]: _number(row) for row in rows(folder / NUMBERS, NUMBER_COLUMNS)},
+            [_point(row) for row in rows(folder / CURVES, CURVE_COLUMNS)],
         )
     except OSError as error:
         raise UserError(f"can't read {error.filename}: {error.strerror}: check the path") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{folder} has unexpected tables: {error}: delete it") from error
 
 
 def _number(row: dict[str, str]) -> Number:
-    value, low, high = (float(row[key]) for key in ("value", "low", "high"))
-    return Number(value, low, high, int(row["count"]), row["of"])
+    value, low, high = (_read(float, row, key) for key in ("value", "low", "high"))
+    return Number(value, low, high, _read(int, row, "count"), row["of"])
 
 
 def _point(row: dict[str, str]) -> CurvePoint:
-    low, high = (float(row[key]) if row[key] else None for key in ("low", "high"))
-    return CurvePoint(row["figure"], row["series"], float(row["x"]), float(row["value"]), low, high)
+    low, high = (_read(float, row, key) if row[key] else None for key in ("low", "high"))
+    x, value = (_read(float, row, key) for key in ("x", "value"))
+    return CurvePoint(row["figure"], row["series"], x, value, low, high)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def _read(kind: Callable[[str], T], row: dict[str, str], key: str) -> T:
+    try:
+        return kind(row[key])
+    except ValueError as error:
+        raise ValueError(f"{key} is {row[key]!r:.40}, which is not a number") from error
+
+
+def rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a table.
 
     Raises:
         OSError: it can't be read, or is no regular file.
-        ValueError: it is no table.
+        ValueError: it is no table with these columns.
     """
     try:
-        return list(csv.DictReader(StringIO(read_text(path, LARGEST), newline="")))
+        table = csv.DictReader(StringIO(read_text(path, LARGEST), newline=""))
+        found = list(table)
     except csv.Error as error:
-        raise ValueError(f"is no table ({error})") from error
+        raise ValueError(f"{path.name} is not a table: {error}") from error
+    if missing := [name for name in columns if name not in (table.fieldnames or ())]:
+        raise ValueError(f"{path.name} has no column {missing[0]}")
+    for number, row in enumerate(found, start=1):
+        if None in row or None in row.values():
+            raise ValueError(f"{path.name} has more or fewer values in row {number} than columns")
+    return found
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

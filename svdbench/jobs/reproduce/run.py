@@ -45,6 +45,7 @@ from svdbench.reporting.report import Style, Table, TableCell
 from svdbench.running.processes import run_command
 
 ALL = "all"
+COLUMNS = ("result", "verdict")  # of verdicts.csv, those that are read
 # What tables of another kind, torn or edited, come to.
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
 STYLES: dict[ResultVerdict, Style] = {
@@ -145,8 +146,8 @@ def flips(root: Path, before: Mapping[str, str]) -> list[str]:
 
 def read_verdicts(root: Path) -> dict[str, str]:
     try:
-        return {row["result"]: row["verdict"] for row in rows(root / VERDICTS)}
-    except (OSError, KeyError, ValueError) as error:
+        return {row["result"]: row["verdict"] for row in rows(root / VERDICTS, COLUMNS)}
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{root} has no verdicts: give a folder that svdbench reproduce wrote"
         ) from error
