@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from promises import core
 from promises.adapter import PARTS, THREADS, compare, main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,10 +24,9 @@ def test_nothing_is_measured_without_peft(
     assert measured == [""] * len(PARTS) * (len(THREADS) + 1)
 
 
-def test_small_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_layers(tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    monkeypatch.setattr(core, "SECONDS", 0.0)
-    figures = compare(24, 4, 1.0, 1.0, tmp_path)
+    figures = compare(24, 4, 1.0, 1.0, tmp_path, seconds=0.0)
     assert [figure.what.split(": ")[1] for figure in figures] == [
         *("time, 1 thread", "time, 2 threads", "memory")
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from promises.core import Step, interleaved, step, threads
+from promises.core import SECONDS, Step, interleaved, step, threads
 from promises.figures import Promise, measure_parts
 from svdbench.measure.machine import peak_bytes
 from svdbench.nn import HouseholderAdapter
@@ -44,7 +44,9 @@ def peft_layer(layer: nn.Linear, n: int) -> nn.Module | None:
     return HRALinear(frozen, "default", HRAConfig(r=n), r=n)
 
 
-def compare(d: int, n: int, faster: float, smaller: float, folder: Path) -> list[Promise]:
+def compare(
+    d: int, n: int, faster: float, smaller: float, folder: Path, seconds: float = SECONDS
+) -> list[Promise]:
     """Figures of time for each number of threads, and of memory.
 
     Args:
@@ -52,6 +54,7 @@ def compare(d: int, n: int, faster: float, smaller: float, folder: Path) -> list
         faster: how many times our time PEFT's should take, at least.
         smaller: how many times our memory PEFT's should take, at least.
         folder: where the environment is written.
+        seconds: for each number of threads.
     """
     what = f"PEFT's HRA layer / ours, {n} reflectors, {ROWS} rows"
     texts = {number: f"{what}: time, {number} thread{'s'[: number - 1]}" for number in THREADS}
@@ -64,7 +67,7 @@ def compare(d: int, n: int, faster: float, smaller: float, folder: Path) -> list
     figures = []
     for number, text in texts.items():
         with threads(number):
-            times = interleaved(steps)
+            times = interleaved(steps, seconds, twice=True)
         figures.append(Promise(text, d, times["peft"] / times["ours"], True, faster))
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(environment(), indent=2) + "\n"
