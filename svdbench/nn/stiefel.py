@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from svdbench.kernels import apply_reflectors
+from svdbench.kernels import apply_reflectors, reflector_matrix
 from svdbench.nn.deferred import holds_data
 from svdbench.nn.reflectors import few_reflectors, q_factor, qr_reflectors, signed_reflectors
 from svdbench.nn.torch_checkpoints import weight_of_torch
@@ -67,10 +67,7 @@ class Stiefel(nn.Module):
 
     def forward(self, reflectors: Tensor) -> Tensor:
         V = reflectors.mT if self.tall else reflectors
-        E = torch.diag_embed(self.signs.to(V.dtype))
-        if self.d > self.r:
-            E = nn.functional.pad(E, (0, 0, 0, self.d - self.r))
-        Q = apply_reflectors(V, E)
+        Q = reflector_matrix(V, self.r) * self.signs.to(V.dtype).unsqueeze(-2)
         if V.is_complex():
             pivots = V.diagonal(dim1=-2, dim2=-1)[..., : self.r]
             phases = torch.where(pivots == 0, torch.ones_like(pivots), pivots.sgn())

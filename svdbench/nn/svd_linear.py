@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.arguments import as_integer, integer
-from svdbench.kernels import apply_reflectors
+from svdbench.kernels import apply_reflectors, reflector_matrix
 from svdbench.nn import factored
 from svdbench.nn.deferred import assign, holds_data, of_first_process
 from svdbench.nn.factored import SlogDet
@@ -178,10 +178,7 @@ class SVDLinear(nn.Module):
     def weight(self) -> Tensor:
         """W (out_features, in_features), built from the factors each time it is asked for."""
         r = min(self.in_features, self.out_features)
-        left, right = (
-            apply_reflectors(rows, torch.eye(d, r, dtype=rows.dtype, device=rows.device))
-            for rows, d in ((self.U, self.out_features), (self.V, self.in_features))
-        )
+        left, right = reflector_matrix(self.U, r), reflector_matrix(self.V, r)
         return (left * self._diagonal()) @ right.mT
 
     def sigma(self) -> Tensor:
