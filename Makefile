@@ -8,7 +8,7 @@ N      ?= 20
 MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
+.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench: $(READY) ## measure and judge the figures that we promise; results/bench/
 
 bench-core: $(READY) ## the same for the Householder core on a CPU; two minutes; results/bench-core/
 	PYTHONPATH=tests $(BIN)/python -m promises.core
+
+bench-host: $(READY) ## host time and launches of a step on a GPU, without one; results/bench-host/
+	PYTHONPATH=tests $(BIN)/python -m promises.host_cost
 
 bench-rnn: $(READY) ## the same for the recurrent networks; takes hours; results/bench-rnn/
 	PYTHONPATH=tests $(BIN)/python -m promises.recurrent

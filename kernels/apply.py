@@ -10,6 +10,7 @@ from . import core
 from .choice import batch_shape, check, choose_plan
 from .plans import Plan, plan_on_cpu
 from .reference import apply_reflectors_plain, apply_reflectors_reference
+from .tuned_plans import plan_on_gpu
 
 _EXACT = (Tensor, torch.nn.Parameter)  # other kinds of tensors take plain operations
 
@@ -66,7 +67,8 @@ def apply_reflectors(
     """
     if tau is None and block_size is None and backend == "auto" and _is_simple(V, X):
         (n, d), m = V.shape, X.shape[1]
-        out: Tensor = Apply.apply(V, X, None, plan_on_cpu(n, d, m), transpose)
+        plan = plan_on_gpu(n, d, m, V.dtype, V.device) if V.is_cuda else plan_on_cpu(n, d, m)
+        out: Tensor = Apply.apply(V, X, None, plan, transpose)
         return out
     check(V, X, tau, block_size, backend)
     if X.ndim == 1:
@@ -195,17 +197,17 @@ def second_gradients_wanted(G: Tensor) -> bool:
 
 def is_eager(V: Tensor) -> bool:
     """Whether V is a real matrix of full precision, and nothing but eager PyTorch runs."""
-    return (
-        type(V) in _EXACT
-        and V.dtype in core.FULL
-        and not torch._C._is_any_autocast_enabled()
-        and not _is_traced()
-    )
+    return V.dtype in core.FULL and _is_plain(V)
+
+
+def _is_plain(V: Tensor) -> bool:
+    """Whether nothing but eager PyTorch runs, and V is a tensor of no other kind."""
+    return type(V) in _EXACT and not torch._C._is_any_autocast_enabled() and not _is_traced()
 
 
 def _is_simple(V: Tensor, X: Tensor) -> bool:
-    """Whether V and X are matrices on a CPU that need no preparation: asked at each call."""
-    if type(X) not in _EXACT or not (V.is_cpu and X.is_cpu and is_eager(V)):
+    """Whether V and X are real matrices that need no preparation: asked at each call."""
+    if not (type(X) in _EXACT and _is_on_one(V, X) and _is_plain(V)):
         return False
     rows, columns = V.shape, X.shape
     return (
@@ -213,9 +215,17 @@ def _is_simple(V: Tensor, X: Tensor) -> bool:
         and len(columns) == 2
         and rows[1] == columns[0]
         and V.dtype is X.dtype
+        and V.dtype in core.REAL
         and 0 not in rows
         and columns[1] != 0
     )
+
+
+def _is_on_one(V: Tensor, X: Tensor) -> bool:
+    """Whether both are on the CPU or on the same GPU."""
+    if V.is_cpu:
+        return X.is_cpu
+    return V.is_cuda and X.is_cuda and V.get_device() == X.get_device()
 
 
 def _is_traced() -> bool:

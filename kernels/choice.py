@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from .core import WORK_DTYPE
-from .plans import Case, Plan, by_products, formula, products_on_gpu, triton_plan
+from .plans import Case, Plan, by_products, products_on_gpu, triton_plan
 from .triton_support import BLOCK_SIZES, RESIDENT_LENGTH, triton_runs_on
-from .tuned_plans import answers
+from .tuned_plans import best_known
 
 BACKENDS = ("auto", "wy", "triton", "plain", "reference")
 
@@ -82,8 +82,7 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
         if short and block_size in BLOCK_SIZES:
             return triton_plan(case.n, case.d, block_size)
         return by_products(case, block_size)
-    known = answers().get(case) if case.on_gpu else None
-    return known.plan if known else formula(case)
+    return best_known(case)
 
 
 def choose_block_size(

@@ -1,6 +1,9 @@
 """One product and its gradients by a given plan: which algorithm, and in what dtype."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -18,9 +21,8 @@ WORK_DTYPE = {
 }
 """What each dtype is computed in."""
 
-FULL = frozenset(
-    dtype for dtype, work in WORK_DTYPE.items() if dtype == work and dtype.is_floating_point
-)
+REAL = frozenset(dtype for dtype in WORK_DTYPE if dtype.is_floating_point)
+FULL = frozenset(dtype for dtype in REAL if dtype == WORK_DTYPE[dtype])
 """Real dtypes that are computed in themselves."""
 
 Saved = Sequence[Tensor | None]
@@ -40,11 +42,12 @@ def forward(
         transpose: apply the conjugate transpose instead.
         keep: whether V or τ will need a gradient.
     """
-    if plan.sweep != "torch":
-        from . import triton_tiles, triton_wy
-
-        by_kernels = triton_wy.forward if plan.sweep == "triton" else triton_tiles.forward
-        out, saved = by_kernels(_batched(V), _batched(X), plan.block_size, transpose, keep)
+    if plan.sweep == "triton":
+        out, fused = _by_kernels("triton_wy").forward(V, X, plan.block_size, transpose, keep)
+        return out, (fused,)
+    if plan.sweep == "tiles":
+        whole = _batched(V), _batched(X), plan.block_size
+        out, saved = _by_kernels("triton_tiles").forward(*whole, transpose, keep)
         return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype), saved
     dtype, work = V.dtype, WORK_DTYPE[V.dtype]
     if dtype != work:
@@ -65,17 +68,15 @@ def backward(
 ) -> Gradients:
     """Gradients at V, X and τ in their shapes and dtypes, given that at the output."""
     dtype = V.dtype
-    if plan.sweep != "torch":
-        from . import triton_tiles, triton_wy
-
-        whole = _batched(V), _batched(X), _batched(G)
-        if plan.sweep == "triton":
-            fused = triton_wy.SavedFused(*saved)  # type: ignore[arg-type]
-            dV, out = triton_wy.backward(whole[0], whole[2], fused, transpose, needs[0])
-        else:
-            tiled = triton_tiles.SavedTiles(*saved)  # type: ignore[arg-type]
-            dV, out = triton_tiles.backward(*whole, tiled, transpose, needs[0])
-        dX: Tensor | None = (out if X.ndim == 3 else out.squeeze(0)).to(dtype)
+    if plan.sweep == "triton":
+        by_kernels, (fused,) = _by_kernels("triton_wy"), saved
+        dV, dX = by_kernels.backward(V, G, fused, plan.block_size, transpose, needs[0])
+        return _narrowed(dV, dtype), dX, None
+    if plan.sweep == "tiles":
+        by_kernels, whole = _by_kernels("triton_tiles"), (_batched(V), _batched(X), _batched(G))
+        tiled = by_kernels.SavedTiles(*saved)
+        dV, out = by_kernels.backward(*whole, tiled, transpose, needs[0])
+        dX = (out if X.ndim == 3 else out.squeeze(0)).to(dtype)
         return _narrowed(dV if dV is None or V.ndim == 3 else dV.squeeze(0), dtype), dX, None
     kept, work = wy.Saved(*saved), WORK_DTYPE[dtype]  # type: ignore[arg-type]
     if dtype == work:
@@ -102,3 +103,9 @@ def _narrowed(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 def _batched(tensor: Tensor) -> Tensor:
     return tensor if tensor.ndim == 3 else tensor.unsqueeze(0)
+
+
+@lru_cache
+def _by_kernels(name: str) -> ModuleType:
+    """A module that imports Triton, which is not everywhere."""
+    return import_module(f".{name}", __package__)

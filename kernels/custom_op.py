@@ -31,7 +31,10 @@ def apply_reflectors_op(
 def _forward(
     V: Tensor, X: Tensor, block_size: int, transpose: bool, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The product, contiguous, and T, Z, the scale of the rows and the inputs of the blocks."""
+    """The product, contiguous, and T, Z, the scale of the rows and the inputs of the blocks.
+
+    The Triton kernels save one buffer in place of these four, and three empty tensors.
+    """
     plan = _plan(V, block_size, backend)
     out, saved = core.forward(V, X, None, plan, transpose, keep)
     return out.contiguous(), *_packed(saved, plan)
@@ -63,6 +66,7 @@ def _backward(
     """The gradients at V and X; the former is empty unless ``keep``."""
     plan = _plan(V, block_size, backend)
     saved = (T, Z, scale, inputs) if plan.sweep == "torch" else (T, inputs, Z, scale)
+    saved = saved[:1] if plan.sweep == "triton" else saved
     needs = keep, True, False
     dV, dX, _ = core.backward(V, X, None, G, saved, plan, transpose, needs)
     assert dX is not None
@@ -99,10 +103,13 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
     *p, n, d = V.shape
     m, k = X.shape[-1], plan.block_size
     nb = -(-n // k)
-    if plan.sweep != "torch":
+    if plan.sweep == "triton":
+        from .triton_wy import kept_size
+
+        return (kept_size(p[0] if p else 1, n, d, m, k, keep),), (0,), (0,), (0,)
+    if plan.sweep == "tiles":
         p, kept = p or [1], nb if keep else 0
-        states = 0 if plan.sweep == "tiles" and nb == 1 else kept
-        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, states, d, m)
+        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, kept if nb > 1 else 0, d, m)
     if k >= n:
         return (*p, n, n), (*p, n, m), (*p, n, 1), (0,)
     blocks = nb * (p[0] if p else 1)
@@ -111,10 +118,14 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
 
 def _packed(saved: core.Saved, plan: Plan) -> SavedTensors:
     """The saved tensors, all of the shapes that follow from the plan."""
-    if plan.sweep == "torch":
-        T, Z, scale, inputs, *_ = saved
-    else:
+    if plan.sweep == "triton":
+        (buffer,) = saved
+        assert buffer is not None
+        return buffer, buffer.new_empty(0), buffer.new_empty(0), buffer.new_empty(0)
+    if plan.sweep == "tiles":
         T, inputs, Z, scale = saved
+    else:
+        T, Z, scale, inputs, *_ = saved
     assert T is not None
     assert Z is not None
     if scale is None:

@@ -105,6 +105,10 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     """A row of the table: the resources that ``build`` needs on ``chip``."""
     names = build.kernel.arg_names
     given = {"p_V": f"*{build.dtype}", "p_X": f"*{build.dtype}"}
+    if build.kernel is triton_sweep.sweep_resident_kernel:
+        given["p_out"] = f"*{build.dtype}"
+    if build.dtype == "bf16":
+        given["p_dV"] = "*bf16"
     signature: dict[str, str] = {}
     attributes: dict[tuple[int], list[list[Any]]] = {}
     for i, name in enumerate(names):

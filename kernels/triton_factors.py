@@ -10,6 +10,7 @@ needs it would stall the device. The triangle is inverted by doubling,
 first within blocks of at most 32 rows, in registers, then from block to block.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .triton_launch import KEPT, Launch, Recipe
 from .triton_support import MOST_REGISTERS
 
 # A block whose triangle one program inverts in registers.
@@ -137,21 +139,38 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
         multiplied rows, shape (p, ⌈n/k⌉, k, k); both float32.
     """
     p, n, d = V.shape
-    nb, base = triton.cdiv(n, k), min(k, BASE)
-    scale = torch.empty(p, nb, k, dtype=torch.float32, device=V.device)
-    make = torch.empty if k == base else torch.zeros
-    T = make(p, nb, k, k, dtype=torch.float32, device=V.device)
-    factors_kernel[(p * nb * k // base,)](V, scale, T, n, d, **factors_config(k))
-    half = base
+    nb = triton.cdiv(n, k)
+    scale = V.new_empty(p, nb, k, dtype=torch.float32)
+    make = V.new_empty if k <= BASE else V.new_zeros
+    T = make(p, nb, k, k, dtype=torch.float32)
+    _recipe(p, n, d, k, V.dtype, V.get_device()).run(V, scale, T)
+    half = 2 * LARGEST_HALF
     while half < k:
-        if half <= LARGEST_HALF:
-            config = join_config(half, k)
-            tiles = half // config["BC"]
-            join_kernel[(p * nb * k // (2 * half) * tiles,)](V, scale, T, n, d, **config)
-        else:
-            _join(V, scale, T, half)
+        _join(V, scale, T, half)
         half *= 2
     return scale, T
+
+
+@lru_cache(maxsize=KEPT)
+def _recipe(p: int, n: int, d: int, k: int, dtype: torch.dtype, device: int) -> Recipe:
+    return Recipe(factor_launches(p, n, d, k), dict.fromkeys(("V", "scale", "T")))
+
+
+def factor_launches(p: int, n: int, d: int, k: int) -> list[Launch]:
+    """The factors of V (p, n, d) in blocks of k, as far as kernels compute them.
+
+    They write "scale" (p, nb, k) and "T" (p, nb, k, k), of which only blocks of at most ``BASE``
+    rows are written whole: a larger T must hold zeros before.
+    """
+    tensors, rows = ("V", "scale", "T"), p * triton.cdiv(n, k) * k
+    first = Launch(factors_kernel, rows // min(k, BASE), tensors, (n, d), factors_config(k))
+    launches, half = [first], BASE
+    while half < k and half <= LARGEST_HALF:
+        config = join_config(half, k)
+        grid = rows // (2 * half) * (half // config["BC"])
+        launches.append(Launch(join_kernel, grid, tensors, (n, d), config))
+        half *= 2
+    return launches
 
 
 def factors_config(k: int) -> dict[str, Any]:

@@ -9,11 +9,10 @@ and columns of B within them, don't depend on each other.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
+from .triton_launch import Launch
 from .triton_support import MOST_REGISTERS
 
 
@@ -91,36 +90,34 @@ def gradient_kernel(
     tl.store(p_dV + o_B, b_dB * b_scale, m_B)
 
 
-def gradient(
-    V: Tensor,
-    scale: Tensor,
-    A: Tensor,
-    Z: Tensor,
-    G: Tensor,
-    W: Tensor,
+def gradient_launch(
+    p: int,
+    n: int,
+    d: int,
+    m: int,
+    k: int,
     transpose: bool,
     precision: str,
-) -> Tensor:
-    """The gradient at V, float32, shape (p, n, d).
+    tensors: tuple[str, ...] = ("V", "scale", "states", "Z", "outputs", "W", "dV"),
+) -> Launch:
+    """The gradient at V.
 
     Args:
-        V: reflectors (p, n, d), contiguous.
-        scale: what the rows are multiplied with, (p, nb, k).
-        A, Z: states (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep.
-        G, W: the same of the reverse sweep.
+        p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
         transpose: whether the forward sweep applied the transpose.
         precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
+        tensors: names of V; of what its rows are multiplied with (p, nb, k); of the states
+            (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep; of those of the reverse sweep;
+            and of the gradient (p, n, d), float32 or bfloat16.
     """
-    p, n, d = V.shape
-    _, nb, k, m = Z.shape
-    dV = torch.empty(p, n, d, dtype=torch.float32, device=V.device)
     config = gradient_config(k)
-    gradient_kernel[(triton.cdiv(d, config["BD"]) * nb * p,)](
-        *(V, scale, A, Z, G, W, dV, n, d, m, int(transpose)),
-        PRECISION=precision,
-        **config,
+    return Launch(
+        gradient_kernel,
+        triton.cdiv(d, config["BD"]) * triton.cdiv(n, k) * p,
+        tensors,
+        (n, d, m, int(transpose)),
+        {"PRECISION": precision, **config},
     )
-    return dV
 
 
 def gradient_config(k: int) -> dict[str, Any]:

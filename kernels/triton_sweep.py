@@ -10,11 +10,10 @@ them, keeps it on chip where d allows, and streams it in pieces where not.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
+from .triton_launch import Launch
 from .triton_support import MOST_REGISTERS, RESIDENT_BLOCK, RESIDENT_LENGTH
 
 
@@ -152,43 +151,37 @@ def sweep_streamed_kernel(
             tl.store(p_next + start * m + o_A, b_A, m_A)
 
 
-def sweep(
-    V: Tensor,
-    scale: Tensor,
-    T: Tensor,
-    X: Tensor,
+def sweep_launch(
+    p: int,
+    n: int,
+    d: int,
+    m: int,
+    k: int,
     transpose: bool,
     keep: bool,
     precision: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+    tensors: tuple[str, ...] = ("V", "scale", "T", "X", "out", "states", "Z"),
+) -> Launch:
     """H(v₁)⋯H(vₙ) X, or its transpose applied, from the UT factors of the blocks.
 
     Args:
-        V: reflectors (p, n, d), contiguous; float32, bfloat16 or float16.
-        scale, T: of ``triton_factors.factors``, (p, nb, k) and (p, nb, k, k).
-        X: (p, d, m), contiguous.
-        keep: whether to return the states and Z, which the gradient at V needs.
+        p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
+        transpose: apply H(vₙ)⋯H(v₁) instead.
+        keep: whether to store the states and Z, which the gradient at V needs.
         precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
-
-    Returns:
-        The product (p, d, m), the state before each block (p, nb, d, m) and
-        Z = T B A (p, nb, k, m), both empty unless kept; all float32.
+        tensors: names of V; the scale (p, nb, k) and T (p, nb, k, k) of its rows; X; the product
+            (p, d, m), float32 or, of resident states, of the dtype of X; and if kept, of the
+            state before each block (p, nb, d, m) and of Z = T B A (p, nb, k, m), both float32.
     """
-    p, n, d = V.shape
-    nb, k, m = T.shape[1], T.shape[-1], X.shape[-1]
-    out = torch.empty(p, d, m, dtype=torch.float32, device=V.device)
-    states = out.new_empty(p, nb if keep else 0, d, m)
-    Z = out.new_empty(p, nb if keep else 0, k, m)
     resident = is_resident(k, d)
     config = resident_config(k, d) if resident else streamed_config(k)
-    kernel = sweep_resident_kernel if resident else sweep_streamed_kernel
-    kernel[(triton.cdiv(m, config["BM"]) * p,)](
-        *(V, scale, T, X, out, states, Z, n, d, m, nb, int(transpose)),
-        KEEP=keep,
-        PRECISION=precision,
-        **config,
+    return Launch(
+        sweep_resident_kernel if resident else sweep_streamed_kernel,
+        triton.cdiv(m, config["BM"]) * p,
+        tensors,
+        (n, d, m, triton.cdiv(n, k), int(transpose)),
+        {"KEEP": keep, "PRECISION": precision, **config},
     )
-    return out, states, Z
 
 
 def is_resident(k: int, d: int) -> bool:

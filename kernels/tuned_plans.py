@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import triton_support as fused
-from .plans import Case, Plan
+from .plans import Case, Plan, formula, products_on_gpu
 
 # Changes with the algorithm, so that answers measured with an older one are not used.
 ALGORITHM = "wy-4"
@@ -51,9 +54,25 @@ def tuned() -> list[Tuned]:
     return sorted(answers().values(), key=lambda t: t.case)
 
 
+def best_known(case: Case) -> Plan:
+    """The plan that was measured to be the best, else the formula's."""
+    known = answers().get(case) if case.on_gpu else None
+    return known.plan if known else formula(case)
+
+
+@lru_cache(maxsize=4096)
+def plan_on_gpu(n: int, d: int, m: int, dtype: torch.dtype, device: torch.device) -> Plan:
+    """The plan for V (n, d) and X (d, m) on a GPU, kept until another answer is known."""
+    case = Case.of(n, d, m, dtype, device)
+    plan = best_known(case)
+    fits = plan.sweep == "torch" or fused.triton_runs_on(device)
+    return plan if fits else products_on_gpu(case)
+
+
 def clear_tuned() -> None:
     """Forget every measured answer."""
     answers().clear()
+    plan_on_gpu.cache_clear()
     cache_file().unlink(missing_ok=True)
 
 
@@ -67,6 +86,7 @@ def remember(answer: Tuned, keep: bool = True) -> None:
         return
     known = answers()
     known[answer.case] = answer
+    plan_on_gpu.cache_clear()
     if not keep:
         return
     try:
@@ -76,6 +96,7 @@ def remember(answer: Tuned, keep: bool = True) -> None:
             stored = {**_read(path), answer.case: answer}
             _write(path, stored.values())
         known |= stored
+        plan_on_gpu.cache_clear()  # other processes may have measured other cases
     except (OSError, ValueError) as error:  # a read-only home: it still holds for this process
         warnings.warn(f"the tuned block size could not be kept: {error}", stacklevel=2)
 

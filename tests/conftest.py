@@ -40,6 +40,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Nothing measured on this machine leaks into a test, nor out of one."""
     monkeypatch.setenv("SVDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(tuned_plans, "_known", None)
+    tuned_plans.plan_on_gpu.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,8 @@ class TestStep:
         self, transpose: bool, monkeypatch: pytest.MonkeyPatch, poisoned: None
     ) -> None:
         monkeypatch.setattr(triton_sweep, "RESIDENT_LENGTH", 0)
+        monkeypatch.setattr(triton_wy, "_forward", triton_wy._forward.__wrapped__)
+        monkeypatch.setattr(triton_wy, "_backward", triton_wy._backward.__wrapped__)
         V, X, G = inputs(40, 100, 18)
         out = Apply.apply(V, X, None, Plan(16, sweep="triton"), transpose)
         assert max(errors(V, X, G, out, transpose)) < tolerance(V)
@@ -114,6 +116,28 @@ class TestStep:
         X = torch.randn(4, 11).T.detach().requires_grad_()
         out = apply_reflectors(V, X, backend="triton")
         assert max(errors(V, X, torch.ones(()).expand(11, 4), out)) < tolerance(V)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_addresses_at_any_offset(self, dtype: torch.dtype, poisoned: None) -> None:
+        n, d, m = 18, 20, 3
+        V = torch.randn(n * d + 1).to(dtype)[1:].view(n, d).requires_grad_()
+        X = torch.randn(d * m + 3).to(dtype)[3:].view(d, m).requires_grad_()
+        G = torch.randn(d * m + 1).to(dtype)[1:].view(d, m)
+        for k in (16, 64):
+            out = apply_reflectors(V, X, block_size=k, backend="triton")
+            most = tolerance(V) if dtype == torch.float32 else torch.finfo(dtype).eps
+            assert max(errors(V, X, G, out)) < most
+
+    @pytest.mark.parametrize("k", [16, 32])
+    def test_half_precision_is_rounded_once(self, k: int, poisoned: None) -> None:
+        V, X, G = inputs(20, 33, 5, torch.float16)  # the interpreter truncates to bfloat16
+        wide = [t.detach().float().requires_grad_() for t in (V, X)]
+        plan = Plan(k, sweep="triton")
+        outs = Apply.apply(V, X, None, plan, False), Apply.apply(*wide, None, plan, False)
+        ours = outs[0], *torch.autograd.grad(outs[0], (V, X), G)
+        theirs = outs[1], *torch.autograd.grad(outs[1], wide, G.float())
+        for low, full in zip(ours, theirs, strict=True):
+            assert torch.equal(low, full.half())
 
     def test_second_derivatives_are_those_of_the_plain_operations(self) -> None:
         V, X, G = inputs(5, 4, 2)

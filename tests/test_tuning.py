@@ -16,6 +16,7 @@ from svdbench.kernels import (
     apply_reflectors,
     choose_block_size,
     clear_tuned,
+    plans,
     tune,
     tuned,
     tuned_plans,
@@ -23,7 +24,7 @@ from svdbench.kernels import (
 from svdbench.kernels.choice import plan_for
 from svdbench.kernels.plans import Case, candidates, formula
 from svdbench.kernels.timing import measure_plans
-from svdbench.kernels.tuned_plans import ALGORITHM, cache_file, remember
+from svdbench.kernels.tuned_plans import ALGORITHM, cache_file, plan_on_gpu, remember
 
 CASE = Case(256, 256, 8, "float32", "cuda X", 0)
 
@@ -214,3 +215,24 @@ def test_an_own_block_size_wins() -> None:
     remember(answer())
     assert plan_for(CASE, 9).block_size == 8  # divides n
     assert plan_for(CASE, 1000).block_size == 256
+
+
+def test_a_plan_is_looked_up_once_until_another_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_gpu_name", lambda device: CASE.device)
+    asked = CASE.n, CASE.d, CASE.m, torch.float32, torch.device("cuda", 0)
+    monkeypatch.setattr(tuned_plans.fused, "triton_runs_on", lambda device: True)
+    assert plan_on_gpu(*asked) == formula(CASE)
+    remember(answer())
+    assert plan_on_gpu(*asked) == Plan(24)
+    with monkeypatch.context() as patch:
+        patch.setattr(tuned_plans, "best_known", None)  # it is not asked again
+        assert plan_on_gpu(*asked) == Plan(24)
+    clear_tuned()
+    assert plan_on_gpu(*asked) == formula(CASE)
+
+
+def test_a_gpu_that_triton_is_not_for_takes_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_gpu_name", lambda device: CASE.device)
+    monkeypatch.setattr(tuned_plans.fused, "triton_runs_on", lambda device: False)
+    asked = CASE.n, CASE.d, CASE.m, torch.float32, torch.device("cuda", 0)
+    assert plan_on_gpu(*asked).sweep == "torch"

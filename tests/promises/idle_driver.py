@@ -1,0 +1,95 @@
+"""A Triton driver that compiles and launches nothing, so that the host's part runs without a GPU.
+
+Tensors are on the CPU and stay as they are; what would have been launched is noted.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import triton.compiler
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+
+class IdleLaunch(NamedTuple):
+    """A launch that was not made: the compiled kernel, and all that its launcher was given."""
+
+    compiled: "IdleKernel"
+    grid: tuple[int, int, int]
+    arguments: tuple[Any, ...]
+
+
+class IdleKernel:
+    """In place of Triton's compiled kernels: one for each kernel and specialisation."""
+
+    packed_metadata = (4, 1, 0)
+    function = 1
+
+    def __init__(self, src: Any, *_: Any, **__: Any) -> None:
+        self.src = src
+        compiled.append(self)
+
+    def run(self, x: int, y: int, z: int, *rest: Any) -> None:
+        # What precedes the arguments: stream, function, metadata of two kinds and two hooks.
+        note(IdleLaunch(self, (x, y, z), rest[6:]))
+
+    def launch_metadata(self, *_: Any) -> None:
+        return None
+
+    def unmet(self, arguments: tuple[Any, ...]) -> list[str]:
+        """What this kernel was compiled for and these arguments are not."""
+        names, wrong = self.src.fn.arg_names, []
+        for (i, *_), value in self.src.constants.items():
+            if i < len(arguments) and arguments[i] != value:
+                wrong.append(f"{names[i]} is {arguments[i]}, not {value}")
+        for (i, *_), attributes in self.src.attrs.items():
+            found = arguments[i]
+            number = found.data_ptr() if isinstance(found, torch.Tensor) else found
+            if ["tt.divisibility", 16] in attributes and number % 16:
+                wrong.append(f"{names[i]} is {number}, no multiple of 16")
+        return wrong
+
+
+class _IdleUtils:
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": 232448, "multiprocessor_count": 132, "warpSize": 32}
+
+
+class IdleDriver:
+    """One H200, as far as anybody asks."""
+
+    utils = _IdleUtils()
+    device = 0
+
+    @staticmethod
+    def is_active() -> bool:
+        return True
+
+    def get_current_device(self) -> int:
+        return self.device
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+compiled: list[IdleKernel] = []
+note: Callable[[IdleLaunch], None] = lambda launch: None  # noqa: E731
+
+
+def install() -> None:
+    """From now on in this process nothing is compiled or launched; nothing was before."""
+    triton.compiler.compile = IdleKernel
+    driver.set_active(IdleDriver())
+
+
+def note_in(notes: list[IdleLaunch] | None) -> None:
+    """Note launches in this list; None: not at all, which takes the least time."""
+    global note
+    note = (lambda launch: None) if notes is None else notes.append
