@@ -65,10 +65,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients at V and X; the former is empty unless ``keep``."""
     plan = _plan(V, block_size, backend)
-    saved = (T, Z, scale, inputs) if plan.sweep == "torch" else (T, inputs, Z, scale)
-    saved = saved[:1] if plan.sweep == "triton" else saved
+    sweeps = {"triton": (T,), "tiles": (T, inputs, Z, scale), "torch": (T, Z, scale, inputs)}
     needs = keep, True, False
-    dV, dX, _ = core.backward(V, X, None, G, saved, plan, transpose, needs)
+    dV, dX, _ = core.backward(V, X, None, G, sweeps[plan.sweep], plan, transpose, needs)
     assert dX is not None
     return V.new_empty(0) if dV is None else dV.contiguous(), dX.contiguous()
 
