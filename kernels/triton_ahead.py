@@ -23,7 +23,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import triton_factors, triton_gradient, triton_sweep
+from . import (
+    triton_factors,
+    triton_gradient,
+    triton_sweep,
+    triton_tile_factors,
+    triton_tile_gradient,
+    triton_tile_sweep,
+)
 from .triton_support import BLOCK_SIZES, RESIDENT_BLOCK, RESIDENT_LENGTH
 
 
@@ -41,8 +48,17 @@ CHIPS = (
     Chip("sm_100", 100, 227 * 1024),
     Chip("sm_120", 120, 99 * 1024),
 )
-# Dtype of V and how products are made: as triton_wy chooses them.
-KINDS = (("fp32", "ieee"), ("fp32", "tf32"), ("bf16", "tf32"), ("fp16", "tf32"))
+# Dtype of V and how products are made: as triton_precision chooses them.
+KINDS = (
+    *(("fp32", "ieee"), ("fp32", "bf16x6"), ("fp32", "tf32")),
+    *(("bf16", "tf32"), ("fp16", "tf32")),
+)
+QUICK = KINDS[0], KINDS[1], KINDS[3]
+# Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
+ALWAYS_ALIGNED = ("k", "half", "stride_Z")
+ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_out", "stride_G")
+# Kernels that read states of the dtype of V.
+READ_STATES = ("rows_kernel", "update_kernel", "tile_gradient_kernel")
 INSTRUCTIONS = {
     "fma": ("FFMA",),
     "mma": ("HMMA",),
@@ -71,7 +87,7 @@ class Build(NamedTuple):
 
 
 def shipped() -> Iterator[Build]:
-    """Every kernel with every dtype, precision and constants that it is ever launched with."""
+    """Every kernel with each dtype, precision, tile and way that it is launched with."""
     for aligned in (True, False):
         for dtype, k in product(("fp32", "bf16", "fp16"), (16, 32, 64, 1024)):
             yield _build(
@@ -84,15 +100,40 @@ def shipped() -> Iterator[Build]:
                 half *= 2
         for (dtype, precision), keep in product(KINDS, (True, False)):
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
-            for d in (64, 128, RESIDENT_LENGTH):
-                config = flags | triton_sweep.resident_config(RESIDENT_BLOCK, d)
-                yield _build(triton_sweep.sweep_resident_kernel, dtype, config, aligned)
+            for width in (4, 8) if precision == "ieee" else (8,):
+                for d in (64, 128, RESIDENT_LENGTH):
+                    config = flags | triton_sweep.resident_config(RESIDENT_BLOCK, d, width)
+                    yield _build(triton_sweep.sweep_resident_kernel, dtype, config, aligned)
+                for k in BLOCK_SIZES:
+                    config = flags | triton_sweep.streamed_config(k, width)
+                    yield _build(triton_sweep.sweep_streamed_kernel, dtype, config, aligned)
+        for dtype, precision in KINDS:
             for k in BLOCK_SIZES:
-                config = flags | triton_sweep.streamed_config(k)
-                yield _build(triton_sweep.sweep_streamed_kernel, dtype, config, aligned)
-        for (dtype, precision), k in product(KINDS, BLOCK_SIZES):
-            config = {"PRECISION": precision} | triton_gradient.gradient_config(k)
-            yield _build(triton_gradient.gradient_kernel, dtype, config, aligned)
+                config = {"PRECISION": precision} | triton_gradient.gradient_config(k)
+                yield _build(triton_gradient.gradient_kernel, dtype, config, aligned)
+            for kernel, config in _tiled(precision):
+                if dtype == "fp32" or "p_V" in kernel.arg_names:
+                    yield _build(kernel, dtype, config, aligned)
+
+
+def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The kernels for large blocks, whose sizes are arguments."""
+    factors, sweep, gradient = triton_tile_factors, triton_tile_sweep, triton_tile_gradient
+    yield factors.gram_kernel, factors.gram_config(precision)
+    yield factors.join_strip_kernel, factors.strip_config(precision)
+    for second in (False, True):
+        config = {"SECOND": second} | factors.join_tile_config(precision)
+        yield factors.join_tile_kernel, config
+    for columns in (sweep.WIDE, sweep.WIDE + 1):
+        yield sweep.rows_kernel, sweep.rows_config(columns, precision)
+        for transpose in (False, True):
+            config = {"TRANSPOSE": transpose} | sweep.triangle_config(columns, precision)
+            yield sweep.triangle_kernel, config
+        yield sweep.update_kernel, sweep.update_config(columns, precision)
+    for transpose in (False, True):
+        config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
+        yield gradient.half_product_kernel, config
+    yield gradient.tile_gradient_kernel, gradient.tile_gradient_config(precision)
 
 
 def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Build:
@@ -103,25 +144,9 @@ def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Bu
 
 def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     """A row of the table: the resources that ``build`` needs on ``chip``."""
-    names = build.kernel.arg_names
-    given = {"p_V": f"*{build.dtype}", "p_X": f"*{build.dtype}"}
-    if build.kernel is triton_sweep.sweep_resident_kernel:
-        given["p_out"] = f"*{build.dtype}"
-    if build.dtype == "bf16":
-        given["p_dV"] = "*bf16"
-    signature: dict[str, str] = {}
-    attributes: dict[tuple[int], list[list[Any]]] = {}
-    for i, name in enumerate(names):
-        if name in build.constants:
-            signature[name] = "constexpr"
-            continue
-        signature[name] = given.get(name, "*fp32") if name.startswith("p_") else "i32"
-        if name.startswith("p_") or (build.aligned and name in ("n", "d", "m")):
-            attributes[(i,)] = [["tt.divisibility", 16]]
-    constants = {(names.index(name),): value for name, value in build.constants.items()}
-    source = ASTSource(build.kernel, signature, constants, attributes)
-    compiled = triton.compile(source, GPUTarget("cuda", chip.capability, 32), build.options)
+    compiled = triton.compile(source(build), GPUTarget("cuda", chip.capability, 32), build.options)
     usage, assembly = _disassembled(compiled.asm["cubin"])
+    streamed = triton_sweep.sweep_streamed_kernel
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found, usage
     operations = Counter(re.findall(r"^\s+/\*\w{4,}\*/\s+(?:@!?U?P\w+\s+)?(\w+)", assembly, re.M))
@@ -134,7 +159,52 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
         "shared_limit_bytes": chip.shared_bytes,
         "instructions": operations.total(),
         **{name: sum(operations[op] for op in ops) for name, ops in INSTRUCTIONS.items()},
+        "guarded": build.kernel is not streamed or is_guarded(compiled.asm["ptx"]),
     }
+
+
+def source(build: Build) -> ASTSource:
+    """What Triton compiles, such that it finds the result when it is about to launch the kernel."""
+    names = build.kernel.arg_names
+    typed = {"p_V", "p_X"}
+    if build.kernel.__name__ in READ_STATES:
+        typed |= {"p_A", "p_G"}
+    if build.kernel.__name__ == "sweep_resident_kernel":
+        typed.add("p_out")
+    if build.kernel.__name__ == "gradient_kernel" and build.dtype == "bf16":
+        typed.add("p_dV")
+    signature: dict[str, str] = {}
+    attributes: dict[tuple[int], list[list[Any]]] = {}
+    for i, name in enumerate(names):
+        if name in build.constants:
+            signature[name] = "constexpr"
+            if isinstance(build.constants[name], str):  # Triton looks for attributes in these too
+                attributes[(i,)] = []
+            continue
+        pointer = f"*{build.dtype if name in typed else 'fp32'}"
+        signature[name] = pointer if name.startswith("p_") else "i32"
+        if name.startswith("p_") or name in (ALIGNED if build.aligned else ALWAYS_ALIGNED):
+            attributes[(i,)] = [["tt.divisibility", 16]]
+    constants = {(names.index(name),): value for name, value in build.constants.items()}
+    return ASTSource(build.kernel, signature, constants, attributes)
+
+
+def is_guarded(ptx: str) -> bool:
+    """Whether barriers of the streamed sweep stand where its threads read what others stored.
+
+    The loop over the blocks is that which spans the most. It begins with a barrier, before any
+    load, and has another one between the two times that it reads a state.
+    """
+    labels = {found[1]: found.end() for found in re.finditer(r"^(\$L__\w+):", ptx, re.M)}
+    jumps = (
+        (found.start(), labels[found[1]]) for found in re.finditer(r"bra\S*\s+(\$L__\w+)", ptx)
+    )
+    _, begin, end = max((end - begin, begin, end) for end, begin in jumps)
+    events = re.findall(
+        r"\b(ld\.global|cp\.async\.c[ag]|st\.global|bar(?:rier)?\.sync)", ptx[begin:end]
+    )
+    order = "".join({"l": "L", "c": "L", "s": "S", "b": "B"}[event[0]] for event in events)
+    return re.match(r"B.*L.*B.*L.*S", order) is not None
 
 
 def _disassembled(cubin: bytes) -> tuple[str, str]:
@@ -151,10 +221,17 @@ def _disassembled(cubin: bytes) -> tuple[str, str]:
 
 def table(quick: bool) -> list[dict[str, Any]]:
     """A row for every configuration and chip, compiled on all cores."""
-    builds = [i for i, build in enumerate(shipped()) if build.aligned or not quick]
+    builds = [i for i, build in enumerate(shipped()) if not quick or _is_quick(build)]
     chips = [chip for chip in CHIPS if chip.name == "sm_90" or not quick]
     with ProcessPoolExecutor() as pool:
         return list(pool.map(_row, *zip(*product(builds, chips), strict=True)))
+
+
+def _is_quick(build: Build) -> bool:
+    """Whether a build is of the quick table: sizes in sixteens, three kinds, what is trained."""
+    precision = build.constants.get("PRECISION")
+    kinds = {(dtype, None) for dtype, _ in QUICK} | set(QUICK)
+    return build.aligned and build.constants.get("KEEP", True) and (build.dtype, precision) in kinds
 
 
 def _row(number: int, chip: Chip) -> dict[str, Any]:
@@ -205,8 +282,9 @@ def main() -> None:
 
 
 def is_wrong(row: dict[str, Any]) -> bool:
-    """Whether a configuration spills registers or asks for more shared memory than there is."""
-    return bool(row["spilled_bytes"]) or row["shared_bytes"] > row["shared_limit_bytes"]
+    """Whether a configuration spills, asks for too much shared memory, or lacks a barrier."""
+    too_large = row["shared_bytes"] > row["shared_limit_bytes"]
+    return bool(row["spilled_bytes"]) or too_large or not row["guarded"]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from .triton_launch import Launch
+from .triton_precision import add_product, product
 from .triton_support import MOST_REGISTERS
 
 
@@ -56,12 +57,12 @@ def gradient_kernel(
         columns = start + o_m
         m_Z = (columns < m)[None, :]
         m_A = (columns < m)[:, None] & (o_d < d)[None, :]
-        o_Z = o_k[:, None] * m + columns[None, :]
-        o_A = o_d[None, :] * m + columns[:, None]  # as Aᵀ
+        o_Z = o_k.to(tl.int64)[:, None] * m + columns[None, :]
+        o_A = o_d.to(tl.int64)[None, :] * m + columns[:, None]  # as Aᵀ
         b_A = tl.load(p_A + o_A, m_A, 0.0)
-        b_dB -= tl.dot(tl.load(p_W + o_Z, m_Z, 0.0), b_A, input_precision=PRECISION)
+        b_dB -= product(tl.load(p_W + o_Z, m_Z, 0.0), b_A, PRECISION)
         b_G = tl.load(p_G + o_A, m_A, 0.0)
-        b_dB -= tl.dot(tl.load(p_Z + o_Z, m_Z, 0.0), b_G, input_precision=PRECISION)
+        b_dB -= product(tl.load(p_Z + o_Z, m_Z, 0.0), b_G, PRECISION)
 
     # F + Fᵀ a few columns at a time: as a whole it would not fit in registers.
     for first in range(0, K, BC):
@@ -71,13 +72,13 @@ def gradient_kernel(
         for start in range(0, m, BM):
             columns = start + o_m
             m_Z = (columns < m)[None, :]
-            o_Z = o_k[:, None] * m + columns[None, :]
-            o_Zc = o_c[None, :] * m + columns[:, None]
+            o_Z = o_k.to(tl.int64)[:, None] * m + columns[None, :]
+            o_Zc = o_c.to(tl.int64)[None, :] * m + columns[:, None]
             m_Zc = (columns < m)[:, None]
             b_W, b_Zc = tl.load(p_W + o_Z, m_Z, 0.0), tl.load(p_Z + o_Zc, m_Zc, 0.0)
-            b_WZ = tl.dot(b_W, b_Zc, b_WZ, input_precision=PRECISION)
+            b_WZ = add_product(b_WZ, b_W, b_Zc, PRECISION)
             b_Z, b_Wc = tl.load(p_Z + o_Z, m_Z, 0.0), tl.load(p_W + o_Zc, m_Zc, 0.0)
-            b_ZW = tl.dot(b_Z, b_Wc, b_ZW, input_precision=PRECISION)
+            b_ZW = add_product(b_ZW, b_Z, b_Wc, PRECISION)
         above = (o_k[:, None] < o_c[None, :]) != (transpose != 0)
         b_FF = tl.where(o_k[:, None] == o_c[None, :], b_WZ, tl.where(above, b_WZ, b_ZW))
         b_Bc = tl.load(
@@ -86,7 +87,7 @@ def gradient_kernel(
             0.0,
         ).to(tl.float32)
         b_Bc = b_Bc * tl.load(p_scale + block * K + o_c)[:, None]
-        b_dB = tl.dot(b_FF, b_Bc, b_dB, input_precision=PRECISION)
+        b_dB = add_product(b_dB, b_FF, b_Bc, PRECISION)
     tl.store(p_dV + o_B, b_dB * b_scale, m_B)
 
 
@@ -105,7 +106,7 @@ def gradient_launch(
     Args:
         p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
         transpose: whether the forward sweep applied the transpose.
-        precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
+        precision: of products, as ``tl.dot`` names it: "ieee", "bf16x6" or "tf32".
         tensors: names of V; of what its rows are multiplied with (p, nb, k); of the states
             (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep; of those of the reverse sweep;
             and of the gradient (p, n, d), float32 or bfloat16.
@@ -127,5 +128,5 @@ def gradient_config(k: int) -> dict[str, Any]:
     these take 148 registers a thread on sm_90 (results/reference/kernels).
     """
     config = {"K": k, "BC": 16, "BD": 64 if k < 64 else 32, "BM": 16}
-    options = {"num_warps": 4 if k < 32 else 8, "maxnreg": None if k < 64 else MOST_REGISTERS}
+    options = {"num_warps": 4 if k < 32 else 8, "maxnreg": None if k < 32 else MOST_REGISTERS}
     return config | options

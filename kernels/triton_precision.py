@@ -70,3 +70,16 @@ def most_precise() -> str:
     except (ImportError, AttributeError):
         return "ieee"
     return "bf16x6" if "bf16x6" in names else "ieee"
+
+
+@lru_cache
+def least_width() -> int:
+    """The fewest columns that the right factor of ``tl.dot`` may have: 16 in older Tritons."""
+    if is_interpreted():
+        return 1
+    try:
+        from triton.backends.nvidia.compiler import min_dot_size
+
+        return int(min_dot_size(None)(tl.float32, tl.float32)[1])
+    except (ImportError, AttributeError, TypeError):
+        return 16

@@ -17,6 +17,9 @@ RESIDENT_LENGTH = 256
 RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
 
+PROGRAMS = 128
+"""About as many as a large chip has multiprocessors."""
+
 MOST_REGISTERS = 255
 """The most that a thread can have, on every chip since sm_80, as ``maxnreg`` of a kernel.
 

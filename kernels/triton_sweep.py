@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 
 from .triton_launch import Launch
-from .triton_support import MOST_REGISTERS, RESIDENT_BLOCK, RESIDENT_LENGTH
+from .triton_precision import add_product, least_width, product
+from .triton_support import MOST_REGISTERS, PROGRAMS, RESIDENT_BLOCK, RESIDENT_LENGTH
 
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16. That is wanted for
@@ -48,8 +49,8 @@ def sweep_resident_kernel(
     o_m = (tl.program_id(0) % tiles) * BM + tl.arange(0, BM)
     m_A = (o_d < d)[:, :, None] & (o_m < m)[None, None, :]
     m_Z = (o_m < m)[None, :]
-    o_A = o_d[:, :, None] * m + o_m[None, None, :]
-    o_Z = o_k[:, None] * m + o_m[None, :]
+    o_A = o_d.to(tl.int64)[:, :, None] * m + o_m[None, None, :]
+    o_Z = o_k.to(tl.int64)[:, None] * m + o_m[None, :]
     down, across = (K - 1) * (1 - transpose) + 1, (K - 1) * transpose + 1  # rows of T or of Tᵀ
     o_T = o_k[:, None] * down + o_k[None, :] * across
     first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
@@ -63,14 +64,14 @@ def sweep_resident_kernel(
         m_B = (rows < n)[None, :, None] & (o_d < d)[:, None, :]
         b_B = tl.load(p_B, m_B, 0.0).to(tl.float32)
         b_B = b_B * tl.load(p_scale + block * K + o_k)[None, :, None]
-        b_Y = tl.sum(tl.dot(b_B, b_A, input_precision=PRECISION), 0)
+        b_Y = tl.sum(product(b_B, b_A, PRECISION), 0)
         b_T = tl.load(p_T + block * K * K + o_T)
-        b_Z = tl.dot(b_T, b_Y, input_precision=PRECISION)
+        b_Z = product(b_T, b_Y, PRECISION)
         if KEEP:
             tl.store(p_states + block * d * m + o_A, b_A, m_A)
             tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
         b_Z = tl.broadcast_to(b_Z[None], (PARTS, K, BM))
-        b_A -= tl.dot(tl.permute(b_B, (0, 2, 1)), b_Z, input_precision=PRECISION)
+        b_A -= product(tl.permute(b_B, (0, 2, 1)), b_Z, PRECISION)
     tl.store(p_out + i_p * d * m + o_A, b_A, m_A)
 
 
@@ -100,8 +101,7 @@ def sweep_streamed_kernel(
     o_k, o_d = tl.arange(0, K), tl.arange(0, BD)
     o_m = (tl.program_id(0) % tiles) * BM + tl.arange(0, BM)
     m_Z = (o_m < m)[None, :]
-    o_A = o_d[:, None] * m + o_m[None, :]
-    o_Z = o_k[:, None] * m + o_m[None, :]
+    o_Z = o_k.to(tl.int64)[:, None] * m + o_m[None, :]
     down, across = (K - 1) * (1 - transpose) + 1, (K - 1) * transpose + 1  # rows of T or of Tᵀ
     o_T = o_k[:, None] * down + o_k[None, :] * across
     first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
@@ -111,8 +111,9 @@ def sweep_streamed_kernel(
     p_A = p_states + (i_p * nb + first) * d * m if KEEP else p_out + i_p * d * m
     for start in range(0, d, BD):
         m_A = (start + o_d < d)[:, None] & (o_m < m)[None, :]
-        b_A = tl.load(p_X + i_p * d * m + start * m + o_A, m_A, 0.0).to(tl.float32)
-        tl.store(p_A + start * m + o_A, b_A, m_A)
+        o_A = (start + o_d).to(tl.int64)[:, None] * m + o_m[None, :]
+        b_A = tl.load(p_X + i_p * d * m + o_A, m_A, 0.0).to(tl.float32)
+        tl.store(p_A + o_A, b_A, m_A)
 
     for step in range(nb):
         # What other threads of this program stored is read below. Triton synchronises them
@@ -136,9 +137,10 @@ def sweep_streamed_kernel(
             m_d = start + o_d < d
             m_A = m_d[:, None] & (o_m < m)[None, :]
             b_B = tl.load(p_B + start, m_rows & m_d[None, :], 0.0).to(tl.float32) * b_scale
-            b_A = tl.load(p_A + start * m + o_A, m_A, 0.0)
-            b_Y = tl.dot(b_B, b_A, b_Y, input_precision=PRECISION)
-        b_Z = tl.dot(tl.load(p_T + block * K * K + o_T), b_Y, input_precision=PRECISION)
+            o_A = (start + o_d).to(tl.int64)[:, None] * m + o_m[None, :]
+            b_A = tl.load(p_A + o_A, m_A, 0.0)
+            b_Y = add_product(b_Y, b_B, b_A, PRECISION)
+        b_Z = product(tl.load(p_T + block * K * K + o_T), b_Y, PRECISION)
         if KEEP:
             tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
         tl.debug_barrier()  # all threads have read the state, which may now be overwritten
@@ -146,9 +148,10 @@ def sweep_streamed_kernel(
             m_d = start + o_d < d
             m_A = m_d[:, None] & (o_m < m)[None, :]
             b_B = tl.load(p_B + start, m_rows & m_d[None, :], 0.0).to(tl.float32) * b_scale
-            b_A = tl.load(p_A + start * m + o_A, m_A, 0.0)
-            b_A -= tl.dot(tl.trans(b_B), b_Z, input_precision=PRECISION)
-            tl.store(p_next + start * m + o_A, b_A, m_A)
+            o_A = (start + o_d).to(tl.int64)[:, None] * m + o_m[None, :]
+            b_A = tl.load(p_A + o_A, m_A, 0.0)
+            b_A -= product(tl.trans(b_B), b_Z, PRECISION)
+            tl.store(p_next + o_A, b_A, m_A)
 
 
 def sweep_launch(
@@ -168,13 +171,14 @@ def sweep_launch(
         p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
         transpose: apply H(vₙ)⋯H(v₁) instead.
         keep: whether to store the states and Z, which the gradient at V needs.
-        precision: of products, as ``tl.dot`` names it: "ieee" or "tf32".
+        precision: of products, as ``tl.dot`` names it: "ieee", "bf16x6" or "tf32".
         tensors: names of V; the scale (p, nb, k) and T (p, nb, k, k) of its rows; X; the product
             (p, d, m), float32 or, of resident states, of the dtype of X; and if kept, of the
             state before each block (p, nb, d, m) and of Z = T B A (p, nb, k, m), both float32.
     """
     resident = is_resident(k, d)
-    config = resident_config(k, d) if resident else streamed_config(k)
+    width = tile_width(p * m, precision)
+    config = resident_config(k, d, width) if resident else streamed_config(k, width)
     return Launch(
         sweep_resident_kernel if resident else sweep_streamed_kernel,
         triton.cdiv(m, config["BM"]) * p,
@@ -189,23 +193,32 @@ def is_resident(k: int, d: int) -> bool:
     return k <= RESIDENT_BLOCK and d <= RESIDENT_LENGTH
 
 
-def resident_config(k: int, d: int) -> dict[str, Any]:
+def tile_width(columns: int, precision: str) -> int:
+    """Columns to a program: 4 while that makes no more programs than processors, else 8.
+
+    Tensor cores take no fewer than 8.
+    """
+    width = 4 if precision == "ieee" and columns <= 4 * PROGRAMS else 8
+    return max(width, least_width())
+
+
+def resident_config(k: int, d: int, width: int) -> dict[str, Any]:
     """The constants and options of ``sweep_resident_kernel``.
 
     Parts of 16 rows, the least that ``tl.dot`` takes, and a warp for each part up to 8; with
     d = 256 a warp has two, in 229 registers of a thread on sm_90 (results/reference/kernels).
     """
     parts = max(4, triton.next_power_of_2(triton.cdiv(d, 16)))
-    config = {"K": k, "PARTS": parts, "BD": 16, "BM": 16}
+    config = {"K": k, "PARTS": parts, "BD": 16, "BM": width}
     return config | {"num_warps": min(parts, 8), "maxnreg": MOST_REGISTERS}
 
 
-def streamed_config(k: int) -> dict[str, Any]:
+def streamed_config(k: int, width: int) -> dict[str, Any]:
     """The constants and options of ``sweep_streamed_kernel``.
 
     Pieces of half as many rows and twice as many warps from k = 32 on keep the tiles of V, A and
     Y in registers: 114 a thread on sm_90 for k = 32, 195 for k = 64 (results/reference/kernels).
     """
     if k < 32:
-        return {"K": k, "BD": 64, "BM": 16, "num_warps": 4, "maxnreg": None}
-    return {"K": k, "BD": 32, "BM": 16, "num_warps": 8, "maxnreg": MOST_REGISTERS}
+        return {"K": k, "BD": 64, "BM": width, "num_warps": 4, "maxnreg": None}
+    return {"K": k, "BD": 32, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}

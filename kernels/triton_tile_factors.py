@@ -23,42 +23,43 @@ from .triton_precision import add_product, product
 TILE = 64
 
 
-@triton.jit
+# Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is wanted for
+# n and d alone; k and half are always multiples of 64.
+@triton.jit(do_not_specialize=["nb"])
 def gram_kernel(
     p_V,  # (p, n, d)
-    p_scale,  # (p, nb, K)
-    p_S,  # (p, nb, K, K) out: tiles above the diagonal
-    p_T,  # (p, nb, K, K): its 32 × 32 tiles on the diagonal are given, those of 64 × 64 are out
+    p_scale,  # (p, nb, k)
+    p_S,  # (p, nb, k, k) out: tiles above the diagonal
+    p_T,  # (p, nb, k, k): its 32 × 32 tiles on the diagonal are given, those of 64 × 64 are out
     n,
     d,
+    k,
     nb,
     PRECISION: tl.constexpr,
-    K: tl.constexpr,
     TILE: tl.constexpr,
     BD: tl.constexpr,
 ):
     """A program computes one tile of S, or joins two halves of T on the diagonal."""
-    TILES: tl.constexpr = K // TILE
-    EACH: tl.constexpr = TILES * (TILES + 1) // 2
-    tile = tl.program_id(0) % EACH
-    block = (tl.program_id(0) // EACH).to(tl.int64)
+    each = (k // TILE) * (k // TILE + 1) // 2
+    tile = tl.program_id(0) % each
+    block = (tl.program_id(0) // each).to(tl.int64)
     j = 0
     while (j + 1) * (j + 2) // 2 <= tile:
         j += 1
     i = tile - j * (j + 1) // 2
     o_t, o_d = tl.arange(0, TILE), tl.arange(0, BD)
-    rows, columns = (block % nb) * K + i * TILE + o_t, (block % nb) * K + j * TILE + o_t
+    rows, columns = (block % nb) * k + i * TILE + o_t, (block % nb) * k + j * TILE + o_t
     p_B1 = p_V + ((block // nb) * n + rows)[:, None] * d + o_d[None, :]
     p_B2 = p_V + ((block // nb) * n + columns)[None, :] * d + o_d[:, None]
-    b_scale1 = tl.load(p_scale + block * K + i * TILE + o_t)[:, None]
-    b_scale2 = tl.load(p_scale + block * K + j * TILE + o_t)[None, :]
+    b_scale1 = tl.load(p_scale + block * k + i * TILE + o_t)[:, None]
+    b_scale2 = tl.load(p_scale + block * k + j * TILE + o_t)[None, :]
     b_S = tl.zeros((TILE, TILE), tl.float32)
     for start in range(0, d, BD):
         m_d = start + o_d < d
         b_B1 = tl.load(p_B1 + start, (rows < n)[:, None] & m_d[None, :], 0.0).to(tl.float32)
         b_B2 = tl.load(p_B2 + start, (columns < n)[None, :] & m_d[:, None], 0.0).to(tl.float32)
         b_S = add_product(b_S, b_B1 * b_scale1, b_B2 * b_scale2, PRECISION)
-    o_S = block * K * K + (i * TILE + o_t[:, None]) * K + j * TILE + o_t[None, :]
+    o_S = block * k * k + (i * TILE + o_t[:, None]) * k + j * TILE + o_t[None, :]
     if i == j:
         HALF: tl.constexpr = TILE // 2
         first, second = o_t[:, None] < HALF, o_t[None, :] >= HALF
@@ -73,23 +74,23 @@ def gram_kernel(
 
 @triton.jit
 def join_strip_kernel(
-    p_S,  # (p, nb, K, K)
-    p_T,  # (p, nb, K, K), written above the diagonal of each pair
+    p_S,  # (p, nb, k, k)
+    p_T,  # (p, nb, k, k), written above the diagonal of each pair
+    k,
     PRECISION: tl.constexpr,
-    K: tl.constexpr,
     HALF: tl.constexpr,
     BC: tl.constexpr,
 ):
     """A program computes BC columns of T₁₂ = −T₁(S₁₂T₂) for one pair of tiles."""
     STRIPS: tl.constexpr = HALF // BC
-    PAIRS: tl.constexpr = K // (2 * HALF)
-    strip, pair = tl.program_id(0) % STRIPS, (tl.program_id(0) // STRIPS) % PAIRS
-    block = (tl.program_id(0) // (STRIPS * PAIRS)).to(tl.int64)
-    at = block * K * K + pair * 2 * HALF * (K + 1)
+    pairs = k // (2 * HALF)
+    strip, pair = tl.program_id(0) % STRIPS, (tl.program_id(0) // STRIPS) % pairs
+    block = (tl.program_id(0) // (STRIPS * pairs)).to(tl.int64)
+    at = block * k * k + pair * 2 * HALF * (k + 1)
     o_k, o_c = tl.arange(0, HALF), strip * BC + tl.arange(0, BC)
-    o_square = o_k[:, None] * K + o_k[None, :]
-    o_strip = o_k[:, None] * K + o_c[None, :]
-    b_T2 = tl.load(p_T + at + HALF * (K + 1) + o_strip)
+    o_square = o_k[:, None] * k + o_k[None, :]
+    o_strip = o_k[:, None] * k + o_c[None, :]
+    b_T2 = tl.load(p_T + at + HALF * (k + 1) + o_strip)
     b_U = product(tl.load(p_S + at + HALF + o_square), b_T2, PRECISION)
     b_T12 = product(tl.load(p_T + at + o_square), b_U, PRECISION)
     tl.store(p_T + at + HALF + o_strip, -b_T12)
@@ -97,39 +98,38 @@ def join_strip_kernel(
 
 @triton.jit
 def join_tile_kernel(
-    p_S,  # (p, nb, K, K): S above the diagonal, and U below it, out unless SECOND
-    p_T,  # (p, nb, K, K), written above the diagonal of each pair if SECOND
+    p_S,  # (p, nb, k, k): S above the diagonal, and U below it, out unless SECOND
+    p_T,  # (p, nb, k, k), written above the diagonal of each pair if SECOND
+    k,
+    half,
     SECOND: tl.constexpr,
     PRECISION: tl.constexpr,
-    K: tl.constexpr,
-    HALF: tl.constexpr,
     TILE: tl.constexpr,
     BK: tl.constexpr,
 ):
     """A program computes one tile of U = S₁₂T₂, or if SECOND of T₁₂ = −T₁U, for one pair."""
-    TILES: tl.constexpr = HALF // TILE
-    PAIRS: tl.constexpr = K // (2 * HALF)
-    tile, pair = tl.program_id(0) % (TILES * TILES), (tl.program_id(0) // (TILES * TILES)) % PAIRS
-    block = (tl.program_id(0) // (TILES * TILES * PAIRS)).to(tl.int64)
-    i, j = tile // TILES, tile % TILES
-    at = block * K * K + pair * 2 * HALF * (K + 1)
+    tiles, pairs = half // TILE, k // (2 * half)
+    tile, rest = tl.program_id(0) % (tiles * tiles), tl.program_id(0) // (tiles * tiles)
+    pair, block = rest % pairs, (rest // pairs).to(tl.int64)
+    i, j = tile // tiles, tile % tiles
+    at = block * k * k + pair * 2 * half * (k + 1)
     o_k = tl.arange(0, BK)
     rows, columns = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE)
     # Of a triangle only the tiles from its diagonal on, which have zeros below it.
     if SECOND:
-        first, last = i * TILE, HALF
-        p_left, p_right, p_out = p_T + at, p_S + at + HALF * K, p_T + at + HALF
+        first, last = i * TILE, half
+        p_left, p_right, p_out = p_T + at, p_S + at + half * k, p_T + at + half
     else:
         first, last = 0, (j + 1) * TILE
-        p_left, p_right, p_out = p_S + at + HALF, p_T + at + HALF * (K + 1), p_S + at + HALF * K
+        p_left, p_right, p_out = p_S + at + half, p_T + at + half * (k + 1), p_S + at + half * k
     b_sum = tl.zeros((TILE, TILE), tl.float32)
     for start in range(first, last, BK):
-        b_left = tl.load(p_left + rows[:, None] * K + start + o_k[None, :])
-        b_right = tl.load(p_right + (start + o_k)[:, None] * K + columns[None, :])
+        b_left = tl.load(p_left + rows[:, None] * k + start + o_k[None, :])
+        b_right = tl.load(p_right + (start + o_k)[:, None] * k + columns[None, :])
         b_sum = add_product(b_sum, b_left, b_right, PRECISION)
     if SECOND:
         b_sum = -b_sum
-    tl.store(p_out + rows[:, None] * K + columns[None, :], b_sum)
+    tl.store(p_out + rows[:, None] * k + columns[None, :], b_sum)
 
 
 def tile_factors(V: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
@@ -152,18 +152,18 @@ def tile_factors(V: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
     T = scale.new_empty(p, nb, k, k)
     S = torch.empty_like(T)
     factors_kernel[(p * nb * k // BASE,)](V, scale, T, n, d, **factors_config(k))
-    config = gram_config(k, precision)
-    gram_kernel[(p * nb * tiles_above(k),)](V, scale, S, T, n, d, nb, **config)
+    config = gram_config(precision)
+    gram_kernel[(p * nb * tiles_above(k),)](V, scale, S, T, n, d, k, nb, **config)
     half = TILE
     while half < k:
         pairs = p * nb * k // (2 * half)
         if half == TILE:
-            config = strip_config(k, half, precision)
-            join_strip_kernel[(pairs * half // config["BC"],)](S, T, **config)
+            config = strip_config(precision)
+            join_strip_kernel[(pairs * half // config["BC"],)](S, T, k, **config)
         else:
-            config, tiles = join_tile_config(k, half, precision), (half // TILE) ** 2
-            join_tile_kernel[(pairs * tiles,)](S, T, SECOND=False, **config)
-            join_tile_kernel[(pairs * tiles,)](S, T, SECOND=True, **config)
+            config, tiles = join_tile_config(precision), (half // TILE) ** 2
+            join_tile_kernel[(pairs * tiles,)](S, T, k, half, SECOND=False, **config)
+            join_tile_kernel[(pairs * tiles,)](S, T, k, half, SECOND=True, **config)
         half *= 2
     return scale, T
 
@@ -173,19 +173,19 @@ def tiles_above(k: int) -> int:
     return (k // TILE) * (k // TILE + 1) // 2
 
 
-def gram_config(k: int, precision: str) -> dict[str, Any]:
+def gram_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``gram_kernel``."""
-    config = {"PRECISION": precision, "K": k, "TILE": TILE, "BD": 32}
+    config = {"PRECISION": precision, "TILE": TILE, "BD": 32}
     return config | {"num_warps": 8, "maxnreg": None}
 
 
-def strip_config(k: int, half: int, precision: str) -> dict[str, Any]:
+def strip_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``join_strip_kernel``."""
-    config = {"PRECISION": precision, "K": k, "HALF": half, "BC": 16}
+    config = {"PRECISION": precision, "HALF": TILE, "BC": 16}
     return config | {"num_warps": 4, "maxnreg": None}
 
 
-def join_tile_config(k: int, half: int, precision: str) -> dict[str, Any]:
+def join_tile_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``join_tile_kernel``."""
-    config = {"PRECISION": precision, "K": k, "HALF": half, "TILE": TILE, "BK": 32}
+    config = {"PRECISION": precision, "TILE": TILE, "BK": 32}
     return config | {"num_warps": 4, "maxnreg": None}

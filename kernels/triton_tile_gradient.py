@@ -20,28 +20,28 @@ TILE = 64
 
 @triton.jit(do_not_specialize=["nb", "first", "count"])
 def half_product_kernel(
-    p_Z,  # (p, nb, K, m)
-    p_W,  # (p, count, K, m)
-    p_F,  # (p, count, K, K) out: F + Fᵀ
+    p_Z,  # (p, nb, k, m)
+    p_W,  # (p, count, k, m)
+    p_F,  # (p, count, k, k) out: F + Fᵀ
     m,
+    k,
     nb,
     first,
     count,
     TRANSPOSE: tl.constexpr,
     PRECISION: tl.constexpr,
-    K: tl.constexpr,
     TILE: tl.constexpr,
     BM: tl.constexpr,
 ):
     """A program computes a tile: of W Zᵀ, of Z Wᵀ, or, on the diagonal, of either half."""
-    TILES: tl.constexpr = K // TILE
-    tile, block = tl.program_id(0) % (TILES * TILES), tl.program_id(0) // (TILES * TILES)
-    i, j = tile // TILES, tile % TILES
+    tiles = k // TILE
+    tile, block = tl.program_id(0) % (tiles * tiles), tl.program_id(0) // (tiles * tiles)
+    i, j = tile // tiles, tile % tiles
     i_p, i_b = (block // count).to(tl.int64), block % count
     o_m = tl.arange(0, BM)
     o_i, o_j = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE)
-    p_Z += (i_p * nb + first + i_b) * K * m
-    p_W += (i_p * count + i_b) * K * m
+    p_Z += (i_p * nb + first + i_b) * k * m
+    p_W += (i_p * count + i_b) * k * m
     if TRANSPOSE:
         with_WZ, with_ZW = i >= j, i <= j
         in_WZ = o_i[:, None] >= o_j[None, :]
@@ -63,44 +63,44 @@ def half_product_kernel(
             b_Z = tl.load(p_Z + o_left + columns[None, :], m_left, 0.0)
             b_W = tl.load(p_W + o_right + columns[:, None], m_right, 0.0)
             b_ZW = add_product(b_ZW, b_Z, b_W, PRECISION)
-    p_F += (i_p * count + i_b) * K * K
-    tl.store(p_F + o_i[:, None] * K + o_j[None, :], tl.where(in_WZ, b_WZ, b_ZW))
+    p_F += (i_p * count + i_b) * k * k
+    tl.store(p_F + o_i[:, None] * k + o_j[None, :], tl.where(in_WZ, b_WZ, b_ZW))
 
 
 @triton.jit(do_not_specialize=["nb", "first", "count"])
 def tile_gradient_kernel(
     p_V,  # (p, n, d)
-    p_scale,  # (p, nb, K)
-    p_F,  # (p, count, K, K)
+    p_scale,  # (p, nb, k)
+    p_F,  # (p, count, k, k)
     p_A,  # (p, nb, d, m)
-    p_Z,  # (p, nb, K, m)
+    p_Z,  # (p, nb, k, m)
     p_G,  # (p, count, d, m), G of product i_p at i_p·stride_G
-    p_W,  # (p, count, K, m)
+    p_W,  # (p, count, k, m)
     p_dV,  # (p, n, d) out
     n,
     d,
     m,
+    k,
     stride_G,
     nb,
     first,
     count,
     PRECISION: tl.constexpr,
-    K: tl.constexpr,
     TILE: tl.constexpr,
     BD: tl.constexpr,
     BK: tl.constexpr,
     BM: tl.constexpr,
 ):
     """A program computes a tile of one block's gradient."""
-    down, across = K // TILE, tl.cdiv(d, BD)
+    down, across = k // TILE, tl.cdiv(d, BD)
     i_d, rest = tl.program_id(0) % across, tl.program_id(0) // across
     i_k, i_b = rest % down, (rest // down) % count
     i_p = (rest // (down * count)).to(tl.int64)
     block = i_p * nb + first + i_b
     o_t, o_d = i_k * TILE + tl.arange(0, TILE), i_d * BD + tl.arange(0, BD)
     o_k, o_m = tl.arange(0, BK), tl.arange(0, BM)
-    p_Z += block * K * m
-    p_W += (i_p * count + i_b) * K * m
+    p_Z += block * k * m
+    p_W += (i_p * count + i_b) * k * m
     p_A += block * d * m
     p_G += i_p * stride_G + i_b.to(tl.int64) * d * m
     o_Z = o_t.to(tl.int64)[:, None] * m
@@ -118,11 +118,11 @@ def tile_gradient_kernel(
         b_dB = add_product(b_dB, b_Z, b_G, PRECISION)
     b_dB = -b_dB
 
-    p_F += (i_p * count + i_b) * K * K + o_t[:, None] * K
-    p_scale += block * K
+    p_F += (i_p * count + i_b) * k * k + o_t[:, None] * k
+    p_scale += block * k
     p_V += i_p * n * d
-    i_n = (first + i_b) * K
-    for start in range(0, tl.minimum(K, n - i_n), BK):
+    i_n = (first + i_b) * k
+    for start in range(0, tl.minimum(k, n - i_n), BK):
         inner = start + o_k
         rows = i_n + inner
         b_F = tl.load(p_F + inner[None, :]) * tl.load(p_scale + inner)[None, :]
@@ -165,13 +165,13 @@ def tile_gradient(
     p, n, d = V.shape
     nb, k, m = Z.shape[1:]
     F = torch.empty(p, count, k, k, dtype=torch.float32, device=V.device)
-    config = half_product_config(k, precision)
+    config = half_product_config(precision)
     half_product_kernel[(half_programs(p * count, k),)](
-        Z, W, F, m, nb, first, count, TRANSPOSE=transpose, **config
+        *(Z, W, F, m, k, nb, first, count), TRANSPOSE=transpose, **config
     )
-    config = tile_gradient_config(k, precision)
+    config = tile_gradient_config(precision)
     tile_gradient_kernel[(gradient_programs(p * count, k, d),)](
-        *(V, scale, F, A, Z, G, W, dV, n, d, m, G.stride(0), nb, first, count), **config
+        *(V, scale, F, A, Z, G, W, dV, n, d, m, k, G.stride(0), nb, first, count), **config
     )
 
 
@@ -182,16 +182,16 @@ def half_programs(blocks: int, k: int) -> int:
 
 def gradient_programs(blocks: int, k: int, d: int) -> int:
     """The grid of ``tile_gradient_kernel``."""
-    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config(k, "ieee")["BD"])
+    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config("ieee")["BD"])
 
 
-def half_product_config(k: int, precision: str) -> dict[str, Any]:
+def half_product_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``half_product_kernel``."""
-    config = {"PRECISION": precision, "K": k, "TILE": TILE, "BM": 32}
+    config = {"PRECISION": precision, "TILE": TILE, "BM": 32}
     return config | {"num_warps": 8, "maxnreg": None}
 
 
-def tile_gradient_config(k: int, precision: str) -> dict[str, Any]:
+def tile_gradient_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``tile_gradient_kernel``."""
-    config = {"PRECISION": precision, "K": k, "TILE": TILE, "BD": 32, "BK": 32, "BM": 32}
+    config = {"PRECISION": precision, "TILE": TILE, "BD": 32, "BK": 32, "BM": 32}
     return config | {"num_warps": 4, "maxnreg": None}

@@ -18,6 +18,7 @@ from torch import Tensor
 from .triton_factors import BASE, factor_launches
 from .triton_gradient import gradient_launch
 from .triton_launch import KEPT, Buffer, Recipe, padded
+from .triton_precision import precision as precision_of
 from .triton_sweep import is_resident, sweep_launch
 
 
@@ -42,7 +43,7 @@ def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[
     """
     V, X = V.contiguous(), X.contiguous()
     dtype, device = V.dtype, V.get_device()
-    found = _forward(V.shape, X.shape[-1], dtype, device, k, transpose, keep, _precision(dtype))
+    found = _forward(V.shape, X.shape[-1], dtype, device, k, transpose, keep, precision_of(dtype))
     out, kept = _empty_like(X, found.out), X.new_empty(found.size, dtype=torch.float32)
     found.recipe.run(V, X, out, kept)
     return (out if found.out is X.dtype else out.to(X.dtype)), kept
@@ -54,7 +55,9 @@ def backward(
     """Gradients at V and X, given that at the output; at V in float16 it is float32 still."""
     V, G = V.contiguous(), G.contiguous()
     dtype, device = V.dtype, V.get_device()
-    found = _backward(V.shape, G.shape[-1], dtype, device, k, transpose, need_V, _precision(dtype))
+    found = _backward(
+        V.shape, G.shape[-1], dtype, device, k, transpose, need_V, precision_of(dtype)
+    )
     dX, scratch = _empty_like(G, found.out), G.new_empty(found.size, dtype=torch.float32)
     dV = _empty_like(V, found.dV) if need_V else None
     found.recipe.run(V, G, dX, kept, scratch, scratch if dV is None else dV)
@@ -134,15 +137,3 @@ def _dtypes(dtype: torch.dtype, k: int, d: int) -> tuple[torch.dtype, torch.dtyp
         dtype if is_resident(k, d) else torch.float32,
         torch.float32 if dtype == torch.float16 else dtype,
     )
-
-
-def _precision(dtype: torch.dtype) -> str:
-    """IEEE float32 products unless cuBLAS may use TF32; half precision fits in TF32."""
-    return "tf32" if dtype != torch.float32 or _tf32_is_allowed() else "ieee"
-
-
-def _tf32_is_allowed() -> bool:
-    """Whether PyTorch's own products may use TF32: by its new setting or, up to 2.8, the old."""
-    matmul = torch.backends.cuda.matmul
-    setting = getattr(matmul, "fp32_precision", None)
-    return bool(matmul.allow_tf32) if setting is None else setting == "tf32"
