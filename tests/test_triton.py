@@ -5,6 +5,7 @@ On a machine with a GPU the same is checked there, on the device: see test_gpu.p
 
 import itertools
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,7 +129,12 @@ class TestStep:
             assert max(errors(V, X, G, out)) < most
 
     @pytest.mark.parametrize("k", [16, 32])
-    def test_half_precision_is_rounded_once(self, k: int, poisoned: None) -> None:
+    def test_half_precision_is_rounded_once(
+        self, k: int, poisoned: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The products of both in TF32.
+        matmul = SimpleNamespace(fp32_precision="tf32")
+        monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
         V, X, G = inputs(20, 33, 5, torch.float16)  # the interpreter truncates to bfloat16
         wide = [t.detach().float().requires_grad_() for t in (V, X)]
         plan = Plan(k, sweep="triton")
