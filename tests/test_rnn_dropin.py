@@ -464,6 +464,7 @@ def test_compiled_for_ten_sizes(kind: type[Network]):
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "strict"), [(SpectralRNN, False), (OrthogonalRNN, True)])
 def test_exported_for_every_size(kind: type[Network], strict: bool, tmp_path: Path):
     rnn = double(kind, bidirectional=True, nonlinearity="modrelu")
