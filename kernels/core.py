@@ -42,13 +42,9 @@ def forward(
         transpose: apply the conjugate transpose instead.
         keep: whether V or τ will need a gradient.
     """
-    if plan.sweep == "triton":
-        out, fused = _by_kernels("triton_wy").forward(V, X, plan.block_size, transpose, keep)
-        return out, (fused,)
-    if plan.sweep == "tiles":
-        whole = _batched(V), _batched(X), plan.block_size
-        out, saved = _by_kernels("triton_tiles").forward(*whole, transpose, keep)
-        return (out if X.ndim == 3 else out.squeeze(0)).to(X.dtype), saved
+    if plan.sweep != "torch":
+        result, buffer = _triton_wy().forward(V, X, plan, transpose, keep)
+        return result, (buffer,)
     dtype, work = V.dtype, WORK_DTYPE[V.dtype]
     if dtype != work:
         V, X, tau = V.to(work), X.to(work), None if tau is None else tau.to(work)
@@ -68,16 +64,10 @@ def backward(
 ) -> Gradients:
     """Gradients at V, X and τ in their shapes and dtypes, given that at the output."""
     dtype = V.dtype
-    if plan.sweep == "triton":
-        by_kernels, (fused,) = _by_kernels("triton_wy"), saved
-        dV, dX = by_kernels.backward(V, G, fused, plan.block_size, transpose, needs[0])
+    if plan.sweep != "torch":
+        (buffer,) = saved
+        dV, dX = _triton_wy().backward(V, X, G, buffer, plan, transpose, needs[0])
         return _narrowed(dV, dtype), dX, None
-    if plan.sweep == "tiles":
-        by_kernels, whole = _by_kernels("triton_tiles"), (_batched(V), _batched(X), _batched(G))
-        tiled = by_kernels.SavedTiles(*saved)
-        dV, out = by_kernels.backward(*whole, tiled, transpose, needs[0])
-        dX = (out if X.ndim == 3 else out.squeeze(0)).to(dtype)
-        return _narrowed(dV if dV is None or V.ndim == 3 else dV.squeeze(0), dtype), dX, None
     kept, work = wy.Saved(*saved), WORK_DTYPE[dtype]  # type: ignore[arg-type]
     if dtype == work:
         return wy.backward(V, X, tau, G, kept, transpose, needs)
@@ -101,11 +91,7 @@ def _narrowed(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return gradient.to(dtype)
 
 
-def _batched(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 3 else tensor.unsqueeze(0)
-
-
 @lru_cache
-def _by_kernels(name: str) -> ModuleType:
-    """A module that imports Triton, which is not everywhere."""
-    return import_module(f".{name}", __package__)
+def _triton_wy() -> ModuleType:
+    """Imports Triton, which is not everywhere."""
+    return import_module(".triton_wy", __package__)

@@ -65,9 +65,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients at V and X; the former is empty unless ``keep``."""
     plan = _plan(V, block_size, backend)
-    sweeps = {"triton": (T,), "tiles": (T, inputs, Z, scale), "torch": (T, Z, scale, inputs)}
+    saved = (T, Z, scale, inputs) if plan.sweep == "torch" else (T,)
     needs = keep, True, False
-    dV, dX, _ = core.backward(V, X, None, G, sweeps[plan.sweep], plan, transpose, needs)
+    dV, dX, _ = core.backward(V, X, None, G, saved, plan, transpose, needs)
     assert dX is not None
     return V.new_empty(0) if dV is None else dV.contiguous(), dX.contiguous()
 
@@ -102,13 +102,12 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
     *p, n, d = V.shape
     m, k = X.shape[-1], plan.block_size
     nb = -(-n // k)
-    if plan.sweep == "triton":
+    if plan.sweep != "torch":
+        from .triton_launch import ProductSizes
         from .triton_wy import kept_size
 
-        return (kept_size(p[0] if p else 1, n, d, m, k, keep),), (0,), (0,), (0,)
-    if plan.sweep == "tiles":
-        p, kept = p or [1], nb if keep else 0
-        return (*p, nb, k, k), (*p, kept, k, m), (*p, nb, k), (*p, kept if nb > 1 else 0, d, m)
+        sizes = ProductSizes(p[0] if p else 1, n, d, m, k)
+        return (kept_size(sizes, plan, keep),), (0,), (0,), (0,)
     if k >= n:
         return (*p, n, n), (*p, n, m), (*p, n, 1), (0,)
     blocks = nb * (p[0] if p else 1)
@@ -117,14 +116,11 @@ def _shapes(V: Tensor, X: Tensor, plan: Plan, keep: bool) -> tuple[tuple[Any, ..
 
 def _packed(saved: core.Saved, plan: Plan) -> SavedTensors:
     """The saved tensors, all of the shapes that follow from the plan."""
-    if plan.sweep == "triton":
+    if plan.sweep != "torch":
         (buffer,) = saved
         assert buffer is not None
         return buffer, buffer.new_empty(0), buffer.new_empty(0), buffer.new_empty(0)
-    if plan.sweep == "tiles":
-        T, inputs, Z, scale = saved
-    else:
-        T, Z, scale, inputs, *_ = saved
+    T, Z, scale, inputs, *_ = saved
     assert T is not None
     assert Z is not None
     if scale is None:

@@ -169,9 +169,9 @@ def source(build: Build) -> ASTSource:
     typed = {"p_V", "p_X"}
     if build.kernel.__name__ in READ_STATES:
         typed |= {"p_A", "p_G"}
-    if build.kernel.__name__ == "sweep_resident_kernel":
+    if build.kernel.__name__ in ("sweep_resident_kernel", "update_kernel"):
         typed.add("p_out")
-    if build.kernel.__name__ == "gradient_kernel" and build.dtype == "bf16":
+    if build.dtype == "bf16":
         typed.add("p_dV")
     signature: dict[str, str] = {}
     attributes: dict[tuple[int], list[list[Any]]] = {}

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_launch import KEPT, Launch, Recipe
+from .triton_launch import KEPT, Launch, ProductSizes, Recipe
 from .triton_support import MOST_REGISTERS
 
 # A block whose triangle one program inverts in registers.
@@ -143,7 +143,7 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
     scale = V.new_empty(p, nb, k, dtype=torch.float32)
     make = V.new_empty if k <= BASE else V.new_zeros
     T = make(p, nb, k, k, dtype=torch.float32)
-    _recipe(p, n, d, k, V.dtype, V.get_device()).run(V, scale, T)
+    _recipe(ProductSizes(p, n, d, 0, k), V.dtype, V.get_device()).run(V, scale, T)
     half = 2 * LARGEST_HALF
     while half < k:
         _join(V, scale, T, half)
@@ -152,17 +152,18 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=KEPT)
-def _recipe(p: int, n: int, d: int, k: int, dtype: torch.dtype, device: int) -> Recipe:
-    return Recipe(factor_launches(p, n, d, k), dict.fromkeys(("V", "scale", "T")))
+def _recipe(sizes: ProductSizes, dtype: torch.dtype, device: int) -> Recipe:
+    return Recipe(factor_launches(sizes), dict.fromkeys(("V", "scale", "T")))
 
 
-def factor_launches(p: int, n: int, d: int, k: int) -> list[Launch]:
-    """The factors of V (p, n, d) in blocks of k, as far as kernels compute them.
+def factor_launches(sizes: ProductSizes) -> list[Launch]:
+    """The factors of blocks of k reflectors, as far as kernels compute them.
 
     They write "scale" (p, nb, k) and "T" (p, nb, k, k), of which only blocks of at most ``BASE``
     rows are written whole: a larger T must hold zeros before.
     """
-    tensors, rows = ("V", "scale", "T"), p * triton.cdiv(n, k) * k
+    p, n, d, _, k = sizes
+    tensors, rows = ("V", "scale", "T"), p * sizes.blocks * k
     first = Launch(factors_kernel, rows // min(k, BASE), tensors, (n, d), factors_config(k))
     launches, half = [first], BASE
     while half < k and half <= LARGEST_HALF:

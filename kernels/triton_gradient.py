@@ -12,7 +12,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .triton_launch import Launch
+from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, product
 from .triton_support import MOST_REGISTERS
 
@@ -92,11 +92,7 @@ def gradient_kernel(
 
 
 def gradient_launch(
-    p: int,
-    n: int,
-    d: int,
-    m: int,
-    k: int,
+    sizes: ProductSizes,
     transpose: bool,
     precision: str,
     tensors: tuple[str, ...] = ("V", "scale", "states", "Z", "outputs", "W", "dV"),
@@ -104,17 +100,17 @@ def gradient_launch(
     """The gradient at V.
 
     Args:
-        p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
         transpose: whether the forward sweep applied the transpose.
         precision: of products, as ``tl.dot`` names it: "ieee", "bf16x6" or "tf32".
         tensors: names of V; of what its rows are multiplied with (p, nb, k); of the states
             (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep; of those of the reverse sweep;
             and of the gradient (p, n, d), float32 or bfloat16.
     """
+    p, n, d, m, k = sizes
     config = gradient_config(k)
     return Launch(
         gradient_kernel,
-        triton.cdiv(d, config["BD"]) * triton.cdiv(n, k) * p,
+        triton.cdiv(d, config["BD"]) * sizes.blocks * p,
         tensors,
         (n, d, m, int(transpose)),
         {"PRECISION": precision, **config},

@@ -5,27 +5,50 @@ the compiled kernel up at each call, which takes longer than a small kernel runs
 does so at its first run and keeps the compiled kernels; later runs pass addresses alone.
 
 Triton compiles a kernel anew for sizes that are 1 or a multiple of 16, and for addresses that
-are multiples of 16. The sizes of a recipe are fixed, and it keeps the kernels for each pattern
-of aligned addresses apart.
+are multiples of 16. The sizes of a recipe are fixed, and it keeps the kernels for each
+alignment of its tensors apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from triton.runtime import driver
 
 from .triton_support import current
 
-ALIGNMENT = 256
-"""Bytes; each piece of a buffer starts at a multiple, as tensors of their own would."""
-
 KEPT = 4096
 """Recipes of each kind that are kept. They hold no memory of a device, and Triton keeps compiled
 kernels itself, so that a CUDA graph needs none of them."""
 
-_NUMBERS = ALIGNMENT // 4
+_NUMBERS = 64  # float32: a piece of a buffer starts at a multiple of 256 bytes, as tensors do
+
+
+class ProductSizes(NamedTuple):
+    """Of V (p, n, d) and X (p, d, m), and of a block."""
+
+    p: int
+    n: int
+    d: int
+    m: int
+    k: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.n // self.k)
+
+
+Name = str | tuple[str, int]
+"""A tensor or a piece of a buffer; or a part of it, by the number of its first element."""
+
+
+class Place(NamedTuple):
+    """Where matrices are, one for each product, that are ``stride`` numbers apart."""
+
+    tensor: Name
+    stride: int
 
 
 class Launch(NamedTuple):
@@ -33,7 +56,7 @@ class Launch(NamedTuple):
 
     kernel: Any  # takes tensors, then sizes, then constants
     grid: int
-    tensors: tuple[str, ...]  # names in a recipe
+    tensors: tuple[Name, ...]
     sizes: tuple[int, ...]
     constants: dict[str, Any]  # and options of the compiler
 
@@ -76,28 +99,33 @@ class Recipe:
     Args:
         launches: what to launch.
         given: names of the tensors that ``run`` takes, in order; a buffer has the pieces of it.
-        zeroed: names of pieces to fill with zeros before the first launch.
+        prepare: called with the tensors before the first launch.
     """
 
     def __init__(
         self,
         launches: Sequence[Launch],
         given: Mapping[str, Buffer | None],
-        zeroed: Sequence[str] = (),
+        prepare: Callable[..., object] | None = None,
     ) -> None:
         self.launches = tuple(launches)
-        places: dict[str, tuple[int, slice | None]] = {}
+        starts: dict[str, tuple[int, int, int | None]] = {}  # which tensor, from where, to where
         for i, (name, buffer) in enumerate(given.items()):
             if buffer is None:
-                places[name] = (i, None)
+                starts[name] = (i, 0, None)
             else:
-                places |= {piece: (i, part) for piece, part in buffer.pieces.items()}
+                for piece, part in buffer.pieces.items():
+                    starts[piece] = (i, part.start, part.stop)
         used = list(dict.fromkeys(name for launch in launches for name in launch.tensors))
-        self._places = [places[name] for name in used]
-        self._offsets = [(i, 4 * part.start if part else 0) for i, part in self._places]
+        self._places: list[tuple[int, int, int | None]] = []
+        for each in used:
+            name, first = (each, 0) if isinstance(each, str) else each
+            i, start, stop = starts[name]
+            self._places.append((i, start + first, stop))
+        self._offsets = [(i, 4 * start) for i, start, _ in self._places]
         self._chosen = [tuple(map(used.index, launch.tensors)) for launch in launches]
-        self._zeroed = [places[name] for name in zeroed]
-        self._kept: dict[object, tuple[_Compiled, ...] | None] = {}
+        self._prepare = prepare
+        self._kept: dict[object, tuple[_Compiled, ...]] = {}
         self._device = -1
 
     def run(self, *tensors: Tensor) -> None:
@@ -107,17 +135,17 @@ class Recipe:
             tensors: as ``given``, contiguous and all on one device, which is that of every
                 run of this recipe. Buffers are float32.
         """
-        for i, piece in self._zeroed:
-            tensors[i][piece].zero_()
+        if self._prepare is not None:
+            self._prepare(*tensors)
         starts = [tensor.data_ptr() for tensor in tensors]
         misaligned = 0
         for start in starts:
             misaligned |= start & 15
-        aligned = None if not misaligned else tuple(start & 15 == 0 for start in starts)
-        kept = self._kept.get(aligned)
+        alignment = tuple(start & 15 for start in starts) if misaligned else None
+        kept = self._kept.get(alignment)
         if kept is None:
             with current(tensors[0].device):
-                self._first_run(tensors, aligned)
+                self._first_run(tensors, alignment)
         elif self._device != self._current_device():
             with current(tensors[0].device):
                 self._run(kept, starts)
@@ -131,9 +159,12 @@ class Recipe:
             # No hooks: these are for profilers that would count operations.
             run(grid, 1, 1, stream, function, metadata, None, None, None, *choose(addresses), *rest)
 
-    def _first_run(self, tensors: Sequence[Tensor], aligned: object) -> None:
+    def _first_run(self, tensors: Sequence[Tensor], alignment: object) -> None:
         """Launch by way of Triton, and keep what it compiled if that can be called directly."""
-        views = [tensors[i] if piece is None else tensors[i][piece] for i, piece in self._places]
+        views = []
+        for i, start, stop in self._places:
+            whole = start == 0 and stop is None
+            views.append(tensors[i] if whole else tensors[i].view(-1)[start:stop])
         found = []
         for launch, chosen in zip(self.launches, self._chosen, strict=True):
             compiled = launch.kernel[(launch.grid,)](
@@ -145,7 +176,18 @@ class Recipe:
         self._device = driver.active.get_current_device()
         self._current_device = driver.active.get_current_device
         self._current_stream = driver.active.get_current_stream
-        self._kept[aligned] = tuple(found)  # type: ignore[arg-type]
+        self._kept[alignment] = tuple(found)  # type: ignore[arg-type]
+
+
+class PassRecipe(NamedTuple):
+    """The recipe of a forward or backward pass, and what it needs."""
+
+    recipe: Recipe
+    kept: int  # numbers in the buffer that the forward pass returns
+    scratch: int  # and in one that is given back
+    out: torch.dtype  # of the product, or of the gradient at X
+    dV: torch.dtype
+    reads_X: bool = False
 
 
 def _directly(compiled: Any, launch: Launch, chosen: tuple[int, ...]) -> _Compiled | None:

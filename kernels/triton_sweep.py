@@ -13,7 +13,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .triton_launch import Launch
+from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, least_width, product
 from .triton_support import MOST_REGISTERS, PROGRAMS, RESIDENT_BLOCK, RESIDENT_LENGTH
 
@@ -155,11 +155,7 @@ def sweep_streamed_kernel(
 
 
 def sweep_launch(
-    p: int,
-    n: int,
-    d: int,
-    m: int,
-    k: int,
+    sizes: ProductSizes,
     transpose: bool,
     keep: bool,
     precision: str,
@@ -168,7 +164,6 @@ def sweep_launch(
     """H(v₁)⋯H(vₙ) X, or its transpose applied, from the UT factors of the blocks.
 
     Args:
-        p, n, d, m, k: sizes of V (p, n, d) and X (p, d, m), and of a block.
         transpose: apply H(vₙ)⋯H(v₁) instead.
         keep: whether to store the states and Z, which the gradient at V needs.
         precision: of products, as ``tl.dot`` names it: "ieee", "bf16x6" or "tf32".
@@ -176,6 +171,7 @@ def sweep_launch(
             (p, d, m), float32 or, of resident states, of the dtype of X; and if kept, of the
             state before each block (p, nb, d, m) and of Z = T B A (p, nb, k, m), both float32.
     """
+    p, n, d, m, k = sizes
     resident = is_resident(k, d)
     width = tile_width(p * m, precision)
     config = resident_config(k, d, width) if resident else streamed_config(k, width)
@@ -183,7 +179,7 @@ def sweep_launch(
         sweep_resident_kernel if resident else sweep_streamed_kernel,
         triton.cdiv(m, config["BM"]) * p,
         tensors,
-        (n, d, m, triton.cdiv(n, k), int(transpose)),
+        (n, d, m, sizes.blocks, int(transpose)),
         {"KEEP": keep, "PRECISION": precision, **config},
     )
 

@@ -12,12 +12,11 @@ the diagonal are never written nor read.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from .triton_factors import BASE, factors_config, factors_kernel
+from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, product
 
 TILE = 64
@@ -132,40 +131,37 @@ def join_tile_kernel(
     tl.store(p_out + rows[:, None] * k + columns[None, :], b_sum)
 
 
-def tile_factors(V: Tensor, k: int, precision: str) -> tuple[Tensor, Tensor]:
-    """The UT factors of blocks of k reflectors.
+def tile_factor_launches(sizes: ProductSizes, precision: str) -> list[Launch]:
+    """The UT factors of blocks of k reflectors, one of ``triton_support.TILED_BLOCK_SIZES``.
+
+    They read "V" and write what its rows have to be multiplied with, "scale" (p, nb, k), and "T"
+    (p, nb, k, k) of the multiplied rows, of no meaning below the diagonal; "S" is room for as
+    much as T takes. A last block that is not full is filled with rows of zeros.
 
     Args:
-        V: reflectors as rows, shape (p, n, d), contiguous; float32, bfloat16 or
-            float16. Zero rows are allowed.
-        k: block size, one of ``triton_support.TILED_BLOCK_SIZES``. A last block that is not
-            full is filled with rows of zeros.
         precision: of products, as ``tl.dot`` names it.
-
-    Returns:
-        What the rows have to be multiplied with, shape (p, ⌈n/k⌉, k), and T of the multiplied
-        rows, shape (p, ⌈n/k⌉, k, k), of no meaning below the diagonal; both float32.
     """
-    p, n, d = V.shape
-    nb = triton.cdiv(n, k)
-    scale = torch.empty(p, nb, k, dtype=torch.float32, device=V.device)
-    T = scale.new_empty(p, nb, k, k)
-    S = torch.empty_like(T)
-    factors_kernel[(p * nb * k // BASE,)](V, scale, T, n, d, **factors_config(k))
+    p, n, d, _, k = sizes
+    blocks, rows = p * sizes.blocks, ("V", "scale", "T")
+    first = Launch(factors_kernel, blocks * k // BASE, rows, (n, d), factors_config(k))
+    tensors, grid = ("V", "scale", "S", "T"), blocks * tiles_above(k)
     config = gram_config(precision)
-    gram_kernel[(p * nb * tiles_above(k),)](V, scale, S, T, n, d, k, nb, **config)
+    launches = [first, Launch(gram_kernel, grid, tensors, (n, d, k, sizes.blocks), config)]
     half = TILE
     while half < k:
-        pairs = p * nb * k // (2 * half)
+        pairs = blocks * k // (2 * half)
         if half == TILE:
             config = strip_config(precision)
-            join_strip_kernel[(pairs * half // config["BC"],)](S, T, k, **config)
+            grid = pairs * half // config["BC"]
+            launches.append(Launch(join_strip_kernel, grid, ("S", "T"), (k,), config))
         else:
-            config, tiles = join_tile_config(precision), (half // TILE) ** 2
-            join_tile_kernel[(pairs * tiles,)](S, T, k, half, SECOND=False, **config)
-            join_tile_kernel[(pairs * tiles,)](S, T, k, half, SECOND=True, **config)
+            config, grid = join_tile_config(precision), pairs * (half // TILE) ** 2
+            launches += [
+                Launch(join_tile_kernel, grid, ("S", "T"), (k, half), {"SECOND": second} | config)
+                for second in (False, True)
+            ]
         half *= 2
-    return scale, T
+    return launches
 
 
 def tiles_above(k: int) -> int:

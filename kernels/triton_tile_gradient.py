@@ -8,11 +8,10 @@ of inner size k + 2m.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
+from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product
 
 TILE = 64
@@ -137,42 +136,46 @@ def tile_gradient_kernel(
     tl.store(p_dV + o_dV, b_dB, (rows < n)[:, None] & (o_d < d)[None, :])
 
 
-def tile_gradient(
-    dV: Tensor,
-    V: Tensor,
-    scale: Tensor,
-    A: Tensor,
-    Z: Tensor,
-    G: Tensor,
-    W: Tensor,
+def tile_gradient_launches(
+    sizes: ProductSizes,
+    states: Place,
+    outputs: Place,
     first: int,
     count: int,
     transpose: bool,
     precision: str,
-) -> None:
-    """Write the gradient at the reflectors of some blocks into dV (p, n, d), float32.
+) -> list[Launch]:
+    """The gradient at the reflectors of some blocks.
+
+    They read "V", "scale", "Z" (p, nb, k, m) of the forward sweep and "W" (p, count, k, m) of the
+    reverse one, and write to "dV" (p, n, d), float32 or bfloat16; "F" is room for (p, count, k, k).
 
     Args:
-        V: reflectors (p, n, d), contiguous.
-        scale: what the rows are multiplied with, (p, nb, k).
-        A, Z: states (p, nb, d, m) and Z (p, nb, k, m) of the forward sweep, contiguous.
-        G, W: the same of the reverse sweep for these blocks, (p, count, d, m), of which G may
-            have products further apart, and (p, count, k, m).
+        states: (p, nb, d, m), the state before each block.
+        outputs: (p, count, d, m), the gradient at the output of each of these blocks; products
+            may be further apart.
         first, count: which blocks.
         transpose: whether the forward sweep applied the transpose.
         precision: of products, as ``tl.dot`` names it.
     """
-    p, n, d = V.shape
-    nb, k, m = Z.shape[1:]
-    F = torch.empty(p, count, k, k, dtype=torch.float32, device=V.device)
-    config = half_product_config(precision)
-    half_product_kernel[(half_programs(p * count, k),)](
-        *(Z, W, F, m, k, nb, first, count), TRANSPOSE=transpose, **config
-    )
-    config = tile_gradient_config(precision)
-    tile_gradient_kernel[(gradient_programs(p * count, k, d),)](
-        *(V, scale, F, A, Z, G, W, dV, n, d, m, k, G.stride(0), nb, first, count), **config
-    )
+    p, n, d, m, k = sizes
+    which = sizes.blocks, first, count
+    return [
+        Launch(
+            half_product_kernel,
+            half_programs(p * count, k),
+            ("Z", "W", "F"),
+            (m, k, *which),
+            {"TRANSPOSE": transpose} | half_product_config(precision),
+        ),
+        Launch(
+            tile_gradient_kernel,
+            gradient_programs(p * count, k, d),
+            ("V", "scale", "F", states.tensor, "Z", outputs.tensor, "W", "dV"),
+            (n, d, m, k, outputs.stride, *which),
+            tile_gradient_config(precision),
+        ),
+    ]
 
 
 def half_programs(blocks: int, k: int) -> int:

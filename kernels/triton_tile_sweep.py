@@ -13,8 +13,8 @@ from typing import Any
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
+from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product, least_width
 from .triton_support import PROGRAMS
 
@@ -162,41 +162,42 @@ def update_kernel(
     tl.store(p_out + i_p * stride_out + o_A, b_A - tl.sum(b_sum, 0), m_A)
 
 
-def tile_step(
-    V: Tensor,
-    scale: Tensor,
-    T: Tensor,
-    block: int,
-    A: Tensor,
-    Y: Tensor,
-    Z: Tensor,
-    out: Tensor,
-    transpose: bool,
-    precision: str,
-) -> None:
+def tile_step_launches(
+    sizes: ProductSizes, block: int, A: Place, Z: Place, out: Place, transpose: bool, precision: str
+) -> list[Launch]:
     """Apply one block, or its transpose, to A: Z = T B A and out = A − BᵀZ are written.
 
+    They read "V", "scale" and "T" as ``tile_factor_launches`` has them; "Y" is room for partial
+    sums, (p, parts, k, m).
+
     Args:
-        V: reflectors (p, n, d), contiguous; float32, bfloat16 or float16.
-        scale, T: of ``tile_factors``, (p, nb, k) and (p, nb, k, k).
         A, Z, out: (p, d, m), (p, k, m) and (p, d, m), of which each matrix is contiguous.
-        Y: room for partial sums, (p, parts, k, m), contiguous.
     """
-    p, n, d = V.shape
-    nb, k, m, parts = T.shape[1], T.shape[-1], A.shape[-1], Y.shape[1]
-    config = rows_config(m, precision)
-    chunk = chunk_of(d, parts)
-    rows_kernel[(rows_programs(p, k, m, parts),)](
-        *(V, scale, A, Y, n, d, m, k, A.stride(0), nb, block, parts, chunk), **config
-    )
-    config = triangle_config(m, precision)
-    triangle_kernel[(triangle_programs(p, k, m),)](
-        *(T, Y, Z, m, k, Z.stride(0), nb, block, parts), TRANSPOSE=transpose, **config
-    )
-    strides = A.stride(0), Z.stride(0), out.stride(0)
-    update_kernel[(update_programs(p, d, m),)](
-        *(V, scale, A, Z, out, n, d, m, k, *strides, nb, block), **update_config(m, precision)
-    )
+    p, n, d, m, k = sizes
+    parts, which = parts_of(p, k, d, m), (sizes.blocks, block)
+    return [
+        Launch(
+            rows_kernel,
+            rows_programs(p, k, m, parts),
+            ("V", "scale", A.tensor, "Y"),
+            (n, d, m, k, A.stride, *which, parts, chunk_of(d, parts)),
+            rows_config(m, precision),
+        ),
+        Launch(
+            triangle_kernel,
+            triangle_programs(p, k, m),
+            ("T", "Y", Z.tensor),
+            (m, k, Z.stride, *which, parts),
+            {"TRANSPOSE": transpose} | triangle_config(m, precision),
+        ),
+        Launch(
+            update_kernel,
+            update_programs(p, d, m),
+            ("V", "scale", A.tensor, Z.tensor, out.tensor),
+            (n, d, m, k, A.stride, Z.stride, out.stride, *which),
+            update_config(m, precision),
+        ),
+    ]
 
 
 WIDE = 64

@@ -1,104 +1,131 @@
-"""Products of reflectors in large compact-WY blocks by tiles, in Triton: for d above 256.
+"""Recipes for large compact-WY blocks by tiles, in Triton: for d above 256.
 
 No step waits for another inside a block of 128 to 1024 reflectors: see ``triton_tile_factors``
 for T, ``triton_tile_sweep`` for the three launches that apply a block, and
 ``triton_tile_gradient``. What is kept is bounded: with one block no state at all, since it is
 the input; with several, one state a block of at least n/8, while the gradients at outputs are
-kept for ``SEGMENT`` blocks at a time. Nothing waits for the device.
-
-Shapes: V (p, n, d) and X (p, d, m) in float32, bfloat16 or float16; all that is
-computed, products and gradients too, is float32.
+kept for two times ``SEGMENT`` blocks at a time.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import pairwise
 
-import triton
+import torch
 from torch import Tensor
 
-from .triton_precision import precision
-from .triton_support import current
-from .triton_tile_factors import tile_factors
-from .triton_tile_gradient import tile_gradient
-from .triton_tile_sweep import parts_of, tile_step
+from .triton_launch import Buffer, Launch, PassRecipe, Place, ProductSizes, Recipe
+from .triton_tile_factors import tile_factor_launches
+from .triton_tile_gradient import tile_gradient_launches
+from .triton_tile_sweep import parts_of, tile_step_launches
 
 SEGMENT = 4
-"""Blocks whose gradients at the outputs are kept at once."""
+"""Blocks whose gradients are computed at once."""
 
 
-class SavedTiles(NamedTuple):
-    """Saved by the forward pass for the backward pass."""
+def kept_sizes(sizes: ProductSizes, keep: bool) -> dict[str, int]:
+    """The pieces of the buffer that the forward pass returns."""
+    p, _, d, m, k = sizes
+    blocks = p * sizes.blocks
+    return {
+        "scale": blocks * k,  # (p, nb, k) rows are multiplied with this
+        "T": blocks * k * k,  # (p, nb, k, k) UT factors
+        # (p, nb, d, m) A, the input of every block where there are several
+        "states": blocks * d * m if keep and sizes.blocks > 1 else 0,
+        "Z": blocks * k * m if keep else 0,  # (p, nb, k, m) T B A
+    }
 
-    T: Tensor  # (p, nb, k, k) UT factors
-    inputs: Tensor  # (p, nb, d, m) A, the input of every block; empty if there is one, or unasked
-    Z: Tensor  # (p, nb, k, m) T B A; empty if V needs no gradient
-    scale: Tensor  # (p, nb, k) rows are multiplied with this
+
+def forward_pass(
+    sizes: ProductSizes, dtype: torch.dtype, transpose: bool, keep: bool, precision: str
+) -> PassRecipe:
+    """Writes the product and what is kept."""
+    p, _, d, m, k = sizes
+    nb, state = sizes.blocks, d * m
+    kept = Buffer(kept_sizes(sizes, keep))
+    room = {"S": p * nb * k * k, "Y": p * parts_of(p, k, d, m) * k * m}
+    if not keep:
+        room |= {"passing": min(nb - 1, 2) * p * state, "one": p * k * m}
+    scratch, order = Buffer(room), _order(nb, transpose)
+
+    def place(i: int) -> Place:
+        """Of the state before a block."""
+        if nb == 1 or (i == order[0] and not keep):
+            return Place("X", state)
+        if keep:
+            return Place(("states", i * state), nb * state)
+        return Place(("passing", i % 2 % (nb - 1) * p * state), state)
+
+    launches = tile_factor_launches(sizes, precision)
+    for i, j in zip(order, [*order[1:], None], strict=True):
+        Z = Place(("Z", i * k * m), nb * k * m) if keep else Place("one", k * m)
+        to = Place("out", state) if j is None else place(j)
+        launches += tile_step_launches(sizes, i, place(i), Z, to, transpose, precision)
+
+    def copy(V: Tensor, X: Tensor, out: Tensor, buffer: Tensor, room: Tensor) -> None:
+        states = buffer[kept.pieces["states"]].view(p, nb, d, m)
+        states[:, order[0]].copy_(X.view(p, d, m))
+
+    given = {"V": None, "X": None, "out": None, "kept": kept, "scratch": scratch}
+    recipe = Recipe(launches, given, copy if keep and nb > 1 else None)
+    return PassRecipe(recipe, kept.size, scratch.size, *_dtypes(dtype))
 
 
-def forward(V: Tensor, X: Tensor, k: int, transpose: bool, keep: bool) -> tuple[Tensor, SavedTiles]:
-    """H(v₁)⋯H(vₙ) X, or its transpose applied, and what the backward pass needs.
+def backward_pass(
+    sizes: ProductSizes, dtype: torch.dtype, transpose: bool, need_V: bool, precision: str
+) -> PassRecipe:
+    """Writes the gradients at X and V.
 
-    Args:
-        V: reflectors (p, n, d); a row of zeros is the identity.
-        X: (p, d, m).
-        k: block size, one of ``triton_support.TILED_BLOCK_SIZES``; it need not divide n.
-        transpose: apply H(vₙ)⋯H(v₁) instead.
-        keep: whether V will need a gradient.
+    The gradients at the outputs of the blocks of a segment lie together. Segments have two places
+    in turn, as the last block of one writes into the place of the next.
     """
-    V, X = V.contiguous(), X.contiguous()
-    mode, (p, n, d), m = precision(V.dtype), V.shape, X.shape[-1]
-    nb = triton.cdiv(n, k)
-    with current(V.device):
-        scale, T = tile_factors(V, k, mode)
-        out = scale.new_empty(p, d, m)
-        inputs = scale.new_empty(p, nb if keep and nb > 1 else 0, d, m)
-        Z = scale.new_empty(p, nb if keep else 1, k, m)
-        places = inputs if keep else scale.new_empty(p, min(nb - 1, 2), d, m)
-        Y = scale.new_empty(p, parts_of(p, k, d, m), k, m)
-        order = _order(nb, transpose)
-        A = X
-        if keep and nb > 1:
-            A = inputs[:, order[0]].copy_(X)
-        for i, j in zip(order, [*order[1:], None], strict=True):
-            to = out if j is None else places[:, j if keep else j % places.shape[1]]
-            tile_step(V, scale, T, i, A, Y, Z[:, i if keep else 0], to, transpose, mode)
-            A = to
-    return out, SavedTiles(T, inputs, Z if keep else Z[:, :0], scale)
-
-
-def backward(
-    V: Tensor, X: Tensor, G: Tensor, saved: SavedTiles, transpose: bool, need_V: bool
-) -> tuple[Tensor | None, Tensor]:
-    """Gradients with respect to V (p, n, d) and X (p, d, m), given that at the output."""
-    T, inputs, Z, scale = saved
-    V, G, mode = V.contiguous(), G.contiguous(), precision(V.dtype)
-    (p, n, d), m, (nb, k) = V.shape, G.shape[-1], T.shape[1:3]
+    p, _, d, m, k = sizes
+    nb, state = sizes.blocks, d * m
     segment = min(nb, SEGMENT if need_V else 1)
-    with current(V.device):
-        dX = scale.new_empty(p, d, m)
-        dV = scale.new_empty(p, n, d) if need_V else None
-        W = scale.new_empty(p, segment, k, m)
-        Y = scale.new_empty(p, parts_of(p, k, d, m), k, m)
-        # A place more for the gradient at the output of the next segment's first block.
-        outputs = G.unsqueeze(1) if nb == 1 else scale.new_empty(p, segment + 1, d, m)
-        states = X.contiguous().unsqueeze(1) if nb == 1 else inputs
-        order = _order(nb, not transpose)
-        A = G
-        for start in range(0, nb, segment):
-            part = order[start : start + segment]
-            first = min(part)
-            if nb > 1 and need_V:
-                A = outputs[:, part[0] - first].copy_(A)
-            for i, j in zip(part, [*part[1:], None], strict=True):
-                following = i % 2 if not need_V else segment if j is None else j - first
-                to = dX if i == order[-1] else outputs[:, following]
-                tile_step(V, scale, T, i, A, Y, W[:, i - first], to, not transpose, mode)
-                A = to
-            if dV is not None:
-                w = W[:, : len(part)].contiguous()
-                ends = states, Z, outputs, w
-                tile_gradient(dV, V, scale, *ends, first, len(part), transpose, mode)
-    return dV, dX
+    order = _order(nb, not transpose)
+    segments = [order[start : start + segment] for start in range(0, nb, segment)]
+    room = {"Y": p * parts_of(p, k, d, m) * k * m, "W": p * segment * k * m}
+    if need_V:
+        room["F"] = p * segment * k * k
+    if nb > 1:
+        room["outputs"] = min(len(segments), 2) * p * segment * state
+    scratch = Buffer(room)
+
+    def place(i: int) -> Place:
+        """Of the gradient at the output of a block."""
+        if nb == 1 or (i == order[0] and not need_V):
+            return Place("G", state)
+        turn = order.index(i) // segment
+        first = turn % 2 * p * segment * state + (i - min(segments[turn])) * state
+        return Place(("outputs", first), segment * state)
+
+    launches: list[Launch] = []
+    following = dict(pairwise(order))
+    for part in segments:
+        first, count = min(part), len(part)
+        for i in part:
+            W = Place(("W", (i - first) * k * m), count * k * m)
+            to = place(following[i]) if i in following else Place("dX", state)
+            launches += tile_step_launches(sizes, i, place(i), W, to, not transpose, precision)
+        if need_V:
+            states = Place("X" if nb == 1 else "states", nb * state)
+            which = first, count, transpose, precision
+            launches += tile_gradient_launches(sizes, states, place(first), *which)
+
+    def copy(V: Tensor, X: Tensor, G: Tensor, dX: Tensor, kept: Tensor, *rest: Tensor) -> None:
+        outputs = rest[0][scratch.pieces["outputs"]][: p * segment * state]
+        first = order[0] - min(segments[0])
+        outputs.view(p, segment, d, m)[:, first].copy_(G.view(p, d, m))
+
+    given = dict.fromkeys(("V", "X", "G", "dX"))
+    buffers = {"kept": Buffer(kept_sizes(sizes, need_V)), "scratch": scratch}
+    recipe = Recipe(launches, given | buffers | {"dV": None}, copy if need_V and nb > 1 else None)
+    return PassRecipe(recipe, 0, scratch.size, *_dtypes(dtype), reads_X=need_V and nb == 1)
 
 
-def _order(nb: int, transpose: bool) -> range:
+def _dtypes(dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+    """Of the product, and of dV, which float16 can't hold."""
+    return dtype, torch.float32 if dtype == torch.float16 else dtype
+
+
+def _order(nb: int, transpose: bool) -> Sequence[int]:
     return range(nb) if transpose else range(nb - 1, -1, -1)

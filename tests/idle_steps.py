@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from threading import Thread
 from typing import Any
 
@@ -93,17 +94,18 @@ def recipes() -> int:
     return triton_wy._forward.cache_info().misses + triton_wy._backward.cache_info().misses
 
 
-SHAPES = [(1, 1, 1), (1, 16, 16), (16, 1, 1), (17, 16, 1), (1, 33, 5), (32, 48, 32), (40, 300, 7)]
+SHAPES = [(1, 1, 1), (1, 16, 16), (16, 1, 1), (17, 16, 1), (1, 33, 5), (32, 48, 32), (300, 300, 7)]
 
 
 def misused() -> list[str]:
     """Kernels launched with sizes or addresses that they were not compiled for: none."""
     found = []
     for n, d, m in SHAPES:
-        for k, transpose in ((16, True), (64, False)):
-            for offset in (0, 1, 0, 1):
+        plans = Plan(16, "triton"), Plan(64, "triton"), Plan(128, "tiles")
+        for plan, offset in product(plans, (0, 1, 3, 1, 0)):
+            for transpose in (False, True):
                 with noted() as launches:
-                    step(given(n, d, m, offset=offset), Plan(k, "triton"), transpose)
+                    step(given(n, d, m, offset=offset), plan, transpose)
                 found += [why for one in launches for why in one.compiled.unmet(one.arguments)]
     return found
 
@@ -122,8 +124,10 @@ def arguments() -> list[list[Any]]:
     """What a recipe passes for the same tensors at its first run, and at the second."""
     found = []
     V, X, _ = (t.detach() for t in given(32, 48, 24))
-    passed = triton_wy._forward(V.shape, 24, V.dtype, -1, 32, False, True, "ieee")
-    tensors = V, X, torch.empty_like(X), torch.empty(passed.size)
+    plan = Plan(32, "triton")
+    passed = triton_wy._forward(V.shape, 24, V.dtype, -1, plan, False, True, "ieee")
+    kept = torch.empty(passed.kept)
+    tensors = V, X, torch.empty_like(X), kept, kept
     for _ in range(2):
         with noted() as launches:
             passed.recipe.run(*tensors)
@@ -168,7 +172,7 @@ def in_threads() -> dict[str, int]:
     def work() -> None:
         for _ in range(20):
             V, X, _ = given(20, 40, 8)
-            results.append([*triton_wy.forward(V, X, 16, False, True)])
+            results.append([*triton_wy.forward(V, X, Plan(16, "triton"), False, True)])
 
     threads = [Thread(target=work) for _ in range(4)]
     with noted() as launches:

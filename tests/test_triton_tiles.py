@@ -17,10 +17,12 @@ from svdbench.kernels import (
     triton_tile_gradient,
     triton_tile_sweep,
     triton_tiles,
+    triton_wy,
 )
 from svdbench.kernels.apply import Apply
+from svdbench.kernels.triton_launch import ProductSizes, Recipe
 from svdbench.kernels.triton_support import TILED_BLOCK_SIZES
-from svdbench.kernels.triton_tile_factors import tile_factors, tiles_above
+from svdbench.kernels.triton_tile_factors import tile_factor_launches, tiles_above
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the poison
 
@@ -74,9 +76,26 @@ class TestStep:
         V, X, G = inputs(*shape)
         assert max(errors(V, X, G, Plan(k, "tiles"), transpose)) < tolerance(V)
 
-    def test_batch(self, poisoned: None) -> None:
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_batch(self, transpose: bool, poisoned: None) -> None:
         V, X, G = inputs(130, 18, 3, p=(2,))
-        assert max(errors(V, X, G, TILED)) < tolerance(V)
+        assert max(errors(V, X, G, TILED, transpose)) < tolerance(V)
+
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_segments_take_turns(
+        self, transpose: bool, poisoned: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(triton_tiles, "SEGMENT", 1)
+        monkeypatch.setattr(triton_wy, "_backward", triton_wy._backward.__wrapped__)
+        V, X, G = inputs(2 * 128 + 5, 3, 2)
+        assert max(errors(V, X, G, TILED, transpose)) < tolerance(V)
+        with torch.no_grad():  # two states then take turns
+            out = Apply.apply(V, X, None, TILED, transpose)
+        kept = Apply.apply(V, X, None, TILED, transpose)
+        assert torch.equal(out, kept)
+        only_X = Apply.apply(V.detach(), X, None, TILED, transpose)
+        ours, theirs = (torch.autograd.grad(each, X, G)[0] for each in (only_X, kept))
+        assert torch.equal(ours, theirs)
 
     def test_segments(self, poisoned: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(triton_tiles, "SEGMENT", 2)
@@ -136,7 +155,9 @@ class TestHostileInputs:
 def test_factors_are_the_inverse_of_the_half_triangle(k: int, poisoned: None) -> None:
     V = torch.randn(1, k + 3, 20)
     V[:, 3] = 0
-    scale, T = tile_factors(V, k, "ieee")
+    scale, S, T = torch.empty(1, 2, k), torch.empty(1, 2, k, k), torch.empty(1, 2, k, k)
+    launches = tile_factor_launches(ProductSizes(1, k + 3, 20, 0, k), "ieee")
+    Recipe(launches, dict.fromkeys(("V", "scale", "S", "T"))).run(V, scale, S, T)
     B = (torch.nn.functional.pad(V, (0, 0, 0, k - 3)).view(1, 2, k, 20) * scale[..., None]).double()
     half = (B @ B.mT).triu()
     diagonal = half.diagonal(dim1=-2, dim2=-1).mul_(0.5)
@@ -164,9 +185,8 @@ def test_a_chip_is_busy_in_every_launch(n: int, d: int, m: int) -> None:
 def test_what_is_kept_is_bounded() -> None:
     """No state for one block; for several one a block."""
     for n, states in ((128, 0), (129, 2)):
-        V, X = torch.randn(1, n, 4), torch.randn(1, 4, 2)
-        _, saved = triton_tiles.forward(V, X, 128, False, True)
-        assert saved.inputs.shape == (1, states, 4, 2)
+        sizes = ProductSizes(1, n, 4, 2, 128)
+        assert triton_tiles.kept_sizes(sizes, keep=True)["states"] == states * 4 * 2
 
 
 def test_the_plan_that_backend_triton_means() -> None:
