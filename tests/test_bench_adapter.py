@@ -30,5 +30,8 @@ def test_small_layers(tmp_path: Path) -> None:
     assert [figure.what.split(": ")[1] for figure in figures] == [
         *("time, 1 thread", "time, 2 threads", "memory")
     ]
-    assert all(figure.measured > 0 for figure in figures)
+    one, two, memory = (figure.measured for figure in figures)
+    assert one > 0
+    assert two is None or two > 0  # None while other processes are busy
+    assert memory > 0
     assert json.loads((tmp_path / "env.json").read_text())["threads"]
