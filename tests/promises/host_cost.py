@@ -7,12 +7,14 @@ and of the core of ``BEFORE``, which take turns. Writes ``results/bench-host/<ti
 
 import os
 import sys
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)  # read when Triton is imported
 
+import torch
 from torch import Tensor
 
 from promises import idle_driver
@@ -38,7 +40,7 @@ def figures(_: Path) -> list[Promise]:
     found: list[Promise] = []
     with threads(1), earlier_kernels() as earlier:
         for d, most in MICROSECONDS.items():
-            steps = {"now": step_now(d)}
+            steps = {"empty": empty_step(d), "now": step_now(d)}
             if earlier is not None:
                 steps["before"] = step_before(earlier, d)
             launches = {name: launches_of(one) for name, one in steps.items()}
@@ -60,16 +62,31 @@ def plan_of(d: int) -> kernels.Plan:
 
 
 def step_now(d: int) -> Step:
-    """A step on the CPU that goes the way of a GPU, with a plan that is known."""
+    """A step on the CPU that goes the way of a GPU, with a plan that is looked up once."""
     V, X, G = problem(d, d, COLUMNS)
-    plan = plan_of(d)
-    chosen: Any = lambda n, d, m: plan  # noqa: E731
+    chosen: Any = lru_cache(lambda n, d, m: plan_of(d))
+    apply.plan_on_cpu = chosen
+    return step(partial(apply.apply_reflectors, V, X), (V, X), G)
 
-    def product() -> Tensor:
-        apply.plan_on_cpu = chosen
-        return apply.apply_reflectors(V, X)
 
-    return step(product, (V, X), G)
+class _Nothing(torch.autograd.Function):
+    """What no product can do without."""
+
+    @staticmethod
+    def forward(ctx: Any, V: Tensor, X: Tensor) -> Tensor:
+        ctx.save_for_backward(V, X)
+        return torch.empty_like(X)
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> Any:
+        V, X = ctx.saved_tensors
+        return torch.empty_like(V), torch.empty_like(X)
+
+
+def empty_step(d: int) -> Step:
+    """A step that computes nothing: the part of the time that is PyTorch's."""
+    V, X, G = problem(d, d, COLUMNS)
+    return step(partial(_Nothing.apply, V, X), (V, X), G)
 
 
 def step_before(earlier: ModuleType, d: int) -> Step:
@@ -79,7 +96,7 @@ def step_before(earlier: ModuleType, d: int) -> Step:
     choice: Any = sys.modules["earlier_kernels.choice"]
     choice.triton_runs_on = lambda device: True
     choice.plan_for = lambda case, block_size=None: plan
-    return step(lambda: earlier.apply_reflectors(V, X), (V, X), G)
+    return step(partial(earlier.apply_reflectors, V, X), (V, X), G)
 
 
 def launches_of(step: Step) -> int:

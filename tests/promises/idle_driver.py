@@ -3,7 +3,6 @@
 Tensors are on the CPU and stay as they are; what would have been launched is noted.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +30,9 @@ class IdleKernel:
         compiled.append(self)
 
     def run(self, x: int, y: int, z: int, *rest: Any) -> None:
-        # What precedes the arguments: stream, function, metadata of two kinds and two hooks.
-        note(IdleLaunch(self, (x, y, z), rest[6:]))
+        if notes is not None:
+            # What precedes the arguments: stream, function, metadata of two kinds and two hooks.
+            notes.append(IdleLaunch(self, (x, y, z), rest[6:]))
 
     def launch_metadata(self, *_: Any) -> None:
         return None
@@ -80,7 +80,7 @@ class IdleDriver:
 
 
 compiled: list[IdleKernel] = []
-note: Callable[[IdleLaunch], None] = lambda launch: None  # noqa: E731
+notes: list[IdleLaunch] | None = None
 
 
 def install() -> None:
@@ -89,7 +89,7 @@ def install() -> None:
     driver.set_active(IdleDriver())
 
 
-def note_in(notes: list[IdleLaunch] | None) -> None:
+def note_in(noted: list[IdleLaunch] | None) -> None:
     """Note launches in this list; None: not at all, which takes the least time."""
-    global note
-    note = (lambda launch: None) if notes is None else notes.append
+    global notes
+    notes = noted
