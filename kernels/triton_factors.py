@@ -10,20 +10,17 @@ needs it would stall the device. The triangle is inverted by doubling,
 first within blocks of at most 32 rows, in registers, then from block to block.
 """
 
-from functools import lru_cache
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from .triton_launch import KEPT, Launch, ProductSizes, Recipe
+from .triton_launch import Launch, ProductSizes
 from .triton_support import MOST_REGISTERS
 
 # A block whose triangle one program inverts in registers.
 BASE = 32
-# Halves up to here are joined by one launch of ours, longer ones by three products of cuBLAS.
+# Halves up to here are joined by one launch; longer ones tile by tile (``triton_tile_factors``).
 LARGEST_HALF = 64
 
 
@@ -125,37 +122,6 @@ def join_kernel(
     tl.store(p_T + o_k[:, None] * WIDTH + HALF + o_c[None, :], -b_T12)
 
 
-def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The UT factors of blocks of k reflectors.
-
-    Args:
-        V: reflectors as rows, shape (p, n, d), contiguous; float32, bfloat16 or
-            float16. Zero rows are allowed.
-        k: block size: 16, 32, 64, … A last block that is not full is filled with
-            rows of zeros.
-
-    Returns:
-        What the rows have to be multiplied with, shape (p, ⌈n/k⌉, k), and T of the
-        multiplied rows, shape (p, ⌈n/k⌉, k, k); both float32.
-    """
-    p, n, d = V.shape
-    nb = triton.cdiv(n, k)
-    scale = V.new_empty(p, nb, k, dtype=torch.float32)
-    make = V.new_empty if k <= BASE else V.new_zeros
-    T = make(p, nb, k, k, dtype=torch.float32)
-    _recipe(ProductSizes(p, n, d, 0, k), V.dtype, V.get_device()).run(V, scale, T)
-    half = 2 * LARGEST_HALF
-    while half < k:
-        _join(V, scale, T, half)
-        half *= 2
-    return scale, T
-
-
-@lru_cache(maxsize=KEPT)
-def _recipe(sizes: ProductSizes, dtype: torch.dtype, device: int) -> Recipe:
-    return Recipe(factor_launches(sizes), dict.fromkeys(("V", "scale", "T")))
-
-
 def factor_launches(sizes: ProductSizes) -> list[Launch]:
     """The factors of blocks of k reflectors, as far as kernels compute them.
 
@@ -191,22 +157,3 @@ def join_config(half: int, k: int) -> dict[str, Any]:
     """The constants and options of ``join_kernel``."""
     config = {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32}
     return config | {"num_warps": 8, "maxnreg": None}
-
-
-def scaled_rows(V: Tensor, scale: Tensor) -> Tensor:
-    """The rows that T belongs to, in blocks: shape (p, nb, k, d), float32."""
-    (p, n, d), (_, nb, k) = V.shape, scale.shape
-    if n < nb * k:
-        V = torch.nn.functional.pad(V, (0, 0, 0, nb * k - n))
-    return V.view(p, nb, k, d) * scale.unsqueeze(-1)
-
-
-def _join(V: Tensor, scale: Tensor, T: Tensor, half: int) -> None:
-    p, nb, k, _ = T.shape
-    pairs = k // (2 * half)
-    B = scaled_rows(V, scale).view(p, nb, pairs, 2, half, -1)
-    blocks = T.view(p, nb, pairs, 2 * half, pairs, 2 * half).diagonal(dim1=2, dim2=4)
-    blocks = blocks.movedim(-1, 2)
-    T1, T2 = blocks[..., :half, :half], blocks[..., half:, half:]
-    S12 = B[:, :, :, 0] @ B[:, :, :, 1].mT
-    blocks[..., :half, half:] = -(T1 @ (S12 @ T2))

@@ -16,7 +16,7 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 
-from .triton_support import current, triton_runs_on
+from .triton_support import triton_runs_on
 
 # ½‖b‖² outside these bounds: bring the rows to unit size before anything overflows.
 _LEAST, _MOST = 1e-24, 1e24
@@ -149,12 +149,11 @@ def scaled_factors(B: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_triton(B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The factors in one launch, and one more for each doubling of the block size from 32 on."""
-    from . import triton_factors
+    """The factors by kernels of ours, in blocks of a power of two."""
+    from . import triton_ut
 
     *batch, k, _ = B.shape
     size = max(16, 1 << (k - 1).bit_length())
-    with current(B.device):
-        scale, T = triton_factors.factors(B.reshape(-1, *B.shape[-2:]).contiguous(), size)
+    scale, T = triton_ut.factors(B.reshape(-1, *B.shape[-2:]).contiguous(), size)
     scale = scale.view(*batch, size, 1)[..., :k, :]
     return B * scale, T.view(*batch, size, size)[..., :k, :k], 1 / scale
