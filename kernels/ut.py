@@ -156,4 +156,4 @@ def _by_triton(B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     size = max(16, 1 << (k - 1).bit_length())
     scale, T = triton_ut.factors(B.reshape(-1, *B.shape[-2:]).contiguous(), size)
     scale = scale.view(*batch, size, 1)[..., :k, :]
-    return B * scale, T.view(*batch, size, size)[..., :k, :k], 1 / scale
+    return B * scale, T.view(*batch, size, size)[..., :k, :k], scale.reciprocal()

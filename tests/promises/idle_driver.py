@@ -40,15 +40,23 @@ class IdleKernel:
     def unmet(self, arguments: tuple[Any, ...]) -> list[str]:
         """What this kernel was compiled for and these arguments are not."""
         names, wrong = self.src.fn.arg_names, []
-        for (i, *_), value in self.src.constants.items():
+        for key, value in self.src.constants.items():
+            i = names.index(key) if isinstance(key, str) else key[0]  # a name up to Triton 3.2
             if i < len(arguments) and arguments[i] != value:
                 wrong.append(f"{names[i]} is {arguments[i]}, not {value}")
-        for (i, *_), attributes in self.src.attrs.items():
+        for i in (i for i in self._divisible() if i < len(arguments)):
             found = arguments[i]
             number = found.data_ptr() if isinstance(found, torch.Tensor) else found
-            if ["tt.divisibility", 16] in attributes and number % 16:
+            if number % 16:
                 wrong.append(f"{names[i]} is {number}, no multiple of 16")
         return wrong
+
+    def _divisible(self) -> list[int]:
+        """Which arguments must be multiples of 16."""
+        attributes = self.src.attrs
+        if isinstance(attributes, dict):
+            return [i for (i, *_), each in attributes.items() if ["tt.divisibility", 16] in each]
+        return list(attributes.arg_properties.get("tt.divisibility", ()))  # up to Triton 3.2
 
 
 class _IdleUtils:
