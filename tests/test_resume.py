@@ -152,6 +152,8 @@ def test_nothing_is_written_into_a_pipe(name: str, tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         (NAME, b"[]\n", "line 1 is not a journal line"),
+        (NAME, b'{"job": "job"}\n{"unit": "one", "tables": {}}\n', "line 1 is not a journal line"),
+        (NAME, b'{"unit": "one", "tables": {}}\n', "line 1 is not a journal line"),
         (NAME, b"\xff\xfe\n", "line 1 is not a journal line"),
         (NAME, b'{"job": "job", "schema_version": 1}\n', "has schema version 1"),
         (NAME, b'{"job": "job", "schema_version": 99}\n', "has schema version 99"),

@@ -176,6 +176,8 @@ class Journal:
                     f"svdbench writes {SCHEMA_VERSION}: choose a different --name"
                 )
             self.begun = True
+        elif not self.begun:  # its rows would get the environment of now
+            raise ValueError("the first line, of the job, is missing")
         elif "unit" in kind:
             mark = {str(name): int(size) for name, size in line["tables"].items()}
             if not fits(self.path.parent, mark):

@@ -104,8 +104,8 @@ def wrong(hint: Any) -> SearchStrategy[Any]:
         return st.one_of(st.integers(), WRONG_TEXT.filter(bool))  # a list is one of groups
     if kind is str:
         return st.one_of(LISTS, TREES, *none)
-    if is_dataclass(kind):
-        return st.one_of(st.integers(), WRONG_TEXT, TREES)
+    if is_dataclass(kind):  # lr is a key of an optimiser
+        return st.one_of(st.integers(), WRONG_TEXT, TREES.filter(lambda tree: "lr" not in tree))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.one_of(WRONG_TEXT, st.floats(), LISTS, TREES, *none)
     if kind is bool:
