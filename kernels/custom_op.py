@@ -13,6 +13,7 @@ from torch import Tensor
 from . import core
 from .choice import choose_plan
 from .plans import Plan
+from .tuned_plans import plan_on_gpu
 
 SavedTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -93,6 +94,8 @@ _forward.register_autograd(_gradients, setup_context=_setup)
 
 def _plan(V: Tensor, block_size: int, backend: str) -> Plan:
     """The plan for V and any number of columns, so that they need not be known."""
+    if V.is_cuda and V.dtype in core.REAL and not block_size and backend == "auto":
+        return plan_on_gpu(int(V.shape[-2]), int(V.shape[-1]), COLUMNS, V.dtype, V.device)
     columns = V.new_empty(V.shape[-1], COLUMNS)
     return choose_plan(V, columns, None, block_size or None, backend)
 
