@@ -19,9 +19,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import MockTensor, create_function_from_signature
 
 from . import (
     triton_factors,
@@ -54,8 +56,9 @@ KINDS = (
     *(("bf16", "tf32"), ("fp16", "tf32")),
 )
 QUICK = KINDS[0], KINDS[1], KINDS[3]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
-ALWAYS_ALIGNED = ("k", "half", "stride_Z")
+ALWAYS_ALIGNED = ("k", "half", "spread", "stride_Z")
 ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_out", "stride_G")
 # Kernels that read states of the dtype of V.
 READ_STATES = ("rows_kernel", "update_kernel", "tile_gradient_kernel")
@@ -89,7 +92,7 @@ class Build(NamedTuple):
 def shipped() -> Iterator[Build]:
     """Every kernel with each dtype, precision, tile and way that it is launched with."""
     for aligned in (True, False):
-        for dtype, k in product(("fp32", "bf16", "fp16"), (16, 32, 64, 1024)):
+        for dtype, k in product(DTYPES, (*BLOCK_SIZES, 1024)):
             yield _build(
                 triton_factors.factors_kernel, dtype, triton_factors.factors_config(k), aligned
             )
@@ -119,6 +122,9 @@ def shipped() -> Iterator[Build]:
 def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The kernels for large blocks, whose sizes are arguments."""
     factors, sweep, gradient = triton_tile_factors, triton_tile_sweep, triton_tile_gradient
+    if precision in ("bf16x6", "tf32"):  # once a dtype
+        yield factors.scale_kernel, factors.scale_config()
+    yield factors.invert_kernel, factors.invert_config(precision)
     yield factors.gram_kernel, factors.gram_config(precision)
     yield factors.join_strip_kernel, factors.strip_config(precision)
     for second in (False, True):
@@ -133,7 +139,8 @@ def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     for transpose in (False, True):
         config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
         yield gradient.half_product_kernel, config
-    yield gradient.tile_gradient_kernel, gradient.tile_gradient_config(precision)
+    for d in (RESIDENT_LENGTH, 1024):
+        yield gradient.tile_gradient_kernel, gradient.tile_gradient_config(d, precision)
 
 
 def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Build:
@@ -144,7 +151,8 @@ def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Bu
 
 def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     """A row of the table: the resources that ``build`` needs on ``chip``."""
-    compiled = triton.compile(source(build), GPUTarget("cuda", chip.capability, 32), build.options)
+    target = GPUTarget("cuda", chip.capability, 32)
+    compiled = triton.compile(source(build, target), target, build.options)
     usage, assembly = _disassembled(compiled.asm["cubin"])
     streamed = triton_sweep.sweep_streamed_kernel
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
@@ -163,9 +171,12 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     }
 
 
-def source(build: Build) -> ASTSource:
-    """What Triton compiles, such that it finds the result when it is about to launch the kernel."""
-    names = build.kernel.arg_names
+def source(build: Build, target: GPUTarget) -> ASTSource:
+    """What Triton compiles, made as it makes it when the kernel is about to be launched.
+
+    So that it then finds the result in its cache: what it notes of an argument differs from one
+    version to the next.
+    """
     typed = {"p_V", "p_X"}
     if build.kernel.__name__ in READ_STATES:
         typed |= {"p_A", "p_G"}
@@ -173,20 +184,18 @@ def source(build: Build) -> ASTSource:
         typed.add("p_out")
     if build.dtype == "bf16":
         typed.add("p_dV")
-    signature: dict[str, str] = {}
-    attributes: dict[tuple[int], list[list[Any]]] = {}
-    for i, name in enumerate(names):
-        if name in build.constants:
-            signature[name] = "constexpr"
-            if isinstance(build.constants[name], str):  # Triton looks for attributes in these too
-                attributes[(i,)] = []
-            continue
-        pointer = f"*{build.dtype if name in typed else 'fp32'}"
-        signature[name] = pointer if name.startswith("p_") else "i32"
-        if name.startswith("p_") or name in (ALIGNED if build.aligned else ALWAYS_ALIGNED):
-            attributes[(i,)] = [["tt.divisibility", 16]]
-    constants = {(names.index(name),): value for name, value in build.constants.items()}
-    return ASTSource(build.kernel, signature, constants, attributes)
+    arguments: dict[str, Any] = dict(build.constants)
+    for name in build.kernel.arg_names:
+        if name.startswith("p_"):
+            arguments[name] = MockTensor(DTYPES[build.dtype if name in typed else "fp32"])
+        elif name not in build.constants:
+            aligned = name in (ALIGNED if build.aligned else ALWAYS_ALIGNED)
+            arguments[name] = 64 if aligned else 63
+    backend = make_backend(target)
+    kernel, given = build.kernel, arguments | build.options
+    bound = create_function_from_signature(kernel.signature, kernel.params, backend)(**given)
+    _, *parts = kernel._pack_args(backend, given, *bound)
+    return ASTSource(kernel, *parts)
 
 
 def is_guarded(ptx: str) -> bool:

@@ -1,8 +1,8 @@
 """The UT factors of blocks of 128 to 1024 reflectors, tile by tile, in Triton.
 
-The formulas are those of ``triton_factors``, whose first launch inverts the triangle within 32
-rows. Then a program computes a tile of S = BBᵀ above the diagonal, each tile once; those on the
-diagonal join two halves of 32 rows. Each doubling after that is
+The same T as in ``triton_factors``. First a program computes what to multiply some rows with;
+then one a tile of S = BBᵀ on or above the diagonal, each tile once; then one inverts the
+triangle of a tile on the diagonal. Each doubling after that is
 
     U = S₁₂T₂,   T₁₂ = −T₁U
 
@@ -15,11 +15,35 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .triton_factors import BASE, factors_config, factors_kernel
+from .triton_factors import _inverse_power_of_two
 from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, product
+from .triton_support import MOST_REGISTERS
 
 TILE = 64
+
+
+@triton.jit
+def scale_kernel(
+    p_V,  # (p, n, d)
+    p_scale,  # (p, nb, k) out: what to multiply the rows with
+    n,
+    d,
+    spread,  # nb·k
+    BK: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """A program reads BK rows; those that only fill the last block count as zero."""
+    each = spread // BK
+    i_k, i_p = tl.program_id(0) % each, (tl.program_id(0) // each).to(tl.int64)
+    rows, o_d = i_k * BK + tl.arange(0, BK), tl.arange(0, BD)
+    p_V += (i_p * n + rows)[:, None] * d + o_d[None, :]
+    b_largest = tl.zeros((BK,), tl.float32)
+    for start in range(0, d, BD):
+        m_V = (rows < n)[:, None] & (start + o_d < d)[None, :]
+        b_V = tl.load(p_V + start, m_V, 0.0).to(tl.float32)
+        b_largest = tl.maximum(b_largest, tl.max(tl.abs(b_V), 1))
+    tl.store(p_scale + i_p * spread + rows, _inverse_power_of_two(b_largest))
 
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is wanted for
@@ -28,8 +52,7 @@ TILE = 64
 def gram_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, k)
-    p_S,  # (p, nb, k, k) out: tiles above the diagonal
-    p_T,  # (p, nb, k, k): its 32 × 32 tiles on the diagonal are given, those of 64 × 64 are out
+    p_S,  # (p, nb, k, k) out: tiles above the diagonal and on it
     n,
     d,
     k,
@@ -38,7 +61,7 @@ def gram_kernel(
     TILE: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """A program computes one tile of S, or joins two halves of T on the diagonal."""
+    """A program computes one tile of S."""
     each = (k // TILE) * (k // TILE + 1) // 2
     tile = tl.program_id(0) % each
     block = (tl.program_id(0) // each).to(tl.int64)
@@ -59,16 +82,43 @@ def gram_kernel(
         b_B2 = tl.load(p_B2 + start, (columns < n)[None, :] & m_d[:, None], 0.0).to(tl.float32)
         b_S = add_product(b_S, b_B1 * b_scale1, b_B2 * b_scale2, PRECISION)
     o_S = block * k * k + (i * TILE + o_t[:, None]) * k + j * TILE + o_t[None, :]
-    if i == j:
-        HALF: tl.constexpr = TILE // 2
-        first, second = o_t[:, None] < HALF, o_t[None, :] >= HALF
-        # The quarters off the diagonal are not there yet.
-        b_T = tl.load(p_T + o_S, first != second, 0.0)
-        b_U = product(tl.where(first & second, b_S, 0.0), b_T, PRECISION)
-        tl.debug_barrier()  # all threads have read what some now write again
-        tl.store(p_T + o_S, b_T - product(b_T, b_U, PRECISION))
-    else:
-        tl.store(p_S + o_S, b_S)
+    tl.store(p_S + o_S, b_S)
+
+
+@triton.jit
+def invert_kernel(
+    p_S,  # (p, nb, k, k)
+    p_T,  # (p, nb, k, k) out: tiles of 2·HALF rows on the diagonal
+    k,
+    PRECISION: tl.constexpr,
+    HALF: tl.constexpr,
+    LEVELS: tl.constexpr,
+):
+    """A program inverts the triangle of one tile: two halves in registers, then both as one."""
+    tiles = k // (2 * HALF)
+    i, block = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
+    o_k = tl.arange(0, HALF)
+    o_S = block * k * k + i * 2 * HALF * (k + 1) + o_k[:, None] * k + o_k[None, :]
+    b_T1 = _inverse_of_half_triangle(tl.load(p_S + o_S), HALF, LEVELS)
+    b_T2 = _inverse_of_half_triangle(tl.load(p_S + HALF * (k + 1) + o_S), HALF, LEVELS)
+    b_U = product(tl.load(p_S + HALF + o_S), b_T2, PRECISION)
+    tl.store(p_T + o_S, b_T1)
+    tl.store(p_T + HALF * (k + 1) + o_S, b_T2)
+    tl.store(p_T + HALF + o_S, -product(b_T1, b_U, PRECISION))
+    tl.store(p_T + HALF * k + o_S, tl.zeros((HALF, HALF), tl.float32))
+
+
+@triton.jit
+def _inverse_of_half_triangle(b_S, K: tl.constexpr, LEVELS: tl.constexpr):
+    """The inverse of striu(S) + ½ diag(S); where S has a zero on the diagonal, a row drops out."""
+    i, j = tl.arange(0, K)[:, None], tl.arange(0, K)[None, :]
+    b_T = tl.where(i == j, 2.0 / tl.where(b_S == 0, 2.0, b_S), 0.0)
+    for level in range(LEVELS):
+        joined = ((i >> level) ^ (j >> level)) == 1  # the two halves of a pair
+        b_new = tl.where(joined & (i < j), b_S, 0.0)
+        b_new = tl.dot(b_T, b_new, input_precision="ieee")
+        b_T -= tl.dot(b_new, b_T, input_precision="ieee")
+    return b_T
 
 
 @triton.jit
@@ -142,11 +192,19 @@ def tile_factor_launches(sizes: ProductSizes, precision: str) -> list[Launch]:
         precision: of products, as ``tl.dot`` names it.
     """
     p, n, d, _, k = sizes
-    blocks, rows = p * sizes.blocks, ("V", "scale", "T")
-    first = Launch(factors_kernel, blocks * k // BASE, rows, (n, d), factors_config(k))
-    tensors, grid = ("V", "scale", "S", "T"), blocks * tiles_above(k)
-    config = gram_config(precision)
-    launches = [first, Launch(gram_kernel, grid, tensors, (n, d, k, sizes.blocks), config)]
+    nb = sizes.blocks
+    blocks, scale = p * nb, scale_config()
+    launches = [
+        Launch(scale_kernel, blocks * k // scale["BK"], ("V", "scale"), (n, d, nb * k), scale),
+        Launch(
+            gram_kernel,
+            blocks * tiles_above(k),
+            ("V", "scale", "S"),
+            (n, d, k, nb),
+            gram_config(precision),
+        ),
+        Launch(invert_kernel, blocks * k // TILE, ("S", "T"), (k,), invert_config(precision)),
+    ]
     half = TILE
     while half < k:
         pairs = blocks * k // (2 * half)
@@ -169,19 +227,31 @@ def tiles_above(k: int) -> int:
     return (k // TILE) * (k // TILE + 1) // 2
 
 
+def scale_config() -> dict[str, Any]:
+    """The constants and options of ``scale_kernel``."""
+    return {"BK": 8, "BD": 256, "num_warps": 4, "maxnreg": None}
+
+
+def invert_config(precision: str) -> dict[str, Any]:
+    """The constants and options of ``invert_kernel``."""
+    half = TILE // 2
+    config = {"PRECISION": precision, "HALF": half, "LEVELS": half.bit_length() - 1}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
+
+
 def gram_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``gram_kernel``."""
     config = {"PRECISION": precision, "TILE": TILE, "BD": 32}
-    return config | {"num_warps": 8, "maxnreg": None}
+    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
 
 
 def strip_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``join_strip_kernel``."""
     config = {"PRECISION": precision, "HALF": TILE, "BC": 16}
-    return config | {"num_warps": 4, "maxnreg": None}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
 def join_tile_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``join_tile_kernel``."""
     config = {"PRECISION": precision, "TILE": TILE, "BK": 32}
-    return config | {"num_warps": 4, "maxnreg": None}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

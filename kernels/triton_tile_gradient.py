@@ -13,6 +13,7 @@ import triton.language as tl
 
 from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product
+from .triton_support import MOST_REGISTERS
 
 TILE = 64
 
@@ -173,7 +174,7 @@ def tile_gradient_launches(
             gradient_programs(p * count, k, d),
             ("V", "scale", "F", states.tensor, "Z", outputs.tensor, "W", "dV"),
             (n, d, m, k, outputs.stride, *which),
-            tile_gradient_config(precision),
+            tile_gradient_config(d, precision),
         ),
     ]
 
@@ -185,16 +186,22 @@ def half_programs(blocks: int, k: int) -> int:
 
 def gradient_programs(blocks: int, k: int, d: int) -> int:
     """The grid of ``tile_gradient_kernel``."""
-    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config("ieee")["BD"])
+    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config(d, "ieee")["BD"])
 
 
 def half_product_config(precision: str) -> dict[str, Any]:
     """The constants and options of ``half_product_kernel``."""
     config = {"PRECISION": precision, "TILE": TILE, "BM": 32}
-    return config | {"num_warps": 8, "maxnreg": None}
+    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
 
 
-def tile_gradient_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``tile_gradient_kernel``."""
-    config = {"PRECISION": precision, "TILE": TILE, "BD": 32, "BK": 32, "BM": 32}
-    return config | {"num_warps": 4, "maxnreg": None}
+def tile_gradient_config(d: int, precision: str) -> dict[str, Any]:
+    """The constants and options of ``tile_gradient_kernel``: for short reflectors more programs."""
+    config = {
+        "PRECISION": precision,
+        "TILE": TILE,
+        "BD": 32 if d < 1024 else 64,
+        "BK": 32,
+        "BM": 32,
+    }
+    return config | {"num_warps": 4 if d < 1024 else 8, "maxnreg": MOST_REGISTERS}

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product, least_width
-from .triton_support import PROGRAMS
+from .triton_support import MOST_REGISTERS, PROGRAMS
 
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is not wanted
@@ -239,16 +239,18 @@ def rows_config(m: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``rows_kernel``."""
     tile = {"SLICES": 4, "BK": 32, "BC": 32, "BM": 16}
     if m > WIDE:
-        tile = {"SLICES": 2, "BK": 64, "BC": 16, "BM": 32}
+        tile = {"SLICES": 4, "BK": 64, "BC": 16, "BM": 32}
     config = {"PRECISION": precision} | tile
-    return config | {"num_warps": 4, "maxnreg": None}
+    return config | {"num_warps": 4 if m <= WIDE else 8, "maxnreg": MOST_REGISTERS}
 
 
 def triangle_config(m: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``triangle_kernel``."""
-    tile = {"SLICES": 4, "BK": 16, "BC": 32, "BM": max(8, least_width()) if m <= WIDE else 32}
+    tile = {"SLICES": 4, "BK": 16, "BC": 32, "BM": max(8, least_width())}
+    if m > WIDE:
+        tile |= {"BK": 32, "BM": 32}
     config = {"PRECISION": precision} | tile
-    return config | {"num_warps": 4, "maxnreg": None}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
 def update_config(m: int, precision: str) -> dict[str, Any]:
@@ -256,4 +258,4 @@ def update_config(m: int, precision: str) -> dict[str, Any]:
     tile = {"SLICES": 4, "BD": 16, "BC": 32, "BM": max(8, least_width())}
     if m > WIDE:
         tile = {"SLICES": 2, "BD": 32, "BC": 32, "BM": 32}
-    return {"PRECISION": precision} | tile | {"num_warps": 4, "maxnreg": None}
+    return {"PRECISION": precision} | tile | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

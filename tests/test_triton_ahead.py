@@ -23,18 +23,25 @@ def compiled(folder: Path, *options: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+KERNELS = {
+    *("factors", "join", "sweep_resident", "sweep_streamed", "gradient"),
+    *("gram", "join_strip", "join_tile", "rows", "triangle", "update"),
+    *("half_product", "tile_gradient"),
+}
+
+
 def check(rows: list[dict[str, str]], chips: set[str]) -> None:
     assert {row["chip"] for row in rows} == chips
-    kernels = {"factors", "join", "sweep_resident", "sweep_streamed", "gradient"}
-    assert {row["kernel"] for row in rows} == kernels
+    assert {row["kernel"] for row in rows} == KERNELS
     for row in rows:
         assert row["spilled_bytes"] == "0"
         assert int(row["shared_bytes"]) <= int(row["shared_limit_bytes"])
+        assert row["guarded"] == "True"
         on_tensor_cores = any(int(row[unit]) for unit in ("mma", "wgmma", "tcgen05"))
-        if "PRECISION=tf32" in row["constants"]:
-            assert on_tensor_cores
-        if "PRECISION=ieee" in row["constants"]:
-            assert not on_tensor_cores
+        assert on_tensor_cores == (
+            "PRECISION=" in row["constants"] and "ieee" not in row["constants"]
+        )
+        if not on_tensor_cores:
             assert int(row["fma"])
 
 
@@ -48,3 +55,30 @@ def test_sizes_in_sixteens_on_one_chip(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_everything(tmp_path: Path) -> None:
     check(compiled(tmp_path), {"sm_80", "sm_90", "sm_100", "sm_120"})
+
+
+def test_a_step_finds_what_is_compiled_ahead() -> None:
+    """By Triton's own key, in which types, alignment and constants of all arguments are."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "shipped_steps"],
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_barrier_that_is_missing_shows() -> None:
+    from svdbench.kernels.triton_ahead import is_guarded
+
+    first, again = "ld.global.b32 %r1;\nbar.sync 0;", "ld.global.b32 %r2;\nst.global.b32 %r2;"
+    for body, right in (
+        (f"bar.sync 0;\n{first}\n{again}", True),
+        (f"{first}\n{again}", False),  # a load before the barrier
+        ("bar.sync 0;\nld.global.b32 %r1;\nst.global.b32 %r2;", False),
+    ):
+        ptx = f"st.global.b32 %r0;\n$L__BB0_1:\n{body}\n@%p1 bra $L__BB0_1;\n"
+        assert is_guarded(ptx) == right

@@ -25,8 +25,8 @@ class IdleKernel:
     packed_metadata = (4, 1, 0)
     function = 1
 
-    def __init__(self, src: Any, *_: Any, **__: Any) -> None:
-        self.src = src
+    def __init__(self, src: Any, *_: Any, options: Any = None, **__: Any) -> None:
+        self.src, self.options = src, options
         compiled.append(self)
 
     def run(self, x: int, y: int, z: int, *rest: Any) -> None:
