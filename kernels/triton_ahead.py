@@ -63,7 +63,7 @@ ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_out", "stride_G")
 # Kernels that read states of the dtype of V.
 READ_STATES = ("rows_kernel", "update_kernel", "tile_gradient_kernel")
 INSTRUCTIONS = {
-    "fma": ("FFMA",),
+    "fma": ("FFMA", "FFMA2"),
     "mma": ("HMMA",),
     "wgmma": ("HGMMA",),
     "tcgen05": ("UTCHMMA", "UTCMMA", "UTCQMMA"),

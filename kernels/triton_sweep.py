@@ -216,5 +216,6 @@ def streamed_config(k: int, width: int) -> dict[str, Any]:
     Y in registers: 114 a thread on sm_90 for k = 32, 195 for k = 64 (results/reference/kernels).
     """
     if k < 32:
-        return {"K": k, "BD": 64, "BM": width, "num_warps": 4, "maxnreg": None}
-    return {"K": k, "BD": 32, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}
+        return {"K": k, "BD": 64, "BM": width, "num_warps": 4, "maxnreg": MOST_REGISTERS}
+    rows = 32 if k < 64 else 16
+    return {"K": k, "BD": rows, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}

@@ -257,5 +257,6 @@ def update_config(m: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``update_kernel``."""
     tile = {"SLICES": 4, "BD": 16, "BC": 32, "BM": max(8, least_width())}
     if m > WIDE:
-        tile = {"SLICES": 2, "BD": 32, "BC": 32, "BM": 32}
-    return {"PRECISION": precision} | tile | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
+        tile = {"SLICES": 4, "BD": 32, "BC": 16, "BM": 32}
+    config = {"PRECISION": precision} | tile
+    return config | {"num_warps": 4 if m <= WIDE else 8, "maxnreg": MOST_REGISTERS}

@@ -25,7 +25,7 @@ def compiled(folder: Path, *options: str) -> list[dict[str, str]]:
 
 KERNELS = {
     *("factors", "join", "sweep_resident", "sweep_streamed", "gradient"),
-    *("gram", "join_strip", "join_tile", "rows", "triangle", "update"),
+    *("scale", "gram", "invert", "join_strip", "join_tile", "rows", "triangle", "update"),
     *("half_product", "tile_gradient"),
 }
 
@@ -41,8 +41,7 @@ def check(rows: list[dict[str, str]], chips: set[str]) -> None:
         assert on_tensor_cores == (
             "PRECISION=" in row["constants"] and "ieee" not in row["constants"]
         )
-        if not on_tensor_cores:
-            assert int(row["fma"])
+        assert on_tensor_cores or row["kernel"] == "scale" or int(row["fma"])
 
 
 def test_sizes_in_sixteens_on_one_chip(tmp_path: Path) -> None:
