@@ -106,6 +106,9 @@ def sweep_streamed_kernel(
     o_T = o_k[:, None] * down + o_k[None, :] * across
     first, direction = (1 - transpose) * (nb - 1), 2 * transpose - 1
 
+    # T as three operands would not fit in registers.
+    SMALL: tl.constexpr = "ieee" if PRECISION == "bf16x6" else PRECISION
+
     # The state before a block is kept in its place among the states, or, where
     # the caller does not need them, always in the place of the output.
     p_A = p_states + (i_p * nb + first) * d * m if KEEP else p_out + i_p * d * m
@@ -140,7 +143,7 @@ def sweep_streamed_kernel(
             o_A = (start + o_d).to(tl.int64)[:, None] * m + o_m[None, :]
             b_A = tl.load(p_A + o_A, m_A, 0.0)
             b_Y = add_product(b_Y, b_B, b_A, PRECISION)
-        b_Z = product(tl.load(p_T + block * K * K + o_T), b_Y, PRECISION)
+        b_Z = product(tl.load(p_T + block * K * K + o_T), b_Y, SMALL)
         if KEEP:
             tl.store(p_Z + block * K * m + o_Z, b_Z, m_Z)
         tl.debug_barrier()  # all threads have read the state, which may now be overwritten
@@ -213,9 +216,8 @@ def streamed_config(k: int, width: int) -> dict[str, Any]:
     """The constants and options of ``sweep_streamed_kernel``.
 
     Pieces of half as many rows and twice as many warps from k = 32 on keep the tiles of V, A and
-    Y in registers: 114 a thread on sm_90 for k = 32, 195 for k = 64 (results/reference/kernels).
+    Y in registers (results/reference/kernels).
     """
     if k < 32:
         return {"K": k, "BD": 64, "BM": width, "num_warps": 4, "maxnreg": MOST_REGISTERS}
-    rows = 32 if k < 64 else 16
-    return {"K": k, "BD": rows, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}
+    return {"K": k, "BD": 32, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}
