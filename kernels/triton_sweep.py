@@ -205,7 +205,7 @@ def resident_config(k: int, d: int, width: int) -> dict[str, Any]:
     """The constants and options of ``sweep_resident_kernel``.
 
     Parts of 16 rows, the least that ``tl.dot`` takes, and a warp for each part up to 8; with
-    d = 256 a warp has two, in 229 registers of a thread on sm_90 (results/reference/kernels).
+    d = 256 a warp has two (results/reference/kernels).
     """
     parts = max(4, triton.next_power_of_2(triton.cdiv(d, 16)))
     config = {"K": k, "PARTS": parts, "BD": 16, "BM": width}
@@ -215,9 +215,8 @@ def resident_config(k: int, d: int, width: int) -> dict[str, Any]:
 def streamed_config(k: int, width: int) -> dict[str, Any]:
     """The constants and options of ``sweep_streamed_kernel``.
 
-    Pieces of half as many rows and twice as many warps from k = 32 on keep the tiles of V, A and
-    Y in registers (results/reference/kernels).
+    Pieces of 32 rows, and twice as many warps from k = 32 on, keep the tiles of V, A and Y in
+    registers.
     """
-    if k < 32:
-        return {"K": k, "BD": 64, "BM": width, "num_warps": 4, "maxnreg": MOST_REGISTERS}
-    return {"K": k, "BD": 32, "BM": width, "num_warps": 8, "maxnreg": MOST_REGISTERS}
+    warps = 4 if k < 32 else 8
+    return {"K": k, "BD": 32, "BM": width, "num_warps": warps, "maxnreg": MOST_REGISTERS}
