@@ -11,7 +11,7 @@ nilpotent part would not be.
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -40,10 +40,9 @@ def _made_once(make: Callable[_Sizes, Tensor]) -> Callable[_Sizes, Tensor]:
 
     @wraps(make)
     def constant(*arguments: _Sizes.args, **named: _Sizes.kwargs) -> Tensor:
-        device = arguments[-1]
-        assert isinstance(device, torch.device)
-        if device.type != "cuda":
-            return elsewhere(*arguments, **named)  # type: ignore[arg-type]
+        device: Any = arguments[-1]
+        if device.index is None:  # no GPU: tensors there have a number
+            return elsewhere(*arguments)
         if (known := on_gpu.get(arguments)) is not None:
             return known
         if torch.cuda.is_current_stream_capturing():
@@ -76,12 +75,18 @@ def _half_diagonal(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.ones(k, k, dtype=dtype, device=device) - 0.5 * identity(k, dtype, device)
 
 
+@lru_cache(maxsize=64)
+def _on_cpu(k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The identity and ``_half_diagonal`` on a CPU: one look-up for both at each step."""
+    cpu = torch.device("cpu")
+    return identity(k, dtype, cpu), _half_diagonal(k, dtype, cpu)
+
+
 def _gram(B: Tensor) -> Tensor:
     return torch.mm(B, B.mH) if B.ndim == 2 else torch.bmm(B, B.mH)
 
 
-def _invert(S: Tensor) -> Tensor:
-    one = identity(S.shape[-1], S.dtype, S.device)
+def _invert(S: Tensor, one: Tensor) -> Tensor:
     # From the right: for row-major matrices LAPACK then needs no transposed copies.
     return torch.linalg.solve_triangular(
         S, one if S.ndim == 2 else one.expand_as(S), upper=True, left=False
@@ -106,12 +111,13 @@ def ut_factors(B: Tensor, spare: int = 0, last: int = 1) -> tuple[Tensor, Tensor
     k = B.shape[-2]
     if B.is_cpu:  # elsewhere the look at the diagonal would stall the device
         # One side of the product is never read.
-        S = _gram(B).mul_(_half_diagonal(k, B.dtype, B.device))
+        one, half = _on_cpu(k, B.dtype)
+        S = _gram(B).mul_(half)
         diagonal = S.diagonal(0, -2, -1)
         if spare:
             diagonal[-last:, -spare:] = 1
         if _is_safe(diagonal.real if B.is_complex() else diagonal):
-            return B, _invert(S), None
+            return B, _invert(S, one), None
     if B.dtype == torch.float32 and triton_runs_on(B.device):
         return _by_triton(B)
     scale = B.abs().amax(-1, keepdim=True)
@@ -120,7 +126,7 @@ def ut_factors(B: Tensor, spare: int = 0, last: int = 1) -> tuple[Tensor, Tensor
     S = _gram(B).mul_(_half_diagonal(k, B.dtype, B.device))
     diagonal = S.diagonal(0, -2, -1)
     diagonal.masked_fill_(diagonal == 0, 1)  # a zero row drops out: its Y and Z are 0
-    return B, _invert(S), scale
+    return B, _invert(S, identity(k, B.dtype, B.device)), scale
 
 
 def _is_safe(diagonal: Tensor) -> bool:
