@@ -61,7 +61,7 @@ def precision(dtype: torch.dtype) -> str:
 @lru_cache
 def most_precise() -> str:
     """The precision of tensor cores that is float32's own, or "ieee" where there is none."""
-    if is_interpreted():  # which multiplies in float32 whatever it is told
+    if is_interpreted():  # the interpreter multiplies in float32 at every setting
         return "ieee"
     try:
         from triton.backends.nvidia.compiler import CUDAOptions

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from orthonormal import linear, near, q_factor
+from torch import nn
 from torch.nn.utils import parametrizations
 
 from svdbench.kernels import apply_reflectors_reference
@@ -13,28 +14,6 @@ from svdbench.nn import orthogonal
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPES = [(4, 4), (5, 3), (3, 5)]
-
-
-def tolerance(weight: Tensor) -> float:
-    """As in PyTorch's tests: 10·d·eps."""
-    return 10 * max(weight.shape[-2:]) * torch.finfo(weight.dtype).eps
-
-
-def q_factor(weight: Tensor) -> Tensor:
-    """That with diag(R) ≥ 0, of the transpose if the weight is wide."""
-    W = weight.detach() if weight.shape[-2] >= weight.shape[-1] else weight.detach().mT
-    Q, R = torch.linalg.qr(W)
-    Q = Q * R.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
-    return Q if weight.shape[-2] >= weight.shape[-1] else Q.mT
-
-
-def near(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and (a - b).abs().max().item() <= tolerance(a)
-
-
-def linear(rows: int = 6, columns: int = 6, seed: int = 0, **options) -> nn.Linear:
-    torch.manual_seed(seed)
-    return nn.Linear(columns, rows, **options)
 
 
 def test_checkpoints_of_the_first_version_load():

@@ -1,4 +1,4 @@
-"""``orthogonal`` of complex weights: unitary matrices, whatever their determinant."""
+"""``orthogonal`` of complex weights: unitary matrices of any determinant."""
 
 import copy
 

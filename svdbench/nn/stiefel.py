@@ -42,7 +42,7 @@ class Stiefel(nn.Module):
       mean about what they do for torch's parametrisation.
     * Complex weights have signs of 1, and their columns are multiplied by the phases of
       place j of the j-th reflector instead, which H(v) ignores. These learn too, so that
-      training reaches every unitary matrix, whatever its determinant.
+      training reaches every unitary matrix, of any determinant.
     """
 
     signs: Tensor
