@@ -140,19 +140,19 @@ class Apply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> Any:
-        V, X, tau, *saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad
         if _autocast_is_on(G):
             with torch.autocast(G.device.type, enabled=False):
                 return Apply.backward(ctx, G)
+        V, X, tau, *saved = ctx.saved_tensors
+        needs = ctx.needs_input_grad
         if second_gradients_wanted(G):
-            found = _differentiable_gradients(V, X, tau, G, ctx.transpose, needs)
+            found = differentiable_gradients(V, X, tau, G, ctx.transpose, needs)
         else:
             found = core.backward(V, X, tau, G, saved, ctx.plan, ctx.transpose, needs)
         return *found, None, None
 
 
-def _differentiable_gradients(
+def differentiable_gradients(
     V: Tensor,
     X: Tensor,
     tau: Tensor | None,
@@ -160,6 +160,7 @@ def _differentiable_gradients(
     transpose: bool,
     needs: tuple[bool, ...],
 ) -> core.Gradients:
+    """Gradients at V, X and τ by operations that torch differentiates itself."""
     wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
     graph = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -5,9 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .apply import apply_reflectors, is_eager, second_gradients_wanted
+from .apply import (
+    apply_reflectors,
+    differentiable_gradients,
+    is_eager,
+    second_gradients_wanted,
+)
 from .plans import plan_on_cpu
-from .ut import half_triangle, ut_factors
+from .ut import ut_factors
+from .wy import gram_gradient
 
 
 def reflector_matrix(V: Tensor, columns: int | None = None, *, transpose: bool = False) -> Tensor:
@@ -63,15 +69,13 @@ class _Matrix(torch.autograd.Function):
         V, T, Z, scale = ctx.saved_tensors
         r, transpose = ctx.options
         if second_gradients_wanted(G):
-            with torch.enable_grad():
-                E = torch.eye(V.shape[1], r, dtype=V.dtype)
-                out = apply_reflectors(V, E, transpose=transpose, backend="plain")
-            (dV,) = torch.autograd.grad(out, V, G, create_graph=torch.is_grad_enabled())
+            E = torch.eye(V.shape[1], r, dtype=V.dtype)
+            needs = True, False, False
+            dV, *_ = differentiable_gradients(V, E, None, G, transpose, needs)
             return dV, None, None
         B = V if scale is None else V / scale
         W = torch.mm(T if transpose else T.mT, torch.mm(B, G))
-        E = torch.mm(W, Z.mT).mul_(half_triangle(len(V), transpose, 0.5, V.dtype, V.device))
-        dV = torch.mm(E + E.mT, B)
+        dV = gram_gradient(B, W, Z, transpose)
         dV[:, :r].sub_(W)
         torch.addmm(dV, Z, G.mT, alpha=-1, out=dV)
         return dV if scale is None else dV.div_(scale), None, None

@@ -124,8 +124,10 @@ def even_block(n: int, k: int) -> int:
 def candidates(case: Case) -> list[Plan]:
     """The plans worth measuring: every block size up to n, and every sweep."""
     if case.on_gpu:
-        by_products = sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
-        plans = [Plan(k) for k in by_products]
+        plans = [
+            Plan(k)
+            for k in sorted({k for k in GPU_BLOCK_SIZES if k < case.n} | {min(case.n, 1024)})
+        ]
         if case.for_triton:
             plans += [Plan(k, sweep="triton") for k in fused.BLOCK_SIZES]
             least = fused.TILED_BLOCK_SIZES[0]

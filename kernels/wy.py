@@ -246,12 +246,26 @@ def _reflector_gradient(
     out: Tensor | None = None,
 ) -> Tensor:
     """(E + Eᴴ) B − W Aᴴ − Z Gᴴ, given Aᵀ and Gᵀ."""
-    mm, addmm = _products(B.ndim)
-    half = half_triangle(B.shape[-2], transpose, 0.0 if with_tau else 0.5, B.dtype, B.device)
-    E = mm(W, Z.mH).mul_(half)
-    dB = mm(E + E.mH, B, out=out)
+    _, addmm = _products(B.ndim)
+    dB = gram_gradient(B, W, Z, transpose, with_tau, out)
     addmm(dB, W, At.conj(), alpha=-1, out=dB)
     return addmm(dB, Z, Gt.conj(), alpha=-1, out=dB)
+
+
+def gram_gradient(
+    B: Tensor,
+    W: Tensor,
+    Z: Tensor,
+    transpose: bool,
+    with_tau: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """(E + Eᴴ) B: the gradient at B by way of the Gram matrix."""
+    mm, _ = _products(B.ndim)
+    half = half_triangle(B.shape[-2], transpose, 0.0 if with_tau else 0.5, B.dtype, B.device)
+    E = mm(W, Z.mH).mul_(half)
+    result: Tensor = mm(E + E.mH, B, out=out)
+    return result
 
 
 def _coefficient_gradient(saved: Saved, F: Tensor, W: Tensor, transpose: bool) -> Tensor:
