@@ -25,11 +25,25 @@ LARGEST_HALF = 64
 
 
 @triton.jit
-def _inverse_power_of_two(b_x):
+def inverse_power_of_two(b_x):
     """2⁻ᵉ for numbers of magnitude 2ᵉ, from the exponent bits; finite and above zero for all."""
     exponent = (b_x.to(tl.int32, bitcast=True) >> 23) & 0xFF
     flipped = tl.minimum(tl.maximum(254 - exponent, 1), 254)
     return (flipped << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def inverse_of_half_triangle(b_S, K: tl.constexpr, LEVELS: tl.constexpr):
+    """The inverse of striu(S) + ½ diag(S); where S has a zero on the diagonal, a row drops out."""
+    i, j = tl.arange(0, K)[:, None], tl.arange(0, K)[None, :]
+    # A zero row has a zero on the diagonal; any other number there lets it drop out.
+    b_T = tl.where(i == j, 2.0 / tl.where(b_S == 0, 2.0, b_S), 0.0)
+    for level in range(LEVELS):
+        joined = ((i >> level) ^ (j >> level)) == 1  # the two halves of a pair
+        b_new = tl.where(joined & (i < j), b_S, 0.0)
+        b_new = tl.dot(b_T, b_new, input_precision="ieee")
+        b_T -= tl.dot(b_new, b_T, input_precision="ieee")
+    return b_T
 
 
 @triton.jit
@@ -57,7 +71,7 @@ def factors_kernel(
     for start in range(0, d, BD):
         b_B = tl.load(p_B + start, m_rows & (start + o_d < d)[None, :], 0.0).to(tl.float32)
         b_largest = tl.maximum(b_largest, tl.max(tl.abs(b_B), 1))
-    b_scale = _inverse_power_of_two(b_largest)
+    b_scale = inverse_power_of_two(b_largest)
     tl.store(p_scale + block * K + o_k, b_scale)
 
     b_S = tl.zeros((K, K), tl.float32)
@@ -66,18 +80,11 @@ def factors_kernel(
         b_B = b_B * b_scale[:, None]
         b_S = tl.dot(b_B, tl.trans(b_B), b_S, input_precision="ieee")
 
-    i, j = o_k[:, None], o_k[None, :]
-    # A zero row has a zero on the diagonal; any other number there lets it drop out.
-    b_T = tl.where(i == j, 2.0 / tl.where(b_S == 0, 2.0, b_S), 0.0)
-    for level in range(LEVELS):
-        joined = ((i >> level) ^ (j >> level)) == 1  # the two halves of a pair
-        b_new = tl.where(joined & (i < j), b_S, 0.0)
-        b_new = tl.dot(b_T, b_new, input_precision="ieee")
-        b_T -= tl.dot(b_new, b_T, input_precision="ieee")
+    b_T = inverse_of_half_triangle(b_S, K, LEVELS)
     WIDTH: tl.constexpr = SPLIT * K
     at = (i_b % SPLIT) * K
     p_T += (block // SPLIT) * WIDTH * WIDTH
-    tl.store(p_T + (at + i) * WIDTH + at + j, b_T)
+    tl.store(p_T + (at + o_k[:, None]) * WIDTH + at + o_k[None, :], b_T)
 
 
 @triton.jit

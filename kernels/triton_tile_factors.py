@@ -15,7 +15,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .triton_factors import _inverse_power_of_two
+from .triton_factors import inverse_of_half_triangle, inverse_power_of_two
 from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, product
 from .triton_support import MOST_REGISTERS
@@ -43,7 +43,7 @@ def scale_kernel(
         m_V = (rows < n)[:, None] & (start + o_d < d)[None, :]
         b_V = tl.load(p_V + start, m_V, 0.0).to(tl.float32)
         b_largest = tl.maximum(b_largest, tl.max(tl.abs(b_V), 1))
-    tl.store(p_scale + i_p * spread + rows, _inverse_power_of_two(b_largest))
+    tl.store(p_scale + i_p * spread + rows, inverse_power_of_two(b_largest))
 
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is wanted for
@@ -99,26 +99,13 @@ def invert_kernel(
     i, block = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
     o_k = tl.arange(0, HALF)
     o_S = block * k * k + i * 2 * HALF * (k + 1) + o_k[:, None] * k + o_k[None, :]
-    b_T1 = _inverse_of_half_triangle(tl.load(p_S + o_S), HALF, LEVELS)
-    b_T2 = _inverse_of_half_triangle(tl.load(p_S + HALF * (k + 1) + o_S), HALF, LEVELS)
+    b_T1 = inverse_of_half_triangle(tl.load(p_S + o_S), HALF, LEVELS)
+    b_T2 = inverse_of_half_triangle(tl.load(p_S + HALF * (k + 1) + o_S), HALF, LEVELS)
     b_U = product(tl.load(p_S + HALF + o_S), b_T2, PRECISION)
     tl.store(p_T + o_S, b_T1)
     tl.store(p_T + HALF * (k + 1) + o_S, b_T2)
     tl.store(p_T + HALF + o_S, -product(b_T1, b_U, PRECISION))
     tl.store(p_T + HALF * k + o_S, tl.zeros((HALF, HALF), tl.float32))
-
-
-@triton.jit
-def _inverse_of_half_triangle(b_S, K: tl.constexpr, LEVELS: tl.constexpr):
-    """The inverse of striu(S) + ½ diag(S); where S has a zero on the diagonal, a row drops out."""
-    i, j = tl.arange(0, K)[:, None], tl.arange(0, K)[None, :]
-    b_T = tl.where(i == j, 2.0 / tl.where(b_S == 0, 2.0, b_S), 0.0)
-    for level in range(LEVELS):
-        joined = ((i >> level) ^ (j >> level)) == 1  # the two halves of a pair
-        b_new = tl.where(joined & (i < j), b_S, 0.0)
-        b_new = tl.dot(b_T, b_new, input_precision="ieee")
-        b_T -= tl.dot(b_new, b_T, input_precision="ieee")
-    return b_T
 
 
 @triton.jit

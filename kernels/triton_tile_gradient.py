@@ -14,8 +14,7 @@ import triton.language as tl
 from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product
 from .triton_support import MOST_REGISTERS
-
-TILE = 64
+from .triton_tile_factors import TILE
 
 
 @triton.jit(do_not_specialize=["nb", "first", "count"])
