@@ -92,15 +92,11 @@ class Build(NamedTuple):
 def shipped() -> Iterator[Build]:
     """Every kernel with each dtype, precision, tile and way that it is launched with."""
     for aligned in (True, False):
-        for dtype, k in product(DTYPES, (*BLOCK_SIZES, 1024)):
-            yield _build(
-                triton_factors.factors_kernel, dtype, triton_factors.factors_config(k), aligned
-            )
-            half = triton_factors.BASE
-            while half <= triton_factors.LARGEST_HALF and 2 * half <= k:
-                config = triton_factors.join_config(half, k)
-                yield _build(triton_factors.join_kernel, dtype, config, aligned)
-                half *= 2
+        for dtype in DTYPES:
+            for k in BLOCK_SIZES:
+                config = triton_factors.factors_config(k)
+                yield _build(triton_factors.factors_kernel, dtype, config, aligned)
+            yield _build(triton_factors.join_kernel, dtype, triton_factors.join_config(), aligned)
         for (dtype, precision), keep in product(KINDS, (True, False)):
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
             for width in (4, 8) if precision == "ieee" else (8,):

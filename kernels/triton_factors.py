@@ -1,4 +1,4 @@
-"""The UT factors of all blocks, in Triton: one launch for the small blocks, one per doubling.
+"""The UT factors of small blocks, in Triton: one launch, and another for blocks of 64.
 
 The same T as in ``ut``: T⁻¹ = S with S = striu(BBᵀ) + ½ diag(BBᵀ). Rows are brought
 to unit size by powers of two, which is exact, and always: to look first whether any
@@ -7,7 +7,7 @@ needs it would stall the device. The triangle is inverted by doubling,
     [S₁  S₁₂]⁻¹     [T₁  −T₁ S₁₂ T₂]
     [    S₂ ]    =  [      T₂      ],   S₁₂ = B₁B₂ᵀ,
 
-first within blocks of at most 32 rows, in registers, then from block to block.
+first within 32 rows at most, in registers, then for the two halves of a block of 64.
 """
 
 from typing import Any
@@ -20,8 +20,6 @@ from .triton_support import MOST_REGISTERS
 
 # A block whose triangle one program inverts in registers.
 BASE = 32
-# Halves up to here are joined by one launch; longer ones tile by tile (``triton_tile_factors``).
-LARGEST_HALF = 64
 
 
 @triton.jit
@@ -130,7 +128,7 @@ def join_kernel(
 
 
 def factor_launches(sizes: ProductSizes) -> list[Launch]:
-    """The factors of blocks of k reflectors, as far as kernels compute them.
+    """The factors of blocks of 16, 32 or 64 reflectors; ``triton_tile_factors`` has larger ones.
 
     They write "scale" (p, nb, k) and "T" (p, nb, k, k), of which only blocks of at most ``BASE``
     rows are written whole: a larger T must hold zeros before.
@@ -138,13 +136,11 @@ def factor_launches(sizes: ProductSizes) -> list[Launch]:
     p, n, d, _, k = sizes
     tensors, rows = ("V", "scale", "T"), p * sizes.blocks * k
     first = Launch(factors_kernel, rows // min(k, BASE), tensors, (n, d), factors_config(k))
-    launches, half = [first], BASE
-    while half < k and half <= LARGEST_HALF:
-        config = join_config(half, k)
-        grid = rows // (2 * half) * (half // config["BC"])
-        launches.append(Launch(join_kernel, grid, tensors, (n, d), config))
-        half *= 2
-    return launches
+    if k <= BASE:
+        return [first]
+    config = join_config()
+    grid = rows // (2 * BASE) * (BASE // config["BC"])
+    return [first, Launch(join_kernel, grid, tensors, (n, d), config)]
 
 
 def factors_config(k: int) -> dict[str, Any]:
@@ -160,7 +156,7 @@ def factors_config(k: int) -> dict[str, Any]:
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
-def join_config(half: int, k: int) -> dict[str, Any]:
-    """The constants and options of ``join_kernel``."""
-    config = {"HALF": half, "SPLIT": k // (2 * half), "BC": 16, "BD": 32}
+def join_config() -> dict[str, Any]:
+    """The constants and options of ``join_kernel``, for the two halves of a block of 64."""
+    config = {"HALF": BASE, "SPLIT": 1, "BC": 16, "BD": 32}
     return config | {"num_warps": 8, "maxnreg": None}

@@ -5,9 +5,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .triton_factors import LARGEST_HALF, factor_launches
+from .triton_factors import factor_launches
 from .triton_launch import KEPT, Buffer, ProductSizes, Recipe
 from .triton_precision import most_precise
+from .triton_support import BLOCK_SIZES
 from .triton_tile_factors import tile_factor_launches
 
 
@@ -37,7 +38,7 @@ def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _recipe(sizes: ProductSizes, dtype: torch.dtype, device: int) -> tuple[Recipe, int]:
     """The recipe, and the numbers that it needs as scratch."""
     given: dict[str, Buffer | None] = {"V": None, "scale": None, "T": None}
-    if sizes.k <= LARGEST_HALF:
+    if sizes.k <= BLOCK_SIZES[-1]:
         return Recipe(factor_launches(sizes), given | {"S": None}), 0
     room = Buffer({"S": sizes.p * sizes.blocks * sizes.k**2})
     launches = tile_factor_launches(sizes, most_precise())
