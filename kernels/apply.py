@@ -231,9 +231,13 @@ def _is_on_one(V: Tensor, X: Tensor) -> bool:
 
 def _is_traced() -> bool:
     """Whether something other than eager PyTorch runs: a compiler, a transform, a dual number."""
+    return torch.compiler.is_compiling() or is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether a transform, a dual number or ``torch.jit.trace`` needs plain operations."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+        torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
     )

@@ -1,6 +1,5 @@
 """``HouseholderAdapter``: fine-tune a frozen layer by an orthogonal factor on its inputs."""
 
-import math
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from svdbench.arguments import integer
 from svdbench.kernels import apply_reflectors
 from svdbench.kernels.core import WORK_DTYPE
 from svdbench.nn.deferred import assign, holds_data
+from svdbench.nn.rows import number_of_rows
 
 
 class HouseholderAdapter(nn.Module):
@@ -188,10 +188,8 @@ class HouseholderAdapter(nn.Module):
 
     def _build_is_cheaper(self, x: Tensor) -> bool:
         """Whether a linear layer takes fewer operations with WH than with Hx."""
-        rows, out = math.prod(x.shape[:-1]), self.layer.weight.shape[0]
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not isinstance(rows, int):
-            return False
-        if type(self.layer).forward is not nn.Linear.forward:
+        rows, out = number_of_rows(x), self.layer.weight.shape[0]
+        if rows is None or type(self.layer).forward is not nn.Linear.forward:
             return False
         n, learns = len(self.reflectors), torch.is_grad_enabled() and self.reflectors.requires_grad
         # In multiples of 2d: a reflector and a column take 2 forward and 4 backward. The gradient

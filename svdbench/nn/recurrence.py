@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from svdbench.kernels.apply import is_transformed
 from svdbench.nn.activations import ACTIVATIONS
 from svdbench.nn.packing import PackedLayout
 from svdbench.nn.recurrence_loops import (
@@ -110,12 +110,8 @@ def _needs_plain_operations() -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    return (
-        forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
-        # Gradients are batched (is_grads_batched, vectorize=True) by a vmap older than functorch.
-        or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
-    )
+    # Gradients are batched (is_grads_batched, vectorize=True) by a vmap older than functorch.
+    return is_transformed() or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
 
 
 class _Recurrence(torch.autograd.Function):

@@ -7,12 +7,18 @@ import torch
 from torch import Tensor
 
 
-def expected_rows(x: Tensor) -> int:
-    """How many rows a layer should expect: those of x, but 256 in a graph, which serves any x."""
+def number_of_rows(x: Tensor) -> int | None:
+    """The rows of x (..., in); None in a graph, which serves any number of them."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return 256
+        return None
     number = math.prod(x.shape[:-1])
-    return number if isinstance(number, int) else 256
+    return number if isinstance(number, int) else None
+
+
+def expected_rows(x: Tensor) -> int:
+    """How many rows a layer should expect: those of x, but 256 in a graph."""
+    number = number_of_rows(x)
+    return 256 if number is None else number
 
 
 def map_rows(
