@@ -20,7 +20,7 @@ from triton.runtime import driver
 from .triton_support import current
 
 KEPT = 4096
-"""Recipes of each kind that are kept. They hold no memory of a device, and Triton keeps compiled
+"""Recipes that a cache keeps. They hold no memory of a device, and Triton keeps compiled
 kernels itself, so that a CUDA graph needs none of them."""
 
 _NUMBERS = 64  # float32: a piece of a buffer starts at a multiple of 256 bytes, as tensors do

@@ -8,6 +8,7 @@ Shapes: V (n, d) and X (d, m), or V (p, n, d) and X (p, d, m), in float32, bfloa
 float16; all that is computed, products and gradients too, is float32.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 
@@ -35,7 +36,8 @@ def forward(V: Tensor, X: Tensor, plan: Plan, transpose: bool, keep: bool) -> tu
     V, X = V.contiguous(), X.contiguous()
     dtype, device = V.dtype, V.get_device()
     mode = precision(dtype)
-    found = _forward(V.shape, X.shape[-1], dtype, device, plan, transpose, keep, mode)
+    make = _BY_SWEEP[plan.sweep].forward_pass
+    found = _recipe(make, V.shape, X.shape[-1], dtype, device, plan, transpose, keep, mode)
     out, kept = _empty_like(X, found.out), X.new_empty(found.kept, dtype=torch.float32)
     found.recipe.run(V, X, out, kept, _scratch(found, kept))
     return (out if found.out is dtype else out.to(dtype)), kept
@@ -48,7 +50,8 @@ def backward(
     V, G = V.contiguous(), G.contiguous()
     dtype, device = V.dtype, V.get_device()
     mode = precision(dtype)
-    found = _backward(V.shape, G.shape[-1], dtype, device, plan, transpose, need_V, mode)
+    make = _BY_SWEEP[plan.sweep].backward_pass
+    found = _recipe(make, V.shape, G.shape[-1], dtype, device, plan, transpose, need_V, mode)
     X = X.contiguous() if found.reads_X else G
     dX, dV = _empty_like(G, found.out), _empty_like(V, found.dV) if need_V else None
     found.recipe.run(V, X, G, dX, kept, _scratch(found, kept), kept if dV is None else dV)
@@ -70,35 +73,19 @@ def _scratch(found: PassRecipe, kept: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=KEPT)
-def _forward(
+def _recipe(
+    make: Callable[..., PassRecipe],
     shape: torch.Size,
     m: int,
     dtype: torch.dtype,
     device: int,
     plan: Plan,
     transpose: bool,
-    keep: bool,
+    with_V: bool,
     precision: str,
 ) -> PassRecipe:
-    make = _BY_SWEEP[plan.sweep].forward_pass
-    found: PassRecipe = make(_sizes(shape, m, plan), dtype, transpose, keep, precision)
-    return found
-
-
-@lru_cache(maxsize=KEPT)
-def _backward(
-    shape: torch.Size,
-    m: int,
-    dtype: torch.dtype,
-    device: int,
-    plan: Plan,
-    transpose: bool,
-    need_V: bool,
-    precision: str,
-) -> PassRecipe:
-    make = _BY_SWEEP[plan.sweep].backward_pass
-    found: PassRecipe = make(_sizes(shape, m, plan), dtype, transpose, need_V, precision)
-    return found
+    """A forward or backward pass; ``with_V`` says whether V needs a gradient."""
+    return make(_sizes(shape, m, plan), dtype, transpose, with_V, precision)
 
 
 def _sizes(shape: torch.Size, m: int, plan: Plan) -> ProductSizes:

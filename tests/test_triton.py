@@ -80,8 +80,7 @@ class TestStep:
         self, transpose: bool, monkeypatch: pytest.MonkeyPatch, poisoned: None
     ) -> None:
         monkeypatch.setattr(triton_sweep, "RESIDENT_LENGTH", 0)
-        monkeypatch.setattr(triton_wy, "_forward", triton_wy._forward.__wrapped__)
-        monkeypatch.setattr(triton_wy, "_backward", triton_wy._backward.__wrapped__)
+        monkeypatch.setattr(triton_wy, "_recipe", triton_wy._recipe.__wrapped__)
         V, X, G = inputs(40, 100, 18)
         out = Apply.apply(V, X, None, Plan(16, sweep="triton"), transpose)
         assert max(errors(V, X, G, out, transpose)) < tolerance(V)

@@ -86,7 +86,7 @@ class TestStep:
         self, transpose: bool, poisoned: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(triton_tiles, "SEGMENT", 1)
-        monkeypatch.setattr(triton_wy, "_backward", triton_wy._backward.__wrapped__)
+        monkeypatch.setattr(triton_wy, "_recipe", triton_wy._recipe.__wrapped__)
         V, X, G = inputs(2 * 128 + 5, 3, 2)
         assert max(errors(V, X, G, TILED, transpose)) < tolerance(V)
         with torch.no_grad():  # two states then take turns
