@@ -1,6 +1,9 @@
 """``svdbench`` as a user calls it: its exit code, what it says, and the tables it writes."""
 
 import csv
+import os
+import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,6 +31,18 @@ def run(arguments: list[str]) -> Answer:
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
         main(arguments)
     return Answer(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def run_compiled(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m module`` in a process of its own, in which Triton's interpreter is off."""
+    tests = Path(__file__).parent
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
+        capture_output=True,
+        text=True,
+    )
 
 
 def table(path: str | Path) -> list[dict[str, str]]:

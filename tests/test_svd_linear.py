@@ -2,12 +2,12 @@
 
 import copy
 import io
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from graphs import check_any_number_of_rows
 from torch import Tensor, nn
 from torch.autograd import grad, gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -284,25 +284,8 @@ def test_made_without_data(i: int, o: int, sigma):
 @pytest.mark.parametrize("n_reflectors", [None, 1])
 @pytest.mark.parametrize(("i", "o"), [(6, 6), (4, 7), (7, 4)])
 def test_one_graph_for_any_number_of_rows(i: int, o: int, n_reflectors: int | None):
-    torch._dynamo.reset()
-    layer, counts = SVDLinear(i, o, n_reflectors=n_reflectors), []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        counts.append(1)
-        return graph.forward
-
-    x = torch.randn(3, i)
-    rows = torch.export.Dim("rows", min=1, max=2000)
-    exported = torch.export.export(layer, (x,), dynamic_shapes=({0: rows},)).module()
-    compiled = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(layer, x)
-    for number in (2, 3, 5, 8, 13, 40, 90, 300, 900, 1999):
-        y = torch.randn(number, i)
-        for graph in (exported, traced, compiled):
-            assert close(graph(y), layer(y), 100)
-    assert len(counts) <= 2
+    layer = SVDLinear(i, o, n_reflectors=n_reflectors)
+    check_any_number_of_rows(layer, i, lambda a, b: close(a, b, 100))
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)

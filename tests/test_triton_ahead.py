@@ -3,24 +3,18 @@
 In a process of its own, as the interpreter is on in this one.
 """
 
-import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import run_compiled, table
 
 pytest.importorskip("triton", reason="Triton is not installed: Linux only")
 
 
 def compiled(folder: Path, *options: str) -> list[dict[str, str]]:
-    command = [sys.executable, "-m", "svdbench.kernels.triton_ahead", str(folder), *options]
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run_compiled("svdbench.kernels.triton_ahead", str(folder), *options)
     assert done.returncode == 0, done.stdout + done.stderr  # it lists what spills or doesn't fit
-    with open(folder / "kernels.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return table(folder / "kernels.csv")
 
 
 KERNELS = {
@@ -58,15 +52,7 @@ def test_everything(tmp_path: Path) -> None:
 
 def test_a_step_finds_what_is_compiled_ahead() -> None:
     """By Triton's own key, in which types, alignment and constants of all arguments are."""
-    tests = Path(__file__).parent
-    path = os.pathsep.join([str(tests.parent), str(tests)])
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-m", "shipped_steps"],
-        env=environment | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+    done = run_compiled("shipped_steps")
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 

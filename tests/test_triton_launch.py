@@ -1,13 +1,11 @@
 """The launches of a step by the Triton kernels: how many, by which recipe, and with what."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import run_compiled
 
 pytest.importorskip("triton", reason="Triton is not installed: Linux only")
 
@@ -17,14 +15,7 @@ TESTS = Path(__file__).parent
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """What ``idle_steps`` prints."""
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-m", "idle_steps"],
-        env=environment | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+    done = run_compiled("idle_steps")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
