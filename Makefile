@@ -8,7 +8,7 @@ N      ?= 20
 MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels wheel clean
+.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels kernels-oldest wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,11 +126,30 @@ results-check: $(READY) ## repeat the quick versions; fail if a verdict differs 
 	    --against results/reference/reproduce/quick
 
 # No $(READY): a machine with a GPU may have no network, and python3 the packages already.
-gpu: ## tests, timings and figures on an NVIDIA GPU, in at most 8 minutes; results/gpu/
+gpu: ## kernels, timings and tests on an NVIDIA GPU, in at most 8 minutes; results/gpu/
 	PYTHONPATH=.:tests $(or $(wildcard $(BIN)/python),$(PYTHON)) -m promises.gpu
 
 kernels: $(READY) ## compile every Triton kernel for four chips, and list their resources; results/kernels/
 	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels
+
+# The Triton of torch 2.11, which GPU machines have. No GPU is needed, so any build of torch does.
+OLDEST_TRITON  := 3.6.0
+OLDEST_KERNELS := .venv-triton
+
+$(OLDEST_KERNELS)/.ready: Makefile constraints.txt
+	$(PYTHON) -m venv --clear $(OLDEST_KERNELS)
+	@if command -v uv >/dev/null && uv pip install --quiet --python $(OLDEST_KERNELS)/bin/python \
+	    --torch-backend cpu -c constraints.txt torch numpy; \
+	then echo "installed the CPU build of torch"; \
+	else $(OLDEST_KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $$(grep -E '^(torch|numpy)==' constraints.txt); fi
+	$(OLDEST_KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    triton==$(OLDEST_TRITON)
+	@touch $@
+
+kernels-oldest: $(OLDEST_KERNELS)/.ready ## the same with Triton 3.6, in .venv-triton; results/kernels-oldest/
+	$(OLDEST_KERNELS)/bin/python -P -c "import triton; print('Triton', triton.__version__)"
+	PYTHONPATH=. $(OLDEST_KERNELS)/bin/python -m svdbench.kernels.triton_ahead results/kernels-oldest
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -5,16 +5,21 @@
 compiles them all, which takes minutes and no GPU, and writes registers, spills, shared
 memory and instructions per chip to ``kernels.csv`` and, for reading, ``kernels.md``. With
 ``--quick``, only sizes that are multiples of 16, on sm_90. Triton's interpreter must be off.
+
+A row is written as soon as it is known: the same command continues where it was stopped, and
+after a change compiles only what has changed.
 """
 
 import argparse
 import csv
+import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,7 +152,7 @@ def _build(kernel: Any, dtype: str, config: dict[str, Any], aligned: bool) -> Bu
 
 def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     """A row of the table: the resources that ``build`` needs on ``chip``."""
-    target = GPUTarget("cuda", chip.capability, 32)
+    target = target_of(chip)
     compiled = triton.compile(source(build, target), target, build.options)
     usage, assembly = _disassembled(compiled.asm["cubin"])
     streamed = triton_sweep.sweep_streamed_kernel
@@ -164,7 +169,18 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
         "instructions": operations.total(),
         **{name: sum(operations[op] for op in ops) for name, ops in INSTRUCTIONS.items()},
         "guarded": build.kernel is not streamed or is_guarded(compiled.asm["ptx"]),
+        "key": key_of(build, chip),
     }
+
+
+def target_of(chip: Chip) -> GPUTarget:
+    return GPUTarget("cuda", chip.capability, 32)
+
+
+def key_of(build: Build, chip: Chip) -> str:
+    """What the row of ``build`` depends on: the compiler, the kernel's source, and the chip."""
+    what = triton.__version__, source(build, target_of(chip)).hash(), build.row, chip
+    return sha256(repr(what).encode()).hexdigest()[:12]
 
 
 def source(build: Build, target: GPUTarget) -> ASTSource:
@@ -224,12 +240,54 @@ def _disassembled(cubin: bytes) -> tuple[str, str]:
     return usage.stdout, assembly.stdout
 
 
-def table(quick: bool) -> list[dict[str, Any]]:
-    """A row for every configuration and chip, compiled on all cores."""
-    builds = [i for i, build in enumerate(shipped()) if not quick or _is_quick(build)]
+def table(folder: Path, quick: bool, processes: int) -> list[dict[str, Any]]:
+    """A row for every configuration and chip, from ``kernels.csv`` where it has them.
+
+    Those that it lacks are compiled, ``processes`` at once, and appended as they come; in the end
+    the file has the rows asked for, in the order of :func:`shipped`.
+    """
+    builds = [(i, build) for i, build in enumerate(shipped()) if not quick or _is_quick(build)]
     chips = [chip for chip in CHIPS if chip.name == "sm_90" or not quick]
-    with ProcessPoolExecutor() as pool:
-        return list(pool.map(_row, *zip(*product(builds, chips), strict=True)))
+    path = folder / "kernels.csv"
+    known = read_table(path)
+    keys = {(i, chip): key_of(build, chip) for (i, build), chip in product(builds, chips)}
+    missing = [place for place, key in keys.items() if key not in known]
+    if known and missing:
+        print(f"{len(keys) - len(missing)} of {len(keys)} were compiled before", flush=True)
+    with ProcessPoolExecutor(processes) as pool:
+        for done in as_completed([pool.submit(_row, i, chip) for i, chip in missing]):
+            row = done.result()
+            new = not path.exists() or not known
+            with open(path, "w" if new else "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, row)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            known[row["key"]] = row
+    rows = [known[key] for key in keys.values()]
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+    return rows
+
+
+NUMBERS = ("registers", "spilled_bytes", "shared_bytes", "shared_limit_bytes", "instructions")
+
+
+def read_table(path: Path) -> dict[str, dict[str, Any]]:
+    """The whole rows of a ``kernels.csv``, by their key; none of a file without that column."""
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("key") and None not in row.values()]
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        numbers = {name: int(row[name]) for name in (*NUMBERS, *INSTRUCTIONS)}
+        found[row["key"]] = row | numbers | {"guarded": row["guarded"] == "True"}
+    return found
 
 
 def _is_quick(build: Build) -> bool:
@@ -267,29 +325,34 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Write the table; exit code 1 where something spills or asks for more than a chip has."""
+    """Write the table; exit code 1 where a kernel is not as it is meant: see :func:`is_wrong`."""
     parser = argparse.ArgumentParser(prog="python -m svdbench.kernels.triton_ahead")
     parser.add_argument("folder", type=Path, help="where to write kernels.csv and kernels.md")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and chips")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="compilers at once"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows = table(options.quick)
-    with open(options.folder / "kernels.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = table(options.folder, options.quick, options.processes)
     (options.folder / "kernels.md").write_text(as_markdown(rows), encoding="utf-8")
     wrong = [row for row in rows if is_wrong(row)]
-    print(f"{len(rows)} compiled, {len(wrong)} of them spill or don't fit: {options.folder}")
+    print(
+        f"{len(rows)} compiled by Triton {triton.__version__}; {len(wrong)} of them spill, don't "
+        f"fit, lack a barrier, or miss the tensor cores: {options.folder}"
+    )
     for row in wrong:
         print(row)
     raise SystemExit(1 if wrong else 0)
 
 
-def is_wrong(row: dict[str, Any]) -> bool:
-    """Whether a configuration spills, asks for too much shared memory, or lacks a barrier."""
+def is_wrong(row: Mapping[str, Any]) -> bool:
+    """Whether a kernel spills, asks for too much shared memory, lacks a barrier, or multiplies
+    elsewhere than on tensor cores where its precision means these, and nowhere else."""
     too_large = row["shared_bytes"] > row["shared_limit_bytes"]
-    return bool(row["spilled_bytes"]) or too_large or not row["guarded"]
+    on_tensor_cores = any(row[unit] for unit in ("mma", "wgmma", "tcgen05"))
+    meant = "PRECISION=" in row["constants"] and "PRECISION=ieee" not in row["constants"]
+    return bool(row["spilled_bytes"]) or too_large or not row["guarded"] or on_tensor_cores != meant
 
 
 if __name__ == "__main__":

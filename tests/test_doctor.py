@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ QUIET: dict[str, Any] = {
 GPU = {
     **{"name": "NVIDIA H200", "driver": "570.1", "capability": "9.0", "memory_mib": 143771.0},
     **{"temperature_c": 40.0, "clock_mhz": 345.0, "max_clock_mhz": 1980.0, "slowed_by": []},
-    **{"busy_percent": 0.0, "persistence": "Enabled"},
+    **{"busy_percent": 0.0, "persistence": "Enabled", "uuid": "GPU-1a", "device": "cuda:0"},
 }
 
 
@@ -115,6 +116,11 @@ def test_a_quiet_machine_has_none() -> None:
             "CUDA_LAUNCH_BLOCKING is set",
         ),
         (QUIET | {"gpus": [GPU]}, "note", "build without CUDA"),
+        (
+            changed("versions", cuda="13.0") | {"gpus": [GPU | {"device": ""}]},
+            "note",
+            "built for CUDA 13.0, sees none",
+        ),
         (QUIET | {"gpus": [GPU | {"busy_percent": 40.0}]}, "unreliable", "40 % busy"),
         (QUIET | {"gpus": [GPU | {"slowed_by": ["heat"]}]}, "unreliable", "slowed down by heat"),
         (QUIET | {"gpus": [GPU | {"persistence": "Disabled"}]}, "note", "persistence mode"),
@@ -239,10 +245,40 @@ def test_steal_and_the_two_halves(tmp_path: Path) -> None:
     assert found["throttled"] == 0
 
 
-SMI = "NVIDIA H200, 570.1, 9.0, 143771, 40, 345, 1980, 0x0000000000000001, 0, Enabled\n"
+SMI = "NVIDIA H200, 570.1, 9.0, 143771, 40, 345, 1980, 0x0000000000000001, 0, Enabled, GPU-1a\n"
 
 
-def test_gpus_as_their_driver_tells_it() -> None:
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch sees the second of two GPUs of the driver, as its first."""
+    import torch
+
+    known = {"name": "NVIDIA H200", "major": 9, "minor": 0, "total_memory": 143771 << 20}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(**known, uuid="1a")
+    )
+
+
+def test_gpus_have_the_names_that_torch_gives_them(seen: None) -> None:
+    other = SMI.replace("GPU-1a", "GPU-2b")
+    assert [gpu["device"] for gpu in gpus(lambda _: other + SMI)] == ["", "cuda:0"]
+    mig = gpus(lambda _: other)
+    assert [gpu["device"] for gpu in mig] == [None]
+    text = shown(QUIET | {"gpus": gpus(lambda _: other + SMI)}, 120)
+    assert re.search(r"GPU 0\s.*not seen by torch", text.replace("\n", " "))
+    assert "cuda:0" in text
+
+
+def test_a_field_that_newer_drivers_call_otherwise(seen: None) -> None:
+    def driver(command: Sequence[str]) -> str | None:
+        return None if "throttle" in command[1] else SMI
+
+    assert gpus(driver) == [GPU]
+
+
+def test_gpus_as_their_driver_tells_it(seen: None) -> None:
     assert gpus(lambda _: SMI) == [GPU]
     hot = SMI.replace("0x0000000000000001", "0x0000000000000064").replace("40,", "[N/A],")
     (found,) = gpus(lambda _: hot)

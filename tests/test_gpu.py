@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from svdbench.kernels import apply_reflectors, apply_reflectors_reference
+from svdbench.kernels import Plan, apply_reflectors, apply_reflectors_reference
+from svdbench.kernels.apply import Apply
 from svdbench.kernels.choice import BACKENDS
 
 pytestmark = pytest.mark.skipif(
@@ -30,6 +31,14 @@ EVERY = [(b, k) for b in BACKENDS for k in BLOCK_SIZES.get(b, (None,))]
 # (n, d, m): odd, even; a few reflectors and many; short and, for one program, too long.
 SHAPES = [(7, 5, 3), (33, 65, 17), (96, 64, 32), (40, 301, 5)]
 SHORT, LONG = SHAPES[1], SHAPES[3]
+# Sizes of 1; resident at its longest, in sixteens and not; large blocks, and columns wider than
+# a tile and than all of a sweep's processors.
+MORE_SHAPES = [(9, 9, 1), (1, 9, 4), (9, 1, 4), (1, 1, 1)]
+MORE_SHAPES += [(256, 256, 32), (250, 250, 33), (512, 512, 128), (130, 129, 700)]
+
+TRITON, TILES = Plan(16, "triton"), Plan(128, "tiles")
+# Every sweep: resident or streamed; by tiles without and with joined pairs; by products.
+PLANS = [TRITON, Plan(32, "triton"), Plan(64, "triton"), TILES, Plan(256, "tiles"), Plan(32)]
 
 Step = tuple[Tensor, ...]
 
@@ -92,6 +101,29 @@ def test_a_step_is_exact(
     assert_exact(step(apply_reflectors, V, X, G, **options), exact(V, X, G), V)
 
 
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("shape", MORE_SHAPES)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_every_kind_of_plan_at_the_edges(
+    plan: Plan, shape: tuple[int, int, int], transpose: bool
+) -> None:
+    V, X, G = inputs(*shape, torch.float32)
+
+    def apply(V: Tensor, X: Tensor) -> Tensor:
+        out: Tensor = Apply.apply(V, X, None, plan, transpose)
+        return out
+
+    right = exact(V, X, G, transpose)
+    found = step(apply, V, X, G)
+    if shape[1] == 1:  # H is −1 then, and the gradient at V vanishes
+        allowed = 10 * max(shape) * torch.finfo(torch.float32).eps
+        scale = float(X.detach().norm() * G.norm())
+        lengths = V.detach().cpu().double().norm(dim=-1, keepdim=True)
+        assert float((found[1].cpu().double() * lengths).norm()) <= allowed * scale
+        found, right = (found[0], found[2]), (right[0], right[2])
+    assert_exact(found, right, V)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [SHORT, LONG])
 def test_the_transpose_is_exact_and_undoes_the_product(
@@ -140,12 +172,50 @@ def test_zero_rows_are_the_identity(backend: str, shape: tuple[int, int, int]) -
     assert torch.equal(found[1][zero], torch.zeros_like(found[1][zero]))
 
 
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_zero_rows_in_every_kind_of_plan(plan: Plan) -> None:
+    V, X, G = inputs(140, 70, 9, torch.float32)
+    zero = [0, 63, 64, 127, 128, 139]
+    with torch.no_grad():
+        V[zero] = 0
+    found = step(lambda V, X: Apply.apply(V, X, None, plan, False), V, X, G)
+    assert_exact(found, exact(V, X, G), V)
+    assert torch.equal(found[1][zero], torch.zeros_like(found[1][zero]))
+
+
 @pytest.mark.parametrize("backend", OURS)
 @pytest.mark.parametrize("scale", [1e-18, 1e18])
 def test_the_length_of_a_reflector_does_not_matter(backend: str, scale: float) -> None:
     V, X, G = inputs(*SHORT, torch.float32)
     V = (V.detach() * scale).requires_grad_()
     assert_exact(step(apply_reflectors, V, X, G, backend=backend), exact(V, X, G), V)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30])
+def test_nor_does_one_at_the_ends_of_float32(plan: Plan, scale: float) -> None:
+    """The product alone, as the gradient at V goes with 1/‖v‖; of V rounded, as it is stored."""
+    V, X, _ = inputs(*SHORT, torch.float32)
+    V = V.detach() * scale
+    right = apply_reflectors_reference(V.cpu().double(), X.detach().cpu().double())
+    found: Tensor = Apply.apply(V, X.detach(), None, plan, False)
+    assert_exact((found,), (right,), V)
+
+
+@pytest.mark.parametrize(("plan", "d", "m"), [(TRITON, 64, 1 << 25), (TILES, 300, 7_400_000)])
+def test_more_numbers_than_32_bits_count(plan: Plan, d: int, m: int) -> None:
+    """Columns at both ends of X (d, m) with d·m above 2³¹; states would not fit, so no gradient."""
+    free, _ = torch.cuda.mem_get_info()
+    if free < 5 * 4 * d * m:
+        pytest.skip(f"needs {5 * 4 * d * m / 2**30:.0f} GiB of free GPU memory")
+    V, X = torch.randn(20, d), torch.zeros(d, m, device=DEVICE)
+    ends = torch.randn(d, 80)
+    X[:, :40], X[:, -40:] = ends[:, :40].to(DEVICE), ends[:, 40:].to(DEVICE)
+    with torch.no_grad():
+        found = Apply.apply(V.to(DEVICE), X, None, plan, False)
+    right = apply_reflectors_reference(V.double(), ends.double())
+    assert_exact((torch.cat([found[:, :40], found[:, -40:]], 1),), (right,), V)
+    assert not found[:, 40:-40].any()
 
 
 @pytest.mark.parametrize("backend", OURS)

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
-from command import EVERY_RUN
-from promises import gpu
+from command import EVERY_RUN, table
 from promises.figures import Promise, finish
-from promises.gpu import DRY, FIRST, FULL
+from promises.gpu import __main__ as main
+from promises.gpu import kernels, memcheck, parts, timings
+from promises.gpu.exact import ERRORS
+from promises.gpu.parts import Part
+from promises.gpu.timings import FIRST, FULL
 from rich.console import Console
 
 from svdbench.errors import UserError
@@ -42,38 +46,66 @@ TINY = TimingPlan(budget_s=0.02, min_reps=1, max_reps=3, warmup_reps=1)
 # ------------------------------------------------------------------ the command
 
 
-def test_the_whole_flow_runs_without_hydra(tmp_path: Path) -> None:
+# What Triton's interpreter runs.
+interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1", reason="a GPU is here, or no Triton"
+)
+
+
+def rehearse(folder: Path, way: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """``make gpu`` in miniature, where nobody can import Hydra."""
     script = (
         "import sys; sys.modules |= dict.fromkeys(('hydra', 'omegaconf'))\n"
-        "from dataclasses import replace\n"
-        "from promises import gpu\n"
-        # As much is measured; but a busy machine has its time to begin.
-        "measured = gpu.DRY.total_s * gpu.DRY.measuring / 3600\n"
-        "gpu.DRY = replace(gpu.DRY, total_s=3600, tests_s=1800, measuring=measured)\n"
-        f"gpu.main(['--dry-run', '--results', {str(tmp_path)!r}])"
+        "from promises.gpu.__main__ import main\n"
+        f"main(['--rehearse', {way!r}, '--results', {str(folder)!r}, *{options!r}])"
     )
-    command = [sys.executable, "-c", script]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "needs an NVIDIA GPU that torch can see" in done.stdout  # the tests' reason
-    assert "judges no figures" in done.stdout
-    (folder,) = (tmp_path / "gpu").iterdir()
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def run_of(results: Path) -> Path:
+    (folder,) = (path for path in (results / "gpu").iterdir() if path.is_dir())
+    return folder
+
+
+@interpreted
+def test_a_rehearsal_runs_every_kernel_and_times_every_method(tmp_path: Path) -> None:
+    done = rehearse(tmp_path, "interpreter", "--short", "--only", "kernels,timings")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "judges no figures" in done.stdout.splitlines()[-2] + done.stdout.splitlines()[-1]
+    folder = run_of(tmp_path)
+    rows = table(folder / "kernels.csv")
+    assert {row["kernel"] for row in rows} == set(ERRORS)
+    assert {row["status"] for row in rows} == {"ok"}
     runs = {path.name: path for path in (folder / "time-fasth").iterdir()}
-    assert set(runs) == {"float32-m2-warm", "bfloat16-m2-warm"}
-    for dtype, name in (("float32", "float32-m2-warm"), ("bfloat16", "bfloat16-m2-warm")):
+    assert set(runs) == {"float32-m32-warm", "bfloat16-m32-warm"}
+    for name, place in runs.items():
         assert {"config.yaml", "env.json", "samples.csv", "summary.csv", "step_time.png"} <= {
-            path.name for path in runs[name].iterdir()
+            path.name for path in place.iterdir()
         }
-        rows = read_rows(runs[name] / "summary.csv")
+        rows = read_rows(place / "summary.csv")
         assert {row["method"] for row in rows} >= set(FIRST)
+        dtype = name.partition("-")[0]
         assert {(row["device"], row["dtype"], row["l2"]) for row in rows} == {
             ("cpu", dtype, "warm")
         }
-        config = yaml.safe_load((runs[name] / "config.yaml").read_text())
-        assert config["dtype"] == dtype
-        assert config["measure"]["l2"] == "warm"
+        assert yaml.safe_load((place / "config.yaml").read_text())["dtype"] == dtype
     assert not (folder / "figures.csv").exists()
+    with tarfile.open(f"{folder}.tar.gz") as archive:
+        names = archive.getnames()
+    assert {f"{folder.name}/kernels.csv", f"{folder.name}/timings.log"} <= set(names)
+
+
+@pytest.mark.slow
+@interpreted
+@pytest.mark.parametrize("way", ["interpreter", "host"])
+def test_all_parts_can_be_rehearsed(way: str, tmp_path: Path) -> None:
+    done = rehearse(tmp_path, way)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {path.name for path in run_of(tmp_path).iterdir()}
+    assert {"kernels.csv", "steps.csv", "micro.csv", "smoke.xml", "tests.xml"} <= names
+    assert "not checked: there is no GPU" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -88,7 +120,7 @@ def test_without_a_gpu_it_says_so_in_one_line(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for)
     with pytest.raises(SystemExit) as stopped:
-        gpu.main([])
+        main.main([])
     out, err = capsys.readouterr()
     assert stopped.value.code == 2
     assert err.startswith("make gpu needs an NVIDIA GPU that torch can see, and ")
@@ -97,52 +129,162 @@ def test_without_a_gpu_it_says_so_in_one_line(
     assert out == ""
 
 
-@pytest.mark.parametrize("tests", [True, False])
-@pytest.mark.parametrize("timings", [True, False])
-def test_red_tests_or_a_crashed_run_are_exit_code_1_and_the_rest_goes_on(
-    tests: bool,
-    timings: bool,
+def part(name: str, script: str, limit_s: float = 60.0) -> Part:
+    return Part(name, f"does {name}", ("-c", script), limit_s)
+
+
+@pytest.fixture
+def no_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compiled beside the first part."""
+    start = parts.start
+    monkeypatch.setattr(main, "start", lambda _, env: start(("-c", ""), env))
+
+
+def test_a_part_that_crashes_or_hangs_costs_that_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_compiling: None
+) -> None:
+    hang = (
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    )
+    every = [
+        part("crash", "raise RuntimeError('CUDA error: something is wrong')"),
+        part("hang", hang, 0.5),
+        part("fine", "print('here it is')"),
+    ]
+    folder = tmp_path / "now"
+    assert main.run(every, folder, "host", 60.0) == 1
+    out = capsys.readouterr().out
+    flat = " ".join(out.split())
+    assert "crash does crash" in flat
+    assert "something is wrong" in flat
+    assert "not done within 0 s" in flat
+    assert "here it is" in (folder / "fine.log").read_text()
+    assert "Traceback" in (folder / "crash.log").read_text()
+
+
+def test_parts_that_the_time_does_not_reach_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_compiling: None
+) -> None:
+    assert main.run([part("late", "print('never')")], tmp_path / "now", "host", 1.0) == 0
+    out = capsys.readouterr().out
+    assert "no time was left" in out
+    assert "never" not in out
+
+
+def test_all_limits_together_are_seven_minutes() -> None:
+    limits = [each.limit_s for each in main.parts(Path("results"), None)]
+    assert sum(limits[:-1]) <= main.TOTAL_S  # the last takes what is left
+    assert limits[0] <= 60
+    assert 2 * main.TOTAL_S < 15 * 60
+
+
+def test_a_part_that_there_is_none_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["--rehearse", "--only", "kernel"])
+    assert stopped.value.code == 2
+    assert "no part is called 'kernel': choose from kernels, steps" in capsys.readouterr().err
+
+
+def test_verdicts_come_last_and_are_in_the_archive(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    no_compiling: None,
+) -> None:
+    monkeypatch.setattr(main, "device_chip", lambda: "none")
+    folder = tmp_path / "now"
+    assert main.run([part("fine", "print('here it is')")], folder, None, 60.0) == 0
+    out = capsys.readouterr().out
+    assert out.index("here it is") < out.index("all results:") < out.index("promised and measured")
+    assert "not measured" in out.rstrip().splitlines()[-1]
+    with tarfile.open(tmp_path / "now.tar.gz") as archive:
+        assert "now/figures.csv" in archive.getnames()
+
+
+def test_a_run_that_crashes_is_red_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = []
 
     def run(config: TimeFastH, *_: object, **__: object) -> None:
         begun.append(config.name)
-        if not timings and len(begun) == 1:
+        if len(begun) == 1:
             raise RuntimeError("CUDA error: something is wrong")
 
-    monkeypatch.setattr(gpu, "tests_pass", lambda scale: tests)
     monkeypatch.setattr(time_fasth, "run", run)
-    assert gpu.run(DRY, tmp_path) == (0 if tests and timings else 1)
+    monkeypatch.setattr(timings, "rates_of", lambda *_: Rates(1e9, 1e8))
+    assert not timings.measure(timings.REHEARSAL, tmp_path, False, lambda: 1.0)
     assert len(begun) == 2
-    out, err = capsys.readouterr()
-    assert ("failed:" in out) == (not (tests and timings))
-    assert ("something is wrong" in err) == (not timings)
+    assert "something is wrong" in capsys.readouterr().err
+    assert timings.measure(timings.REHEARSAL, tmp_path, False, lambda: 1.0)
 
 
-def test_tests_that_do_not_end_are_stopped_and_red(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("ERROR SUMMARY: 0 errors", 0),
+        ("Invalid __global__ read\nERROR SUMMARY: 2 errors", 1),
+        ("Error: device not supported\nERROR SUMMARY: 1 error", 0),
+        ("", 0),
+    ],
+)
+def test_what_the_sanitizer_says(said: str, code: int) -> None:
+    assert memcheck.verdict(said) == code
+
+
+# ------------------------------------------------------------------ each kernel by its own inputs
+
+# What each writes: some of it, where there is more.
+OUTPUTS = {
+    **{"factors": "p_T", "join": "p_T", "invert": "p_T", "join_strip": "p_T"},
+    **{"sweep_resident": "p_out", "sweep_streamed": "p_states", "gradient": "p_dV"},
+    **{"scale": "p_scale", "gram": "p_S", "join_tile": "p_S", "rows": "p_Y", "triangle": "p_Z"},
+    **{"update": "p_out", "half_product": "p_F", "tile_gradient": "p_dV"},
+}
+# The number of a case that has the kernel, where that is not a small one by tiles.
+HAS = {"sweep_streamed": 1, "join": 2, "join_tile": 4, "join_strip": 4}
+HAS |= dict.fromkeys(("factors", "sweep_resident", "gradient"), 0)
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kernel", sorted(ERRORS))
+def test_a_kernel_that_writes_something_else_is_named(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang(command: list[str], timeout: float, **_: Any) -> None:
-        raise subprocess.TimeoutExpired(command, timeout)
+    """What it wrote is changed by a unit of TF32: that kernel shows, and no other."""
+    wrong: set[str] = set()
+    right = ERRORS[kernel]
 
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert not gpu.tests_pass(DRY)
-    assert "not done within 45 s" in capsys.readouterr().err
+    def write(name: str, case: Any, status: str, *_: Any, **__: Any) -> None:
+        if status != "ok":
+            wrong.add(name)
+
+    def off(before: dict[str, Any], after: dict[str, Any]) -> Any:
+        name = OUTPUTS[kernel]
+        return right(before, after | {name: after[name] * (1 + 2**-10)})
+
+    monkeypatch.setitem(ERRORS, kernel, off)
+    kernels.run_case(kernels.cases()[HAS.get(kernel, 11)], "cpu", True, write)
+    assert wrong == {kernel}
 
 
 # ------------------------------------------------------------------ what is run
 
 
-def runs(left: Callable[[], float] = forever) -> list[tuple[TimeFastH, TooSlow]]:
-    return list(gpu.runs(FULL, Path("results"), left))
+def runs(
+    left: Callable[[], float] = forever, more: bool = False
+) -> list[tuple[TimeFastH, TooSlow]]:
+    return list(timings.runs(FULL, Path("results"), more, left))
 
 
-def test_the_most_wanted_comes_first_and_everything_comes() -> None:
-    configs = [config for config, _ in runs(lambda: 100.0)]
-    assert [config.name for config in configs[:2]] == ["float32-m32-warm", "float32-m128-warm"]
+def test_the_promised_comes_first_and_everything_comes() -> None:
+    first = [config for config, _ in runs(lambda: 100.0)]
+    assert [config.name for config in first] == [
+        *("float32-m32-warm", "float32-m128-warm", "bfloat16-m32-warm"),
+    ]
+    configs = first + [config for config, _ in runs(lambda: 100.0, more=True)]
     assert len({config.name for config in configs}) == len(configs) == 8
     for config in configs:
         assert config.sizes.d == [64, 128, 256, 448, 512, 1024, 2048, 3072]
@@ -153,29 +295,29 @@ def test_the_most_wanted_comes_first_and_everything_comes() -> None:
 
 
 def test_shares_of_the_time_add_up_to_what_may_be_measured() -> None:
-    time_left = 400.0
+    time_left = 100.0
     budgets = []
-    for config, _ in gpu.runs(FULL, Path("results"), lambda: time_left):
+    for config, _ in timings.runs(FULL, Path("results"), False, lambda: time_left):
         budgets.append(config.measure.budget_s)
         time_left -= config.measure.budget_s / FULL.measuring
     assert time_left == pytest.approx(0)
-    assert budgets == pytest.approx([48.0] + [16.0] * 7)
+    assert budgets == pytest.approx([24.0, 8.0, 8.0])
     assert all(config.measure.budget_s > 0 for config, _ in runs(lambda: -5.0))
 
 
 def test_what_is_too_slow_is_known_to_the_later_runs_of_its_dtype_and_m() -> None:
-    known = {config.name: too_slow for config, too_slow in runs(lambda: 100.0)}
-    assert known["float32-m32-warm"] is known["float32-m32-cold"]
-    assert known["float32-m32-warm"] is not known["float32-m128-warm"]
-    assert known["float32-m32-warm"] is not known["bfloat16-m32-warm"]
+    known = {config.name: too_slow for config, too_slow in runs(lambda: 100.0, more=True)}
+    assert known["bfloat16-m128-warm"] is known["bfloat16-m128-cold"]
+    assert known["bfloat16-m128-warm"] is not known["bfloat16-m32-cold"]
+    assert known["bfloat16-m128-warm"] is not known["float32-m128-cold"]
 
 
 def test_the_options_are_those_that_hydra_composes() -> None:
     omegaconf = pytest.importorskip("omegaconf")
-    for name, options in gpu.options_of_all().items():
+    for name, options in timings.options_of_all().items():
         path = ROOT / "conf" / "orthogonal" / f"{name}.yaml"
         assert options == omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(path))
-    assert gpu.options_of_all()["parallel"]["max_bytes"] == 4e9
+    assert timings.options_of_all()["parallel"]["max_bytes"] == 4e9
 
 
 # ------------------------------------------------------------------ conditions of a cell
@@ -255,7 +397,7 @@ def test_a_cold_cache_on_a_cpu_is_refused(tmp_path: Path) -> None:
 def test_a_run_whose_time_was_up_at_once_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = gpu.options_of_all()
+    options = timings.options_of_all()
     config = TimeFastH(
         sizes=Sizes(d=[4, 8]),
         results=str(tmp_path),
@@ -299,12 +441,12 @@ def summary(**changes: Any) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame) -> dict[tuple[str, int | None], bool | None]:
-    return {(f.what, f.d): f.kept for f in gpu.figures(frame, FULL.d)}
+    return {(f.what, f.d): f.kept for f in timings.figures(frame, FULL.d)}
 
 
 def test_every_promise_is_judged_once() -> None:
     judged = verdicts(summary())
-    assert len(judged) == len(gpu.figures(summary(), FULL.d)) == 1 + 1 + 8 + 6 + 1 + 1 + 2
+    assert len(judged) == len(timings.figures(summary(), FULL.d)) == 1 + 1 + 8 + 6 + 1 + 1 + 2
     assert set(judged.values()) == {True}
 
 

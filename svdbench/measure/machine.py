@@ -30,6 +30,16 @@ def device_name(device: torch.device | str) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def same_precision(device: torch.device | str) -> None:
+    """Have cuDNN's recurrences use TF32 on a GPU only where products of matrices may.
+
+    PyTorch allows it to the first and not to the second: they would be timed against each other
+    in precisions that differ by a factor of a thousand.
+    """
+    if torch.device(device).type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32
+
+
 # Where the size of the cache is unknown: several times that of any so far.
 UNKNOWN_BYTES = 128 << 20
 
@@ -60,10 +70,17 @@ class Rates:
 
 
 def rates_of(dtype: torch.dtype, device: str | torch.device, clock: Clock) -> Rates:
-    """Both rates of ``device``, measured within about half a second."""
+    """Both rates of ``device``, measured within about half a second.
+
+    On a GPU in at most a quarter of the memory that is free.
+    """
     if torch.device(device).type == "cuda":
-        matmul = matmul_rate(dtype, device, clock, size=8192, budget_s=0.2)
-        return Rates(matmul, copy_rate(device, clock, size_bytes=1 << 30))
+        free, _ = torch.cuda.mem_get_info(device)
+        size = 8192
+        while size > 256 and 2 * size**2 * dtype.itemsize > free / 4:
+            size //= 2
+        matmul = matmul_rate(dtype, device, clock, size=size, budget_s=0.2)
+        return Rates(matmul, copy_rate(device, clock, size_bytes=min(1 << 30, free // 8)))
     return Rates(matmul_rate(dtype, device, clock), copy_rate(device, clock))
 
 

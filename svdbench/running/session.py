@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from svdbench.config.base import DeviceConfig, Placement
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.job import Job
+from svdbench.measure.machine import device_name
 from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
@@ -103,7 +104,7 @@ def kept(job: Job, folder: Path) -> str:
 
 
 def device_of(config: Placement) -> torch.device:
-    """The device to run on, with the number of threads set."""
+    """The device to run on, made the current one, with the number of threads set."""
     device = torch.device(config.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch sees no GPU here: use device=cpu")
@@ -112,6 +113,9 @@ def device_of(config: Placement) -> torch.device:
         raise UserError(
             f"device is {device}, but the last GPU that torch sees is cuda:{last}: use that"
         )
+    if device.index is not None:
+        # What is made on "cuda" by other libraries, or by a user's model, is to be on this one.
+        torch.cuda.set_device(device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device
@@ -169,7 +173,6 @@ def settle_allocator() -> None:
 
 def machine_line(environment: Mapping[str, Any], config: Placement) -> str:
     """Where this runs, in one line for people."""
-    gpus = ", ".join(environment.get("gpus") or ())
-    where = environment.get("cpu") if config.device == "cpu" else gpus
+    where = environment.get("cpu") if config.device == "cpu" else device_name(config.device)
     threads = f", {quantity(torch.get_num_threads(), 'thread')}" if config.device == "cpu" else ""
     return f"{where}{threads}, {config.dtype.value}, torch {torch.__version__}"

@@ -59,6 +59,14 @@ def measure_parts(
 
 def finish(figures: Sequence[Promise], folder: Path) -> None:
     """Write ``figures.csv`` into ``folder`` and print the verdicts."""
+    path = write_figures(figures, folder)
+    console = Console()
+    show_figures(figures, console)
+    print_lines(console, [path])
+
+
+def write_figures(figures: Sequence[Promise], folder: Path) -> Path:
+    """Write ``figures.csv`` into ``folder``; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "figures.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -68,9 +76,12 @@ def finish(figures: Sequence[Promise], folder: Path) -> None:
             bound = "at least" if f.at_least else "at most"
             measured = None if f.measured is None else f"{f.measured:.4g}"
             writer.writerow([f.what, f.d, measured, bound, f.target, f.kept])
-    console = Console()
+    return path
+
+
+def show_figures(figures: Sequence[Promise], console: Console) -> None:
+    """Print the verdicts."""
     show_block(_table(figures), console)
-    print_lines(console, [path])
 
 
 def ratios(step: "pd.DataFrame") -> "pd.DataFrame":

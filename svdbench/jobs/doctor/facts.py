@@ -285,7 +285,12 @@ _ASKED = {
     "slowed_by": "clocks_throttle_reasons.active",
     "busy_percent": "utilization.gpu",
     "persistence": "persistence_mode",
+    "uuid": "uuid",
 }
+# What older drivers call it, and those that will have dropped that name.
+_RENAMED = {"clocks_throttle_reasons.active": "clocks_event_reasons.active"}
+# Without persistence mode nvidia-smi waits for the driver to load, GPU by GPU.
+_PATIENCE_S = 20.0
 
 
 _NUMBERS = ("memory_mib", "temperature_c", "clock_mhz", "max_clock_mhz", "busy_percent")
@@ -302,9 +307,11 @@ _SLOWED = {
 
 
 def ask(command: Sequence[str]) -> str | None:
-    """The output of a command; None where there is none within three seconds."""
+    """The output of a command; None where there is none within twenty seconds."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=3).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_PATIENCE_S
+        ).stdout
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
 
@@ -312,18 +319,35 @@ def ask(command: Sequence[str]) -> str | None:
 def gpus(ask: Callable[[Sequence[str]], str | None] = ask) -> list[dict[str, Any]]:
     """What is known of each; None for what isn't.
 
+    ``device`` is torch's name for it, which numbers GPUs in an order of its own and only those
+    that CUDA_VISIBLE_DEVICES shows; "" of one that torch does not see.
+
     Args:
         ask: runs a command, another in tests.
     """
-    query = f"--query-gpu={','.join(_ASKED.values())}"
-    found = []
-    for line in (ask(["nvidia-smi", query, "--format=csv,noheader,nounits"]) or "").splitlines():
+    seen = list(_seen_by_torch())
+    devices = {gpu["uuid"]: gpu["device"] for gpu in seen}
+    found: list[dict[str, Any]] = []
+    for line in _said_by_driver(ask).splitlines():
         values = [_known(value) for value in line.split(",")]
         if len(values) == len(_ASKED):
             gpu: dict[str, Any] = dict(zip(_ASKED, values, strict=True))
             gpu |= {name: _number(gpu[name]) for name in _NUMBERS}
             found.append(gpu | {"slowed_by": _reasons(gpu["slowed_by"])})
-    return found or [dict.fromkeys(_ASKED) | gpu for gpu in _seen_by_torch()]
+    named = not seen or any(gpu["uuid"] in devices for gpu in found)  # not of parts of a GPU (MIG)
+    for gpu in found:
+        gpu["device"] = devices.get(gpu["uuid"], "") if named else None
+    return found or [dict.fromkeys(_ASKED) | gpu for gpu in seen]
+
+
+def _said_by_driver(ask: Callable[[Sequence[str]], str | None]) -> str:
+    """A line for each GPU, by its bus, whatever CUDA_VISIBLE_DEVICES says."""
+    names = list(_ASKED.values())
+    for asked in (names, [_RENAMED.get(name, name) for name in names]):
+        query = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]
+        if (said := ask(query)) is not None:
+            return said
+    return ""
 
 
 def _seen_by_torch() -> Iterator[dict[str, Any]]:
@@ -331,7 +355,10 @@ def _seen_by_torch() -> Iterator[dict[str, Any]]:
 
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(i)
+        uuid = getattr(properties, "uuid", None)
         yield {
+            "device": f"cuda:{i}",
+            "uuid": f"GPU-{uuid}" if uuid else None,
             "name": properties.name,
             "capability": f"{properties.major}.{properties.minor}",
             "memory_mib": properties.total_memory / 2**20,

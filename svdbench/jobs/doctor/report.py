@@ -143,8 +143,9 @@ def _gpus(gpus: list[Facts]) -> Iterator[Line]:
             memory,
             clock,
             f"{gpu['temperature_c']:.0f} °C" if gpu["temperature_c"] is not None else None,
+            "not seen by torch" if gpu["device"] == "" else None,
         ]
-        yield f"cuda:{number}", ", ".join(filter(None, told))
+        yield gpu["device"] or f"GPU {number}", ", ".join(filter(None, told))
 
 
 def _memory(memory: Facts) -> Iterator[Line]:

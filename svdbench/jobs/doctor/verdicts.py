@@ -177,6 +177,13 @@ def _gpus(gpus: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[Verd
             "CUDA",
             "install torch from its CUDA index to use it",
         )
+    elif gpus and all(gpu["device"] == "" for gpu in gpus):
+        yield Verdict(
+            "note",
+            f"there is a GPU ({gpus[0]['name']}), but torch, built for CUDA {versions['cuda']}, "
+            "sees none",
+            "see whether CUDA_VISIBLE_DEVICES hides it, or the driver is too old for that CUDA",
+        )
     for number, gpu in enumerate(gpus):
         name = f"GPU {number}"
         if gpu["slowed_by"]:

@@ -9,6 +9,7 @@ from svdbench.jobs.time_fasth import JOB
 from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Problem
+from svdbench.measure.machine import Rates
 from svdbench.measure.plan import forever
 from svdbench.members import METHODS
 from svdbench.running.session import device_of, running
@@ -32,12 +33,14 @@ def run(
     *,
     too_slow: TooSlow | None = None,
     left: Callable[[], float] = forever,
+    rates: Rates | None = None,
 ) -> Path:
     """Run the job; returns the folder with its results.
 
     Args:
         too_slow: methods known to be, from earlier runs of the same dtype and m.
         left: the seconds that remain; what doesn't fit is skipped.
+        rates: what the machine can do, where it was measured already.
     """
     device_of(config)
     plan = plan_of(config, cells=len(config.sizes.d))
@@ -53,7 +56,7 @@ def run(
             problem = problem_of(config, d)
             shown.begin(unit)
             entries = _entries(problem, methods, config.seed)
-            time_cell(problem, entries, conditions, record, shown)
+            time_cell(problem, entries, conditions, record, shown, rates)
             record.finish(unit, too_slow=conditions.too_slow)
             shown.finish(cell_summary_line(problem, entries))
     return record.folder

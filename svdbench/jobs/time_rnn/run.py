@@ -10,6 +10,7 @@ from torch import Tensor
 from svdbench.jobs.time_rnn import JOB
 from svdbench.jobs.time_rnn.config import TimeRNN
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
+from svdbench.measure.machine import same_precision
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.running.session import device_of, running
@@ -30,7 +31,7 @@ LOOP_SUMMARY = TableSchema("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", 
 
 
 def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
-    device_of(config)
+    same_precision(device_of(config))
     sizes = config.sizes
     cells = len(sizes.hidden) * len(sizes.length)
     plan = plan_of(config, cells)

@@ -113,7 +113,7 @@ class Auto(SVDDriver):
         return truncated_svd(A, k)
 
     def described(self, case: SVDProblem) -> str | None:
-        return choose_driver(case.m, case.n, case.k)
+        return choose_driver(case.m, case.n, case.k, torch.device(case.device).type)
 
 
 class Gram(SVDDriver):

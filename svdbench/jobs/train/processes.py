@@ -42,7 +42,7 @@ from svdbench.running.nodes import Node, this_node
 from svdbench.running.processes import end_with
 from svdbench.running.session import device_of, kept
 from svdbench.training.config import Train
-from svdbench.training.parallel import Broken, Ranks, join_group, unpacked
+from svdbench.training.parallel import Broken, Ranks, join_group, join_on_gpu, unpacked
 
 # In the folder of notes: where the run is; and ``<rank>.json``, a process's last words.
 FOLDER = "folder"
@@ -139,13 +139,13 @@ def work(
 
 def _meet(config: Train, text: str, ranks: Ranks) -> None:
     """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own."""
-    backend = "gloo"
-    if config.trainer.device != "cpu":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "cpu:gloo,cuda:nccl"
     if config.trainer.nodes == 1 and (loopback := LOOPBACK.get(sys.platform)):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # whatever the network is like
-    join_group(backend)
+        for library in ("GLOO", "NCCL"):  # whatever the network is like
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
+    if config.trainer.device == "cpu":
+        join_group("gloo")
+    else:
+        join_on_gpu(int(os.environ["LOCAL_RANK"]))
     if ranks.any(ranks.tell(text) != text):
         raise UserError(
             "the nodes were given different configurations: start the same command on each"

@@ -115,6 +115,9 @@ def _checked(driver: Driver, A: Tensor, k: int) -> SVD:
         plain = _within(found.S)
     except torch.linalg.LinAlgError:
         plain = False
+    except RuntimeError:  # cuSOLVER's status, which of NaN says that a value is invalid
+        refuse_not_finite(A)
+        raise
     if not plain:
         refuse_not_finite(A)
         scale = power_of_two(W)

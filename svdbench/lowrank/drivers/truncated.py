@@ -42,7 +42,7 @@ def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
         raise ValueError(f"driver is {driver!r}: choose from {', '.join(DRIVERS)}")
     k = checked_rank(A, k)
     if driver == "auto":
-        driver = choose_driver(*A.shape[-2:], k)
+        driver = choose_driver(*A.shape[-2:], k, A.device.type)
     solve = {"svd": by_lapack, "gram": by_gram, "randomized": _with_fixed_probes}[driver]
     return factorise(solve, A, k)
 
@@ -54,16 +54,26 @@ def _with_fixed_probes(A: Tensor, k: int) -> SVD:
 
 
 @lru_cache
-def choose_driver(m: int, n: int, k: int) -> str:
+def choose_driver(m: int, n: int, k: int, device: str = "cpu") -> str:
     """The driver expected to be fastest for a matrix (m, n) and rank k: a name of ``DRIVERS``.
 
-    By what each was seen to take, from 8 × 8 to 2,048 × 2,048, in float32 on one core of a
-    server CPU (AVX-512, MKL); see the functions below. Other machines are faster or slower
-    at everything, more or less, and where two drivers are close it matters little.
+    On a CPU by what each was seen to take, from 8 × 8 to 2,048 × 2,048, in float32 on one core of
+    a server CPU (AVX-512, MKL); see the functions below. Other machines are faster or slower
+    at everything, more or less, and where two drivers are close it matters little. On a GPU by
+    a model that was not measured.
+
+    Args:
+        device: its type, "cpu" or "cuda".
     """
-    expected = {"svd": _svd_us(m, n), "gram": _gram_us(m, n, k)}
-    if k + default_oversampling(k) < min(m, n):
-        expected["randomized"] = _randomized_us(m, n, k)
+    probes = k + default_oversampling(k)
+    if device == "cuda":
+        expected = {"svd": _svd_us_on_gpu(m, n), "gram": _gram_us_on_gpu(m, n)}
+        if probes < min(m, n):
+            expected["randomized"] = _randomized_us_on_gpu(m, n, k)
+    else:
+        expected = {"svd": _svd_us(m, n), "gram": _gram_us(m, n, k)}
+        if probes < min(m, n):
+            expected["randomized"] = _randomized_us(m, n, k)
     return min(expected, key=lambda name: expected[name])
 
 
@@ -89,3 +99,33 @@ def _randomized_us(m: int, n: int, k: int) -> float:
     bases = (2 * q + 1 if q < 3 else q + 1) * (12 + 1.5e-4 * c * l**2)
     shifts = 0 if q < 3 else q * (140 + 0.012 * l**2 + 1.4e-4 * l**3)
     return 60 + products + bases + shifts + _gram_us(l, L, k)
+
+
+# On a GPU operations wait for each other, and products cost next to nothing beside that: an
+# eigenproblem reduces a column at a time, about 25 µs each (cuSOLVER's syevd), and Jacobi's SVD
+# (gesvdj), which torch takes there, goes over all pairs of columns several times. Of products
+# 10 Tflop/s in float64 are assumed; a call takes 10 µs.
+
+
+def _svd_us_on_gpu(m: int, n: int) -> float:
+    c, L = sorted((m, n))
+    return 500 + 150 * c + 0.15 * c * L
+
+
+def _eigenproblem_us_on_gpu(c: int) -> float:
+    return 300 + 25 * c + 0.02 * c**2
+
+
+def _gram_us_on_gpu(m: int, n: int) -> float:
+    c, L = sorted((m, n))
+    return 100 + _eigenproblem_us_on_gpu(c) + 4e-7 * c**2 * L
+
+
+def _randomized_us_on_gpu(m: int, n: int, k: int) -> float:
+    c, L = sorted((m, n))
+    p = default_oversampling(k)
+    l, q = k + p, default_iterations(k, p)
+    products = (2 * q + 2) * (10 + 2e-7 * c * L * l)
+    bases = (2 * q + 1 if q < 3 else q + 1) * (150 + 4e-7 * c * l**2)
+    shifts = 0 if q < 3 else q * 0.7 * _eigenproblem_us_on_gpu(l)
+    return products + bases + shifts + _gram_us_on_gpu(l, L)

@@ -1,39 +1,32 @@
-"""``make gpu``: everything that needs an NVIDIA GPU, in one command of at most eight minutes.
+"""A part of ``make gpu``: ``time-fasth``, and the promised figures from its rows.
 
-Runs ``tests/test_gpu.py`` on the device; then ``time-fasth`` in float32 and bfloat16, for
-32 and 128 columns, with a warm and with a cold L2 cache, the most wanted first; and writes
-``figures.csv`` beside those runs: what was promised, what was measured with a warm cache.
-
-Neither Hydra nor an installation is needed: the checkout, and python3 with torch, Triton,
-pandas, matplotlib, rich, PyYAML and pytest. ``python -m promises.gpu --dry-run`` goes
-through all of it in miniature on the CPU, and judges nothing.
+In float32 and bfloat16, for 32 and 128 columns, with a warm and with a cold L2 cache, the most
+wanted first. Every run reads what the machine can do once for its dtype.
 """
 
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 import time
 import traceback
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
-from promises.figures import BASELINE, Promise, at_least, finish, ratios, value
-from svdbench.config.base import Dtype
-from svdbench.errors import Interrupted, UserError
+from promises.figures import BASELINE, Promise, at_least, ratios, value
+from svdbench.config.base import Dtype, RunConfig
 from svdbench.jobs.time_fasth import run as time_fasth
 from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.measure.clock import clock_of
+from svdbench.measure.machine import Rates, rates_of
 from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
@@ -41,10 +34,6 @@ from svdbench.timings.config import L2, Measure, Sizes
 from svdbench.timings.report import read_summary
 from svdbench.timings.session import TooSlow
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-ROOT = Path(__file__).resolve().parents[2]
 DTYPES = (Dtype.float32, Dtype.bfloat16)
 # Measured before all others, so that little time is enough for the promised figures.
 FIRST = ("fasth", "cayley", "fasthpp", "sequential", "torch_householder_map")
@@ -53,13 +42,19 @@ FIRST = ("fasth", "cayley", "fasthpp", "sequential", "torch_householder_map")
 PYTORCHS_OWN = {"float32": "torch_householder_map", "bfloat16": "sequential"}
 
 
+# What a run is of, with its weight in the time there is: first what is promised.
+FIRST_RUNS = (
+    (L2.warm, Dtype.float32, 32, 3),
+    (L2.warm, Dtype.float32, 128, 1),
+    (L2.warm, Dtype.bfloat16, 32, 1),
+)
+
+
 @dataclass(frozen=True)
 class Scale:
     """How much of everything.
 
     Attributes:
-        total_s: for tests and runs together; what hasn't begun by then is skipped.
-        tests_s: after which the tests are stopped.
         measuring: the fraction of the time left that repetitions may take; the rest goes
             to tuning, gates and plots.
     """
@@ -68,112 +63,65 @@ class Scale:
     d: tuple[int, ...]
     m: tuple[int, ...]
     l2: tuple[L2, ...]
-    total_s: float
-    tests_s: float
     measuring: float
 
 
-# Of eight minutes the last three quarters of one are left to imports, to what has begun
-# when the time is up, and to the last plots.
 FULL = Scale(
     device="cuda",
     d=(64, 128, 256, 448, 512, 1024, 2048, 3072),
     m=(32, 128),
     l2=(L2.warm, L2.cold),
-    total_s=435,
-    tests_s=150,
     measuring=0.4,
 )
-DRY = Scale(device="cpu", d=(8,), m=(2,), l2=(L2.warm,), total_s=60, tests_s=45, measuring=0.02)
+REHEARSAL = Scale(device="cpu", d=(8,), m=(32,), l2=(L2.warm,), measuring=0.02)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit code 0, also where a figure is missed; 1 if a test or a run failed; 2 without a GPU."""
-    parser = argparse.ArgumentParser(prog="python -m promises.gpu", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--dry-run", action="store_true", help="in miniature, on the CPU")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where to write")
+    """Exit code 1 if a run failed."""
+    parser = argparse.ArgumentParser(prog="python -m promises.gpu.timings")
+    parser.add_argument("folder", type=Path, help="where the runs go")
+    parser.add_argument("--rehearse", choices=("interpreter", "host"))
+    parser.add_argument("--seconds", type=float, default=300.0, help="for all runs")
+    parser.add_argument("--more", action="store_true", help="what is not promised")
     options = parser.parse_args(arguments)
-    try:
-        if not options.dry_run:
-            require_gpu()
-        code = run(DRY if options.dry_run else FULL, options.results)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the sizes that were finished are kept", file=sys.stderr)
-        code = Interrupted.exit_code
-    sys.exit(code)
+    scale, seconds = (REHEARSAL, 30.0) if options.rehearse else (FULL, options.seconds)
+    end = time.monotonic() + seconds
+    whole = measure(scale, options.folder, options.more, lambda: end - time.monotonic())
+    sys.exit(0 if whole else 1)
 
 
-def require_gpu() -> None:
-    """Raise UserError where torch sees no GPU, with the cause and the remedy."""
-    with warnings.catch_warnings():  # which would say the same in many lines
-        warnings.simplefilter("ignore")
-        if torch.cuda.is_available():
-            return
-    cause = (
-        f"torch {torch.__version__} is a build without CUDA: install one with it"
-        if torch.version.cuda is None
-        else f"torch, built for CUDA {torch.version.cuda}, finds none: "
-        "see whether `nvidia-smi` lists one and its driver is as new"
-    )
-    raise UserError(f"make gpu needs an NVIDIA GPU that torch can see, and {cause}")
-
-
-def run(scale: Scale, results: Path) -> int:
-    """Test, time and judge; returns the exit code."""
-    start = time.monotonic()
-
-    def left() -> float:
-        return scale.total_s - (time.monotonic() - start)
-
-    if not sys.stdout.isatty():
-        os.environ.setdefault("COLUMNS", "130")  # tables of eight sizes, not cut to 80
+def measure(scale: Scale, folder: Path, more: bool, left: Callable[[], float]) -> bool:
+    """Make the runs; whether none of them failed."""
+    whole = True
+    known: dict[Dtype, Rates] = {}
     console = Console()
-    folder = results / "gpu" / datetime.now().strftime("%Y%m%d-%H%M%S")
-    healthy = tests_pass(scale)
-    summaries = []
-    for config, too_slow in runs(scale, folder, left):
-        console.rule(f"{config.dtype.value}, m = {config.sizes.m}, L2 {config.measure.l2.value}")
+    for config, too_slow in runs(scale, folder, more, left):
+        console.rule(str(config.name))
         try:
-            time_fasth.run(config, as_yaml(config), too_slow=too_slow, left=left)
-        except UserError:
-            raise
+            if config.dtype not in known:
+                dtype = getattr(torch, config.dtype.value)
+                known[config.dtype] = rates_of(dtype, scale.device, clock_of(scale.device))
+            rates = known[config.dtype]
+            text = as_yaml(config)
+            time_fasth.run(config, text, too_slow=too_slow, left=left, rates=rates)
         except Exception:  # the figures of the other runs are worth having
             traceback.print_exc()
-            healthy = False
-        place = folder / "time-fasth" / str(config.name)
-        if (place / "summary.csv").exists():
-            summaries.append(read_summary(RecordedRun(place)))
-    if scale.device == "cpu":
-        console.print(f"a dry run on the CPU judges no figures; its rows are in {folder}")
-    elif summaries:
-        import pandas as pd
-
-        finish(figures(pd.concat(summaries), scale.d), folder)
-    if not healthy:
-        console.print("[red]failed:[/] the tests on the device or a run; see above")
-    return 0 if healthy else 1
+            whole = False
+    return whole
 
 
-def tests_pass(scale: Scale) -> bool:
-    """Run the tests that need a GPU in a process of their own, so that they can't harm ours."""
-    command = [sys.executable, "-m", "pytest", "--tb=short", "-rs", "tests/test_gpu.py"]
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if scale.device == "cpu" else {}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **hidden}, timeout=scale.tests_s
-        )
-    except subprocess.TimeoutExpired:
-        print(f"the tests were stopped: not done within {scale.tests_s:.0f} s", file=sys.stderr)
-        return False
-    return done.returncode == 0
+def wanted(scale: Scale, more: bool) -> list[tuple[L2, Dtype, int, int]]:
+    """What the runs are of, with their weights: what is promised, or all the rest."""
+    known = [run for run in FIRST_RUNS if run[2] in scale.m]
+    if not more:
+        return known
+    first = {run[:3] for run in known}
+    every = itertools.product(scale.l2, DTYPES, scale.m)
+    return [(*run, 1) for run in every if run not in first]
 
 
 def runs(
-    scale: Scale, folder: Path, left: Callable[[], float]
+    scale: Scale, folder: Path, more: bool, left: Callable[[], float]
 ) -> Iterator[tuple[TimeFastH, TooSlow]]:
     """The configurations of all runs, the most wanted first, with a share of the time left.
 
@@ -182,10 +130,10 @@ def runs(
     everyone = options_of_all()
     methods = [*FIRST, *(name for name in everyone if name not in FIRST)]
     too_slow: dict[tuple[Dtype, int], TooSlow] = defaultdict(dict)
-    wanted = list(itertools.product(scale.l2, DTYPES, scale.m))
-    parts = [3, *(1 for _ in wanted[1:])]
-    for i, (l2, dtype, m) in enumerate(wanted):
-        budget_s = scale.measuring * max(left(), 1.0) * parts[i] / sum(parts[i:])
+    every = wanted(scale, more)
+    weights = [weight for *_, weight in every]
+    for i, (l2, dtype, m, weight) in enumerate(every):
+        budget_s = scale.measuring * max(left(), 1.0) * weight / sum(weights[i:])
         config = TimeFastH(
             sizes=Sizes(d=list(scale.d), m=m),
             measure=Measure(
@@ -206,10 +154,19 @@ def options_of_all() -> dict[str, Any]:
     return {name: METHODS.options_of(name) for name in METHODS.names()}
 
 
-def as_yaml(config: TimeFastH) -> str:
+def as_yaml(config: RunConfig) -> str:
     """The text of the run's ``config.yaml``."""
     plain = json.loads(json.dumps(asdict(config), default=lambda choice: choice.value))
     return str(yaml.safe_dump(plain, sort_keys=False))
+
+
+COLUMNS = ("pass", "status", "l2", "dtype", "m", "d", "method", "median_s", "of_larger_floor")
+
+
+def read_runs(runs: Sequence[RecordedRun]) -> pd.DataFrame:
+    """The summaries of all runs in one; empty, with the columns, where there are none."""
+    found = [read_summary(run) for run in runs]
+    return pd.concat(found) if found else pd.DataFrame(columns=[*COLUMNS, "error"])
 
 
 def figures(summary: "pd.DataFrame", sizes: Sequence[int]) -> list[Promise]:

@@ -1,0 +1,1 @@
+"""``make gpu``: everything that needs an NVIDIA GPU, part by part, each in a process of its own."""
