@@ -153,6 +153,23 @@ def test_state_dict_round_trip(name: str, options: dict[str, Any]) -> None:
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in NAMES), ("exprnn", {"dynamic": True})]
+)
+def test_starts_anew_whatever_it_was(name: str, options: dict[str, Any]) -> None:
+    fresh, spoilt = build(name, **options), build(name, **options)
+    train(spoilt, 2, 1e-2)
+    with torch.no_grad():
+        for tensor in spoilt.state_dict().values():
+            tensor.fill_(math.nan if tensor.is_floating_point() else 3)
+    for model in (fresh, spoilt):
+        torch.manual_seed(1)
+        model.reset_parameters()
+    torch.testing.assert_close(spoilt.state_dict(), fresh.state_dict(), rtol=0, atol=0)
+    promise = spoilt.promise()
+    assert promise is None or promise <= 1e-5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_by_one_and_by_the_plain_recurrence(name: str) -> None:
     model = build(name).double()

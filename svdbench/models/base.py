@@ -55,8 +55,15 @@ class SequenceModel(nn.Module, ABC):
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.state_size = self.numbers_per_unit * hidden_size
         self.readout = nn.Linear(self.state_size, output_size, bias=readout_bias)
+        self._reset_readout()
+
+    def reset_parameters(self) -> None:
+        """Start anew, as the model did when it was made; random parts are drawn again."""
+        self._reset_readout()
+
+    def _reset_readout(self) -> None:
         nn.init.xavier_uniform_(self.readout.weight)
-        if readout_bias:
+        if self.readout.bias is not None:
             nn.init.zeros_(self.readout.bias)
 
     @abstractmethod

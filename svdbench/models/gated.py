@@ -36,8 +36,16 @@ class Gated(SequenceModel):
         super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
         self.gates = gates
         self.rnn = rnn(input_size, hidden_size)
-        nn.init.zeros_(self.rnn.bias_hh_l0)
         self.rnn.bias_hh_l0.requires_grad_(False)
+        self._reset_biases()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.rnn.reset_parameters()
+        self._reset_biases()
+
+    def _reset_biases(self) -> None:
+        nn.init.zeros_(self.rnn.bias_hh_l0)
 
     def before(self, h: Tensor, after: Any = None) -> Any:
         """The state that torch expects before a step: h (1, B, n), with the rest of ``after``."""
@@ -84,11 +92,15 @@ class LSTM(Gated):
         forget_bias: float = 1.0,
         readout_bias: bool = True,
     ) -> None:
+        self.forget_bias = forget_bias
         super().__init__(
             input_size, hidden_size, output_size, gates=4, rnn=nn.LSTM, readout_bias=readout_bias
         )
-        with torch.no_grad():  # torch's order of the gates: input, forget, cell, output
-            self.rnn.bias_ih_l0[hidden_size : 2 * hidden_size] = forget_bias
+
+    def _reset_biases(self) -> None:
+        super()._reset_biases()
+        # torch's order of the gates: input, forget, cell, output
+        nn.init.constant_(self.rnn.bias_ih_l0.chunk(4)[1], self.forget_bias)
 
     def before(self, h: Tensor, after: Any = None) -> tuple[Tensor, Tensor]:
         return h, torch.zeros_like(h) if after is None else after[1]

@@ -34,6 +34,11 @@ class CayleyStep(nn.Module):
         self.alpha = alpha
         self.register_buffer("mean_square", torch.zeros(shape) if rms else None)
 
+    def reset_parameters(self) -> None:
+        """Forget the gradients of the past."""
+        if self.mean_square is not None:
+            self.mean_square.zero_()
+
     @torch.no_grad()
     def forward(self, parameter: nn.Parameter, lr: float) -> None:
         """One step, in place; none if there is no gradient."""

@@ -5,6 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from svdbench.nn.deferred import assign
 from svdbench.nn.spectral_weight import OrthogonalWeight
 
 from .base import whole
@@ -17,7 +18,7 @@ from .manifold import (
     towards_isometry,
     triangle_of,
 )
-from .recurrent import Recurrent, Shared, distance_to_isometry
+from .recurrent import Recurrent, Reflected, Shared, distance_to_isometry
 
 
 class Orthogonal(Recurrent):
@@ -32,7 +33,10 @@ class Orthogonal(Recurrent):
 class SkewSymmetric(Orthogonal):
     """One whose weight is a map of a skew-symmetric matrix: n(n − 1)/2 parameters."""
 
-    A: nn.Parameter
+    def __init__(self, *, activation: str, init: str, **shared: Unpack[Shared]) -> None:
+        super().__init__(activation=activation, **shared)
+        self.init = init
+        self.A = nn.Parameter(torch.empty(self.weight_parameters()))
 
     def orthogonal_parameters(self) -> list[nn.Parameter]:
         return [self.A]
@@ -41,7 +45,7 @@ class SkewSymmetric(Orthogonal):
         return self.hidden_size * (self.hidden_size - 1) // 2
 
 
-class OrthogonalModel(Orthogonal):
+class OrthogonalModel(Reflected, Orthogonal):
     """oRNN: W = H_n(u_n) ⋯ H_{n−m+1}(u_{n−m+1}), u_k ∈ Rᵏ: mn − m(m − 1)/2 parameters.
 
     Args:
@@ -52,6 +56,8 @@ class OrthogonalModel(Orthogonal):
     Raises:
         ValueError: m out of range, or what :class:`Recurrent` refuses.
     """
+
+    weight: OrthogonalWeight
 
     name = "orthogonal_rnn"
     source = (
@@ -71,13 +77,6 @@ class OrthogonalModel(Orthogonal):
         super().__init__(activation=activation, **shared)
         n = self.hidden_size
         self.weight = OrthogonalWeight(n, n if m is None else m, init=init)
-
-    def recurrent_weight(self) -> Tensor:
-        W: Tensor = self.weight()
-        return W
-
-    def orthogonal_parameters(self) -> list[nn.Parameter]:
-        return list(self.weight.parameters())
 
     def weight_parameters(self) -> int:
         m = self.weight.m
@@ -116,14 +115,21 @@ class ExpRNN(SkewSymmetric):
         rebase_every: int = 100,
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(activation=activation, **shared)
+        super().__init__(activation=activation, init=init, **shared)
         whole("rebase_every", rebase_every)
-        self.dynamic, self.rebase_every = dynamic, rebase_every
-        W = rotation(self.hidden_size, init)
-        A = torch.zeros_like(W) if dynamic else log_of_rotation(W)
-        self.A = nn.Parameter(triangle_of(A).to(self.bias))
-        self.register_buffer("base", W.to(self.bias) if dynamic else None)
+        n, self.rebase_every = self.hidden_size, rebase_every
+        self.register_buffer("base", torch.empty(n, n) if dynamic else None)
         self.register_buffer("steps", torch.tensor(0))
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
+        W = rotation(self.hidden_size, self.init)
+        self.steps.zero_()
+        if self.base is None:
+            assign(self.A, triangle_of(log_of_rotation(W)))
+        else:
+            self.base.copy_(W)
+            assign(self.A, 0.0)
 
     def recurrent_weight(self) -> Tensor:
         E = exp_skew(skew(self.A, self.hidden_size))
@@ -166,14 +172,19 @@ class ScoRNN(SkewSymmetric):
         init: str = "cayley",
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(activation=activation, **shared)
+        super().__init__(activation=activation, init=init, **shared)
         n, rho = self.hidden_size, self.hidden_size // 2 if rho is None else rho
         if not (isinstance(rho, int) and 0 <= rho <= n):
             raise ValueError(f"rho is {rho!r}: give a whole number from 0 to hidden_size = {n}")
-        signs = torch.ones(n)
-        signs[n - rho :] = -1
-        self.register_buffer("signs", signs)
-        self.A = nn.Parameter(triangle_of(cayley_of_rotation(rotation(n, init))).to(self.bias))
+        self.rho = rho
+        self.register_buffer("signs", torch.empty(n))
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
+        n = self.hidden_size
+        self.signs.fill_(1)
+        self.signs[n - self.rho :] = -1
+        assign(self.A, triangle_of(cayley_of_rotation(rotation(n, self.init))))
 
     def recurrent_weight(self) -> Tensor:
         D = torch.diag(self.signs)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.nn.activations import ACTIVATIONS
+from svdbench.nn.deferred import assign
 from svdbench.nn.recurrence import recurrence
-from svdbench.nn.spectral_weight import STARTS, start
+from svdbench.nn.spectral_weight import STARTS, OrthogonalWeight, SpectralWeight, start
 
 from .base import SequenceModel
 
@@ -60,17 +61,31 @@ class Recurrent(SequenceModel):
             known = ", ".join(self.activations)
             raise ValueError(f"activation is {activation!r}: choose from {known}")
         self.activation = activation
-        if input_std is None:
-            input_std = self.default_input_std()
-        if not 0 <= input_std < math.inf:
+        self.input_std = self.default_input_std() if input_std is None else input_std
+        if not 0 <= self.input_std < math.inf:
             raise ValueError(f"input_std is {input_std}: give a number of at least 0, or null")
         self.input = nn.Linear(input_size, self.state_size, bias=False)
-        nn.init.normal_(self.input.weight, std=input_std)
-        phi = ACTIVATIONS[activation]
-        self.bias = nn.Parameter(torch.zeros(phi.bias_size(self.state_size)))
-        if phi.needs_bias:  # as in the codes of uRNN and expRNN
+        self.bias = nn.Parameter(torch.empty(ACTIVATIONS[activation].bias_size(self.state_size)))
+        self.h0 = nn.Parameter(torch.empty(self.state_size)) if learn_h0 else None
+        self._reset_input()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self._reset_input()
+        self.reset_weight()
+
+    def _reset_input(self) -> None:
+        nn.init.normal_(self.input.weight, std=self.input_std)
+        if ACTIVATIONS[self.activation].needs_bias:  # as in the codes of uRNN and expRNN
             nn.init.uniform_(self.bias, -0.01, 0.01)
-        self.h0 = nn.Parameter(torch.zeros(self.state_size)) if learn_h0 else None
+        else:
+            nn.init.zeros_(self.bias)
+        if self.h0 is not None:
+            nn.init.zeros_(self.h0)
+
+    @abstractmethod
+    def reset_weight(self) -> None:
+        """Start the recurrent weight anew."""
 
     @abstractmethod
     def recurrent_weight(self) -> Tensor:
@@ -130,6 +145,22 @@ def distance_to_interval(W: Tensor, low: float, high: float) -> float:
     return max(0.0, sigma.max().item() - high, low - sigma.min().item())
 
 
+class Reflected(Recurrent):
+    """A recurrence whose weight is made of reflectors, a layer of :mod:`svdbench.nn`."""
+
+    weight: SpectralWeight | OrthogonalWeight
+
+    def reset_weight(self) -> None:
+        self.weight.reset_parameters()
+
+    def recurrent_weight(self) -> Tensor:
+        W: Tensor = self.weight()
+        return W
+
+    def orthogonal_parameters(self) -> list[nn.Parameter]:
+        return list(self.weight.parameters())
+
+
 class ComplexRecurrent(Recurrent):
     """h_t = φ(W h_{t−1} + M x_t), W (n, n) unitary, φ the complex modReLU; h₀ learnt by default.
 
@@ -144,6 +175,9 @@ class ComplexRecurrent(Recurrent):
     def __init__(self, **shared: Unpack[Shared]) -> None:
         shared.setdefault("learn_h0", True)
         super().__init__(activation="complex_modrelu", **shared)
+
+    def _reset_input(self) -> None:
+        super()._reset_input()
         if self.h0 is not None:  # of length 1, in expectation
             bound = math.sqrt(1.5 / self.hidden_size)
             nn.init.uniform_(self.h0, -bound, bound)
@@ -186,14 +220,18 @@ class RNN(Recurrent):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(activation=activation, **shared)
-        n = self.hidden_size
-        self.W = nn.Parameter(torch.empty(n, n))
-        if init == "uniform":
-            nn.init.uniform_(self.W, -1 / math.sqrt(n), 1 / math.sqrt(n))
-        elif init in STARTS:
-            self.W.data.copy_(start(init, n))
-        else:
+        if init != "uniform" and init not in STARTS:
             raise ValueError(f"init is {init!r}: choose from uniform, {', '.join(STARTS)}")
+        self.init = init
+        self.W = nn.Parameter(torch.empty(self.hidden_size, self.hidden_size))
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
+        n = self.hidden_size
+        if self.init == "uniform":
+            nn.init.uniform_(self.W, -1 / math.sqrt(n), 1 / math.sqrt(n))
+        else:
+            assign(self.W, start(self.init, n))
 
     def recurrent_weight(self) -> Tensor:
         return self.W

@@ -2,16 +2,18 @@
 
 from typing import Unpack
 
+import torch
 from torch import Tensor, nn
 
+from svdbench.nn.deferred import assign
 from svdbench.nn.singular_values import IntervalSigma
 from svdbench.nn.spectral_weight import SpectralWeight, start
 
 from .manifold import CayleyStep
-from .recurrent import Recurrent, Shared, distance_to_interval
+from .recurrent import Recurrent, Reflected, Shared, distance_to_interval
 
 
-class SpectralModel(Recurrent):
+class SpectralModel(Reflected):
     """W = U diag(σ) Vᵀ, U of m₁ and V of m₂ reflectors, σ within r of σ*.
 
     With n_i inputs, n_y outputs, a bias b and none in the readout, there are
@@ -29,6 +31,8 @@ class SpectralModel(Recurrent):
     Raises:
         ValueError: m₁, m₂ or r out of range, or what :class:`Recurrent` refuses.
     """
+
+    weight: SpectralWeight
 
     name = "spectral_rnn"
     kind = "spectral"
@@ -56,18 +60,11 @@ class SpectralModel(Recurrent):
         low, high = sigma - radius, sigma + radius
         self.interval = max(0.0, low, -high), max(high, -low)  # of |σ|
 
-    def recurrent_weight(self) -> Tensor:
-        W: Tensor = self.weight()
-        return W
-
     def sigma(self) -> Tensor:
         return self.weight.sigma()
 
     def promise(self) -> float:
         return distance_to_interval(self.recurrent_weight(), *self.interval)
-
-    def orthogonal_parameters(self) -> list[nn.Parameter]:
-        return list(self.weight.parameters())
 
     def weight_parameters(self) -> int:
         n, m1, m2 = self.hidden_size, self.weight.m1, self.weight.m2
@@ -111,13 +108,20 @@ class FactorizedRNN(Recurrent):
         super().__init__(activation=activation, **shared)
         if not 0 <= margin <= 1:
             raise ValueError(f"margin is {margin}: give a number from 0 to 1")
-        self.margin = margin
+        self.margin, self.init = margin, init
+        n = self.hidden_size
+        self.U, self.V = (nn.Parameter(torch.empty(n, n)) for _ in range(2))
+        self.singular_values = IntervalSigma(n, 1.0, margin, 1.0)
+        self.step_U, self.step_V = (CayleyStep(self.U.shape, rms) for _ in range(2))
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
         V = start("random", self.hidden_size)
-        self.U = nn.Parameter((start(init, self.hidden_size) @ V).to(self.bias))
-        self.V = nn.Parameter(V.to(self.bias))
-        self.singular_values = IntervalSigma(self.hidden_size, 1.0, margin, 1.0)
-        self.step_U = CayleyStep(self.U.shape, rms)
-        self.step_V = CayleyStep(self.V.shape, rms)
+        assign(self.U, start(self.init, self.hidden_size) @ V)
+        assign(self.V, V)
+        self.singular_values.reset_parameters()
+        self.step_U.reset_parameters()
+        self.step_V.reset_parameters()
 
     def sigma(self) -> Tensor:
         sigma: Tensor = self.singular_values()

@@ -6,6 +6,8 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from svdbench.nn.deferred import assign
+
 from .manifold import CayleyStep
 from .recurrent import ComplexRecurrent, Shared
 
@@ -25,9 +27,16 @@ class URNN(ComplexRecurrent):
 
     def __init__(self, **shared: Unpack[Shared]) -> None:
         super().__init__(**shared)
-        self.theta = nn.Parameter(torch.empty(3, self.hidden_size).uniform_(-math.pi, math.pi))
-        self.reflectors = nn.Parameter(torch.empty(2, self.hidden_size, 2).uniform_(-1, 1))
-        self.register_buffer("order", torch.randperm(self.hidden_size))
+        n = self.hidden_size
+        self.theta = nn.Parameter(torch.empty(3, n))
+        self.reflectors = nn.Parameter(torch.empty(2, n, 2))
+        self.register_buffer("order", torch.empty(n, dtype=torch.int64))
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
+        nn.init.uniform_(self.theta, -math.pi, math.pi)
+        nn.init.uniform_(self.reflectors, -1, 1)
+        self.order.copy_(torch.randperm(self.hidden_size, device="cpu"))
 
     def unitary_weight(self) -> Tensor:
         phases = torch.polar(torch.ones_like(self.theta), self.theta)
@@ -72,8 +81,13 @@ class FcURNN(ComplexRecurrent):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(**shared)
-        self.W = nn.Parameter(torch.view_as_real(random_unitary(self.hidden_size)).to(self.bias))
+        self.W = nn.Parameter(torch.empty(self.hidden_size, self.hidden_size, 2))
         self.step = CayleyStep(self.W.shape, rms)
+        self.reset_weight()
+
+    def reset_weight(self) -> None:
+        assign(self.W, torch.view_as_real(random_unitary(self.hidden_size)))
+        self.step.reset_parameters()
 
     def unitary_weight(self) -> Tensor:
         return torch.view_as_complex(self.W)
