@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from svdbench.nn import OrthogonalRNN, SpectralRNN, SpectralWeight, SVDLinear, orthogonal
 from svdbench.nn.singular_values import ClippedSigma, FreeSigma, IntervalSigma
+from svdbench.nn.svd_linear import build_is_cheaper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +70,7 @@ def test_both_ways_of_the_forward_pass(i: int, o: int, sigma, n_reflectors: int 
     layer = SVDLinear(i, o, sigma=sigma, n_reflectors=n_reflectors, dtype=torch.float64)
     ways = set()
     for n_rows in (1, 200):
-        ways.add(layer._build_is_cheaper(n_rows))
+        ways.add(build_is_cheaper(n_rows, layer.n_reflectors, i, o))
         x = torch.randn(n_rows, i, dtype=torch.float64, requires_grad=True)
         inputs = [x, *layer.parameters()]
         outs = [layer(x), nn.functional.linear(x, layer.weight, layer.bias)]
@@ -359,6 +360,28 @@ def test_rows_are_not_copied(i: int, o: int):
     assert y.is_contiguous()
     assert close(y, layer.to_linear()(x))
     assert not [shape for shape in copied if shape.numel() >= 32 * min(i, o)]
+
+
+@pytest.mark.parametrize("sigma", ["free", "clipped", (1.0, 0.1)])
+@pytest.mark.parametrize(("i", "o"), [(6, 6), (7, 4), (4, 7)])
+def test_traced_symbolically(i: int, o: int, sigma):
+    layer = SVDLinear(i, o, sigma=sigma)
+    model = nn.Sequential(layer, nn.ReLU())
+    for module in (model, layer):
+        traced = torch.fx.symbolic_trace(module)
+        assert {name for name, _ in traced.named_parameters()} == {
+            name for name, _ in module.named_parameters()
+        }
+        for n_rows in (2, 300):
+            x = torch.randn(n_rows, i)
+            torch.testing.assert_close(traced(x), module(x))
+            ours, theirs = (
+                grad(m(x).square().sum(), list(m.parameters())) for m in (module, traced)
+            )
+            names = [[name for name, _ in m.named_parameters()] for m in (module, traced)]
+            torch.testing.assert_close(
+                dict(zip(names[0], ours, strict=True)), dict(zip(names[1], theirs, strict=True))
+            )
 
 
 def test_repr_and_counts():

@@ -55,10 +55,7 @@ class ClippedSigma(nn.Module):
         self.raw.clamp_(self.lo, self.hi)
 
     def forward(self) -> Tensor:
-        # torch.compile takes no function with a derivative in forward mode.
-        clip = _Clip if torch.compiler.is_compiling() else _ClipForwardMode
-        clipped: Tensor = clip.apply(self.raw, self.lo, self.hi)
-        return clipped
+        return clipped(self.raw, self.lo, self.hi)
 
     def extra_repr(self) -> str:
         return f"lo={self.lo}, hi={self.hi}"
@@ -108,6 +105,15 @@ class IntervalSigma(nn.Module):
 
 def _constant(values: Values) -> Values:
     return values.detach().double() if isinstance(values, Tensor) else float(values)
+
+
+@torch.fx.wrap  # symbolic tracing can't look into a function with a gradient of its own
+def clipped(raw: Tensor, lo: float, hi: float) -> Tensor:
+    """The values in [lo, hi], with the gradient of :class:`ClippedSigma`."""
+    # torch.compile takes no function with a derivative in forward mode.
+    clip = _Clip if torch.compiler.is_compiling() else _ClipForwardMode
+    values: Tensor = clip.apply(raw, lo, hi)
+    return values
 
 
 class _Clip(torch.autograd.Function):

@@ -159,27 +159,12 @@ class SVDLinear(nn.Module):
         return linear
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_tracing() and x.shape[-1] != self.in_features:
-            raise ValueError(f"x must be (..., {self.in_features}), not {tuple(x.shape)}")
-        if self._build_is_cheaper(expected_rows(x)):
-            return nn.functional.linear(x, self.weight, self.bias)
-        return map_rows(self._apply_to_rows, x, self.U.dtype, self.bias)
-
-    def _apply_to_rows(self, x: Tensor) -> Tensor:
-        # The transposes of W's three factors one after the other; no copy, as the reflectors
-        # take and return the columns of x.t() as they lie.
-        x = apply_reflectors(self.V, x.t(), transpose=True).t()
-        x = x[:, : self.out_features] * self._diagonal()
-        if self.in_features < self.out_features:
-            x = nn.functional.pad(x, (0, self.out_features - self.in_features))
-        return apply_reflectors(self.U, x.t()).t()
+        return svd_linear(x, self.U, self._diagonal(), self.V, self.bias)
 
     @property
     def weight(self) -> Tensor:
         """W (out_features, in_features), built from the factors each time it is asked for."""
-        r = min(self.in_features, self.out_features)
-        left, right = reflector_matrix(self.U, r), reflector_matrix(self.V, r)
-        return (left * self._diagonal()) @ right.mT
+        return _matrix(self.U, self._diagonal(), self.V)
 
     def sigma(self) -> Tensor:
         """The r singular values, unsorted; negative ones, if "free", count by their modulus."""
@@ -228,13 +213,6 @@ class SVDLinear(nn.Module):
     def _diagonal(self) -> Tensor:
         return self.signs * self.sigma()
 
-    def _build_is_cheaper(self, n_rows: int) -> bool:
-        # A reflector of length d on a column takes 4d operations.
-        r = min(self.in_features, self.out_features)
-        reflect = 4 * self.n_reflectors * (self.in_features + self.out_features)
-        multiply = 2 * self.in_features * self.out_features
-        return r * reflect + r * multiply + n_rows * multiply < n_rows * reflect
-
     def _check_square(self, what: str) -> None:
         if self.in_features != self.out_features:
             raise ValueError(
@@ -246,6 +224,44 @@ class SVDLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, n_reflectors={self.n_reflectors}"
         )
+
+
+@torch.fx.wrap  # symbolic tracing records one call: what is cheaper depends on the shape of x
+def svd_linear(x: Tensor, U: Tensor, s: Tensor, V: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b for x (..., d_in) and W = U diag(s) Vᵀ, by the factors or by W as is cheaper.
+
+    Args:
+        U, s, V: as in :func:`svdbench.nn.factored.apply`.
+        bias: (d_out,) or None.
+    """
+    (n, d_out), d_in = U.shape, V.shape[-1]
+    if not torch.jit.is_tracing() and x.shape[-1] != d_in:
+        raise ValueError(f"x must be (..., {d_in}), not {tuple(x.shape)}")
+    if build_is_cheaper(expected_rows(x), n, d_in, d_out):
+        return nn.functional.linear(x, _matrix(U, s, V), bias)
+
+    def apply(x: Tensor) -> Tensor:
+        # The transposes of W's three factors one after the other; no copy, as the reflectors
+        # take and return the columns of x.t() as they lie.
+        x = apply_reflectors(V, x.t(), transpose=True).t()
+        x = x[:, :d_out] * s
+        if d_in < d_out:
+            x = nn.functional.pad(x, (0, d_out - d_in))
+        return apply_reflectors(U, x.t()).t()
+
+    return map_rows(apply, x, U.dtype, bias)
+
+
+def build_is_cheaper(rows: int, n: int, d_in: int, d_out: int) -> bool:
+    """Whether to build W (d_out, d_in) and multiply takes fewer operations than 2n reflectors."""
+    # A reflector of length d on a column takes 4d operations.
+    reflect, multiply = 4 * n * (d_in + d_out), 2 * d_in * d_out
+    return min(d_in, d_out) * (reflect + multiply) + rows * multiply < rows * reflect
+
+
+def _matrix(U: Tensor, s: Tensor, V: Tensor) -> Tensor:
+    r = s.shape[-1]
+    return (reflector_matrix(U, r) * s) @ reflector_matrix(V, r).mT
 
 
 def _may_branch_on(tensor: Tensor) -> bool:
