@@ -15,8 +15,8 @@ from svdbench.lowrank import (
     truncated_svd,
     unfactor,
 )
+from svdbench.lowrank.layers.base import two_factors
 from svdbench.lowrank.layers.conv import folded_shape
-from svdbench.lowrank.layers.linear import two_factors
 
 EXACT: dict[str, Any] = {"svd": lambda A, k: truncated_svd(A, k, driver="svd")}
 

@@ -1,16 +1,13 @@
 """``LowRankAttention``: multi-head attention with each projection as two factors."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svdbench.lowrank.layers.base import (
-    Factors,
-    LowRankLayer,
-)
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer
 from svdbench.lowrank.layers.linear import LowRankLinear
 
 PROJECTIONS = ("q", "k", "v", "out")
@@ -45,7 +42,7 @@ class LowRankAttention(LowRankLayer):
         for name in PROJECTIONS:
             linear = _projection(attention, name)
             pair = factors.get(weight_name(name))
-            new = linear if pair is None else LowRankLinear.sharing(linear, pair)
+            new = linear if pair is None else LowRankLinear.sharing(linear, {"weight": pair})
             self.add_module(f"{name}_proj", new)
         self.factors = {
             weight_name(name): (f"{name}_proj.W1", f"{name}_proj.W2")
@@ -53,6 +50,15 @@ class LowRankAttention(LowRankLayer):
             if weight_name(name) in factors
         }
         self.train(attention.training)
+
+    @classmethod
+    def sharing(
+        cls,
+        dense: nn.MultiheadAttention,
+        factors: Mapping[str, Factors],
+        folding: Folding = "spatial",
+    ) -> Self:
+        return cls(dense, factors)
 
     @torch.no_grad()
     def to_attention(self) -> nn.MultiheadAttention:
@@ -81,6 +87,8 @@ class LowRankAttention(LowRankLayer):
             dense.in_proj_bias.copy_(torch.cat(biases[:3]))
             dense.out_proj.bias.copy_(biases[3])
         return dense
+
+    to_dense = to_attention
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Takes and returns what ``nn.MultiheadAttention`` does."""

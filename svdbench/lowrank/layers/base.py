@@ -4,17 +4,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor, nn
+
+from svdbench.arguments import integer
+from svdbench.lowrank.drivers.base import Driver
+from svdbench.lowrank.drivers.truncated import truncated_svd
 
 # How the kernel of a convolution is seen as a matrix, see `LowRankConv2d`.
 Folding = Literal["spatial", "channel"]
 
+# Where the singular values go: √Σ into each factor, or all of them into W₁ or into W₂.
+Split = Literal["balanced", "left", "right"]
 
 # Of a matrix, for a vector that its product with another one can be multiplied with.
 Side = Literal["rows", "columns"]
-
 
 # The gradient at an output ↦ its vectors as rows (..., R, m), piece by piece.
 Arrange = Callable[[Tensor], Iterable[Tensor]]
@@ -90,7 +96,7 @@ class Observer(Protocol):
         """
 
 
-class LowRankLayer(nn.Module):
+class LowRankLayer(nn.Module, ABC):
     """A layer with weights as two factors.
 
     Attributes:
@@ -104,21 +110,96 @@ class LowRankLayer(nn.Module):
         """The dense weight that two factors make, linear in each of them."""
         return W1 @ W2
 
+    @classmethod
+    @abstractmethod
+    def sharing(
+        cls, dense: Any, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
+        """The layer with these very factors, by the names of the weights that they replace.
+
+        It shares all other parameters with ``dense``, but for biases that are shifted.
+        """
+
+    @abstractmethod
+    def to_dense(self) -> nn.Module:
+        """The dense layer that does the same, with numbers of its own."""
+
+
+class LowRankMatrix(LowRankLayer):
+    """A layer with a single weight, as two factors."""
+
+    factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, made of its factors each time it is asked for."""
+        return self.product(*(self.get_parameter(own) for own in self.factors["weight"]))
+
+    @classmethod
+    @torch.no_grad()
+    def _nearest(
+        cls,
+        dense: Any,
+        matrix: Tensor,
+        rank: int,
+        svd: Driver,
+        split: Split,
+        folding: Folding = "spatial",
+    ) -> Self:
+        """The layer of that rank nearest to ``dense``, whose weight is a matrix; all its own."""
+        rank = check_rank(rank, *matrix.shape[-2:])
+        W1, W2 = (nn.Parameter(W) for W in two_factors(matrix, rank, svd, split))
+        bias = getattr(dense, "bias", None)
+        unshifted = None if bias is None else torch.zeros_like(bias)
+        layer = cls.sharing(dense, {"weight": Factors(W1, W2, unshifted)}, folding)
+        return layer.requires_grad_(True)
+
+
+def check_rank(rank: Any, rows: int, columns: int) -> int:
+    """The rank as an int.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: a matrix of rows × columns can't be factored at it.
+    """
+    found, most = integer("rank", rank), min(rows, columns)
+    if not 1 <= found <= most:
+        raise ValueError(
+            f"rank is {found}: a weight of {rows}×{columns} needs one from 1 to {most}"
+        )
+    return found
+
+
+def two_factors(
+    A: Tensor, rank: int, svd: Driver = truncated_svd, split: Split = "balanced"
+) -> tuple[Tensor, Tensor]:
+    """W₁ (…, m, rank) and W₂ (…, rank, n) with the W₁W₂ of that rank nearest to A (…, m, n)."""
+    U, S, Vh = svd(A, rank)
+    left, right = S.unsqueeze(-2), S.unsqueeze(-1)
+    match split:
+        case "balanced":
+            W1, W2 = U * left.sqrt(), right.sqrt() * Vh
+        case "left":
+            W1, W2 = U * left, Vh
+        case "right":
+            W1, W2 = U, right * Vh
+        case _:
+            raise ValueError(f"unknown split {split!r}: choose balanced, left or right")
+    return W1.contiguous(), W2.contiguous()
+
 
 class LayerKind(ABC):
     """A kind of layer: its matrices, how to observe and how to replace them.
 
     Attributes:
-        dense: the classes of layers that it is for; those derived from them may do something
-            else with their weights, and are left alone.
-        low_rank: what it makes of them.
+        layers: the classes of layers that it is for, and what it makes of each. Those derived
+            from them may do something else with their weights, and are left alone.
         ties: whether a weight that layers of such kinds share, as (rows, columns) alike, can
             be shared as factors.
         lookup: whether rows of the matrix are picked, and not multiplied with.
     """
 
-    dense: ClassVar[tuple[type[nn.Module], ...]]
-    low_rank: ClassVar[tuple[type[LowRankLayer], ...]]
+    layers: ClassVar[Mapping[type[nn.Module], type[LowRankLayer]]]
     ties: ClassVar[bool] = False
     lookup: ClassVar[bool] = False
 
@@ -140,15 +221,11 @@ class LayerKind(ABC):
         It is in evaluation mode and does what it did, to rounding.
         """
 
-    @abstractmethod
     def factored(
-        self, module: Any, factors: Mapping[str, Factors], folding: Folding
+        self, module: nn.Module, factors: Mapping[str, Factors], folding: Folding
     ) -> LowRankLayer:
         """A layer with some of the weights as factors, which shares everything else."""
-
-    @abstractmethod
-    def unfactored(self, layer: Any) -> nn.Module:
-        """The dense layer that does the same, with numbers of its own."""
+        return self.layers[type(module)].sharing(module, factors, folding)
 
     def inner(self, module: Any) -> tuple[nn.Module, ...]:
         """Submodules whose weights are parts of this module."""

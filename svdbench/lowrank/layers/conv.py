@@ -12,10 +12,11 @@ from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
     Folding,
-    LowRankLayer,
+    LowRankMatrix,
+    Split,
+    check_rank,
     shifted,
 )
-from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
 # Patches are several times as many numbers as the input, so they come in pieces of about this
 # many: far below the size of a model.
@@ -110,7 +111,7 @@ def _product(sizes: Sequence[int]) -> int:
 NOTHING = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
-class LowRankConv2d(LowRankLayer):
+class LowRankConv2d(LowRankMatrix):
     """A convolution whose kernel (out, in, h, w), folded to a matrix, is W₁W₂.
 
     * "spatial": W₁ is (out·w, rank) and W₂ (rank, in·h): a convolution of h×1 to ``rank``
@@ -158,7 +159,6 @@ class LowRankConv2d(LowRankLayer):
         self.second = self.dense(between, conv.out_channels, bias=bias, **wide, **options)
 
     @classmethod
-    @torch.no_grad()
     def from_conv(
         cls,
         conv: Any,
@@ -173,33 +173,31 @@ class LowRankConv2d(LowRankLayer):
         Args and errors as in :class:`LowRankConv2d` and
         :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
-        rank = check_rank(rank, *folded_shape(conv, folding))
-        pair = (nn.Parameter(W) for W in two_factors(folded(conv, folding), rank, svd, split))
-        layer = cls.sharing(conv, Factors(*pair), folding)
-        if conv.bias is not None:
-            layer.second.bias = nn.Parameter(conv.bias.clone())
-        return layer
+        return cls._nearest(conv, folded(conv, folding), rank, svd, split, folding)
 
     @classmethod
-    def sharing(cls, conv: Any, factors: Factors, folding: Folding = "spatial") -> Self:
-        """The pair with these factors, and the bias of ``conv`` unless it is shifted."""
+    def sharing(
+        cls, dense: Any, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
+        conv, (W1, W2, shift) = dense, factors["weight"]
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
-        rank = factors.W1.shape[-1]
+        rank, trained = W1.shape[-1], W1.requires_grad
         layer._build(conv, rank, folding, {"device": "meta"})
-        W1, W2 = factors.W1.detach(), factors.W2.detach()
         out, g = conv.out_channels, conv.groups
         channels, kernel = conv.in_channels // g, conv.kernel_size
         if is_split(conv, folding):
-            second = W1.reshape(out, 1, kernel[1], rank).permute(0, 3, 1, 2)
-            first = W2.reshape(g * rank, channels, kernel[0], 1)
+            second = W1.detach().reshape(out, 1, kernel[1], rank).permute(0, 3, 1, 2)
+            first = W2.detach().reshape(g * rank, channels, kernel[0], 1)
         else:
-            second = W1.reshape(out, rank, *(1 for _ in kernel))
-            first = W2.reshape(g * rank, channels, *kernel)
-        trained = factors.W1.requires_grad
+            second = W1.detach().reshape(out, rank, *(1 for _ in kernel))
+            first = W2.detach().reshape(g * rank, channels, *kernel)
         layer.second.weight = nn.Parameter(second.contiguous(), requires_grad=trained)
         layer.first.weight = nn.Parameter(first.contiguous(), requires_grad=trained)
-        layer.second.bias = shifted(conv.bias, factors.shift)
+        if shift is not None:
+            # Split, each output has one of each of w columns, whose parts are (out, w).
+            shift = shift.reshape(out, -1).sum(-1)
+        layer.second.bias = shifted(conv.bias, shift)
         return layer.train(conv.training)
 
     @torch.no_grad()
@@ -226,6 +224,8 @@ class LowRankConv2d(LowRankLayer):
             conv.bias.copy_(second.bias)
         return conv
 
+    to_dense = to_conv
+
     @staticmethod
     def product(second: Tensor, first: Tensor) -> Tensor:
         """The dense kernel (out, in, h, w) that two make, linear in each of them."""
@@ -236,11 +236,6 @@ class LowRankConv2d(LowRankLayer):
         else:
             kernel = torch.einsum("gorxw,grchy->gochw", W1, W2)
         return kernel.flatten(0, 1)
-
-    @property
-    def weight(self) -> Tensor:
-        """The dense kernel, made each time it is asked for."""
-        return self.product(self.second.weight, self.first.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x))

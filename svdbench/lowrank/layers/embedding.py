@@ -1,7 +1,7 @@
 """``LowRankEmbedding``: a table of few columns, and a matrix that expands them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,10 @@ from torch.nn import functional as F
 from svdbench.arguments import integer
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import (
-    Factors,
-    LowRankLayer,
-)
-from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankMatrix, Split, check_rank
 
 
-class LowRankEmbedding(LowRankLayer):
+class LowRankEmbedding(LowRankMatrix):
     """Token t ↦ W₁[t] W₂ with a table W₁ (num_embeddings, rank) and W₂ (rank, embedding_dim).
 
     The table has the rows and columns of ``nn.Embedding.weight``, so that a linear layer that
@@ -32,8 +28,6 @@ class LowRankEmbedding(LowRankLayer):
 
     Source: Lan et al., "ALBERT: a lite BERT", ICLR 2020, for the factored table.
     """
-
-    factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
 
     def __init__(
         self,
@@ -67,7 +61,6 @@ class LowRankEmbedding(LowRankLayer):
             self.W1[self.padding_idx] = 0
 
     @classmethod
-    @torch.no_grad()
     def from_embedding(
         cls,
         embedding: nn.Embedding,
@@ -75,23 +68,22 @@ class LowRankEmbedding(LowRankLayer):
         svd: Driver = truncated_svd,
         *,
         split: Split = "balanced",
-    ) -> "LowRankEmbedding":
+    ) -> Self:
         """The table of that rank nearest to ``embedding``'s, which stays as it is.
 
         Args and errors as in :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
-        rank = check_rank(rank, *embedding.weight.shape)
-        pair = (nn.Parameter(W) for W in two_factors(embedding.weight, rank, svd, split))
-        return cls.sharing(embedding, Factors(*pair))
+        return cls._nearest(embedding, embedding.weight, rank, svd, split)
 
     @classmethod
-    def sharing(cls, embedding: nn.Embedding, factors: Factors) -> "LowRankEmbedding":
-        """The layer with these very factors."""
-        rows, columns = embedding.weight.shape
-        rank = factors.W1.shape[1]
-        layer = cls(rows, columns, rank, embedding.padding_idx, device="meta")
-        layer.W1, layer.W2 = factors.W1, factors.W2
-        return layer.train(embedding.training)
+    def sharing(
+        cls, dense: nn.Embedding, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
+        W1, W2, _ = factors["weight"]
+        rows, columns = dense.weight.shape
+        layer = cls(rows, columns, W1.shape[1], dense.padding_idx, device="meta")
+        layer.W1, layer.W2 = W1, W2
+        return layer.train(dense.training)
 
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:
@@ -100,10 +92,7 @@ class LowRankEmbedding(LowRankLayer):
             self.weight, freeze=not self.W1.requires_grad, padding_idx=self.padding_idx
         )
 
-    @property
-    def weight(self) -> Tensor:
-        """W₁W₂ (num_embeddings, embedding_dim), made each time it is asked for."""
-        return self.product(self.W1, self.W2)
+    to_dense = to_embedding
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.embedding(tokens, self.W1, self.padding_idx) @ self.W2

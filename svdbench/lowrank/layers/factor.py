@@ -10,9 +10,15 @@ from svdbench.arguments import integer
 from svdbench.lowrank.checks import check_module
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import Factors, Folding, LowRankLayer, Weight
-from svdbench.lowrank.layers.kinds import kind_of_low_rank
-from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
+from svdbench.lowrank.layers.base import (
+    Factors,
+    Folding,
+    LowRankLayer,
+    Split,
+    Weight,
+    check_rank,
+    two_factors,
+)
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,
     by_any_name,
@@ -157,7 +163,7 @@ def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
     new: dict[nn.Module, nn.Module] = {}
     shared: dict[tuple[int, ...], nn.Parameter] = {}
     for _, module in _outermost(model):
-        dense = kind_of_low_rank(module).unfactored(module).train(module.training)
+        dense = module.to_dense().train(module.training)
         if {"W1", "W2"} <= dict(module.named_parameters(recurse=False)).keys():
             pair = id(module.W1), id(module.W2)
             dense.weight = shared.setdefault(pair, dense.get_parameter("weight"))

@@ -6,7 +6,7 @@ A new kind is a class here, in ``_KINDS``.
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,10 +21,8 @@ from svdbench.lowrank.layers.attention import (
     weight_of,
 )
 from svdbench.lowrank.layers.base import (
-    Factors,
     Folding,
     LayerKind,
-    LowRankLayer,
     Observer,
     Part,
     as_rows,
@@ -49,7 +47,8 @@ from svdbench.lowrank.layers.recurrent import WITH_PROJECTIONS, LowRankRecurrent
 class LinearKind(LayerKind):
     """``nn.Linear``: y = Wx + b, for each row x of the input."""
 
-    dense, low_rank, ties = (nn.Linear,), (LowRankLinear,), True
+    layers: ClassVar = {nn.Linear: LowRankLinear}
+    ties = True
 
     def parts(self, module: nn.Linear, folding: Folding) -> list[Part]:
         rows, columns = module.weight.shape
@@ -74,14 +73,6 @@ class LinearKind(LayerKind):
 
         return hooked(module, see)
 
-    def factored(
-        self, module: nn.Linear, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankLinear:
-        return LowRankLinear.sharing(module, factors["weight"])
-
-    def unfactored(self, layer: LowRankLinear) -> nn.Linear:
-        return layer.to_linear()
-
 
 class EmbeddingKind(LayerKind):
     """``nn.Embedding``: rows of a table are picked.
@@ -90,7 +81,7 @@ class EmbeddingKind(LayerKind):
     frequencies of the tokens as a diagonal, on the side of the rows.
     """
 
-    dense, low_rank = (nn.Embedding,), (LowRankEmbedding,)
+    layers: ClassVar = {nn.Embedding: LowRankEmbedding}
     ties = lookup = True
 
     def parts(self, module: nn.Embedding, folding: Folding) -> list[Part]:
@@ -112,14 +103,6 @@ class EmbeddingKind(LayerKind):
 
         return hooked(module, see)
 
-    def factored(
-        self, module: nn.Embedding, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankEmbedding:
-        return LowRankEmbedding.sharing(module, factors["weight"])
-
-    def unfactored(self, layer: LowRankEmbedding) -> nn.Embedding:
-        return layer.to_embedding()
-
 
 class ConvKind(LayerKind):
     """``nn.Conv1d`` and ``nn.Conv2d``: a matrix for each group.
@@ -132,7 +115,7 @@ class ConvKind(LayerKind):
     taken as independent, as are the positions of any layer that is used at several.
     """
 
-    dense, low_rank = (nn.Conv1d, nn.Conv2d), (LowRankConv2d,)
+    layers: ClassVar = {nn.Conv1d: LowRankConv1d, nn.Conv2d: LowRankConv2d}
 
     def parts(self, module: Any, folding: Folding) -> list[Part]:
         rows, columns = folded_shape(module, folding)
@@ -167,28 +150,11 @@ class ConvKind(LayerKind):
 
         return hooked(module, see)
 
-    def factored(
-        self, module: Any, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankConv2d:
-        cls = LowRankConv1d if type(module) is nn.Conv1d else LowRankConv2d
-        pair = factors["weight"]
-        if pair.shift is not None and is_split(module, folding):
-            # Each output has one of each of w columns, whose parts are (out, w).
-            shift = pair.shift.unflatten(-1, (-1, module.kernel_size[1])).sum(-1)
-            pair = pair._replace(shift=shift)
-        if pair.shift is not None:
-            pair = pair._replace(shift=pair.shift.flatten())
-        return cls.sharing(module, pair, folding)
-
-    def unfactored(self, layer: LowRankConv2d) -> nn.Module:
-        conv: nn.Module = layer.to_conv()
-        return conv
-
 
 class AttentionKind(LayerKind):
     """``nn.MultiheadAttention``: projections q, k, v, packed in one weight or not, and out."""
 
-    dense, low_rank = (nn.MultiheadAttention,), (LowRankAttention,)
+    layers: ClassVar = {nn.MultiheadAttention: LowRankAttention}
 
     def parts(self, module: nn.MultiheadAttention, folding: Folding) -> list[Part]:
         refusal = ""
@@ -219,14 +185,6 @@ class AttentionKind(LayerKind):
 
         return substituted(module, partial(multi_head, module, project))
 
-    def factored(
-        self, module: nn.MultiheadAttention, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankAttention:
-        return LowRankAttention(module, factors)
-
-    def unfactored(self, layer: LowRankAttention) -> nn.MultiheadAttention:
-        return layer.to_attention()
-
     def inner(self, module: nn.MultiheadAttention) -> tuple[nn.Module, ...]:
         return (module.out_proj,)
 
@@ -238,7 +196,7 @@ class RecurrentKind(LayerKind):
     their activations, where the result of the product is added.
     """
 
-    dense, low_rank = (nn.RNN, nn.LSTM, nn.GRU), (LowRankRecurrent,)
+    layers = dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), LowRankRecurrent)
 
     def parts(self, module: nn.RNNBase, folding: Folding) -> list[Part]:
         refusal = WITH_PROJECTIONS if module.proj_size else ""
@@ -253,19 +211,11 @@ class RecurrentKind(LayerKind):
     ) -> AbstractContextManager[None]:
         return substituted(module, partial(unrolled, module, observers))
 
-    def factored(
-        self, module: nn.RNNBase, factors: Mapping[str, Factors], folding: Folding
-    ) -> LowRankRecurrent:
-        return LowRankRecurrent.sharing(module, factors)
-
-    def unfactored(self, layer: LowRankRecurrent) -> nn.RNNBase:
-        return layer.to_recurrent()
-
 
 _KINDS: dict[type[nn.Module], LayerKind] = {
     dense: kind
     for kind in (LinearKind(), EmbeddingKind(), ConvKind(), AttentionKind(), RecurrentKind())
-    for dense in kind.dense
+    for dense in kind.layers
 }
 
 
@@ -277,15 +227,3 @@ def kind_of_layer(module: nn.Module) -> LayerKind | None:
 def derived_from(module: nn.Module) -> type[nn.Module] | None:
     """The class of layers that a module's own class derives from, if it is one of those known."""
     return next((cls for cls in type(module).__mro__[1:] if cls in _KINDS), None)
-
-
-def kind_of_low_rank(layer: LowRankLayer) -> LayerKind:
-    """The kind that made a factored layer, and that can make it dense again.
-
-    Raises:
-        TypeError: none did.
-    """
-    for kind in _KINDS.values():
-        if isinstance(layer, kind.low_rank):
-            return kind
-    raise TypeError(f"a {type(layer).__name__} has no dense form here")

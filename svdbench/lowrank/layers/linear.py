@@ -1,7 +1,7 @@
 """``LowRankLinear``: a linear layer with its weight as a product of two thin matrices."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +12,18 @@ from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
-    LowRankLayer,
+    Folding,
+    LowRankMatrix,
+    Split,
+    check_rank,
     shifted,
 )
-
-Split = Literal["balanced", "left", "right"]
 
 _ALIGNED = 8  # numbers that a row of W₂x should have a multiple of
 _MANY = 256  # rows of x from which on it is padded to that
 
 
-class LowRankLinear(LowRankLayer):
+class LowRankLinear(LowRankMatrix):
     """y = W₁ (W₂ x) + b with W₁ (out_features, rank) and W₂ (rank, in_features).
 
     Takes rank·(in + out) multiplications for a row of x instead of in·out, which is less
@@ -43,9 +44,6 @@ class LowRankLinear(LowRankLayer):
     singular value decomposition", Interspeech 2013; Cai, Ke, Xu, Su, "Fast learning of deep
     neural networks via singular value decomposition", PRICAI 2014.
     """
-
-    # Which parameters make a weight of the dense layer: its name, and those of W₁ and W₂.
-    factors: Mapping[str, tuple[str, str]] = {"weight": ("W1", "W2")}
 
     pads = True  # whether zeros may be multiplied with, where that is faster
 
@@ -79,10 +77,9 @@ class LowRankLinear(LowRankLayer):
             nn.init.uniform_(self.bias, -bound, bound)
 
     @classmethod
-    @torch.no_grad()
     def from_linear(
         cls, linear: nn.Linear, rank: int, svd: Driver = truncated_svd, *, split: Split = "balanced"
-    ) -> "LowRankLinear":
+    ) -> Self:
         """The layer of that rank nearest to ``linear`` (Eckart and Young 1936).
 
         Args:
@@ -96,22 +93,18 @@ class LowRankLinear(LowRankLayer):
         Raises:
             ValueError: a rank out of range.
         """
-        rank = check_rank(rank, *linear.weight.shape)
-        pair = (nn.Parameter(W) for W in two_factors(linear.weight, rank, svd, split))
-        layer = cls.sharing(linear, Factors(*pair))
-        if linear.bias is not None:
-            layer.bias = nn.Parameter(linear.bias.clone())
-        return layer
+        return cls._nearest(linear, linear.weight, rank, svd, split)
 
     @classmethod
-    def sharing(cls, linear: nn.Linear, factors: Factors) -> "LowRankLinear":
-        """The layer with these very factors, and the bias of ``linear`` unless it is shifted."""
-        has_bias = linear.bias is not None
-        rank = factors.W1.shape[1]
-        layer = cls(linear.in_features, linear.out_features, rank, has_bias, device="meta")
-        layer.W1, layer.W2 = factors.W1, factors.W2
-        layer.bias = shifted(linear.bias, factors.shift)
-        return layer.train(linear.training)
+    def sharing(
+        cls, dense: nn.Linear, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
+        W1, W2, shift = factors["weight"]
+        has_bias = dense.bias is not None
+        layer = cls(dense.in_features, dense.out_features, W1.shape[1], has_bias, device="meta")
+        layer.W1, layer.W2 = W1, W2
+        layer.bias = shifted(dense.bias, shift)
+        return layer.train(dense.training)
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
@@ -123,15 +116,12 @@ class LowRankLinear(LowRankLayer):
             linear.bias.copy_(self.bias)
         return linear
 
+    to_dense = to_linear
+
     @staticmethod
     def saves(in_features: int, out_features: int, rank: int) -> bool:
         """Whether the two factors have fewer numbers than the matrix: rank < mn/(m + n)."""
         return rank * (in_features + out_features) < in_features * out_features
-
-    @property
-    def weight(self) -> Tensor:
-        """W₁W₂ (out_features, in_features), made each time it is asked for."""
-        return self.product(self.W1, self.W2)
 
     def forward(self, x: Tensor) -> Tensor:
         missing = -self.rank % _ALIGNED
@@ -160,36 +150,3 @@ class LowRankLinear(LowRankLayer):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"rank={self.rank}, bias={self.bias is not None}"
         )
-
-
-def check_rank(rank: Any, rows: int, columns: int) -> int:
-    """The rank as an int.
-
-    Raises:
-        TypeError: it is no whole number.
-        ValueError: a matrix of rows × columns can't be factored at it.
-    """
-    found, most = integer("rank", rank), min(rows, columns)
-    if not 1 <= found <= most:
-        raise ValueError(
-            f"rank is {found}: a weight of {rows}×{columns} needs one from 1 to {most}"
-        )
-    return found
-
-
-def two_factors(
-    A: Tensor, rank: int, svd: Driver = truncated_svd, split: Split = "balanced"
-) -> tuple[Tensor, Tensor]:
-    """W₁ (…, m, rank) and W₂ (…, rank, n) with the W₁W₂ of that rank nearest to A (…, m, n)."""
-    U, S, Vh = svd(A, rank)
-    left, right = S.unsqueeze(-2), S.unsqueeze(-1)
-    match split:
-        case "balanced":
-            W1, W2 = U * left.sqrt(), right.sqrt() * Vh
-        case "left":
-            W1, W2 = U * left, Vh
-        case "right":
-            W1, W2 = U, right * Vh
-        case _:
-            raise ValueError(f"unknown split {split!r}: choose balanced, left or right")
-    return W1.contiguous(), W2.contiguous()

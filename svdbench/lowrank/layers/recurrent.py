@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,14 @@ from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
 from svdbench.lowrank.layers.base import (
     Factors,
+    Folding,
     LowRankLayer,
     Observer,
+    Split,
+    check_rank,
     shifted,
+    two_factors,
 )
-from svdbench.lowrank.layers.linear import Split, check_rank, two_factors
 
 State = tuple[Tensor, ...]
 
@@ -216,7 +219,7 @@ class LowRankRecurrent(LowRankLayer):
         svd: Driver = truncated_svd,
         *,
         split: Split = "balanced",
-    ) -> "LowRankRecurrent":
+    ) -> Self:
         """The module whose factored weights are nearest to those of ``rnn``, which stays.
 
         Args and errors as in :class:`LowRankRecurrent` and
@@ -230,22 +233,21 @@ class LowRankRecurrent(LowRankLayer):
         return layer
 
     @classmethod
-    def sharing(cls, rnn: nn.RNNBase, factors: Mapping[str, Factors]) -> "LowRankRecurrent":
-        """The module with these very factors; it shares all other parameters with ``rnn``.
-
-        The shift of ``weight_hh_l0`` goes to ``bias_hh_l0``.
-        """
+    def sharing(
+        cls, dense: nn.RNNBase, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
-        layer._declare(rnn, factors)
+        layer._declare(dense, factors)
+        # The shift of weight_hh_l0 goes to bias_hh_l0.
         shifts = {name.replace("weight", "bias"): each.shift for name, each in factors.items()}
-        for name, dense in rnn.named_parameters():
+        for name, parameter in dense.named_parameters():
             if name in factors:
                 for own, factor in zip(layer.factors[name], factors[name][:2], strict=True):
                     layer.register_parameter(own, factor)
             else:
-                layer.register_parameter(name, shifted(dense, shifts.get(name)))
-        return layer.train(rnn.training)
+                layer.register_parameter(name, shifted(parameter, shifts.get(name)))
+        return layer.train(dense.training)
 
     @torch.no_grad()
     def to_recurrent(self) -> nn.RNNBase:
@@ -255,6 +257,8 @@ class LowRankRecurrent(LowRankLayer):
         rnn = deepcopy(self._loop[0]).to_empty(device=first.device)
         rnn.load_state_dict(weights)
         return rnn.train(self.training)
+
+    to_dense = to_recurrent
 
     def weights(self) -> dict[str, Tensor]:
         """All weights and biases by name, dense."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svdbench.lowrank.layers.base import Factors, Folding, Weight
+from svdbench.lowrank.layers.base import Factors, Folding, Weight, check_rank
 from svdbench.lowrank.layers.factor import factors_of
-from svdbench.lowrank.layers.linear import check_rank
 from svdbench.lowrank.layers.weights import FactorableWeight
 from svdbench.lowrank.ranks.moments import Moments
 
