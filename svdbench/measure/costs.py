@@ -10,8 +10,28 @@ from svdbench import kernels
 from svdbench.measure.algorithm import Flops, Problem
 
 
-class Blocks:
-    """The options of an :class:`svdbench.measure.algorithm.Algorithm` that chooses its block size.
+class Tuned:
+    """An :class:`svdbench.measure.algorithm.Algorithm` that works in blocks of reflectors.
+
+    Args:
+        tune: measure the best block size before the first call.
+    """
+
+    def __init__(self, tune: bool = True) -> None:
+        self.tune = tune
+
+    def tune_for(self, V: torch.Tensor, X: torch.Tensor) -> None:
+        """Measure it for products with X (d, m) and the rows of V (n, d), if asked to."""
+        if self.tune:
+            kernels.tune(V, X, again=False, keep=False)
+
+    def block(self, problem: Problem) -> int:
+        """The best block size that is known, for n reflectors and X (d, m)."""
+        return best_block(problem)
+
+
+class Blocks(Tuned):
+    """One whose block size can also be given.
 
     Args:
         block_size: reflectors to a block; None takes the best known for the shape.
@@ -21,12 +41,11 @@ class Blocks:
     def __init__(self, block_size: int | None = None, tune: bool = True) -> None:
         if block_size is not None and not (isinstance(block_size, int) and block_size > 0):
             raise ValueError(f"block_size is {block_size!r}: give a whole number above 0, or null")
+        super().__init__(tune and block_size is None)
         self.block_size = block_size
-        self.tune = tune and block_size is None
 
     def block(self, problem: Problem) -> int:
-        """The block size that is given, or else the best known for n reflectors and X (d, m)."""
-        return self.block_size or best_block(problem)
+        return self.block_size or super().block(problem)
 
 
 def best_block(problem: Problem) -> int:

@@ -1,13 +1,24 @@
 """Keys of the jobs that train networks side by side on a data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from svdbench.config.base import TRAINED, DeviceConfig, Dtype
 from svdbench.config.fields import group, option, section
+from svdbench.job import Subject
 from svdbench.training.config import OptimizerConfig, Schedule
 
 DTYPES = (Dtype.float32, Dtype.float64)
+
+# The first argument of the commands that train networks; of some it may be a model, too.
+DATASET = Subject(
+    "[DATASET]", "Data set: digits, mnist, xor, …; by default digits.", name="data.name"
+)
+DATASET_OR_MODEL = replace(
+    DATASET,
+    metavar="[DATASET|MODULE:BUILD]",
+    help=f"{DATASET.help} Or a function that returns a model.",
+)
 
 
 def epochs_option(null: str) -> Any:

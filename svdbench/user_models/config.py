@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.base import OWN
-from svdbench.config.fields import option
+from svdbench.config.base import OWN, RunConfig
+from svdbench.config.fields import option, section
 
 # What a loss may rise by where nothing is said of it.
 USUAL_INCREASE = 0.01
@@ -21,26 +21,6 @@ def fraction_option(help: str, flag: str) -> Any:
         above=0,
         at_most=1,
         remedy=FRACTION,
-    )
-
-
-def kind_option() -> Any:
-    return option(
-        KINDS[0],
-        "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
-        "(plain)",
-        typed="--kind NAME",
-        choices=KINDS,
-        noun="kind of frontier",
-    )
-
-
-def multiple_option() -> Any:
-    return option(
-        1,
-        "make every rank a multiple of this number, such as 8 or 16",
-        typed="--multiple-of N",
-        at_least=1,
     )
 
 
@@ -97,16 +77,39 @@ class Budget:
     def given(self) -> dict[str, float]:
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def refuse_several(self, max_loss_increase: float | None) -> None:
-        """Raise ValueError where more than one limit is set."""
-        limits = [*self.given()]
-        if max_loss_increase is not None:
+
+@dataclass
+class RankChoice(RunConfig):
+    """The ranks of all weights chosen together: what to preserve, and how much may be lost."""
+
+    kind: str = option(
+        KINDS[0],
+        "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
+        "(plain)",
+        typed="--kind NAME",
+        choices=KINDS,
+        noun="kind of frontier",
+    )
+    max_loss_increase: float | None = increase_option("increase of the loss to allow", "LOSS")
+    budget: Budget = section(Budget)
+    multiple_of: int = option(
+        1,
+        "make every rank a multiple of this number, such as 8 or 16",
+        typed="--multiple-of N",
+        at_least=1,
+    )
+
+    def check(self) -> None:
+        super().check()
+        limits = [*self.budget.given()]
+        if self.max_loss_increase is not None:
             limits.append("max_loss_increase")
         if len(limits) > 1:
             raise ValueError(f"{' and '.join(limits)} are given: give one of them")
 
-    def allowed(self, max_loss_increase: float | None) -> float | None:
-        """The bound on the loss in the place of a budget; None with one."""
-        if self.given():
+    @property
+    def allowed(self) -> float | None:
+        """The bound on the loss; None with a budget in its place."""
+        if self.budget.given():
             return None
-        return USUAL_INCREASE if max_loss_increase is None else max_loss_increase
+        return USUAL_INCREASE if self.max_loss_increase is None else self.max_loss_increase

@@ -14,12 +14,8 @@ Writes results/accelerate/NAME: CSV tables of epochs, arms and layers, plots, th
 configuration and the environment.
 """
 
-from svdbench.job import Job, Subject
+from svdbench.job import Job
 from svdbench.jobs.accelerate.config import Accelerate
+from svdbench.side_by_side.config import DATASET
 
-JOB = Job(
-    "accelerate",
-    Accelerate,
-    __name__,
-    Subject("[DATASET]", "Data set: digits, mnist, xor, …; by default digits.", name="data.name"),
-)
+JOB = Job("accelerate", Accelerate, __name__, DATASET)

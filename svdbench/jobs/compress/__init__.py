@@ -12,16 +12,8 @@ Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.
 """
 
-from svdbench.job import Job, Subject
+from svdbench.job import Job
 from svdbench.jobs.compress.config import Compress
+from svdbench.side_by_side.config import DATASET_OR_MODEL
 
-JOB = Job(
-    "compress",
-    Compress,
-    __name__,
-    Subject(
-        "[DATASET|MODULE:BUILD]",
-        "Data set: digits, mnist, …; by default digits. Or a function that returns a model.",
-        name="data.name",
-    ),
-)
+JOB = Job("compress", Compress, __name__, DATASET_OR_MODEL)

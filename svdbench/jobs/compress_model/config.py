@@ -4,13 +4,7 @@ from dataclasses import dataclass
 
 from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
 from svdbench.config.fields import option, section
-from svdbench.user_models.config import (
-    Budget,
-    UserModelConfig,
-    increase_option,
-    kind_option,
-    multiple_option,
-)
+from svdbench.user_models.config import RankChoice, UserModelConfig, increase_option
 
 SIZE, LATENCY = "size", "latency"
 FOLDINGS = ("spatial", "channel")
@@ -31,7 +25,7 @@ class Finetune:
 
 
 @dataclass
-class CompressModel(DeviceConfig):
+class CompressModel(RankChoice, DeviceConfig):
     """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
 
     dtype: Dtype = dtype_option(typed="--dtype DTYPE", aliases=SHORT)
@@ -47,9 +41,6 @@ class CompressModel(DeviceConfig):
     max_loss_increase: float | None = increase_option(
         "increase of the loss to allow, in the loss's unit (nats for cross entropy)", "LOSS"
     )
-    budget: Budget = section(Budget)
-    kind: str = kind_option()
-    multiple_of: int = multiple_option()
     keep_if: str = option(
         SIZE,
         "factor a layer if it gets smaller (size), or only if it is measured to be faster, too "
@@ -90,7 +81,6 @@ class CompressModel(DeviceConfig):
                 "there are no examples: name a function that returns them, such as "
                 "--data my_net:loader"
             )
-        self.budget.refuse_several(self.max_loss_increase)
         if not self.timing_s and (self.keep_if == LATENCY or self.budget.latency is not None):
             raise ValueError("timing_s is 0, but a latency takes seconds to measure: raise it")
         if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):

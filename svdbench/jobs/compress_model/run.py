@@ -68,7 +68,7 @@ def _compressed(
 ) -> Compressed:
     assert brought.splits is not None  # as the configuration has a loader
     options: dict[str, Any] = config.budget.given()
-    options["max_loss_increase"] = config.budget.allowed(config.max_loss_increase)
+    options["max_loss_increase"] = config.allowed
     if config.layers is not None:
         options["layers"] = config.layers
     with warnings.catch_warnings():  # shown by the report
@@ -221,7 +221,7 @@ def _summary(config: CompressModel, found: Compressed) -> dict[str, Any]:
 def _limit(config: CompressModel) -> tuple[str, float]:
     for name, part in config.budget.given().items():
         return name, part
-    allowed = config.budget.allowed(config.max_loss_increase)
+    allowed = config.allowed
     assert allowed is not None  # as there is no budget
     return "loss", allowed
 

@@ -12,17 +12,15 @@ Writes results/rank-reveal/NAME: CSV tables of layers, networks, curves and fron
 plots, the configuration and the environment.
 """
 
-from svdbench.job import Job, Subject
+from dataclasses import replace
+
+from svdbench.job import Job
 from svdbench.jobs.rank_reveal.config import RankReveal
+from svdbench.side_by_side.config import DATASET_OR_MODEL
 
 JOB = Job(
     "rank-reveal",
     RankReveal,
     __name__,
-    Subject(
-        "[DATASET|MODULE:BUILD]",
-        "Data set: digits, mnist, …; by default digits. Or a function that returns a model.",
-        name="data.name",
-        function="model.build",
-    ),
+    replace(DATASET_OR_MODEL, function="model.build"),
 )

@@ -10,13 +10,7 @@ from svdbench.side_by_side.config import (
     epochs_option,
     seeds_option,
 )
-from svdbench.user_models.config import (
-    Budget,
-    UserModelConfig,
-    increase_option,
-    kind_option,
-    multiple_option,
-)
+from svdbench.user_models.config import RankChoice, UserModelConfig, increase_option
 
 EXACT, FRONTIER, PUBLISHED = "exact", "frontier", "published"
 ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
@@ -38,7 +32,7 @@ class Examples:
 
 
 @dataclass
-class RankReveal(SideBySide):
+class RankReveal(RankChoice, SideBySide):
     """``svdbench rank-reveal``: the ranks of a network's weights, by several algorithms."""
 
     epochs: int | None = epochs_option("3, or enough for 400 batches")
@@ -53,7 +47,6 @@ class RankReveal(SideBySide):
         choices=ALGORITHMS,
         noun="algorithm",
     )
-    kind: str = kind_option()
     epsilon: float = option(
         0.01,
         "exact, published: increase of the loss allowed for one layer, in nats",
@@ -63,8 +56,6 @@ class RankReveal(SideBySide):
     max_loss_increase: float | None = increase_option(
         "frontier: increase of the loss allowed for all layers together, in nats", "NATS"
     )
-    budget: Budget = section(Budget)
-    multiple_of: int = multiple_option()
     asked_rank: int | None = option(
         None,
         "a further rank to evaluate, the same for all weights",
@@ -88,7 +79,6 @@ class RankReveal(SideBySide):
 
     def check(self) -> None:
         super().check()
-        self.budget.refuse_several(self.max_loss_increase)
         if self.model.build is None:
             for name in ("weights", "loader", "max_examples"):
                 if getattr(self.model, name) is not None:
@@ -96,8 +86,3 @@ class RankReveal(SideBySide):
                         f"model.{name} is for a model of your own: name the model "
                         "too, such as my_net:build"
                     )
-
-    @property
-    def allowed(self) -> float | None:
-        """The loss increase that the frontier is certified for; None with a budget."""
-        return self.budget.allowed(self.max_loss_increase)

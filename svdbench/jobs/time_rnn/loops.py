@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from svdbench import kernels
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Algorithm, Flops, Problem
-from svdbench.measure.costs import Blocks, best_block, factors_flops
+from svdbench.measure.costs import Blocks, Tuned, factors_flops
 from svdbench.nn import factored
 from svdbench.nn.recurrence import recurrence
 
@@ -177,14 +177,12 @@ class FastHEachStep(Blocks, FactoredLoop):
     """
 
     name = "fasth_each_step"
-    kind = "fasth"
-    builds = "W h"
+    kind, builds = "fasth", "W h"
     gradients = "closed form at each step"
     source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
 
     def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
-        if self.tune:
-            kernels.tune(U, X.new_empty(len(s), X.shape[1]), again=False, keep=False)
+        self.tune_for(U, X.new_empty(len(s), X.shape[1]))
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
         k = self.block_size
@@ -220,8 +218,7 @@ class ReflectorsEachStep(FactoredLoop):
     """
 
     name = "reflectors_each_step"
-    kind = "reflectors"
-    builds = "W h"
+    kind, builds = "reflectors", "W h"
     gradients = "autograd"
     source = (
         "Zhang, Lei and Dhillon, Stabilizing Gradients for Deep Neural Networks via "
@@ -275,7 +272,7 @@ def reflect(rows: tuple[Tensor, ...], h: Tensor) -> Tensor:
     return h
 
 
-class Spectral(FactoredLoop):
+class Spectral(Tuned, FactoredLoop):
     """W = U diag(s) Vᵀ from its factors, then one fused recurrence over all steps.
 
     W does not change within a loop, so one dW goes back through the factors. This is
@@ -283,20 +280,15 @@ class Spectral(FactoredLoop):
     """
 
     name = "spectral"
-    kind = "spectral"
-    builds = "W"
+    kind, builds = "spectral", "W"
     gradients = "closed form, through time and through the factors"
     source = "svdbench; the parametrisation is Zhang, Lei and Dhillon's, ICML 2018"
 
-    def __init__(self, tune: bool = True) -> None:
-        self.tune = tune
-
     def prepare(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> None:
-        if self.tune:
-            kernels.tune(U, X.new_empty(len(s), len(s)), again=False, keep=False)
+        self.tune_for(U, X.new_empty(len(s), len(s)))
 
     def block(self, problem: Problem) -> int:
-        return best_block(replace(problem, m=problem.d))
+        return super().block(replace(problem, m=problem.d))
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor, X: Tensor) -> Tensor:
         eye = torch.eye(len(s), dtype=X.dtype, device=X.device)

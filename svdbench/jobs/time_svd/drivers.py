@@ -105,8 +105,7 @@ class Auto(SVDDriver):
     """``svdbench.lowrank.truncated_svd``."""
 
     name = "auto"
-    exact = False
-    ours = True
+    exact, ours = False, True
     source = "svdbench's choice by shape"
 
     def apply(self, A: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,8 +119,7 @@ class Gram(SVDDriver):
     """``svdbench.lowrank.gram_svd``."""
 
     name = "gram"
-    exact = True
-    ours = True
+    exact, ours = True, True
     source = "the eigenvectors of A Aᵀ, in float64"
 
     def apply(self, A: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,8 +130,7 @@ class Randomized(SVDDriver):
     """``svdbench.lowrank.randomized_svd``."""
 
     name = "randomized"
-    exact = False
-    ours = True
+    exact, ours = False, True
     source = "Halko, Martinsson and Tropp, 2011; shift of Feng, Yu, Xie and Tang, 2024"
 
     def __init__(

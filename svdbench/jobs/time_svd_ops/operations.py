@@ -14,9 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from svdbench import kernels
 from svdbench.measure.algorithm import Algorithm, Flops, Problem
-from svdbench.measure.costs import best_block, factors_flops, half_precision
+from svdbench.measure.costs import Tuned, factors_flops, half_precision
 from svdbench.nn import factored
 
 from .formulas import (
@@ -52,26 +51,18 @@ class MatrixOp(Algorithm):
         """The parameters, made (untimed) from U (n, d), s (d,) and V (n, d)."""
 
 
-class FactoredOperation(MatrixOp):
+class FactoredOperation(Tuned, MatrixOp):
     """Through the factors: parameters U, s, V, or U, s where W is symmetric."""
 
-    kind = "svd"
-    builds = "product"
+    kind, builds = "svd", "product"
     gradients = "closed form"
     source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
-
-    def __init__(self, tune: bool = True) -> None:
-        self.tune = tune
 
     def parameter(self, U: Tensor, s: Tensor, V: Tensor) -> tuple[Tensor, ...]:
         return (U, s) if self.symmetric else (U, s, V)
 
     def prepare(self, U: Tensor, *others: Tensor) -> None:
-        if self.tune:
-            kernels.tune(U, others[-1], again=False, keep=False)
-
-    def block(self, problem: Problem) -> int:
-        return best_block(problem)
+        self.tune_for(U, others[-1])
 
     def flops(self, problem: Problem) -> Flops:
         return factors_flops(problem, self.block(problem))
@@ -93,10 +84,8 @@ class CayleySolve(Dense):
     """(I − W)(I + W)⁻¹ X as 2(I + W)⁻¹X − X, which spares the product W X and its gradient."""
 
     name = "cayley_solve"
-    operation = "cayley"
-    symmetric = True
-    kind = "lu"
-    builds = "product"
+    operation, symmetric = "cayley", True
+    kind, builds = "lu", "product"
     gradients = "torch's, by the LU factors of the forward pass"
     source = "torch.linalg.solve (LAPACK gesv)"
 
@@ -116,8 +105,7 @@ class CayleySVD(FactoredOperation):
     """U (1 − Σ)/(1 + Σ) Uᵀ X with W = U Σ Uᵀ."""
 
     name = "cayley_svd"
-    operation = "cayley"
-    symmetric = True
+    operation, symmetric = "cayley", True
 
     def apply(self, U: Tensor, s: Tensor, X: Tensor) -> Tensor:
         return factored.cayley_apply(U, s, X)
@@ -130,10 +118,8 @@ class ExpDense(Dense):
     """torch.matrix_exp(W) X: scaling, a polynomial, and squaring."""
 
     name = "exp_dense"
-    operation = "exp"
-    symmetric = True
-    kind = "exponential"
-    builds = "matrix"
+    operation, symmetric = "exp", True
+    kind, builds = "exponential", "matrix"
     gradients = "torch's, by the exponential of a doubled matrix"
     source = "torch.matrix_exp (Bader, Blanes and Casas 2019)"
 
@@ -151,8 +137,7 @@ class ExpSVD(FactoredOperation):
     """U e^Σ Uᵀ X with W = U Σ Uᵀ."""
 
     name = "exp_svd"
-    operation = "exp"
-    symmetric = True
+    operation, symmetric = "exp", True
 
     def apply(self, U: Tensor, s: Tensor, X: Tensor) -> Tensor:
         return factored.exp_apply(U, s, X)
@@ -171,8 +156,7 @@ class ExpTaylor(ExpDense):
     """
 
     name = "exp_taylor"
-    kind = "taylor"
-    builds = "product"
+    kind, builds = "taylor", "product"
     gradients = "autograd"
     source = "Al-Mohy and Higham, Computing the Action of the Matrix Exponential, SISC 2011"
 
@@ -200,8 +184,7 @@ class InverseSolve(Dense):
 
     name = "inverse_solve"
     operation = "inverse"
-    kind = "lu"
-    builds = "product"
+    kind, builds = "lu", "product"
     gradients = "torch's, by the LU factors of the forward pass"
     source = "torch.linalg.solve (LAPACK gesv)"
 
@@ -247,10 +230,8 @@ class LogdetLU(Dense):
     """W X and torch.linalg.slogdet(W)."""
 
     name = "logdet_lu"
-    operation = "logdet"
-    scalar = True
-    kind = "lu"
-    builds = "matrix"
+    operation, scalar = "logdet", True
+    kind, builds = "lu", "matrix"
     gradients = "torch's, W⁻ᵀ by the LU factors of the forward pass"
     source = "torch.linalg.slogdet (LAPACK getrf)"
 
@@ -272,8 +253,7 @@ class LogdetSVD(FactoredOperation):
     """
 
     name = "logdet_svd"
-    operation = "logdet"
-    scalar = True
+    operation, scalar = "logdet", True
 
     def apply(self, U: Tensor, s: Tensor, V: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
         return factored.apply(U, s, V, X), factored.logabsdet(s)

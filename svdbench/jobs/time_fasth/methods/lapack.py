@@ -61,8 +61,7 @@ class Ormqr(Trapezoidal):
     """H(a₁)⋯H(aₙ) X without forming Q; aᵢ is row i of V (n, d) right of a diagonal of ones."""
 
     name = "ormqr"
-    kind = "reflectors"
-    builds = "QX"
+    kind, builds = "reflectors", "QX"
     gradients = "torch's, reflector by reflector, on a d × d matrix"
     source = "torch.ormqr (LAPACK ormqr)"
 
@@ -89,8 +88,7 @@ class HouseholderProduct(Trapezoidal):
     """
 
     name = "householder_product"
-    kind = "reflectors"
-    builds = "Q"
+    kind, builds = "reflectors", "Q"
     gradients = "torch's, reflector by reflector"
     source = "torch.linalg.householder_product (LAPACK orgqr)"
 
@@ -112,8 +110,7 @@ class TorchHouseholder(ReflectorRows):
     """
 
     name = "torch_householder"
-    kind = "reflectors"
-    builds = "Q"
+    kind, builds = "reflectors", "Q"
     gradients = "its own, reflector by reflector"
     source = "Obukhov, Efficient Householder Transformation in PyTorch, 2021"
 

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from svdbench import kernels
 from svdbench.kernels import apply_reflectors, apply_reflectors_reference
 from svdbench.measure.costs import Blocks, wy_flops
 
@@ -49,17 +48,15 @@ class FastH(Blocks, ReflectorRows):
     """
 
     name = "fasth"
-    kind = "householder"
-    builds = "QX"
+    kind, builds = "householder", "QX"
     gradients = "closed form"
     source = "Mathiasen et al., What if Neural Networks had SVDs?, NeurIPS 2020"
 
     def prepare(self, V: Tensor, X: Tensor) -> None:
-        if self.tune:
-            kernels.tune(V, X, again=False, keep=False)
+        self.tune_for(V, X)
 
     def apply(self, V: Tensor, X: Tensor) -> Tensor:
-        return kernels.apply_reflectors(V, X, block_size=self.block_size)
+        return apply_reflectors(V, X, block_size=self.block_size)
 
     def flops(self, problem: Problem) -> Flops:
         return wy_flops(problem, self.block(problem))
@@ -78,8 +75,7 @@ class FastHPP(ReflectorRows):
     """
 
     name = "fasthpp"
-    kind = "householder"
-    builds = "QX"
+    kind, builds = "householder", "QX"
     gradients = "autograd"
     source = "FastH++, github.com/alexandermath/fasth (fasthpp.py)"
 
@@ -116,8 +112,7 @@ class CWY(ReflectorRows):
     """H(v₁)⋯H(vₙ) X = X − Vᵀ T V X: no sequential step, and a triangle of size n to invert."""
 
     name = "cwy"
-    kind = "householder"
-    builds = "QX"
+    kind, builds = "householder", "QX"
     gradients = "closed form"
     source = "Likhosherstov et al., CWY Parametrization, AISTATS 2021"
 
@@ -136,8 +131,7 @@ class Sequential(ReflectorRows):
     """H(v₁)⋯H(vₙ) X by one matrix-vector product and one rank-one update a reflector."""
 
     name = "sequential"
-    kind = "sequential"
-    builds = "QX"
+    kind, builds = "sequential", "QX"
     gradients = "closed form, states recomputed"
     source = "Zhang, Lei and Dhillon, Stabilizing Gradients for Deep Neural Networks, ICML 2018"
 
@@ -214,8 +208,7 @@ class Parallel(ReflectorRows):
     """
 
     name = "parallel"
-    kind = "dense tree"
-    builds = "Q"
+    kind, builds = "dense tree", "Q"
     gradients = "autograd"
     source = "Zhang, Lei and Dhillon, Stabilizing Gradients for Deep Neural Networks, ICML 2018"
 

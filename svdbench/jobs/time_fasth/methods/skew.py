@@ -91,8 +91,7 @@ class Cayley(Method):
     """
 
     name = "cayley"
-    kind = "cayley"
-    builds = "QX"
+    kind, builds = "cayley", "QX"
     gradients = "torch's, by the LU factors of the forward pass"
     source = "Helfrich, Willmott and Ye, Orthogonal RNNs with Scaled Cayley Transform, ICML 2018"
 
@@ -135,8 +134,7 @@ class MatrixExp(Method):
     """exp(S) X with S = V − Vᵀ, V (d, d)."""
 
     name = "matrix_exp"
-    kind = "exponential"
-    builds = "Q"
+    kind, builds = "exponential", "Q"
     gradients = "torch's, by the exponential of a doubled matrix"
     source = "Lezcano-Casado and Martínez-Rubio, Cheap Orthogonal Constraints, ICML 2019"
 
@@ -167,8 +165,7 @@ class GeoTorch(ExpOfTriangle):
     """
 
     name = "geotorch"
-    kind = "exponential"
-    builds = "Q"
+    kind, builds = "exponential", "Q"
     gradients = "torch's, by the exponential of a doubled matrix"
     source = "Lezcano-Casado, Trivializations for Gradient-Based Optimization, NeurIPS 2019"
 
