@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from svdbench.config.compose import compose
 from svdbench.jobs.accelerate import run as accelerate_session
-from svdbench.jobs.accelerate.ranks import (
+from svdbench.jobs.accelerate.arms import (
     alpha_rank,
     alpha_rule,
     ceiling,

@@ -16,8 +16,8 @@ from fake_clock import FakeClock
 from rich.console import Console
 
 from svdbench.jobs.doctor import facts as doctor_facts
-from svdbench.jobs.doctor import load as doctor_load
 from svdbench.jobs.doctor import run as doctor
+from svdbench.jobs.doctor import run as doctor_load
 from svdbench.jobs.doctor.facts import EXTRAS, ask, gpus, packages
 from svdbench.jobs.doctor.report import report
 from svdbench.jobs.doctor.verdicts import verdicts

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from svdbench.jobs.time_svd.config import SPECTRA
-from svdbench.jobs.time_svd.spectra import Spectra
+from svdbench.jobs.time_svd.run import Spectra
 from svdbench.lowrank import (
     SVD,
     choose_driver,

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from svdbench.nn.activations import ACTIVATIONS
-from svdbench.nn.packing import packed_layout
 from svdbench.nn.recurrence import recurrence, recurrence_reference
+from svdbench.nn.recurrence_loops import packed_layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ from svdbench.config.fields import check_config
 from svdbench.jobs.time_svd.config import SPECTRA, MatrixSizes
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, check_factors
-from svdbench.jobs.time_svd.spectra import Spectra, values
+from svdbench.jobs.time_svd.run import Spectra, singular_values
 from svdbench.members import DRIVERS
 
 NAMES, OURS = DRIVERS.names(), {"auto", "gram", "randomized"}
@@ -54,7 +54,7 @@ def test_spectra_have_their_values() -> None:
     spectra = Spectra(40, 24, seed=3)
     for name in SPECTRA[:3]:
         found = torch.linalg.svdvals(spectra.matrix(name))
-        torch.testing.assert_close(found, values(name, 24))
+        torch.testing.assert_close(found, singular_values(name, 24))
     assert torch.equal(Spectra(40, 24, seed=3).matrix("step"), spectra.matrix("step"))
 
 

@@ -9,11 +9,10 @@ import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 from rich.console import Console
 
-from svdbench.jobs.tune import plans as tune_plans
 from svdbench.jobs.tune import run as tune_blocks
 from svdbench.jobs.tune import shapes as tune_job
 from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
-from svdbench.jobs.tune.plans import choosers, plans_of, rules, runs_with
+from svdbench.jobs.tune.run import choosers, plans_of, rules, runs_with
 from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.plans import Case
 from svdbench.kernels.tuned_plans import cache_file
@@ -188,8 +187,7 @@ class TestCommand:
             assert row["k=32"] == row["k=n"]  # n is less than 32
 
     def test_blocks_too_large_are_rows_that_say_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (tune_blocks, tune_plans):
-            monkeypatch.setattr(module, "LARGEST", 8)
+        monkeypatch.setattr(tune_blocks, "LARGEST", 8)
         code, out, _ = run([*TINY[:2], "--d", "16", *TINY[4:]])
         assert code == 0
         large = [row for row in table(FOLDER / "summary.csv") if row["block_size"] == "16"]

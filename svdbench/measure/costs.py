@@ -10,7 +10,7 @@ from svdbench import kernels
 from svdbench.measure.algorithm import Flops, Problem
 
 
-class Tuned:
+class TunedAlgorithm:
     """An :class:`svdbench.measure.algorithm.Algorithm` that works in blocks of reflectors.
 
     Args:
@@ -30,7 +30,7 @@ class Tuned:
         return best_block(problem)
 
 
-class Blocks(Tuned):
+class Blocks(TunedAlgorithm):
     """One whose block size can also be given.
 
     Args:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from svdbench.kernels.apply import is_transformed
 from svdbench.nn.activations import ACTIVATIONS
-from svdbench.nn.packing import PackedLayout
 from svdbench.nn.recurrence_loops import (
+    PackedLayout,
     first_step,
     loop_backward,
     loop_backward_plain,
@@ -57,7 +57,7 @@ def recurrence(
             or "complex_modrelu", for n even: the halves of z are real and imaginary part,
             and φ(z) = z·relu(|z| + bias)/|z|, φ(0) = 0.
         bias: of modReLU, (n,), or (n/2,) if complex; the other activations have none.
-        layout: of packed sequences, see :func:`svdbench.nn.packing.packed_layout`; inputs
+        layout: of packed sequences, see :func:`svdbench.nn.recurrence_loops.packed_layout`; inputs
             and states are (N, n) then, a row for each step of each sequence.
 
     Returns:

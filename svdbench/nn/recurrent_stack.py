@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from svdbench.arguments import integer, number
 from svdbench.nn.activations import ACTIVATIONS
-from svdbench.nn.packing import PackedLayout, packed_layout
 from svdbench.nn.recurrence import recurrence
+from svdbench.nn.recurrence_loops import PackedLayout, packed_layout
 from svdbench.nn.spectral_weight import OrthogonalWeight, SpectralWeight
 
 Weight = SpectralWeight | OrthogonalWeight

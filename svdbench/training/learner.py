@@ -11,7 +11,7 @@ from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Batch, Task
 from svdbench.training.config import SGD, Adam, OptimizerConfig, RMSprop, Schedule
 
-from . import checking
+from . import checkpoint
 from .parallel import ALONE, Ranks
 
 
@@ -201,14 +201,14 @@ class Learner:
         """
         name, own = "learner", self.state_dict()
         own.pop("cuda_rng", None)  # which a training on a CPU has not
-        checking.mapping(state, name)
-        checking.mapping({k: v for k, v in state.items() if k != "cuda_rng"}, name, own)
-        step = checking.whole_number(state["step"], f"{name}.step")
-        checking.weights(state["model"], f"{name}.model", own["model"])
-        checking.optimizer(state["optimizer"], f"{name}.optimizer", self.optimizer, step)
+        checkpoint.mapping(state, name)
+        checkpoint.mapping({k: v for k, v in state.items() if k != "cuda_rng"}, name, own)
+        step = checkpoint.whole_number(state["step"], f"{name}.step")
+        checkpoint.weights(state["model"], f"{name}.model", own["model"])
+        checkpoint.optimizer(state["optimizer"], f"{name}.optimizer", self.optimizer, step)
         self.task.check_state(state["task"])
-        checking.random_state(state["generator"], f"{name}.generator", own["generator"])
-        checking.random_state(state["rng"], f"{name}.rng", own["rng"])
+        checkpoint.random_state(state["generator"], f"{name}.generator", own["generator"])
+        checkpoint.random_state(state["rng"], f"{name}.rng", own["rng"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state_dict`; the tensors may be on any device.

@@ -19,7 +19,7 @@ from svdbench.measure.plan import failure
 from svdbench.reporting.words import quantity
 from svdbench.tasks.base import Batch
 
-from . import checking
+from . import checkpoint
 from .evaluation import TaskScores, WeightSpectrum, evaluate, spectrum
 from .learner import Diverged, Learner
 from .progress import Evaluation, Limits, StepProgress, TrainingOutcome
@@ -123,11 +123,11 @@ class Loop:
                 raise ValueError(f"it has no {key}")
         learner.check(state["learner"])
         # Checkpoints once had no ``last``.
-        last, best = (checking.point(state.get(key), key) for key in ("last", "best"))
+        last, best = (checkpoint.point(state.get(key), key) for key in ("last", "best"))
         own = learner.model.state_dict()
-        checking.weights(state["best_weights"], "best_weights", own if best else {})
+        checkpoint.weights(state["best_weights"], "best_weights", own if best else {})
         elapsed_s, evaluation_s = (
-            checking.seconds(state[key], key) for key in ("elapsed_s", "evaluation_s")
+            checkpoint.seconds(state[key], key) for key in ("elapsed_s", "evaluation_s")
         )
         learner.load_state_dict(state["learner"])
         self.last, self.best, self.best_weights = last, best, state["best_weights"]

@@ -12,9 +12,16 @@ from torch import Tensor
 
 from svdbench.errors import as_user_error
 from svdbench.jobs.accelerate import JOB
-from svdbench.jobs.accelerate.arms import AccelerateExperiment, AccelerateSetting, TimedArm
+from svdbench.jobs.accelerate.arms import (
+    AccelerateExperiment,
+    AccelerateSetting,
+    TimedArm,
+    alpha_rule,
+    ceiling,
+    layer_rule,
+    size_of,
+)
 from svdbench.jobs.accelerate.config import Accelerate
-from svdbench.jobs.accelerate.ranks import alpha_rule, ceiling, layer_rule, size_of
 from svdbench.lowrank import factor
 from svdbench.lowrank.layers.factor import RankRule
 from svdbench.measure.plan import failure

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from svdbench import kernels
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Algorithm, Flops, Problem
-from svdbench.measure.costs import Blocks, Tuned, factors_flops
+from svdbench.measure.costs import Blocks, TunedAlgorithm, factors_flops
 from svdbench.nn import factored
 from svdbench.nn.recurrence import recurrence
 
@@ -272,7 +272,7 @@ def reflect(rows: tuple[Tensor, ...], h: Tensor) -> Tensor:
     return h
 
 
-class Spectral(Tuned, FactoredLoop):
+class Spectral(TunedAlgorithm, FactoredLoop):
     """W = U diag(s) Vᵀ from its factors, then one fused recurrence over all steps.
 
     W does not change within a loop, so one dW goes back through the factors. This is

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from svdbench.measure.algorithm import Algorithm, Flops, Problem
-from svdbench.measure.costs import Tuned, factors_flops, half_precision
+from svdbench.measure.costs import TunedAlgorithm, factors_flops, half_precision
 from svdbench.nn import factored
 
 from .formulas import (
@@ -51,7 +51,7 @@ class MatrixOp(Algorithm):
         """The parameters, made (untimed) from U (n, d), s (d,) and V (n, d)."""
 
 
-class FactoredOperation(Tuned, MatrixOp):
+class FactoredOperation(TunedAlgorithm, MatrixOp):
     """Through the factors: parameters U, s, V, or U, s where W is symmetric."""
 
     kind, builds = "svd", "product"

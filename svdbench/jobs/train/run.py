@@ -20,7 +20,7 @@ from svdbench.running.session import (
     settle_allocator,
     show_run,
 )
-from svdbench.training import checking, checkpoint
+from svdbench.training import checkpoint
 from svdbench.training.build import fitting, loop_of, parts
 from svdbench.training.config import Train
 from svdbench.training.display import PLAIN, TrainingDisplay
@@ -148,10 +148,10 @@ def _go_on(loop: Loop, path: Path, seed: int, record: RunWriter) -> None:
     state = checkpoint.load(path)
     with fitting(path):
         if state.get("seed") != seed:
-            raise ValueError(f"seed is {checking.shown(state.get('seed'))} instead of {seed}")
+            raise ValueError(f"seed is {checkpoint.shown(state.get('seed'))} instead of {seed}")
         mark = {
-            name: checking.whole_number(size, f"tables.{checking.shown(name)}")
-            for name, size in checking.mapping(state.get("tables"), "tables").items()
+            name: checkpoint.whole_number(size, f"tables.{checkpoint.shown(name)}")
+            for name, size in checkpoint.mapping(state.get("tables"), "tables").items()
         }
         loop.load_state_dict(state)
         record.rewind(mark)
