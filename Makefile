@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DOCS   := $(VENV)/.ready-docs
 # Of test-repeat: how often, and which tests; MARK=slow takes the slow ones.
 N      ?= 20
 MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels kernels-oldest wheel clean
+.PHONY: help setup run test test-all docs test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels kernels-oldest wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +30,22 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY) ## time a gradient step of every orthogonal parametrisation; five minutes; results/
 	$(BIN)/svdbench time-fasth
 
+# What builds the documentation is not needed for anything else.
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS) ## build the documentation, strictly; build/site
+	$(BIN)/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
+	@echo "open build/site/index.html"
+
 # A process for each core, with one thread each: two threads on a busy core wait for each other.
 TEST := -m pytest -m "not slow" -n auto --dist loadfile
 
 test: $(READY) ## run the tests; less than ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python $(TEST)
 
-test-all: $(READY) ## run all tests, including slow ones
+test-all: $(DOCS) ## run all tests, including slow ones, the notebooks and every command in the docs
 	$(BIN)/python -m pytest
 
 # The lowest version of each requirement, with the newest of what those need themselves.
@@ -151,8 +161,9 @@ kernels-oldest: $(OLDEST_KERNELS)/.ready ## the same with Triton 3.6, in .venv-t
 	$(OLDEST_KERNELS)/bin/python -P -c "import triton; print('Triton', triton.__version__)"
 	PYTHONPATH=. $(OLDEST_KERNELS)/bin/python -m svdbench.kernels.triton_ahead results/kernels-oldest
 
-wheel: $(READY) ## build dist/*.whl
+wheel: $(READY) ## build dist/*.whl, and check what PyPI would show of it
 	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*.whl
 
 clean: ## remove build products; results and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

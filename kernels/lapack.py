@@ -31,7 +31,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
         >>> bool(torch.dist(Q.mT @ Q, torch.eye(3, dtype=Q.dtype)) < 1e-12)
         True
 
-    Source: LAPACK's ``orgqr`` and ``ungqr``; Joffrion et al., ACM TOMS 32(2), 2006.
+    Source: LAPACK's ``orgqr`` and ``ungqr``; Joffrain et al., ACM TOMS 32(2), 2006.
     """
     m, n = _sizes(A, tau)
     E = torch.eye(m, n, dtype=A.dtype, device=A.device)

@@ -3,7 +3,7 @@
     T⁻¹ = striu(BBᴴ) + ½ diag(BBᴴ)                          for H = I − 2 v vᴴ/‖v‖²
     T   = (I + diag(τ) striu(BBᴴ))⁻¹ diag(τ)                 for H = I − τ v vᴴ
 
-Joffrion, Low, Quintana-Ortí, Robert and van de Geijn, "Accumulating Householder
+Joffrain, Low, Quintana-Ortí, Robert and van de Geijn, "Accumulating Householder
 transformations, revisited", ACM TOMS 32(2), 2006. The triangle is inverted by
 substitution, which is as stable as the reflectors themselves; powers of its
 nilpotent part would not be.

@@ -15,6 +15,7 @@ from svdbench.job import Command, Job
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {"pyproject.toml", "svdbench", "conf", "kernels", "results", "tests", "Makefile"}
 CUSTOMARY = {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", ".gitignore", ".ci", "docs"}
+CUSTOMARY |= {"CONTRIBUTING.md", "CITATION.cff", ".github", ".mkdocs.yml"}
 
 # Who may import whom, among the rooms of the house, from the ground up. Any room may import
 # the modules for errors, files and arguments.

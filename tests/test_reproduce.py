@@ -26,8 +26,6 @@ from svdbench.jobs.reproduce.judges.timings import ratio
 from svdbench.jobs.reproduce.judges.trainings import further
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence, Number
 from svdbench.jobs.reproduce.result import (
-    AUTHORS,
-    DOCUMENTS,
     PublishedResult,
     ResultVerdict,
     all_results,
@@ -35,6 +33,7 @@ from svdbench.jobs.reproduce.result import (
     load,
     verdict,
 )
+from svdbench.jobs.reproduce.sources import SOURCES
 from svdbench.record.run import RunWriter as Record
 from svdbench.record.schema import SUMMARY
 from svdbench.reporting.claims import Claim
@@ -80,8 +79,8 @@ def outside(claims: list[Claim]) -> float:
 
 
 class TestResults:
-    def test_every_document_has_some(self) -> None:
-        assert {result.document for result in RESULTS} == set(DOCUMENTS)
+    def test_every_report_has_some(self) -> None:
+        assert {result.source for result in RESULTS} == set(SOURCES)
 
     @by_name(RESULTS)
     def test_has_a_judge(self, result: PublishedResult) -> None:
@@ -337,7 +336,7 @@ class TestCommand:
         assert "**Verdict: holds in part**" in said
         assert "holds in part" in out
         assert table(root / "verdicts.csv") == [
-            {"result": "step_time", "document": "000", "verdict": "holds in part"}
+            {"result": "step_time", "source": "kovtun", "verdict": "holds in part"}
         ]
         assert run(["reproduce", "step_time", "--quick"]).code == 0
         assert len(made) == 1
@@ -545,6 +544,16 @@ class TestPages:
                 assert (found[name].count, found[name].of) == (count, of), name
         assert known
 
+    def test_each_result_tells_our_verdicts(self) -> None:
+        for variant, root in zip(("full", "quick"), KEPT, strict=True):
+            assert job.read_verdicts(root) == {r.name: r.verdicts[variant] for r in RESULTS}
+
+    def test_the_documentation_names_every_report(self) -> None:
+        text = (ROOT / "docs" / "reproduce.md").read_text()
+        for source in SOURCES.values():
+            for part in (source.cited, source.title, source.behind.link, source.link):
+                assert part in text
+
     def test_the_documentation_has_every_verdict(self) -> None:
         text = (ROOT / "docs" / "reproduce.md").read_text()
         lines = "\n".join(map(line_of_docs, RESULTS))
@@ -562,7 +571,7 @@ def line_of_docs(result: PublishedResult) -> str:
     assert judged is not None
     said = judged.verdict.value + (" (quick version)" if root == KEPT[1] else "")
     page = (root / result.name).relative_to(ROOT) / report.MARKDOWN
-    return f"| {AUTHORS[result.document]} | [{result.title}](../{page.as_posix()}) | {said} |"
+    return f"| {SOURCES[result.source].cited} | [{result.title}](../{page.as_posix()}) | {said} |"
 
 
 def test_every_commit_that_made_a_run_is_named(tmp_path: Path) -> None:

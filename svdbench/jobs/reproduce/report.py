@@ -16,8 +16,6 @@ from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evid
 from svdbench.jobs.reproduce.numbers import CurvePoint, Number
 from svdbench.jobs.reproduce.result import (
     ANSWERS,
-    AUTHORS,
-    DOCUMENTS,
     FULL,
     RULE,
     CurveFigure,
@@ -25,6 +23,7 @@ from svdbench.jobs.reproduce.result import (
     ResultVerdict,
     all_results,
 )
+from svdbench.jobs.reproduce.sources import SOURCES, Source
 from svdbench.reporting.claims import Answer, Claim
 from svdbench.reporting.html.page import fill
 from svdbench.reporting.plots import HUES, fix_ticks, mark
@@ -59,8 +58,7 @@ class ClaimLine:
 @dataclass(frozen=True)
 class ResultPage:
     result: PublishedResult
-    authors: str
-    document: str
+    source: Source
     verdict: str
     badge: str
     reason: str
@@ -80,8 +78,7 @@ def result_page(judged: JudgedResult, variant: str) -> ResultPage:
     drawn = {point.figure for point in judged.measured.curves}
     return ResultPage(
         result=result,
-        authors=AUTHORS[result.document],
-        document=DOCUMENTS[result.document],
+        source=SOURCES[result.source],
         verdict=judged.verdict.value,
         badge=BADGES[judged.verdict],
         reason=judged.reason,
@@ -120,8 +117,8 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
     write_whole(
         root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE)
     )
-    lines = [f"{j.result.name},{j.result.document},{j.verdict.value}\n" for j in found]
-    write_whole(root / VERDICTS, "result,document,verdict\n" + "".join(lines))
+    lines = [f"{j.result.name},{j.result.source},{j.verdict.value}\n" for j in found]
+    write_whole(root / VERDICTS, "result,source,verdict\n" + "".join(lines))
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from svdbench.files import documents
+from svdbench.jobs.reproduce.sources import SOURCES
 from svdbench.members import refuse_unknown
 from svdbench.reporting.claims import AGREEMENT, Answer, Claim
 from svdbench.reporting.words import quantity
@@ -15,19 +16,6 @@ from svdbench.statistics.intervals import Interval
 
 FULL, QUICK = "full", "quick"
 VARIANTS = (FULL, QUICK)
-DOCUMENTS = {
-    "000": "What if Neural Networks had SVDs? (slides)",
-    "001": "Stabilizing Gradients for Deep Neural Networks via Efficient SVD Parameterization",
-    "002": "Response of a Three-Layer Neural Network to Randomized SVD and Truncated SVD",
-    "003": "Deep Neural Networks and Accelerating them using Singular Value Decomposition",
-}
-AUTHORS = {
-    "000": "Kovtun et al.",
-    "001": "Shcherbakov et al. 2019",
-    "002": "Keene 2022",
-    "003": "Sarnayak et al. 2020",
-}
-
 T = TypeVar("T")
 
 
@@ -74,26 +62,28 @@ class Slip:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A table, figure or theorem of a document.
+    """A table, figure or theorem of a report.
 
     Attributes:
         name: of its YAML and its judge.
-        document: of ``DOCUMENTS``.
+        source: the report, a key of ``SOURCES``.
         how: how it is repeated, as published and as corrected.
         runs: the runs it is read from; none where the judge computes all.
         minutes: of all runs on two cores, by variant.
+        verdicts: ours by variant, as kept in results/reference.
         slips: what was wrong in the original.
         limits: what these runs can't show.
         learned: what a reader may take from it.
     """
 
     name: str
-    document: str
+    source: str
     title: str
     place: str
     claim: str
     how: str
     minutes: dict[str, float]
+    verdicts: dict[str, str]
     claims: list[Claim]
     runs: list[NeededRun] = field(default_factory=list)
     figures: list[CurveFigure] = field(default_factory=list)
@@ -102,24 +92,28 @@ class PublishedResult:
     learned: str = ""
 
     def __post_init__(self) -> None:
-        if self.document not in DOCUMENTS:
-            raise ValueError(f"document is {self.document!r}: choose from {', '.join(DOCUMENTS)}")
-        if set(self.minutes) != set(VARIANTS):
-            raise ValueError(f"minutes are of {', '.join(self.minutes)}: give full and quick")
+        if self.source not in SOURCES:
+            raise ValueError(f"source is {self.source!r}: choose from {', '.join(SOURCES)}")
+        if wrong := set(self.verdicts.values()) - {each.value for each in ResultVerdict}:
+            raise ValueError(f"{', '.join(sorted(wrong))} is no verdict")
+        for what, given in (("minutes", self.minutes), ("verdicts", self.verdicts)):
+            if set(given) != set(VARIANTS):
+                raise ValueError(f"{what} are of {', '.join(given)}: give full and quick")
         for claim in self.claims:
             if not claim.number:
                 raise ValueError(f"the claim {claim.says!r} names no number: give one of the judge")
 
 
 def names() -> list[str]:
-    """The names of all results, by document and then as their files are sorted."""
+    """The names of all results, by report and then as their files are sorted."""
     return [result.name for result in all_results()]
 
 
 def all_results() -> list[PublishedResult]:
     folder = files("svdbench.conf") / "reproduce"
     found = [load(f.name[:-5]) for f in folder.iterdir() if f.name.endswith(".yaml")]
-    return sorted(found, key=lambda result: (result.document, result.name))
+    order = list(SOURCES)
+    return sorted(found, key=lambda result: (order.index(result.source), result.name))
 
 
 def load(name: str) -> PublishedResult:

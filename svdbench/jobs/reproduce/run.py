@@ -29,7 +29,6 @@ from svdbench.jobs.reproduce.judges import measure
 from svdbench.jobs.reproduce.numbers import rows
 from svdbench.jobs.reproduce.report import VERDICTS, write, write_index
 from svdbench.jobs.reproduce.result import (
-    AUTHORS,
     FULL,
     QUICK,
     NeededRun,
@@ -38,6 +37,7 @@ from svdbench.jobs.reproduce.result import (
     all_results,
     load,
 )
+from svdbench.jobs.reproduce.sources import SOURCES, lines_of
 from svdbench.record.environment import environment
 from svdbench.record.lines import as_record_error
 from svdbench.reporting.render import print_lines, show_block
@@ -48,6 +48,10 @@ ALL = "all"
 COLUMNS = ("result", "verdict")  # of verdicts.csv, those that are read
 # What tables of another kind, torn or edited, come to.
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
+NOTE = (
+    "Minutes are for two cores, at the published size and with --quick. Our verdict is that of the "
+    "runs kept in results/reference; yours is of the runs in your results folder."
+)
 STYLES: dict[ResultVerdict, Style] = {
     ResultVerdict.holds: "good",
     ResultVerdict.part: "warn",
@@ -65,21 +69,28 @@ def chosen(names: Sequence[str]) -> list[PublishedResult]:
 
 
 def show_listing(root: Path, console: Console) -> None:
-    """Print a line for each result: its minutes here, and its verdict where it has been judged."""
-    numbers = ["minutes", "quick"]
-    table = Table.of("", ["name", "result"], numbers, keys=1, more_words=["verdict"])
-    for document, results in groupby(all_results(), key=lambda result: result.document):
+    """Print the results of each report: their minutes, our verdict, and that of this folder."""
+    words = ["name", "what is repeated"]
+    more = ["our verdict", "yours"]
+    table = Table.of("", words, ["minutes", "--quick"], keys=1, more_words=more, note=NOTE)
+    for key, results in groupby(all_results(), key=lambda result: result.source):
         table.end_section()
-        table.add(AUTHORS[document], *[""] * 4, style="strong")
+        source = SOURCES[key]
+        paper = f"{source.about} ({source.behind.cited})"
+        table.add(TableCell(source.cited, "strong"), TableCell(paper, "strong"), *[""] * 4)
         for result in results:
             judged = read_evidence(result, root)
             table.add(
                 result.name,
                 result.title,
                 *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
-                "" if judged is None else _styled(judged.verdict),
+                _styled(ResultVerdict(result.verdicts[FULL])),
+                TableCell("–", "dim") if judged is None else _styled(judged.verdict),
             )
     show_block(table, console)
+    print_lines(console, ["The reports, and the papers behind them:"])
+    for source in SOURCES.values():
+        print_lines(console, ["", *lines_of(source)])
 
 
 def commands(results: Sequence[PublishedResult], variant: str) -> list[str]:

@@ -1,0 +1,146 @@
+"""The code blocks of README and docs, and the short settings with which they are run.
+
+Shell blocks run as they stand, with a ``svdbench`` first on the PATH that shortens what was typed
+by :data:`SHORT` and :data:`INSTEAD`, and a ``make`` and ``pip`` that only check their arguments.
+A block behind ``<!-- not run: reason -->`` is not run.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# What is typed after the words of the documentation, by command: the last of two counts.
+SHORT = {
+    "time-fasth": ["--d", "8,16", "--budget", "0.3"],
+    "time-svd-ops": ["--d", "8", "--budget", "0.3"],
+    "time-rnn": ["--hidden", "8", "--budget", "0.3", "sizes.length=4", "sizes.batch=2"],
+    "time-svd": ["--shapes", "16x8", "--ranks", "4", "--budget", "0.3"],
+    "tune": ["--d", "16", "--m", "4", "--budget", "0.3"],
+    "train": ["--steps", "2", "--hidden", "8", "task.test_size=8"],
+    "gradients": ["--steps", "2", "--hidden", "8", "task.test_size=8", "task.length=8"],
+    "compress": ["--epochs", "1", "--seeds", "1", "timing_s=0.01"],
+    "accelerate": ["--epochs", "2", "--seeds", "1"],
+    "rank-reveal": ["--epochs", "1", "--seeds", "1", "timing_s=0.01"],
+}
+# Words that are replaced, by their pattern: cards, clusters, long sweeps and downloads.
+INSTEAD = {
+    r"mnist": "digits",
+    r"trainer\.device=cuda|device=cuda": "",
+    r"cuda": "cpu",
+    r"trainer\.(nodes|processes)=.*": "",
+    r"\+?hydra[/.]launcher.*": "",
+    r"seed=range\(\d+\)|seed=0,1,2,3": "seed=0,1",
+    r"task\.lag=\d+": "task.lag=4",
+    r"task\.length=\d+": "task.length=8",
+}
+# What a page takes for granted, before its Python blocks.
+SETUP = {
+    "layers.md": (
+        "import torch; from torch import nn; torch.manual_seed(0)\n"
+        "V, X, A = torch.randn(8, 16), torch.randn(16, 4), torch.randn(6, 4)\n"
+        "K, beta = torch.randn(8, 16), torch.rand(8)\n"
+        "class Model(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(16, 4)\n"
+        "model = Model()\n"
+    ),
+    "low-rank.md": "import torch; A = torch.randn(300, 280)\n",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its lines, where it begins, and why it is not run."""
+
+    language: str
+    text: str
+    line: int
+    reason: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page, in their order."""
+    found: list[Block] = []
+    language, lines, start, reason, before = "", [], 0, "", ""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            if start:
+                found.append(Block(language, "\n".join(lines) + "\n", start, reason))
+                start = 0
+            else:
+                said = re.fullmatch(r"<!-- not run: (.+) -->", before)
+                language, lines, start = line[3:].strip(), [], number
+                reason = said.group(1) if said else ""
+        elif start:
+            lines.append(line)
+        before = line or before
+    return found
+
+
+def shortened(words: list[str]) -> list[str]:
+    """What is run instead of ``svdbench *words``."""
+    command = words[0] if words else ""
+    if command == "data":
+        return ["data", "list"]
+    if command == "reproduce" and len(words) > 1:
+        return ["reproduce", *(word for word in words[1:] if not word.startswith("--")), "--show"]
+    kept: list[str] = []
+    for word in words:
+        for pattern, other in INSTEAD.items():
+            word = re.sub(pattern, other, word)
+        if word:
+            kept.append(word)
+    if "--processes" in kept:
+        at = kept.index("--processes")
+        del kept[at : at + 2]
+    if command == "compress" and ":" in [*words, ""][1]:
+        return [*kept, "timing_s=0.01"]
+    if {"--resume", "--help", "--show-config"} & set(kept):
+        return kept
+    if "pmnist" in words or "smnist" in words:  # the names of tasks stay
+        kept = [word.replace("pdigits", "pmnist").replace("sdigits", "smnist") for word in kept]
+        return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
+    extra = SHORT.get(command, [])
+    if command == "train" and any(".batch_size" in word for word in kept):
+        extra = [word for word in extra if "hidden" not in word]
+    return [*kept, *extra]
+
+
+def check_make(words: list[str]) -> int:
+    """Whether the Makefile has these targets."""
+    targets = [word for word in words if "=" not in word]
+    return subprocess.run(
+        ["make", "--dry-run", "--silent", "-C", str(ROOT), *targets], stdout=subprocess.DEVNULL
+    ).returncode
+
+
+def check_pip(words: list[str]) -> int:
+    """Whether what is to be installed is this checkout, or svdbench with extras that it has."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for word in words[1:]:
+        named = re.fullmatch(r"svdbench(?:\[(.+)\])?", word)
+        if word != "." and not (named and set(filter(None, [named.group(1)])) <= set(extras)):
+            print(f"pip install {word}: nothing of ours", file=sys.stderr)
+            return 1
+    return 0
+
+
+def main() -> None:
+    tool, *words = sys.argv[1:]
+    if tool == "svdbench":
+        from svdbench.cli import main
+
+        main(shortened(words))
+    sys.exit({"make": check_make, "pip": check_pip}[tool](words))
+
+
+if __name__ == "__main__":
+    main()
