@@ -1,8 +1,9 @@
 """svdbench: neural networks whose weights carry an SVD, measured and made fast.
 
 The layers are in :mod:`svdbench.nn`, compression in :mod:`svdbench.lowrank`, the
-Householder core in :mod:`svdbench.kernels`; ``svdbench --help`` lists the experiments.
-:func:`run` runs one of them from Python, and :func:`load` reads its results back.
+Householder core in :mod:`svdbench.kernels`, and base classes for methods, models and tasks of
+your own in :mod:`svdbench.extend`; ``svdbench --help`` lists the experiments. :func:`run` runs one
+of them from Python, and :func:`load` reads its results back.
 Everything is imported on first use, as it needs torch.
 """
 
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from svdbench import kernels, lowrank, nn
+    from svdbench import extend, kernels, lowrank, nn
     from svdbench.errors import UserError
     from svdbench.running.result import RunResult, load, run
 
@@ -21,6 +22,7 @@ __all__ = [
     "RunResult",
     "UserError",
     "__version__",
+    "extend",
     "kernels",
     "load",
     "lowrank",

@@ -38,13 +38,15 @@ class Registry:
     The class of one of ours has the member's name as its own attribute ``name`` and lives in
     any file of the package of the base class; the options are in ``conf/<folder>/<name>.yaml``.
     No list of members is kept anywhere else. Those of other packages are the entry points of
-    the group ``svdbench.<folder>``; their options are the constructor's.
+    the group ``svdbench.<plural>``, or ``svdbench.<folder>`` as in version 0.1; their options are
+    the constructor's.
 
     Args:
         folder: Folder in ``conf``, and the group's key in a job's configuration.
         what: One member, in words, for messages.
         base: Base class of all members, as ``"package.module:Class"``. It is imported only when
             a member is made, so that listing names does not wait for torch.
+        plural: The members in one word, and the group of entry points: ``svdbench.<plural>``.
 
     Example:
         >>> METHODS.names()[:2]
@@ -56,6 +58,22 @@ class Registry:
     folder: str
     what: str
     base: str
+    plural: str
+
+    @property
+    def kind(self) -> str:
+        """The name of the base class, as in ``svdbench.extend``."""
+        return self.base.partition(":")[2]
+
+    def base_class(self) -> Any:
+        """The class that all members derive from."""
+        module, _, base = self.base.partition(":")
+        return getattr(import_module(module), base)
+
+    def contract(self) -> Any:
+        """What all members must do: the ``CONTRACT`` of the module ``contract`` beside the base."""
+        package = self.base.partition(":")[0].rpartition(".")[0]
+        return import_module(f"{package}.contract").CONTRACT
 
     def names(self) -> list[str]:
         """Names of our members, sorted. Does not import torch."""
@@ -99,10 +117,9 @@ class Registry:
         else:
             with user_code(name):
                 found = self._entry_points()[name].load()
-        own = getattr(import_module(module), base)
-        if not (isinstance(found, type) and issubclass(found, own)):
+        if not (isinstance(found, type) and issubclass(found, self.base_class())):
             raise ValueError(
-                f"{name} is not a class derived from {module}.{base}: derive it from that"
+                f"{name} is not a class derived from svdbench.extend.{base}: derive it from that"
             )
         return found
 
@@ -146,22 +163,34 @@ class Registry:
     def _entry_points(self) -> dict[str, EntryPoint]:
         from importlib.metadata import entry_points
 
-        found = entry_points(group=f"svdbench.{self.folder}")
-        return {plain(each.name): each for each in found}
+        groups = (f"svdbench.{self.folder}", f"svdbench.{self.plural}")
+        return {plain(each.name): each for group in groups for each in entry_points(group=group)}
 
 
 METHODS = Registry(
-    "orthogonal", "orthogonal method", "svdbench.jobs.time_fasth.methods.base:Method"
+    "orthogonal", "orthogonal method", "svdbench.jobs.time_fasth.methods.base:Method", "methods"
 )
 OPERATIONS = Registry(
-    "matrix_op", "matrix operation", "svdbench.jobs.time_svd_ops.operations:MatrixOp"
+    "matrix_op",
+    "matrix operation",
+    "svdbench.jobs.time_svd_ops.operations:MatrixOp",
+    "operations",
 )
-LOOPS = Registry("rnn", "way to run the loop", "svdbench.jobs.time_rnn.loops:RNNLoop")
-DRIVERS = Registry("svd_driver", "SVD driver", "svdbench.jobs.time_svd.drivers:SVDDriver")
-COMPRESSORS = Registry("compressor", "compressor", "svdbench.jobs.compress.compressors:Compressor")
-MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel")
-TASKS = Registry("task", "task", "svdbench.tasks.base:Task")
-DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset")
+LOOPS = Registry("rnn", "way to run the loop", "svdbench.jobs.time_rnn.loops:RNNLoop", "loops")
+DRIVERS = Registry(
+    "svd_driver", "SVD driver", "svdbench.jobs.time_svd.drivers:SVDDriver", "drivers"
+)
+COMPRESSORS = Registry(
+    "compressor", "compressor", "svdbench.jobs.compress.compressors:Compressor", "compressors"
+)
+MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel", "models")
+TASKS = Registry("task", "task", "svdbench.tasks.base:Task", "tasks")
+DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset", "datasets")
+
+
+def groups() -> list[Registry]:
+    """All groups of members."""
+    return [value for value in globals().values() if isinstance(value, Registry)]
 
 
 def _parameters(kind: Any) -> list[Parameter]:

@@ -93,7 +93,7 @@ MISTAKES = {
     "mine:NUMBER": (ValueError, "is not a class derived from"),
     "mine:Other": (
         ValueError,
-        "is not a class derived from svdbench.jobs.time_fasth.methods.base.Method",
+        "is not a class derived from svdbench.extend.Method",
     ),
     "mine:Needs": (
         UserError,
@@ -212,7 +212,12 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         "words",
-        [["compress", "digits", "--method"], ["time-svd", "--methods"], ["time-rnn", "--methods"]],
+        [
+            ["compress", "digits", "--method"],
+            ["time-svd", "--methods"],
+            ["time-rnn", "--methods"],
+            ["time-svd-ops", "--methods"],
+        ],
         ids=lambda words: words[0],
     )
     def test_commands_take_classes(self, words: list[str]) -> None:

@@ -24,6 +24,8 @@ class DatasetError(ValueError):
 class Dataset(ABC):
     """Examples with labels, in a training and a test split that never change.
 
+    Define ``read``, which returns the examples (N, *shape) of a split and their labels (N,).
+
     Args:
         data_dir: the folder that has a folder per data set, by default that of the
             environment variable ``SVDBENCH_DATA``, else one in the user's cache; not
@@ -39,6 +41,26 @@ class Dataset(ABC):
         licence: of the data, by its usual short name.
         source: who made it, and where it was published.
         comes_with: whence it comes if it has no files.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import Dataset
+
+            class Wine(Dataset):
+                name, title, what = "wine", "Wine", "chemical analyses of Italian wines"
+                shape, examples, classes = (13,), (120, 58), 3
+                licence, source = "CC BY 4.0", "Aeberhard and Forina 1991, doi:10.24432/C5PC7J"
+                comes_with = "scikit-learn"
+
+                def read(self, split):
+                    from sklearn.datasets import load_wine
+                    X, y = map(torch.from_numpy, load_wine(return_X_y=True))
+                    X = ((X - X.amin(0)) / (X.amax(0) - X.amin(0))).float()
+                    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+                    rows = order[:120] if split == "train" else order[120:]
+                    return X[rows], y[rows].long()
     """
 
     name: ClassVar[str]

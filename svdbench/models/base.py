@@ -13,8 +13,10 @@ from torch import Tensor, nn
 class SequenceModel(nn.Module, ABC):
     """A recurrent network with a linear readout of its states.
 
-    T is the number of steps, B the batch, s the state size: ``hidden_size``, but twice that
-    where the hidden units are complex. One training step is::
+    Define ``states`` and ``unrolled``, which give all states (T, B, s) for inputs
+    x (T, B, input_size), and ``expected_parameters``. T is the number of steps, B the batch, s the
+    state size: ``hidden_size``, but twice that where the hidden units are complex. One training
+    step is::
 
         loss.backward(); optimizer.step()      # on the groups that are the optimizer's
         if model.own_step: model.step_own(lr)  # with the orthogonal group's learning rate
@@ -33,6 +35,33 @@ class SequenceModel(nn.Module, ABC):
 
     Raises:
         ValueError: a size that is no whole number above 0.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import SequenceModel
+
+            class MyRNN(SequenceModel):
+                kind, source = "free", "Elman 1990"
+
+                def __init__(self, input_size, output_size, hidden_size=128):
+                    super().__init__(input_size, hidden_size, output_size)
+                    self.cell = torch.nn.RNNCell(input_size, hidden_size)
+
+                def unrolled(self, x, h0=None):
+                    h, states = h0, []
+                    for step in x.unbind():
+                        h = self.cell(step, h)
+                        states.append(h)
+                    return states
+
+                def states(self, x, h0=None):
+                    return torch.stack(self.unrolled(x, h0))
+
+                def expected_parameters(self):
+                    n = self.hidden_size
+                    return n * (n + self.input_size + 2) + self.readout_parameters()
     """
 
     kind: ClassVar[str]

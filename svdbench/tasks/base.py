@@ -17,6 +17,9 @@ Batch = tuple[Tensor, Tensor]
 class Task(ABC):
     """Sequences x (T, B, input_size), float32, with their targets y.
 
+    Define ``batch``, ``test_set``, ``validation_set``, ``loss`` and ``metrics``; a task that draws
+    its examples derives from :class:`GeneratedTask`, which makes both sets from ``batch``.
+
     Samples are made on the CPU from a CPU generator, so that they are the same on
     every device. ``loss`` and ``metrics`` are means over the B sequences: parts of a
     batch count by their size.
@@ -36,6 +39,31 @@ class Task(ABC):
         length: steps T.
         baseline: the loss of the best answer that remembers nothing.
         chance: the accuracy of that answer.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import GeneratedTask
+
+            class Parity(GeneratedTask):
+                name, at_end = "parity", True
+                loss_unit, metric, source = "nats", "sequences", "Minsky and Papert 1969"
+                input_size, output_size, baseline, chance = 1, 2, 0.693, 0.5
+
+                def __init__(self, length=8, test_size=200):
+                    super().__init__(test_size)
+                    self.length, self.title = length, f"parity of {length} bits"
+
+                def batch(self, batch_size, generator):
+                    x = torch.randint(2, (self.length, batch_size, 1), generator=generator)
+                    return x.float(), x.sum(0).squeeze(-1) % 2
+
+                def loss(self, outputs, y):
+                    return torch.nn.functional.cross_entropy(outputs, y)
+
+                def metrics(self, outputs, y):
+                    return {"accuracy": (outputs.argmax(-1) == y).float().mean().item()}
     """
 
     name: ClassVar[str]

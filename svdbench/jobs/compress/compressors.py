@@ -20,12 +20,30 @@ from svdbench.lowrank import randomized_svd, truncated_svd
 
 
 class Compressor(ABC):
-    """Replaces a weight by one of rank k.
+    """Replaces a weight W (m, n) by one of rank k, as two factors (m, k) and (k, n).
+
+    Define ``factors``. ``kept`` says which rank is kept where another was asked for.
 
     Class attributes:
         title: in a few words.
         source: where the method comes from.
         needs_inputs: whether it looks at what comes into a layer.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import Compressor
+
+            class ByQR(Compressor):
+                title, source = "one subspace iteration", "Halko, Martinsson and Tropp 2011"
+
+                def factors(self, W, k, inputs, generator):
+                    probes = torch.randn(
+                        W.shape[1], k, dtype=W.dtype, device=W.device, generator=generator
+                    )
+                    Q = torch.linalg.qr(W @ (W.T @ (W @ probes))).Q
+                    return Q, Q.T @ W
     """
 
     title: ClassVar[str]

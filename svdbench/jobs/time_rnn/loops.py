@@ -40,11 +40,43 @@ class LoopProblem(Problem):
 
 
 class RNNLoop(Algorithm):
-    """All states of a recurrent network.
+    """All states (T, B, d) of a recurrent network from its inputs X (T, B, n_in).
+
+    Define ``apply`` and ``reference``, which take the parameters and X and return the states, and
+    ``flops``. ``parameter`` makes the parameters from U and V (n, d), s (d,), M (d, n_in) and
+    b (d,); as it is, it returns these five. The attributes kind, builds, gradients and source are
+    texts.
 
     Class attributes:
         reflectors: whether W is made of reflectors, so that their number is an option
             of the cell.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import Flops, RNNLoop
+
+            class Diagonal(RNNLoop):  # h ← tanh(s ∘ h + M x + b)
+                kind, builds, gradients, source = "diagonal", "s", "autograd", "Li et al. 2018"
+
+                def apply(self, U, s, V, M, b, X):
+                    h, states = X.new_zeros(X.shape[1], len(s)), []
+                    for u in (X @ M.T + b).unbind():
+                        h = torch.tanh(torch.addcmul(u, s, h))
+                        states.append(h)
+                    return torch.stack(states)
+
+                def reference(self, U, s, V, M, b, X):
+                    h, states = torch.zeros(X.shape[1], len(s), dtype=X.dtype), []
+                    for x in X:
+                        h = torch.tanh(s * h + M.mm(x.T).T + b)
+                        states.append(h)
+                    return torch.stack(states)
+
+                def flops(self, problem):
+                    forward = problem.length * problem.m * problem.d * (2 * problem.inputs + 5)
+                    return Flops(forward, 2 * forward)
     """
 
     reflectors: ClassVar[bool] = False

@@ -43,10 +43,30 @@ class SVDProblem:
 class SVDDriver(ABC):
     """A way to U (m, k), S (k,) and Vh (k, n) from A (m, n).
 
+    Define ``apply``. ``given`` converts A, and ``result`` converts the factors back to tensors,
+    both untimed; ``skip`` refuses what the driver cannot do.
+
     Class attributes:
         exact: whether it promises the best approximation, up to rounding.
         ours: whether it is of :mod:`svdbench.lowrank`.
         source: where the algorithm or the code comes from.
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import SVDDriver
+
+            class ByEigenvectors(SVDDriver):
+                exact, source = False, "the eigenvectors of A Aᵀ in float64"
+
+                def apply(self, A, k):
+                    wide = A.double()
+                    values, vectors = torch.linalg.eigh(wide @ wide.T)
+                    U = vectors[:, -k:].flip(-1)
+                    B = U.T @ wide
+                    S = torch.linalg.vector_norm(B, dim=1)
+                    return U.to(A.dtype), S.to(A.dtype), (B / S[:, None]).to(A.dtype)
     """
 
     exact: ClassVar[bool]

@@ -6,12 +6,15 @@ from typing import Any
 
 from svdbench.config.fields import members, option, several
 from svdbench.members import OPERATIONS, refuse_unknown
-from svdbench.timings.config import StepTimingConfig
+from svdbench.timings.config import StepTimingConfig, methods_option
 
 
 @dataclass
 class TimeSvdOps(StepTimingConfig):
     matrix_op: dict[str, Any] = members(OPERATIONS)
+    methods: list[str] | None = methods_option(
+        OPERATIONS, "ways to time, such as inverse_svd,inverse_solve"
+    )
     ops: list[str] | None = several(
         None, "operations to time, such as inverse,logdet", "--ops NAME,…", null="all"
     )

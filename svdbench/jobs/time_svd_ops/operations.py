@@ -33,13 +33,36 @@ from .formulas import (
 class MatrixOp(Algorithm):
     """A function of W (d, d) and X (d, m), differentiable in X and the parameters of W.
 
-    ``builds`` is ``"product"`` where W or a function of it is only ever applied to X, and
-    ``"matrix"`` where the function of W is formed.
+    Define ``parameter``, which makes the parameters from U (n, d), s (d,) and V (n, d) with
+    W = U diag(s) Vᵀ; ``apply`` and ``reference``, which take them and X and return (d, m); and
+    ``flops``. ``builds`` is ``"product"`` where W or a function of it is only ever applied to X,
+    and ``"matrix"`` where the function of W is formed.
 
     Class attributes:
         operation: what is computed, the first part of the name.
         symmetric: whether the operation is on W = U Σ Uᵀ.
         scalar: whether a number, such as log|det W|, comes with the value (d, m).
+
+    Example:
+        .. code-block:: python
+
+            import torch
+            from svdbench.extend import DenseMatrixOp, Flops
+
+            class InverseByQR(DenseMatrixOp):  # its one parameter is W (d, d)
+                operation, kind, builds = "inverse", "qr", "product"
+                gradients, source = "autograd", "Golub and Van Loan, Matrix Computations"
+
+                def apply(self, W, X):
+                    Q, R = torch.linalg.qr(W)
+                    return torch.linalg.solve_triangular(R, Q.T @ X, upper=True)
+
+                def reference(self, W, X):
+                    return torch.linalg.inv(W) @ X
+
+                def flops(self, problem):
+                    forward = 4 / 3 * problem.d**3 + 3 * problem.d**2 * problem.m
+                    return Flops(forward, 2 * forward)
     """
 
     operation: ClassVar[str]

@@ -73,11 +73,12 @@ def check(config: TimeSvdOps) -> None:
 def _ways(config: TimeSvdOps) -> dict[str, dict[str, MatrixOp]]:
     """Operation ↦ name ↦ a way to compute it."""
     ways: dict[str, dict[str, MatrixOp]] = {op: {} for op in config.ops or ()}
-    for name in sorted(config.matrix_op):
-        operation = operation_of(name)
-        if config.ops is None or operation in config.ops:
-            loaded = load(OPERATIONS, name, config.matrix_op)
-            ways.setdefault(operation, {})[name] = loaded
+    for name in config.methods or sorted(config.matrix_op):
+        if OPERATIONS.is_ours(name) and config.ops and operation_of(name) not in config.ops:
+            continue
+        loaded = load(OPERATIONS, name, config.matrix_op)
+        if config.ops is None or loaded.operation in config.ops:
+            ways.setdefault(loaded.operation, {})[name] = loaded
     ways = {operation: methods for operation, methods in ways.items() if methods}
     if not ways:
         raise UserError(

@@ -1,0 +1,65 @@
+"""Base classes for members of your own: methods, models, tasks, data sets and others.
+
+Derive a class from one of these, check it, and name it where a command takes a member::
+
+    svdbench check my_net:MyMethod
+    svdbench time-fasth --methods fasth,my_net:MyMethod
+
+==================  ==================================================  ====================
+base class          what it is                                          used by
+==================  ==================================================  ====================
+``Method``          a map V ↦ φ(V) onto orthogonal matrices             ``time-fasth``
+``MatrixOp``        a function of a matrix, such as its inverse         ``time-svd-ops``
+``RNNLoop``         a way to run the loop of a recurrent network        ``time-rnn``
+``SVDDriver``       a way to compute the first k singular triplets      ``time-svd``
+``SequenceModel``   a recurrent network                                 ``train``
+``Task``            sequences to learn                                  ``train``
+``Dataset``         labelled examples                                   ``compress`` and others
+``Compressor``      a way to reduce a weight to rank k                  ``compress``
+==================  ==================================================  ====================
+
+A package brings members of its own by entry points, whose group is the last word of
+``svdbench.methods``, ``operations``, ``loops``, ``drivers``, ``models``, ``tasks``, ``datasets``
+or ``compressors``::
+
+    [project.entry-points."svdbench.methods"]
+    my_method = "my_net:MyMethod"
+
+Names in this module stay as they are from one version to the next.
+"""
+
+from svdbench.datasets.base import Dataset, DatasetError
+from svdbench.datasets.files import FileDataset, PublishedFile
+from svdbench.jobs.compress.compressors import Compressor
+from svdbench.jobs.time_fasth.methods.base import Method
+from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
+from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
+from svdbench.jobs.time_svd_ops.operations import Dense as DenseMatrixOp
+from svdbench.jobs.time_svd_ops.operations import MatrixOp
+from svdbench.measure.algorithm import Algorithm, Flops, Problem
+from svdbench.models.base import SequenceModel
+from svdbench.tasks.base import GeneratedTask, Task
+
+Driver = SVDDriver
+
+__all__ = [
+    "Algorithm",
+    "Compressor",
+    "Dataset",
+    "DatasetError",
+    "DenseMatrixOp",
+    "Driver",
+    "FileDataset",
+    "Flops",
+    "GeneratedTask",
+    "LoopProblem",
+    "MatrixOp",
+    "Method",
+    "Problem",
+    "PublishedFile",
+    "RNNLoop",
+    "SVDDriver",
+    "SVDProblem",
+    "SequenceModel",
+    "Task",
+]
