@@ -172,6 +172,7 @@ class TestLowRank:
                 truncated_svd(A, 3, driver=driver)
 
     def test_compress_and_latencies(self) -> None:
+        pytest.importorskip("scipy")
         model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).to(DEVICE)
         X = torch.randn(256, 16, device=DEVICE)
         found = compress(model, (X, X[:, :4].argmax(1)), params=0.6)

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m promises.gpu.memcheck")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rehearse", choices=("interpreter", "host"))
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the tool")
     options = parser.parse_args(arguments)
     tool = find_tool()
     if tool is None or options.rehearse:
@@ -32,9 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     kernels = ["-m", "promises.gpu.kernels", str(options.folder / "memcheck"), "--count"]
     command = [tool, "--tool", "memcheck", sys.executable, *kernels, str(CASES)]
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=options.seconds,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"not checked: compute-sanitizer did not finish in {options.seconds:.0f} s")
+        return
     print(done.stdout)
     sys.exit(verdict(done.stdout))
 

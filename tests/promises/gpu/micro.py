@@ -29,7 +29,6 @@ from svdbench.kernels.triton_precision import product
 from svdbench.measure.clock import clock_of, timed
 from svdbench.measure.machine import copy_rate, matmul_rate
 
-LIMIT_S = 20.0
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
 Measured = tuple[float, str]
 
@@ -164,9 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m promises.gpu.micro")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rehearse", choices=("interpreter", "host"))
+    parser.add_argument("--seconds", type=float, default=20.0, help="after which nothing begins")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
-    end, whole = time.monotonic() + LIMIT_S, True
+    end, whole = time.monotonic() + options.seconds, True
     torch.manual_seed(0)
     with open(options.folder / "micro.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

@@ -78,8 +78,11 @@ def run_part(
     if code is None:
         return PartOutcome(part, "stopped", seconds, f"not done within {limit_s:.0f} s")
     if code:
-        last = next((line for line in reversed(lines) if line), "")
-        return PartOutcome(part, "failed", seconds, last or f"exit code {code}")
+        said = [line for line in lines if line.startswith("FAILED")]
+        last = next((line for line in reversed(lines) if line.strip("=- ")), "")
+        words = said[0] if said else last or f"exit code {code}"
+        more = f" and {len(said) - 1} more" if len(said) > 1 else ""
+        return PartOutcome(part, "failed", seconds, words + more)
     return PartOutcome(part, "ok", seconds)
 
 
