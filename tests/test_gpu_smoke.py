@@ -4,6 +4,7 @@ Without a GPU the same runs on the CPU, but for what only a GPU has. No test nee
 """
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -156,7 +157,7 @@ class TestLowRank:
             assert torch.allclose(basis.mT @ basis, eye.expand(*shape[:-2], k, k), atol=1e-4)
 
     @gpu
-    @pytest.mark.parametrize("driver", ["gesvdj", "gesvd", "gesvda"])
+    @pytest.mark.parametrize("driver", ["gesvdj", "gesvd"])
     @pytest.mark.parametrize("shape", [(33, 65), (129, 64), (4, 40, 24), (64, 32, 32)])
     def test_the_solvers_of_cuda(self, driver: str, shape: tuple[int, ...]) -> None:
         A = torch.randn(*shape, device=DEVICE)
@@ -250,7 +251,10 @@ class TestJobs:
             "dist.broadcast_object_list(values, src=0)\n"
             "dist.destroy_process_group()\n"
         )
-        alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29511"}
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = str(free.getsockname()[1])
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         done = python("-c", script, **alone)
         assert done.returncode == 0, done.stderr
 
@@ -259,7 +263,7 @@ class TestJobs:
         assert done.returncode in (0, 1), done.stderr
         assert "Traceback" not in done.stderr
         if DEVICE == "cuda":
-            assert "cuda:0" in done.stdout
+            assert torch.cuda.get_device_name() in done.stdout
 
     def test_the_device_is_there(self) -> None:
         assert device_of(TimeRNN(device=DEVICE)).type == DEVICE

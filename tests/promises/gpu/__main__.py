@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -47,6 +48,9 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
     slower = SLOWER if rehearsal else 1
     mode = ("--rehearse", rehearsal) if rehearsal else ()
     pytest = ("-m", "pytest", "--tb=short", "-vv", "-p", "no:cacheprovider")
+    # Kernels are compiled anew for sizes of 1 and others: on all cores where that can be had.
+    cores = min(12, os.cpu_count() or 1)
+    spread = ("-n", str(cores)) if find_spec("xdist") and not rehearsal else ()
 
     def ours(name: str, what: str, limit_s: float, module: str, *more: str) -> Part:
         """A module of ours, which ends by itself a little before the limit."""
@@ -54,9 +58,9 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
         arguments = ("-m", f"promises.gpu.{module}", str(folder), *seconds, *mode, *more)
         return Part(name, what, arguments, slower * limit_s)
 
-    def tests(name: str, what: str, limit_s: float, path: str) -> Part:
+    def tests(name: str, what: str, limit_s: float, *options: str) -> Part:
         junit = f"--junitxml={folder / name}.xml"
-        return Part(name, what, (*pytest, junit, path), slower * limit_s)
+        return Part(name, what, (*pytest, junit, *options), slower * limit_s)
 
     once = ("--count", "5") if short else ()
     return [
@@ -65,7 +69,7 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
         ours("timings", "the promised figures", 100, "timings"),
         ours("micro", "what the GPU itself can do", 25, "micro"),
         tests("smoke", "everything else that touches CUDA", 60, "tests/test_gpu_smoke.py"),
-        tests("tests", "the core on hostile inputs", 75, "tests/test_gpu.py"),
+        tests("tests", "the core on hostile inputs", 75, *spread, "tests/test_gpu.py"),
         ours("memcheck", "accesses out of bounds", 35, "memcheck"),
         ours("more", "cold caches, more columns", LEFT_S, "timings", "--more"),
     ]
