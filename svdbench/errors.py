@@ -84,8 +84,27 @@ _WORDS = (
     "Storage size calculation overflowed",
     "Stride calculation overflowed",
     "STATUS_ALLOC_FAILED",
+    "out of memory",  # CUDA's own words, where it is not torch's allocator that asks
     "array is too big",
 )
+
+
+# What CUDA says of a kernel that broke the context of its process.
+_LOST = (
+    *("illegal memory access", "misaligned address", "device-side assert", "illegal instruction"),
+    *(
+        "unspecified launch failure",
+        "launch timed out",
+        "uncorrectable ECC",
+        "hardware stack error",
+    ),
+)
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether every later call of CUDA in this process will fail too, whoever makes it."""
+    text = _text(error)
+    return "CUDA" in text and any(words in text for words in _LOST)
 
 
 def out_of_memory(error: BaseException) -> bool:

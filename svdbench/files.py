@@ -95,7 +95,7 @@ _FACTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("timestamp_utc", "svdbench", "source_hash", "python", "platform", "cpu", "torch"), _TEXT
     ),
-    **dict.fromkeys(("triton", "numpy", "cuda", "blas", "governor"), _TEXT),
+    **dict.fromkeys(("triton", "numpy", "cuda", "gpu_driver", "blas", "governor"), _TEXT),
     **dict.fromkeys(("cores_physical", "cores_logical", "cores_visible"), _WHOLE),
     **dict.fromkeys(("threads", "interop_threads", "memory_bytes"), _WHOLE),
     "gpus": (list, type(None)),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from svdbench.config.base import DeviceConfig, Placement
+from svdbench.errors import Failed, device_lost
 from svdbench.jobs.time_svd.drivers import Auto, SVDProblem
 from svdbench.jobs.train import processes
 from svdbench.lowrank.drivers import truncated
@@ -17,7 +19,10 @@ from svdbench.lowrank.drivers.base import SVD, factorise
 from svdbench.lowrank.drivers.truncated import choose_driver
 from svdbench.measure import machine
 from svdbench.measure.clock import WallClock
+from svdbench.measure.plan import Contender, TimingPlan, failure, measure
+from svdbench.record.environment import gpu_driver
 from svdbench.running.session import device_of, machine_line
+from svdbench.timings.session import Timed
 from svdbench.training import parallel
 from svdbench.training.config import Train, Trainer
 
@@ -103,6 +108,55 @@ class TestMeasure:
         assert torch.backends.cudnn.allow_tf32
         machine.same_precision("cuda:0")
         assert not torch.backends.cudnn.allow_tf32
+
+
+class TestErrors:
+    LOST = "CUDA error: an illegal memory access was encountered"
+
+    @pytest.mark.parametrize(
+        "text", ["CUDA error: out of memory", "Triton Error [CUDA]: out of memory"]
+    )
+    def test_too_little_memory_whoever_says_so(self, text: str) -> None:
+        assert failure(RuntimeError(text)) == ("oom", "not enough GPU memory")
+        assert not device_lost(RuntimeError(text))
+
+    def test_a_lost_gpu_ends_a_run_and_names_who_lost_it(self) -> None:
+        ran: list[str] = []
+
+        def crash() -> None:
+            raise RuntimeError(self.LOST)
+
+        contenders = [
+            Contender("fine", lambda: ran.append("fine"), lambda output: None),
+            Contender("bad", crash, lambda output: None),
+            Contender("never", lambda: ran.append("never"), lambda output: None),
+        ]
+        with pytest.raises(Failed, match=r"bad failed, and the GPU can't be used .* leave bad out"):
+            measure(contenders, TimingPlan(budget_s=0.01), WallClock())
+        assert set(ran) == {"fine"}
+        assert not device_lost(RuntimeError("CUDA error: invalid configuration argument"))
+
+    def test_nor_does_the_gate_go_on(self) -> None:
+        class Entry(Timed):
+            def contender(self, before: Callable[[], None] | None) -> Contender:
+                raise NotImplementedError
+
+        def crash() -> None:
+            raise RuntimeError(self.LOST)
+
+        with pytest.raises(Failed, match="gram failed"):
+            Entry("gram").attempt(crash)
+
+
+def test_the_driver_is_part_of_the_environment(tmp_path: Path) -> None:
+    said = tmp_path / "version"
+    said.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build\n"
+    )
+    assert gpu_driver(said) == "580.159.03"
+    said.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun\n")
+    assert gpu_driver(said) == "535.54.03"
+    assert gpu_driver(tmp_path / "none") is None
 
 
 class TestLowRank:

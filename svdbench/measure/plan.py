@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from svdbench.errors import one_line, out_of_memory
+from svdbench.errors import Failed, device_lost, one_line, out_of_memory
 from svdbench.measure.clock import Clock
 from svdbench.statistics.summaries import relative_halfwidth
 
@@ -91,6 +91,7 @@ def repeat(
         fwd_s, bwd_s = clock.seconds(start, middle), clock.seconds(middle, end)
         del output, gradients  # held until here: giving memory back is not part of the step
     except Exception as error:
+        refuse_lost(contender.name, error)
         outcome.status, outcome.reason = failure(error)
         return None
     finally:
@@ -104,6 +105,15 @@ def repeat(
         )
         return None
     return fwd_s, bwd_s
+
+
+def refuse_lost(name: str, error: Exception) -> None:
+    """Raise Failed where a contender left the GPU unusable: the others would seem to fail."""
+    if device_lost(error):
+        raise Failed(
+            f"{name} failed, and the GPU can't be used in this process any more "
+            f"({one_line(error)}): leave {name} out, and start or resume the run again"
+        ) from error
 
 
 def failure(error: Exception) -> tuple[str, str]:
@@ -188,6 +198,9 @@ def measure(
         An outcome for every contender, by name. A contender that raises ends its
         own part only and keeps its samples; KeyboardInterrupt propagates, and so
         does an exception of a callback.
+
+    Raises:
+        Failed: a contender left the GPU in a state from which this process does not recover.
     """
     outcomes = {contender.name: TimingOutcome() for contender in contenders}
     if len(outcomes) < len(contenders):
@@ -227,6 +240,7 @@ def _warm_up(contender: Contender, outcome: TimingOutcome, plan: TimingPlan, clo
         try:
             contender.prepare()
         except Exception as error:
+            refuse_lost(contender.name, error)
             outcome.status, outcome.reason = failure(error)
             return
     for _ in range(plan.warmup_reps):

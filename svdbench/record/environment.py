@@ -92,7 +92,14 @@ def _torch() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in gpus],
+        "gpu_driver": gpu_driver(),
     }
+
+
+def gpu_driver(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """The version of NVIDIA's driver."""
+    found = re.search(r"Kernel Module(?: for \S+)? +(\d+\.[\d.]+)", _read(path) or "")
+    return found.group(1) if found else None
 
 
 def _source() -> dict[str, Any] | None:

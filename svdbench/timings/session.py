@@ -29,7 +29,15 @@ from svdbench.measure.machine import (
     rates_of,
     threads_of,
 )
-from svdbench.measure.plan import Contender, TimingOutcome, TimingPlan, failure, forever, measure
+from svdbench.measure.plan import (
+    Contender,
+    TimingOutcome,
+    TimingPlan,
+    failure,
+    forever,
+    measure,
+    refuse_lost,
+)
 from svdbench.members import Registry
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema, cell_id
@@ -64,6 +72,7 @@ class Timed(ABC):
         try:
             work()
         except Exception as error:
+            refuse_lost(self.name, error)
             self.close(*failure(error))
 
     @abstractmethod
