@@ -444,7 +444,7 @@ class TestReport:
         assert "more than the multiplications can explain" in " ".join(conclusions(arms))
         assert any("!" in cell.text for cell in speed_table(arms).rows[1].cells)
         speed = f"{arms[1].speed.mean:.2f}"
-        assert f"at {speed}×" in report(RecordedRun(folder)).headline
+        assert f"training speed {speed}×" in report(RecordedRun(folder)).headline
 
     def test_published_numbers_stand_beside_ours(self, finished: Path) -> None:
         folder = self.folder(finished, [(3.0, 2.0)])
@@ -460,7 +460,7 @@ class TestReport:
         (folder / "config.yaml").write_text(config)
         found = answers_of(RecordedRun(folder), self.arms(folder))
         assert [answer.claim.says for answer in found] == [
-            *("DNN: test", "α 0.5, φ 0 %: speed", "α 0.5, φ 0 %: final loss")
+            *("DNN: test", "α 0.5, φ 0%: speed", "α 0.5, φ 0%: final loss")
         ]
         assert [answer.shown for answer in found][1:] == [True, False]
         assert math.isfinite(found[2].ours.high)

@@ -59,6 +59,6 @@ def test_the_table_has_ours_theirs_and_the_answer() -> None:
     console = Console(width=100, record=True, file=StringIO())
     console.print(rich_table(Claims(answers).table()))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
-    assert "accuracy 90.0 % 91.0 % 88.0 … 92.0 % yes" in lines
-    assert "time 1.02 1.91 0.99 … 1.05 no" in lines
+    assert "accuracy 90.0% 91.0% 88.0–92.0% yes" in lines
+    assert "time 1.02 1.91 0.99–1.05 no" in lines
     assert "loss 0.5 0.3 – can't tell" in lines

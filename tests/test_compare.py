@@ -354,7 +354,7 @@ def test_a_machine_that_was_slower_is_told() -> None:
             ]
         write_table(path / "summary.csv", SUMMARY, rows)
     warnings = " ".join(compared("a", "b")[1]["warnings"])
-    assert "took 1.43 times as long in B" in warnings
+    assert "took 1.43× as long in B" in warnings
     assert "other processes kept 1.0 cores busy" in warnings
 
 

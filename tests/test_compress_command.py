@@ -53,7 +53,7 @@ def test_writes_what_it_promises() -> None:
             assert energy == pytest.approx(1 - lost**2)
     for arm in arms:
         assert arm in out
-    assert "more than noise: the 95 % interval (t, 2 pairs)" in out
+    assert "more than noise: the 95% interval (t, 2 pairs)" in out
 
 
 def test_arms_differ_by_compression_alone() -> None:

@@ -248,7 +248,7 @@ def test_a_line_of_the_list_has_the_medians_of_the_report() -> None:
     usual = {"label": "rnn", "test_accuracy": np.nan, "accuracy": np.nan}
     rows = pd.DataFrame([usual | {"test_loss": loss} for loss in (0.1, 0.2, 0.9)])
     assert headline(rows, ["rnn"]) == "rnn: loss 0.2"
-    assert headline(rows.assign(accuracy=0.5), ["rnn"]) == "rnn: 50 %, loss 0.2"
+    assert headline(rows.assign(accuracy=0.5), ["rnn"]) == "rnn: 50%, loss 0.2"
 
 
 # ---------------------------------------------------------------------- files

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -11,7 +12,7 @@ from svdbench.files import documents, flat
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
 from svdbench.reporting.report import Lines, Table, TableCell
-from svdbench.reporting.words import setting
+from svdbench.reporting.words import MINUS, UNKNOWN, interval, number, seconds, setting, share
 from svdbench.statistics.intervals import Interval
 
 # Keys that say how often, where and which arms: the numbers of an arm don't depend on them.
@@ -175,16 +176,16 @@ class Claims:
         numbers = ["ours", "published", "interval"]
         table = Table.of(self.title, ["what"], numbers, more_words=["agrees"])
         for answer in self.answers:
-            claim, ours, interval = answer.claim, answer.ours, "–"
+            claim, ours, between = answer.claim, answer.ours, UNKNOWN
+            form = partial(written, form=claim.form)
             if ours is not None and ours.count > 1:
-                low, high = (_text(end, claim) for end in (ours.low, ours.high))
-                interval = f"{low.removesuffix(' %')} … {high}"
+                between = interval(ours.low, ours.high, form)
             result = OTHER if answer.settings else ANSWERS[answer.shown]
             table.add(
                 claim.says,
-                "–" if ours is None else _text(ours.mean, claim),
-                "–" if claim.published is None else _text(claim.published, claim),
-                interval,
+                UNKNOWN if ours is None else TableCell.number(ours.mean, form),
+                UNKNOWN if claim.published is None else TableCell.number(claim.published, form),
+                between,
                 TableCell(result, "bad" if answer.shown is False else ""),
             )
         return table
@@ -197,13 +198,14 @@ class Claims:
             yield f"{OTHER} than the published ones, which stand in brackets: {told}"
         if not all(one.settings for one in self.answers):
             yield (
-                f"{AGREEMENT}: ± {100 * SHARE_REACH:g} points of an accuracy, "
-                f"± {100 * RELATIVE_REACH:g} % of another number; one seed can't tell"
+                f"{AGREEMENT}: ± {number(100 * SHARE_REACH)} points of an accuracy, "
+                f"± {share(RELATIVE_REACH)} of another number; one seed can't tell"
             )
 
 
-def _text(value: float, claim: Claim) -> str:
-    return format(value, claim.form).replace("%", " %")
+def written(value: float, form: str) -> str:
+    """A number by a format specification of a claim, or ``s`` for seconds."""
+    return seconds(value) if form == "s" else format(value, form).replace("-", MINUS)
 
 
 def experiment(settings: Mapping[str, Any]) -> str | None:

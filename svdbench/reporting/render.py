@@ -39,8 +39,12 @@ def save_figures(report: Report, folder: Path) -> list[Path]:
 
 
 def show(report: Report, console: Console) -> None:
+    """Print what a report warns of, its blocks, and its headline last, where one looks."""
+    print_lines(console, report.warnings, "warn", wrap=console.is_terminal)
     for block in report.blocks:
         show_block(block, console)
+    if report.headline:
+        print_lines(console, [report.headline], report.tone, wrap=console.is_terminal)
 
 
 def to_text(report: Report, width: int = 100) -> str:
@@ -191,10 +195,11 @@ def _size(column: Column, console: Console, most: int) -> int:
 
 
 def to_markdown(report: Report) -> str:
-    """The headline and the blocks in GitHub's flavour of Markdown; text stays text."""
-    first = f"**{escape_markdown(report.headline)}**" if report.headline else ""
+    """Warnings, headline and blocks in GitHub's flavour of Markdown; text stays text."""
+    first = [f"> {escape_markdown(line)}" for line in report.warnings]
+    first += [f"**{escape_markdown(report.headline)}**"] if report.headline else []
     blocks = map(_markdown, [*report.blocks, report.closing])
-    return "\n\n".join(filter(None, (first, *blocks))) + "\n"
+    return "\n\n".join(filter(None, (*first, *blocks))) + "\n"
 
 
 def _markdown(block: Table | Lines | Group) -> str:

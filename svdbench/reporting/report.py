@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from svdbench.reporting.metrics import MetricValue
+from svdbench.reporting.words import known
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -15,11 +18,21 @@ Style = Literal["", "strong", "dim", "good", "bad", "warn"]
 
 @dataclass(frozen=True)
 class TableCell:
-    """Text with a style, and a second line in smaller type."""
+    """Text with a style, and a second line in smaller type.
+
+    Attributes:
+        value: the number that the text writes, not rounded; None of words.
+    """
 
     text: str
     style: Style = ""
     below: str = ""
+    value: float | None = None
+
+    @classmethod
+    def number(cls, value: float, form: Callable[[float], str], style: Style = "") -> TableCell:
+        """A number as ``form`` writes it; a dash where it is not known."""
+        return cls(known(value, form), style, value=value)
 
 
 @dataclass(frozen=True)
@@ -72,9 +85,9 @@ class Table:
         columns = [*first, *rest, *map(TableColumn, more_words)]
         return cls(title, columns, len(first) if keys is None else keys, note)
 
-    def add(self, *cells: str | TableCell, style: Style = "") -> None:
+    def add(self, *cells: str | TableCell | MetricValue, style: Style = "") -> None:
         """Add a row; ``style`` applies to cells without one of their own."""
-        made = [TableCell(cell) if isinstance(cell, str) else cell for cell in cells]
+        made = [_cell(cell) for cell in cells]
         if len(made) != len(self.columns):
             raise ValueError(f"{len(made)} cells for {len(self.columns)} columns of {self.title}")
         self.rows.append(TableRow(made, style))
@@ -83,6 +96,12 @@ class Table:
         """Separate the rows added so far from the following ones."""
         if self.rows:
             self.rows[-1].ends_section = True
+
+
+def _cell(cell: str | TableCell | MetricValue) -> TableCell:
+    if isinstance(cell, MetricValue):
+        return TableCell(cell.text, value=cell.value)
+    return TableCell(cell) if isinstance(cell, str) else cell
 
 
 class Lines(list[str]):
@@ -110,11 +129,15 @@ class Report:
     """The content of a report, made from a run's tables and nothing else.
 
     Attributes:
-        headline: its line in the list of all runs.
+        headline: the result in a line, made of ``metrics``: the last line on a terminal, the
+            first of a page, and the run's line in the list of all runs.
         blocks: in the order in which they are read.
         figures: name ↦ draws it; the renderer chooses the format.
         frames: what the tables were made of, for callers.
         closing: lines below the paths of the figures, as a command to copy.
+        warnings: what makes the numbers doubtful, as other processes; they come first.
+        metrics: the numbers of the report, each once, not rounded.
+        tone: the style of the headline.
     """
 
     title: str
@@ -123,3 +146,6 @@ class Report:
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     closing: Lines = field(default_factory=Lines)
+    warnings: list[str] = field(default_factory=list)
+    metrics: list[MetricValue] = field(default_factory=list)
+    tone: Style = "strong"

@@ -1,4 +1,9 @@
-"""Numbers as people read them; files keep plain seconds and bytes."""
+"""Numbers as people read them, in one form everywhere; files keep plain seconds and bytes.
+
+A per cent sign follows its number (``97.1%``), the minus sign is ``−`` (U+2212), thousands are
+set off with commas (``15,040``), a ratio ends in ``×``, and a number that is not known is a dash.
+Nothing else formats numbers for people.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,28 +19,108 @@ def quantity(number: SupportsFloat, thing: str, things: str = "") -> str:
     return f"{shown} {thing if value == 1 else things or thing + 's'}"
 
 
+MINUS = "−"
+UNKNOWN = "–"
+
+
 def ratio(value: float) -> str:
     """A ratio of three digits, never with an exponent: ``0.041×``, ``1.25×``, ``1,360×``."""
     if math.isnan(value):
-        return "–"
+        return UNKNOWN
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    return f"{_digits(value)}×"
+
+
+def _digits(value: float) -> str:
     size = abs(value)
     if size >= 99.95:
-        return f"{float(f'{value:.3g}'):,.0f}×"
+        return _minus(f"{float(f'{value:.3g}'):,.0f}")
     if size >= 0.0995 or value == 0:
-        return f"{value:.{1 if size >= 9.995 else 2}f}×"
+        return _minus(f"{value:.{1 if size >= 9.995 else 2}f}")
     # Of what is small, two digits, wherever they begin.
-    return f"{value:.{1 - math.floor(math.log10(size))}f}×"
+    return _minus(f"{value:.{1 - math.floor(math.log10(size))}f}")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number of so many significant digits: ``0.0123``, ``15,000``, ``1.2e−6``."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    shown = f"{value:.{digits}g}"
+    if "e+" in shown:  # as 1.23e+04
+        shown = f"{float(shown):,.0f}" if abs(value) < 1e9 else shown.replace("e+0", "e")
+        return _minus(shown.replace("e+", "e"))
+    if "e-" in shown:
+        return _minus(shown.replace("e-0", "e-"))
+    if abs(value) >= 1000:
+        return _minus(f"{float(shown):,.0f}")
+    return _minus(shown)
+
+
+def fixed(value: float, decimals: int = 2) -> str:
+    """A number with so many decimals, for columns that are compared downwards: ``2.50``."""
+    return _minus(f"{value:,.{decimals}f}")
+
+
+def integer(value: float) -> str:
+    """A count, whole: ``15,040``."""
+    return _minus(f"{value:,.0f}")
+
+
+def power(value: float) -> str:
+    """The order of a number, such as a rounding error: ``3e−7``."""
+    return number(float(f"{value:.0e}"), 1)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign: ``+0.012``, ``−1.5``."""
+    return ("+" if value >= 0 else "") + number(value, digits)
+
+
+def points(value: float, decimals: int = 2) -> str:
+    """A difference of two fractions in percentage points, with its sign: ``+0.31``."""
+    shown = fixed(100 * value, decimals)
+    return shown if shown.startswith(MINUS) else f"+{shown}"
+
+
+def percent(value: float, decimals: int = 2) -> str:
+    """A fraction in percent with so many decimals: ``97.13%``; see also :func:`share`."""
+    return fixed(100 * value, decimals) + "%"
+
+
+def change(value: float) -> str:
+    """A relative change in whole percent: ``+12%``, ``−40%``."""
+    return ("+" if value >= 0 else "") + percent(value, 0)
+
+
+def interval(low: float, high: float, form: Callable[[float], str]) -> str:
+    """Both ends: ``1.02–1.15×``, and with a word where one of them is negative: ``−1 to 3``."""
+    first, last = form(low), form(high)
+    for unit in ("%", "×", " s", " ms", " µs", " ns"):
+        if first.endswith(unit) and last.endswith(unit):
+            first = first.removesuffix(unit)
+            break
+    negative = MINUS in first[:1] + last[:1]
+    return f"{first} to {last}" if negative or "+" in first[:1] else f"{first}–{last}"
+
+
+def plus_minus(value: float, form: Callable[[float], str]) -> str:
+    """Half an interval behind its middle: `` ± 0.2``; nothing where it is 0 or not known."""
+    return f" ± {form(value)}" if math.isfinite(value) and value > 0 else ""
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS)
 
 
 def setting(value: object) -> str:
+    """A value of a configuration, as it was typed."""
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def known(value: float, form: Callable[[float], str]) -> str:
     """A number in this form; a dash where it is not known."""
-    return form(value) if value == value else "–"
+    return form(value) if value == value else UNKNOWN
 
 
 def few(parts: Sequence[str], most: int = 4) -> str:
@@ -57,10 +142,15 @@ def tick(value: float) -> str:
 
 
 def share(value: float, digits: int = 3) -> str:
-    """A fraction in percent, to ``digits`` significant digits: 0.97 %."""
+    """A fraction in percent, to ``digits`` significant digits: ``0.97%``."""
     percent = 100 * value
-    whole = percent >= 10**digits - 0.5
-    return f"{percent:.0f} %" if whole else f"{percent:.{digits}g} %"
+    whole = abs(percent) >= 10**digits - 0.5
+    return (f"{percent:,.0f}%" if whole else f"{percent:.{digits}g}%").replace("-", MINUS)
+
+
+def mebibytes(value: float) -> str:
+    """Bytes as ``1,024 MiB``."""
+    return f"{value / 2**20:,.0f} MiB"
 
 
 def count(value: float) -> str:

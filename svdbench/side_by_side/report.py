@@ -4,16 +4,31 @@ The arm that all others are compared with is the ``base``: the unchanged network
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.plots import DASHES, hue
-from svdbench.reporting.words import few, quantity, ratio, share
+from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.words import integer, percent, quantity, ratio, share
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 STOPPED = ("timeout", "interrupted")
+ACCURACY = Metric("test accuracy", "accuracy", "fraction", "higher", "mean over seeds", percent)
+TOTAL_SPEED = Metric(
+    "training speed",
+    "speedup",
+    "× the base",
+    "higher",
+    "of the total times, median over seeds",
+    ratio,
+)
+ALONE = (
+    "training speed: total time of the unchanged network over that of the arm, median over seeds; "
+    "the run's samples, which give the paired medians, were not kept"
+)
 
 
 def ended(samples: pd.DataFrame, summary: pd.DataFrame, base: str) -> pd.DataFrame:
@@ -52,34 +67,47 @@ def last_epochs(rows: pd.DataFrame, split: str) -> pd.DataFrame:
 def failures(summary: pd.DataFrame, base: str) -> Iterator[str]:
     for row in summary.to_dict("records"):
         if row["status"] not in ("ok", *STOPPED):
-            yield f"{row['arm']}, seed {row['seed']}: {row['status']}: {row['reason']}"
+            yield f"{name_of(row['arm'])}, seed {row['seed']}: {row['status']}: {row['reason']}"
         elif row["status"] != "ok" and row["arm"] == base:
             yield f"seed {row['seed']}: {row['status']} after epoch {row['epoch']}"
 
 
-def headline(arms: Iterable[tuple[str, float, float]]) -> str:
-    """The line of the run in the list of all: for each arm its name, accuracy, and speed if any."""
-    return few(
-        [
-            f"{name}: {share(accuracy)}" + ("" if math.isnan(speed) else f" at {ratio(speed)}")
-            for name, accuracy, speed in arms
-            if accuracy == accuracy
-        ]
-    )
+def of_summary(title: str, summary: pd.DataFrame, base: str, failed: Iterable[str]) -> Report:
+    """The report of a run of which ``summary.csv`` alone was kept: means over the seeds."""
+    rows = summary[summary["status"] == "ok"]
+    found = Report(title, frames={"summary": summary})
+    table = Table.of(title, ["arm"], ["test accuracy", "training speed", "seeds"], note=ALONE)
+    groups = []
+    for arm, own in rows.groupby("arm", sort=False):
+        seeds = own["seed"].nunique()
+        accuracy = ACCURACY.of(own["accuracy"].mean(), seeds=seeds, arm=arm)
+        times = math.nan if arm == base else own["speedup"].median()
+        speed = TOTAL_SPEED.of(times, seeds=seeds, arm=arm)
+        table.add(name_of(arm), accuracy, "" if arm == base else speed, integer(seeds))
+        found.metrics += [accuracy] if arm == base else [accuracy, speed]
+        groups.append((name_of(arm), (accuracy, speed)))
+    found.headline = headline(groups)
+    found.blocks = [*([table] if table.rows else ()), Lines(failed)]
+    return found
 
 
-def headline_of_summary(summary: pd.DataFrame) -> str:
-    """The same for a run of which ``summary.csv`` alone was kept."""
-    rows = summary[summary["status"] == "ok"].groupby("arm", sort=False)
-    means = rows[["accuracy", "speedup"]].mean().replace({"speedup": {1: math.nan}})
-    return headline([(str(arm), *row) for arm, row in means.iterrows()])
+def name_of(arm: object) -> str:
+    """The name of an arm as it is shown; files of earlier versions write ``φ 10 %``."""
+    return str(arm).replace(" %", "%")
 
 
-def difference(interval: Interval, scale: float, form: str) -> str:
-    """With its sign, the half-width, and a star where it is more than noise."""
+def difference(
+    interval: Interval, form: Callable[[float], str], half: Callable[[float], str]
+) -> TableCell:
+    """With its sign, the half-width, and a star where it is more than noise.
+
+    Args:
+        form: writes the difference, with its sign.
+        half: writes half its interval.
+    """
     mark = " *" if interval.excludes(0) else "  "
-    half = "" if interval.count < 2 else f" ± {format(scale * interval.halfwidth, form)}"
-    return f"{format(scale * interval.mean, '+' + form)}{half}{mark}"
+    error = "" if interval.count < 2 else f" ± {half(interval.halfwidth)}"
+    return TableCell(f"{form(interval.mean)}{error}{mark}", value=interval.mean)
 
 
 def verdict(interval: Interval, nothing: float) -> str:
@@ -92,7 +120,7 @@ def noise(pairs: int) -> str:
     if pairs < 2:
         return "one seed has no interval: give --seeds 5 to tell a difference from noise"
     return (
-        f"* more than noise: the {100 * CONFIDENCE:g} % interval (t, {quantity(pairs, 'pair')}) "
+        f"* more than noise: the {share(CONFIDENCE)} interval (t, {quantity(pairs, 'pair')}) "
         "does not contain 'no difference'"
     )
 

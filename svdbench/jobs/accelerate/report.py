@@ -1,8 +1,6 @@
 """The report of an ``accelerate`` run: scores, speed beside its ceiling, claims, curves."""
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,16 +9,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from svdbench.jobs.accelerate.summaries import (
+    CEILING,
+    DENSE,
+    EPOCH,
+    FINAL_LOSS,
+    SPEED,
+    SWITCHED,
+    TRAINED,
+    AcceleratedArmSummary,
+    Values,
+    summarise_arms,
+)
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
+from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
-from svdbench.reporting.words import known, quantity, seconds
+from svdbench.reporting.words import (
+    UNKNOWN,
+    fixed,
+    integer,
+    number,
+    points,
+    quantity,
+    ratio,
+    setting,
+    share,
+)
 from svdbench.side_by_side import report as sides
-from svdbench.statistics.intervals import Interval, next_run_interval, paired_difference
-from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
+from svdbench.statistics.intervals import Interval, next_run_interval
 
-DENSE = "DNN"
 IMPOSSIBLE = "more than the multiplications can explain"
 # Columns that may have published numbers: in words, and their format specifications.
 WHAT = {
@@ -35,37 +54,40 @@ def report(run: RecordedRun) -> Report:
     if not run.has("summary"):
         return Report("acceleration")
     summary = run.frame("summary")
+    failed = list(sides.failures(summary, DENSE))
     if not run.has("samples"):
-        return Report("acceleration", sides.headline_of_summary(summary))
+        return sides.of_summary("acceleration", summary, DENSE, failed)
     samples = run.frame("samples")
     epochs = sides.ended(samples, summary, DENSE)
     arms = summarise_arms(epochs, summary)
     if not arms:
-        return Report("acceleration", blocks=[Lines(sides.failures(summary, DENSE))])
+        return Report("acceleration", blocks=[Lines(failed)])
     layers = run.frame("layers") if run.has("layers") else None
-    speeds = [math.nan if arm.speed is None else arm.speed.mean for arm in arms]
     found = Report(
         _title(epochs),
-        sides.headline(
-            [
-                (arm.name, mean_or_nan(arm.test_accuracy), speed)
-                for arm, speed in zip(arms, speeds, strict=True)
-            ]
+        headline(
+            (sides.name_of(arm.name), _of(arm.metrics, sides.ACCURACY, SPEED)) for arm in arms
         ),
         frames={"samples": samples, "summary": summary},
+        warnings=list(impossible(arms)),
+        metrics=[value for arm in arms for value in arm.metrics.values()],
     )
     found.blocks = [
         scores_table(arms, found.title),
         speed_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *sides.failures(summary, DENSE)]),
+        Lines([_meaning(arms), *conclusions(arms), *failed]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
     found.figures["loss"] = partial(loss, epochs, arms)
-    if not all(map(math.isnan, speeds)):
+    if any(arm.speed is not None for arm in arms):
         found.figures["speed"] = partial(draw_speeds, epochs, arms)
     return found
+
+
+def _of(values: Values, *metrics: Metric) -> list[MetricValue]:
+    return [values[metric] for metric in metrics if metric in values]
 
 
 def _title(epochs: pd.DataFrame) -> str:
@@ -76,182 +98,96 @@ def _title(epochs: pd.DataFrame) -> str:
     )
 
 
-# ------------------------------------------------------------------------------- the arms
-
-
-@dataclass(frozen=True)
-class AcceleratedArmSummary:
-    """An arm after its last epoch, over all seeds.
-
-    Attributes:
-        name, alpha, phi, ranks: its settings; NaN where it has none.
-        train_loss, train_accuracy, test_accuracy: a value for each seed.
-        accuracy_difference: of the test set, this arm's less the dense arm's.
-        epoch_s: a median epoch after the switch.
-        after: the dense arm's time over this one's, epoch by epoch after the switch: the
-            median, and an interval that assumes no distribution.
-        speed: the same of the whole training, with dense steps and the switch.
-        ceiling: of ``speed``, if there were nothing but multiplications.
-    """
-
-    name: str
-    alpha: float
-    phi: float
-    ranks: str
-    train_loss: list[float]
-    train_accuracy: list[float]
-    test_accuracy: list[float]
-    accuracy_difference: Interval
-    epoch_s: float
-    after: Interval | None
-    speed: Interval | None
-    ceiling: float
-
-    @property
-    def impossible(self) -> bool:
-        """Whether it is faster than the multiplications can explain."""
-        return self.speed is not None and self.speed.low > self.ceiling
-
-
-def summarise_arms(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[AcceleratedArmSummary]:
-    """All arms, the dense one first; none without an epoch of it.
-
-    Args:
-        epochs: those to compare: rows of ``samples.csv``.
-        summary: ``summary.csv``.
-    """
-    dense = epochs[epochs["arm"] == DENSE]
-    ceilings = summary.groupby("arm")["ceiling"].median()
-    return [
-        _summary(rows, dense, seeds, float(ceilings[name]))
-        for name, rows, seeds in sides.arms_of(epochs, DENSE)
-    ]
-
-
-def _summary(
-    rows: pd.DataFrame, dense: pd.DataFrame, seeds: list[int], ceiling: float
-) -> AcceleratedArmSummary:
-    first = rows.iloc[0]
-    train, test = sides.last_epochs(rows, "train"), sides.last_epochs(rows, "test")
-    base = sides.last_epochs(dense, "test")
-    factored, after = _after_switch(rows, dense)
-    speed = None
-    if after is not None:
-        share = _switch_share(rows, dense)
-        speed = _through(after, lambda r: 1 / (first["phi"] + (1 - first["phi"]) / r + share))
-    return AcceleratedArmSummary(
-        name=str(first["arm"]),
-        alpha=first["alpha"],
-        phi=first["phi"],
-        ranks=str(first["rank"]),
-        train_loss=list(train["loss"]),
-        train_accuracy=list(train["accuracy"]),
-        test_accuracy=list(test.loc[seeds, "accuracy"]),
-        accuracy_difference=paired_difference(
-            list(test.loc[seeds, "accuracy"]), list(base.loc[seeds, "accuracy"])
-        ),
-        epoch_s=float((rows if factored.empty else factored)["epoch_s"].median()),
-        after=after,
-        speed=speed,
-        ceiling=ceiling,
-    )
-
-
-def _after_switch(rows: pd.DataFrame, dense: pd.DataFrame) -> tuple[pd.DataFrame, Interval | None]:
-    """The epochs wholly in factors, and how many times longer the dense arm's are."""
-    own = rows[rows["split"] == "test"]
-    switched = own[own["decompose_s"].notna()].set_index("seed")["epoch"]
-    own = own[own["epoch"] > own["seed"].map(switched)]
-    pairs = own.merge(dense[dense["split"] == "test"], on=["seed", "epoch"], suffixes=("", "_d"))
-    if pairs.empty:
-        return own, None
-    found = summarise(list(pairs["epoch_s_d"] / pairs["epoch_s"]))
-    return own, Interval(found.median, found.low, found.high, found.reps)
-
-
-def _switch_share(rows: pd.DataFrame, dense: pd.DataFrame) -> float:
-    """The time of the switch over that of the dense arm's whole training."""
-    epochs = dense["epoch"].max()
-    return float(rows["decompose_s"].median() / (epochs * dense["epoch_s"].median()))
-
-
-def _through(interval: Interval, rising: Callable[[float], float]) -> Interval:
-    """The interval of a rising function of a number with this interval."""
-    low = rising(interval.low) if interval.low > 0 else interval.low
-    return Interval(rising(interval.mean), low, rising(interval.high), interval.count)
-
-
 # -------------------------------------------------------------------- tables and sentences
 
 
 def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
-    """A line for each arm after its last epoch: means over seeds, of the loss the geometric one."""
-    columns = ["final loss", "train", "test", f"− {DENSE}, points"]
+    """A line for each arm after its last epoch."""
+    columns = ["final loss", "train", "test", f"− {DENSE}, points", "seeds"]
     table = Table.of(title, ["arm"], columns)
     for arm in arms:
+        own, found = arm.metrics, arm.accuracy_difference
         table.add(
-            arm.name,
-            f"{geometric_mean_or_nan(arm.train_loss):.5f}",
-            known(100 * mean_or_nan(arm.train_accuracy), "{:.2f} %".format),
-            known(100 * mean_or_nan(arm.test_accuracy), "{:.2f} %".format),
-            sides.difference(arm.accuracy_difference, 100, ".2f") if arm.name != DENSE else "",
+            sides.name_of(arm.name),
+            own[FINAL_LOSS],
+            own[TRAINED],
+            own[sides.ACCURACY],
+            sides.difference(found, points, _points) if arm.name != DENSE else "",
+            integer(found.count),
         )
     return table
+
+
+def _points(value: float) -> str:
+    return fixed(100 * value)
 
 
 def speed_table(arms: list[AcceleratedArmSummary]) -> Table:
     """A line for each arm: the time of an epoch, and the speed beside its ceiling."""
-    columns = ["epoch", "switched", "whole training", "ceiling"]
+    columns = ["epoch", "switched", "training", "95% interval", "ceiling", "seeds"]
     table = Table.of(f"speed of training, × {DENSE}'s", ["arm"], columns)
     for arm in arms:
+        own, seeds = arm.metrics, integer(arm.accuracy_difference.count)
         if arm.name == DENSE:
-            table.add(arm.name, seconds(arm.epoch_s), "", "", "")
+            table.add(arm.name, own[EPOCH], "", "", "", "", seeds)
             continue
-        speed = _ratio(arm.speed)
+        speed = own.get(SPEED)
         table.add(
-            arm.name,
-            seconds(arm.epoch_s),
-            "–" if arm.after is None else f"{arm.after.mean:.2f}",
-            TableCell(f"{speed} !", "bad") if arm.impossible else speed,
-            f"{arm.ceiling:.2f}",
+            sides.name_of(arm.name),
+            own[EPOCH],
+            own.get(SWITCHED, UNKNOWN),
+            UNKNOWN if speed is None else _speed(speed, arm),
+            UNKNOWN if speed is None else speed.interval,
+            own[CEILING],
+            seeds,
         )
     return table
 
 
-def _ratio(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    known = interval.halfwidth < float("inf")
-    ends = f" ({interval.low:.2f}–{interval.high:.2f})" if known else ""
-    return f"{interval.mean:.2f}{ends}"
+def _speed(speed: MetricValue, arm: AcceleratedArmSummary) -> TableCell:
+    if arm.impossible:
+        return TableCell(f"{speed.text} !", "bad", value=speed.value)
+    return TableCell(speed.text, value=speed.value)
 
 
 def _meaning(arms: list[AcceleratedArmSummary]) -> str:
     return (
         f"{sides.noise(arms[0].accuracy_difference.count)}; "
         "final loss: geometric mean of the seeds; train, test: mean accuracy; "
-        "switched: speed of the epochs in factors, median of pairs; ceiling: speed "
-        "of the whole training that the multiplications allow"
+        "switched: speed of the epochs in factors, median of pairs; training: speed of the "
+        "whole training; ceiling: the speed that the multiplications allow"
     )
+
+
+def impossible(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
+    """A line for each arm that is faster than it can be."""
+    for arm in arms:
+        if arm.impossible and arm.speed is not None:
+            yield (
+                f"warning: {sides.name_of(arm.name)} was {ratio(arm.speed.mean)} as fast, "
+                f"{IMPOSSIBLE} ({ratio(arm.ceiling)}): other processes disturbed the run, "
+                "repeat it on an idle machine"
+            )
 
 
 def conclusions(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
     for arm in arms:
         if arm.name == DENSE or arm.speed is None:
             continue
-        against = f"of {arm.ceiling:.2f} × that the multiplications allow"
+        own = arm.metrics
+        against = f"of {own[CEILING].text} that the multiplications allow"
         if arm.impossible:
-            against = f"{IMPOSSIBLE} ({arm.ceiling:.2f} ×)"
-        pace = f"{arm.speed.mean:.2f} × as fast, {against}"
-        yield f"{arm.name}: {pace}; {_accuracy(arm.accuracy_difference)}"
+            against = f"{IMPOSSIBLE} ({own[CEILING].text})"
+        pace = f"{own[SPEED].text} as fast, {against}"
+        yield f"{sides.name_of(arm.name)}: {pace}; {_accuracy(arm.accuracy_difference)}"
 
 
 def _accuracy(found: Interval) -> str:
     if found.count < 2:
-        return f"test accuracy {100 * found.mean:+.2f} points, from one seed"
+        return f"test accuracy {points(found.mean)} points, from one seed"
     if not found.mean:
         return "the same test accuracy"
-    return f"test accuracy {100 * found.mean:+.2f} points, {sides.verdict(found, 0)}"
+    return f"test accuracy {points(found.mean)} points, {sides.verdict(found, 0)}"
 
 
 def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
@@ -260,14 +196,15 @@ def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
         one = rows[rows["arm"] == rows["arm"].iloc[0]]
         words = [_layer(row) for row in one.to_dict("records")]
         alpha = one["alpha"].iloc[0]
-        yield ("ranks given" if alpha != alpha else f"α {alpha:g}") + f": {'; '.join(words)}"
+        yield ("ranks given" if alpha != alpha else f"α {setting(alpha)}") + f": {'; '.join(words)}"
 
 
 def _layer(row: Any) -> str:
     size = f"{row['rows']}×{row['columns']}"
     if row["form"] == "dense":
         return f"{size} dense, {row['reason']}"
-    return f"{size} at rank {row['kept']:.0f}, {row['numbers']:,} of {row['dense_numbers']:,}"
+    kept, of = integer(row["numbers"]), integer(row["dense_numbers"])
+    return f"{size} at rank {integer(row['kept'])}, {kept} of {of}"
 
 
 # ----------------------------------------------------------------------- published numbers
@@ -280,23 +217,23 @@ def answers_of(run: RecordedRun, arms: list[AcceleratedArmSummary]) -> list[Answ
     """
     differing = departures(run.settings)
     found = []
-    for number in published(run, WHAT):
-        arm = next((arm for arm in arms if _is_of(arm, number)), None)
+    for stated in published(run, WHAT):
+        arm = next((arm for arm in arms if _is_of(arm, stated)), None)
         if arm is None:
             continue
         ours = arm.speed
-        if number.column != "speed":
-            values = getattr(arm, number.column)
-            ours = next_run_interval(values, number.column == "train_loss")
+        if stated.column != "speed":
+            values = getattr(arm, stated.column)
+            ours = next_run_interval(values, stated.column == "train_loss")
         if ours is not None:
-            what, form = WHAT[number.column]
-            what = f"{arm.name.removeprefix('SVD-DNN ')}: {what}"
-            found.append(beside(what, ours, number, form, differing))
+            what, form = WHAT[stated.column]
+            what = f"{sides.name_of(arm.name).removeprefix('SVD-DNN ')}: {what}"
+            found.append(beside(what, ours, stated, form, differing))
     return found
 
 
-def _is_of(arm: AcceleratedArmSummary, number: PublishedNumber) -> bool:
-    alpha, phi = number.of.get("alpha"), number.of.get("phi")
+def _is_of(arm: AcceleratedArmSummary, stated: PublishedNumber) -> bool:
+    alpha, phi = stated.of.get("alpha"), stated.of.get("phi")
     if phi is None:
         return arm.name == DENSE
     return arm.name != DENSE and arm.alpha == alpha and arm.phi == phi
@@ -327,15 +264,13 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
             rows = run[run["arm"] == arm.name].groupby("epoch")
             across, middle = rows[x].median(), rows[y].median()
             style = styles[arm.name]
-            plots.plot_line(axes, across, middle, label=arm.name, **style)
+            plots.plot_line(axes, across, middle, label=sides.name_of(arm.name), **style)
             plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
         axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
         plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
-        plots.name_ticks(
-            axes.yaxis, (lambda v: f"{100 * v:g} %") if y == "error" else "{:g}".format
-        )
+        plots.name_ticks(axes.yaxis, share if y == "error" else number)
         title = "test error" if y == "error" else "training loss, nats"
         axes.set_title(title, loc="left", fontsize=10)
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -373,13 +308,13 @@ def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
         axes.errorbar(found.mean, y, xerr=ends, color="black", capsize=4, lw=1.4)
         label = "ceiling: the multiplications alone" if not y else None
         axes.plot([arm.ceiling] * 2, [y - 0.38, y + 0.38], color="#c00000", lw=2.4, label=label)
-        axes.text(0.03, y, f"{found.mean:.2f} ×", va="center", color="white", fontsize=9.5)
-    axes.axvline(1, color="black", lw=1.5, label=f"{DENSE}, 1 ×")
-    axes.set_yticks(range(len(others)), [arm.name for arm in others])
+        axes.text(0.03, y, ratio(found.mean), va="center", color="white", fontsize=9.5)
+    axes.axvline(1, color="black", lw=1.5, label=f"{DENSE}, 1×")
+    axes.set_yticks(range(len(others)), [sides.name_of(arm.name) for arm in others])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"speed of the whole training, × {DENSE}'s (median of pairs, 95 % interval)")
-    plots.name_ticks(axes.xaxis, "{:g} ×".format)
+    axes.set_xlabel(f"speed of the whole training, × {DENSE}'s (median of pairs, 95% interval)")
+    plots.name_ticks(axes.xaxis, lambda x: f"{number(x)}×")
     plots.quiet(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

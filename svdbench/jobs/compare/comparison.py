@@ -14,11 +14,12 @@ from svdbench.jobs.compare.environments import (
     fields,
     refuse_other_job,
 )
-from svdbench.jobs.compare.metrics import Metric, choose, is_training, number
+from svdbench.jobs.compare.metrics import ComparedMetric, choose, is_training, number
 from svdbench.jobs.compare.pairing import Cell, What, families, pair, unpaired_groups
 from svdbench.jobs.compare.runs import Side
 from svdbench.measure.quiet import BUSY, voids_floor
 from svdbench.record.schema import ended_well
+from svdbench.reporting import words
 from svdbench.statistics.tests import Ratio, by_pairs, by_ranks, holm
 
 Verdict = Literal["better", "worse", "same", "can't tell"]
@@ -41,7 +42,7 @@ class CellComparison:
     """
 
     what: What
-    metric: Metric
+    metric: ComparedMetric
     a: float
     b: float
     n_a: int
@@ -54,7 +55,7 @@ class CellComparison:
 
 
 def compare_unpaired(
-    what: What, metric: Metric, a: Sequence[Cell], b: Sequence[Cell], alpha: float
+    what: What, metric: ComparedMetric, a: Sequence[Cell], b: Sequence[Cell], alpha: float
 ) -> CellComparison | None:
     """All values of the cells of one side against all of the other; None where there are none."""
     values_a, together_a = _heap(a, metric)
@@ -69,7 +70,7 @@ def compare_unpaired(
 
 
 def by_seeds(
-    what: What, metric: Metric, pairs: Sequence[tuple[Cell, Cell]], alpha: float
+    what: What, metric: ComparedMetric, pairs: Sequence[tuple[Cell, Cell]], alpha: float
 ) -> CellComparison | None:
     """The results of pairs of cells, each of the same seed; None where there are none."""
     values = [(x.values(metric)[0], y.values(metric)[0]) for x, y in pairs]
@@ -110,7 +111,7 @@ def _judge(
     return replace(cell, p=p, verdict=verdict, regression=regression)
 
 
-def _heap(cells: Sequence[Cell], metric: Metric) -> tuple[list[float], list[str]]:
+def _heap(cells: Sequence[Cell], metric: ComparedMetric) -> tuple[list[float], list[str]]:
     """All values of all cells, and the cluster each was measured in."""
     found = [cell.values(metric) for cell in cells]
     return [v for values, _ in found for v in values], [t for _, ts in found for t in ts]
@@ -164,7 +165,7 @@ class Comparison:
 
     a: Side
     b: Side
-    metrics: list[Metric]
+    metrics: list[ComparedMetric]
     threshold: float
     alpha: float
     facts: list[EnvironmentFact]
@@ -307,9 +308,10 @@ def _complaints(a: Side, b: Side) -> Iterator[str]:
         busy = [value for value in cores if value > BUSY]
         if busy:
             yield (
-                f"while {side.name} was measured, other processes kept {median(busy):.1f} cores "
-                f"busy in {100 * len(busy) / len(cores):.0f} % of the rows: repeat it "
-                "on an idle machine"
+                f"while {side.name} was measured, other processes kept "
+                f"{words.fixed(median(busy), 1)} cores busy in "
+                f"{words.percent(len(busy) / len(cores), 0)} of the rows: repeat it on an idle "
+                "machine"
             )
 
 
@@ -320,7 +322,7 @@ def _slower_machine(pairs: Sequence[tuple[Cell, Cell]], threshold: float) -> Ite
     ratio = median(ratios) if ratios else 1.0
     if max(ratio, 1 / ratio) > threshold:
         yield (
-            f"a plain matrix product took {ratio:.2f} times as long in B as in A: the machine "
+            f"a plain matrix product took {words.ratio(ratio)} as long in B as in A: the machine "
             "was different or disturbed, so the verdict is uncertain"
         )
 

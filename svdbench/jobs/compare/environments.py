@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from svdbench.errors import UserError
-from svdbench.jobs.compare.metrics import Metric
+from svdbench.jobs.compare.metrics import ComparedMetric
 from svdbench.jobs.compare.runs import Side
+from svdbench.reporting import words
 
 Kind = Literal["must match", "informs", "state"]
 
@@ -53,7 +54,7 @@ class EnvironmentFact:
         return self.kind == "must match" and None not in (self.a, self.b) and not self.same
 
 
-def fields(a: Side, b: Side, metrics: Iterable[Metric]) -> list[EnvironmentFact]:
+def fields(a: Side, b: Side, metrics: Iterable[ComparedMetric]) -> list[EnvironmentFact]:
     """Every fact of both environments with its kind, those that must match first."""
     true = {"time"} & {"time" for metric in metrics if metric.is_time}
     devices = a.values("device") | b.values("device")
@@ -137,4 +138,4 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return ", ".join(map(_text, value))
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return words.number(value) if isinstance(value, float) else str(value)

@@ -8,17 +8,14 @@ from svdbench.errors import UserError
 from svdbench.jobs.compare.runs import Row, Side
 from svdbench.record.lines import RecordError
 from svdbench.record.schema import ended_well
-from svdbench.reporting.words import count, seconds, share
+from svdbench.reporting.columns import metric_of
+from svdbench.reporting.metrics import Metric
 
-# Of columns without a unit, those of which less is better; where more is, see _REST.
-_LOWER = (
-    *("loss", "test_loss", "best_loss", "train_loss", "relative_loss"),
-    *("error", "rel_error", "promise", "steps_to_target"),
-    *("n_params", "macs", "bytes", "peak_bytes", "kept"),
-)
-# Accuracies are compared by what is missing: a step from 99 to 98 % doubles the errors.
+# Accuracies are compared by what is missing: a step from 99% to 98% doubles the errors.
 _REST = ("accuracy", "test_accuracy", "best_accuracy", "energy")
-_COUNTS = ("n_params", "macs", "bytes", "peak_bytes", "steps_to_target")
+
+# Relative to another row of the same run, which may have changed instead.
+_RELATIVE = ("vs_best", "over_optimal", "added")
 
 # Compared by default, where a run has them: timings, then trainings.
 _TIMINGS = ("step_s", "time_s")
@@ -28,20 +25,24 @@ _BETTER = {"loss": "test_loss", "accuracy": "test_accuracy"}
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A column of which less is better.
+class ComparedMetric:
+    """A metric in a form of which less is better.
 
     Attributes:
-        column: of the tables.
+        metric: of a column of the tables.
         sampled: whether its values are those of ``samples.csv``, or the summary's.
     """
 
-    column: str
+    metric: Metric
     sampled: bool = False
 
     @property
+    def column(self) -> str:
+        return self.metric.column
+
+    @property
     def is_time(self) -> bool:
-        return self.column.endswith("_s")
+        return self.metric.unit == "s"
 
     @property
     def is_rest(self) -> bool:
@@ -69,11 +70,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """As people read it."""
-        if self.is_time:
-            return seconds(value)
-        if self.is_rest or self.column == "kept":
-            return share(value)
-        return count(value) if self.column in _COUNTS else f"{value:.3g}"
+        return self.metric.form(value)
 
 
 def number(row: Row, column: str) -> float | None:
@@ -96,14 +93,14 @@ def is_training(side: Side) -> bool:
     return any("seed" in row for row in side.summary[:1])
 
 
-def choose(a: Side, b: Side, asked: Sequence[str] | None) -> list[Metric]:
+def choose(a: Side, b: Side, asked: Sequence[str] | None) -> list[ComparedMetric]:
     """The metrics asked for, or those that both sides have of the usual ones.
 
     Raises:
         UserError: a metric that isn't known, or that one of the sides doesn't have.
     """
     both = _in_common(a, b)
-    known = sorted(name for name in both if name in (*_LOWER, *_REST) or _is_time(name))
+    known = sorted(name for name in both if _is_comparable(name))
     if asked is not None:
         for name in asked:
             if name not in known:
@@ -139,14 +136,16 @@ def _filled(rows: Iterable[Row]) -> set[str]:
     return found
 
 
-def _is_time(column: str) -> bool:
-    # Budgets, quartiles and floors are no measure of speed.
-    return column.endswith("_s") and not column.endswith(
-        ("_per_s", "floor_s", "q25_s", "q75_s", "elapsed_s", "evaluation_s")
-    )
+def _is_comparable(column: str) -> bool:
+    metric = metric_of(column)
+    if metric is None:
+        return False
+    return column in _REST or (metric.better == "lower" and column not in _RELATIVE)
 
 
-def _metric(a: Side, b: Side, column: str) -> Metric:
+def _metric(a: Side, b: Side, column: str) -> ComparedMetric:
     """The metric, with samples of a time where both sides have them."""
-    sampled = _is_time(column) and all(column in _filled(side.samples) for side in (a, b))
-    return Metric(column, sampled)
+    metric = metric_of(column)
+    assert metric is not None
+    sampled = metric.unit == "s" and all(column in _filled(side.samples) for side in (a, b))
+    return ComparedMetric(metric, sampled)

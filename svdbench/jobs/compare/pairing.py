@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from svdbench.jobs.compare.metrics import Metric, is_training
+from svdbench.jobs.compare.metrics import ComparedMetric, is_training
 from svdbench.jobs.compare.runs import RUN, Row, Side
 
 # What defines a cell, of all jobs, in the order in which people read it.
@@ -44,7 +44,7 @@ class Cell:
         """The row with its status: one without a value, if there is any."""
         return next((row for row in self.summary if row["status"] != "ok"), self.summary[0])
 
-    def values(self, metric: Metric) -> tuple[list[float], list[str]]:
+    def values(self, metric: ComparedMetric) -> tuple[list[float], list[str]]:
         """Values of a metric, and the cluster each was measured in."""
         rows = self.samples if metric.sampled else _of_step(self.summary)
         several = len({row[RUN] for row in rows}) > 1

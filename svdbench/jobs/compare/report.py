@@ -14,7 +14,7 @@ from svdbench.jobs.compare.pairing import What
 from svdbench.jobs.compare.runs import Side
 from svdbench.reporting.render import show, to_markdown
 from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
-from svdbench.reporting.words import quantity, ratio
+from svdbench.reporting.words import UNKNOWN, interval, quantity, ratio, setting, share
 from svdbench.statistics.tests import Ratio
 
 STYLES: dict[str, Style] = {
@@ -36,25 +36,24 @@ def report(comparison: Comparison) -> Report:
     ]
     conclusions = Lines(_conclusions(comparison), wrap=True)
     found.blocks = [Lines(about, wrap=True), *tables, conclusions]
+    found.warnings = [_clean(f"warning: {warning}") for warning in comparison.warnings]
+    found.tone = "bad" if comparison.exit_code else "strong"
     return found
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print the report, its verdict last."""
-    found = report(comparison)
-    style: Style = "bad" if comparison.exit_code else "strong"
-    found.blocks.append(Lines([found.headline], style, wrap=True))
-    show(found, console)
+    show(report(comparison), console)
 
 
-def _table(title: str, cells: list[CellComparison], labels: list[str], interval: str) -> Table:
+def _table(title: str, cells: list[CellComparison], labels: list[str], confidence: str) -> Table:
     words = [name for name in labels if not _is_number(cells, name)]
     sizes = [name for name in labels if name not in words]
     heads = [[name.replace("_", "\n", 1) for name in names] for names in (words, sizes)]
     table = Table.of(
         title,
         heads[0],
-        [*heads[1], "A", "B", "B / A", interval],
+        [*heads[1], "A", "B", "B / A", confidence],
         keys=len(labels),
         more_words=["B is"],
     )
@@ -96,7 +95,7 @@ def _about(side: Side) -> str:
 
 
 def _differences(comparison: Comparison) -> Iterator[str]:
-    """What the environments share, where they differ, and warnings."""
+    """What the environments share, and where they differ."""
     same = [
         f"{fact.name} {fact.a}"
         for fact in comparison.facts
@@ -111,8 +110,6 @@ def _differences(comparison: Comparison) -> Iterator[str]:
     ]
     if other:
         yield _clean(f"differs: {'; '.join(other)}")
-    for warning in comparison.warnings:
-        yield _clean(f"warning: {warning}")
 
 
 def _conclusions(comparison: Comparison) -> Iterator[str]:
@@ -139,8 +136,8 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
     if len(unknown) > len(few):
         yield (
             f"can't tell: {len(unknown) - len(few)} may differ by more than "
-            f"{comparison.threshold:g}, or not at all: measure longer (--budget), on a quiet "
-            "machine, or several runs"
+            f"{setting(comparison.threshold)}, or not at all: measure longer (--budget), "
+            "on a quiet machine, or several runs"
         )
     if any(cell.metric.is_time for cell in comparison.regressions):
         yield (
@@ -161,7 +158,7 @@ def _verdict(comparison: Comparison) -> str:
     told = ", ".join(word for word in words if not word.startswith("0 "))
     n, broken = len(comparison.regressions), len(comparison.broken)
     regressions = f"{quantity(n, 'regression') if n else 'no regression'} beyond"
-    regressions += f" {comparison.threshold:g}"
+    regressions += f" {setting(comparison.threshold)}"
     start = " and ".join(
         [regressions] * (n > 0 or not broken) + [f"{broken} broken"] * (broken > 0)
     )
@@ -170,7 +167,9 @@ def _verdict(comparison: Comparison) -> str:
     tests = sum(cell.p is not None for cell in comparison.cells)
     return (
         f"{start}: of {quantity(len(comparison.cells), 'comparison')} "
-        f"{told or 'none'}" + f" (α = {comparison.alpha:g} for all {tests} together)" * (tests > 0)
+        f"{told or 'none'}"
+        + f" (α = {setting(comparison.alpha)} for all {tests} together)"
+        * (tests > 0)
     )
 
 
@@ -183,24 +182,20 @@ def _word(cell: CellComparison) -> str:
     return cell.verdict
 
 
-def _numbers(cell: CellComparison) -> list[str]:
+def _numbers(cell: CellComparison) -> list[str | TableCell]:
     """A, B, their ratio and its interval."""
-    text = cell.metric.text
+    both = [TableCell.number(value, cell.metric.text) for value in (cell.a, cell.b)]
     found = cell.found
     if found is None or not math.isfinite(found.ratio):
-        return [text(cell.a), text(cell.b), "–", "–"]
+        return [*both, UNKNOWN, UNKNOWN]
     known = found.low > 0 or math.isfinite(found.high)
-    interval = f"{_ratio(found.low)}–{_ratio(found.high)}" if known else "–"
-    return [text(cell.a), text(cell.b), _ratio(found.ratio), interval]
-
-
-def _ratio(value: float) -> str:
-    return ratio(value).removesuffix("×")
+    between = interval(found.low, found.high, ratio) if known else UNKNOWN
+    return [*both, TableCell(ratio(found.ratio), value=found.ratio), between]
 
 
 def _interval_name(comparison: Comparison) -> str:
     """The head of the column of intervals."""
-    return f"{100 * (1 - comparison.alpha):g} %"
+    return share(1 - comparison.alpha)
 
 
 def _labels_of(whats: Sequence[What]) -> tuple[list[str], str]:

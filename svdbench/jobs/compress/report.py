@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -12,20 +11,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from svdbench.jobs.compress.summaries import (
+    ADDED,
+    EPOCH,
+    ERROR,
+    LOSS,
+    LOSS_CHANGE,
+    STOCK,
+    TIME,
+    CompressedArmSummary,
+    summarise_arms,
+    training_times,
+)
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
-from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import quantity, seconds, share, tick
+from svdbench.reporting.metrics import headline
+from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.words import (
+    change,
+    fixed,
+    integer,
+    number,
+    points,
+    quantity,
+    seconds,
+    share,
+    tick,
+)
 from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import (
-    Interval,
     mean_interval,
-    paired_difference,
     prediction_interval,
 )
 
-STOCK = "stock"
 # Columns that may have published numbers, with their format specifications.
 FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
 # With more arms, bands hide each other.
@@ -38,25 +57,27 @@ def report(run: RecordedRun) -> Report:
     if not run.has("summary"):
         return Report("compression")
     summary = run.frame("summary")
+    failed = list(sides.failures(summary, STOCK))
     if not run.has("samples"):
-        return Report("compression", sides.headline_of_summary(summary))
+        return sides.of_summary("compression", summary, STOCK, failed)
     samples = run.frame("samples")
     epochs = sides.ended(samples, summary, STOCK)
     arms = summarise_arms(epochs)
     if not arms:
-        return Report("compression", blocks=[Lines(sides.failures(summary, STOCK))])
+        return Report("compression", blocks=[Lines(failed)])
     layers = run.frame("layers") if run.has("layers") else None
     found = Report(
         _title(epochs),
-        sides.headline([(arm.name, 1 - arm.error, arm.speed) for arm in arms]),
+        headline(
+            (arm.name, [arm.metrics[m] for m in (ERROR, TIME) if m in arm.metrics]) for arm in arms
+        ),
         frames={"samples": samples, "summary": summary},
+        metrics=[value for arm in arms for value in arm.metrics.values()],
     )
     found.blocks = [
         scores_table(arms, found.title),
         times_table(arms),
-        Lines(
-            [_meaning(arms), *conclusions(arms), *alike(epochs), *sides.failures(summary, STOCK)]
-        ),
+        Lines([_meaning(arms), *conclusions(arms), *alike(epochs), *failed]),
         savings_table(summary),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
@@ -78,100 +99,39 @@ def _title(epochs: pd.DataFrame) -> str:
     return f"{row['dataset']}, {row['model']}, {count}, compressed every {every}, {seeds}"
 
 
-# ------------------------------------------------------------------------------- the arms
-
-
-@dataclass(frozen=True)
-class CompressedArmSummary:
-    """An arm's means over seeds at the last epoch, and its differences to stock.
-
-    Attributes:
-        name: of the arm, ``method rank``.
-        method, rank: of the arm; the rank of stock is NaN.
-        error, loss: of the test set, the error a fraction.
-        epoch_s: a median epoch.
-        added: time of compressing over that of the rest.
-        error_difference, loss_difference: this arm's less stock's.
-        time_ratio: the time of this arm's training over that of stock's, the mean of the seeds.
-    """
-
-    name: str
-    method: str
-    rank: float
-    error: float
-    loss: float
-    epoch_s: float
-    added: float
-    error_difference: Interval
-    loss_difference: Interval
-    time_ratio: Interval
-
-    @property
-    def speed(self) -> float:
-        """The inverse of ``time_ratio``; NaN of stock."""
-        return math.nan if self.name == STOCK else 1 / self.time_ratio.mean
-
-
-def summarise_arms(epochs: pd.DataFrame) -> list[CompressedArmSummary]:
-    """All arms, stock first, then in the order of the run; none without a seed of stock's."""
-    stock = epochs[epochs["arm"] == STOCK]
-    return [
-        _summary(name, rows, stock, seeds) for name, rows, seeds in sides.arms_of(epochs, STOCK)
-    ]
-
-
-def _summary(
-    name: str, rows: pd.DataFrame, stock: pd.DataFrame, seeds: list[int]
-) -> CompressedArmSummary:
-    own, base = (sides.last_epochs(table, "test").loc[seeds] for table in (rows, stock))
-    times = training_times(rows) / training_times(stock)
-    training_s = rows["epoch_s"].sum() - rows["decompose_s"].sum()
-    return CompressedArmSummary(
-        name=name,
-        method=rows["method"].iloc[0],
-        rank=rows["rank"].iloc[0],
-        error=1 - own["accuracy"].mean(),
-        loss=own["loss"].mean(),
-        epoch_s=rows["epoch_s"].median(),
-        added=rows["decompose_s"].sum() / training_s,
-        error_difference=paired_difference(list(-own["accuracy"]), list(-base["accuracy"])),
-        loss_difference=paired_difference(list(own["loss"]), list(base["loss"])),
-        time_ratio=mean_interval(list(times.loc[seeds])),
-    )
-
-
-def training_times(rows: pd.DataFrame) -> "pd.Series[float]":
-    return rows.groupby("seed")["epoch_s"].sum()
-
-
 # -------------------------------------------------------------------- tables and sentences
 
 
 def scores_table(arms: list[CompressedArmSummary], title: str) -> Table:
     """A line for each arm: error and loss on the test set, and how they differ from stock's."""
-    columns = ["test error", "− stock, points", "test loss", "− stock"]
+    columns = ["test error", "− stock, points", "test loss", "− stock", "seeds"]
     table = Table.of(title, ["arm"], columns)
     for arm in arms:
-        error = sides.difference(arm.error_difference, 100, ".2f")
-        loss = sides.difference(arm.loss_difference, 1, ".2g")
-        own = (error, loss) if arm.name != STOCK else ("", "")
-        table.add(arm.name, f"{100 * arm.error:.2f} %", own[0], f"{arm.loss:.3g}", own[1])
+        error = sides.difference(arm.error_difference, points, _points)
+        loss = sides.difference(arm.loss_difference, LOSS_CHANGE.form, partial(number, digits=2))
+        differences = (error, loss) if arm.name != STOCK else ("", "")
+        own, seeds = arm.metrics, integer(arm.error_difference.count)
+        table.add(arm.name, own[ERROR], differences[0], own[LOSS], differences[1], seeds)
     return table
+
+
+def _points(value: float) -> str:
+    return fixed(100 * value)
 
 
 def times_table(arms: list[CompressedArmSummary]) -> Table:
     """A line for each arm: the time of an epoch, and the share that compressing adds to it."""
-    table = Table.of("time of training", ["arm"], ["epoch", "× stock", "compressing adds"])
+    columns = ["epoch", "× stock", "95% interval", "compressing adds", "seeds"]
+    table = Table.of("time of training", ["arm"], columns)
     for arm in arms:
-        own = (_ratio(arm.time_ratio), share(arm.added, 2)) if arm.name != STOCK else ("", "")
-        table.add(arm.name, seconds(arm.epoch_s), *own)
+        own, seeds = arm.metrics, integer(arm.error_difference.count)
+        if arm.name == STOCK:
+            table.add(arm.name, own[EPOCH], "", "", "", seeds)
+            continue
+        mark = " *" if arm.time_ratio.excludes(1) else "  "
+        times = TableCell(own[TIME].text + mark, value=own[TIME].value)
+        table.add(arm.name, own[EPOCH], times, own[TIME].interval, own[ADDED], seeds)
     return table
-
-
-def _ratio(interval: Interval) -> str:
-    mark = " *" if interval.excludes(1) else "  "
-    ends = "" if interval.count < 2 else f" ({interval.low:.2f}–{interval.high:.2f})"
-    return f"{interval.mean:.2f}{ends}{mark}"
 
 
 def _meaning(arms: list[CompressedArmSummary]) -> str:
@@ -184,15 +144,16 @@ def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
     for arm in arms:
         if arm.name == STOCK or arm.error_difference.count < 2:
             continue
-        error, ratio = arm.error_difference, arm.time_ratio
-        points = f"{abs(100 * error.mean):.2f} points {'higher' if error.mean > 0 else 'lower'}"
+        error = arm.error_difference
+        size = _points(abs(error.mean))
         what = (
-            f"test error {points}, {sides.verdict(error, 0)}"
+            f"test error {size} points {'higher' if error.mean > 0 else 'lower'}, "
+            f"{sides.verdict(error, 0)}"
             if error.mean
             else "the same test error"
         )
-        pace = f"{ratio.mean:.2f} × the time of training, {sides.verdict(ratio, 1)}"
-        yield f"{arm.name} against stock: {what}; {pace}"
+        pace = f"{arm.metrics[TIME].text} the time of training"
+        yield f"{arm.name} against stock: {what}; {pace}, {sides.verdict(arm.time_ratio, 1)}"
 
 
 def alike(epochs: pd.DataFrame) -> Iterator[str]:
@@ -205,29 +166,26 @@ def alike(epochs: pd.DataFrame) -> Iterator[str]:
 
 def savings_table(summary: pd.DataFrame) -> Table:
     """The cost of inference with factors where they save, and its change from stock's."""
-    columns = [
-        "parameters",
-        "multiply-adds",
-        "bytes",
-        f"batch of {summary['latency_batch'].iloc[0]}",
-    ]
-    table = Table.of("inference, with factors where they save", ["arm"], columns)
-    first = summary.drop_duplicates("arm")
-    base = first[first["arm"] == STOCK].iloc[0]
-    for row in first.to_dict("records"):
-        latency = row["latency_s"]
-        table.add(
-            row["arm"],
-            _of(row["n_params"], base["n_params"], f"{row['n_params']:,}"),
-            _of(row["macs"], base["macs"], f"{row['macs']:,}"),
-            f"{row['bytes']:,}",
-            "–" if latency != latency else _of(latency, base["latency_s"], seconds(latency)),
-        )
+    batch = summary["latency_batch"].iloc[0]
+    columns = ["parameters", "change", "multiply-adds", "change", "bytes", f"batch of {batch}"]
+    table = Table.of(
+        "inference, with factors where they save", ["arm"], [*columns, "change", "seeds"]
+    )
+    rows = summary.groupby("arm", sort=False)
+    sizes = rows[["n_params", "macs", "bytes", "latency_s"]].median()
+    base = sizes.loc[STOCK]
+    for arm, row in sizes.iterrows():
+        numbers: list[TableCell] = []
+        for name, form in (("n_params", integer), ("macs", integer), ("latency_s", seconds)):
+            changed = TableCell("") if row[name] == base[name] else _change(row[name], base[name])
+            numbers += [TableCell.number(row[name], form), changed]
+        numbers.insert(4, TableCell.number(row["bytes"], integer))
+        table.add(str(arm), *numbers, integer(rows.get_group(arm)["seed"].nunique()))
     return table
 
 
-def _of(value: float, base: float, text: str) -> str:
-    return text if value == base or base != base else f"{text} {100 * (value / base - 1):+.0f} %"
+def _change(value: float, base: float) -> TableCell:
+    return TableCell.number(value / base - 1 if base else math.nan, change)
 
 
 def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
@@ -245,9 +203,11 @@ def _layer(row: Any) -> str:
     if row["kept"] != row["kept"]:
         return f"{size} {row['reason']}"
     if row["form"] == "factors":
-        return f"{size} as factors, {row['numbers']:,} of {row['dense_numbers']:,} numbers"
-    factors = int(row["kept"]) * (row["rows"] + row["columns"])
-    return f"{size} dense at rank {row['kept']:.0f}, its factors would have {factors:,} numbers"
+        kept, of = integer(row["numbers"]), integer(row["dense_numbers"])
+        return f"{size} as factors, {kept} of {of} numbers"
+    factors = integer(int(row["kept"]) * (row["rows"] + row["columns"]))
+    rank = integer(row["kept"])
+    return f"{size} dense at rank {rank}, its factors would have {factors} numbers"
 
 
 # ----------------------------------------------------------------------- published numbers
@@ -261,33 +221,33 @@ def answers_of(run: RecordedRun, epochs: pd.DataFrame) -> list[Answer]:
     differing = departures(run.settings)
     early = {key: text for key, text in differing.items() if key != "epochs"}
     found = []
-    for number in published(run, FORMS):
-        values, what = _ours(epochs, number)
+    for stated in published(run, FORMS):
+        values, what = _ours(epochs, stated)
         if values:
-            ours, form = prediction_interval(values), FORMS[number.column]
+            ours, form = prediction_interval(values), FORMS[stated.column]
             # What comes after an epoch doesn't change it.
-            settings = early if number.of.get("epoch") else differing
-            found.append(beside(f"{number.of.get('method')} {what}", ours, number, form, settings))
+            settings = early if stated.of.get("epoch") else differing
+            found.append(beside(f"{stated.of.get('method')} {what}", ours, stated, form, settings))
     return found
 
 
-def _ours(epochs: pd.DataFrame, number: PublishedNumber) -> tuple[list[float], str]:
+def _ours(epochs: pd.DataFrame, stated: PublishedNumber) -> tuple[list[float], str]:
     """A value for each seed, and their name; none of a method with several ranks."""
-    own = epochs[epochs["method"] == number.of.get("method")]
+    own = epochs[epochs["method"] == stated.of.get("method")]
     if own["arm"].nunique() != 1:
         return [], ""
-    if number.column == "time_ratio":
+    if stated.column == "time_ratio":
         ratios = training_times(own) / training_times(epochs[epochs["arm"] == STOCK])
         return list(ratios.dropna()), "time, × stock"
-    epoch = number.of.get("epoch") or epochs["epoch"].max()
-    return list(own[own["epoch"] == epoch][number.column]), f"{number.column}, epoch {epoch}"
+    epoch = stated.of.get("epoch") or epochs["epoch"].max()
+    return list(own[own["epoch"] == epoch][stated.column]), f"{stated.column}, epoch {epoch}"
 
 
 # ----------------------------------------------------------------------------- the figures
 
 
 def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
-    """Test error and loss, means over seeds with 95 % bands; time of an epoch, quartiles."""
+    """Test error and loss, means over seeds with 95% bands; time of an epoch, quartiles."""
     figure = plots.new_figure(13.0, 4.4)
     grid = figure.subplots(1, 3)
     styles = _styles(arms)
@@ -312,12 +272,12 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
         plots.set_log_ticks(axes)
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")
-    forms = (share, lambda y: f"{y:g}", lambda y: tick(y) if y else "0")
+    forms = (share, number, lambda y: tick(y) if y else "0")
     for axes, name, form in zip(grid, names, forms, strict=True):
         axes.set_title(name, loc="left", fontsize=10)
         plots.name_ticks(axes.yaxis, form)
     grid[2].set_ylim(bottom=0)
-    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95 % intervals"))
+    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95% intervals"))
     return figure
 
 
@@ -354,7 +314,7 @@ def _quartiles(rows: Any) -> Band:
 
 
 def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
-    """How far error and loss are from stock's at each rank, with 95 % intervals."""
+    """How far error and loss are from stock's at each rank, with 95% intervals."""
     figure = plots.new_figure(10.5, 4.4)
     grid = figure.subplots(1, 2)
     others = [arm for arm in arms if arm.name != STOCK]
@@ -379,10 +339,10 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
                 capsize=8 - 5 * i / max(1, len(methods) - 1),
             )
         axes.axhline(0, color="black", lw=1.5, label="stock")
-        axes.set_xticks(range(len(ranks)), [f"{rank:g}" for rank in ranks])
+        axes.set_xticks(range(len(ranks)), [number(rank) for rank in ranks])
         axes.set_xlabel("rank of the weights")
         plots.quiet(axes)
     grid[0].set_ylabel("test error − stock's, points")
     grid[1].set_ylabel("test loss − stock's, nats")
-    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95 % intervals"))
+    plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95% intervals"))
     return figure

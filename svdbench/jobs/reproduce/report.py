@@ -4,7 +4,7 @@ import math
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,10 +24,10 @@ from svdbench.jobs.reproduce.result import (
     all_results,
 )
 from svdbench.jobs.reproduce.sources import SOURCES, Source
-from svdbench.reporting.claims import Answer, Claim
+from svdbench.reporting.claims import Answer, Claim, written
 from svdbench.reporting.html.page import fill
 from svdbench.reporting.plots import HUES, fix_ticks, mark
-from svdbench.reporting.words import quantity, seconds
+from svdbench.reporting.words import interval, quantity
 
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
 BADGES = {
@@ -133,13 +133,13 @@ def index_markdown(views: Sequence[ResultPage]) -> str:
 def _line(found: Answer, numbers: Mapping[str, Number]) -> ClaimLine:
     claim, number = found.claim, numbers.get(found.claim.number)
     bounds = [("≥", claim.at_least), ("≤", claim.at_most)]
-    bound = " and ".join(f"{sign} {_text(b, claim.form)}" for sign, b in bounds if b is not None)
-    published = "" if claim.published is None else _text(claim.published, claim.form)
+    bound = " and ".join(f"{sign} {written(b, claim.form)}" for sign, b in bounds if b is not None)
+    published = "" if claim.published is None else written(claim.published, claim.form)
     place = f" ({claim.place})" if claim.place and published else ""
     return ClaimLine(
         says=claim.says,
         published=published + place,
-        ours="not measured" if number is None else _text(number.mean, claim.form),
+        ours="not measured" if number is None else written(number.mean, claim.form),
         interval="" if number is None else _interval(number.low, number.high, claim.form),
         of="" if number is None else number.of,
         bound=bound or _agreement(claim),
@@ -149,19 +149,13 @@ def _line(found: Answer, numbers: Mapping[str, Number]) -> ClaimLine:
 
 def _agreement(claim: Claim) -> str:
     reach = claim.reach if claim.decides else None
-    return "" if reach is None else f"agrees, ± {_text(reach, claim.form)} at most"
+    return "" if reach is None else f"agrees, ± {written(reach, claim.form)} at most"
 
 
 def _interval(low: float, high: float, form: str) -> str:
     if low == high or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{_text(low, form)} … {_text(high, form)}"
-
-
-def _text(value: float, form: str) -> str:
-    if form == "s":
-        return seconds(value)
-    return format(value, form).replace("%", " %").replace("-", "−")
+    return interval(low, high, partial(written, form=form))
 
 
 def _hardware(made: Sequence[Provenance]) -> Iterator[str]:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svdbench.record.reader import Sheet
+from svdbench.record.reader import SIZES, Sheet
+from svdbench.reporting.columns import BYTES, FRACTION, TIMES, metric_of
 
 # What the page says of a run anyway, if it is the same in all rows.
 KNOWN = ("schema_version", "job", "run_id")
@@ -13,13 +14,10 @@ KNOWN = ("schema_version", "job", "run_id")
 LAST = {"reason": 1, "cell": 2}
 # Never numbers, though a hash or a name may look like one.
 WORDS = {"cell", "run_id", "job", "status", "reason", "method", "arm", "model", "layer"}
-# Fractions, shown as percent; some of them are counts in other tables.
-SHARES = {
-    *("accuracy", "best_accuracy", "test_accuracy", "dense_accuracy", "chance", "kept", "fraction"),
-    *("of_floor", "of_larger_floor", "of_best", "energy", "added", "phi", "budget"),
-}
-RATIOS = {"vs_best", "speedup", "ceiling", "over_optimal", "relative_loss"}
-COUNTS_OF_BYTES = {"bytes", "dense_bytes"}
+# Sizes and settings, which are written as they are typed: 1024, not 1,024.
+PLAIN = {*SIZES, "hidden_size", "batch_size", "threads", "processes", "latency_batch"}
+# Ratios here, without a sign elsewhere.
+RATIOS = {"relative_loss"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ def payload(sheet: Sheet) -> Payload:
     """The table as the page's script takes it.
 
     A column is ``{"name", "kind"}`` with ``"values"``, or with ``"dict"`` and ``"codes"`` into
-    it where values repeat. Kinds: ``text``, ``int``, ``number``, ``s``, ``bytes``, ``share``
-    (a fraction) and ``ratio``. An empty cell is null, a number has seven digits, and infinity
-    and NaN are text.
+    it where values repeat. Kinds: ``text``, ``plain`` (a size), ``int``, ``number``, ``s``,
+    ``bytes``, ``share`` (a fraction) and ``ratio``. An empty cell is null, a number has seven
+    digits, and infinity and NaN are text.
     """
     columns, same, empty = [], [], []
     by_column = zip(sheet.columns, zip(*sheet.rows, strict=True), strict=True)
@@ -92,12 +90,18 @@ def _number(text: str) -> str:
 
 
 def _kind(name: str, distinct: list[str]) -> str:
-    if name in SHARES and all(0 <= float(text or 0) <= 1 for text in distinct):
+    whole = all(text.isdecimal() or not text for text in distinct)
+    if name in PLAIN and whole:
+        return "plain"
+    metric = metric_of(name)
+    unit = "" if metric is None else metric.unit
+    # Some fractions are counts in other tables.
+    if unit == FRACTION and all(0 <= float(text or 0) <= 1 for text in distinct):
         return "share"
-    if name in RATIOS:
+    if unit == TIMES or name in RATIOS:
         return "ratio"
-    if name in COUNTS_OF_BYTES or name.endswith("_bytes"):
+    if unit == BYTES or name.endswith("_bytes"):
         return "bytes"
-    if name.endswith("_s") and not name.endswith("_per_s"):
+    if unit == "s":
         return "s"
-    return "int" if all(text.isdecimal() or not text for text in distinct) else "number"
+    return "int" if whole else "number"

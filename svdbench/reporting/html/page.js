@@ -15,23 +15,29 @@ function digits(x, count = 3) {
   return text.includes("e") ? String(Number(text)) : text;
 }
 
+// As svdbench.reporting.words writes it.
+function minus(text) {
+  return text.replaceAll("-", "−");
+}
+
 function shown(value, kind) {
   if (value === null) return "";
   if (typeof value === "string") return value;
-  if (kind === "int") return Math.abs(value) < 10000 ? String(value) : value.toLocaleString("en").replaceAll(",", "\u202f");
-  if (kind === "share") return `${value ? digits(100 * value) : 0}\u00a0%`;
-  if (kind === "ratio") return `${digits(value)}×`;
+  if (kind === "plain") return String(value);
+  if (kind === "int") return minus(value.toLocaleString("en"));
+  if (kind === "share") return minus(`${value ? digits(100 * value) : 0}%`);
+  if (kind === "ratio") return minus(`${digits(value)}×`);
   if (UNITS[kind]) {
     if (value === 0) return kind === "s" ? "0\u00a0s" : "0\u00a0B";
     const size = Math.abs(value);
     const [unit, name] = UNITS[kind].find(([u]) => size >= u) || UNITS[kind].at(-1);
     const scaled = value / unit;
-    return (Number.isInteger(scaled) ? String(scaled) : digits(scaled)) + name.replace(" ", "\u00a0");
+    return minus((Number.isInteger(scaled) ? String(scaled) : digits(scaled)) + name.replace(" ", "\u00a0"));
   }
-  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return minus(value.toLocaleString("en"));
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return String(value).length < 6 ? String(value) : digits(value, 4);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return minus(value.toExponential(2).replace("+", ""));
+  return minus(String(value).length < 6 ? String(value) : digits(value, 4));
 }
 
 function element(name, properties = {}, ...children) {
@@ -103,7 +109,7 @@ class Table {
   // A list to choose from, for columns of few values.
   facets() {
     const few = this.columns.filter(
-      (column) => column.dict && ["text", "int"].includes(column.kind) && column.dict.length > 1 && column.dict.length <= 24
+      (column) => column.dict && ["text", "int", "plain"].includes(column.kind) && column.dict.length > 1 && column.dict.length <= 24
         && !["reason", "cell"].includes(column.name),
     );
     return few.slice(0, 6).map((column) => {
@@ -269,7 +275,7 @@ class Table {
       lines.push(line);
     }
     this.body.replaceChildren(...lines);
-    const number = (n) => n.toLocaleString("en").replaceAll(",", "\u202f");
+    const number = (n) => n.toLocaleString("en");
     const of = this.rows.length < this.count ? ` of ${number(this.count)}` : "";
     this.where.textContent = this.rows.length
       ? `rows ${number(from + 1)}–${number(to)} of ${number(this.rows.length)}${of && ` found${of}`}`

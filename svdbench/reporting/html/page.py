@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from svdbench.record.reader import Ending, RecordedRun, endings, progress
+from svdbench.reporting.formats import parts
 from svdbench.reporting.html.columns import Payload, payload
 from svdbench.reporting.html.pictures import Picture, pictures
 from svdbench.reporting.report import Lines, Report, Table
@@ -43,6 +44,8 @@ class RunPage:
     run: RecordedRun
     progress: str
     endings: list[Ending]
+    headline: str
+    warnings: list[str]
     blocks: list[Table | Lines]
     pictures: list[Picture]
     tables: list[tuple[str, Payload]]
@@ -68,19 +71,15 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
         run=run,
         progress=progress(run),
         endings=endings(run),
-        blocks=list(_blocks(report)),
+        headline=report.headline,
+        warnings=report.warnings,
+        blocks=[part for part in parts(report) if isinstance(part, Table) or any(part)],
         pictures=pictures(report, run),
         tables=[(sheet.name, payload(sheet)) for sheet in run.sheets],
         repeat=repeat,
         environment=list(_flat(run.environment)),
         files=list(islice(_files(run.folder, place), MOST_FILES)),
     )
-
-
-def _blocks(report: Report) -> Iterator[Table | Lines]:
-    for block in (*report.blocks, report.closing):
-        parts = [block] if isinstance(block, Table | Lines) else block.blocks()
-        yield from (part for part in parts if isinstance(part, Table) or any(part))
 
 
 def run_line(run: RecordedRun, headline: str, place: Path) -> RunLine:

@@ -1,0 +1,169 @@
+"""The arms of an ``accelerate`` run over all seeds: their numbers, each computed once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import pandas as pd
+
+from svdbench.reporting.metrics import Metric, MetricValue
+from svdbench.reporting.words import number, percent, points, ratio, seconds
+from svdbench.side_by_side import report as sides
+from svdbench.statistics.intervals import Interval, paired_difference
+from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
+
+DENSE = "DNN"
+FINAL_LOSS = Metric(
+    "final loss", "train_loss", "", "lower", "geometric mean over seeds", partial(number, digits=4)
+)
+TRAINED = Metric(
+    "training accuracy", "train_accuracy", "fraction", "higher", "mean over seeds", percent
+)
+DIFFERENCE = Metric(
+    "test accuracy against the DNN",
+    *("accuracy_difference", "fraction", "higher", "mean of the seeds' differences"),
+    points,
+)
+EPOCH = Metric("time of an epoch", "epoch_s", "s", "lower", "median over seeds and epochs", seconds)
+SWITCHED = Metric(
+    "speed of the epochs in factors",
+    *("switched", "× DNN", "higher", "median of pairs of epochs, over seeds"),
+    ratio,
+)
+SPEED = Metric(
+    "training speed",
+    *("speed", "× DNN", "higher", "median of pairs of epochs, over seeds, with the switch"),
+    ratio,
+)
+CEILING = Metric("ceiling", "ceiling", "× DNN", "higher", "count of multiplications", ratio)
+
+
+Values = dict[Metric, MetricValue]
+
+
+@dataclass(frozen=True)
+class AcceleratedArmSummary:
+    """An arm after its last epoch, over all seeds.
+
+    Attributes:
+        name, alpha, phi, ranks: its settings; NaN where it has none.
+        train_loss, train_accuracy, test_accuracy: a value for each seed.
+        accuracy_difference: of the test set, this arm's less the dense arm's.
+        epoch_s: a median epoch after the switch.
+        after: the dense arm's time over this one's, epoch by epoch after the switch: the
+            median, and an interval that assumes no distribution.
+        speed: the same of the whole training, with dense steps and the switch.
+        ceiling: of ``speed``, if there were nothing but multiplications.
+    """
+
+    name: str
+    alpha: float
+    phi: float
+    ranks: str
+    train_loss: list[float]
+    train_accuracy: list[float]
+    test_accuracy: list[float]
+    accuracy_difference: Interval
+    epoch_s: float
+    after: Interval | None
+    speed: Interval | None
+    ceiling: float
+
+    @property
+    def impossible(self) -> bool:
+        """Whether it is faster than the multiplications can explain."""
+        return self.speed is not None and self.speed.low > self.ceiling
+
+    @cached_property
+    def metrics(self) -> Values:
+        """The numbers of an arm; those against the dense arm of the others only."""
+        seeds = self.accuracy_difference.count
+        of: dict[str, Any] = {"arm": self.name}
+        if self.name != DENSE:
+            of |= {"alpha": self.alpha, "phi": self.phi}
+        found = [
+            FINAL_LOSS.of(geometric_mean_or_nan(self.train_loss), seeds=seeds, **of),
+            TRAINED.of(mean_or_nan(self.train_accuracy), seeds=seeds, **of),
+            sides.ACCURACY.of(mean_or_nan(self.test_accuracy), seeds=seeds, **of),
+            EPOCH.of(self.epoch_s, seeds=seeds, **of),
+        ]
+        if self.name != DENSE:
+            found.append(CEILING.of(self.ceiling, seeds=seeds, **of))
+            pairs = (
+                (DIFFERENCE, self.accuracy_difference),
+                (SWITCHED, self.after),
+                (SPEED, self.speed),
+            )
+            for metric, got in pairs:
+                if got is not None:
+                    found.append(metric.of(got.mean, low=got.low, high=got.high, seeds=seeds, **of))
+        return {value.metric: value for value in found}
+
+
+def summarise_arms(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[AcceleratedArmSummary]:
+    """All arms, the dense one first; none without an epoch of it.
+
+    Args:
+        epochs: those to compare: rows of ``samples.csv``.
+        summary: ``summary.csv``.
+    """
+    dense = epochs[epochs["arm"] == DENSE]
+    ceilings = summary.groupby("arm")["ceiling"].median()
+    return [
+        _summary(rows, dense, seeds, float(ceilings[name]))
+        for name, rows, seeds in sides.arms_of(epochs, DENSE)
+    ]
+
+
+def _summary(
+    rows: pd.DataFrame, dense: pd.DataFrame, seeds: list[int], ceiling: float
+) -> AcceleratedArmSummary:
+    first = rows.iloc[0]
+    train, test = sides.last_epochs(rows, "train"), sides.last_epochs(rows, "test")
+    base = sides.last_epochs(dense, "test")
+    factored, after = _after_switch(rows, dense)
+    speed = None
+    if after is not None:
+        share = _switch_share(rows, dense)
+        speed = _through(after, lambda r: 1 / (first["phi"] + (1 - first["phi"]) / r + share))
+    return AcceleratedArmSummary(
+        name=str(first["arm"]),
+        alpha=first["alpha"],
+        phi=first["phi"],
+        ranks=str(first["rank"]),
+        train_loss=list(train["loss"]),
+        train_accuracy=list(train["accuracy"]),
+        test_accuracy=list(test.loc[seeds, "accuracy"]),
+        accuracy_difference=paired_difference(
+            list(test.loc[seeds, "accuracy"]), list(base.loc[seeds, "accuracy"])
+        ),
+        epoch_s=float((rows if factored.empty else factored)["epoch_s"].median()),
+        after=after,
+        speed=speed,
+        ceiling=ceiling,
+    )
+
+
+def _after_switch(rows: pd.DataFrame, dense: pd.DataFrame) -> tuple[pd.DataFrame, Interval | None]:
+    """The epochs wholly in factors, and how many times longer the dense arm's are."""
+    own = rows[rows["split"] == "test"]
+    switched = own[own["decompose_s"].notna()].set_index("seed")["epoch"]
+    own = own[own["epoch"] > own["seed"].map(switched)]
+    pairs = own.merge(dense[dense["split"] == "test"], on=["seed", "epoch"], suffixes=("", "_d"))
+    if pairs.empty:
+        return own, None
+    found = summarise(list(pairs["epoch_s_d"] / pairs["epoch_s"]))
+    return own, Interval(found.median, found.low, found.high, found.reps)
+
+
+def _switch_share(rows: pd.DataFrame, dense: pd.DataFrame) -> float:
+    """The time of the switch over that of the dense arm's whole training."""
+    epochs = dense["epoch"].max()
+    return float(rows["decompose_s"].median() / (epochs * dense["epoch_s"].median()))
+
+
+def _through(interval: Interval, rising: Callable[[float], float]) -> Interval:
+    """The interval of a rising function of a number with this interval."""
+    low = rising(interval.low) if interval.low > 0 else interval.low
+    return Interval(rising(interval.mean), low, rising(interval.high), interval.count)

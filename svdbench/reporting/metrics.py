@@ -1,0 +1,133 @@
+"""Metrics: named numbers with a unit, a direction and a statistic, shared by all forms of a report.
+
+A job declares each of its metrics once and computes its values once, from the run's tables.
+The terminal, Markdown, the HTML page, the list of runs and the JSON show these values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from svdbench.reporting.words import UNKNOWN, few, interval, known, number
+
+Better = Literal["lower", "higher", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number says of a run.
+
+    Attributes:
+        name: in words, such as ``"training speed"``.
+        column: the name for programs, that of the column it is computed from.
+        unit: such as ``"s"``, ``"× DNN"`` or ``"fraction"``; empty for a plain number.
+        better: whether less or more is better; empty where neither is.
+        statistic: how it is computed from several values, such as ``"median over seeds"``.
+        form: writes a value for people.
+
+    Example:
+        >>> speed = Metric("training speed", "speed", "× DNN", "higher", "paired median", ratio)
+        >>> speed.of(1.0846, seeds=5, arm="SVD-DNN").text
+        '1.08×'
+    """
+
+    name: str
+    column: str
+    unit: str = ""
+    better: Better = ""
+    statistic: str = ""
+    form: Callable[[float], str] = number
+
+    def of(
+        self,
+        value: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        seeds: int | None = None,
+        **of: Any,
+    ) -> MetricValue:
+        """A value of the metric, and what it is of: ``of(0.0026, method="fasth", d=512)``."""
+        return MetricValue(self, float(value), of, low, high, seeds)
+
+    @property
+    def description(self) -> str:
+        """Name, unit and statistic: ``training speed, × DNN, paired median``."""
+        return ", ".join(filter(None, (self.name, self.unit, self.statistic)))
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A value of a metric, not rounded.
+
+    Attributes:
+        of: what it is the value of, such as ``{"method": "fasth", "d": 512}``.
+        low, high: ends of its interval; None where it has none.
+        seeds: over how many seeds it was aggregated; None where there are no seeds.
+    """
+
+    metric: Metric
+    value: float
+    of: Mapping[str, Any] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+
+    @property
+    def text(self) -> str:
+        """As people read it, in every form of a report."""
+        return known(self.value, self.metric.form)
+
+    @property
+    def interval(self) -> str:
+        """Both ends of the interval as people read them; a dash where there is none."""
+        ends = self.low, self.high
+        if any(end is None or not math.isfinite(end) for end in ends):
+            return UNKNOWN
+        return interval(*ends, self.metric.form)  # type: ignore[arg-type]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As programs read it: numbers are not rounded, those that are not finite are None."""
+        metric = self.metric
+        return {
+            "name": metric.name,
+            "column": metric.column,
+            "unit": metric.unit,
+            "better": metric.better,
+            "statistic": metric.statistic,
+            "of": {name: plain(value) for name, value in self.of.items()},
+            "value": plain(self.value),
+            "low": plain(self.low),
+            "high": plain(self.high),
+            "seeds": self.seeds,
+            "text": self.text,
+        }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it; None for a number that is not finite."""
+    if hasattr(value, "item"):  # of numpy
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def headline(groups: Iterable[tuple[str, Sequence[MetricValue]]], most: int = 4) -> str:
+    """A line from the values of some metrics: ``lstm: test accuracy 98%, test loss 0.07; …``.
+
+    Args:
+        groups: what the values are of, and the values; those that are not known are left out.
+        most: groups to name; of the others only their number is told.
+    """
+    found = []
+    for name, values in groups:
+        known_ones = [value for value in values if value.value == value.value]
+        if known_ones:
+            told = ", ".join(f"{value.metric.name} {value.text}" for value in known_ones)
+            found.append(f"{name}: {told}" if name else told)
+    return few(found, most)
