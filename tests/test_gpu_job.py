@@ -179,6 +179,13 @@ def test_all_limits_together_are_seven_minutes() -> None:
     assert 2 * main.TOTAL_S < 15 * 60
 
 
+def test_a_part_is_told_the_time_that_it_gets() -> None:
+    every = {each.name: each for each in main.parts(Path("results"), None)}
+    assert every["more"].command(40.0)[-2:] == ("--seconds", "25")
+    assert every["kernels"].command(3.0)[-2:] == ("--seconds", "1")
+    assert every["smoke"].command(40.0) == every["smoke"].arguments
+
+
 def test_a_part_that_there_is_none_of(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main.main(["--rehearse", "--only", "kernel"])

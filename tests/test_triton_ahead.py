@@ -40,9 +40,43 @@ def check(rows: list[dict[str, str]], chips: set[str]) -> None:
 
 def test_sizes_in_sixteens_on_one_chip(tmp_path: Path) -> None:
     check(compiled(tmp_path, "--quick"), {"sm_90"})
+    again_from_where_it_was_stopped(tmp_path)
     text = (tmp_path / "kernels.md").read_text()
     assert "registers" in text
     assert "wgmma" in text
+
+
+def again_from_where_it_was_stopped(folder: Path) -> None:
+    """All but the last rows are kept: one of them half written, one of an earlier source."""
+    path = folder / "kernels.csv"
+    whole = path.read_text()
+    *kept, changed, last = whole.splitlines(keepends=True)
+    changed = changed.rpartition(",")[0] + ",0123456789ab\n"
+    path.write_text("".join([*kept, changed, last[:40]]))
+    done = run_compiled("svdbench.kernels.triton_ahead", str(folder), "--quick")
+    assert f"{len(kept) - 1} of {len(kept) + 1} were compiled before" in done.stdout
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, False),
+        ({"spilled_bytes": 8}, True),
+        ({"shared_bytes": 101}, True),
+        ({"guarded": False}, True),
+        ({"wgmma": 0}, True),  # meant for tensor cores
+        ({"constants": "PRECISION=ieee K=16"}, True),  # and not meant for them
+        ({"constants": "PRECISION=ieee K=16", "wgmma": 0}, False),
+        ({"constants": "K=16", "wgmma": 0}, False),
+    ],
+)
+def test_what_is_wrong_with_a_kernel(changes: dict[str, object], wrong: bool) -> None:
+    from svdbench.kernels.triton_ahead import is_wrong
+
+    row = {"constants": "PRECISION=bf16x6 K=16", "spilled_bytes": 0, "guarded": True}
+    row |= {"shared_bytes": 100, "shared_limit_bytes": 100, "mma": 0, "wgmma": 4, "tcgen05": 0}
+    assert is_wrong(row | changes) == wrong
 
 
 @pytest.mark.slow

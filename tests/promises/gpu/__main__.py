@@ -35,7 +35,7 @@ from svdbench.reporting.render import print_lines, show_block
 TOTAL_S = 420.0
 LEAST_S = 5.0  # with less time left no part begins
 LEFT_S = 120.0  # the most for what comes last, which gets what is left
-ENDING_S = 6.0  # of a part's limit: for imports, and for what has begun when its time is up
+PLOTS_S = 15.0  # of a part's limit: for imports, the cell that has begun, and the plots
 SLOWER = 10  # a rehearsal, by the interpreter or on a busy machine
 
 
@@ -52,11 +52,12 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
     cores = min(12, os.cpu_count() or 1)
     spread = ("-n", str(cores)) if find_spec("xdist") and not rehearsal else ()
 
-    def ours(name: str, what: str, limit_s: float, module: str, *more: str) -> Part:
-        """A module of ours, which ends by itself a little before the limit."""
-        seconds = ("--seconds", f"{slower * limit_s - ENDING_S:.0f}")
-        arguments = ("-m", f"promises.gpu.{module}", str(folder), *seconds, *mode, *more)
-        return Part(name, what, arguments, slower * limit_s)
+    def ours(
+        name: str, what: str, limit_s: float, module: str, *more: str, ending_s: float = 6.0
+    ) -> Part:
+        """A module of ours, which ends by itself before the limit."""
+        arguments = ("-m", f"promises.gpu.{module}", str(folder), *mode, *more)
+        return Part(name, what, arguments, slower * limit_s, ending_s)
 
     def tests(name: str, what: str, limit_s: float, *options: str) -> Part:
         junit = f"--junitxml={folder / name}.xml"
@@ -66,12 +67,12 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
     return [
         ours("kernels", "does each kernel run, and agree with float64?", 60, "kernels", *once),
         ours("steps", "host, device and graph replay; plans; kernels", 60, "steps"),
-        ours("timings", "the promised figures", 100, "timings"),
+        ours("timings", "the promised figures", 100, "timings", ending_s=PLOTS_S),
         ours("micro", "what the GPU itself can do", 25, "micro"),
         tests("smoke", "everything else that touches CUDA", 60, "tests/test_gpu_smoke.py"),
         tests("tests", "the core on hostile inputs", 75, *spread, "tests/test_gpu.py"),
         ours("memcheck", "accesses out of bounds", 35, "memcheck"),
-        ours("more", "cold caches, more columns", LEFT_S, "timings", "--more"),
+        ours("more", "cold caches, more columns", LEFT_S, "timings", "--more", ending_s=PLOTS_S),
     ]
 
 

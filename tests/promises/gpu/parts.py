@@ -25,12 +25,20 @@ class Part:
         name: of its log, and for ``--only``.
         what: it answers, for the table.
         arguments: of Python.
+        ending_s: what it needs of its limit to end, if it can be told when to (``--seconds``).
     """
 
     name: str
     what: str
     arguments: tuple[str, ...]
     limit_s: float
+    ending_s: float | None = None
+
+    def command(self, limit_s: float) -> tuple[str, ...]:
+        """The arguments where there are so many seconds."""
+        if self.ending_s is None:
+            return self.arguments
+        return (*self.arguments, "--seconds", f"{max(limit_s - self.ending_s, 1.0):.0f}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def run_part(
     alone.
     """
     begin = time.monotonic()
-    process = start(part.arguments, environment)
+    process = start(part.command(limit_s), environment)
     lines: list[str] = []
 
     def read() -> None:
