@@ -73,10 +73,7 @@ def apply_reflectors(
     check(V, X, tau, block_size, backend)
     if X.ndim == 1:
         column = apply_reflectors(
-            *(V, X.unsqueeze(-1), tau),
-            block_size=block_size,
-            transpose=transpose,
-            backend=backend,
+            *(V, X.unsqueeze(-1), tau), block_size=block_size, transpose=transpose, backend=backend
         )
         return column.squeeze(-1)
     batch = batch_shape(V, X, tau)
@@ -102,12 +99,7 @@ def apply_reflectors(
 
 
 def _run(
-    V: Tensor,
-    X: Tensor,
-    tau: Tensor | None,
-    block_size: int | None,
-    transpose: bool,
-    backend: str,
+    V: Tensor, X: Tensor, tau: Tensor | None, block_size: int | None, transpose: bool, backend: str
 ) -> Tensor:
     if _autocast_is_on(V):
         with torch.autocast(V.device.type, enabled=False):
@@ -153,12 +145,7 @@ class Apply(torch.autograd.Function):
 
 
 def differentiable_gradients(
-    V: Tensor,
-    X: Tensor,
-    tau: Tensor | None,
-    G: Tensor,
-    transpose: bool,
-    needs: tuple[bool, ...],
+    V: Tensor, X: Tensor, tau: Tensor | None, G: Tensor, transpose: bool, needs: tuple[bool, ...]
 ) -> core.Gradients:
     """Gradients at V, X and τ by operations that torch differentiates itself."""
     wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
@@ -172,12 +159,7 @@ def differentiable_gradients(
 
 
 def _plain(
-    V: Tensor,
-    X: Tensor,
-    tau: Tensor | None,
-    block_size: int | None,
-    transpose: bool,
-    backend: str,
+    V: Tensor, X: Tensor, tau: Tensor | None, block_size: int | None, transpose: bool, backend: str
 ) -> Tensor:
     """By operations that torch differentiates, transforms and exports itself."""
     dtype, work = V.dtype, core.WORK_DTYPE[V.dtype]

@@ -86,11 +86,7 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
 
 
 def choose_block_size(
-    n: int,
-    d: int,
-    m: int,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    n: int, d: int, m: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> int:
     """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m)."""
     return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size

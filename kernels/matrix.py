@@ -5,12 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .apply import (
-    apply_reflectors,
-    differentiable_gradients,
-    is_eager,
-    second_gradients_wanted,
-)
+from .apply import apply_reflectors, differentiable_gradients, is_eager, second_gradients_wanted
 from .plans import plan_on_cpu
 from .ut import ut_factors
 from .wy import gram_gradient

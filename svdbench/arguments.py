@@ -32,6 +32,13 @@ def as_integer(value: Any) -> int | None:
         return None
 
 
+def check_whole(least: int, **values: int) -> None:
+    """Raise ValueError for the first that is not a whole number from ``least`` up."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
+
+
 def number(name: str, value: Any) -> float:
     """A real argument as a float.
 

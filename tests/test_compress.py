@@ -204,13 +204,13 @@ def test_a_network_is_deployed_with_factors_where_they_save() -> None:
 # --------------------------------------------------------------------------- arms
 
 
-def arm_of(every: int, epochs: int, clock: FakeClock) -> tuple[CompressedArm, Batches]:
+def arm_of(every: int, epochs: int) -> tuple[CompressedArm, Batches]:
     network, batches = mlp([8, 6, 5]), Batches(torch.randn(20, 8), torch.randint(5, (20,)), 4)
     compressor = load("truncsvd")
     arm = Arm("x", network, SGD(network.parameters(), 0.1), loss_for(5))
     compression = Compression(network, compressor, 3)
     setting = CompressSetting("truncsvd", 3, compressor)
-    return CompressedArm(arm, setting, 0, compression, every, 5, epochs, clock), batches
+    return CompressedArm(arm, setting, 0, compression, every, 5, epochs), batches
 
 
 @pytest.mark.parametrize(
@@ -224,30 +224,30 @@ def test_compresses_after_so_many_batches_and_after_the_last(
     monkeypatch.setattr(
         Compression, "__call__", lambda self, remember: (plain(self, remember), clock.work(2.0))[0]
     )
-    arm, batches = arm_of(every, 2, clock)
-    found = [arm.train(batches.epoch(number)) for number in range(2)]
+    arm, batches = arm_of(every, 2)
+    found = [arm.train(batches.epoch(number), clock) for number in range(2)]
     assert [done.decompose_s for done in found if done] == [2 * count for count in calls]
-    assert [done.scores.seconds for done in found if done] == [2 * count for count in calls]
+    assert [done.seconds for done in found if done] == [2 * count for count in calls]
     assert [done.rel_error is not None for done in found if done] == [n > 0 for n in calls]
     assert ranks(arm.network) == [3, 3]
     assert arm.setting.label == "truncsvd 3"
 
 
 def test_an_arm_that_fails_says_why_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    arm, batches = arm_of(1, 2, FakeClock())
+    arm, batches = arm_of(1, 2)
     with torch.no_grad():
         arm.network.get_parameter("0.weight").fill_(torch.nan)
-    assert arm.train(batches.epoch(0)) is None
+    assert arm.train(batches.epoch(0), FakeClock()) is None
     assert (arm.status, arm.reason) == ("nan", "a weight is not finite in epoch 1: lower lr")
-    assert arm.train(batches.epoch(1)) is None
+    assert arm.train(batches.epoch(1), FakeClock()) is None
     assert arm.history == []
 
 
 def test_a_loss_that_is_no_number_ends_an_arm() -> None:
-    arm, batches = arm_of(100, 2, FakeClock())
+    arm, batches = arm_of(100, 2)
     arm.optimizer.param_groups[0]["lr"] = 1e30
-    arm.train(islice(batches.epoch(0), 4))
-    arm.train(batches.epoch(1))
+    arm.train(islice(batches.epoch(0), 4), FakeClock())
+    arm.train(batches.epoch(1), FakeClock())
     assert (arm.status, "lower lr" in arm.reason) == ("nan", True)
 
 

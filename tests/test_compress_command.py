@@ -115,11 +115,11 @@ def test_compresses_as_often_as_it_is_told(
 def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, turns = CompressedArm.train, []
 
-    def interrupted(self: CompressedArm, batches: Any) -> Any:
+    def interrupted(self: CompressedArm, *given: Any) -> Any:
         turns.append(self.name)
         if len(turns) == 6 + 5:  # a seed, and nearly a second one
             raise KeyboardInterrupt
-        return plain(self, batches)
+        return plain(self, *given)
 
     monkeypatch.setattr(CompressedArm, "train", interrupted)
     code, out, err = run([*TINY, "--rank", "4"])

@@ -1,6 +1,7 @@
 """MNIST and Fashion-MNIST, in the IDX format."""
 
 import math
+from itertools import starmap
 from typing import ClassVar
 
 import numpy as np
@@ -11,13 +12,22 @@ from .base import SplitName
 from .files import FileDataset, PublishedFile
 
 LABELS, IMAGES = 2049, 2051
-
-
 PARTS = {"train": "train", "test": "t10k"}
+KINDS = ("images-idx3", "labels-idx1")
+
+
+def idx_files(*published: tuple[int, str]) -> dict[str, PublishedFile]:
+    """The files by name, given size and SHA-256 of the four that are packed, then unpacked."""
+    names = [f"{part}-{what}-ubyte" for part in PARTS.values() for what in KINDS]
+    every = [f"{name}.gz" for name in names] + names
+    return dict(zip(every, starmap(PublishedFile, published), strict=True))
 
 
 class IdxDataset(FileDataset):
-    """Four files: images and labels, to train on and to test."""
+    """Four files: images of 28×28 pixels and labels, 60,000 to train on and 10,000 to test."""
+
+    shape = (28, 28)
+    examples = (60_000, 10_000)
 
     def read(self, split: SplitName) -> tuple[Tensor, Tensor]:
         images = self._values(f"{PARTS[split]}-images-idx3-ubyte.gz")
@@ -64,40 +74,22 @@ class MNIST(IdxDataset):
     name = "mnist"
     title = "MNIST"
     what = "handwritten digits"
-    shape = (28, 28)
-    examples = (60_000, 10_000)
     licence = "CC BY-SA 3.0"
     source = "LeCun, Bottou, Bengio and Haffner, Gradient-based learning, Proc. IEEE, 1998"
     mirrors = (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
-    files: ClassVar[dict[str, PublishedFile]] = {
-        "train-images-idx3-ubyte.gz": PublishedFile(
-            9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-        ),
-        "train-labels-idx1-ubyte.gz": PublishedFile(
-            28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
-        ),
-        "t10k-images-idx3-ubyte.gz": PublishedFile(
-            1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
-        ),
-        "t10k-labels-idx1-ubyte.gz": PublishedFile(
-            4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
-        ),
-        "train-images-idx3-ubyte": PublishedFile(
-            47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-        ),
-        "train-labels-idx1-ubyte": PublishedFile(
-            60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-        ),
-        "t10k-images-idx3-ubyte": PublishedFile(
-            7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
-        ),
-        "t10k-labels-idx1-ubyte": PublishedFile(
-            10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
-        ),
-    }
+    files: ClassVar[dict[str, PublishedFile]] = idx_files(
+        (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+        (60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+        (7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+        (10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    )
 
 
 class FashionMNIST(IdxDataset):
@@ -109,37 +101,19 @@ class FashionMNIST(IdxDataset):
     name = "fashion-mnist"
     title = "Fashion-MNIST"
     what = "articles of clothing"
-    shape = (28, 28)
-    examples = (60_000, 10_000)
     licence = "MIT"
     source = "Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017"
     mirrors = (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     )
-    files: ClassVar[dict[str, PublishedFile]] = {
-        "train-images-idx3-ubyte.gz": PublishedFile(
-            26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
-        ),
-        "train-labels-idx1-ubyte.gz": PublishedFile(
-            29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
-        ),
-        "t10k-images-idx3-ubyte.gz": PublishedFile(
-            4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
-        ),
-        "t10k-labels-idx1-ubyte.gz": PublishedFile(
-            5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
-        ),
-        "train-images-idx3-ubyte": PublishedFile(
-            47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-        ),
-        "train-labels-idx1-ubyte": PublishedFile(
-            60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-        ),
-        "t10k-images-idx3-ubyte": PublishedFile(
-            7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-        ),
-        "t10k-labels-idx1-ubyte": PublishedFile(
-            10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-        ),
-    }
+    files: ClassVar[dict[str, PublishedFile]] = idx_files(
+        (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        (47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+        (60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        (7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        (10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    )

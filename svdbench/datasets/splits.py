@@ -56,12 +56,7 @@ def load(name: str, split: SplitName, data_dir: str | None = None) -> tuple[Tens
 
 
 def classification(
-    name: str,
-    split: str,
-    *,
-    validation: float = 0.0,
-    data_dir: str | None = None,
-    **options: Any,
+    name: str, split: str, *, validation: float = 0.0, data_dir: str | None = None, **options: Any
 ) -> Split:
     """One split of a data set, whole and in memory; every call reads the files anew.
 

@@ -107,11 +107,7 @@ class _Part:
 
 
 def _part(
-    data: Data,
-    missing: int,
-    calibration: int | None,
-    seed: int,
-    on_reading: Callable[[int], None],
+    data: Data, missing: int, calibration: int | None, seed: int, on_reading: Callable[[int], None]
 ) -> list[_Part]:
     """``missing`` + 1 parts; the first has twice as many examples as each of the others."""
     if isinstance(data, tuple):

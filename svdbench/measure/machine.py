@@ -116,11 +116,7 @@ def matmul_rate(
 
 
 def copy_rate(
-    device: str | torch.device,
-    clock: Clock,
-    *,
-    size_bytes: int = 64 << 20,
-    budget_s: float = 0.03,
+    device: str | torch.device, clock: Clock, *, size_bytes: int = 64 << 20, budget_s: float = 0.03
 ) -> float:
     """Bytes per second of a copy within the device's memory, read and written ones counted.
 

@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from svdbench.arguments import check_whole
+
 
 class SequenceModel(nn.Module, ABC):
     """A recurrent network with a linear readout of its states.
@@ -70,17 +72,10 @@ class SequenceModel(nn.Module, ABC):
     own_step: ClassVar[bool] = False
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        readout_bias: bool = True,
+        self, input_size: int, hidden_size: int, output_size: int, *, readout_bias: bool = True
     ) -> None:
         super().__init__()
-        whole("input_size", input_size)
-        whole("hidden_size", hidden_size)
-        whole("output_size", output_size)
+        check_whole(1, input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.state_size = self.numbers_per_unit * hidden_size
         self.readout = nn.Linear(self.state_size, output_size, bias=readout_bias)
@@ -170,10 +165,3 @@ class SequenceModel(nn.Module, ABC):
         """The readout's part of the formula."""
         biases = 0 if self.readout.bias is None else self.output_size
         return self.output_size * self.state_size + biases
-
-
-def whole(name: str, value: int | None, most: int | None = None) -> None:
-    """Raise ValueError unless ``value`` is a whole number from 1 to ``most``."""
-    if not isinstance(value, int) or value < 1 or (most is not None and value > most):
-        allowed = "of at least 1" if most is None else f"from 1 to {most}"
-        raise ValueError(f"{name} is {value!r}: give a whole number {allowed}")

@@ -5,10 +5,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from svdbench.arguments import check_whole
 from svdbench.nn.deferred import assign
 from svdbench.nn.spectral_weight import OrthogonalWeight
 
-from .base import whole
 from .manifold import (
     cayley_of_rotation,
     exp_skew,
@@ -116,7 +116,7 @@ class ExpRNN(SkewSymmetric):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(activation=activation, init=init, **shared)
-        whole("rebase_every", rebase_every)
+        check_whole(1, rebase_every=rebase_every)
         n, self.rebase_every = self.hidden_size, rebase_every
         self.register_buffer("base", torch.empty(n, n) if dynamic else None)
         self.register_buffer("steps", torch.tensor(0))

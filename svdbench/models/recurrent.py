@@ -213,11 +213,7 @@ class RNN(Recurrent):
     source = "Elman, Finding Structure in Time, Cognitive Science 1990"
 
     def __init__(
-        self,
-        *,
-        activation: str = "tanh",
-        init: str = "uniform",
-        **shared: Unpack[Shared],
+        self, *, activation: str = "tanh", init: str = "uniform", **shared: Unpack[Shared]
     ) -> None:
         super().__init__(activation=activation, **shared)
         if init != "uniform" and init not in STARTS:
@@ -251,11 +247,7 @@ class IRNN(RNN):
     source = "Le, Jaitly and Hinton, A Simple Way to Initialize Recurrent Networks, 2015"
 
     def __init__(
-        self,
-        *,
-        activation: str = "relu",
-        init: str = "identity",
-        **shared: Unpack[Shared],
+        self, *, activation: str = "relu", init: str = "identity", **shared: Unpack[Shared]
     ) -> None:
         shared.setdefault("input_std", 0.001)
         super().__init__(activation=activation, init=init, **shared)

@@ -74,12 +74,7 @@ class FcURNN(ComplexRecurrent):
     source = "Wisdom et al., Full-Capacity Unitary Recurrent Neural Networks, NeurIPS 2016"
     own_step = True
 
-    def __init__(
-        self,
-        *,
-        rms: bool = True,
-        **shared: Unpack[Shared],
-    ) -> None:
+    def __init__(self, *, rms: bool = True, **shared: Unpack[Shared]) -> None:
         super().__init__(**shared)
         self.W = nn.Parameter(torch.empty(self.hidden_size, self.hidden_size, 2))
         self.step = CayleyStep(self.W.shape, rms)

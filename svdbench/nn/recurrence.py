@@ -197,24 +197,14 @@ def recurrence_op(
 
 @torch.library.custom_op("svdbench::recurrence", mutates_args=())
 def _forward(
-    inputs: Tensor,
-    W: Tensor,
-    h0: Tensor | None,
-    bias: Tensor | None,
-    activation: str,
-    keep: bool,
+    inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, activation: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     return loop_forward(inputs, W, h0, bias, ACTIVATIONS[activation], keep)
 
 
 @_forward.register_fake
 def _(
-    inputs: Tensor,
-    W: Tensor,
-    h0: Tensor | None,
-    bias: Tensor | None,
-    activation: str,
-    keep: bool,
+    inputs: Tensor, W: Tensor, h0: Tensor | None, bias: Tensor | None, activation: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     T, B, n = inputs.shape
     kept = inputs.new_empty(T if keep else 1, B, ACTIVATIONS[activation].kept_size(n))

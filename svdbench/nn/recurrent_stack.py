@@ -178,11 +178,7 @@ class RecurrentStack(nn.Module):
         ]
 
     def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | None = None,
-        *,
-        h0: Tensor | None = None,
+        self, input: Tensor | PackedSequence, hx: Tensor | None = None, *, h0: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Output and last states, of the shapes that ``torch.nn.RNN`` returns.
 

@@ -150,13 +150,7 @@ class Journal:
             try:
                 if not line.endswith(b"\n") or not self._take(json_value(line)):
                     break
-            except (
-                ValueError,
-                TypeError,
-                LookupError,
-                AttributeError,
-                ArithmeticError,
-            ) as error:
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
                 raise RecordError(
                     f"{self.path}, line {number} is not a journal line: choose a different "
                     "--name, or delete the folder"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from svdbench.errors import one_line
 from svdbench.files import LARGEST_YAML, belongs, configuration, read_environment
-from svdbench.record.lines import RecordError, read_rows
+from svdbench.record.lines import LARGEST_TABLE, RecordError, read_rows
 from svdbench.record.schema import ended_well
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
-LARGEST_TABLE = 1 << 30  # bytes
 # Rows of a table that a page holds; the rest stays in the file.
 MOST_ROWS = 200_000
 # The reason of a cell that has samples and no row in the summary.

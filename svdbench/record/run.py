@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.errors import one_line
-from svdbench.files import existing_regular_file, replace_atomically
+from svdbench.files import existing_regular_file, write_whole
 from svdbench.record.environment import environment, version_of
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits
@@ -277,5 +277,5 @@ def _refuse_other_columns(path: Path, table: TableSchema) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with as_record_error(path), replace_atomically(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with as_record_error(path):
+        write_whole(path, text)

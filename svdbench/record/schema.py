@@ -129,9 +129,7 @@ _SCORES = (
 # A row for each epoch. ``epoch_s`` is training with all compressing, which took ``decompose_s``
 # of it; ``elapsed_s`` their sum so far; neither has evaluations in it.
 COMPRESSION = TableSchema(
-    "samples",
-    (*_COMPRESSED, *_SCORES, "epoch_s", "decompose_s", "elapsed_s"),
-    TRAINING_STATUSES,
+    "samples", (*_COMPRESSED, *_SCORES, "epoch_s", "decompose_s", "elapsed_s"), TRAINING_STATUSES
 )
 
 # A row for each arm and seed, with the scores of its last epoch. ``epoch_s`` is the median
@@ -156,10 +154,7 @@ COMPRESSED = TableSchema(
 # two factors; if not, why it stays dense.
 LAYERS = TableSchema(
     "layers",
-    (
-        *_COMPRESSED,
-        *("layer", "rows", "columns", "kept", "form", "dense_numbers", "numbers"),
-    ),
+    (*_COMPRESSED, *("layer", "rows", "columns", "kept", "form", "dense_numbers", "numbers")),
 )
 
 

@@ -16,14 +16,7 @@ from svdbench.job import Job, Request, find_job
 from svdbench.members import references
 from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
-from svdbench.running.sweeps import (
-    Sweep,
-    SweepResult,
-    SweepSource,
-    is_sweep,
-    read_sweep,
-    run_sweep,
-)
+from svdbench.running.sweeps import Sweep, SweepResult, SweepSource, is_sweep, read_sweep, run_sweep
 from svdbench.running.sweeps.plan import engine_overrides
 
 

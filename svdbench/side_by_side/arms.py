@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from svdbench.measure.clock import Clock
+from svdbench.measure.plan import failure
 from svdbench.side_by_side.networks import Loss
 
 
@@ -22,11 +23,15 @@ class EpochScores:
     Attributes:
         loss: the mean over the examples, each as its batch was met.
         seconds: with the making of the batches and all that ``after_batch`` did.
+        decompose_s: those of compressing the weights.
+        rel_error: ‖W − W_k‖/‖W‖ of the last compression; None where there was none.
     """
 
     loss: float
     seconds: float
     steps: int
+    decompose_s: float = 0.0
+    rel_error: float | None = None
 
 
 class Arm:
@@ -37,6 +42,7 @@ class Arm:
 
     Attributes:
         status, reason: as a row has them; anything but ok ends the arm's training.
+        history: its epochs so far.
     """
 
     def __init__(self, name: str, network: nn.Module, optimizer: Optimizer, loss: Loss) -> None:
@@ -45,6 +51,29 @@ class Arm:
         self.optimizer = optimizer
         self.loss = loss
         self.status, self.reason = "ok", ""
+        self.history: list[EpochScores] = []
+
+    def train(self, batches: "Epoch", clock: Clock) -> EpochScores | None:
+        """Train for an epoch of the history; None if the arm has failed, now or before."""
+        if self.status != "ok":
+            return None
+        try:
+            done = self._epoch(batches, clock)
+        except Exception as error:
+            self.status, self.reason = failure(error)
+            if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+                self._diverged("a weight is not finite", len(self.history) + 1)
+            return None
+        self.history.append(done)
+        if not math.isfinite(done.loss):
+            self._diverged(f"the loss is {done.loss}", len(self.history))
+        return done
+
+    def _epoch(self, batches: "Epoch", clock: Clock) -> EpochScores:
+        return self.train_epoch(batches, clock)
+
+    def _diverged(self, how: str, epoch: int) -> None:
+        self.status, self.reason = "nan", f"{how} in epoch {epoch}: lower lr"
 
     def train_epoch(
         self,

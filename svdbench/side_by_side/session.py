@@ -64,6 +64,18 @@ class Experiment(Generic[Config, Setting]):
         enough = math.ceil(self.least_steps / self.batches)
         return self.config.epochs or max(self.usual_epochs, enough)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What defines a cell beside its columns."""
+        config = self.config
+        return {
+            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
+            "activation": config.activation,
+            "shuffle": config.shuffle,
+            "epochs": self.epochs,
+            "dtype": config.dtype.value,
+        }
+
     def network(self) -> nn.Module:
         """With weights drawn from torch's generator."""
         X = self.train[0]
@@ -113,13 +125,7 @@ class SharedRows:
             "lr": config.optimizer.lr,
             "device": config.device,
         }
-        self.options: dict[str, Any] = {
-            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
-            "activation": config.activation,
-            "shuffle": config.shuffle,
-            "epochs": given.epochs,
-            "dtype": config.dtype.value,
-        }
+        self.options = given.options
         self.device = config.device
         self.threads = threads_of(self.device)
 
@@ -128,6 +134,26 @@ class SharedRows:
         settings = self.settings | settings
         cell = cell_id(job=self.record.job, settings=settings, options=self.options | options)
         return settings | {"threads": self.threads, "cell": cell}
+
+    @staticmethod
+    def scores(
+        arm: Arm, split: str, scores: Scores | None, rel_error: float | None, size: dict[str, int]
+    ) -> dict[str, Any]:
+        """The columns of an arm's results on a split, with the size of its network."""
+        row: dict[str, Any] = {
+            "split": split,
+            "epoch": len(arm.history),
+            "step": sum(done.steps for done in arm.history),
+            "rel_error": rel_error,
+            "energy": None if rel_error is None else 1 - rel_error**2,
+            "status": arm.status,
+            "reason": arm.reason,
+        }
+        if arm.history:
+            row["train_loss"] = arm.history[-1].loss
+        if scores is not None:
+            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
+        return row | size
 
     def end(self, row: dict[str, Any]) -> None:
         """Write the summary of an arm, whose rows are then complete."""
@@ -179,9 +205,9 @@ class ArmsSession(ABC, Generic[G, A]):
     def begin(self, arms: list[A], seed: int) -> None:
         """Warm up, before the first of all seeds, with other arms than these."""
 
-    @abstractmethod
     def train_epoch(self, arm: A, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
         """Train an arm for an epoch, if it has not failed; whether there is one to write down."""
+        return arm.train(batches, self.clock) is not None
 
     @abstractmethod
     def epoch(self, arm: A, last: bool) -> Scores:

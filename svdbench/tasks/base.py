@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from svdbench.arguments import check_whole
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -146,13 +148,6 @@ class Task(ABC):
             ValueError: it was not taken from this task.
         """
         self.check_state(state)
-
-
-def check_whole(least: int, **values: int) -> None:
-    """Raise ValueError for the first that is not a whole number from ``least`` up."""
-    for name, value in values.items():
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
 
 
 # Far from the small numbers that training is seeded with.

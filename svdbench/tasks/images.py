@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from svdbench.arguments import check_whole
 from svdbench.datasets.splits import hold_out
 from svdbench.members import DATASETS
 
-from .base import Batch, Task, check_whole
+from .base import Batch, Task
 
 PERMUTATION_SEED = 92916
 

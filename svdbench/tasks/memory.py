@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Batch, GeneratedTask, check_whole
+from svdbench.arguments import check_whole
+
+from .base import Batch, GeneratedTask
 
 TOLERANCE = 0.04
 

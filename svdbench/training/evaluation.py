@@ -24,11 +24,7 @@ class TaskScores:
 
 @torch.no_grad()
 def evaluate(
-    model: SequenceModel,
-    task: Task,
-    data: Batch,
-    device: torch.device,
-    ranks: Ranks = ALONE,
+    model: SequenceModel, task: Task, data: Batch, device: torch.device, ranks: Ranks = ALONE
 ) -> TaskScores:
     """The scores of ``model`` on a set x (T, N, input_size), y; in parts, to bound memory.
 

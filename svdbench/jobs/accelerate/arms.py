@@ -18,7 +18,6 @@ from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import RankRule, Weight
 from svdbench.members import refuse_unknown
 from svdbench.side_by_side import session as side_by_side
-from svdbench.side_by_side.arms import EpochScores
 from svdbench.side_by_side.networks import Loss, linear_layers, loss_for, mlp
 
 DENSE = "DNN"
@@ -116,7 +115,6 @@ class TimedArm(SvdDnn):
         )
         self.setting = setting
         self.seed = seed
-        self.history: list[EpochScores] = []
 
     def seconds(self) -> float:
         """Of all epochs so far, and of the switch."""

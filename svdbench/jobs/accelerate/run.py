@@ -1,6 +1,5 @@
 """Trains a network dense and in low-rank factors, side by side, once for each seed."""
 
-import math
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -24,7 +23,6 @@ from svdbench.jobs.accelerate.arms import (
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.lowrank import factor
 from svdbench.lowrank.layers.factor import RankRule
-from svdbench.measure.plan import failure
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import RunDisplay
@@ -100,20 +98,9 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
             self.train_epoch(arm, islice(self.batches(seed).epoch(0), WARM_UP_STEPS))
 
     def train_epoch(self, arm: TimedArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
-        if arm.status != "ok":
-            return False
         if self.given.config.input_gradient:
             batches = _with_gradient(batches)
-        try:
-            done = arm.train_epoch(batches, self.clock)
-        except Exception as error:
-            arm.status, arm.reason = failure(error)
-            return False
-        arm.history.append(done)
-        if not math.isfinite(done.loss):
-            arm.status = "nan"
-            arm.reason = f"the loss is {done.loss} in epoch {len(arm.history)}: lower lr"
-        return arm.status == "ok"
+        return super().train_epoch(arm, batches) and arm.status == "ok"
 
     def epoch(self, arm: TimedArm, last: bool) -> Scores:
         network = arm.dense() if last else arm.network
@@ -175,7 +162,7 @@ class AccelerateRows(SharedRows):
                 self.record.append(LAYERS, row)
 
     def epoch(self, arm: TimedArm, split: str, scores: Scores) -> None:
-        row = self._arm(arm) | self._scores(arm, split, scores)
+        row = self._row(arm, split, scores)
         own = arm.switch_s if arm.switch_s is not None and self._switched_now(arm) else None
         row |= {
             "epoch_s": arm.history[-1].seconds + (own or 0.0),
@@ -185,7 +172,7 @@ class AccelerateRows(SharedRows):
         self.record.append(COMPRESSION, row)
 
     def summary(self, arm: TimedArm, stock: TimedArm, scores: Scores | None) -> None:
-        row = self._arm(arm) | self._scores(arm, "test", scores)
+        row = self._row(arm, "test", scores)
         setting, steps = arm.setting, self.given.epochs * self.given.batches
         dense = self.multiplications[self.given.settings[0].label]
         own = self.multiplications[setting.label]
@@ -199,9 +186,9 @@ class AccelerateRows(SharedRows):
                 row["speedup"] = stock.seconds() / arm.seconds()
         self.end(row)
 
-    def _arm(self, arm: TimedArm) -> dict[str, Any]:
+    def _row(self, arm: TimedArm, split: str, scores: Scores | None) -> dict[str, Any]:
         row = self.cell(self._setting(arm.setting) | {"seed": arm.seed})
-        return row | {"status": arm.status, "reason": arm.reason}
+        return row | self.scores(arm, split, scores, arm.rel_error, size_of(arm.network))
 
     @staticmethod
     def _setting(setting: AccelerateSetting) -> dict[str, Any]:
@@ -212,22 +199,6 @@ class AccelerateRows(SharedRows):
             "alpha": setting.alpha,
             "phi": setting.phi,
         }
-
-    def _scores(self, arm: TimedArm, split: str, scores: Scores | None) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "split": split,
-            "epoch": len(arm.history),
-            "step": arm.steps,
-            "rel_error": arm.rel_error,
-            **size_of(arm.network),
-        }
-        if arm.rel_error is not None:
-            row["energy"] = 1 - arm.rel_error**2
-        if arm.history:
-            row["train_loss"] = arm.history[-1].loss
-        if scores is not None:
-            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
-        return row
 
     def _switched_now(self, arm: TimedArm) -> bool:
         return arm.steps - arm.history[-1].steps <= arm.switch

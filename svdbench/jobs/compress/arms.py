@@ -1,8 +1,7 @@
 """The arms of ``svdbench compress``: a network that is compressed as it is trained, or not."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from svdbench.jobs.compress.compressors import Compressor
 from svdbench.jobs.compress.config import Compress
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.clock import Clock
-from svdbench.measure.plan import Contender, TimingPlan, failure, measure
+from svdbench.measure.plan import Contender, TimingPlan, measure
 from svdbench.side_by_side import session as side_by_side
-from svdbench.side_by_side.arms import Arm, EpochScores
+from svdbench.side_by_side.arms import Arm, Epoch, EpochScores
 
 STOCK = "stock"
 
@@ -48,15 +47,6 @@ class CompressExperiment(side_by_side.Experiment[Compress, CompressSetting]):
         return named.get(self.config.every) or int(self.config.every)
 
 
-@dataclass(frozen=True)
-class CompressedEpoch:
-    """An epoch of an arm: its scores, and the time and error of compressing."""
-
-    scores: EpochScores
-    decompose_s: float
-    rel_error: float | None
-
-
 class CompressedArm(Arm):
     """An arm whose weights are compressed after every so many batches, and after the last.
 
@@ -76,61 +66,39 @@ class CompressedArm(Arm):
         every: int,
         per_epoch: int,
         epochs: int,
-        clock: Clock,
     ) -> None:
         super().__init__(setting.label, arm.network, arm.optimizer, arm.loss)
         self.setting = setting
         self.seed = seed
         self.compression = compression
         self.made = deployed(arm.network, compression)
-        self.history: list[CompressedEpoch] = []
         self._every = every
         self._per_epoch = per_epoch
         self._epochs = epochs
         self._steps = 0
-        self._clock = clock
         self._stamps: list[tuple[Any, Any]] = []
 
-    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> CompressedEpoch | None:
-        """Train for an epoch; None if the arm has failed, now or before."""
-        if self.status != "ok":
-            return None
-        hook = self._after_batch if self.compression is not None else None
-        try:
-            scores = self.train_epoch(batches, self._clock, hook)
-        except Exception as error:
-            self.status, self.reason = failure(error)
-            if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
-                self._diverged("a weight is not finite", len(self.history) + 1)
-            return None
+    def _epoch(self, batches: Epoch, clock: Clock) -> EpochScores:
+        hook = partial(self._after_batch, clock) if self.compression is not None else None
+        scores = self.train_epoch(batches, clock, hook)
         lost = self.compression.rel_error() if self.compression and self._stamps else None
-        done = CompressedEpoch(scores, self._compressing_s(), lost)
-        self.history.append(done)
-        if not math.isfinite(scores.loss):
-            self._diverged(f"the loss is {scores.loss}", len(self.history))
-        return done
+        spent = sum(clock.seconds(start, end) for start, end in self._stamps)
+        self._stamps.clear()
+        return replace(scores, decompose_s=spent, rel_error=lost)
 
     def seconds(self) -> list[float]:
         """The time of each epoch, compressing included."""
-        return [done.scores.seconds for done in self.history]
+        return [done.seconds for done in self.history]
 
-    def _diverged(self, how: str, epoch: int) -> None:
-        self.status, self.reason = "nan", f"{how} in epoch {epoch}: lower lr"
-
-    def _after_batch(self) -> None:
+    def _after_batch(self, clock: Clock) -> None:
         self._steps += 1
         left = -self._steps % self._per_epoch
         last = self._steps == self._epochs * self._per_epoch
         if last or self._steps % self._every == 0:
             assert self.compression is not None
-            start = self._clock.stamp()
+            start = clock.stamp()
             self.compression(remember=left < self._every)  # the last one of the epoch
-            self._stamps.append((start, self._clock.stamp()))
-
-    def _compressing_s(self) -> float:
-        seconds = sum(self._clock.seconds(start, end) for start, end in self._stamps)
-        self._stamps.clear()
-        return seconds
+            self._stamps.append((start, clock.stamp()))
 
 
 def latencies(

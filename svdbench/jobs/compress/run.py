@@ -1,6 +1,6 @@
 """Trains a network with and without compression, side by side, once for each seed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from svdbench.errors import UserError
 from svdbench.jobs.compress import JOB
@@ -102,7 +101,7 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
                 )
             arm = Arm(setting.label, own, network_optimizer(own, config.optimizer), loss)
             often = (given.every, given.batches, given.epochs)
-            arms.append(CompressedArm(arm, setting, seed, compression, *often, self.clock))
+            arms.append(CompressedArm(arm, setting, seed, compression, *often))
         return arms
 
     def begin(self, arms: list[CompressedArm], seed: int) -> None:
@@ -114,9 +113,6 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
                 with suppress(Exception):  # the arm itself fails at its first batch, and says why
                     arm.compression()
             warm_up(arm, self.batches(seed), self.clock)
-
-    def train_epoch(self, arm: CompressedArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
-        return arm.train(batches) is not None
 
     def epoch(self, arm: CompressedArm, last: bool) -> Scores:
         scores = evaluate(arm.network, *self.given.test, arm.loss)
@@ -159,14 +155,8 @@ class CompressRows(SharedRows):
 
     def epoch(self, arm: CompressedArm, scores: Scores) -> None:
         done = arm.history[-1]
-        row = self._arm(arm) | self._scores(arm, scores)
-        row |= {
-            "epoch_s": done.scores.seconds,
-            "decompose_s": done.decompose_s,
-            "elapsed_s": sum(arm.seconds()),
-            "status": arm.status,
-            "reason": arm.reason,
-        }
+        times = {"epoch_s": done.seconds, "decompose_s": done.decompose_s}
+        row = self._row(arm, scores) | times | {"elapsed_s": sum(arm.seconds())}
         self.record.append(COMPRESSION, row)
 
     def summary(
@@ -176,7 +166,7 @@ class CompressRows(SharedRows):
         scores: Scores | None,
         latency_s: float | None,
     ) -> None:
-        row = self._arm(arm) | self._scores(arm, scores)
+        row = self._row(arm, scores)
         if arm.history:
             spent = sum(done.decompose_s for done in arm.history)
             ratios = [a / b for a, b in zip(stock.seconds(), arm.seconds(), strict=False)]
@@ -187,13 +177,7 @@ class CompressRows(SharedRows):
                 "speedup": median(ratios) if ratios else None,
                 "added": spent / (sum(arm.seconds()) - spent),
             }
-        row |= {
-            "latency_s": latency_s,
-            "latency_batch": self.config.latency.batch,
-            "status": arm.status,
-            "reason": arm.reason,
-        }
-        self.end(row)
+        self.end(row | {"latency_s": latency_s, "latency_batch": self.config.latency.batch})
 
     def _arm(self, arm: CompressedArm) -> dict[str, Any]:
         setting = arm.setting
@@ -206,23 +190,10 @@ class CompressRows(SharedRows):
         own = self.config.compressor.get(setting.method)
         return self.cell(settings, compressor=own) | {"status": "ok"}
 
-    def _scores(self, arm: CompressedArm, scores: Scores | None) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "split": "test",
-            "n_params": arm.made.n_params,
-            "macs": arm.made.macs,
-            "bytes": arm.made.bytes,
-            "epoch": len(arm.history),
-            "step": sum(done.scores.steps for done in arm.history),
-        }
-        if scores is not None:
-            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
-        if arm.history:
-            last = arm.history[-1]
-            row |= {"train_loss": last.scores.loss, "rel_error": last.rel_error}
-            if last.rel_error is not None:
-                row["energy"] = 1 - last.rel_error**2
-        return row
+    def _row(self, arm: CompressedArm, scores: Scores | None) -> dict[str, Any]:
+        made, lost = arm.made, arm.history[-1].rel_error if arm.history else None
+        size = {"n_params": made.n_params, "macs": made.macs, "bytes": made.bytes}
+        return self._arm(arm) | self.scores(arm, "test", scores, lost, size)
 
     @staticmethod
     def _compressed(arm: CompressedArm, weight: str) -> bool:

@@ -18,9 +18,4 @@ from svdbench.job import Job
 from svdbench.jobs.rank_reveal.config import RankReveal
 from svdbench.side_by_side.config import DATASET_OR_MODEL
 
-JOB = Job(
-    "rank-reveal",
-    RankReveal,
-    __name__,
-    replace(DATASET_OR_MODEL, function="model.build"),
-)
+JOB = Job("rank-reveal", RankReveal, __name__, replace(DATASET_OR_MODEL, function="model.build"))

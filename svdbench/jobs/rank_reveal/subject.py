@@ -97,17 +97,8 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What defines a cell beside its columns."""
-        config = self.config
-        return {
-            "optimizer": asdict(config.optimizer) | {"schedule": config.optimizer.schedule.value},
-            "examples": asdict(config.examples),
-            "activation": config.activation,
-            "shuffle": config.shuffle,
-            "batch_size": self.batch_size,
-            "epochs": self.epochs,
-            "dtype": config.dtype.value,
-        }
+        own = {"examples": asdict(self.config.examples), "batch_size": self.batch_size}
+        return super().options | own
 
     def subject(self, seed: int, told: Progress) -> RevealSubject:
         """Train from a seed, as its own batches come."""

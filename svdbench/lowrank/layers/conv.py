@@ -9,14 +9,7 @@ from torch.nn import functional as F
 
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import (
-    Factors,
-    Folding,
-    LowRankMatrix,
-    Split,
-    check_rank,
-    shifted,
-)
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankMatrix, Split, check_rank, shifted
 
 # Patches are several times as many numbers as the input, so they come in pieces of about this
 # many: far below the size of a model.

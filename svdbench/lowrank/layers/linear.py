@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from svdbench.arguments import integer
 from svdbench.lowrank.drivers.base import Driver
 from svdbench.lowrank.drivers.truncated import truncated_svd
-from svdbench.lowrank.layers.base import (
-    Factors,
-    Folding,
-    LowRankMatrix,
-    Split,
-    check_rank,
-    shifted,
-)
+from svdbench.lowrank.layers.base import Factors, Folding, LowRankMatrix, Split, check_rank, shifted
 
 _ALIGNED = 8  # numbers that a row of W₂x should have a multiple of
 _MANY = 256  # rows of x from which on it is padded to that

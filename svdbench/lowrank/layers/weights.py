@@ -11,14 +11,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from svdbench.lowrank.drivers.base import FLOATS
-from svdbench.lowrank.layers.base import (
-    Factors,
-    Folding,
-    LayerKind,
-    LowRankLayer,
-    Part,
-    Weight,
-)
+from svdbench.lowrank.layers.base import Factors, Folding, LayerKind, LowRankLayer, Part, Weight
 from svdbench.lowrank.layers.kinds import derived_from, kind_of_layer
 from svdbench.members import refuse_unknown
 

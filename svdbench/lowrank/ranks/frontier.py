@@ -20,14 +20,7 @@ from svdbench.lowrank.layers.weights import (
     last_layer,
     with_factors,
 )
-from svdbench.lowrank.ranks.allocation import (
-    Choices,
-    Cost,
-    Path,
-    choices,
-    greedy_path,
-    knapsack,
-)
+from svdbench.lowrank.ranks.allocation import Choices, Cost, Path, choices, greedy_path, knapsack
 from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss
 from svdbench.lowrank.ranks.moments import Moments, calibrate
 from svdbench.lowrank.ranks.spectrum import Spectrum, spectrum
