@@ -21,7 +21,7 @@ from svdbench.models.manifold import (
     skew,
     triangle_of,
 )
-from svdbench.models.recurrent import distance_to_isometry
+from svdbench.models.recurrent import RNN, distance_to_isometry
 from svdbench.nn.recurrence import recurrence_reference
 from svdbench.nn.spectral_weight import STARTS
 
@@ -168,6 +168,22 @@ def test_starts_anew_whatever_it_was(name: str, options: dict[str, Any]) -> None
     torch.testing.assert_close(spoilt.state_dict(), fresh.state_dict(), rtol=0, atol=0)
     promise = spoilt.promise()
     assert promise is None or promise <= 1e-5
+
+
+def test_the_submodules_of_a_model_of_the_users_own_start_anew() -> None:
+    class MyRNN(RNN):
+        name, source = "mine", "test"
+
+        def __init__(self) -> None:
+            super().__init__(input_size=N_IN, hidden_size=N, output_size=N_OUT)
+            self.cell = nn.Linear(N, N)
+
+    model = MyRNN()
+    before = model.cell.weight.detach().clone()
+    nn.init.zeros_(model.W)
+    model.reset_parameters()
+    assert model.W.std() > 0
+    assert not torch.equal(model.cell.weight, before)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -82,7 +82,14 @@ class SequenceModel(nn.Module, ABC):
         self._reset_readout()
 
     def reset_parameters(self) -> None:
-        """Start anew, as the model did when it was made; random parts are drawn again."""
+        """Start anew, as the model did when it was made; random parts are drawn again.
+
+        Every submodule is reset by its own method. A subclass with parameters besides those
+        adds them.
+        """
+        for child in self.children():
+            if (reset := getattr(child, "reset_parameters", None)) is not None:
+                reset()
         self._reset_readout()
 
     def _reset_readout(self) -> None:

@@ -41,7 +41,6 @@ class Gated(SequenceModel):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        self.rnn.reset_parameters()
         self._reset_biases()
 
     def _reset_biases(self) -> None:

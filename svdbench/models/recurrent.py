@@ -83,9 +83,8 @@ class Recurrent(SequenceModel):
         if self.h0 is not None:
             nn.init.zeros_(self.h0)
 
-    @abstractmethod
     def reset_weight(self) -> None:
-        """Start the recurrent weight anew."""
+        """Start the parameters of the recurrent weight anew that are not of a submodule."""
 
     @abstractmethod
     def recurrent_weight(self) -> Tensor:
@@ -149,9 +148,6 @@ class Reflected(Recurrent):
     """A recurrence whose weight is made of reflectors, a layer of :mod:`svdbench.nn`."""
 
     weight: SpectralWeight | OrthogonalWeight
-
-    def reset_weight(self) -> None:
-        self.weight.reset_parameters()
 
     def recurrent_weight(self) -> Tensor:
         W: Tensor = self.weight()

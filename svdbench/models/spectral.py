@@ -119,9 +119,6 @@ class FactorizedRNN(Recurrent):
         V = start("random", self.hidden_size)
         assign(self.U, start(self.init, self.hidden_size) @ V)
         assign(self.V, V)
-        self.singular_values.reset_parameters()
-        self.step_U.reset_parameters()
-        self.step_V.reset_parameters()
 
     def sigma(self) -> Tensor:
         sigma: Tensor = self.singular_values()

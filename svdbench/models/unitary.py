@@ -82,7 +82,6 @@ class FcURNN(ComplexRecurrent):
 
     def reset_weight(self) -> None:
         assign(self.W, torch.view_as_real(random_unitary(self.hidden_size)))
-        self.step.reset_parameters()
 
     def unitary_weight(self) -> Tensor:
         return torch.view_as_complex(self.W)
