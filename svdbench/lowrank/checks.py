@@ -48,8 +48,7 @@ def check_model(model: Any) -> None:
             bad = int((~tensor.isfinite()).sum() if parameter else tensor.isnan().sum())
             what = "NaN or infinite" if parameter else "NaN"
             raise ValueError(
-                f"{name} has {bad:,} {what} among its {tensor.numel():,} "
-                "numbers: check how the "
+                f"{name} has {bad:,} {what} among its {tensor.numel():,} numbers: check how the "
                 "model was trained, and its weights loaded"
             )
 

@@ -242,8 +242,7 @@ def check_dtype(weight: Tensor) -> None:
     if weight.dtype not in DTYPES:
         raise ValueError(
             "reflectors are floating-point or complex numbers, but the weight is "
-            f"{weight.dtype}: convert it to "
-            f"one of {', '.join(str(dtype)[6:] for dtype in DTYPES)}"
+            f"{weight.dtype}: convert it to one of {', '.join(str(dtype)[6:] for dtype in DTYPES)}"
         )
 
 

@@ -19,7 +19,6 @@ TRAINING_STATUSES = (*STATUSES, "target", "nan", "interrupted")
 PLACE = ("name", "results")
 # The endings of a training that has a result; ``timeout``: its clock stopped it.
 GOOD_ENDINGS = ("ok", "target", "timeout")
-PASSES = ("fwd", "bwd", "step")
 
 # ``version`` is of the svdbench that wrote the row; runs of earlier ones have no such column.
 COMMON = ("schema_version", "job", "run_id", "cell", "status", "reason", "version")

@@ -51,11 +51,6 @@ def geometric_mean_or_nan(values: Sequence[float]) -> float:
     return geometric_mean(values) if min(values) > 0 else 0.0
 
 
-def median_or_nan(values: Sequence[float]) -> float:
-    """The median; NaN without values, as of a run that was stopped."""
-    return median(values) if values else math.nan
-
-
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """A confidence interval of the median that assumes no distribution.
 

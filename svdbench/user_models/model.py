@@ -156,8 +156,7 @@ def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
         if parameter.is_floating_point() and parameter.dtype not in FLOATS:
             raise ValueError(
                 f"{name} is {parameter.dtype}, which means nothing without a scale: "
-                "build the model "
-                "with its dequantised weights"
+                "build the model with its dequantised weights"
             )
     wanted = {name: p.new_empty(0, dtype=dtype) for name, p in own.items() if p.is_floating_point()}
     return [f"{build}: {line}" for line in conversions(wanted, own.items())]

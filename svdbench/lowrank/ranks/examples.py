@@ -51,8 +51,7 @@ def check_data(data: Any, name: str = "data") -> None:
     ):
         raise TypeError(
             f"{name} is {_a(data)}: give (inputs, targets), or an iterable of such "
-            "batches, such as a "
-            "DataLoader"
+            "batches, such as a DataLoader"
         )
 
 
