@@ -23,6 +23,8 @@ from typing import Any
 
 from svdbench.errors import UserError
 
+# In the docstring of a command, what stands before its examples, a line each.
+EXAMPLES = "\nExamples:\n"
 # Facts of the environment that must not change while timings are taken.
 MACHINE = ("cpu", "caches", "gpus", "torch", "triton")
 
@@ -36,12 +38,16 @@ class Subject:
         help: what it may be.
         name: the key for a name, as of a data set.
         function: the key for a function of the user's own, as MODULE:FUNCTION.
+        choices: a registry of the names that it may be, for completion in a shell.
+        several: whether it may be several names, with commas between.
     """
 
     metavar: str
     help: str
     name: str | None = None
     function: str | None = None
+    choices: Any = None
+    several: bool = False
 
     def key(self, text: str | None) -> str | None:
         """The key that a text sets; None where it is not for this job."""
@@ -51,17 +57,37 @@ class Subject:
 
 @dataclass(frozen=True)
 class Flag:
-    """An option of a command that is no key of its configuration."""
+    """An option of a command that is no key of its configuration.
+
+    Attributes:
+        choices: the values that it may have, or a registry, for completion in a shell.
+        panel: its heading in ``--help``.
+        short: its short form.
+    """
 
     flag: str
     help: str
     kind: type = bool
     default: Any = False
     metavar: str | None = None
+    choices: Any = None
+    panel: str | None = None
+    short: str | None = None
 
     @property
     def keyword(self) -> str:
-        return self.flag.partition("/")[0].lstrip("-").replace("-", "_")
+        return keyword_of(self.flag)
+
+
+def examples_in(docstring: str | None) -> list[str]:
+    """The lines below ``Examples:`` in the docstring of a command."""
+    listed = cleandoc(docstring or "").partition(EXAMPLES)[2]
+    return [line.strip() for line in listed.splitlines() if line.strip()]
+
+
+def keyword_of(flag: str) -> str:
+    """The name in Python of an option, such as ``max_minutes`` of ``--max-minutes``."""
+    return flag.partition("/")[0].lstrip("-").replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,8 @@ class Job:
         same: facts of the environment that must not change while a run lasts.
         starter: what :meth:`start` calls, as ``"module:function"``.
         entry: the module of the folder that has ``run`` and ``check``.
+        panel: the heading of the command in ``svdbench --help``.
+        place: the order of commands under their heading: the lowest first.
     """
 
     name: str
@@ -95,6 +123,8 @@ class Job:
     same: tuple[str, ...] = MACHINE
     starter: str = "svdbench.running.start:start"
     entry: str = "run"
+    panel: str | None = None
+    place: int = 99
 
     @property
     def root(self) -> str:
@@ -113,7 +143,25 @@ class Job:
 
     @property
     def help(self) -> str:
-        return cleandoc(sys.modules[self.door].__doc__ or "")
+        return cleandoc(sys.modules[self.door].__doc__ or "").partition(EXAMPLES)[0].strip()
+
+    @property
+    def examples(self) -> list[str]:
+        """The commands at the end of the door's docstring."""
+        return examples_in(sys.modules[self.door].__doc__)
+
+    @property
+    def experiments(self) -> list[str]:
+        """Files of ``conf/experiment`` that say that they are for this command."""
+        from importlib.resources import files
+
+        found = []
+        for each in files("svdbench.conf").joinpath("experiment").iterdir():
+            if each.name.endswith(".yaml"):
+                head = each.read_text(encoding="utf-8").partition("defaults:")[0]
+                if f"(svdbench {self.words})" in head:
+                    found.append(each.name[:-5])
+        return sorted(found)
 
     @property
     def module(self) -> Any:
@@ -140,12 +188,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Command:
-    """A command without a configuration: a function whose parameters Typer reads, or several."""
+    """A command without a configuration: a function whose parameters Typer reads, or several.
+
+    Attributes:
+        former: older spellings of its options, with today's; they are still understood.
+        panel, place: as those of a :class:`Job`.
+        hidden: whether ``svdbench --help`` leaves it out, as an older name of another command.
+    """
 
     name: str
     function: Callable[..., Any] | None = None
     help: str | None = None
     commands: tuple["Command", ...] = ()
+    former: Mapping[str, str] = field(default_factory=dict)
+    panel: str | None = None
+    place: int = 99
+    hidden: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,11 @@ from svdbench.user_code import described, user_code
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from importlib.resources.abc import Traversable
 
 _REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+# Usual names of members that have another one here.
+SYNONYMS = {("task", "adding"): "addition", ("task", "copying"): "copy"}
 _PLAIN = (bool, int, float, str, type(None))
 # Keys of a configuration whose values are always paths, even where they look like references.
 _PATHS = frozenset({"results", "dir", "data_dir", "weights", "resume"})
@@ -82,6 +85,26 @@ class Registry:
         folder = files("svdbench.conf") / self.folder
         return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
+    def canonical(self, name: str) -> str:
+        """A name as ``conf`` spells it: :func:`plain`, and one of several usual names."""
+        name = plain(name)
+        return SYNONYMS.get((self.folder, name), name)
+
+    def described(self) -> dict[str, str]:
+        """Our members with the first line of their YAML, which says what each is."""
+        from importlib.resources import files
+
+        folder = files("svdbench.conf") / self.folder
+        return {name: headline(folder / f"{name}.yaml") for name in self.names()}
+
+    def packages(self) -> dict[str, str]:
+        """Other packages' members, with the package that each is of."""
+        found = self._entry_points()
+        return {
+            name: found[name].dist.name if found[name].dist else "unknown"  # type: ignore[union-attr]
+            for name in self.installed()
+        }
+
     def installed(self) -> list[str]:
         """Names of other packages' members, sorted; one of ours hides theirs."""
         return sorted(self._entry_points().keys() - set(self.names()))
@@ -133,7 +156,7 @@ class Registry:
             ValueError: There is no such member or option, or a value does not fit.
             UserError, Failed: Other people's code is not there, or fails.
         """
-        name = plain(name)
+        name = self.canonical(name)
         kind = self.class_of(name)
         # Runs of version 0.1 also named the class here. Nothing that a file names is imported.
         options.pop("_target_", None)
@@ -191,6 +214,18 @@ DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset", "da
 def groups() -> list[Registry]:
     """All groups of members."""
     return [value for value in globals().values() if isinstance(value, Registry)]
+
+
+def headline(path: Traversable) -> str:
+    """The first comment of a YAML file, its first sentence."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "@package" not in line:
+            lines.append(line.lstrip("# "))
+    text = " ".join(lines)
+    return re.split(r"\. (?=[A-Z])", text)[0].rstrip(".")
 
 
 def _parameters(kind: Any) -> list[Parameter]:

@@ -281,7 +281,7 @@ TINY = ["--net", "64-24-20-10", "--epochs", "4", "--batch", "512", "--seeds", "2
 
 class TestCommand:
     def test_writes_what_it_promises(self) -> None:
-        code, out, _ = run(["accelerate", *TINY, "--phi", "0.5,0", "--name", "one"])
+        code, out, _ = run(["accelerate", *TINY, "--phis", "0.5,0", "--name", "one"])
         assert code == 0
         folder = Path("results/accelerate/one")
         assert {path.name for path in folder.iterdir()} == {
@@ -340,16 +340,16 @@ class TestCommand:
         ("arguments", "says"),
         [
             (["nothing"], "no data set is called 'nothing'"),
-            (["--alpha", "0"], "alphas has 0.0: give numbers above 0"),
-            (["--alpha", "half"], "--alpha is 'half': give numbers separated by commas"),
-            (["--phi", "1"], "phis has 1.0: give shares from 0 to below 1"),
-            (["--phi", "0,0"], "phis has 0.0 twice"),
+            (["--alphas", "0"], "alphas has 0.0: give numbers above 0"),
+            (["--alphas", "half"], "--alphas is 'half': give numbers separated by commas"),
+            (["--phis", "1"], "phis has 1.0: give shares from 0 to below 1"),
+            (["--phis", "0,0"], "phis has 0.0 twice"),
             (["--alpha-meaning", "poem"], "alpha_meaning"),
             (["--ranks", "1,2"], "2 ranks for 3 weights"),
             (["--ranks", "1,2,x"], "ranks has 'x'"),
             (["--ranks", "100,none,none"], "from 1 to 24"),
             (["--ranks", "none,none,none"], "no layer of"),
-            (["--alpha-meaning", "text", "--alpha", "1"], "no layer of"),
+            (["--alpha-meaning", "text", "--alphas", "1"], "no layer of"),
             (["--net", "64-10-9"], "9 outputs"),
         ],
     )
@@ -402,7 +402,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a dense arm and one in factors from the start."""
     place = tmp_path_factory.mktemp("finished")
     with chdir(place):
-        assert run(["accelerate", *TINY, "--epochs", "9", "--phi", "0", "--name", "one"])[0] == 0
+        assert run(["accelerate", *TINY, "--epochs", "9", "--phis", "0", "--name", "one"])[0] == 0
     return place / "results/accelerate/one"
 
 

@@ -27,7 +27,7 @@ def rows_of(name: str, **where: str) -> list[dict[str, str]]:
 
 
 def test_writes_what_it_promises() -> None:
-    code, out, _ = run([*TINY, "--rank", "4,11", "--method", "rsvd,truncsvd,whitened"])
+    code, out, _ = run([*TINY, "--ranks", "4,11", "--methods", "rsvd,truncsvd,whitened"])
     assert code == 0
     assert {path.name for path in FOLDER.iterdir()} == {
         *(*EVERY_RUN, "samples.csv", "summary.csv", "layers.csv"),
@@ -58,14 +58,14 @@ def test_writes_what_it_promises() -> None:
 
 def test_arms_differ_by_compression_alone() -> None:
     """Before the first compression all arms met the same batches with the same weights."""
-    assert run([*TINY, "--rank", "4", "--epochs", "1", "--seeds", "1"]).code == 0
+    assert run([*TINY, "--ranks", "4", "--epochs", "1", "--seeds", "1"]).code == 0
     first = rows_of("samples")
     assert len({row["train_loss"] for row in first}) == 1
     assert len({row["loss"] for row in first}) > 1
 
 
 def test_says_what_becomes_of_each_weight() -> None:
-    code, out, _ = run([*TINY, "--rank", "10", "--method", "truncsvd"])
+    code, out, _ = run([*TINY, "--ranks", "10", "--methods", "truncsvd"])
     assert code == 0
     layers = {row["layer"]: row for row in rows_of("layers", arm="truncsvd 10")}
     found = {name: (row["kept"], row["form"], row["numbers"]) for name, row in layers.items()}
@@ -83,13 +83,13 @@ def test_says_what_becomes_of_each_weight() -> None:
 
 
 def test_two_classes_need_one_output() -> None:
-    tiny = ["compress", "xor", "--net", "2-8-8-1", "--rank", "3", *TINY[4:]]
+    tiny = ["compress", "xor", "--net", "2-8-8-1", "--ranks", "3", *TINY[4:]]
     assert run([*tiny, "optimizer=adam"]).code == 0
     assert {row["optimizer"] for row in rows_of("summary")} == {"adam"}
 
 
 def test_the_data_set_may_be_left_out() -> None:
-    code, out, _ = run(["compress", "seed=3", "--rank", "4,6", "--show-config"])
+    code, out, _ = run(["compress", "seed=3", "--ranks", "4,6", "--show-config"])
     assert code == 0
     assert "name: digits" in out
     assert "seed: 3" in out
@@ -107,7 +107,7 @@ def test_compresses_as_often_as_it_is_told(
         plain(self, **options)
 
     monkeypatch.setattr(compress_session.Compression, "__call__", counted)
-    arguments = ["--rank", "4", "--method", "truncsvd", "--seeds", "1", "--every", every]
+    arguments = ["--ranks", "4", "--methods", "truncsvd", "--seeds", "1", "--every", every]
     assert run([*TINY, *arguments]).code == 0
     assert sum(one is calls[-1] for one in calls) == count
 
@@ -122,7 +122,7 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
         return plain(self, *given)
 
     monkeypatch.setattr(CompressedArm, "train", interrupted)
-    code, out, err = run([*TINY, "--rank", "4"])
+    code, out, err = run([*TINY, "--ranks", "4"])
     assert code == 130
     assert "finished parts are kept: resume with" in err
     assert len(rows_of("samples")) == 6 + 4
@@ -153,7 +153,7 @@ def test_an_interruption_before_training_is_one_line(
 
 
 def test_stops_by_the_clock_after_a_whole_epoch() -> None:
-    code, out, _ = run([*TINY, "--rank", "4", "--max-minutes", "1e-9"])
+    code, out, _ = run([*TINY, "--ranks", "4", "--max-minutes", "1e-9"])
     assert code == 0
     assert [row["epoch"] for row in rows_of("samples")] == ["1"] * 3
     assert {row["status"] for row in rows_of("summary")} == {"timeout"}
@@ -162,7 +162,7 @@ def test_stops_by_the_clock_after_a_whole_epoch() -> None:
 
 def test_an_arm_that_fails_does_not_stop_the_others() -> None:
     """Of one whose weights are lost, no number is compared."""
-    code, out, _ = run([*TINY, "--rank", "4", "--lr", "1e30", "optimizer.momentum=0.9"])
+    code, out, _ = run([*TINY, "--ranks", "4", "--lr", "1e30", "optimizer.momentum=0.9"])
     assert code == 0
     assert {row["status"] for row in rows_of("summary")} <= {"nan", "failed"}
     assert "stock, seed 0: nan: the loss is" in out
@@ -203,12 +203,12 @@ def test_experiments_are_as_the_document_has_them(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rank", "0"], "--rank is '0'"),
+        (["--ranks", "0"], "--ranks is '0'"),
         (
-            ["--rank", "12"],
+            ["--ranks", "12"],
             "would leave every weight of 64-12-12-10 as it is: give a rank below 12",
         ),
-        (["--method", "truncsfd"], "did you mean 'truncsvd'?"),
+        (["--methods", "truncsfd"], "did you mean 'truncsvd'?"),
         (["--every", "week"], "choose epoch, batch, or a number of batches"),
         (["--net", "64x10"], "such as 784-15-15-10"),
         (["--net", "784-12-12-10"], "an example of digits has 64 values"),
@@ -229,5 +229,5 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
 def test_help_names_the_options() -> None:
     code, out, _ = run(["compress", "--help"])
     assert code == 0
-    for option in ("--rank", "--method", "--every", "--oversampling", "--net", "--max-minutes"):
+    for option in ("--ranks", "--methods", "--every", "--oversampling", "--net", "--max-minutes"):
         assert option in out

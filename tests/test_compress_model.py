@@ -285,7 +285,7 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
         (["compress", "my_net:build"], "there are no examples"),
         (["compress", "my_nt:build", *MINE[4:]], "there is no module 'my_nt'"),
         ([*MINE, "--weights", "pickle.pt"], "loading it could run arbitrary code"),
-        ([*MINE, "--rank", "3"], "--rank is for networks that are trained"),
+        ([*MINE, "--ranks", "3"], "--ranks is for networks that are trained"),
         (["compress", "digits", "--params", "0.5"], "--params is for a model of your own"),
         ([*MINE, "--params", "1.5"], "give a fraction"),
         ([*MINE, "--params", "0.5", "--macs", "0.5"], "give one of them"),

@@ -89,7 +89,7 @@ def test_tasks_that_answer_at_every_step() -> None:
 # ------------------------------------------------------------------ the command
 
 KEYS = ["task.length=6", "task.test_size=8", "model.hidden_size=8", "trainer.batch_size=4"]
-TINY = ["--steps", "4", "--every", "2", "--name", "one", "sequences=5", *KEYS]
+TINY = ["--steps", "4", "--evaluate-every", "2", "--name", "one", "sequences=5", *KEYS]
 FOLDER = Path("results/gradients/one")
 
 
@@ -163,7 +163,7 @@ class TestCommand:
             (["spektral-rnn", *TINY], "did you mean 'spectral_rnn'?"),
             (["rnn", *TINY, "--task", "adding"], "no task is called 'adding'"),
             (["rnn", *TINY, "sequences=0"], "sequences is 0"),
-            (["rnn", *TINY, "--every", "0"], "--every is 0: it must be 1 or more"),
+            (["rnn", *TINY, "--evaluate-every", "0"], "--evaluate-every is 0: it must be 1 or more"),
             (["rnn", *TINY, "task.length=1"], "length is 1"),
         ],
     )

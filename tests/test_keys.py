@@ -119,7 +119,7 @@ def test_a_command_needs_one_declaration(tmp_path: Path, monkeypatch: pytest.Mon
         command(["time-nothing", "--often", "5", "seed=2"], standalone_mode=False)
         assert asked[0].overrides == ("often=5", "seed=2")
         (often,) = (leaf for leaf in leaves(own.config) if leaf.name == "often")
-        assert often.help() == "How often to do nothing; by default 3."
+        assert often.help() == "How often to do nothing; at least 1; by default 3."
         with pytest.raises(ValueError, match="often is 0: it must be 1 or more"):
             own.config(often=0)
     finally:
@@ -183,7 +183,7 @@ def test_comments_stand_behind_keys_or_above_them() -> None:
 def test_options_of_two_jobs_that_share_a_word() -> None:
     sharing = [own for own in JOBS if own.words == "compress"]
     found = spellings(sharing)
-    assert found["rank"].form != found["params"].form
+    assert found["ranks"].form != found["params"].form
     assert found["seed"].form is found["lr"].form is None
     assert {leaf.name for leaf in found["lr"].keys.values()} == {"optimizer.lr", "finetune.lr"}
 

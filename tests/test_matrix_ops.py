@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from svdbench.jobs.time_svd_ops.config import check_operations, operation_names, operation_of
+from svdbench.jobs.time_svd_ops.config import TimeSvdOps, operation_names, operation_of
 from svdbench.jobs.time_svd_ops.operations import MatrixOp
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops, Problem
@@ -260,7 +260,7 @@ def test_half_precision_runs_or_says_why_not() -> None:
 
 def test_unknown_operations() -> None:
     with pytest.raises(ValueError, match="no operation is called 'inverze': did you mean 'inv"):
-        check_operations(["inverze"])
+        TimeSvdOps(ops=["inverze"])
 
 
 # ------------------------------------------------------------------ the command

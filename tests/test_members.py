@@ -203,8 +203,8 @@ class TestCommand:
         Path("mine.py").write_text(
             source_of(COMPRESSORS) + "    def factors(self, W):\n        return W\n"
         )
-        short = ["--epochs", "1", "--seeds", "1", "--rank", "2", "--name", "r"]
-        answer = run(["compress", "xor", "--method", "mine:Mine", *short])
+        short = ["--epochs", "1", "--seeds", "1", "--ranks", "2", "--name", "r"]
+        answer = run(["compress", "xor", "--methods", "mine:Mine", *short])
         assert answer.err == ""
         rows = table("results/compress/r/summary.csv")
         assert [row["status"] for row in rows] == ["ok", "failed"]
@@ -213,7 +213,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         "words",
         [
-            ["compress", "digits", "--method"],
+            ["compress", "digits", "--methods"],
             ["time-svd", "--methods"],
             ["time-rnn", "--methods"],
             ["time-svd-ops", "--methods"],

@@ -29,7 +29,7 @@ def rows_of(name: str, **where: str) -> list[dict[str, str]]:
 
 
 def test_writes_what_it_promises() -> None:
-    code, out, _ = run([*TINY, "--algorithm", "exact,frontier,published", "--rank", "8"])
+    code, out, _ = run([*TINY, "--algorithms", "exact,frontier,published", "--rank", "8"])
     assert code == 0
     assert {path.name for path in FOLDER.iterdir()} == {
         *(
@@ -73,7 +73,7 @@ def test_writes_what_it_promises() -> None:
 
 
 def test_layers_are_told_with_their_ranks() -> None:
-    arguments = ["--algorithm", "exact,frontier", "--seeds", "1", "fractions=[]"]
+    arguments = ["--algorithms", "exact,frontier", "--seeds", "1", "fractions=[]"]
     assert run([*TINY, *arguments]).code == 0
     for method in ("exact", "frontier"):
         rows = rows_of("samples", method=method)
@@ -90,7 +90,7 @@ def test_layers_are_told_with_their_ranks() -> None:
 
 
 def test_the_exact_rank_is_read_off_the_curve() -> None:
-    arguments = ["--seeds", "1", "--algorithm", "exact", "--epsilon", "0.05", "fractions=[]"]
+    arguments = ["--seeds", "1", "--algorithms", "exact", "--epsilon", "0.05", "fractions=[]"]
     assert run([*TINY, *arguments]).code == 0
     for row in rows_of("samples"):
         curve = rows_of("curves", layer=row["layer"])
@@ -103,7 +103,7 @@ def test_the_exact_rank_is_read_off_the_curve() -> None:
 
 
 def test_the_published_algorithm_stops_where_a_rank_gains_little() -> None:
-    arguments = ["--seeds", "1", "--algorithm", "exact,published", "fractions=[]"]
+    arguments = ["--seeds", "1", "--algorithms", "exact,published", "fractions=[]"]
     assert run([*TINY, *arguments]).code == 0
     tried = 0
     for row in rows_of("samples", method="published"):
@@ -117,7 +117,7 @@ def test_the_published_algorithm_stops_where_a_rank_gains_little() -> None:
 
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_budget_is_kept(budget: str) -> None:
-    arguments = ["--algorithm", "frontier", f"--{budget}", "0.5", "--multiple-of", "4"]
+    arguments = ["--algorithms", "frontier", f"--{budget}", "0.5", "--multiple-of", "4"]
     code, out, _ = run([*TINY, *arguments, "--seeds", "1", "fractions=[]"])
     assert code == 0
     most = 0.5 * sum(m * n for m, n in WEIGHTS.values())
@@ -131,13 +131,13 @@ def test_a_budget_is_kept(budget: str) -> None:
 
 
 def test_a_latency_is_measured() -> None:
-    arguments = ["--algorithm", "frontier", "--latency", "1", "--seeds", "1", "fractions=[]"]
+    arguments = ["--algorithms", "frontier", "--latency", "1", "--seeds", "1", "fractions=[]"]
     assert run([*TINY, *arguments]).code == 0
     assert rows_of("summary", method="frontier")[0]["budget"] == "latency 1"
 
 
 def test_frontiers_keep_their_budgets() -> None:
-    arguments = ["--algorithm", "frontier", "--seeds", "1", "--net", "64-8-6-10"]
+    arguments = ["--algorithms", "frontier", "--seeds", "1", "--net", "64-8-6-10"]
     assert run([*TINY, *arguments, "fractions=[0.01,0.4,1]"]).code == 0
     points = rows_of("frontier")
     methods = {"kronecker", "whitened", "uniform", "energy", "minimax"}
@@ -165,7 +165,7 @@ def test_an_interruption_keeps_the_seeds_that_were_done(monkeypatch: pytest.Monk
         return plain(self, *arguments)
 
     monkeypatch.setattr(Arm, "train_epoch", interrupted)
-    code, out, err = run([*TINY, "--algorithm", "frontier", "fractions=[0.5]"])
+    code, out, err = run([*TINY, "--algorithms", "frontier", "fractions=[0.5]"])
     assert code == 130
     assert "finished parts are kept: resume with" in err
     assert {row["seed"] for row in rows_of("summary")} == {"0"}
@@ -183,7 +183,7 @@ def test_an_early_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_stops_by_the_clock_after_a_seed() -> None:
-    arguments = ["--algorithm", "frontier", "--max-minutes", "1e-9", "fractions=[]"]
+    arguments = ["--algorithms", "frontier", "--max-minutes", "1e-9", "fractions=[]"]
     assert run([*TINY, *arguments]).code == 0
     assert {row["seed"] for row in rows_of("summary")} == {"0"}
 
@@ -194,7 +194,7 @@ def test_what_takes_too_long_is_left_out_unless_named() -> None:
     assert "left out: exact curves" in out
     assert "left out: comparing frontiers" in out
     assert {row["method"] for row in rows_of("samples")} == {"frontier"}
-    named = ["--algorithm", "exact", "--seeds", "1", "affordable_s=1e-6", "--name", "two"]
+    named = ["--algorithms", "exact", "--seeds", "1", "affordable_s=1e-6", "--name", "two"]
     code, *_ = run([*TINY, *named])
     assert code == 0
     assert Path("results/rank-reveal/two/curves.csv").exists()
@@ -254,7 +254,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_takes_a_model_of_ones_own(own: list[str]) -> None:
-    code, out, _ = run([*own, "--algorithm", "exact,frontier", "--max-loss-increase", "0.1"])
+    code, out, _ = run([*own, "--algorithms", "exact,frontier", "--max-loss-increase", "0.1"])
     assert code == 0
     assert out.count("warning: 200 calibration rows are fewer than the 216 inputs of 3.weight") == 1
     assert "ranks of own_net:loader, own_net:build" in out
@@ -335,8 +335,8 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--macs", "1.5"], "--macs is 1.5"),
         (["--params", "0.5", "--macs", "0.5"], "params and macs are given: give one"),
         (["--params", "0.5", "--max-loss-increase", "1"], "params and max_loss_increase"),
-        (["--algorithm", "exakt"], "did you mean 'exact'?"),
-        (["--algorithm", "exact,exact"], "twice"),
+        (["--algorithms", "exakt"], "did you mean 'exact'?"),
+        (["--algorithms", "exact,exact"], "twice"),
         (["--kind", "kroneker"], "did you mean 'kronecker'?"),
         (["--multiple-of", "0"], "--multiple-of is 0"),
         (["--rank", "0"], "--rank is 0"),
@@ -353,7 +353,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
 
 
 def test_budgets_that_nothing_keeps_are_one_line() -> None:
-    code, _, err = run([*TINY, "--algorithm", "frontier", "--params", "0.001"])
+    code, _, err = run([*TINY, "--algorithms", "frontier", "--params", "0.001"])
     assert code == 2
     assert "the budget is" in err
     assert err.count("\n") == 1
@@ -363,5 +363,5 @@ def test_budgets_that_nothing_keeps_are_one_line() -> None:
 def test_help_names_the_options() -> None:
     code, out, _ = run(["rank-reveal", "--help"])
     assert code == 0
-    for option in ("--algorithm", "--epsilon", "--max-loss", "--params", "--weights", "--rank"):
+    for option in ("--algorithms", "--epsilon", "--max-loss", "--params", "--weights", "--rank"):
         assert option in out

@@ -5,14 +5,18 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from inspect import getdoc
+from io import StringIO
 from itertools import groupby
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 import svdbench
+from svdbench.cli import completion
+from svdbench.cli.help import OrderedGroup, PlainCommand, flowing, place_of, shown_examples
 from svdbench.cli.options import command_of
 from svdbench.cli.streams import OutputLost, standard_streams
 from svdbench.errors import (
@@ -24,17 +28,18 @@ from svdbench.errors import (
     one_line,
     out_of_memory,
 )
-from svdbench.job import Command, Job, declared
+from svdbench.job import EXAMPLES, Command, Job, declared, examples_in
 
 LONGEST = 1000  # characters of a message
 TRACEBACK = "--traceback"
 
 app = typer.Typer(
     name="svdbench",
+    cls=OrderedGroup,
     help="Benchmarks and experiments for neural networks whose weights carry an SVD.",
-    epilog="Every key of a command's configuration can be set as [b]key=value[/b] after its "
-    "options, as in [b]svdbench time-fasth sizes.m=64 dtype=float64[/b].",
-    no_args_is_help=True,
+    epilog="[b]svdbench COMMAND --help[/b] lists the options of a command, with examples. Every "
+    "key of a command's configuration can be set as KEY=VALUE, too, as in [b]svdbench time-fasth "
+    "measure.precision=0.01[/b].",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,6 +48,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     traced: Annotated[
         bool, typer.Option(TRACEBACK, help="Show the traceback of an error.")
@@ -51,43 +57,56 @@ def _main(
     if version:
         typer.echo(f"svdbench {svdbench.__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 def _add_commands() -> None:
-    """Register every command, in the order of their names."""
+    """Register every command, in the order of the panels of ``--help``."""
 
     def word(each: Job | Command) -> str:
         return each.word if isinstance(each, Job) else each.name
 
-    for name, sharing in groupby(sorted(declared(), key=word), key=word):
-        found = list(sharing)
-        jobs = [each for each in found if isinstance(each, Job)]
-        if jobs:
-            app.command(name)(command_of(jobs))
-        for command in found:
+    found = [list(sharing) for _, sharing in groupby(sorted(declared(), key=word), key=word)]
+    for sharing in sorted(found, key=lambda sharing: place_of(sharing[0])):
+        if jobs := [each for each in sharing if isinstance(each, Job)]:
+            _add_function(app, jobs[0].word, command_of(jobs), jobs[0].panel)
+        for command in sharing:
             if isinstance(command, Command):
                 _add_command(app, command)
-    _flow_help(app)
 
 
 def _add_command(app: typer.Typer, command: Command) -> None:
     if command.function is not None:
-        app.command(command.name)(command.function)
+        function = command.function
+        vars(function)["former"] = command.former
+        _add_function(app, command.name, function, command.panel, hidden=command.hidden)
     if command.commands:
-        several = typer.Typer(help=command.help, no_args_is_help=True)
-        app.add_typer(several, name=command.name)
+        several = typer.Typer(cls=OrderedGroup, help=command.help, no_args_is_help=True)
+        app.add_typer(several, name=command.name, rich_help_panel=command.panel)
         for each in command.commands:
             _add_command(several, each)
 
 
-def _flow_help(app: typer.Typer) -> None:
-    """Let the lines of each command's description end where the terminal does."""
-    for command in app.registered_commands:
-        text = command.help or getdoc(command.callback) or ""
-        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            _flow_help(group.typer_instance)
+def _add_function(
+    app: typer.Typer,
+    name: str,
+    function: Callable[..., Any],
+    panel: str | None,
+    hidden: bool = False,
+) -> None:
+    text = getdoc(function) or ""
+    examples = getattr(function, "examples", None) or examples_in(text)
+    register = app.command(
+        name,
+        cls=PlainCommand,
+        help=flowing(text.partition(EXAMPLES)[0]),
+        epilog=shown_examples(examples),
+        rich_help_panel=panel,
+        hidden=hidden,
+    )
+    register(function)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -120,8 +139,8 @@ def _run(typed: list[str]) -> int:
     for word in typed:
         if "\0" in word:  # which no shell passes on, but a program may
             raise UserError(f"{word!r} has a NUL character: leave it out")
-    if "_SVDBENCH_COMPLETE" in os.environ:  # asked by a shell
-        return app(typed, prog_name="svdbench", standalone_mode=False) or 0
+    if completion.VARIABLE in os.environ:  # asked by a shell
+        return _complete(typed)
     command = typer.main.get_command(app)
     try:
         with command.make_context("svdbench", typed) as context:
@@ -131,10 +150,23 @@ def _run(typed: list[str]) -> int:
     return 0
 
 
+def _complete(typed: list[str]) -> int:
+    """Answer a shell that asks for completions, or for the script that asks."""
+    known, answer = completion.rejoin_words(), StringIO()
+    try:
+        with redirect_stdout(answer):
+            return app(typed, prog_name="svdbench", standalone_mode=False) or 0
+    finally:
+        for line in answer.getvalue().splitlines():
+            print(line.removeprefix(known))
+
+
 def _ending(error: Exception, typed: list[str]) -> tuple[int, str]:
     """The exit code and the line that an exception stands for; none where help was shown."""
     if isinstance(error, UserError):
         return error.exit_code, str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # which has shown it
+        return 0, ""
     if hasattr(error, "format_message"):  # of the command line itself, from click or typer
         message = (_rejected(error, typed) or error.format_message()).rstrip(".")
         return 2, f"{message} (see --help)" if message else ""

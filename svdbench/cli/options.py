@@ -1,22 +1,27 @@
 """Commands from jobs: an option for every key of the configuration that has a flag."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
 import typer
 
-from svdbench.config.fields import leaves
+from svdbench.cli import completion
+from svdbench.config.base import MACHINE, OWN, RUN, TRAINED
+from svdbench.config.fields import Leaf
 from svdbench.job import Flag, Job
-from svdbench.running.request import Spelling, perform, request_of, spellings
+from svdbench.running.request import (
+    Spelling,
+    former_spellings,
+    frame_of,
+    perform,
+    request_of,
+    spellings,
+)
 
-KEYS = "Keys of the configuration to set, in Hydra's syntax."
-RESUME = "Folder of an interrupted run to finish; takes no other options."
-CHECKPOINT = " Or a checkpoint to start from, such as last.pt."
-FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.")
-QUICK = Flag("--quick", "A first look, within half a minute.")
-MULTIRUN = Flag("--multirun", "Sweep: one run per combination of a,b,c values.")
-SHOW_CONFIG = Flag("--show-config", "Print the composed configuration and exit.")
+KEYS = "Further keys of the configuration, such as seed=1; --show-config lists them."
+SHOW_CONFIG = Flag("--show-config", "Print the configuration with all its keys.", panel=RUN)
 
 
 def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
@@ -32,47 +37,81 @@ def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     callback.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     callback.__annotations__ = {each.name: each.annotation for each in parameters}
     callback.__doc__ = "\n\n".join(job.help for job in jobs)
+    vars(callback)["examples"] = [line for job in jobs for line in job.examples]
+    vars(callback)["former"] = former_spellings(options)
     return callback
 
 
 def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterator[Parameter]:
     job = jobs[0]
     if job.subject is not None:
-        yield _parameter(
-            "subject",
-            str | None,
-            typer.Argument(metavar=job.subject.metavar, help=job.subject.help),
+        subject = job.subject
+        declared = typer.Argument(
+            metavar=subject.metavar,
+            help=subject.help,
+            autocompletion=completion.first_argument(subject, jobs),
         )
-    yield _parameter(
-        "overrides", list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help=KEYS)
+        yield _parameter("subject", str | None, declared)
+    declared = typer.Argument(
+        metavar="KEY=VALUE", help=KEYS, autocompletion=completion.overrides(jobs)
     )
+    yield _parameter("overrides", list[str] | None, declared)
     for flag in job.flags:
         yield _of_flag(flag)
-    for keyword, spelling in options.items():
-        leaf = spelling.first
-        kind = leaf.kind if leaf.kind in (int, float) else str
-        declared = typer.Option(
-            leaf.key.flag,
-            metavar=leaf.key.metavar,
-            help=leaf.help(job.settings.get(leaf.name)),
-            rich_help_panel=spelling.form,
-        )
-        yield _parameter(keyword, kind | None, declared)
-    frame = []
-    if any(leaf.key.quick is not None for leaf in leaves(job.config)):
-        frame.append(QUICK)
-    help, metavar = (RESUME + CHECKPOINT, "RUN|FILE") if job.checkpoint else (RESUME, "RUN")
-    frame.append(Flag("--resume", help, str, None, metavar))
-    frame += [FORCE] if job.same else []
-    frame += [MULTIRUN] if job.sweeps else []
-    for flag in [*frame, SHOW_CONFIG]:
+    order = (None, TRAINED, OWN, MACHINE, RUN)
+    for keyword, spelling in sorted(options.items(), key=lambda pair: order.index(_panel(pair[1]))):
+        yield _of_key(keyword, spelling, job)
+    for flag in (*frame_of(jobs), SHOW_CONFIG):
         yield _of_flag(flag)
+
+
+def _of_key(keyword: str, spelling: Spelling, job: Job) -> Parameter:
+    leaf = spelling.first
+    kind = leaf.kind if leaf.kind in (int, float) else str
+    declared = typer.Option(
+        leaf.key.flag,
+        metavar=leaf.key.metavar,
+        help=leaf.help(job.settings.get(leaf.name)),
+        rich_help_panel=_panel(spelling),
+        autocompletion=_values(leaf),
+    )
+    return _parameter(keyword, kind | None, declared)
+
+
+def _panel(spelling: Spelling) -> str | None:
+    """The heading of an option in ``--help``; None of those that only this command has."""
+    common = spelling.first.key.panel
+    return spelling.form or (common if common in (MACHINE, RUN) else None)
+
+
+def _values(leaf: Leaf) -> Callable[[str], list[str]] | None:
+    """What completes the value of an option."""
+    if isinstance(leaf.kind, type) and issubclass(leaf.kind, Enum):
+        return completion.names([each.value for each in leaf.kind])
+    if leaf.name.rpartition(".")[2] == "device":
+        return completion.devices
+    if leaf.key.choices is not None:
+        return completion.names(leaf.key.choices, leaf.is_list)
+    metavar = leaf.key.metavar or ""
+    if metavar in ("FILE", "FOLDER"):
+        return completion.paths
+    return completion.names(metavar.split("|")) if metavar.islower() else None
 
 
 def _of_flag(flag: Flag) -> Parameter:
-    names = (flag.flag, "-m") if flag is MULTIRUN else (flag.flag,)
+    names = (flag.flag,) if flag.short is None else (flag.flag, flag.short)
     kind = flag.kind if flag.default is not None else flag.kind | None
-    declared = typer.Option(*names, metavar=flag.metavar, help=flag.help, show_default=False)
+    complete = None if flag.choices is None else completion.names(flag.choices)
+    if flag.metavar is not None and flag.metavar.startswith("RUN"):
+        complete = completion.runs
+    declared = typer.Option(
+        *names,
+        metavar=flag.metavar,
+        help=flag.help,
+        show_default=False,
+        rich_help_panel=flag.panel,
+        autocompletion=complete,
+    )
     return _parameter(flag.keyword, kind, declared, flag.default)
 
 

@@ -15,6 +15,8 @@ DEVICES = "choose cpu, cuda or cuda:N"
 
 # Headings of the options of a command that takes a data set, or a model of the user's own.
 TRAINED, OWN = "Networks that it trains", "A model of your own"
+# Headings of the options that all commands with a configuration have.
+MACHINE, RUN = "Machine and precision", "The run and its results"
 
 
 class Dtype(Enum):
@@ -26,24 +28,55 @@ class Dtype(Enum):
     float16 = "float16"
 
 
-def dtype_option(**declared: Any) -> Any:
+# Spellings of the types that are understood, too.
+SPELLINGS = {
+    **{f"torch.{kind.value}": kind.value for kind in Dtype},
+    **{"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"},
+    **{"double": "float64", "float": "float32", "half": "float16"},
+}
+
+
+def dtype_option() -> Any:
     """The precision of a job."""
-    return option(Dtype.float32, "precision: float64, float32, bfloat16 or float16", **declared)
+    return option(
+        Dtype.float32,
+        "precision: float64, float32, bfloat16 or float16",
+        typed="--dtype DTYPE",
+        aliases=SPELLINGS,
+        panel=MACHINE,
+    )
 
 
-def device_option(**declared: Any) -> Any:
+def device_option() -> Any:
     """The device of a job."""
-    return option("cpu", "device: cpu, cuda or cuda:N", pattern=DEVICE, remedy=DEVICES, **declared)
+    return option(
+        "cpu",
+        "device: cpu, cuda or cuda:N",
+        typed="--device DEVICE",
+        default_text="cpu",
+        pattern=DEVICE,
+        remedy=DEVICES,
+        panel=MACHINE,
+    )
 
 
 def threads_option(help: str, null: str) -> Any:
     """The threads of a process."""
-    return option(None, help, null=null, at_least=1, at_most=MOST_THREADS)
+    return option(
+        None,
+        help,
+        null=null,
+        typed="--threads N",
+        default_text=null,
+        at_least=1,
+        at_most=MOST_THREADS,
+        panel=MACHINE,
+    )
 
 
 def seed_option(help: str) -> Any:
     """The first seed of a job."""
-    return option(0, help, typed="--seed N", at_least=0, at_most=LAST_SEED)
+    return option(0, help, typed="--seed N", at_least=0, at_most=LAST_SEED, panel=MACHINE)
 
 
 @dataclass
@@ -62,9 +95,11 @@ class RunConfig:
 
     seed: int = seed_option("seed for initialisation and samples")
     name: str | None = option(
-        None, "name of the run's folder", null="the time", typed="--name NAME"
+        None, "name of the run's folder", null="the time", typed="--name NAME", panel=RUN
     )
-    results: str = option("results", "folder for the results of all runs")
+    results: str = option(
+        "results", "folder for the results of all runs", typed="--results FOLDER", panel=RUN
+    )
 
     def __post_init__(self) -> None:
         check_config(self)

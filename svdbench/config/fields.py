@@ -15,9 +15,11 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from svdbench.members import Registry, refuse_repeated, refuse_unknown
+from svdbench.members import Registry, plain, refuse_repeated, refuse_unknown
 
 _KEY = "svdbench"
+# An upper limit above this is no advice, but there to refuse a slip of the finger.
+MOST_SHOWN = 1000
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,17 @@ class Key:
         null: what null means, in words.
         default_text: the default in words, for ``--help``, where its value does not say enough.
         typed: its option on the command line and the placeholder of its value, ``--d D,D,…``.
+        former: older spellings of the option; they are still understood.
         at_least, above, at_most, below: range of the value, or of each value of a list.
         choices: the values allowed: names, or a registry.
         noun: one choice, in words.
         pattern: a regular expression that matches the whole of the text.
         remedy: what to do about a value that doesn't fit, in place of the range in words.
         unique, not_empty: whether a list may repeat a value, or be empty.
-        aliases: other spellings of values, as an option of the command takes them.
+        aliases: other spellings of values.
         quick: the value that ``--quick`` takes.
         calls: whether the value names a function of the user's own, as MODULE:FUNCTION.
-        panel: the heading of the option in ``--help``, where a command has several forms.
+        panel: the heading of the option in ``--help``.
         group: whether Hydra composes it from a folder of ``conf``; defaults below it vary.
         members: options of the members of a group that have a spelling of their own, by key.
     """
@@ -47,6 +50,7 @@ class Key:
     null: str | None = None
     default_text: str | None = None
     typed: str | None = None
+    former: tuple[str, ...] = ()
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
@@ -71,6 +75,18 @@ class Key:
     @property
     def metavar(self) -> str | None:
         return None if self.typed is None else self.typed.partition(" ")[2] or None
+
+    def canonical(self, value: Any) -> Any:
+        """A value with its names as ``conf`` spells them; hyphens and capitals do not matter."""
+        if isinstance(value, list):
+            return [self.canonical(each) for each in value]
+        if not isinstance(value, str):
+            return value
+        value = (self.aliases or {}).get(value, value)
+        if isinstance(self.choices, Registry):
+            return self.choices.canonical(value)
+        known = {plain(choice): choice for choice in self.choices or ()}
+        return known.get(plain(value), value)
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value out of range.
@@ -111,6 +127,19 @@ class Key:
             and (self.at_most is None or value <= self.at_most)
             and value < high
         )
+
+    @property
+    def limits(self) -> str:
+        """The range of a number in words, such as ``at least 1``; empty without one."""
+        low = f"above {self.above:g}" if self.above is not None else ""
+        if self.at_least is not None and (self.at_least, self.below) != (0, None):
+            low = f"at least {self.at_least:g}"
+        high = f"at most {self.at_most:g}" if self.at_most is not None else ""
+        if self.at_most is not None and self.at_most > MOST_SHOWN:
+            high = ""
+        if self.below is not None:
+            high = f"below {self.below:g}"
+        return " and ".join(filter(None, (low, high)))
 
     def _range(self, value: Any, verb: str) -> str:
         """What is allowed, in words."""
@@ -202,10 +231,11 @@ class Leaf:
         return without_none(self.hint)[0]
 
     def help(self, set_by_command: Any = None) -> str:
-        """What ``--help`` says: the phrase, with the default."""
+        """What ``--help`` says: the phrase, the range and the default."""
         text = self.key.help[0].upper() + self.key.help[1:]
         default = self._default() if set_by_command is None else str(set_by_command)
-        return f"{text}; by default {default}." if default else f"{text}."
+        says = [self.key.limits, f"by default {default}" if default else ""]
+        return "; ".join(filter(None, (text, *says))) + "."
 
     def _default(self) -> str | None:
         if self.key.default_text is not None:
@@ -287,6 +317,8 @@ def check_config(config: Any, above: str = "") -> None:
         if is_dataclass(value):
             check_config(value, f"{name}.")
         elif declared is not None and not declared.group:
+            if (value := declared.canonical(value)) != getattr(config, each.name):
+                setattr(config, each.name, value)
             declared.check(name, value)
             for inner in value if isinstance(value, list) else ():
                 if is_dataclass(inner):

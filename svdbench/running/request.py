@@ -1,15 +1,40 @@
 """From the options of a command, or the keywords of a Python call, to a request for a job."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from svdbench.config.base import OWN, TRAINED
+from svdbench.config.base import OWN, RUN, TRAINED
 from svdbench.config.fields import Leaf, functions_of, leaves
 from svdbench.config.grammar import override
 from svdbench.errors import Failed, UserError, as_user_error
-from svdbench.job import Job, Request
+from svdbench.job import Flag, Job, Request
+from svdbench.members import plain
+
+# The key that chooses a file of conf/experiment.
+EXPERIMENT = "experiment"
+
+RESUME = "Folder of an interrupted run to finish; give only this."
+CHECKPOINT = RESUME.rstrip(".") + ". Or a checkpoint to start from, such as last.pt."
+QUICK = Flag("--quick", "A first look, within half a minute.")
+FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.", panel=RUN)
+MULTIRUN = Flag(
+    "--multirun", "Sweep: a run for each combination of KEY=a,b,… values.", panel=RUN, short="-m"
+)
+
+
+def frame_of(jobs: Sequence[Job]) -> tuple[Flag, ...]:
+    """The flags of a command that its frame has for every job of its kind."""
+    job = jobs[0]
+    help, metavar = (CHECKPOINT, "RUN|FILE") if job.checkpoint else (RESUME, "RUN")
+    found = [Flag("--resume", help, str, None, metavar, panel=RUN)]
+    if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
+        found.insert(0, QUICK)
+    found += [FORCE] if job.same else []
+    found += [MULTIRUN] if job.sweeps else []
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,12 @@ class Spelling:
     def first(self) -> Leaf:
         return next(iter(self.keys.values()))
 
+    @property
+    def former(self) -> dict[str, str]:
+        """Older spellings of the option, with today's."""
+        leaf = self.first
+        return dict.fromkeys(leaf.key.former, str(leaf.key.flag))
+
 
 def spellings(jobs: Sequence[Job]) -> dict[str, Spelling]:
     """The options by keyword: those of the configuration's own keys before those of its bases."""
@@ -46,8 +77,8 @@ def _form(keys: Mapping[str, Leaf], jobs: Sequence[Job]) -> str | None:
         (own,) = (job.subject for job in jobs if job.name in keys)
         return OWN if own is not None and own.function is not None else TRAINED
     takes_models = any(job.subject is not None and job.subject.function for job in jobs)
-    (panel, *others) = {leaf.key.panel for leaf in keys.values()}
-    return panel if takes_models and not others else None
+    panels = {leaf.key.panel for leaf in keys.values()}
+    return panels.pop() if takes_models and panels in ({TRAINED}, {OWN}) else None
 
 
 def request_of(
@@ -59,6 +90,7 @@ def request_of(
         subject, typed = None, [subject, *typed]
     refuse_no_keys(typed)
     job = _job_for(jobs, subject)
+    typed = [canonical_override(job, text) for text in typed]
     settings: dict[str, Any] = dict(job.settings)
     if given.get("quick"):
         settings |= {
@@ -116,7 +148,7 @@ def value_of(leaf: Leaf, given: Any) -> Any:
     flag, key = str(leaf.key.flag), leaf.key
     if leaf.is_list:
         return _list(leaf, given)
-    value = (key.aliases or {}).get(given, given)
+    value = key.canonical(given)
     with as_user_error():
         key.check(flag, value)
     return value
@@ -126,7 +158,7 @@ def _list(leaf: Leaf, given: str) -> list[Any]:
     flag, kind = leaf.key.flag, leaf.kind.__args__[0]
     parts = [part.strip() for part in given.split(",")]
     if kind is str:
-        return parts
+        return [leaf.key.canonical(part) for part in parts]
     try:
         values = [kind(part) for part in parts] if given or kind is float else []
     except ValueError:
@@ -147,6 +179,31 @@ def refuse_no_keys(typed: Sequence[str]) -> None:
         # After -- may stand what looks like an option; Hydra has some, one of which runs a pickle.
         if given.startswith(("-", "=")) or ("=" not in given and not given.startswith("~")):
             raise UserError(f"{given!r} is not KEY=VALUE: write it like sizes.m=64")
+
+
+def canonical_override(job: Job, text: str) -> str:
+    """KEY=VALUE with its key, and the names in its value, as ``conf`` spells them."""
+    key, equals, value = text.partition("=")
+    if not equals or key.lstrip("+~").startswith("hydra"):
+        return text
+    key = key.replace("-", "_")
+    for leaf in leaves(job.config):
+        if leaf.name == key and leaf.key.aliases:
+            value = ",".join(leaf.key.canonical(part) for part in value.split(","))
+        elif leaf.name == key and leaf.key.group:
+            value = ",".join(map(_plain_name, value.split(",")))
+    if key == EXPERIMENT:
+        value = ",".join(map(_plain_name, value.split(",")))
+    return f"{key}={value}"
+
+
+def _plain_name(text: str) -> str:
+    return plain(text) if re.fullmatch(r"[\w -]+", text) else text
+
+
+def former_spellings(options: Mapping[str, Spelling]) -> dict[str, str]:
+    """Older spellings of a command's options, with today's."""
+    return dict(pair for spelling in options.values() for pair in spelling.former.items())
 
 
 def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:

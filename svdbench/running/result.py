@@ -9,12 +9,17 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdbench.config.fields import leaves
 from svdbench.errors import UserError, as_user_error
-from svdbench.job import Job, all_jobs, find_job
+from svdbench.job import Job, all_jobs, find_job, keyword_of
 from svdbench.members import refuse_unknown
 from svdbench.record.reader import RecordedRun, is_run
-from svdbench.running.request import perform, request_of, spellings
+from svdbench.running.request import (
+    former_spellings,
+    frame_of,
+    perform,
+    request_of,
+    spellings,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,18 +162,15 @@ def run(
     """
     jobs = _jobs_called(job)
     spelt = spellings(jobs)
-    flags = {flag.keyword: flag.default for flag in jobs[0].flags}
-    frame: dict[str, Any] = {"resume": None, "force": False, "multirun": False}
-    if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
-        frame["quick"] = False
-    known = [*spelt, *flags, *frame]
+    flags = {flag.keyword: flag.default for flag in (*jobs[0].flags, *frame_of(jobs))}
+    former = {keyword_of(old): keyword_of(new) for old, new in former_spellings(spelt).items()}
+    options = {former.get(name, name): value for name, value in options.items()}
     with as_user_error():
-        refuse_unknown(f"option of {job}", list(options), known)
+        refuse_unknown(f"option of {job}", list(options), [*spelt, *flags])
     typed = {name: _as_typed(value) for name, value in options.items()}
     given = {
         **dict.fromkeys(spelt),
         **flags,
-        **frame,
         **typed,
         "subject": _as_typed(subject),
         "overrides": list(overrides),

@@ -39,13 +39,19 @@ def net_option(null: str) -> Any:
 
 def batch_option(default: int | None, null: str | None = None) -> Any:
     return option(
-        default, "examples in a batch", null=null, typed="--batch B", at_least=1, panel=TRAINED
+        default,
+        "examples in a batch",
+        null=null,
+        typed="--batch B",
+        former=("--batch-size",),
+        at_least=1,
+        panel=TRAINED,
     )
 
 
 def seeds_option(default: int) -> Any:
     return option(
-        default, "number of seeds: seed, seed + 1, …", typed="--seeds K", at_least=1, panel=TRAINED
+        default, "number of seeds: seed, seed + 1, …", typed="--seeds N", at_least=1, panel=TRAINED
     )
 
 
@@ -53,7 +59,7 @@ def seeds_option(default: int) -> Any:
 class Data:
     """A data set, by the name of its YAML, and the folder with the files of all."""
 
-    name: str = option("digits", "the data set; `svdbench data list` lists them")
+    name: str = option("digits", "the data set; `svdbench list datasets` lists them")
     dir: str | None = option(None, "folder with the data sets", null="$SVDBENCH_DATA")
 
 

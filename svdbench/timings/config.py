@@ -21,7 +21,10 @@ class Measure:
     """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""
 
     budget_s: float = option(
-        150.0, "measuring time in seconds, all sizes together", typed="--budget SECONDS", above=0
+        150.0,
+        "measuring time in seconds, all sizes together",
+        typed="--budget SECONDS",
+        above=0,
     )
     precision: float = option(0.02, "relative precision of its median at which a method is done")
     min_reps: int = option(5, "minimum number of repetitions of a method")
@@ -54,8 +57,10 @@ class Sizes:
         at_least=1,
         quick=[64, 128, 256],
     )
-    n: int | None = option(None, "number of reflectors", null="as many as d", at_least=1)
-    m: int = option(32, "columns of X", at_least=1)
+    n: int | None = option(
+        None, "number of reflectors", null="as many as d", typed="--n N", at_least=1
+    )
+    m: int = option(32, "columns of X", typed="--m M", at_least=1)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from svdbench.config.presets import preset
 from svdbench.errors import UserError, one_line
 from svdbench.job import Request
 from svdbench.measure.clock import Clock
-from svdbench.members import MODELS, TASKS, Registry, plain, refuse_repeated
+from svdbench.members import MODELS, TASKS, Registry, refuse_repeated
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Task
 from svdbench.training import checkpoint
@@ -50,8 +50,8 @@ def overrides_of(
                 f"{given!r} does not choose a model or a task: write, for example, "
                 "svdbench train lstm --task copy"
             )
-    task = plain(task)
-    names = [plain(name) for name in models.split(",")]
+    task = TASKS.canonical(task)
+    names = [MODELS.canonical(name) for name in models.split(",")]
     try:
         refuse_repeated("MODEL", names)
         TASKS.check([task])

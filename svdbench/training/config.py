@@ -10,15 +10,22 @@ from svdbench.job import Flag, Subject
 from svdbench.members import MODELS, TASKS
 
 # The first argument of the commands that train, and their option for the task.
-MODEL = Subject("MODEL", "Model: spectral-rnn, lstm, …; several as a,b; or all.")
+MODEL = Subject(
+    "MODEL,…",
+    "Models, such as spectral-rnn,lstm; or all. `svdbench list models` lists them.",
+    choices=MODELS,
+    several=True,
+)
 TASK = Flag(
     "--task",
     "Task: addition, copy, smnist or pmnist; by default addition.",
     str,
     "addition",
     "TASK",
+    choices=TASKS,
 )
 
+PRESET = "the preset's"
 SHARE = "give a number from 0 to below 1"
 
 
@@ -35,7 +42,14 @@ class OptimizerConfig:
     """What every optimiser has; those below add their own keys."""
 
     name: str = option("", "the optimiser, chosen by optimizer=NAME")
-    lr: float = option(1e-3, "learning rate", typed="--lr RATE", above=0, panel=TRAINED)
+    lr: float = option(
+        1e-3,
+        "learning rate",
+        typed="--lr RATE",
+        default_text="as the optimiser or the preset has it",
+        above=0,
+        panel=TRAINED,
+    )
     orthogonal_lr: float | None = option(
         None, "learning rate of the recurrent weight's parameters", null="lr", above=0
     )
@@ -82,15 +96,34 @@ class SGD(OptimizerConfig):
 class Trainer:
     """How long to train, how often to evaluate, and where."""
 
-    steps: int = option(5000, "maximum number of optimiser steps", typed="--steps N", at_least=1)
-    batch_size: int = option(
-        50, "sequences in a batch, of all processes together", typed="--batch B", at_least=1
+    steps: int = option(
+        5000,
+        "maximum number of optimiser steps",
+        typed="--steps N",
+        default_text=PRESET,
+        at_least=1,
     )
-    evaluate_every: int = option(100, "steps between evaluations", typed="--every N", at_least=1)
+    batch_size: int = option(
+        50,
+        "sequences in a batch, of all processes together",
+        typed="--batch B",
+        default_text=PRESET,
+        former=("--batch-size",),
+        at_least=1,
+    )
+    evaluate_every: int = option(
+        100,
+        "steps between evaluations",
+        typed="--evaluate-every N",
+        default_text=PRESET,
+        former=("--every",),
+        at_least=1,
+    )
     target: float = option(
         0.01,
         "stop when the loss is this fraction of the baseline; 0: never",
         typed="--target SHARE",
+        default_text=PRESET,
         at_least=0,
     )
     max_minutes: float | None = option(
@@ -98,9 +131,16 @@ class Trainer:
         "time limit of each training, in minutes",
         null="no limit",
         typed="--max-minutes MINUTES",
+        default_text="no limit",
         above=0,
     )
-    seeds: int = option(1, "number of seeds: seed, seed + 1, …", typed="--seeds K", at_least=1)
+    seeds: int = option(
+        1,
+        "number of seeds: seed, seed + 1, …",
+        typed="--seeds N",
+        default_text="1",
+        at_least=1,
+    )
     device: str = device_option()
     threads: int | None = threads_option(
         "threads of each process", "as PyTorch chooses, divided among them"
@@ -109,6 +149,7 @@ class Trainer:
         1,
         "processes per node, which share each batch; on GPUs, one each",
         typed="--processes N",
+        default_text="1",
         at_least=1,
     )
     nodes: int = option(1, "machines that train together", at_least=1)
@@ -148,7 +189,16 @@ class Training:
     task_name: str = option("addition", "the task; the command sets it with task=NAME")
     model: dict[str, Any] = members(
         MODELS,
-        members={"hidden_size": Member(int, Key("number of hidden units", typed="--hidden N"))},
+        members={
+            "hidden_size": Member(
+                int,
+                Key(
+                    "number of hidden units",
+                    typed="--hidden N",
+                    default_text=f"{PRESET}, or 128",
+                ),
+            )
+        },
     )
     task: dict[str, Any] = members(TASKS)
     optimizer: OptimizerConfig = group(
@@ -160,6 +210,7 @@ class Training:
                 Key(
                     "learning rate of the recurrent weight's parameters",
                     typed="--orthogonal-lr RATE",
+                    default_text=f"{PRESET}, or --lr",
                 ),
             )
         },

@@ -24,12 +24,12 @@ def fraction_option(help: str, flag: str) -> Any:
     )
 
 
-def increase_option(help: str, metavar: str) -> Any:
+def increase_option(help: str) -> Any:
     return option(
         None,
         help,
         null=f"{USUAL_INCREASE}, or no limit with a budget",
-        typed=f"--max-loss-increase {metavar}",
+        typed="--max-loss-increase LOSS",
         at_least=0,
     )
 

@@ -48,9 +48,9 @@ COMPUTED = {
     "train several": f"lstm,gru --hidden 4 --steps 40 {TRAINING} trainer.evaluate_every=4",
     "gradients": f"lstm,rnn --steps 12 --every 4 {TRAINING} trainer.seeds=2 sequences=4 "
     "model.hidden_size=4",
-    "compress": "xor --epochs 3 --seeds 3 --rank 1 --net 2-4-2 latency.budget_s=0.01",
+    "compress": "xor --epochs 3 --seeds 3 --ranks 1 --net 2-4-2 latency.budget_s=0.01",
     "compress MODULE:BUILD": f"{MODEL}:build --data {MODEL}:data timing_s=0.05",
-    "compress -m": "xor --epochs 2 --seeds 1 --net 2-4-2 --rank 1 seed=0,1 latency.budget_s=0.01",
+    "compress -m": "xor --epochs 2 --seeds 1 --net 2-4-2 --ranks 1 seed=0,1 latency.budget_s=0.01",
     "accelerate": "xor --epochs 8 --seeds 3",
     "rank-reveal": "digits --net 64-8-10 --epochs 1 --seeds 2 fractions=[0.5] examples.curves=50 "
     "examples.search=100 examples.calibration=200 latency.budget_s=0.01",

@@ -116,7 +116,7 @@ def commands(folder: Path) -> list[Promise]:
     """The commands as a user types them first, from the prompt and back."""
     figures = []
     for name, most in (("mnist", 120), ("digits", 20)):
-        command = ["compress", name, "--rank", "10", f"results={folder}", "--name", name]
+        command = ["compress", name, "--ranks", "10", f"results={folder}", "--name", name]
         start = perf_counter()
         run_command(command).check_returncode()
         seconds = perf_counter() - start

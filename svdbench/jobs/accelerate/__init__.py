@@ -1,4 +1,4 @@
-"""Train a network dense and with low-rank factors (SVD-DNN), side by side.
+"""Train a network dense and in low-rank factors (SVD-DNN), and compare their speed.
 
 After a fraction φ of the training steps, each weight W is replaced by two factors W₁W₂ of
 low rank, which need fewer multiplications; after training the factors are multiplied out.
@@ -12,10 +12,14 @@ and svd_dnn_cats_…; svd_dnn_alpha varies α.
 
 Writes results/accelerate/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.
+
+Examples:
+    svdbench accelerate mnist --alphas 0.5 --phis 0.1
+    svdbench accelerate experiment=svd_dnn_mnist_corrected
 """
 
 from svdbench.job import Job
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.side_by_side.config import DATASET
 
-JOB = Job("accelerate", Accelerate, __name__, DATASET)
+JOB = Job("accelerate", Accelerate, __name__, DATASET, panel="Low rank", place=3)

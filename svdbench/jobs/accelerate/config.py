@@ -46,7 +46,8 @@ class Accelerate(SideBySide):
     alphas: list[float] = several(
         [0.5],
         "shares of the singular values to keep; one arm for each, with each phi",
-        "--alpha A,A,…",
+        "--alphas A,A,…",
+        former=("--alpha",),
         above=0,
         at_most=1,
         remedy="give numbers above 0 and at most 1",
@@ -68,7 +69,8 @@ class Accelerate(SideBySide):
     phis: list[float] = several(
         [0.1, 0.0],
         "shares of the training steps before the switch to factors",
-        "--phi P,P,…",
+        "--phis P,P,…",
+        former=("--phi",),
         at_least=0,
         below=1,
         remedy="give shares from 0 to below 1, such as 0.1",

@@ -43,7 +43,7 @@ def compare(
         bool, typer.Option("--fail-undecided", help="Fail also if a cell is undecided or missing.")
     ] = False,
 ) -> None:
-    """Compare two runs cell by cell: faster, slower, the same, or can't tell.
+    """Compare two runs: what is faster, slower, the same, and what the samples do not decide.
 
     Times are compared by a Mann–Whitney test of all samples that must also hold between
     bursts, and results of training seed by seed. Each cell has an interval of the ratio
@@ -54,6 +54,10 @@ def compare(
     that works in A and fails in B. 2: usage error. 3: the runs are not comparable, because
     job, CPU, GPU, threads, device or dtype differ. 4, with --fail-undecided: no regression,
     but a cell of A is undecided or missing in B.
+
+    Examples:
+        svdbench compare results/time-fasth/before results/time-fasth/after
+        svdbench compare before after --threshold 1.1 --format markdown --output comparison.md
     """
     if not (math.isfinite(threshold) and threshold >= 1):
         raise UserError(f"--threshold is {threshold:g}: give a ratio of at least 1, such as 1.05")
@@ -83,4 +87,4 @@ def compare(
     raise typer.Exit(found.exit_code)
 
 
-COMMAND = Command("compare", compare)
+COMMAND = Command("compare", compare, former={"--metric": "--metrics"}, panel="Results", place=2)

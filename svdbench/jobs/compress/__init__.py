@@ -1,6 +1,6 @@
-"""Compress the weights of a network to a low rank, during training or in a model of your own.
+"""Compress networks to low rank: a model of your own, or one as it is trained.
 
-DATASET: trains a network with and without compression, side by side. All arms start from
+With DATASET: trains a network with and without compression, side by side. All arms start from
 the same weights and see the same batches, one epoch of each in turn. The report says which
 differences are more than noise. A layer becomes two factors only if that saves
 parameters; operations are counted and the latency is measured.
@@ -10,10 +10,13 @@ experiment=three_layer_corrected the text.
 
 Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.
+
+Examples:
+    svdbench compress mnist --ranks 10 --seeds 3
 """
 
 from svdbench.job import Job
 from svdbench.jobs.compress.config import Compress
 from svdbench.side_by_side.config import DATASET_OR_MODEL
 
-JOB = Job("compress", Compress, __name__, DATASET_OR_MODEL)
+JOB = Job("compress", Compress, __name__, DATASET_OR_MODEL, panel="Low rank", place=1)

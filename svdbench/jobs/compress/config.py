@@ -44,10 +44,16 @@ class Compress(SideBySide):
     methods: list[str] = several(
         ["rsvd", "truncsvd"],
         "compressors, an arm for each: rsvd, truncsvd, whitened",
-        "--method NAME,…",
+        "--methods NAME,…",
+        former=("--method",),
+        choices=COMPRESSORS,
     )
     ranks: list[int] = several(
-        [10], "rank of the weights; an arm for each", "--rank K,K,…", at_least=1
+        [10],
+        "ranks of the weights, an arm for each",
+        "--ranks K,K,…",
+        former=("--rank",),
+        at_least=1,
     )
     every: str = option(
         EPOCH,
@@ -72,7 +78,3 @@ class Compress(SideBySide):
     published: list[PublishedNumberConfig] = option(
         [], "numbers to compare with: see conf/experiment"
     )
-
-    def check(self) -> None:
-        super().check()
-        COMPRESSORS.check(self.methods)

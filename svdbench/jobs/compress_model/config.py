@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
+from svdbench.config.base import DeviceConfig, Dtype
 from svdbench.config.fields import option, section
 from svdbench.user_models.config import RankChoice, UserModelConfig, increase_option
 
 SIZE, LATENCY = "size", "latency"
 FOLDINGS = ("spatial", "channel")
-SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
 
 @dataclass
@@ -28,8 +27,6 @@ class Finetune:
 class CompressModel(RankChoice, DeviceConfig):
     """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
 
-    dtype: Dtype = dtype_option(typed="--dtype DTYPE", aliases=SHORT)
-    device: str = device_option(typed="--device DEVICE")
     model: UserModelConfig = section(UserModelConfig)
     loss: str | None = option(
         None,
@@ -39,7 +36,7 @@ class CompressModel(RankChoice, DeviceConfig):
         calls=True,
     )
     max_loss_increase: float | None = increase_option(
-        "increase of the loss to allow, in the loss's unit (nats for cross entropy)", "LOSS"
+        "increase of the loss to allow, in the loss's unit (nats for cross entropy)"
     )
     keep_if: str = option(
         SIZE,

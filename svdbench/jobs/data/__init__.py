@@ -52,5 +52,7 @@ def path(data_dir: DataDir = None) -> None:
 COMMAND = Command(
     "data",
     help="List or download the data sets, or print their folder.",
+    panel="This machine",
+    place=3,
     commands=(Command("list", show), Command("fetch", fetch), Command("path", path)),
 )

@@ -18,6 +18,10 @@ def doctor(
     Shows versions, extras, devices, threads, clocks, memory and data sets. Repeats a small
     matrix product for two seconds to see how steady the machine is, and whether other
     processes are busy.
+
+    Examples:
+        svdbench doctor
+        svdbench doctor --format json
     """
     if output not in FORMS:
         raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
@@ -26,4 +30,4 @@ def doctor(
     job.run(output)
 
 
-COMMAND = Command("doctor", doctor)
+COMMAND = Command("doctor", doctor, panel="This machine", place=1)

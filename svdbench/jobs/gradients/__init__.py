@@ -1,10 +1,14 @@
-"""Train MODEL on TASK and measure ‖∂L/∂h_t‖ for every time step t.
+"""Train recurrent networks and measure how their gradients decay over time, ‖∂L/∂h_t‖.
 
 Trains as `svdbench train` does, with the same presets and keys, but always to the last step
 and without checkpoints. Vanishing and exploding gradients show as a slope over t.
 
 Writes results/gradients/NAME: CSV tables of norms, evaluations and a summary, heat maps
 over t and training, curves, the configuration and the environment.
+
+Examples:
+    svdbench gradients spectral-rnn --task addition --steps 500
+    svdbench gradients rnn,lstm --task copy
 """
 
 from svdbench.job import Job
@@ -24,6 +28,8 @@ JOB = Job(
         "trainer.checkpoint": False,
     },
     sweeps=False,
+    panel="Training",
+    place=2,
     same=(),
     starter="svdbench.jobs.gradients.run:start",
 )

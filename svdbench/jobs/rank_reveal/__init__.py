@@ -10,6 +10,10 @@ experiment=rank_reveal_three_layer asks Keene's question: is 10 the right rank?
 
 Writes results/rank-reveal/NAME: CSV tables of layers, networks, curves and frontiers,
 plots, the configuration and the environment.
+
+Examples:
+    svdbench rank-reveal mnist
+    svdbench rank-reveal my_net:build --data my_net:loader --params 0.25
 """
 
 from dataclasses import replace
@@ -18,4 +22,11 @@ from svdbench.job import Job
 from svdbench.jobs.rank_reveal.config import RankReveal
 from svdbench.side_by_side.config import DATASET_OR_MODEL
 
-JOB = Job("rank-reveal", RankReveal, __name__, replace(DATASET_OR_MODEL, function="model.build"))
+JOB = Job(
+    "rank-reveal",
+    RankReveal,
+    __name__,
+    replace(DATASET_OR_MODEL, function="model.build"),
+    panel="Low rank",
+    place=2,
+)

@@ -42,7 +42,8 @@ class RankReveal(RankChoice, SideBySide):
     algorithms: list[str] | None = several(
         None,
         "algorithms: exact, frontier, published",
-        "--algorithm NAME,…",
+        "--algorithms NAME,…",
+        former=("--algorithm",),
         null="frontier, and exact if it is expected to take at most affordable_s",
         choices=ALGORITHMS,
         noun="algorithm",
@@ -54,13 +55,14 @@ class RankReveal(RankChoice, SideBySide):
         at_least=0,
     )
     max_loss_increase: float | None = increase_option(
-        "frontier: increase of the loss allowed for all layers together, in nats", "NATS"
+        "frontier: increase of the loss allowed for all layers together, in nats"
     )
     asked_rank: int | None = option(
         None,
         "a further rank to evaluate, the same for all weights",
         null="none",
         typed="--rank K",
+        former=("--asked-rank",),
         at_least=1,
     )
     examples: Examples = section(Examples)

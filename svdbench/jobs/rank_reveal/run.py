@@ -124,7 +124,7 @@ class RankRevealSession:
         elif not linear and methods != [FRONTIER]:
             raise UserError(
                 "exact and published need linear layers that are called once, and "
-                "the model has none: use --algorithm frontier"
+                "the model has none: use --algorithms frontier"
             )
         found = [revealer.run(method) for method in methods]
         return found + ([revealer.at(config.asked_rank)] if config.asked_rank and linear else [])

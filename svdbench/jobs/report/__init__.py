@@ -25,11 +25,16 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write an HTML page for each RUN (report.html in its folder), or an index of all runs.
+    """Write the page of a run (report.html in its folder), or a page that lists all runs.
 
     A page is a single file that needs no network and no server. It has the findings and
     plots of the run, what failed and why, its tables to sort and filter, its environment,
     and the command that repeats it. The index is index.html in the folder of results.
+
+    Examples:
+        svdbench report
+        svdbench report results/time-fasth/*
+        svdbench report results/train/a results/train/b --output both.html
     """
     from svdbench.jobs.report import run as job
 
@@ -42,4 +47,4 @@ def report(
         typer.echo(path)
 
 
-COMMAND = Command("report", report)
+COMMAND = Command("report", report, panel="Results", place=1)

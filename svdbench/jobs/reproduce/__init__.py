@@ -13,7 +13,7 @@ FOLDER, QUICK_FOLDER = Path("results/reproduce"), Path("results/reproduce-quick"
 
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Results to repeat; or all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Results to repeat; or all.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version of each, in minutes.")
@@ -33,7 +33,7 @@ def reproduce(
         typer.Option(metavar="FOLDER", help="Fail if a verdict differs from that in FOLDER."),
     ] = None,
 ) -> None:
-    """Repeat and judge published results; without NAME, list them.
+    """Repeat published results and say whether they hold; without NAME, list them.
 
     The results are those of four reports: Kovtun et al., Shcherbakov et al. (2019), Keene
     (2022) and Sarnayak et al. (2020). Each consists of ordinary runs with fixed names, so
@@ -45,6 +45,11 @@ def reproduce(
     and an index of all results.
 
     Exit code 1: a run failed, or a verdict differs with --against.
+
+    Examples:
+        svdbench reproduce
+        svdbench reproduce step-time --quick
+        svdbench reproduce all --quick --no-run
     """
     from rich.console import Console
 
@@ -69,4 +74,4 @@ def reproduce(
         raise typer.Exit(1)
 
 
-COMMAND = Command("reproduce", reproduce)
+COMMAND = Command("reproduce", reproduce, panel="Results", place=3)

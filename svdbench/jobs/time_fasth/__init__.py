@@ -6,19 +6,14 @@ float64; a method that fails gets no time.
 
 Writes results/time-fasth/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment.
+
+Examples:
+    svdbench time-fasth --quick
+    svdbench time-fasth --d 300,1000 --methods fasth,cayley
+    svdbench time-fasth --device cuda --dtype bfloat16
 """
 
-from svdbench.job import Command, Job
+from svdbench.job import Job
 from svdbench.jobs.time_fasth.config import TimeFastH
 
-JOB = Job("time-fasth", TimeFastH, __name__)
-
-
-def methods() -> None:
-    """List the orthogonal parametrisations: what each builds, its gradients, its cost."""
-    from svdbench.jobs.time_fasth import listing as job
-
-    job.run()
-
-
-COMMAND = Command("methods", methods)
+JOB = Job("time-fasth", TimeFastH, __name__, panel="Timing", place=1)

@@ -12,5 +12,5 @@ from svdbench.timings.config import StepTimingConfig, methods_option
 class TimeFastH(StepTimingConfig):
     orthogonal: dict[str, Any] = members(METHODS)
     methods: list[str] | None = methods_option(
-        METHODS, "methods to time; `svdbench methods` lists them"
+        METHODS, "methods to time; `svdbench list methods` lists them"
     )

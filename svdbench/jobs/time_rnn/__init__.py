@@ -7,9 +7,13 @@ is checked against float64 before and after its timing; one that fails gets no t
 
 Writes results/time-rnn/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment.
+
+Examples:
+    svdbench time-rnn --quick
+    svdbench time-rnn --hidden 128 --length 100,1000 --methods spectral,torch_lstm
 """
 
 from svdbench.job import Job
 from svdbench.jobs.time_rnn.config import TimeRNN
 
-JOB = Job("time-rnn", TimeRNN, __name__)
+JOB = Job("time-rnn", TimeRNN, __name__, panel="Timing", place=3)

@@ -20,7 +20,7 @@ class LoopSizes:
     length: list[int] = several(
         [200], "steps of a sequence", "--length T,T,…", at_least=1, quick=[50]
     )
-    batch: int = option(128, "sequences at once", at_least=1)
+    batch: int = option(128, "sequences at once", typed="--batch B", at_least=1)
     inputs: int = option(2, "inputs at each step", at_least=1)
     reflectors: list[int | None] = option(
         [16, None],

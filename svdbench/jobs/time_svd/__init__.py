@@ -7,9 +7,13 @@ or if it promises the optimum and its singular values disagree with float64.
 
 Writes results/time-svd/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment. Takes about ten minutes.
+
+Examples:
+    svdbench time-svd --quick
+    svdbench time-svd --shapes 1024x1024 --ranks 10,64 --methods auto,torch_svd
 """
 
 from svdbench.job import Job
 from svdbench.jobs.time_svd.config import TimeSVD
 
-JOB = Job("time-svd", TimeSVD, __name__)
+JOB = Job("time-svd", TimeSVD, __name__, panel="Timing", place=4)

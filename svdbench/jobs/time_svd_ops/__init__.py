@@ -7,9 +7,13 @@ is shown beside its time.
 
 Writes results/time-svd-ops/NAME: CSV tables of all samples and a summary, a plot, the
 configuration and the environment.
+
+Examples:
+    svdbench time-svd-ops --quick
+    svdbench time-svd-ops --ops inverse,logdet --d 256,512 --dtype float64
 """
 
 from svdbench.job import Job
 from svdbench.jobs.time_svd_ops.config import TimeSvdOps
 
-JOB = Job("time-svd-ops", TimeSvdOps, __name__)
+JOB = Job("time-svd-ops", TimeSvdOps, __name__, panel="Timing", place=2)

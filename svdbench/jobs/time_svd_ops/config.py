@@ -5,32 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from svdbench.config.fields import members, option, several
-from svdbench.members import OPERATIONS, refuse_unknown
+from svdbench.members import OPERATIONS
 from svdbench.timings.config import StepTimingConfig, methods_option
-
-
-@dataclass
-class TimeSvdOps(StepTimingConfig):
-    matrix_op: dict[str, Any] = members(OPERATIONS)
-    methods: list[str] | None = methods_option(
-        OPERATIONS, "ways to time, such as inverse_svd,inverse_solve"
-    )
-    ops: list[str] | None = several(
-        None, "operations to time, such as inverse,logdet", "--ops NAME,…", null="all"
-    )
-    sigma: list[float] = option(
-        [0.5, 1.5], "smallest and largest singular value (eigenvalue, if symmetric)"
-    )
-
-    def check(self) -> None:
-        super().check()
-        if self.ops is not None:
-            check_operations(self.ops)
-        if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
-            raise ValueError(
-                f"sigma is {self.sigma}: give the smallest and the largest singular value, "
-                "both above 0, such as sigma=[0.5,1.5]"
-            )
 
 
 def operation_names() -> list[str]:
@@ -43,6 +19,28 @@ def operation_of(name: str) -> str:
     return name.partition("_")[0]
 
 
-def check_operations(given: list[str]) -> None:
-    """Raise ValueError, with the nearest name and all known ones, for an unknown operation."""
-    refuse_unknown("operation", given, operation_names())
+@dataclass
+class TimeSvdOps(StepTimingConfig):
+    matrix_op: dict[str, Any] = members(OPERATIONS)
+    methods: list[str] | None = methods_option(
+        OPERATIONS, "ways to time, such as inverse_svd,inverse_solve"
+    )
+    ops: list[str] | None = several(
+        None,
+        "operations to time",
+        "--ops NAME,…",
+        null="all",
+        choices=operation_names(),
+        noun="operation",
+    )
+    sigma: list[float] = option(
+        [0.5, 1.5], "smallest and largest singular value (eigenvalue, if symmetric)"
+    )
+
+    def check(self) -> None:
+        super().check()
+        if len(self.sigma) != 2 or not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
+            raise ValueError(
+                f"sigma is {self.sigma}: give the smallest and the largest singular value, "
+                "both above 0, such as sigma=[0.5,1.5]"
+            )

@@ -1,12 +1,18 @@
-"""Train MODEL on TASK and compare its loss with the baseline.
+"""Train recurrent networks on a task and compare their losses with the baseline.
 
-The settings come from the presets in conf/preset; options and KEY=VALUE take precedence.
+Settings that converge come from presets (`svdbench list presets`); options and KEY=VALUE
+take precedence.
 Training evaluates on held-out sequences, keeps the best and the last weights, stops when
 the target is reached, and uses the test set once, at the end.
 
 Writes results/train/NAME: CSV tables of all evaluations and a summary, checkpoints, plots
 over steps and seconds, the configuration and the environment. Several models, or
 --multirun, get a folder each and common plots.
+
+Examples:
+    svdbench train spectral-rnn --task addition
+    svdbench train lstm,spectral-rnn --task copy --seeds 3 --max-minutes 30
+    svdbench train spectral-rnn -m optimizer.lr=1e-3,1e-4
 """
 
 from svdbench.job import Flag, Job
@@ -21,11 +27,14 @@ JOB = Job(
         TASK,
         Flag(
             "--preset/--no-preset",
-            "Start from the settings in conf/preset, or from the defaults.",
+            "Start from the settings of the preset, or from the defaults.",
             default=True,
+            panel="Presets",
         ),
     ),
     checkpoint="trainer.resume",
+    panel="Training",
+    place=1,
     same=(),
     starter="svdbench.jobs.train.models:start",
     entry="models",

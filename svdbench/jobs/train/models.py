@@ -16,7 +16,7 @@ from svdbench.job import Job, Request
 from svdbench.jobs.train import JOB
 from svdbench.jobs.train import run as training
 from svdbench.jobs.train.run import TrainResult, check
-from svdbench.members import plain
+from svdbench.members import TASKS
 from svdbench.running import start as start_module
 from svdbench.running.session import show_run
 from svdbench.running.start import launch
@@ -106,7 +106,7 @@ def _blaming_preset(models: Iterable[str], task: str, typed: Sequence[str]) -> I
         yield
     except UserError as error:
         for model in models:
-            for path, key in sources(plain(task), model, typed):
+            for path, key in sources(TASKS.canonical(task), model, typed):
                 if f"'{key}'" in str(error):
                     raise UserError(f"{path}: {error}") from error
         raise

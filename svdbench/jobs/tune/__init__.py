@@ -1,4 +1,4 @@
-"""Measure the fastest block size of `apply_reflectors`, or list the known ones.
+"""Find the fastest block size of `apply_reflectors`, or list those that are known.
 
 On a GPU the best block size is kept on this machine for each shape and dtype, and used by
 all later calls with that shape. On a CPU it is shown and not kept, as `apply_reflectors`
@@ -7,6 +7,10 @@ follows a formula there.
 With --plot every block size is measured for each d and m, and compared with rules of thumb
 and a cost model. This writes results/tune/NAME: CSV tables, plots, the configuration and
 the environment; nothing is kept for later calls.
+
+Examples:
+    svdbench tune --d 512,1024 --device cuda
+    svdbench tune --plot --d 256 --m 32
 """
 
 from svdbench.job import Flag, Job
@@ -22,5 +26,7 @@ JOB = Job(
         Flag("--plot", "Measure every block size, and report how to choose one."),
     ),
     sweeps=False,
+    panel="Timing",
+    place=5,
     starter="svdbench.jobs.tune.shapes:start",
 )

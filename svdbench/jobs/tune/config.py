@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from svdbench.config.base import DeviceConfig, Dtype, device_option, dtype_option
+from svdbench.config.base import DeviceConfig
 from svdbench.config.fields import option, section, several
 
 
@@ -46,7 +46,5 @@ class TimePerShape:
 class TuneBlocks(DeviceConfig):
     """``svdbench tune --plot``: several m, and a budget is all there is to measuring."""
 
-    dtype: Dtype = dtype_option(typed="--dtype DTYPE")
-    device: str = device_option(typed="--device DEVICE")
     sizes: Shapes = section(Shapes)
     measure: TimePerShape = section(TimePerShape)

@@ -29,8 +29,11 @@ def start(request: Request) -> None:
         if request.flags["clear"]:
             raise UserError("--clear does not go with --plot: run `svdbench tune --clear` first")
         return launch.start(request)
-    if request.typed or {"name", "seed"} & set(options) or request.show_config or request.force:
-        raise UserError("KEY=VALUE, --name, --seed, --force and --show-config need --plot: add it")
+    kept = {"name", "results", "seed"} & set(options)
+    if request.typed or kept or request.show_config or request.force:
+        raise UserError(
+            "KEY=VALUE, --name, --results, --seed, --force and --show-config need --plot: add it"
+        )
     dtype = options.get("dtype", "float32")
     if dtype not in Dtype.__members__:
         raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
@@ -39,7 +42,7 @@ def start(request: Request) -> None:
         options.get("sizes.n"),
         options.get("sizes.m", [32]),
         dtype,
-        options.get("device", "cpu"),
+        Placement(device=options.get("device", "cpu"), threads=options.get("threads")),
         options.get("measure.budget_s", 2.0),
         request.flags["clear"],
     )
@@ -50,7 +53,7 @@ def run(
     n: int | None,
     columns: Sequence[int],
     dtype: str,
-    device: str,
+    placement: Placement,
     budget_s: float,
     clear: bool,
 ) -> None:
@@ -64,7 +67,7 @@ def run(
     with as_user_error():
         refuse_repeated("--d", sizes)
         refuse_repeated("--m", columns)
-        place = device_of(Placement(device=device))
+        place = device_of(placement)
     console = Console()
     try:
         path = cache_file()

@@ -1,0 +1,46 @@
+"""The command that lists what can be named: methods, models, tasks, data sets, runs, …"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svdbench.job import Command
+from svdbench.jobs.list.kinds import KINDS
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return [name for name in KINDS if name.startswith(incomplete.lower())]
+
+
+def listing(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WHAT", help=f"{', '.join(KINDS)}.", autocompletion=_kinds, show_default=False
+        ),
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the results to list.")
+    ] = Path("results"),
+) -> None:
+    """List methods, models, tasks, data sets, experiments, runs; without WHAT, what can be listed.
+
+    Members of other installed packages are listed after those of svdbench, with their package.
+
+    Examples:
+        svdbench list models
+        svdbench list results
+    """
+    from svdbench.jobs.list import run as job
+
+    job.run(what, results)
+
+
+def methods() -> None:
+    """List the orthogonal parametrisations: an older name of `svdbench list methods`."""
+    listing("methods", Path("results"))
+
+
+COMMAND = Command("list", listing, panel="This machine", place=2)
+METHODS = Command("methods", methods, hidden=True)

@@ -1,0 +1,156 @@
+"""Lists what can be named on the command line, and the runs that there are."""
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from inspect import getdoc
+from pathlib import Path
+
+from rich.console import Console
+
+from svdbench.errors import UserError, as_user_error
+from svdbench.job import all_jobs
+from svdbench.jobs.list.kinds import KINDS
+from svdbench.members import (
+    COMPRESSORS,
+    DATASETS,
+    DRIVERS,
+    LOOPS,
+    MODELS,
+    OPERATIONS,
+    TASKS,
+    Registry,
+    headline,
+    plain,
+    refuse_unknown,
+)
+from svdbench.record.reader import find_runs, progress, read_run
+from svdbench.reporting.render import show_block
+from svdbench.reporting.report import Table
+
+GROUPS: dict[str, Registry] = {
+    "operations": OPERATIONS,
+    "loops": LOOPS,
+    "drivers": DRIVERS,
+    "models": MODELS,
+    "tasks": TASKS,
+    "datasets": DATASETS,
+    "compressors": COMPRESSORS,
+}
+
+
+def run(what: str | None, results: Path) -> None:
+    """Print what can be listed, or what there is of one kind."""
+    show_block(listed(what, results), Console())
+
+
+def listed(what: str | None, results: Path) -> Table:
+    """What can be listed, or what there is of one kind.
+
+    Args:
+        what: a key of ``KINDS``, or its singular.
+        results: the folder whose runs are listed.
+
+    Raises:
+        UserError: there is no such kind, or no run.
+    """
+    if what is None:
+        table = Table.of("svdbench list WHAT", ["what", "lists"], [])
+        for each, lists in KINDS.items():
+            table.add(each, lists)
+        return table
+    kind = plain(what).replace("_", "")
+    kind = next((each for each in KINDS if kind in (each, each.removesuffix("s"))), kind)
+    with as_user_error():
+        refuse_unknown("kind of list", [kind], list(KINDS))
+    if kind in GROUPS:
+        return _members(kind, GROUPS[kind])
+    return _OTHERS[kind]() if kind in _OTHERS else _runs(results)
+
+
+def _members(kind: str, group: Registry) -> Table:
+    table = Table.of(kind, ["name", "what", "package"], [], keys=1)
+    for name, what in group.described().items():
+        table.add(name, what, "svdbench")
+    for name, package in group.packages().items():
+        table.add(name, "", package)
+    return table
+
+
+def _methods() -> Table:
+    from svdbench.jobs.list.methods import methods
+
+    return methods()
+
+
+def _presets() -> Table:
+    table = Table.of("presets", ["task", "model", "what"], [], keys=2)
+    for task in TASKS.names():
+        for path in _yamls(files("svdbench.conf") / "preset" / task):
+            name = path.name[:-5]
+            table.add(task, "every model" if name == "default" else name, headline(path))
+        table.end_section()
+    return table
+
+
+def _optimizers() -> Table:
+    table = Table.of("optimizers", ["name", "what"], [])
+    for path in _yamls(files("svdbench.conf") / "optimizer"):
+        table.add(path.name[:-5], headline(path))
+    return table
+
+
+def _experiments() -> Table:
+    table = Table.of("experiments", ["name", "command", "what"], [], keys=1)
+    folder = files("svdbench.conf") / "experiment"
+    for job in sorted(all_jobs(), key=lambda job: job.words):
+        for name in job.experiments:
+            what = headline(folder / f"{name}.yaml").replace(f" (svdbench {job.words})", "")
+            table.add(name, f"svdbench {job.words}", what)
+    return table
+
+
+def _published() -> Table:
+    import yaml  # type: ignore[import-untyped]
+
+    table = Table.of("published", ["name", "what"], [])
+    for path in _yamls(files("svdbench.conf") / "reproduce"):
+        table.add(path.name[:-5], yaml.safe_load(path.read_text(encoding="utf-8"))["title"])
+    return table
+
+
+def _layers() -> Table:
+    from svdbench import nn
+
+    table = Table.of("layers", ["name", "what"], [])
+    for name in nn.__all__:
+        first = (getdoc(getattr(nn, name)) or "").partition("\n\n")[0]
+        table.add(f"svdbench.nn.{name}", " ".join(first.replace("``", "").split()).rstrip("."))
+    return table
+
+
+_OTHERS: dict[str, Callable[[], Table]] = {
+    "methods": _methods,
+    "presets": _presets,
+    "optimizers": _optimizers,
+    "experiments": _experiments,
+    "published": _published,
+    "layers": _layers,
+}
+
+
+def _runs(root: Path) -> Table:
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}: give the folder of results as --results")
+    table = Table.of("results", ["folder", "command", "state"], [], keys=1, more_words=["started"])
+    runs = [read_run(folder) for folder in find_runs(root)]
+    for run in sorted(runs, key=lambda run: run.date, reverse=True):
+        table.add(str(run.folder), run.job, progress(run), run.date)
+    if not runs:
+        raise UserError(f"{root} holds no runs: give the folder of results as --results")
+    return table
+
+
+def _yamls(folder: Traversable) -> Iterator[Traversable]:
+    found = [each for each in folder.iterdir() if each.name.endswith(".yaml")]
+    yield from sorted(found, key=lambda each: (each.name != "default.yaml", each.name))
