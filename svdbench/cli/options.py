@@ -1,8 +1,11 @@
 """Commands from jobs: an option for every key of the configuration that has a flag."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from enum import Enum
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +14,7 @@ from svdbench.cli import completion
 from svdbench.config.base import MACHINE, OWN, RUN, TRAINED
 from svdbench.config.fields import Leaf
 from svdbench.job import Flag, Job
+from svdbench.running.output import output_flags, output_of
 from svdbench.running.request import (
     Spelling,
     former_spellings,
@@ -29,7 +33,11 @@ def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     options = spellings(jobs)
 
     def callback(**given: Any) -> None:
-        result = perform(request_of(jobs, options, given))
+        output = output_of(given["format"], given["output"])
+        with redirect_stdout(sys.stderr) if output.claims_stdout else nullcontext():
+            result = perform(request_of(jobs, options, given))
+        if not (output.is_screen or given["show_config"]):
+            output.show(_made(result))
         if not getattr(result, "well", True):  # no seed or job of it went well
             raise typer.Exit(1)
 
@@ -40,6 +48,14 @@ def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     vars(callback)["examples"] = [line for job in jobs for line in job.examples]
     vars(callback)["former"] = former_spellings(options)
     return callback
+
+
+def _made(result: Any) -> Any:
+    """What there is to show of a job: a table that it returns, or the report of its run."""
+    from svdbench.running.result import load
+
+    folder = getattr(result, "folder", result)
+    return load(folder).report if isinstance(folder, Path) else result
 
 
 def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterator[Parameter]:
@@ -61,7 +77,7 @@ def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterato
     order = (None, TRAINED, OWN, MACHINE, RUN)
     for keyword, spelling in sorted(options.items(), key=lambda pair: order.index(_panel(pair[1]))):
         yield _of_key(keyword, spelling, job)
-    for flag in (*frame_of(jobs), SHOW_CONFIG):
+    for flag in (*frame_of(jobs), SHOW_CONFIG, *output_flags(RUN)):
         yield _of_flag(flag)
 
 

@@ -58,8 +58,17 @@ def format_report(report: Report, form: Format, width: int = 100) -> str:
     if form == "json":
         return _json(as_json(report))
     if form == "csv":
-        return to_csv(_flat(value.record) for value in report.metrics)
+        return to_csv(_rows(report))
     return to_markdown(report) if form == "markdown" else to_text(report, width)
+
+
+def format_reports(reports: Sequence[Report], form: Format, width: int = 100) -> str:
+    """Several reports in one text: as JSON a list, as CSV the metrics of all."""
+    if form == "json":
+        return _json([as_json(report) for report in reports])
+    if form == "csv":
+        return to_csv(row for report in reports for row in _rows(report))
+    return "\n".join(format_report(report, form, width) for report in reports)
 
 
 def format_table(table: Table, form: Format, width: int = 100) -> str:
@@ -113,6 +122,14 @@ def _value(cell: TableCell) -> Any:
     if cell.value is not None:
         return plain(cell.value)
     return f"{cell.text} {cell.below}".strip().replace("\n", " ")
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    """The metrics of a report; where it has none, the rows of its tables."""
+    if report.metrics:
+        return [_flat(value.record) for value in report.metrics]
+    tables = [part for part in parts(report) if isinstance(part, Table)]
+    return [{"table": table.title, **row} for table in tables for row in records(table)]
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

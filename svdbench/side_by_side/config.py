@@ -6,17 +6,21 @@ from typing import Any
 from svdbench.config.base import TRAINED, DeviceConfig, Dtype
 from svdbench.config.fields import group, option, section
 from svdbench.job import Subject
+from svdbench.members import DATASETS
 from svdbench.training.config import OptimizerConfig, Schedule
 
 DTYPES = (Dtype.float32, Dtype.float64)
 
 # The first argument of the commands that train networks; of some it may be a model, too.
 DATASET = Subject(
-    "[DATASET]", "Data set: digits, mnist, xor, …; by default digits.", name="data.name"
+    "DATASET",
+    "Data set: digits, mnist, xor, …; by default digits.",
+    name="data.name",
+    choices=DATASETS,
 )
 DATASET_OR_MODEL = replace(
     DATASET,
-    metavar="[DATASET|MODULE:BUILD]",
+    metavar="DATASET|MODULE:BUILD",
     help=f"{DATASET.help} Or a function that returns a model.",
 )
 

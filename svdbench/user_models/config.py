@@ -50,9 +50,9 @@ class UserModelConfig:
     )
     loader: str | None = option(
         None,
-        "function that returns (X, y), batches or a DataLoader; or a dict with the keys "
+        "MODULE:FUNCTION that returns (X, y), batches or a DataLoader; or a dict with the keys "
         "calibration, validation and test",
-        typed="--data MODULE:LOADER",
+        typed="--data FUNCTION",
         calls=True,
         panel=OWN,
     )
@@ -90,7 +90,7 @@ class RankChoice(RunConfig):
         choices=KINDS,
         noun="kind of frontier",
     )
-    max_loss_increase: float | None = increase_option("increase of the loss to allow", "LOSS")
+    max_loss_increase: float | None = increase_option("increase of the loss to allow")
     budget: Budget = section(Budget)
     multiple_of: int = option(
         1,

@@ -36,11 +36,13 @@ def check(
 
     Exit code 1 if an answer is wrong, 2 if there is no such class.
 
-    Example: svdbench check my_net:MyMethod
+    Examples:
+        svdbench check my_net:MyMethod
+        svdbench check spectral-rnn
     """
     from svdbench.jobs.check import run as job
 
     job.run(name, options or [], group, limit)
 
 
-COMMAND = Command("check", check)
+COMMAND = Command("check", check, panel="This machine", place=4)

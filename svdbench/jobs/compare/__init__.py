@@ -7,8 +7,7 @@ import typer
 
 from svdbench.errors import UserError
 from svdbench.job import Command
-
-FORMS = ("table", "markdown", "json")
+from svdbench.running.output import FormatOption, OutputOption, output_of
 
 
 def compare(
@@ -20,7 +19,7 @@ def compare(
             metavar="RATIO", help="Slowdown (B / A) from which a difference counts as a regression."
         ),
     ] = 1.05,
-    metric: Annotated[
+    metrics: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,…",
@@ -33,15 +32,14 @@ def compare(
             metavar="P", help="Probability of at least one false alarm when nothing changed."
         ),
     ] = 0.05,
-    output: Annotated[
-        str, typer.Option(metavar="FORM", help="Format: table, markdown or json.")
-    ] = "table",
     force: Annotated[
         bool, typer.Option("--force", help="Compare even if the environments do not match.")
     ] = False,
     fail_undecided: Annotated[
         bool, typer.Option("--fail-undecided", help="Fail also if a cell is undecided or missing.")
     ] = False,
+    format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Compare two runs: what is faster, slower, the same, and what the samples do not decide.
 
@@ -63,8 +61,7 @@ def compare(
         raise UserError(f"--threshold is {threshold:g}: give a ratio of at least 1, such as 1.05")
     if not 0 < alpha < 1:
         raise UserError(f"--alpha is {alpha:g}: give a probability between 0 and 1, such as 0.05")
-    if output not in FORMS:
-        raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
+    shown = output_of(format, output)
     from svdbench.jobs.compare import report
     from svdbench.jobs.compare.comparison import compare as compare_runs
     from svdbench.jobs.compare.runs import load
@@ -72,18 +69,15 @@ def compare(
     found = compare_runs(
         load(a),
         load(b),
-        metrics=None if metric is None else [name.strip() for name in metric.split(",")],
+        metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],
         threshold=threshold,
         alpha=alpha,
         force=force,
         fail_undecided=fail_undecided,
     )
-    if output == "table":
-        from rich.console import Console
-
-        report.show_comparison(found, Console())
-    else:
-        typer.echo(report.FORMS[output](found), nl=False)
+    shown.show(
+        report.report(found), json=lambda: report.as_json(found), csv=lambda: report.as_csv(found)
+    )
     raise typer.Exit(found.exit_code)
 
 

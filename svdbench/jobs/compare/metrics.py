@@ -105,7 +105,7 @@ def choose(a: Side, b: Side, asked: Sequence[str] | None) -> list[ComparedMetric
         for name in asked:
             if name not in known:
                 raise UserError(
-                    f"--metric {name!r} is not a metric of both runs: choose from "
+                    f"--metrics {name!r} is not a metric of both runs: choose from "
                     f"{', '.join(known) or 'none: they have no metric in common'}"
                 )
         return [_metric(a, b, name) for name in dict.fromkeys(asked)]

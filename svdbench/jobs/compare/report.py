@@ -3,16 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
-
-from rich.console import Console
 
 from svdbench.jobs.compare.comparison import CellComparison, CellWithoutNumber, Comparison
 from svdbench.jobs.compare.pairing import What
 from svdbench.jobs.compare.runs import Side
-from svdbench.reporting.render import show, to_markdown
+from svdbench.reporting.formats import to_csv
 from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
 from svdbench.reporting.words import UNKNOWN, interval, quantity, ratio, setting, share
 from svdbench.statistics.tests import Ratio
@@ -39,11 +37,6 @@ def report(comparison: Comparison) -> Report:
     found.warnings = [_clean(f"warning: {warning}") for warning in comparison.warnings]
     found.tone = "bad" if comparison.exit_code else "strong"
     return found
-
-
-def show_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the report, its verdict last."""
-    show(report(comparison), console)
 
 
 def _table(title: str, cells: list[CellComparison], labels: list[str], confidence: str) -> Table:
@@ -284,7 +277,7 @@ def _object(cell: CellComparison) -> dict[str, Any]:
     }
 
 
-FORMS: dict[str, Callable[[Comparison], str]] = {
-    "markdown": lambda comparison: to_markdown(report(comparison)),
-    "json": as_json,
-}
+def as_csv(comparison: Comparison) -> str:
+    """A row for each cell that was compared."""
+    rows = [_object(cell) for cell in comparison.cells]
+    return to_csv({**row.pop("what"), **row} for row in rows)

@@ -57,8 +57,8 @@ class Compress(SideBySide):
     )
     every: str = option(
         EPOCH,
-        "compress after each epoch, each batch, or so many batches",
-        typed="--every epoch|batch|N",
+        "compress after each epoch (epoch), each batch (batch), or so many batches (a number)",
+        typed="--every WHEN",
         pattern=rf"{EPOCH}|{BATCH}|0*[1-9]\d*",
         remedy=f"choose {EPOCH}, {BATCH}, or a number of batches",
     )

@@ -30,9 +30,9 @@ class CompressModel(RankChoice, DeviceConfig):
     model: UserModelConfig = section(UserModelConfig)
     loss: str | None = option(
         None,
-        "loss function of outputs and targets",
+        "loss of outputs and targets, as MODULE:FUNCTION",
         null="cross entropy, or mean squared error",
-        typed="--loss MODULE:LOSS",
+        typed="--loss FUNCTION",
         calls=True,
     )
     max_loss_increase: float | None = increase_option(
@@ -42,7 +42,7 @@ class CompressModel(RankChoice, DeviceConfig):
         SIZE,
         "factor a layer if it gets smaller (size), or only if it is measured to be faster, too "
         "(latency)",
-        typed="--keep-if size|latency",
+        typed="--keep-if NAME",
         choices=(SIZE, LATENCY),
         noun="keep_if",
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from svdbench.job import Command
+from svdbench.running.output import FormatOption, OutputOption, output_of
 
 DataDir = Annotated[
     str | None,
@@ -15,14 +16,16 @@ DataDir = Annotated[
 ]
 
 
-def show(data_dir: DataDir = None) -> None:
+def show(
+    data_dir: DataDir = None, format: FormatOption = None, output: OutputOption = None
+) -> None:
     """List the data sets with their content, licence, and whether they are on this machine.
 
     Files on this machine are checked by SHA-256.
     """
     from svdbench.jobs.data import run as job
 
-    job.show(data_dir)
+    job.show(data_dir, output_of(format, output))
 
 
 def fetch(

@@ -12,13 +12,13 @@ from svdbench.datasets.files import FileDataset, data_root
 from svdbench.datasets.files import fetch as download
 from svdbench.errors import Interrupted, UserError, as_user_error
 from svdbench.members import DATASETS
-from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.render import print_lines
 from svdbench.reporting.report import Table, TableCell
+from svdbench.running.output import TableOutput
 
 
-def show(data_dir: str | None = None) -> None:
+def show(data_dir: str | None, output: TableOutput) -> None:
     """A row per YAML in ``conf/dataset``; all files that are there are checked."""
-    console = Console()
     title = f"data sets; files in {_root(data_dir)}"
     table = Table.of(title, ["name", "what"], ["size"], more_words=["licence", "here"])
     notes = []
@@ -29,8 +29,9 @@ def show(data_dir: str | None = None) -> None:
         )
         if isinstance(dataset, FileDataset) and faults:
             notes.append(_note(dataset, faults))
-    show_block(table, console)
-    print_lines(console, notes)
+    output.show(table)
+    if output.is_screen:
+        print_lines(Console(), notes)
 
 
 def fetch(names: Sequence[str], data_dir: str | None = None) -> None:

@@ -1,18 +1,10 @@
 """The command that looks at this machine."""
 
-from typing import Annotated
-
-import typer
-
-from svdbench.errors import UserError
 from svdbench.job import Command
+from svdbench.running.output import FormatOption, OutputOption, output_of
 
-FORMS = ("table", "json")
 
-
-def doctor(
-    output: Annotated[str, typer.Option(metavar="FORM", help="Format: table or json.")] = "table",
-) -> None:
+def doctor(format: FormatOption = None, output: OutputOption = None) -> None:
     """Check this machine: what is installed, and what would make timings unreliable.
 
     Shows versions, extras, devices, threads, clocks, memory and data sets. Repeats a small
@@ -23,11 +15,10 @@ def doctor(
         svdbench doctor
         svdbench doctor --format json
     """
-    if output not in FORMS:
-        raise UserError(f"--output is {output!r}: choose from {', '.join(FORMS)}")
+    shown = output_of(format, output)
     from svdbench.jobs.doctor import run as job
 
-    job.run(output)
+    job.run(shown)
 
 
 COMMAND = Command("doctor", doctor, panel="This machine", place=1)

@@ -10,23 +10,21 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from svdbench.errors import Interrupted
+from svdbench.files import flat
 from svdbench.jobs.doctor.facts import facts, read, throttled
 from svdbench.jobs.doctor.report import report
 from svdbench.jobs.doctor.verdicts import verdicts
 from svdbench.measure.clock import Clock, WallClock, timed
 from svdbench.measure.machine import Neighbours
-from svdbench.reporting.render import show
+from svdbench.reporting.formats import to_csv
+from svdbench.running.output import TableOutput
 from svdbench.statistics.summaries import summarise
 
 
-def run(output: str = "table", console: Console | None = None) -> None:
-    """Look at the machine for about two seconds, and print what was found.
-
-    Args:
-        output: ``table`` for people, ``json`` for programs.
+def run(output: TableOutput) -> None:
+    """Look at the machine for about two seconds, and show what was found.
 
     Raises:
         Interrupted: ^C.
@@ -37,11 +35,12 @@ def run(output: str = "table", console: Console | None = None) -> None:
     except KeyboardInterrupt:
         raise Interrupted("interrupted before all checks were done") from None
     judged = verdicts(found)
-    if output == "json":
-        told = found | {"verdicts": [asdict(verdict) for verdict in judged]}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        show(report(found, judged), console or Console())
+    told = found | {"verdicts": [asdict(verdict) for verdict in judged]}
+    output.show(
+        report(found, judged),
+        json=lambda: json.dumps(told, indent=2, ensure_ascii=False) + "\n",
+        csv=lambda: to_csv({"fact": name, "value": value} for name, value in flat(told)),
+    )
 
 
 # Small enough for many in a second, large enough for every thread to have a part.

@@ -7,6 +7,7 @@ import typer
 
 from svdbench.job import Command
 from svdbench.jobs.list.kinds import KINDS
+from svdbench.running.output import FormatOption, OutputOption, output_of
 
 
 def _kinds(incomplete: str) -> list[str]:
@@ -23,6 +24,8 @@ def listing(
     results: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the results to list.")
     ] = Path("results"),
+    format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """List methods, models, tasks, data sets, experiments, runs; without WHAT, what can be listed.
 
@@ -30,16 +33,16 @@ def listing(
 
     Examples:
         svdbench list models
-        svdbench list results
+        svdbench list results --format json
     """
     from svdbench.jobs.list import run as job
 
-    job.run(what, results)
+    job.run(what, results, output_of(format, output))
 
 
-def methods() -> None:
+def methods(format: FormatOption = None, output: OutputOption = None) -> None:
     """List the orthogonal parametrisations: an older name of `svdbench list methods`."""
-    listing("methods", Path("results"))
+    listing("methods", format=format, output=output)
 
 
 COMMAND = Command("list", listing, panel="This machine", place=2)

@@ -6,8 +6,6 @@ from importlib.resources.abc import Traversable
 from inspect import getdoc
 from pathlib import Path
 
-from rich.console import Console
-
 from svdbench.errors import UserError, as_user_error
 from svdbench.job import all_jobs
 from svdbench.jobs.list.kinds import KINDS
@@ -25,8 +23,8 @@ from svdbench.members import (
     refuse_unknown,
 )
 from svdbench.record.reader import find_runs, progress, read_run
-from svdbench.reporting.render import show_block
 from svdbench.reporting.report import Table
+from svdbench.running.output import TableOutput
 
 GROUPS: dict[str, Registry] = {
     "operations": OPERATIONS,
@@ -39,9 +37,9 @@ GROUPS: dict[str, Registry] = {
 }
 
 
-def run(what: str | None, results: Path) -> None:
-    """Print what can be listed, or what there is of one kind."""
-    show_block(listed(what, results), Console())
+def run(what: str | None, results: Path, output: TableOutput) -> None:
+    """Show what can be listed, or what there is of one kind."""
+    output.show(listed(what, results))
 
 
 def listed(what: str | None, results: Path) -> Table:

@@ -1,5 +1,6 @@
 """The command that writes runs as web pages."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,13 @@ import typer
 
 from svdbench.errors import UserError
 from svdbench.job import Command
+from svdbench.running.output import FORMATS, SUFFIXES, output_of
+
+HTML = "html"
+
+
+def _formats(incomplete: str) -> list[str]:
+    return [name for name in (HTML, *FORMATS) if name.startswith(incomplete)]
 
 
 def report(
@@ -14,9 +22,22 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="RUN", help="Folders of runs, such as results/time-fasth/NAME."),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Format: html, table, markdown, csv or json; by default as FILE ends, or html.",
+            autocompletion=_formats,
+        ),
+    ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write one page about all given runs."),
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write one page about all given runs, or their tables; -: standard output.",
+        ),
     ] = None,
     results: Annotated[
         Path | None,
@@ -34,17 +55,31 @@ def report(
     Examples:
         svdbench report
         svdbench report results/time-fasth/*
+        svdbench report results/time-fasth/one --format json
         svdbench report results/train/a results/train/b --output both.html
     """
     from svdbench.jobs.report import run as job
 
+    if format != HTML and not _is_page(format, output):
+        shown = output_of(format, output)
+        job.show(runs or [], results or Path("results"), shown)
+        return
     if runs and results is not None:
         raise UserError("--results is for the list of all runs: leave out RUN, or --results")
     if not runs and output is not None:
         raise UserError("--output is for runs that are given: add RUN, such as results/train/NAME")
-    written = job.pages(runs, output) if runs else [job.index(results or Path("results"))]
+    if output == "-":
+        sys.stdout.write(job.text(runs or []))
+        return
+    page = None if output is None else Path(output)
+    written = job.pages(runs, page) if runs else [job.index(results or Path("results"))]
     for path in written:
         typer.echo(path)
+
+
+def _is_page(format: str | None, output: str | None) -> bool:
+    """Whether a page is wanted: no format was named, nor a file that ends like one."""
+    return format is None and (output is None or Path(output).suffix.lower() not in SUFFIXES)
 
 
 COMMAND = Command("report", report, panel="Results", place=1)

@@ -9,10 +9,12 @@ from svdbench.errors import UserError, one_line, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.job import all_jobs, find_job
 from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
+from svdbench.reporting.formats import format_reports
 from svdbench.reporting.html.page import REPORT, RunPage, render, render_index, run_line, run_page
 from svdbench.reporting.render import several_versions
-from svdbench.reporting.report import Report
+from svdbench.reporting.report import Report, Table
 from svdbench.reporting.words import quantity
+from svdbench.running.output import TableOutput
 from svdbench.running.repeat import repeat, repeat_sweep
 from svdbench.running.sweeps import is_sweep
 from svdbench.running.sweeps.run import rows_so_far
@@ -33,6 +35,39 @@ def pages(folders: Sequence[Path], output: Path | None = None) -> list[Path]:
         place = output.parent
         return [_write(output, render([_page(folder, place) for folder in folders]))]
     return [_write(folder / REPORT, render([_page(folder, folder)])) for folder in folders]
+
+
+def text(folders: Sequence[Path]) -> str:
+    """One page about all the runs; its pictures are in it."""
+    for folder in folders:
+        _check(folder)
+    return render([_page(folder, Path()) for folder in folders])
+
+
+def show(folders: Sequence[Path], root: Path, output: TableOutput) -> None:
+    """Show the report of a run, or of several one below the other; without any, the list of runs.
+
+    Raises:
+        UserError: a folder is no run.
+    """
+    for folder in folders:
+        _check(folder)
+    reports = [report_of(_read(folder)) for folder in dict.fromkeys(folders)]
+    if not reports:
+        output.show(listing(root))
+    elif len(reports) == 1:
+        output.show(reports[0])
+    else:
+        output.write(format_reports(reports, output.form))
+
+
+def listing(root: Path) -> Table:
+    """A row for each run below a folder, the newest first, with its result in a line."""
+    table = Table.of("runs", ["folder", "result"], [], keys=1, more_words=["started"])
+    runs = [_read(folder) for folder in find_runs(root)]
+    for run in sorted(runs, key=lambda run: run.date, reverse=True):
+        table.add(str(run.folder), f"{run.job}: {report_of(run).headline}", run.date)
+    return table
 
 
 def index(root: Path) -> Path:

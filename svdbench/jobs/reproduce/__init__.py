@@ -1,5 +1,7 @@
 """The command that repeats the published results."""
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +9,7 @@ import typer
 
 from svdbench.errors import UserError
 from svdbench.job import Command
+from svdbench.running.output import FormatOption, OutputOption, output_of
 
 FOLDER, QUICK_FOLDER = Path("results/reproduce"), Path("results/reproduce-quick")
 
@@ -32,6 +35,8 @@ def reproduce(
         Path | None,
         typer.Option(metavar="FOLDER", help="Fail if a verdict differs from that in FOLDER."),
     ] = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Repeat published results and say whether they hold; without NAME, list them.
 
@@ -55,6 +60,7 @@ def reproduce(
 
     from svdbench.jobs.reproduce import run as job
 
+    shown = output_of(format, output)
     root = results or (QUICK_FOLDER if quick else FOLDER)
     variant = "quick" if quick else "full"
     if show:
@@ -63,13 +69,16 @@ def reproduce(
     if not names:
         if against is not None:
             raise UserError("--against needs results to judge: add NAME, or all")
-        job.show_listing(root, Console())
+        job.show_listing(root, shown)
         return
     wanted, before = job.chosen(names), job.read_verdicts(against) if against else {}
-    well = job.reproduce(wanted, root, variant, Console(), run=run)
-    flipped = job.flips(root, before) if before else []
-    for line in flipped:
-        typer.echo(f"another verdict: {line}")
+    with redirect_stdout(sys.stderr) if shown.claims_stdout else nullcontext():
+        well = job.reproduce(wanted, root, variant, Console(), run=run)
+        flipped = job.flips(root, before) if before else []
+        for line in flipped:
+            typer.echo(f"another verdict: {line}")
+    if not shown.is_screen:
+        shown.show(job.listing(root, wanted, headed=False))
     if flipped or not well:
         raise typer.Exit(1)
 

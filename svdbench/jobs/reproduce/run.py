@@ -38,13 +38,17 @@ from svdbench.jobs.reproduce.result import (
     load,
 )
 from svdbench.jobs.reproduce.sources import SOURCES, lines_of
+from svdbench.members import plain
 from svdbench.record.environment import environment
 from svdbench.record.lines import as_record_error
+from svdbench.reporting.formats import format_table
 from svdbench.reporting.render import print_lines, show_block
-from svdbench.reporting.report import Style, Table, TableCell
+from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
+from svdbench.running.output import TableOutput
 from svdbench.running.processes import run_command
 
 ALL = "all"
+_SOURCES_BELOW = "The reports, and the papers behind them:"
 COLUMNS = ("result", "verdict")  # of verdicts.csv, those that are read
 # What tables of another kind, torn or edited, come to.
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
@@ -65,20 +69,48 @@ def chosen(names: Sequence[str]) -> list[PublishedResult]:
     if ALL in names:
         return all_results()
     with as_user_error():
-        return [load(name.replace("-", "_")) for name in dict.fromkeys(names)]
+        return [load(canonical(name)) for name in dict.fromkeys(names)]
 
 
-def show_listing(root: Path, console: Console) -> None:
-    """Print the results of each report: their minutes, our verdict, and that of this folder."""
+def canonical(name: str) -> str:
+    """The name of a result as its YAML has it; a task's name stands for the result on it, too."""
+    name = plain(name)
+    return {"addition": "adding", "copy": "copying"}.get(name, name)
+
+
+def show_listing(root: Path, output: TableOutput) -> None:
+    """Show all results, and on a terminal or in Markdown the reports that they are of."""
+    made = Report("published results", blocks=[listing(root), Lines([_SOURCES_BELOW])])
+    for source in SOURCES.values():
+        made.blocks.append(Lines(["", *lines_of(source)]))
+    rows = listing(root, headed=False)
+    output.show(
+        made,
+        csv=lambda: format_table(rows, "csv"),
+        json=lambda: format_table(rows, "json"),
+    )
+
+
+def listing(
+    root: Path, results: Sequence[PublishedResult] | None = None, headed: bool = True
+) -> Table:
+    """The results of each report: their minutes, our verdict, and that of this folder.
+
+    Args:
+        results: those to be listed; by default all.
+        headed: whether each report has a row above its results.
+    """
     words = ["name", "what is repeated"]
     more = ["our verdict", "yours"]
     table = Table.of("", words, ["minutes", "--quick"], keys=1, more_words=more, note=NOTE)
-    for key, results in groupby(all_results(), key=lambda result: result.source):
+    chosen = all_results() if results is None else results
+    for key, own in groupby(chosen, key=lambda result: result.source):
         table.end_section()
         source = SOURCES[key]
         paper = f"{source.about} ({source.behind.cited})"
-        table.add(TableCell(source.cited, "strong"), TableCell(paper, "strong"), *[""] * 4)
-        for result in results:
+        if headed:
+            table.add(TableCell(source.cited, "strong"), TableCell(paper, "strong"), *[""] * 4)
+        for result in own:
             judged = read_evidence(result, root)
             table.add(
                 result.name,
@@ -87,10 +119,7 @@ def show_listing(root: Path, console: Console) -> None:
                 _styled(ResultVerdict(result.verdicts[FULL])),
                 TableCell("–", "dim") if judged is None else _styled(judged.verdict),
             )
-    show_block(table, console)
-    print_lines(console, ["The reports, and the papers behind them:"])
-    for source in SOURCES.values():
-        print_lines(console, ["", *lines_of(source)])
+    return table
 
 
 def commands(results: Sequence[PublishedResult], variant: str) -> list[str]:

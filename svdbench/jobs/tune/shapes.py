@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,7 +23,7 @@ from svdbench.running import start as launch
 from svdbench.running.session import device_of
 
 
-def start(request: Request) -> None:
+def start(request: Request) -> Any:
     """Tune the shapes that were asked for, or, with ``--plot``, run the job."""
     options = request.options
     if request.flags["plot"]:
@@ -37,7 +38,7 @@ def start(request: Request) -> None:
     dtype = options.get("dtype", "float32")
     if dtype not in Dtype.__members__:
         raise UserError(f"dtype is {dtype!r}: choose from {', '.join(Dtype.__members__)}")
-    run(
+    return run(
         options.get("sizes.d", []),
         options.get("sizes.n"),
         options.get("sizes.m", [32]),
@@ -56,8 +57,8 @@ def run(
     placement: Placement,
     budget_s: float,
     clear: bool,
-) -> None:
-    """Tune every size given; with none, show everything known.
+) -> Table:
+    """Tune every size given; with none, show everything known. Returns what is shown.
 
     Args:
         n: reflectors; as many as d by default.
@@ -87,8 +88,9 @@ def run(
     if not answers:
         hint = "measure some with `svdbench tune --d 512,1024 --device cuda`"
         print_lines(console, [f"{path} has no block sizes: {hint}"])
-        return
-    show_block(_table(answers), console)
+        return _table([])
+    table = _table(answers)
+    show_block(table, console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
         console.print(
             f"Other processes kept {cores:.1f} cores busy meanwhile: these results may be wrong. "
@@ -102,6 +104,7 @@ def run(
     elif found and place.type == "cpu":
         lines = ["Nothing was kept: on a CPU the block size follows the formula."]
         print_lines(console, lines)
+    return table
 
 
 def _table(answers: Sequence[Tuned]) -> Table:
