@@ -541,8 +541,8 @@ def spoil(name: str, text: str) -> Callable[[Path], None]:
         (["a", "a", "--threshold", "0.9"], "--threshold is 0.9"),
         (["a", "a", "--threshold", "nan"], "--threshold is nan"),
         (["a", "a", "--alpha", "1"], "--alpha is 1"),
-        (["a", "a", "--output", "xml"], "--output is 'xml'"),
-        (["a", "a", "--metric", ""], "--metric ''"),
+        (["a", "a", "--format", "xml"], "no format is called 'xml'"),
+        (["a", "a", "--metrics", ""], "--metrics ''"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], says: str) -> None:

@@ -9,16 +9,16 @@ from command import EVERY_RUN, assert_mistake, run, table
 
 from svdbench.config.compose import compose
 from svdbench.datasets.splits import Split
+from svdbench.job import find_job
 from svdbench.jobs.compress import run as compress_session
 from svdbench.jobs.compress.arms import CompressedArm
-from svdbench.members import Registry
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 
 TINY = ["compress", "digits", "--net", "64-12-12-10", "--epochs", "2", "--seeds", "2"]
 TINY += ["--batch", "200", "--name", "one", "latency.budget_s=0.05"]
 FOLDER = Path("results/compress/one")
-EXPERIMENTS = [name for name in Registry("experiment", "", "").names() if name.startswith("three_")]
+EXPERIMENTS = find_job("compress").experiments
 
 
 def rows_of(name: str, **where: str) -> list[dict[str, str]]:

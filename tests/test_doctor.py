@@ -343,6 +343,6 @@ def test_the_command() -> None:
 
 
 def test_mistakes_are_one_line() -> None:
-    answer = run(["doctor", "--output", "xml"])
+    answer = run(["doctor", "--format", "xml"])
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
-    assert "choose from table, json" in answer.err
+    assert "known: table, markdown, csv, json" in answer.err
