@@ -80,7 +80,7 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
     if block_size is not None:
         short = case.for_triton and case.d <= RESIDENT_LENGTH
         if short and block_size in BLOCK_SIZES:
-            return triton_plan(case.n, case.d, block_size)
+            return triton_plan(case.n, case.d, case.m, block_size)
         return by_products(case, block_size)
     return best_known(case)
 
@@ -98,7 +98,7 @@ def choose_plan(
     """The plan to run with, as far as the backend, the coefficients and the device allow."""
     if backend == "triton":
         _check_triton(V, tau)
-        return triton_plan(V.shape[-2], V.shape[-1], block_size)
+        return triton_plan(V.shape[-2], V.shape[-1], X.shape[-1], block_size)
     case = _case(V, X)
     plan = plan_for(case, block_size)
     if plan.sweep == "torch":

@@ -16,7 +16,11 @@ from . import triton_support as fused
 BLOCK_SIZES = (16, 24, 32, 64, 96, 128, 192, 256)
 GPU_BLOCK_SIZES = (64, 128, 256, 512, 1024)
 MOST_COLUMNS = 1024
-"""For more columns than this the formula leaves a GPU's products to cuBLAS."""
+"""For more columns than this the formula leaves a GPU's products to cuBLAS, and with reflectors
+too long for the resident sweep for more than twice as many."""
+
+WIDE = 512
+"""From so many columns on blocks of 256 are as fast as larger ones, and need less to fill them."""
 
 
 class Plan(NamedTuple):
@@ -85,9 +89,10 @@ def formula(case: Case) -> Plan:
     """
     if not case.on_gpu:
         return plan_on_cpu(case.n, case.d, case.m)
-    if not case.for_triton or case.m > MOST_COLUMNS:
+    most = MOST_COLUMNS if case.d <= fused.RESIDENT_LENGTH else 2 * MOST_COLUMNS
+    if not case.for_triton or case.m > most:
         return products_on_gpu(case)
-    return triton_plan(case.n, case.d)
+    return triton_plan(case.n, case.d, case.m)
 
 
 def products_on_gpu(case: Case) -> Plan:
@@ -99,14 +104,17 @@ def by_products(case: Case, block_size: int) -> Plan:
     return Plan(case.n if block_size >= case.n else even_block(case.n, block_size))
 
 
-def triton_plan(n: int, d: int, block_size: int | None = None) -> Plan:
+def triton_plan(n: int, d: int, m: int, block_size: int | None = None) -> Plan:
     """The plan with our kernels, whose block sizes are few: the one nearest to that asked.
 
     Where none is asked, the resident sweep for d up to 256, and for longer reflectors tiles of
-    as few blocks as the triangles of 512 reflectors allow.
+    as few blocks as the triangles of 512 reflectors allow, or of 256 with many columns and
+    where those of 512 would hold many zeros.
     """
     if block_size is None and d > fused.RESIDENT_LENGTH:
-        block_size = min(512, 1 << (n - 1).bit_length())
+        empty = -n % 512 > n // 4  # much of the last block
+        largest = 256 if m >= WIDE or (n > 512 and empty) else 512
+        block_size = min(largest, 1 << (n - 1).bit_length())
     wanted = block_size or fused.RESIDENT_BLOCK
     k = min(fused.BLOCK_SIZES + fused.TILED_BLOCK_SIZES, key=lambda k: abs(k - wanted))
     return Plan(k, sweep="triton" if k in fused.BLOCK_SIZES else "tiles")

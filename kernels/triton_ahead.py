@@ -63,10 +63,10 @@ KINDS = (
 QUICK = KINDS[0], KINDS[1], KINDS[3]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
-ALWAYS_ALIGNED = ("k", "half", "spread", "stride_Z")
-ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_out", "stride_G")
-# Kernels that read states of the dtype of V.
-READ_STATES = ("rows_kernel", "update_kernel", "tile_gradient_kernel")
+ALWAYS_ALIGNED = ("k", "half", "part", "spread", "stride_Z", "stride_W")
+ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_states", "stride_out", "stride_G")
+# Kernels that read the state before the first block, which has the dtype of V.
+READ_STATES = ("rows_kernel", "update_kernel")
 INSTRUCTIONS = {
     "fma": ("FFMA", "FFMA2"),
     "mma": ("HMMA",),
@@ -136,7 +136,8 @@ def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         for transpose in (False, True):
             config = {"TRANSPOSE": transpose} | sweep.triangle_config(columns, precision)
             yield sweep.triangle_kernel, config
-        yield sweep.update_kernel, sweep.update_config(columns, precision)
+        for keep in (True, False):
+            yield sweep.update_kernel, {"KEEP": keep} | sweep.update_config(columns, precision)
     for transpose in (False, True):
         config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
         yield gradient.half_product_kernel, config
@@ -191,7 +192,7 @@ def source(build: Build, target: GPUTarget) -> ASTSource:
     """
     typed = {"p_V", "p_X"}
     if build.kernel.__name__ in READ_STATES:
-        typed |= {"p_A", "p_G"}
+        typed.add("p_A")
     if build.kernel.__name__ in ("sweep_resident_kernel", "update_kernel"):
         typed.add("p_out")
     if build.dtype == "bf16":

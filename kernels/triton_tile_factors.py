@@ -1,8 +1,9 @@
 """The UT factors of blocks of 128 to 1024 reflectors, tile by tile, in Triton.
 
 The same T as in ``triton_factors``. First a program computes what to multiply some rows with;
-then one a tile of S = BBᵀ on or above the diagonal, each tile once; then one inverts the
-triangle of a tile on the diagonal. Each doubling after that is
+then one a tile of S = BBᵀ on or above the diagonal, or its share of some columns of B, which
+those who read S add in a fixed order; then one inverts the triangle of a tile on the diagonal.
+Each doubling after that is
 
     U = S₁₂T₂,   T₁₂ = −T₁U
 
@@ -18,7 +19,7 @@ import triton.language as tl
 from .triton_factors import inverse_of_half_triangle, inverse_power_of_two
 from .triton_launch import Launch, ProductSizes
 from .triton_precision import add_product, product
-from .triton_support import MOST_REGISTERS
+from .triton_support import MOST_REGISTERS, PROGRAMS
 
 TILE = 64
 
@@ -48,23 +49,26 @@ def scale_kernel(
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is wanted for
 # n and d alone; k and half are always multiples of 64.
-@triton.jit(do_not_specialize=["nb"])
+@triton.jit(do_not_specialize=["nb", "parts", "chunk"])
 def gram_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, k)
-    p_S,  # (p, nb, k, k) out: tiles above the diagonal and on it
+    p_S,  # (parts, p, nb, k, k) out: tiles above the diagonal and on it
     n,
     d,
     k,
+    spread,  # p·nb·k
     nb,
+    parts,
+    chunk,
     PRECISION: tl.constexpr,
     TILE: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """A program computes one tile of S."""
+    """A program computes one tile of S, over 128 columns of B or ``chunk`` times as many."""
     each = (k // TILE) * (k // TILE + 1) // 2
-    tile = tl.program_id(0) % each
-    block = (tl.program_id(0) // each).to(tl.int64)
+    tile, rest = tl.program_id(0) % each, tl.program_id(0) // each
+    part, block = rest % parts, (rest // parts).to(tl.int64)
     j = 0
     while (j + 1) * (j + 2) // 2 <= tile:
         j += 1
@@ -76,43 +80,60 @@ def gram_kernel(
     b_scale1 = tl.load(p_scale + block * k + i * TILE + o_t)[:, None]
     b_scale2 = tl.load(p_scale + block * k + j * TILE + o_t)[None, :]
     b_S = tl.zeros((TILE, TILE), tl.float32)
-    for start in range(0, d, BD):
+    # A product by 128 lets the compiler see that rows are loaded from aligned addresses on.
+    for start in range(part * chunk * 128, tl.minimum((part + 1) * chunk * 128, d), BD):
         m_d = start + o_d < d
         b_B1 = tl.load(p_B1 + start, (rows < n)[:, None] & m_d[None, :], 0.0).to(tl.float32)
         b_B2 = tl.load(p_B2 + start, (columns < n)[None, :] & m_d[:, None], 0.0).to(tl.float32)
         b_S = add_product(b_S, b_B1 * b_scale1, b_B2 * b_scale2, PRECISION)
-    o_S = block * k * k + (i * TILE + o_t[:, None]) * k + j * TILE + o_t[None, :]
-    tl.store(p_S + o_S, b_S)
+    o_S = (part * spread.to(tl.int64) + block * k) * k + (i * TILE + o_t[:, None]) * k + j * TILE
+    tl.store(p_S + o_S + o_t[None, :], b_S)
 
 
 @triton.jit
+def added(p_S, stride, parts):
+    """The sum of what is at these addresses in each of the parts of S."""
+    b_S = tl.load(p_S)
+    for part in range(1, parts):
+        b_S += tl.load(p_S + part * stride)
+    return b_S
+
+
+@triton.jit(do_not_specialize=["parts"])
 def invert_kernel(
-    p_S,  # (p, nb, k, k)
+    p_S,  # (parts, p, nb, k, k)
     p_T,  # (p, nb, k, k) out: tiles of 2·HALF rows on the diagonal
     k,
+    spread,
+    parts,
     PRECISION: tl.constexpr,
     HALF: tl.constexpr,
     LEVELS: tl.constexpr,
 ):
-    """A program inverts the triangle of one tile: two halves in registers, then both as one."""
-    tiles = k // (2 * HALF)
+    """A program inverts the triangle of one tile: two halves at once, then both as one."""
+    tiles, stride = k // (2 * HALF), spread.to(tl.int64) * k
     i, block = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
-    o_k = tl.arange(0, HALF)
+    o_k, o_half = tl.arange(0, HALF), tl.arange(0, 2)[:, None, None]
     o_S = block * k * k + i * 2 * HALF * (k + 1) + o_k[:, None] * k + o_k[None, :]
-    b_T1 = inverse_of_half_triangle(tl.load(p_S + o_S), HALF, LEVELS)
-    b_T2 = inverse_of_half_triangle(tl.load(p_S + HALF * (k + 1) + o_S), HALF, LEVELS)
-    b_U = product(tl.load(p_S + HALF + o_S), b_T2, PRECISION)
-    tl.store(p_T + o_S, b_T1)
-    tl.store(p_T + HALF * (k + 1) + o_S, b_T2)
+    o_halves = o_half * HALF * (k + 1) + o_S[None, :, :]
+    b_T = inverse_of_half_triangle(added(p_S + o_halves, stride, parts), HALF, LEVELS)
+    tl.store(p_T + o_halves, b_T)
+    b_T1, b_T2 = (
+        tl.sum(tl.where(o_half == 0, b_T, 0.0), 0),
+        tl.sum(tl.where(o_half == 1, b_T, 0.0), 0),
+    )
+    b_U = product(added(p_S + HALF + o_S, stride, parts), b_T2, PRECISION)
     tl.store(p_T + HALF + o_S, -product(b_T1, b_U, PRECISION))
     tl.store(p_T + HALF * k + o_S, tl.zeros((HALF, HALF), tl.float32))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts"])
 def join_strip_kernel(
-    p_S,  # (p, nb, k, k)
+    p_S,  # (parts, p, nb, k, k)
     p_T,  # (p, nb, k, k), written above the diagonal of each pair
     k,
+    spread,
+    parts,
     PRECISION: tl.constexpr,
     HALF: tl.constexpr,
     BC: tl.constexpr,
@@ -127,17 +148,20 @@ def join_strip_kernel(
     o_square = o_k[:, None] * k + o_k[None, :]
     o_strip = o_k[:, None] * k + o_c[None, :]
     b_T2 = tl.load(p_T + at + HALF * (k + 1) + o_strip)
-    b_U = product(tl.load(p_S + at + HALF + o_square), b_T2, PRECISION)
+    b_S = added(p_S + at + HALF + o_square, spread.to(tl.int64) * k, parts)
+    b_U = product(b_S, b_T2, PRECISION)
     b_T12 = product(tl.load(p_T + at + o_square), b_U, PRECISION)
     tl.store(p_T + at + HALF + o_strip, -b_T12)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts"])
 def join_tile_kernel(
-    p_S,  # (p, nb, k, k): S above the diagonal, and U below it, out unless SECOND
+    p_S,  # (parts, p, nb, k, k): S above the diagonal, and U below that of one, out unless SECOND
     p_T,  # (p, nb, k, k), written above the diagonal of each pair if SECOND
     k,
     half,
+    spread,
+    parts,
     SECOND: tl.constexpr,
     PRECISION: tl.constexpr,
     TILE: tl.constexpr,
@@ -160,7 +184,8 @@ def join_tile_kernel(
         p_left, p_right, p_out = p_S + at + half, p_T + at + half * (k + 1), p_S + at + half * k
     b_sum = tl.zeros((TILE, TILE), tl.float32)
     for start in range(first, last, BK):
-        b_left = tl.load(p_left + rows[:, None] * k + start + o_k[None, :])
+        p_tile = p_left + rows[:, None] * k + start + o_k[None, :]
+        b_left = added(p_tile, spread.to(tl.int64) * k, 1 if SECOND else parts)
         b_right = tl.load(p_right + (start + o_k)[:, None] * k + columns[None, :])
         b_sum = add_product(b_sum, b_left, b_right, PRECISION)
     if SECOND:
@@ -172,25 +197,29 @@ def tile_factor_launches(sizes: ProductSizes, precision: str) -> list[Launch]:
     """The UT factors of blocks of k reflectors, one of ``triton_support.TILED_BLOCK_SIZES``.
 
     They read "V" and write what its rows have to be multiplied with, "scale" (p, nb, k), and "T"
-    (p, nb, k, k) of the multiplied rows, of no meaning below the diagonal; "S" is room for as
-    much as T takes. A last block that is not full is filled with rows of zeros.
+    (p, nb, k, k) of the multiplied rows, of no meaning below the diagonal; "S" is room for
+    ``gram_size`` numbers. A last block that is not full is filled with rows of zeros.
 
     Args:
         precision: of products, as ``tl.dot`` names it.
     """
     p, n, d, _, k = sizes
-    nb = sizes.blocks
+    nb, parts = sizes.blocks, gram_parts(sizes)
     blocks, scale = p * nb, scale_config()
+    spread = blocks * k
     launches = [
-        Launch(scale_kernel, blocks * k // scale["BK"], ("V", "scale"), (n, d, nb * k), scale),
+        Launch(scale_kernel, spread // scale["BK"], ("V", "scale"), (n, d, nb * k), scale),
         Launch(
             gram_kernel,
-            blocks * tiles_above(k),
+            blocks * tiles_above(k) * parts,
             ("V", "scale", "S"),
-            (n, d, k, nb),
+            (n, d, k, spread, nb, parts, chunk_of(d, parts)),
             gram_config(precision),
         ),
-        Launch(invert_kernel, blocks * k // TILE, ("S", "T"), (k,), invert_config(precision)),
+        Launch(
+            *(invert_kernel, spread // TILE, ("S", "T")),
+            *((k, spread, parts), invert_config(precision)),
+        ),
     ]
     half = TILE
     while half < k:
@@ -198,15 +227,34 @@ def tile_factor_launches(sizes: ProductSizes, precision: str) -> list[Launch]:
         if half == TILE:
             config = strip_config(precision)
             grid = pairs * half // config["BC"]
-            launches.append(Launch(join_strip_kernel, grid, ("S", "T"), (k,), config))
+            launches.append(Launch(join_strip_kernel, grid, ("S", "T"), (k, spread, parts), config))
         else:
-            config, grid = join_tile_config(precision), pairs * (half // TILE) ** 2
+            config = join_tile_config(precision)
+            grid, arguments = pairs * (half // config["TILE"]) ** 2, (k, half, spread, parts)
             launches += [
-                Launch(join_tile_kernel, grid, ("S", "T"), (k, half), {"SECOND": second} | config)
+                Launch(join_tile_kernel, grid, ("S", "T"), arguments, {"SECOND": second} | config)
                 for second in (False, True)
             ]
         half *= 2
     return launches
+
+
+def gram_size(sizes: ProductSizes) -> int:
+    """Numbers in S, with all of its parts."""
+    return gram_parts(sizes) * sizes.p * sizes.blocks * sizes.k**2
+
+
+def gram_parts(sizes: ProductSizes) -> int:
+    """How many programs share the inner dimension d of a tile of S: 1, 2 or 4."""
+    tiles, parts = sizes.p * sizes.blocks * tiles_above(sizes.k), 1
+    while parts < 4 and tiles * parts < 4 * PROGRAMS and sizes.d > 128 * parts:
+        parts *= 2
+    return parts
+
+
+def chunk_of(d: int, parts: int) -> int:
+    """Columns of B to a part, by 128."""
+    return int(triton.cdiv(d, 128 * parts))
 
 
 def tiles_above(k: int) -> int:
@@ -227,9 +275,11 @@ def invert_config(precision: str) -> dict[str, Any]:
 
 
 def gram_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``gram_kernel``."""
-    config = {"PRECISION": precision, "TILE": TILE, "BD": 32}
-    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
+    """The constants and options of ``gram_kernel``: without tensor cores 4 warps would spill."""
+    config = {"PRECISION": precision, "TILE": TILE}
+    if precision == "ieee":
+        return config | {"BD": 16, "num_warps": 8, "maxnreg": MOST_REGISTERS}
+    return config | {"BD": 32, "num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
 def strip_config(precision: str) -> dict[str, Any]:
@@ -239,6 +289,6 @@ def strip_config(precision: str) -> dict[str, Any]:
 
 
 def join_tile_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``join_tile_kernel``."""
-    config = {"PRECISION": precision, "TILE": TILE, "BK": 32}
+    """The constants and options of ``join_tile_kernel``: small tiles, as there are few of them."""
+    config = {"PRECISION": precision, "TILE": 32, "BK": 32}
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

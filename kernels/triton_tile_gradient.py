@@ -2,8 +2,9 @@
 
     dB = (F + Fᵀ) B − W Aᵀ − Z Gᵀ,   F = the half triangle of W Zᵀ
 
-as in ``triton_gradient``, in two launches for several blocks: F + Fᵀ, and then one product
-of inner size k + 2m.
+as in ``triton_gradient``, in two launches for several parts of blocks: F + Fᵀ, and then one
+product of inner size k + 2m. The rows of W and Z that belong to a part of a block are the W and Z
+of that part alone, so that k is the size of a part, and A and G are the states around it.
 """
 
 from typing import Any
@@ -20,10 +21,11 @@ from .triton_tile_factors import TILE
 @triton.jit(do_not_specialize=["nb", "first", "count"])
 def half_product_kernel(
     p_Z,  # (p, nb, k, m)
-    p_W,  # (p, count, k, m)
+    p_W,  # (p, …, k, m), W of product i_p at i_p·stride_W
     p_F,  # (p, count, k, k) out: F + Fᵀ
     m,
     k,
+    stride_W,
     nb,
     first,
     count,
@@ -40,7 +42,7 @@ def half_product_kernel(
     o_m = tl.arange(0, BM)
     o_i, o_j = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE)
     p_Z += (i_p * nb + first + i_b) * k * m
-    p_W += (i_p * count + i_b) * k * m
+    p_W += i_p * stride_W + i_b.to(tl.int64) * k * m
     if TRANSPOSE:
         with_WZ, with_ZW = i >= j, i <= j
         in_WZ = o_i[:, None] >= o_j[None, :]
@@ -71,16 +73,18 @@ def tile_gradient_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, k)
     p_F,  # (p, count, k, k)
-    p_A,  # (p, nb, d, m)
+    p_A,  # (p, …, d, m), A of product i_p at i_p·stride_A
     p_Z,  # (p, nb, k, m)
-    p_G,  # (p, count, d, m), G of product i_p at i_p·stride_G
-    p_W,  # (p, count, k, m)
+    p_G,  # (p, …, d, m), G of product i_p at i_p·stride_G
+    p_W,  # (p, …, k, m), W of product i_p at i_p·stride_W
     p_dV,  # (p, n, d) out
     n,
     d,
     m,
     k,
+    stride_A,
     stride_G,
+    stride_W,
     nb,
     first,
     count,
@@ -90,7 +94,7 @@ def tile_gradient_kernel(
     BK: tl.constexpr,
     BM: tl.constexpr,
 ):
-    """A program computes a tile of one block's gradient."""
+    """A program computes a tile of one part's gradient."""
     down, across = k // TILE, tl.cdiv(d, BD)
     i_d, rest = tl.program_id(0) % across, tl.program_id(0) // across
     i_k, i_b = rest % down, (rest // down) % count
@@ -99,8 +103,8 @@ def tile_gradient_kernel(
     o_t, o_d = i_k * TILE + tl.arange(0, TILE), i_d * BD + tl.arange(0, BD)
     o_k, o_m = tl.arange(0, BK), tl.arange(0, BM)
     p_Z += block * k * m
-    p_W += (i_p * count + i_b) * k * m
-    p_A += block * d * m
+    p_W += i_p * stride_W + i_b.to(tl.int64) * k * m
+    p_A += i_p * stride_A + (first + i_b).to(tl.int64) * d * m
     p_G += i_p * stride_G + i_b.to(tl.int64) * d * m
     o_Z = o_t.to(tl.int64)[:, None] * m
     o_A = o_d.to(tl.int64)[None, :] * m  # as Aᵀ
@@ -138,54 +142,57 @@ def tile_gradient_kernel(
 
 def tile_gradient_launches(
     sizes: ProductSizes,
+    part: int,
     states: Place,
     outputs: Place,
+    W: Place,
     first: int,
     count: int,
     transpose: bool,
     precision: str,
 ) -> list[Launch]:
-    """The gradient at the reflectors of some blocks.
+    """The gradient at the reflectors of some parts of blocks.
 
-    They read "V", "scale", "Z" (p, nb, k, m) of the forward sweep and "W" (p, count, k, m) of the
-    reverse one, and write to "dV" (p, n, d), float32 or bfloat16; "F" is room for (p, count, k, k).
+    They read "V", "scale", "Z" (p, nb, k, m) of the forward sweep, and write to "dV" (p, n, d),
+    float32 or bfloat16; "F" is room for (p, count, part, part).
 
     Args:
-        states: (p, nb, d, m), the state before each block.
-        outputs: (p, count, d, m), the gradient at the output of each of these blocks; products
-            may be further apart.
-        first, count: which blocks.
+        part: reflectors to a part, as many to a block or fewer.
+        states: (p, …, d, m), the state before each part.
+        outputs: (p, …, d, m), the gradient at the output of each part, from ``first`` on.
+        W: (p, …, part, m) of the reverse sweep, from ``first`` on.
+        first, count: which parts.
         transpose: whether the forward sweep applied the transpose.
         precision: of products, as ``tl.dot`` names it.
     """
     p, n, d, m, k = sizes
-    which = sizes.blocks, first, count
+    which = sizes.blocks * (k // part), first, count
     return [
         Launch(
             half_product_kernel,
-            half_programs(p * count, k),
-            ("Z", "W", "F"),
-            (m, k, *which),
+            half_programs(p * count, part),
+            ("Z", W.tensor, "F"),
+            (m, part, W.stride, *which),
             {"TRANSPOSE": transpose} | half_product_config(precision),
         ),
         Launch(
             tile_gradient_kernel,
-            gradient_programs(p * count, k, d),
-            ("V", "scale", "F", states.tensor, "Z", outputs.tensor, "W", "dV"),
-            (n, d, m, k, outputs.stride, *which),
+            gradient_programs(p * count, part, d),
+            ("V", "scale", "F", states.tensor, "Z", outputs.tensor, W.tensor, "dV"),
+            (n, d, m, part, states.stride, outputs.stride, W.stride, *which),
             tile_gradient_config(d, precision),
         ),
     ]
 
 
-def half_programs(blocks: int, k: int) -> int:
+def half_programs(parts: int, k: int) -> int:
     """The grid of ``half_product_kernel``."""
-    return int(blocks * (k // TILE) ** 2)
+    return int(parts * (k // TILE) ** 2)
 
 
-def gradient_programs(blocks: int, k: int, d: int) -> int:
+def gradient_programs(parts: int, k: int, d: int) -> int:
     """The grid of ``tile_gradient_kernel``."""
-    return blocks * (k // TILE) * triton.cdiv(d, tile_gradient_config(d, "ieee")["BD"])
+    return parts * (k // TILE) * triton.cdiv(d, tile_gradient_config(d, "ieee")["BD"])
 
 
 def half_product_config(precision: str) -> dict[str, Any]:
@@ -196,11 +203,8 @@ def half_product_config(precision: str) -> dict[str, Any]:
 
 def tile_gradient_config(d: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``tile_gradient_kernel``: for short reflectors more programs."""
-    config = {
-        "PRECISION": precision,
-        "TILE": TILE,
-        "BD": 32 if d < 1024 else 64,
-        "BK": 32,
-        "BM": 32,
-    }
-    return config | {"num_warps": 4 if d < 1024 else 8, "maxnreg": MOST_REGISTERS}
+    config = {"PRECISION": precision, "TILE": TILE, "BD": 32 if d < 1024 else 64}
+    if precision == "ieee":  # whose sums would spill from fewer warps
+        return config | {"BK": 16, "BM": 16, "num_warps": 16, "maxnreg": None}
+    steps = {"BK": 32, "BM": 32} if d < 1024 else {"BK": 16, "BM": 16}
+    return config | steps | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

@@ -9,7 +9,7 @@ parts of d, one to a program, which the next launch adds in a fixed order: the s
 the same bits.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -17,6 +17,7 @@ import triton.language as tl
 from .triton_launch import Launch, Place, ProductSizes
 from .triton_precision import add_product, least_width
 from .triton_support import MOST_REGISTERS, PROGRAMS
+from .triton_tile_factors import chunk_of
 
 
 # Triton compiles a kernel anew for arguments that are 1 or a multiple of 16, which is not wanted
@@ -42,7 +43,7 @@ def rows_kernel(
     BC: tl.constexpr,
     BM: tl.constexpr,
 ):
-    """A program computes a tile of B A over ``chunk`` columns of B."""
+    """A program computes a tile of B A, over 128 columns of B or ``chunk`` times as many."""
     across, down = tl.cdiv(m, BM), k // BK
     i_m, rest = tl.program_id(0) % across, tl.program_id(0) // across
     i_k, part, i_p = rest % down, (rest // down) % parts, (rest // (down * parts)).to(tl.int64)
@@ -52,12 +53,13 @@ def rows_kernel(
     p_B = p_V + (i_p * n + rows)[None, :, None] * d
     p_A += i_p * stride_A + o_m[None, None, :]
     b_sum = tl.zeros((SLICES, BK, BM), tl.float32)
-    last = tl.minimum(part * chunk + chunk, d)
-    for start in range(part * chunk, last, SLICES * BC):
+    # A product by 128 lets the compiler see that rows are loaded from aligned addresses on.
+    last = tl.minimum((part + 1) * chunk * 128, d)
+    for start in range(part * chunk * 128, last, SLICES * BC):
         columns = start + o_c
-        m_B = (rows < n)[None, :, None] & (columns < last)[:, None, :]
+        m_B = (rows < n)[None, :, None] & (columns < d)[:, None, :]
         b_B = tl.load(p_B + columns[:, None, :], m_B, 0.0).to(tl.float32)
-        m_A = (columns < last)[:, :, None] & (o_m < m)[None, None, :]
+        m_A = (columns < d)[:, :, None] & (o_m < m)[None, None, :]
         b_A = tl.load(p_A + columns.to(tl.int64)[:, :, None] * m, m_A, 0.0).to(tl.float32)
         b_sum = add_product(b_sum, b_B, b_A, PRECISION)
     b_Y = tl.sum(b_sum, 0) * tl.load(p_scale + (i_p * nb + block) * k + o_k)[:, None]
@@ -115,29 +117,40 @@ def triangle_kernel(
     tl.store(p_Z + o_Z, tl.sum(b_sum, 0), (o_m < m)[None, :])
 
 
-@triton.jit(do_not_specialize=["nb", "block"])
+@triton.jit(do_not_specialize=["nb", "block", "first", "copy", "transpose"])
 def update_kernel(
     p_V,  # (p, n, d)
     p_scale,  # (p, nb, k)
     p_A,  # (p, d, m), A of product i_p at i_p·stride_A
     p_Z,  # (p, k, m), Z of product i_p at i_p·stride_Z
+    p_states,  # (p, …, d, m) out, if KEEP, those of product i_p at i_p·stride_states
     p_out,  # (p, d, m) out, at i_p·stride_out
     n,
     d,
     m,
     k,
+    part,
     stride_A,
     stride_Z,
+    stride_states,
     stride_out,
     nb,
     block,
+    first,
+    copy,
+    transpose,
+    KEEP: tl.constexpr,
     PRECISION: tl.constexpr,
     SLICES: tl.constexpr,
     BD: tl.constexpr,
     BC: tl.constexpr,
     BM: tl.constexpr,
 ):
-    """A program computes a tile of A − Bᵀ Z."""
+    """A program computes a tile of A − Bᵀ Z, and on the way of the states within the block.
+
+    ``part`` reflectors lie between two states, of which number ``first`` is the first in memory.
+    That before the block is there already, or is copied from A if ``copy``.
+    """
     across, down = tl.cdiv(m, BM), tl.cdiv(d, BD)
     i_m, rest = tl.program_id(0) % across, tl.program_id(0) // across
     i_d, i_p = rest % down, (rest // down).to(tl.int64)
@@ -146,24 +159,50 @@ def update_kernel(
     p_V += i_p * n * d + o_d[None, :, None]
     p_Z += i_p * stride_Z + o_m[None, None, :]
     p_scale += (i_p * nb + block) * k
-    b_sum = tl.zeros((SLICES, BD, BM), tl.float32)
-    for start in range(0, tl.minimum(k, n - block * k), SLICES * BC):
-        inner = start + o_c
-        rows = block * k + inner
-        m_B = (rows < n)[:, None, :] & (o_d < d)[None, :, None]
-        b_B = tl.load(p_V + rows.to(tl.int64)[:, None, :] * d, m_B, 0.0).to(tl.float32)
-        m_Z = (rows < n)[:, :, None] & (o_m < m)[None, None, :]
-        b_Z = tl.load(p_Z + inner.to(tl.int64)[:, :, None] * m, m_Z, 0.0)
-        b_Z *= tl.load(p_scale + inner)[:, :, None]
-        b_sum = add_product(b_sum, b_B, b_Z, PRECISION)
     m_A = (o_d < d)[:, None] & (o_m < m)[None, :]
     o_A = o_d.to(tl.int64)[:, None] * m + o_m[None, :]
     b_A = tl.load(p_A + i_p * stride_A + o_A, m_A, 0.0).to(tl.float32)
-    tl.store(p_out + i_p * stride_out + o_A, b_A - tl.sum(b_sum, 0), m_A)
+    p_states += i_p * stride_states + o_A
+    end = tl.minimum(k, n - block * k)
+    parts = tl.cdiv(end, part)
+    at = block * (k // part) - first
+    for step in range(parts):
+        i = transpose * step + (1 - transpose) * (parts - 1 - step)
+        if KEEP:
+            m_state = m_A & (step + copy > 0)
+            tl.store(p_states + (at + i).to(tl.int64) * d * m, b_A, m_state)
+        b_sum = tl.zeros((SLICES, BD, BM), tl.float32)
+        for start in range(i * part, tl.minimum(i * part + part, end), SLICES * BC):
+            inner = start + o_c
+            rows = block * k + inner
+            m_B = (rows < n)[:, None, :] & (o_d < d)[None, :, None]
+            b_B = tl.load(p_V + rows.to(tl.int64)[:, None, :] * d, m_B, 0.0).to(tl.float32)
+            m_Z = (rows < n)[:, :, None] & (o_m < m)[None, None, :]
+            b_Z = tl.load(p_Z + inner.to(tl.int64)[:, :, None] * m, m_Z, 0.0)
+            b_Z *= tl.load(p_scale + inner)[:, :, None]
+            b_sum = add_product(b_sum, b_B, b_Z, PRECISION)
+        b_A -= tl.sum(b_sum, 0)
+    tl.store(p_out + i_p * stride_out + o_A, b_A, m_A)
+
+
+class Kept(NamedTuple):
+    """Where states within a block are stored, one every ``part`` reflectors."""
+
+    place: Place
+    part: int
+    first: int  # the number of the first state there
+    copy: bool  # whether the state before the block, too, is stored
 
 
 def tile_step_launches(
-    sizes: ProductSizes, block: int, A: Place, Z: Place, out: Place, transpose: bool, precision: str
+    sizes: ProductSizes,
+    block: int,
+    A: Place,
+    Z: Place,
+    out: Place,
+    transpose: bool,
+    precision: str,
+    kept: Kept | None = None,
 ) -> list[Launch]:
     """Apply one block, or its transpose, to A: Z = T B A and out = A − BᵀZ are written.
 
@@ -172,9 +211,12 @@ def tile_step_launches(
 
     Args:
         A, Z, out: (p, d, m), (p, k, m) and (p, d, m), of which each matrix is contiguous.
+        kept: the states to store within the block.
     """
     p, n, d, m, k = sizes
     parts, which = parts_of(p, k, d, m), (sizes.blocks, block)
+    states, part, first, copy = kept or Kept(Place("scale", out.stride), k, 0, copy=False)
+    which_way = first, int(copy), int(transpose)
     return [
         Launch(
             rows_kernel,
@@ -193,9 +235,9 @@ def tile_step_launches(
         Launch(
             update_kernel,
             update_programs(p, d, m),
-            ("V", "scale", A.tensor, Z.tensor, out.tensor),
-            (n, d, m, k, A.stride, Z.stride, out.stride, *which),
-            update_config(m, precision),
+            ("V", "scale", A.tensor, Z.tensor, states.tensor, out.tensor),
+            (n, d, m, k, part, A.stride, Z.stride, states.stride, out.stride, *which, *which_way),
+            {"KEEP": kept is not None} | update_config(m, precision),
         ),
     ]
 
@@ -210,11 +252,6 @@ def parts_of(p: int, k: int, d: int, m: int) -> int:
     while parts < 8 and rows_programs(p, k, m, parts) < PROGRAMS and d > 128 * parts:
         parts *= 2
     return parts
-
-
-def chunk_of(d: int, parts: int) -> int:
-    """Columns of B to a part, a multiple of 32."""
-    return triton.cdiv(d, 32 * parts) * 32
 
 
 def rows_programs(p: int, k: int, m: int, parts: int) -> int:
@@ -237,7 +274,7 @@ def update_programs(p: int, d: int, m: int) -> int:
 
 def rows_config(m: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``rows_kernel``."""
-    tile = {"SLICES": 4, "BK": 32, "BC": 32, "BM": 16}
+    tile = {"SLICES": 4, "BK": 32, "BC": 16 if precision == "ieee" else 32, "BM": 16}
     if m > WIDE:
         tile = {"SLICES": 4, "BK": 64, "BC": 16, "BM": 32}
     config = {"PRECISION": precision} | tile
@@ -259,4 +296,5 @@ def update_config(m: int, precision: str) -> dict[str, Any]:
     if m > WIDE:
         tile = {"SLICES": 4, "BD": 32, "BC": 16, "BM": 32}
     config = {"PRECISION": precision} | tile
-    return config | {"num_warps": 4 if m <= WIDE else 8, "maxnreg": MOST_REGISTERS}
+    warps = 8 if m > WIDE and precision == "ieee" else 4
+    return config | {"num_warps": warps, "maxnreg": MOST_REGISTERS}

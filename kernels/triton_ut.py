@@ -9,7 +9,7 @@ from .triton_factors import factor_launches
 from .triton_launch import KEPT, Buffer, ProductSizes, Recipe
 from .triton_precision import most_precise
 from .triton_support import BLOCK_SIZES
-from .triton_tile_factors import tile_factor_launches
+from .triton_tile_factors import gram_size, tile_factor_launches
 
 
 def factors(V: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -40,6 +40,6 @@ def _recipe(sizes: ProductSizes, dtype: torch.dtype, device: int) -> tuple[Recip
     given: dict[str, Buffer | None] = {"V": None, "scale": None, "T": None}
     if sizes.k <= BLOCK_SIZES[-1]:
         return Recipe(factor_launches(sizes), given | {"S": None}), 0
-    room = Buffer({"S": sizes.p * sizes.blocks * sizes.k**2})
+    room = Buffer({"S": gram_size(sizes)})
     launches = tile_factor_launches(sizes, most_precise())
     return Recipe(launches, given | {"scratch": room}), room.size

@@ -22,7 +22,12 @@ from svdbench.kernels import (
 from svdbench.kernels.apply import Apply
 from svdbench.kernels.triton_launch import ProductSizes, Recipe
 from svdbench.kernels.triton_support import TILED_BLOCK_SIZES
-from svdbench.kernels.triton_tile_factors import tile_factor_launches, tiles_above
+from svdbench.kernels.triton_tile_factors import (
+    gram_parts,
+    gram_size,
+    tile_factor_launches,
+    tiles_above,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the poison
 
@@ -66,7 +71,8 @@ class TestStep:
             ((17, 1, 5), 128),
             ((1, 17, 1), 128),
             ((129, 131, 9), 128),  # two blocks, one of a single row, and two parts of d
-            ((140, 17, 65), 256),  # more columns than WIDE
+            ((140, 17, 65), 256),  # more columns than WIDE, and two parts of a block
+            ((260, 17, 257), 256),  # more columns than NARROW
         ],
     )
     @pytest.mark.parametrize("transpose", [False, True])
@@ -151,14 +157,15 @@ class TestHostileInputs:
         assert Apply.apply(V, torch.randn(6, 2), None, TILED, False).isnan().any()
 
 
-@pytest.mark.parametrize("k", [128, 256, 512])
-def test_factors_are_the_inverse_of_the_half_triangle(k: int, poisoned: None) -> None:
-    V = torch.randn(1, k + 3, 20)
+@pytest.mark.parametrize(("k", "d"), [(128, 20), (256, 20), (512, 20), (256, 300)])
+def test_factors_are_the_inverse_of_the_half_triangle(k: int, d: int, poisoned: None) -> None:
+    V = torch.randn(1, k + 3, d)
     V[:, 3] = 0
-    scale, S, T = torch.empty(1, 2, k), torch.empty(1, 2, k, k), torch.empty(1, 2, k, k)
-    launches = tile_factor_launches(ProductSizes(1, k + 3, 20, 0, k), "ieee")
+    sizes = ProductSizes(1, k + 3, d, 0, k)
+    scale, S, T = torch.empty(1, 2, k), torch.empty(gram_size(sizes)), torch.empty(1, 2, k, k)
+    launches = tile_factor_launches(sizes, "ieee")
     Recipe(launches, dict.fromkeys(("V", "scale", "S", "T"))).run(V, scale, S, T)
-    B = (torch.nn.functional.pad(V, (0, 0, 0, k - 3)).view(1, 2, k, 20) * scale[..., None]).double()
+    B = (torch.nn.functional.pad(V, (0, 0, 0, k - 3)).view(1, 2, k, d) * scale[..., None]).double()
     half = (B @ B.mT).triu()
     diagonal = half.diagonal(dim1=-2, dim2=-1).mul_(0.5)
     diagonal.masked_fill_(diagonal == 0, 1)
@@ -168,33 +175,42 @@ def test_factors_are_the_inverse_of_the_half_triangle(k: int, poisoned: None) ->
     assert float(error.norm() / exact.norm()) < 100 * torch.finfo(torch.float32).eps
 
 
-@pytest.mark.parametrize(("n", "d", "m"), [(448, 448, 32), (1024, 1024, 32), (2048, 2048, 128)])
+@pytest.mark.parametrize(
+    ("n", "d", "m"), [(448, 448, 32), (512, 512, 32), (1024, 1024, 32), (2048, 2048, 128)]
+)
 def test_a_chip_is_busy_in_every_launch(n: int, d: int, m: int) -> None:
     """At least 64 programs, not counting those for rows that only fill the last block."""
-    k = min(512, n)
+    k, part = min(512, n), triton_tiles.part_of(512, m)
     parts = triton_tile_sweep.parts_of(1, 512, d, m)
     assert triton_tile_sweep.rows_programs(1, k, m, parts) >= 64
     assert triton_tile_sweep.triangle_programs(1, k, m) >= 64
     assert triton_tile_sweep.update_programs(1, d, m) >= 64
-    assert triton_tile_gradient.gradient_programs(1, k, d) >= 64
-    blocks = -(-n // 512)
-    assert triton_tile_gradient.half_programs(blocks, 512) >= 64
-    assert blocks * tiles_above(512) >= 36
+    assert triton_tile_gradient.gradient_programs(n // part, part, d) >= 64
+    sizes = ProductSizes(1, n, d, m, 512)
+    assert sizes.blocks * tiles_above(512) * gram_parts(sizes) >= 64
 
 
 def test_what_is_kept_is_bounded() -> None:
-    """No state for one block; for several one a block."""
-    for n, states in ((128, 0), (129, 2)):
-        sizes = ProductSizes(1, n, 4, 2, 128)
-        assert triton_tiles.kept_sizes(sizes, keep=True)["states"] == states * 4 * 2
+    """No state for one part, for several one a part, and twice as much as V at most."""
+    for n, states in ((128, 0), (129, 2), (512, 4), (513, 5)):
+        for k in TILED_BLOCK_SIZES:
+            kept = triton_tiles.kept_sizes(ProductSizes(1, n, 4, 2, k), keep=True)
+            assert kept["states"] == states * 4 * 2
+    wide = triton_tiles.kept_sizes(ProductSizes(1, 2048, 512, 256, 512), keep=True)
+    assert wide["states"] == 2 * 2048 * 512
+    wider = triton_tiles.kept_sizes(ProductSizes(1, 2048, 512, 1024, 512), keep=True)
+    assert wider["states"] == 4 * 512 * 1024
 
 
 def test_the_plan_that_backend_triton_means() -> None:
     from svdbench.kernels.plans import triton_plan
 
-    assert triton_plan(256, 256) == Plan(16, "triton")
-    assert triton_plan(448, 448) == Plan(512, "tiles")
-    assert triton_plan(2048, 2048) == Plan(512, "tiles")
-    assert triton_plan(40, 301) == Plan(64, "triton")
-    assert triton_plan(40, 301, 128) == Plan(128, "tiles")
-    assert {triton_plan(9, 9, k).block_size for k in TILED_BLOCK_SIZES} == set(TILED_BLOCK_SIZES)
+    assert triton_plan(256, 256, 32) == Plan(16, "triton")
+    assert triton_plan(448, 448, 32) == Plan(512, "tiles")
+    assert triton_plan(2048, 2048, 128) == Plan(512, "tiles")
+    assert triton_plan(1024, 1024, 512) == Plan(256, "tiles")
+    assert triton_plan(768, 768, 32) == Plan(256, "tiles")
+    assert triton_plan(40, 301, 32) == Plan(64, "triton")
+    assert triton_plan(40, 301, 32, 128) == Plan(128, "tiles")
+    sizes = {triton_plan(9, 9, 1, k).block_size for k in TILED_BLOCK_SIZES}
+    assert sizes == set(TILED_BLOCK_SIZES)

@@ -23,11 +23,14 @@ LAST_STORE = 0.5  # µs
 L2_BYTES = 5.5e6  # in a µs, by all processors
 ONE_PROCESSORS_BYTES = 64 * CLOCK
 LANES = 128  # float32 multiply-adds of a processor in a cycle
-EFFICIENCY = 0.6  # of a processor with one program
-TOGETHER, FULL = 2, 0.9  # programs of a processor at once, and its efficiency then
+# Of a processor with one program of 4 warps, with one of 8, and with two programs. No more are
+# counted on: 8 warps may have all registers.
+EFFICIENCY, OF_EIGHT, FULL = 0.6, 0.7, 0.9
 # Multiply-adds on the tensor cores of a processor in a cycle, and products that one is made of.
 TENSOR, SPLITS = 2048, 6
 SPLITTING = 12  # instructions to split an operand in three
+
+STORED = 0.3  # µs that a program takes to add up its slices and to store a state on the way
 
 HOST_STEP = 60.0  # µs of autograd and Python around the launches
 HOST_LAUNCH = {"kept": 1.6, "looked up": 8.0}  # µs
@@ -43,7 +46,9 @@ class Kernel:
     rows: int
     inner: int
     columns: int
+    warps: int = 4
     more_bytes: float = 0  # to a turn, beside those of the two tiles
+    more_us: float = 0  # to a program, beside its turns
 
     def time(self, precision: str) -> float:
         """µs from launch to end."""
@@ -55,54 +60,76 @@ class Kernel:
             cycles = SPLITS * products / TENSOR + SPLITTING * elements / LANES
         loads = 4 * elements + self.more_bytes
         speed = min(L2_BYTES / min(self.programs, PROCESSORS), ONE_PROCESSORS_BYTES)
-        turn = max(loads / speed, cycles / CLOCK / EFFICIENCY, NEXT_LOAD)
-        alone = ceil(self.programs / (TOGETHER * PROCESSORS)) * self.turns * turn
+        at_once, alone, full = (1, OF_EIGHT, OF_EIGHT) if self.warps > 4 else (2, EFFICIENCY, FULL)
+        turn = max(loads / speed, cycles / CLOCK / alone, NEXT_LOAD)
+        rounds = ceil(self.programs / (at_once * PROCESSORS))
+        alone = rounds * (self.turns * turn + self.more_us)
         all_turns = self.programs * self.turns
         together = max(
-            loads * all_turns / L2_BYTES, cycles * all_turns / (PROCESSORS * CLOCK * FULL)
+            loads * all_turns / L2_BYTES, cycles * all_turns / (PROCESSORS * CLOCK * full)
         )
         return LAUNCH + FIRST_LOAD + LAST_STORE + max(alone, together)
 
 
-def step(n: int, d: int, m: int, k: int) -> list[Kernel]:
+def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kernel]:
     """The launches of a step by tiles, forward and backward."""
     from svdbench.kernels import triton_tile_factors as factors
     from svdbench.kernels import triton_tile_gradient as gradient
     from svdbench.kernels import triton_tile_sweep as sweep
+    from svdbench.kernels import triton_tiles as tiles
+    from svdbench.kernels.triton_launch import ProductSizes
 
-    blocks, tile = ceil(n / k), factors.TILE
+    sizes = ProductSizes(1, n, d, m, k)
+    blocks, tile, part = sizes.blocks, factors.TILE, tiles.part_of(k, m)
+    shared, gram = factors.gram_parts(sizes), factors.gram_config(precision)
+    join, strip = factors.join_tile_config(precision), factors.strip_config(precision)
+    summed = 4 * (shared - 1)  # bytes to read more of each number of S
     kernels = [
         Kernel("scale", blocks * k // 8, d / 256, 8, 256, 1),
-        Kernel("invert", blocks * k // tile, 2 * 5 * 2 + 2, 32, 32, 32),
-        Kernel("gram", blocks * factors.tiles_above(k), d / 32, tile, 32, tile),
-        Kernel("join_strip", blocks * k // (2 * tile) * 4, 4, tile, 32, 16),
+        # Two halves at once: 5 levels of two products, then two products for both as one.
+        Kernel("invert", blocks * k // tile, 2 * 5 + 2 + 1, 32, 32, 32),
+        Kernel(
+            "gram",
+            blocks * factors.tiles_above(k) * shared,
+            128 * factors.chunk_of(d, shared) / gram["BD"],
+            *(tile, gram["BD"], tile, gram["num_warps"]),
+        ),
+        Kernel(
+            "join_strip",
+            blocks * k // (2 * tile) * (tile // strip["BC"]),
+            *(4, tile, 32, strip["BC"], strip["num_warps"]),
+            more_bytes=summed * tile * 32,
+        ),
     ]
     half = 2 * tile
     while half < k:
-        tiles = blocks * k // (2 * half) * (half // tile) ** 2
-        kernels += 2 * [Kernel("join_tile", tiles, half / 32, tile, 32, tile)]
+        programs = blocks * k // (2 * half) * (half // join["TILE"]) ** 2
+        size = join["TILE"], join["BK"], join["TILE"], join["num_warps"]
+        more = summed * join["TILE"] * join["BK"]
+        kernels += [
+            Kernel("join_tile", programs, half / join["BK"], *size, more_bytes=more),
+            Kernel("join_tile", programs, half / join["BK"], *size),
+        ]
         half *= 2
     parts = sweep.parts_of(1, k, d, m)
-    rows, triangle = sweep.rows_config(m, "ieee"), sweep.triangle_config(m, "ieee")
-    update = sweep.update_config(m, "ieee")
+    rows, triangle = sweep.rows_config(m, precision), sweep.triangle_config(m, precision)
+    update = sweep.update_config(m, precision)
+    inner, depth = rows["SLICES"] * rows["BC"], triangle["SLICES"] * triangle["BC"]
+    several = n > part
     each = [
         Kernel(
             "rows",
             sweep.rows_programs(1, k, m, parts),
-            ceil(sweep.chunk_of(d, parts) / (rows["SLICES"] * rows["BC"])),
-            rows["BK"],
-            rows["SLICES"] * rows["BC"],
-            rows["BM"],
+            ceil(min(128 * factors.chunk_of(d, parts), d) / inner),
+            *(rows["BK"], inner, rows["BM"], rows["num_warps"]),
         ),
         Kernel(
             "triangle",
             sweep.triangle_programs(1, k, m),
             # Half of the triangle on the average, and the longest row counts where all run at once.
-            k / (triangle["SLICES"] * triangle["BC"]),
-            triangle["BK"],
-            triangle["SLICES"] * triangle["BC"],
-            triangle["BM"],
-            more_bytes=4 * (parts - 1) * triangle["SLICES"] * triangle["BC"] * triangle["BM"],
+            k / depth,
+            *(triangle["BK"], depth, triangle["BM"], triangle["num_warps"]),
+            more_bytes=4 * (parts - 1) * depth * triangle["BM"],
         ),
         Kernel(
             "update",
@@ -110,19 +137,28 @@ def step(n: int, d: int, m: int, k: int) -> list[Kernel]:
             min(k, n) / (update["SLICES"] * update["BC"]),
             update["BD"],
             update["SLICES"] * update["BC"],
-            update["BM"],
+            *(update["BM"], update["num_warps"]),
+            more_us=STORED * (k // part if several else 0),
         ),
     ]
     kernels += 2 * blocks * each
-    at_once = min(blocks, 4)
-    for _ in range(ceil(blocks / 4)):
+    at_once = min(blocks, tiles.SEGMENT)
+    half_config = gradient.half_product_config(precision)
+    config = gradient.tile_gradient_config(d, precision)
+    for _ in range(ceil(blocks / tiles.SEGMENT)):
+        number = at_once * (k // part)
         kernels += [
-            Kernel("half_product", gradient.half_programs(at_once, k), 2 * m / 32, tile, 32, tile),
+            Kernel(
+                "half_product",
+                gradient.half_programs(number, part),
+                2 * m / half_config["BM"],
+                *(tile, half_config["BM"], tile, half_config["num_warps"]),
+            ),
             Kernel(
                 "tile_gradient",
-                gradient.gradient_programs(at_once, k, d),
-                (k + 2 * m) / 32,
-                *(tile, 32, gradient.tile_gradient_config(d, "ieee")["BD"]),
+                gradient.gradient_programs(number, part, d),
+                part / config["BK"] + 2 * ceil(m / config["BM"]),
+                *(tile, config["BK"], config["BD"], config["num_warps"]),
             ),
         ]
     return kernels
@@ -132,14 +168,14 @@ def on_gpu(n: int, d: int, m: int, k: int, precision: str) -> float:
     """µs of a step on the GPU."""
     exact = ("scale", "invert")  # in IEEE float32 always, but for one product
     return sum(
-        kernel.time("ieee" if kernel.name in exact else precision) for kernel in step(n, d, m, k)
+        kernel.time("ieee" if kernel.name in exact else precision)
+        for kernel in step(n, d, m, k, precision)
     )
 
 
 def on_host(n: int, d: int, m: int, k: int, way: str) -> float:
-    """µs of a step on the host; copies of states count as launches."""
-    copies = 0 if n <= k else 1 + ceil(ceil(n / k) / 4)
-    return HOST_STEP + HOST_LAUNCH[way] * (len(step(n, d, m, k)) + copies)
+    """µs of a step on the host."""
+    return HOST_STEP + HOST_LAUNCH[way] * len(step(n, d, m, k))
 
 
 CASES = {(448, 448, 32): 150, (1024, 1024, 32): 180, (2048, 2048, 128): 350}
@@ -159,12 +195,14 @@ def main() -> None:
                 f"host {', '.join(hosts)}; asked {asked}"
             )
             if "-v" in sys.argv:
-                for kernel in dict.fromkeys(step(n, d, m, k)):
-                    times = step(n, d, m, k).count(kernel)
-                    print(
-                        f"   {times} × {kernel.name}: {kernel.programs} programs, "
-                        f"{kernel.time('ieee'):.1f} | {kernel.time('bf16x6'):.1f} µs"
-                    )
+                for mode in ("ieee", "bf16x6"):
+                    print(f"   {mode}")
+                    launches = step(n, d, m, k, mode)
+                    for kernel in dict.fromkeys(launches):
+                        print(
+                            f"   {launches.count(kernel)} × {kernel.name}: {kernel.programs} "
+                            f"programs, {kernel.time(mode):.1f} µs"
+                        )
 
 
 if __name__ == "__main__":
