@@ -100,20 +100,19 @@ def backward_pass(
         room["outputs"] = min(len(segments), 2) * p * most * state
     scratch = Buffer(room)
 
-    def outputs(turn: int) -> Place:
-        """Of the gradients at the outputs of the parts of a segment."""
-        return Place(("outputs", turn % 2 * p * most * state), most * state)
+    def outputs(turn: int, part: int = 0) -> Place:
+        """Of the gradients at the outputs of the parts of a segment, from one of them on."""
+        return Place(("outputs", (turn % 2 * p * most + part) * state), most * state)
 
     def place(i: int) -> Place:
         """Of the gradient at the output of a block."""
         if i == order[0]:
             return Place("G", state)
         turn = order.index(i) // segment
-        (name, start), stride = outputs(turn)
-        if keep:
-            first = _first_part(sizes, i, part, not transpose)
-            start += (first - min(segments[turn]) * each) * state
-        return Place((name, start), stride)
+        if not keep:
+            return outputs(turn)
+        first = _first_part(sizes, i, part, not transpose)
+        return outputs(turn, first - min(segments[turn]) * each)
 
     launches: list[Launch] = []
     following = dict(pairwise(order))
@@ -130,9 +129,10 @@ def backward_pass(
             inputs = Place("states", states * state) if keep else Place("X", state)
             ends = outputs(turn) if keep else Place("G", state)
             number = min(states - first * each, count * each)
-            places = inputs, ends, Place("W", stride_W)
-            which = first * each, number, transpose, precision
-            launches += tile_gradient_launches(sizes, part, *places, *which)
+            which = first * each, number
+            launches += tile_gradient_launches(
+                *(sizes, part, inputs, ends, Place("W", stride_W)), *which, transpose, precision
+            )
 
     given = dict.fromkeys(("V", "X", "G", "dX"))
     buffers = {"kept": Buffer(kept_sizes(sizes, need_V)), "scratch": scratch}
