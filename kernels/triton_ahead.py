@@ -115,12 +115,12 @@ def shipped() -> Iterator[Build]:
             for k in BLOCK_SIZES:
                 config = {"PRECISION": precision} | triton_gradient.gradient_config(k)
                 yield _build(triton_gradient.gradient_kernel, dtype, config, aligned)
-            for kernel, config in _tiled(precision):
+            for kernel, config in _tiled(precision, aligned):
                 if dtype == "fp32" or "p_V" in kernel.arg_names:
                     yield _build(kernel, dtype, config, aligned)
 
 
-def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The kernels for large blocks, whose sizes are arguments."""
     factors, sweep, gradient = triton_tile_factors, triton_tile_sweep, triton_tile_gradient
     if precision in ("bf16x6", "tf32"):  # once a dtype
@@ -137,9 +137,10 @@ def _tiled(precision: str) -> Iterator[tuple[Any, dict[str, Any]]]:
             config = {"TRANSPOSE": transpose} | sweep.triangle_config(columns, precision)
             yield sweep.triangle_kernel, config
         for keep in (True, False):
-            yield sweep.update_kernel, {"KEEP": keep} | sweep.update_config(columns, precision)
+            config = {"KEEP": keep} | sweep.update_config(columns, precision, aligned)
+            yield sweep.update_kernel, config
     for transpose in (False, True):
-        config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
+        config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision, aligned)
         yield gradient.half_product_kernel, config
     for d in (RESIDENT_LENGTH, 1024):
         yield gradient.tile_gradient_kernel, gradient.tile_gradient_config(d, precision)

@@ -39,6 +39,11 @@ class ProductSizes(NamedTuple):
     def blocks(self) -> int:
         return -(-self.n // self.k)
 
+    @property
+    def aligned(self) -> bool:
+        """Whether n, d and m are multiples of 16, for which Triton compiles kernels apart."""
+        return not (self.n % 16 or self.d % 16 or self.m % 16)
+
 
 Name = str | tuple[str, int]
 """A tensor or a piece of a buffer; or a part of it, by the number of its first element."""

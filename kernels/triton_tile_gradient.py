@@ -173,7 +173,7 @@ def tile_gradient_launches(
             half_programs(p * count, part),
             ("Z", W.tensor, "F"),
             (m, part, W.stride, *which),
-            {"TRANSPOSE": transpose} | half_product_config(precision),
+            {"TRANSPOSE": transpose} | half_product_config(precision, sizes.aligned),
         ),
         Launch(
             tile_gradient_kernel,
@@ -195,9 +195,12 @@ def gradient_programs(parts: int, k: int, d: int) -> int:
     return parts * (k // TILE) * triton.cdiv(d, tile_gradient_config(d, "ieee")["BD"])
 
 
-def half_product_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``half_product_kernel``."""
-    config = {"PRECISION": precision, "TILE": TILE, "BM": 32}
+def half_product_config(precision: str, aligned: bool) -> dict[str, Any]:
+    """The constants and options of ``half_product_kernel``.
+
+    In shorter steps where the addresses of sizes that are no multiples of 16 would spill.
+    """
+    config = {"PRECISION": precision, "TILE": TILE, "BM": 32 if aligned else 16}
     return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
 
 

@@ -113,7 +113,7 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
         half *= 2
     parts = sweep.parts_of(1, k, d, m)
     rows, triangle = sweep.rows_config(m, precision), sweep.triangle_config(m, precision)
-    update = sweep.update_config(m, precision)
+    update = sweep.update_config(m, precision, sizes.aligned)
     inner, depth = rows["SLICES"] * rows["BC"], triangle["SLICES"] * triangle["BC"]
     several = n > part
     each = [
@@ -143,7 +143,7 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
     ]
     kernels += 2 * blocks * each
     at_once = min(blocks, tiles.SEGMENT)
-    half_config = gradient.half_product_config(precision)
+    half_config = gradient.half_product_config(precision, sizes.aligned)
     config = gradient.tile_gradient_config(d, precision)
     for _ in range(ceil(blocks / tiles.SEGMENT)):
         number = at_once * (k // part)
