@@ -30,7 +30,7 @@ class TestTimeFastH:
         folder = Path("results/time-fasth/one")
         assert {path.name for path in folder.iterdir()} == {
             *(*EVERY_RUN, "samples.csv", "summary.csv"),
-            *("step_time.png", "ratio_to_fasth.png", "fraction_of_floor.png"),
+            *("step_time.png", "ratio_to_fasth.png", "times_floor.png"),
         }
         rows = table(folder / "summary.csv")
         assert {(row["method"], row["pass"]) for row in rows} == {

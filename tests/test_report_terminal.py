@@ -6,6 +6,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,26 @@ from command import run
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.jobs.compress.report import by_rank, summarise_arms
 from svdbench.jobs.gradients.report import edges
 from svdbench.jobs.time_fasth.report import conclusions, times_table
+from svdbench.members import DRIVERS, METHODS, MODELS, Registry
 from svdbench.record.lines import RecordError, read_rows
-from svdbench.reporting.plots import plot_band, plot_line, save, tick_digits
+from svdbench.reporting.plots import (
+    LEAST_TICKS,
+    label_lines,
+    plot_band,
+    plot_line,
+    save,
+    set_log_ticks,
+    spread,
+)
 from svdbench.reporting.render import rich_table
 from svdbench.reporting.report import Table
+from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import quantity, ratio
 from svdbench.timings import report as timings
 from svdbench.timings.report import disturbed
@@ -305,6 +315,42 @@ def test_a_logarithmic_axis_has_a_handful_of_ticks(low: float, span: float) -> N
     axes = Figure().add_subplot()
     axes.set_yscale("log")
     axes.set_ylim(low, low * span)
-    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(span)))
+    set_log_ticks(axes.yaxis)
     inside = [tick for tick in axes.get_yticks() if low <= tick <= low * span]
-    assert 1 < len(inside) < 16
+    assert LEAST_TICKS <= len(inside) < 16
+
+
+def test_labels_stand_apart_in_the_order_of_their_lines() -> None:
+    axes = Figure(layout="constrained").add_subplot()
+    for name, end in (("low", 1.0), ("high", 1.02), ("top", 9.0)):
+        axes.plot([1, 2], [1.0, end], label=name)
+    axes.plot([1, 1.5], [2.0, 3.0], label="short")
+    axes.axhline(1.01, label="level")
+    label_lines(axes)
+    heights = {text.get_text(): text.xyann[1] for text in axes.texts}  # type: ignore[attr-defined]
+    beside = [heights[name] for name in ("low", "level", "high", "top")]
+    assert beside == sorted(beside)
+    assert min(np.diff(beside)) > 0.02
+    assert heights["short"] == 7  # at its last point
+
+
+@pytest.mark.parametrize("places", [[], [0.5], [0.9, 0.9, 0.9], [0.0, 0.01, 1.0], [0.2] * 12])
+def test_spread_places_are_apart_and_inside(places: list[float]) -> None:
+    found = sorted(spread(places, 0.08))
+    assert all(after - before > 0.08 - 1e-9 for before, after in pairwise(found))
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in found)
+
+
+def test_a_name_has_one_colour_in_every_picture() -> None:
+    few, many = styles_of(["fasth", "mine:Mine"]), styles_of(["cayley", "parallel", "fasth"])
+    assert few["fasth"] == many["fasth"]
+    assert few["fasth"]["color"] == "#000000"
+    assert (
+        styles_of(["lstm"])["lstm"]["color"] == styles_of(["lstm, start"])["lstm, start"]["color"]
+    )
+
+
+@pytest.mark.parametrize("registry", [METHODS, MODELS, DRIVERS], ids=lambda each: each.folder)
+def test_no_two_members_are_told_apart_by_dashes_alone(registry: Registry) -> None:
+    looks = [(style["color"], style["marker"]) for style in styles_of(registry.names()).values()]
+    assert len(set(looks)) == len(looks)

@@ -1,5 +1,6 @@
 """Shared by all figures: colours, panels, axes, lines and bands, and saving them whole."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,34 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    AutoLocator,
+    FixedLocator,
+    FuncFormatter,
+    Locator,
+    MaxNLocator,
+    NullLocator,
+)
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import replace_atomically
 from svdbench.reporting.words import tick
 
-# Colour-blind safe (Okabe and Ito 2008); one hue a family, marks tell its members apart.
-HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#555555"]
-MARKS = "osD^vP*X"
-DASHES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
+# Of labels beside a plot, in points, and how far apart their lines stand.
+LABEL_SIZE, LABEL_GAP = 8.5, 1.25
 
-
-def hue(number: int) -> str:
-    return HUES[number % len(HUES)]
-
-
-def mark(number: int) -> str:
-    return MARKS[number % len(MARKS)]
+# Ticks of a logarithmic axis, from few to many: a decade's digits.
+_DIGITS: Sequence[tuple[float, ...]] = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    tuple(i / 10 for i in (*range(10, 15), 16, 18, *range(20, 30, 2), *range(30, 100, 5))),
+    tuple(i / 20 for i in range(20, 200)),
+    tuple(i / 100 for i in range(100, 1000)),
+)
+# Fewer labelled ticks do not give a scale.
+LEAST_TICKS, MOST_TICKS = 3, 10
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -79,11 +90,18 @@ def add_title_and_legend(
 def dress(axes: Axes, sizes: Sequence[float]) -> None:
     """Sizes as powers of two along x, a quiet grid, no box."""
     axes.set_xscale("log", base=2)
-    fix_ticks(axes.xaxis, sizes)
+    fix_ticks(axes.xaxis, between_sizes(sizes))
     if axes.get_yscale() == "log":
-        set_log_ticks(axes)
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        set_log_ticks(axes.yaxis)
     quiet(axes)
+
+
+def between_sizes(sizes: Sequence[float]) -> list[float]:
+    """Sizes as ticks; where there are two, with one in between, as two do not give a scale."""
+    if len(sizes) != 2:
+        return list(sizes)
+    low, high = sizes
+    return [low, (low + high) / 2, high]
 
 
 def name_ticks(axis: Axis, form: Callable[[float], str]) -> None:
@@ -99,24 +117,51 @@ def fix_ticks(
     name_ticks(axis, form)
 
 
+class RoundLogLocator(Locator):
+    """Round numbers along a logarithmic axis: at least three, whatever its range is when drawn."""
+
+    def __call__(self) -> Sequence[float]:
+        assert self.axis is not None
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        low, high = sorted((vmin, vmax))
+        if low <= 0:
+            return []
+        for digits in _DIGITS:
+            places = _between(low, high, digits)
+            if len(places) >= LEAST_TICKS:
+                break
+        return places[:: 1 + len(places) // MOST_TICKS]
+
+
+def set_log_ticks(axis: Axis) -> None:
+    axis.set_major_locator(RoundLogLocator())
+    axis.set_minor_locator(NullLocator())
+
+
 def name_log_ticks(axis: Axis, form: Callable[[float], str]) -> None:
-    """Names at 1, 2 and 5 of each decade of a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_formatter(NullFormatter())
+    set_log_ticks(axis)
     name_ticks(axis, form)
 
 
-def set_log_ticks(axes: Axes) -> None:
-    """A handful of ticks along a logarithmic y axis of any range."""
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=tick_digits(high / low)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def count_epochs(axes: Axes, last: float) -> None:
+    """Whole numbers along x, from 0 to the last epoch; at least three of them."""
+    axes.set_xlim(0, 1.03 * max(last, LEAST_TICKS - 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=LEAST_TICKS))
+
+
+def _between(low: float, high: float, digits: Sequence[float]) -> list[float]:
+    """Digits times powers of ten within a range."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [digit * 10.0**power for power in powers for digit in digits]
+    return [place for place in found if low <= place <= high]
 
 
 def logarithmic(axes: Axes, unit: str = "") -> None:
     """A logarithmic y axis of numbers with a unit; without one, of seconds."""
     axes.set_yscale("log")
-    name_ticks(axes.yaxis, f"{{:g}}{unit}".format if unit else tick)
+    name_ticks(axes.yaxis, f"{{:,g}}{unit}".format if unit else tick)
 
 
 def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
@@ -160,19 +205,86 @@ def plot_band(axes: Axes, x: Any, low: Any, high: Any, color: Any, alpha: float 
 
 
 def quiet(axes: Axes) -> None:
-    """A grey grid behind the data, and no box around it."""
+    """A grey grid behind the data, no box around it, and at least three ticks."""
+    for axis in (axes.xaxis, axes.yaxis):
+        locator = axis.get_major_locator()
+        if isinstance(locator, AutoLocator):
+            locator.set_params(min_n_ticks=LEAST_TICKS)
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def tick_digits(span: float) -> tuple[float, ...]:
-    """Digits of ticks that give a logarithmic axis over a factor of ``span`` a handful."""
-    if span < 1.2:
-        return tuple(i / 10 for i in range(10, 100))
-    if span < 2.5:
-        tenths = (*range(10, 15), 16, 18, 20, 22, 25, 28, *range(30, 60, 5), *range(60, 100, 10))
-        return tuple(i / 10 for i in tenths)
-    if span < 12:
-        return (1, 1.5, 2, 3, 5, 7)
-    return (1, 2, 5) if span < 300 else (1,)
+def label_lines(axes: Axes) -> None:
+    """Write the label of each line at its right end, in its colour, in place of a legend.
+
+    The labels stand beside the axes, apart from each other, with a thin line to where theirs
+    ends, dotted where that is before the edge. If only one line ends before the edge, its label
+    is at its last point. Call it when the limits of the axes are final.
+    """
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    ends = [end for line in axes.lines if (end := _end_of(line)) is not None]
+    right = max((x for line, x, _ in ends if not _is_level(line)), default=0.0)
+    early = [line for line, x, _ in ends if x < right and not _is_level(line)]
+    if len(early) == 1:
+        (at,) = ((x, y) for line, x, y in ends if line is early[0])
+        _annotate(axes, early[0], at, textcoords="offset points", xytext=(7, 7))
+        ends = [end for end in ends if end[0] is not early[0]]
+    height = axes.get_position().height * figure.get_figheight() * 72
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = [to_axes.transform((right if _is_level(line) else x, y)) for line, x, y in ends]
+    places = spread([float(y) for _, y in points], LABEL_GAP * LABEL_SIZE / height)
+    for (line, x, _), (across, up), place in zip(ends, points, places, strict=True):
+        before = x < right and not _is_level(line)
+        arrow = {"arrowstyle": "-", "color": line.get_color(), "lw": 0.6, "relpos": (0, 0.5)}
+        arrow |= {"ls": ":", "alpha": 0.8} if before else {}
+        _annotate(
+            axes,
+            line,
+            (float(across) if before else 1.0, float(up)),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            xytext=(1.04, place),
+            arrowprops=arrow | {"shrinkA": 1, "shrinkB": 3 if before else 0},
+        )
+
+
+def _annotate(axes: Axes, line: Line2D, at: tuple[float, float], **where: Any) -> None:
+    style: dict[str, Any] = {"va": "center", "color": line.get_color(), "fontsize": LABEL_SIZE}
+    axes.annotate(str(line.get_label()), at, annotation_clip=False, **style, **where)
+
+
+def _is_level(line: Line2D) -> bool:
+    """Whether a line is one of ``axes.axhline``, which goes from edge to edge."""
+    x, y = (np.asarray(values, float) for values in line.get_data())
+    return len(x) == 2 and tuple(x) == (0.0, 1.0) and y[0] == y[1]
+
+
+def _end_of(line: Line2D) -> tuple[Line2D, float, float] | None:
+    """The last known point of a line that has a label."""
+    if str(line.get_label()).startswith("_"):
+        return None
+    x, y = (np.asarray(values, float) for values in line.get_data())
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    return (line, float(x[known[-1]]), float(y[known[-1]])) if len(known) else None
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Places nearest to those given, in their order, ``gap`` apart and within 0 and 1.
+
+    By isotonic regression of the places less the room that those below them take.
+
+    Example:
+        >>> [round(place, 2) for place in spread([0.5, 0.5], 0.1)]
+        [0.45, 0.55]
+    """
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(places, kind="stable")
+    room = gap * np.arange(len(places))
+    free = isotonic_regression(np.asarray(places, float)[order] - room).x if len(places) else room
+    free = np.clip(free, 0.0, max(0.0, 1.0 - room[-1])) if len(places) else free
+    found = np.empty(len(places))
+    found[order] = free + room
+    return [float(place) for place in found]

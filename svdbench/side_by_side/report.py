@@ -4,13 +4,11 @@ The arm that all others are compared with is the ``base``: the unchanged network
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import pandas as pd
 
 from svdbench.reporting.metrics import Metric, headline
-from svdbench.reporting.plots import DASHES, hue
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import integer, percent, quantity, ratio, share
 from svdbench.statistics.intervals import CONFIDENCE, Interval
@@ -123,19 +121,6 @@ def noise(pairs: int) -> str:
         f"* more than noise: the {share(CONFIDENCE)} interval (t, {quantity(pairs, 'pair')}) "
         "does not contain 'no difference'"
     )
-
-
-def styles_of(base: str, arms: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, Any]]:
-    """The base black and thick; of the other arms the hue and the dash by their numbers."""
-    styles: dict[str, dict[str, Any]] = {base: {"color": "black", "lw": 2.2, "zorder": 2}}
-    for name, (number, dash) in arms.items():
-        styles[name] = {
-            "color": hue(number),
-            "ls": DASHES[dash % len(DASHES)],
-            "lw": 1.6,
-            "zorder": 3 + dash,
-        }
-    return styles
 
 
 def about(run: pd.DataFrame, bands: str, more: str = "") -> str:

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 
 from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import logarithmic, plot_band
-from svdbench.reporting.words import quantity, ratio, seconds
+from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet
+from svdbench.reporting.words import quantity, ratio, seconds, tick
+
+Styles = dict[str, dict[str, Any]]
 
 # The columns that have a floor over the time, and what is shown of one that is void.
 FRACTIONS = ("of_floor", "of_larger_floor")
@@ -140,7 +142,7 @@ def draw_times(
 def draw_ratios(
     axes: Axes,
     step: pd.DataFrame,
-    styles: dict[str, dict[str, Any]],
+    styles: Styles,
     baseline: str,
     x: str = "d",
     *,
@@ -153,8 +155,52 @@ def draw_ratios(
         if method != baseline and len(rows):
             times = rows["median_s"].to_numpy() / base.loc[rows[x]].to_numpy()
             axes.plot(rows[x], times, label=method, **styles[method])
-    axes.axhline(1, color=styles[baseline]["color"], lw=lw, label=baseline)
+    axes.axhline(1, color=styles[baseline]["color"], lw=lw, zorder=4, label=baseline)
     logarithmic(axes, "×")
+
+
+def draw_bars(axes: Axes, step: pd.DataFrame, styles: Styles) -> None:
+    """The median time of each method at one size, with quartiles; the fastest first."""
+    rows = step.sort_values("median_s")
+    times = rows.set_index("method")[["median_s", "q25_s", "q75_s"]]
+    _bars(axes, times, styles, seconds, tick)
+    axes.set_xlabel("time of a step (median, quartile band)", fontsize=9)
+
+
+def draw_ratio_bars(axes: Axes, ratios: "pd.Series[float]", styles: Styles, name: str) -> None:
+    """A ratio for each method at one size, by method; the smallest first."""
+    found = ratios.sort_values()
+    table = pd.concat([found] * 3, axis=1)
+    _bars(axes, table, styles, ratio, "{:,g}×".format)
+    axes.axvline(1, color="black", ls=":", lw=1.3)
+    axes.set_xlabel(name, fontsize=9)
+
+
+def _bars(
+    axes: Axes,
+    rows: pd.DataFrame,
+    styles: Styles,
+    form: Callable[[float], str],
+    tick_form: Callable[[float], str],
+) -> None:
+    """A line for each method with its value, low and high, and the value in words."""
+    for method, (value, low, high) in zip(rows.index, rows.to_numpy(float), strict=True):
+        color = styles[method]["color"]
+        axes.hlines(method, low, high, color=color, lw=7, alpha=0.3)
+        axes.plot(value, method, "o", color=color, ms=6)
+        where: dict[str, Any] = {
+            "xytext": (9, 0),
+            "textcoords": "offset points",
+            "va": "center",
+            "fontsize": 8.5,
+        }
+        axes.annotate(form(value), (max(value, high), method), **where)
+    axes.set_xscale("log")
+    least, most = float(rows.to_numpy().min()), float(rows.to_numpy().max())
+    axes.set_xlim(least / 1.5, most * (most / least) ** 0.15 * 1.6)  # room for the words
+    name_log_ticks(axes.xaxis, tick_form)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    quiet(axes)
 
 
 def slowest_first(step: pd.DataFrame) -> list[str]:

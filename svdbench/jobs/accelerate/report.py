@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from svdbench.jobs.accelerate.summaries import (
     CEILING,
@@ -26,6 +25,7 @@ from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.styles import lines_of
 from svdbench.reporting.words import (
     UNKNOWN,
     fixed,
@@ -242,21 +242,11 @@ def _is_of(arm: AcceleratedArmSummary, stated: PublishedNumber) -> bool:
 # ----------------------------------------------------------------------------- the figures
 
 
-def _styles(arms: list[AcceleratedArmSummary]) -> dict[str, dict[str, Any]]:
-    """One hue for each choice of ranks, a dash for each φ."""
-    others = [arm for arm in arms if arm.name != DENSE]
-    ranks = list(dict.fromkeys(arm.ranks for arm in others))
-    phis = sorted({arm.phi for arm in others}, reverse=True)
-    return sides.styles_of(
-        DENSE, {arm.name: (ranks.index(arm.ranks), phis.index(arm.phi)) for arm in others}
-    )
-
-
 def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """Training loss over epochs and over seconds, and test accuracy over seconds."""
     figure = plots.new_figure(13.5, 4.6)
     grid = figure.subplots(1, 3)
-    styles = _styles(arms)
+    styles = lines_of([arm.name for arm in arms], run["epoch"].max())
     run = run[run["split"] == "test"].assign(error=1 - run["accuracy"])
     panels = (("epoch", "train_loss"), ("elapsed_s", "train_loss"), ("elapsed_s", "error"))
     for axes, (x, y) in zip(grid, panels, strict=True):
@@ -273,7 +263,7 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
         plots.name_ticks(axes.yaxis, share if y == "error" else number)
         title = "test error" if y == "error" else "training loss, nats"
         axes.set_title(title, loc="left", fontsize=10)
-    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    plots.count_epochs(grid[0], run["epoch"].max())
     title = sides.about(run, "median of {} seeds, lowest to highest", _batches(run))
     plots.add_title_and_legend(figure, title)
     return figure
@@ -289,13 +279,13 @@ def _scale(axes: Axes, logarithmic: bool) -> None:
         axes.set_ylim(bottom=0)
         return
     axes.set_yscale("log")
-    plots.set_log_ticks(axes)
+    plots.set_log_ticks(axes.yaxis)
 
 
 def draw_speeds(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
     """How many times faster the whole training is, under what the multiplications allow."""
     others = [arm for arm in arms if arm.speed is not None]
-    styles = _styles(arms)
+    styles = lines_of([arm.name for arm in arms])
     figure = plots.new_figure(9.0, 1.7 + 0.55 * len(others))
     axes = figure.add_subplot()
     for y, arm in enumerate(others):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from svdbench.jobs.compress.summaries import (
     ADDED,
@@ -28,6 +27,7 @@ from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
 from svdbench.reporting.metrics import headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.styles import MARKS, lines_of
 from svdbench.reporting.words import (
     change,
     fixed,
@@ -250,7 +250,7 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     """Test error and loss, means over seeds with 95% bands; time of an epoch, quartiles."""
     figure = plots.new_figure(13.0, 4.4)
     grid = figure.subplots(1, 3)
-    styles = _styles(arms)
+    styles = lines_of([arm.name for arm in arms], run["epoch"].max())
     run = run.assign(error=1 - run["accuracy"])
     for axes, column in zip(grid, ("error", "loss", "epoch_s"), strict=True):
         for arm in arms:
@@ -261,15 +261,15 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
             if len(arms) <= MOST_BANDS:
                 plots.plot_band(axes, epochs, low, high, style["color"])
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         plots.quiet(axes)
+        plots.count_epochs(axes, run["epoch"].max())
     for axes in grid[:2]:
         axes.set_yscale("log")
         means = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
         means = means[means > 0]
         if len(means):  # not by the bands: a wide one would flatten the rest
             axes.set_ylim(means.min() / 1.4, means.max() * 1.4)
-        plots.set_log_ticks(axes)
+        plots.set_log_ticks(axes.yaxis)
     grid[0].set_ylim(top=min(1.0, grid[0].get_ylim()[1]))
     names = ("test error", "test loss, nats", "time of an epoch (median, quartile band)")
     forms = (share, number, lambda y: tick(y) if y else "0")
@@ -279,18 +279,6 @@ def by_epoch(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     grid[2].set_ylim(bottom=0)
     plots.add_title_and_legend(figure, sides.about(run, "mean of {} seeds, 95% intervals"))
     return figure
-
-
-def _styles(arms: list[CompressedArmSummary]) -> dict[str, dict[str, Any]]:
-    """One hue a method, or a rank where there are several."""
-    others = [arm for arm in arms if arm.name != STOCK]
-    methods = list(dict.fromkeys(arm.method for arm in others))
-    ranks = sorted({arm.rank for arm in others})
-    numbers = {}
-    for arm in others:
-        method = methods.index(arm.method)
-        numbers[arm.name] = (ranks.index(arm.rank) if len(ranks) > 1 else method, method)
-    return sides.styles_of(STOCK, numbers)
 
 
 Band = tuple[list[float], list[float], list[float]]
@@ -320,6 +308,7 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
     others = [arm for arm in arms if arm.name != STOCK]
     methods = list(dict.fromkeys(arm.method for arm in others))
     ranks = sorted({arm.rank for arm in others})
+    styles = lines_of(methods)
     for axes, name, scale in zip(grid, ("error", "loss"), (100, 1), strict=True):
         for i, method in enumerate(methods):
             own = sorted((a for a in others if a.method == method), key=lambda arm: arm.rank)
@@ -330,13 +319,10 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
                 [scale * one.mean for one in found],
                 yerr=half,
                 label=method,
-                color=plots.hue(i),
-                marker=plots.mark(i),
-                # Points of several methods may coincide: the later are smaller and hollow less.
-                ms=10 - 6 * i / max(1, len(methods) - 1),
-                markerfacecolor="none" if i < len(methods) - 1 else None,
+                color=styles[method]["color"],
                 lw=1.5,
-                capsize=8 - 5 * i / max(1, len(methods) - 1),
+                capsize=3 + 2 * i,  # intervals of several methods may coincide, too
+                **MARKS[i % len(MARKS)],
             )
         axes.axhline(0, color="black", lw=1.5, label="stock")
         axes.set_xticks(range(len(ranks)), [number(rank) for rank in ranks])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, name_ticks, new_figure, plot_line, quiet
+from svdbench.reporting.plots import name_log_ticks, new_figure, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import BLUE, GREEN, VERMILLION
 from svdbench.reporting.words import count, known, quantity, seconds, share
 
 # Of a large model every layer may have one.
@@ -180,7 +180,7 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     axes = figure.add_subplot()
     kept = 100 * points["params"] / whole
     if row["predicted"] == row["predicted"]:  # in the unit of the loss
-        style: dict[str, Any] = {"color": HUES[0], "lw": 1.8, "label": "frontier, predicted"}
+        style: dict[str, Any] = {"color": BLUE, "lw": 1.8, "label": "frontier, predicted"}
         plot_line(axes, kept, points["predicted"], **style)
     axes.set_xlim(0.9 * kept.min(), 110)
     chosen = 100 * row["weights"] / whole
@@ -195,10 +195,10 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
             increase,
             yerr=2 * error,
             label=f"chosen, on the {label} examples",
-            color=HUES[i],
+            color=(VERMILLION, GREEN)[i - 1],
             marker="so"[i - 1],
             ms=(9, 5)[i - 1],  # at the same place: the one around the other
-            markerfacecolor=("none", HUES[i])[i - 1],
+            markerfacecolor=("none", GREEN)[i - 1],
             ls="none",
             capsize=(6, 3)[i - 1],
         )
@@ -210,9 +210,7 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     axes.set_yscale("symlog", linthresh=least)
     lowest = min((increase - 2 * error for increase, error in known), default=0.0)
     axes.set_ylim(bottom=min(1.3 * lowest, -least / 3))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    name_ticks(axes.xaxis, "{:g} %".format)
+    name_log_ticks(axes.xaxis, "{:g} %".format)
     axes.set_xlabel("numbers kept in the weights")
     axes.set_ylabel("increase of the loss (bars: two standard errors)")
     axes.set_title(f"{row['model']}: size and loss", loc="left")

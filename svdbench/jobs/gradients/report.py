@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, add_title_and_legend, hue, panels, plot_line, quiet
+from svdbench.reporting.plots import add_title_and_legend, label_lines, panels, plot_line, quiet
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import lines_of
 from svdbench.reporting.words import share
 from svdbench.training.report import failures, headline, medians
 
@@ -23,7 +23,6 @@ MEANING = (
     "at the start, in the middle and at the end of training"
 )
 LSTM = "an LSTM also remembers in its cells: gradients through the cells alone are not in its norms"
-OURS = "spectral_rnn"
 # Of norms below the largest, these are shown; a gradient that has shrunk by more is gone.
 DECADES = 8
 NORM = "‖∂L/∂h$_t$‖"
@@ -144,15 +143,13 @@ def edges(places: "np.ndarray") -> "np.ndarray":
 
 def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
     """All models over t, in a panel for each of three moments of training."""
-    figure, grid = panels(len(MOMENTS), len(MOMENTS), (4.2, 4.6), (0.0, 0.0), sharey=True)
+    figure, grid = panels(len(MOMENTS), len(MOMENTS), (4.2, 4.6), (1.2, 0.0), sharey=True)
+    styles = lines_of(list(norms))
     for i, (axes, name) in enumerate(zip(grid, MOMENTS, strict=True)):
         steps = {model: moments(table)[i] for model, table in norms.items()}
-        for j, (model, table) in enumerate(norms.items()):
+        for model, table in norms.items():
             values = table.loc[steps[model]]
-            style: dict[str, Any] = {"color": hue(j), "lw": 1.5}
-            style |= {"ls": "--"} if j >= len(HUES) else {}
-            style |= {"color": "black", "lw": 2.4, "zorder": 5} if model == OURS else {}
-            plot_line(axes, table.columns, values.where(values > 0), label=model, **style)
+            plot_line(axes, table.columns, values.where(values > 0), label=model, **styles[model])
         least, most = min(steps.values()), max(steps.values())
         when = f"step {least:,}" if least == most else f"steps {least:,} to {most:,}"
         axes.set_title(f"{name}, {when}", loc="left", fontsize=10)
@@ -161,5 +158,6 @@ def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
         axes.set_xlabel("t, step of the sequence")
         quiet(axes)
     grid[0].set_ylabel(NORM)
-    add_title_and_legend(figure, title, "right center")
+    figure.suptitle(title, x=0.01, ha="left")
+    label_lines(grid[-1])
     return figure

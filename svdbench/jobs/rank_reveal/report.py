@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import GREY, MARKS, lines_of
 from svdbench.reporting.words import few, known, quantity, ratio, seconds, share
 from svdbench.statistics.intervals import Interval, mean_interval
 
@@ -274,15 +275,15 @@ def by_rank(curves: pd.DataFrame, samples: pd.DataFrame, summary: pd.DataFrame) 
         plots.quiet(axes)
     for axes in grid[::4]:
         axes.set_ylabel("loss with this layer at the rank, nats")
-    plots.add_title_and_legend(figure, _about(curves, "exact curves"))
+    plots.add_title_and_legend(figure, _about(curves, "loss over the rank of one layer"))
     return figure
 
 
 def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     by = own.groupby("rank")["loss"]
     mean, dense = by.mean(), float(own["dense_loss"].mean())
-    plots.plot_band(axes, mean.index, by.min(), by.max(), plots.HUES[0], 0.2)
-    plots.plot_line(axes, mean.index, mean, color=plots.HUES[0], lw=1.8, label="loss")
+    plots.plot_band(axes, mean.index, by.min(), by.max(), GREY, 0.2)
+    plots.plot_line(axes, mean.index, mean, color=GREY, lw=1.8, label="loss")
     axes.axhline(dense, color="black", lw=1.4, label="dense")
     axes.axhline(dense + epsilon, color="black", lw=1, ls=":", label=f"dense + {epsilon:g}")
     axes.set_xscale("log", base=2)
@@ -297,6 +298,7 @@ def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
 def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: list[str]) -> None:
     """Marks on the mean curve at the ranks that algorithms found, with their range."""
     mean = own.groupby("rank")["loss"].mean()
+    styles = lines_of(methods)
     for method, rows in samples.groupby("method", sort=False):
         i = methods.index(str(method))
         ranks = rows["rank"].fillna(rows["full"]).astype(float)
@@ -306,12 +308,11 @@ def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: lis
             [middle],
             [at],
             xerr=[[middle - ranks.min()], [ranks.max() - middle]],
-            color=plots.HUES[1 + i % (len(plots.HUES) - 1)],
-            marker=plots.mark(i),
-            ms=7,
-            capsize=3,
+            color=styles[method]["color"],
+            capsize=3 + i,
             ls="none",
-            zorder=5,
+            zorder=5 + len(methods) - i,
+            **MARKS[i % len(MARKS)],  # several may be at the same rank
             label=f"rank by {method}" if not str(method).startswith("rank") else str(method),
         )
 
@@ -321,15 +322,14 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     figure = plots.new_figure(9.6, 5.4)
     axes = figure.add_subplot()
     done = points[points["status"] == "ok"]
-    for i, method in enumerate(name for name in NAMES if (done["method"] == name).any()):
+    methods = [name for name in NAMES if (done["method"] == name).any()]
+    for i, (method, style) in enumerate(lines_of(methods).items()):
         own = done[done["method"] == method]
         seeds = own.groupby("budget")["seed"].nunique()
         own = own[own["budget"].map(seeds) == seeds.max()]  # the same networks everywhere
         by = own.groupby("budget")
         x, loss = by["fraction"].mean() * 100, by["loss"]
-        style: dict[str, Any] = {"color": plots.hue(i), "marker": plots.mark(i)}
-        ours = method in ("kronecker", "whitened")
-        axes.plot(x, loss.mean(), label=NAMES[method], lw=2.2 if ours else 1.3, ms=5, **style)
+        axes.plot(x, loss.mean(), label=NAMES[method], **style, **MARKS[i % len(MARKS)])
         plots.plot_band(axes, x, loss.min(), loss.max(), style["color"], 0.13)
     dense = done.drop_duplicates("seed")["dense_loss"].mean()
     axes.axhline(dense, color="black", lw=1.4, label="dense")
@@ -354,7 +354,7 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
     plots.quiet(axes)
-    plots.add_title_and_legend(figure, _about(points, "frontiers, without fine-tuning"))
+    plots.add_title_and_legend(figure, _about(points, "loss over size, without fine-tuning"))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import math
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from svdbench.files import replace_atomically, write_whole
 from svdbench.jobs.reproduce.evidence import JudgedResult, Provenance, read_evidence
@@ -26,9 +27,21 @@ from svdbench.jobs.reproduce.result import (
 from svdbench.jobs.reproduce.sources import SOURCES, Source
 from svdbench.reporting.claims import Answer, Claim, written
 from svdbench.reporting.html.page import fill
-from svdbench.reporting.plots import HUES, fix_ticks, mark
+from svdbench.reporting.plots import (
+    between_sizes,
+    fix_ticks,
+    label_lines,
+    name_ticks,
+    new_figure,
+    plot_band,
+    plot_line,
+    quiet,
+    set_log_ticks,
+)
+from svdbench.reporting.styles import Style, lines_of
 from svdbench.reporting.words import interval, quantity
 
+MOST_SIZES = 10  # of an axis with a tick for each
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
 BADGES = {
     ResultVerdict.holds: "ok",
@@ -184,49 +197,41 @@ def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
     own = [point for point in points if point.figure == figure.name]
     if not own:
         return False
-    drawing = Figure(figsize=(7.2, 4.4), layout="constrained", dpi=110)
+    drawing = new_figure(8.6, 4.8)
     axes = drawing.add_subplot()
-    for i, series in enumerate(dict.fromkeys(point.series for point in own)):
-        _series(axes, [point for point in own if point.series == series], series, i)
-    if "x" in figure.log:
-        _size_ticks(axes, sorted({point.x for point in own}))
+    series = list(dict.fromkeys(point.series for point in own))
+    most = max(Counter(point.series for point in own).values())
+    for name, style in lines_of(series, most).items():
+        _series(axes, [point for point in own if point.series == name], name, style)
+    sizes = sorted({point.x for point in own})
     if "y" in figure.log:
         axes.set_yscale("log")
-    axes.set_title(figure.title, loc="left", fontsize=11, fontweight="bold")
+    if "x" in figure.log:
+        axes.set_xscale("log", base=2)
+        # Labels of neighbours would run into each other.
+        after = [*sizes[1:], math.inf]
+        apart = [x for x, next_x in zip(sizes, after, strict=True) if next_x > 1.2 * x]
+        if len(apart) <= MOST_SIZES:
+            fix_ticks(axes.xaxis, between_sizes(apart))
+    elif all(x == int(x) for x in sizes):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    quiet(axes)
+    if "y" in figure.log:
+        set_log_ticks(axes.yaxis)
+        name_ticks(axes.yaxis, "{:g}".format)
+    axes.set_title(figure.title, loc="left")
     axes.set_xlabel(figure.x)
     axes.set_ylabel(figure.y)
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawing.legend(loc="outside right upper", frameon=False, fontsize=9)
+    label_lines(axes)
     with replace_atomically(path) as partial:
         drawing.savefig(partial, format="png", metadata={"Software": None})
     return True
 
 
-def _series(axes: Axes, points: Sequence[CurvePoint], label: str, number: int) -> None:
+def _series(axes: Axes, points: Sequence[CurvePoint], label: str, style: Style) -> None:
     points = sorted(points, key=lambda point: point.x)
-    again, place = divmod(number, len(HUES))  # a hue's second series has another mark and line
-    hue, x = HUES[place], [point.x for point in points]
-    marker = mark(place + 3 * again) if len(points) <= 24 else ""
-    (line,) = axes.plot(x, [p.value for p in points], label=label, color=hue, linewidth=1.6)
-    lines = (":", "-.") if again else ("-", "--")  # of two that coincide, both are seen
-    line.set(marker=marker, markersize=4.5, linestyle=lines[number % 2])
+    plot_line(axes, [p.x for p in points], [p.value for p in points], label=label, **style)
     banded = [point for point in points if point.low is not None and point.high is not None]
     if banded:
-        axes.fill_between(
-            [p.x for p in banded],
-            [p.low for p in banded if p.low is not None],
-            [p.high for p in banded if p.high is not None],
-            color=hue,
-            alpha=0.15,
-            linewidth=0,
-        )
-
-
-def _size_ticks(axes: Axes, sizes: Sequence[float]) -> None:
-    """A tick at each size, as there are few; of many, as matplotlib does it."""
-    axes.set_xscale("log", base=2)
-    # Labels of neighbours would run into each other.
-    sizes = [x for x, after in zip(sizes, [*sizes[1:], math.inf], strict=True) if after > 1.2 * x]
-    if len(sizes) <= 10:
-        fix_ticks(axes.xaxis, sizes)
+        lows, highs = [p.low for p in banded], [p.high for p in banded]
+        plot_band(axes, [p.x for p in banded], lows, highs, style["color"])

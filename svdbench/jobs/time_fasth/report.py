@@ -9,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import dress, hue, logarithmic, mark, new_figure, plot_line
+from svdbench.reporting.plots import dress, label_lines, logarithmic, new_figure, plot_line
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import GREY, styles_of
 from svdbench.reporting.words import known, quantity, ratio, seconds
 from svdbench.timings import report as timings
 
 BASELINE = "fasth"
+SIZE = (9.6, 5.6)  # of a figure, in inches
 Styles = dict[str, dict[str, Any]]
 
 
@@ -85,74 +87,91 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
 
 
 def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
-    styles = _styles(timed)
+    styles = styles_of(sorted(set(timed["method"])))
     drawn: dict[str, Callable[[], Figure]] = {"step_time": partial(step_time, timed, styles)}
     if BASELINE in styles:
         drawn["ratio_to_fasth"] = partial(ratio_to_fasth, timed, styles)
     void = timed["d"].isin(timed.loc[timings.below_floor(timed), "d"])
     if not void.all():
-        drawn["fraction_of_floor"] = partial(fraction_of_floor, timed[~void], styles)
+        drawn["times_floor"] = partial(times_floor, timed[~void], styles)
     return drawn
 
 
-def _styles(step: pd.DataFrame) -> Styles:
-    """Colour by kind, mark within the kind; the baseline is thick and drawn last."""
-    styles: Styles = {}
-    kinds = list(dict.fromkeys(step.sort_values("kind")["kind"]))
-    for kind, rows in step.groupby("kind"):
-        for i, method in enumerate(sorted(set(rows["method"]))):
-            styles[method] = {
-                "color": hue(kinds.index(kind)),
-                "marker": mark(i),
-                "linewidth": 1.3,
-                "markersize": 5,
-                "zorder": 3,
-            }
-    if BASELINE in styles:
-        styles[BASELINE] |= {"color": "black", "linewidth": 2.6, "zorder": 5}
-    return styles
-
-
 def step_time(step: pd.DataFrame, styles: Styles) -> Figure:
-    figure = new_figure(9.6, 5.6)
-    axes = figure.add_subplot()
+    """Lines over the size; of one size, a bar for each method."""
+    title = f"Time of a gradient step φ(V)·X  ({timings.where(step.iloc[0])})"
+    if step["d"].nunique() == 1:
+        return _of_one_size(step, title, lambda axes: timings.draw_bars(axes, step, styles))
+    axes = new_figure(*SIZE).add_subplot()
     for method in timings.slowest_first(step):
         timings.draw_times(axes, step, method, styles[method])
     floor = step.drop_duplicates("d").sort_values("d")
-    label = "floor: 12ndm flop\nat matmul rate"
+    label = "floor, 12ndm"
     plot_line(axes, floor["d"], floor["floor_s"], color="black", ls=":", lw=1.5, label=label)
     if floor["bytes_floor_s"].notna().all():
-        label = "floor: least bytes\nat copy rate"
-        style: dict[str, Any] = {"color": "#888888", "ls": ":", "lw": 1.5, "label": label}
+        label = "floor, bytes"
+        style: dict[str, Any] = {"color": GREY, "ls": ":", "lw": 1.5, "label": label}
         plot_line(axes, floor["d"], floor["bytes_floor_s"], **style)
     axes.set_ylabel("time of a step (median, quartile band)")
-    return _finished(axes, step, "A gradient-descent step φ(V)·X")
+    return _finished(axes, step, title)
 
 
 def ratio_to_fasth(step: pd.DataFrame, styles: Styles) -> Figure:
-    axes = new_figure(9.6, 5.6).add_subplot()
+    title = f"Time of a step over FastH's  ({timings.where(step.iloc[0])})"
+    name = "time of a step / FastH's"
+    if step["d"].nunique() == 1:
+        times = step.set_index("method")["median_s"]
+        return _of_one_size(
+            step,
+            title,
+            lambda axes: timings.draw_ratio_bars(axes, times / times[BASELINE], styles, name),
+        )
+    axes = new_figure(*SIZE).add_subplot()
     timings.draw_ratios(axes, step, styles, BASELINE)
-    axes.set_ylabel("step time / FastH's step time")
-    return _finished(axes, step, "How many times slower than FastH")
+    axes.set_ylabel(name)
+    return _finished(axes, step, title)
 
 
-def fraction_of_floor(step: pd.DataFrame, styles: Styles) -> Figure:
-    axes = new_figure(9.6, 5.6).add_subplot()
-    for method in reversed(timings.slowest_first(step)):
+def times_floor(step: pd.DataFrame, styles: Styles) -> Figure:
+    """The time over the larger of the two floors."""
+    name, where = "time of a step / floor", timings.where(step.iloc[0])
+    title = f"Time of a step over its floor, of matrix products or of bytes  ({where})"
+    if step["d"].nunique() == 1:
+        times = 1 / step.set_index("method")["of_larger_floor"]
+        return _of_one_size(
+            step, title, lambda axes: timings.draw_ratio_bars(axes, times, styles, name)
+        )
+    axes = new_figure(*SIZE).add_subplot()
+    for method in timings.slowest_first(step):
         rows = step[step["method"] == method].sort_values("d")
-        axes.plot(rows["d"], 100 * rows["of_larger_floor"], label=method, **styles[method])
-    logarithmic(axes, " %")
-    axes.set_ylabel("floor / step time")
-    return _finished(axes, step, "How close to the larger of the two floors")
+        axes.plot(rows["d"], 1 / rows["of_larger_floor"], label=method, **styles[method])
+    axes.axhline(1, color="black", ls=":", lw=1.5, label="floor")
+    logarithmic(axes, "×")
+    axes.set_ylabel(name)
+    return _finished(axes, step, title)
+
+
+def _sizes(step: pd.DataFrame) -> str:
+    row, one = step.iloc[0], step["d"].nunique() == 1
+    d = f"d = {row['d']:.0f}, " if one else ""
+    equal = step["n"].nunique() > 1 or (one and row["n"] == row["d"])
+    columns = "n = d" if equal else f"n = {row['n']:.0f}"
+    return f"{d}{columns}, m = {quantity(row['m'], 'column')}"
+
+
+def _of_one_size(step: pd.DataFrame, title: str, draw: Callable[[Axes], None]) -> Figure:
+    figure = new_figure(9.0, 1.6 + 0.32 * len(step))
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.set_title(f"{title[:-1]}, {_sizes(step)})", loc="left", fontsize=11)
+    return figure
 
 
 def _finished(axes: Axes, step: pd.DataFrame, title: str) -> Figure:
-    row = step.iloc[0]
-    axes.set_title(f"{title}  ({timings.where(row)})", loc="left")
-    columns = f"n = {row['n']:.0f}" if step["n"].nunique() == 1 and len(step) > 1 else "n = d"
-    axes.set_xlabel(f"d, length of a reflector  ({columns}, m = {quantity(row['m'], 'column')})")
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(f"d, length of a reflector  ({_sizes(step)})")
     dress(axes, sorted(set(step["d"])))
+    label_lines(axes)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
     return figure

@@ -5,14 +5,14 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import dress, hue, panels
+from svdbench.reporting.plots import dress, label_lines, panels
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import known, ratio, seconds, share
 from svdbench.timings import report as timings
 
@@ -146,60 +146,46 @@ def place(row: Any) -> str:
 
 def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     """Time by hidden size and by length, and the ratio to torch."""
-    about = f"({timings.where(timed.iloc[0])}, B = {timed['m'].iloc[0]})"
-    title = f"A loop over T steps, forward and backward  {about}"
+    about = f"({timings.where(timed.iloc[0])}, batch of {timed['m'].iloc[0]})"
+    title = f"Time of a loop over T steps, forward and backward  {about}"
     times = _times, title, "time of a step (median, quartile band)"
     drawn = {"step_time": partial(_figure, timed, "d", "length", *times)}
     if timed["length"].nunique() > 1:
         drawn["step_time_by_length"] = partial(_figure, timed, "length", "d", *times)
     if BASELINE in set(timed["method"]):
-        ratios = _ratios, title, f"step time / {BASELINE}'s"
+        ratios = _ratios, f"Time of the loop over {BASELINE}'s  {about}", f"time / {BASELINE}'s"
         drawn[f"ratio_to_{BASELINE}"] = partial(_figure, timed, "d", "length", *ratios)
     return {**drawn}
 
 
 def _figure(timed: pd.DataFrame, x: str, panel: str, draw: Draw, title: str, height: str) -> Figure:
-    """A panel for each value of ``panel``, all with ``x`` across and the same heights."""
-    values = sorted(set(timed[panel]))
+    """A panel for each value of ``panel``, all with ``x`` across and the same heights.
+
+    Of a single ``x``, each panel has a bar for every method.
+    """
+    values, across = sorted(set(timed[panel])), sorted(set(timed[x]))
+    lines = len(across) > 1
     width = 4.4 if len(values) > 1 else 6.4
-    figure, grid = panels(len(values), len(values), (width, 5.4), (3.4, 0), sharey=True)
-    styles = _styles(timed)
+    figure, grid = panels(len(values), len(values), (width, 5.4), (2.6, 0), sharey=lines)
+    styles = styles_of(sorted(set(timed["method"])))
     for axes, value in zip(grid, values, strict=True):
         draw(axes, timed[timed[panel] == value], styles, x)
-        dress(axes, sorted(set(timed[x])))
-        axes.set_title(f"{AXES[panel][1]} = {value}", loc="left", fontsize=10)
-        axes.set_xlabel(AXES[x][0])
-    grid[0].set_ylabel(height)
+        at = "" if lines else f", {AXES[x][1]} = {across[0]}"
+        axes.set_title(f"{AXES[panel][1]} = {value}{at}", loc="left", fontsize=10)
+        if lines:
+            dress(axes, across)
+            axes.set_xlabel(AXES[x][0])
     figure.suptitle(title, x=0.01, ha="left")
-    entries: dict[str, Artist] = {}
-    for axes in reversed(grid):  # what has no number in the last panel may have in another
-        handles, labels = axes.get_legend_handles_labels()
-        entries = entries | dict(zip(labels, handles, strict=True))
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside right center", frameon=False, fontsize=9
-    )
+    if lines:
+        grid[0].set_ylabel(height)
+        label_lines(grid[-1])
     return figure
 
 
-def _styles(timed: pd.DataFrame) -> Styles:
-    """Colour by kind; where W is made of reflectors, hollow marks where they are the fewest."""
-    styles: Styles = {}
-    kinds = [*KINDS, *sorted(set(timed["kind"]) - set(KINDS))]
-    for method, rows in timed.groupby("method"):
-        kind = rows["kind"].iloc[0]
-        few = not str(method).endswith("_n") and rows["n"].max() > 0
-        style: dict[str, Any] = {
-            "color": "black" if kind == KINDS[0] else hue(kinds.index(kind)),
-            "marker": "o" if few else "s",
-            "markersize": 5.5,
-            "linewidth": 2.4 if kind == KINDS[0] else 1.5,
-            "zorder": 5 if kind == KINDS[0] else 3,
-        }
-        styles[str(method)] = style | ({"markerfacecolor": "white"} if few else {})
-    return styles
-
-
 def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
+    if timed[x].nunique() == 1:
+        timings.draw_bars(axes, timed, styles)
+        return
     for method in timings.slowest_first(timed):
         timings.draw_times(axes, timed, method, styles[method], x)
         rows = timed[timed["method"] == method].sort_values(x)
@@ -209,13 +195,18 @@ def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
             axes.plot(rows[x], scaled, ":", color=styles[method]["color"], lw=1.6, zorder=2)
     floor = timed.drop_duplicates(x).sort_values(x)
     if floor["floor_s"].notna().all():
-        label = "floor: 6TBn² flop\nat matmul rate"
+        label = "floor, 6TBn²"
         mark = "" if len(floor) > 1 else "_"
         axes.plot(floor[x], floor["floor_s"], "--", marker=mark, color="#888888", label=label)
     if timed["slides_ops"].notna().any() and len(floor) > 1:
-        label = "slides' expectation,\nfrom the first point"
+        label = "expected by the slides"
         axes.plot([], [], ":", color="#555555", lw=1.6, label=label)
 
 
 def _ratios(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
-    timings.draw_ratios(axes, timed, styles, BASELINE, x, lw=2)
+    if timed[x].nunique() > 1:
+        timings.draw_ratios(axes, timed, styles, BASELINE, x, lw=2)
+        return
+    times = timed.set_index("method")["median_s"]
+    if BASELINE in times:
+        timings.draw_ratio_bars(axes, times / times[BASELINE], styles, f"time / {BASELINE}'s")

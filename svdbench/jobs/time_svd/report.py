@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import HUES, fix_ticks, panels, quiet
+from svdbench.reporting.plots import fix_ticks, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
+from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import ratio, seconds, tick
 from svdbench.timings.report import disturbed, headline
 
@@ -23,16 +24,9 @@ NOTE = (
     f"over the smallest possible at rank k; dim: above {GOOD} on one spectrum"
 )
 # Ours stand out; those of one library have one mark.
-STYLES: dict[str, tuple[str, str]] = {
-    "auto": ("black", "*"),
-    "randomized": (HUES[0], "o"),
-    "gram": (HUES[5], "o"),
-    "torch_svd": (HUES[1], "s"),
-    "torch_svd_lowrank": (HUES[4], "s"),
-    "torch_svd_lowrank_oversampled": (HUES[6], "s"),
-    "sklearn_randomized": (HUES[2], "^"),
-    "scipy_svds": (HUES[3], "D"),
-}
+# Marks by who made the driver: ours, torch, scikit-learn, SciPy. Sizes are of the ranks.
+Styles = dict[str, dict[str, Any]]
+MARKS = {"auto": "*", "torch": "s", "sklearn": "^", "scipy": "D"}
 SIZES = (4.5, 7.0, 9.5)
 # Errors nearer to the best than this are drawn here: rounding.
 LEAST = 1e-6
@@ -136,9 +130,10 @@ def time_against_error(judged: pd.DataFrame) -> Figure:
     shapes = sorted({(row.m, row.n) for row in judged.itertuples()}, key=lambda s: s[0] * s[1])
     ranks = sorted(set(judged["k"]))
     figure, grid = panels(len(shapes), 3, (3.7, 3.4), (3.2, 0.9), sharey=True)
+    styles = _styles(judged)
     columns = min(3, len(shapes))
     for i, (axes, (m, n)) in enumerate(zip(grid, shapes, strict=True)):
-        _panel(axes, judged[(judged["m"] == m) & (judged["n"] == n)], ranks)
+        _panel(axes, judged[(judged["m"] == m) & (judged["n"] == n)], ranks, styles)
         axes.set_title(f"{m} × {n}", loc="left", fontsize=10)
         if i + columns >= len(shapes):
             axes.set_xlabel("time, slowest spectrum")
@@ -146,17 +141,18 @@ def time_against_error(judged: pd.DataFrame) -> Figure:
             axes.set_ylabel("error over the best, worst spectrum")
     row = judged.iloc[0]
     where = row["device"] if row["device"] != "cpu" else f"cpu, threads: {row['threads']:.0f}"
-    title = f"The first k singular triplets  ({row['dtype']}, {where}; left and low is good)"
+    about = f"{row['dtype']}, {where}; left and low is good"
+    title = f"Error and time of the first k singular triplets  ({about})"
     figure.suptitle(title, x=0.01, ha="left")
-    handles = _legend(judged, ranks)
+    handles = _legend(styles, ranks)
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=9)
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, ranks: list[int]) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, ranks: list[int], styles: Styles) -> None:
     for method, own in rows.groupby("method"):
         own = own.sort_values("k")
-        style = _style(str(method))
+        style = styles[str(method)]
         heights = (own["over_optimal"] - 1).clip(lower=LEAST)
         axes.plot(own["time_s"], heights, color=style["color"], lw=0.9, alpha=0.45)
         for k, x, y in zip(own["k"], own["time_s"], heights, strict=True):
@@ -179,10 +175,16 @@ def _times(low: float, high: float) -> list[float]:
     return [time for time in found if low <= time <= high]
 
 
-def _style(method: str) -> dict[str, Any]:
-    color, mark = STYLES.get(method, (HUES[7], "P"))
-    hollow = {"markerfacecolor": "none"} if method == "auto" else {}
-    return {"color": color, "marker": mark, "zorder": 5 if method == "auto" else 3, **hollow}
+def _styles(judged: pd.DataFrame) -> Styles:
+    """The automatic choice first, hollow around the driver that it chose."""
+    methods = sorted(set(judged["method"]), key=lambda name: (name != AUTO, name))
+    found: Styles = {}
+    for method, style in styles_of(methods).items():
+        marker = MARKS.get(method.partition("_")[0], "o")
+        found[method] = {"color": style["color"], "marker": marker, "zorder": 3}
+        if method == AUTO:
+            found[method] |= {"markerfacecolor": "none", "zorder": 5}
+    return found
 
 
 def _size(k: int, ranks: list[int], method: Any) -> float:
@@ -190,12 +192,10 @@ def _size(k: int, ranks: list[int], method: Any) -> float:
     return SIZES[place] + (4 if method == "auto" else 0)  # around the driver that it chose
 
 
-def _legend(judged: pd.DataFrame, ranks: list[int]) -> list[Line2D]:
-    methods = [name for name in STYLES if name in set(judged["method"])]
-    methods += sorted(set(judged["method"]) - set(methods))
+def _legend(styles: Styles, ranks: list[int]) -> list[Line2D]:
     handles = [
-        Line2D([], [], linestyle="", markersize=7, label=method, **_style(method))
-        for method in methods
+        Line2D([], [], linestyle="", markersize=7, label=method, **style)
+        for method, style in styles.items()
     ]
     handles.append(Line2D([], [], linestyle="", label=" "))
     for k in ranks:

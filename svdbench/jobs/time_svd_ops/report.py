@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import dress, hue, mark, panels
+from svdbench.reporting.plots import dress, label_lines, panels
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import quantity, ratio, seconds
 from svdbench.timings import report as timings
 
@@ -87,34 +88,35 @@ def step_time(timed: pd.DataFrame) -> Figure:
     """A panel for each operation."""
     operations = [op for op in FORMULAS if op in set(timed["operation"])]
     operations += sorted(set(timed["operation"]) - set(FORMULAS))
-    figure, grid = panels(len(operations), 2, (4.6, 3.3), (1.2, 0.8), sharex=True, sharey=True)
     sizes = sorted(set(timed["d"]))
-    kinds = sorted(set(timed["kind"]) - {BASELINE})
+    figure, grid = panels(
+        len(operations), 2, (5.2, 3.3), (1.2, 0.8), sharex=len(sizes) > 1, sharey=len(sizes) > 1
+    )
     for axes, operation in zip(grid, operations, strict=True):
         rows = timed[timed["operation"] == operation]
+        styles = styles_of(sorted(set(rows["method"])))
+        axes.set_title(_title(operation), loc="left", fontsize=10)
+        if len(sizes) == 1:
+            timings.draw_bars(axes, rows, styles)
+            continue
         for method in timings.slowest_first(rows):
-            timings.draw_times(axes, rows, method, _style(rows, method, kinds))
+            timings.draw_times(axes, rows, method, styles[method])
         dress(axes, sizes)
         axes.tick_params(labelbottom=True)
-        axes.set_title(_title(operation), loc="left", fontsize=10)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+    if len(sizes) > 1:
+        for axes in grid:  # when the heights that they share are final
+            label_lines(axes)
     first = timed.iloc[0]
-    figure.suptitle(
-        f"A step with its gradients, by the factors and dense  ({timings.where(first)})"
-    )
-    figure.supxlabel(f"d, W is d × d  (m = {quantity(first['m'], 'column')} in X)", fontsize=10)
-    figure.supylabel("time of a step (median, quartile band)", fontsize=10)
+    where = timings.where(first)
+    figure.suptitle(f"Time of a step with its gradients, by the factors and dense  ({where})")
+    columns = f"m = {quantity(first['m'], 'column')} in X"
+    time = "time of a step (median, quartile band)"
+    if len(sizes) > 1:
+        figure.supxlabel(f"d, W is d × d  ({columns})", fontsize=10)
+        figure.supylabel(time, fontsize=10)
+    else:
+        figure.supxlabel(f"d = {sizes[0]}, W is d × d, {columns}", fontsize=10)
     return figure
-
-
-def _style(rows: pd.DataFrame, method: str, kinds: list[str]) -> dict[str, Any]:
-    """Colour by kind, mark within the kind; the factored way is thick and drawn last."""
-    kind = rows.loc[rows["method"] == method, "kind"].iloc[0]
-    members = sorted(set(rows.loc[rows["kind"] == kind, "method"]))
-    style: dict[str, Any] = {"marker": mark(members.index(method)), "markersize": 5}
-    if kind == BASELINE:
-        return style | {"color": "black", "linewidth": 2.6, "zorder": 5}
-    return style | {"color": hue(kinds.index(kind)), "linewidth": 1.5, "zorder": 3}
 
 
 def _baseline_first(timed: pd.DataFrame) -> list[str]:

@@ -20,14 +20,12 @@ from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
 from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import lines_of
 from svdbench.reporting.words import setting, share
 from svdbench.training.report import accuracies, failures, headline, medians
 
-OURS = "spectral_rnn"
 # More lines than these can't be told apart; a sweep of so many has its heat map.
 MOST_LINES = 24
-
-Styles = dict[str, dict[str, Any]]
 
 
 def report(run: RecordedRun) -> Report:
@@ -177,7 +175,7 @@ def figures(
 def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
     """A column of the evaluations against steps, and against seconds of training."""
     labels = best_first(summary)
-    styles = _styles(sorted(labels))
+    styles = lines_of(sorted(labels))
     figure = plots.new_figure(11.5, 5.0)
     grid = figure.subplots(1, 2, sharey=True)
     across = {"step": "iterations", "elapsed_s": "seconds of training"}
@@ -195,18 +193,9 @@ def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
     what = {"relative_loss": "loss / baseline", "accuracy": first["metric"]}[column]
     grid[0].set_ylabel(f"{what}, {samples['split'].iloc[0]} set")
     of = medians(summary, "; median of {}, lowest to highest")
-    plots.add_title_and_legend(figure, f"{first['task_title']}{of}")
+    figure.suptitle(f"{first['task_title']}: {what.partition(',')[0]}{of}", x=0.01, ha="left")
+    plots.label_lines(grid[-1])
     return figure
-
-
-def _styles(labels: list[str]) -> Styles:
-    """Colours, then dashes; the Spectral RNN, where there is one, is black and thick."""
-    ours = [label for label in labels if label == OURS][: len(labels) > 1]
-    styles: Styles = {label: {"color": "black", "lw": 2.4, "zorder": 5} for label in ours}
-    for i, label in enumerate(sorted(set(labels) - set(ours), key=labels.index)):
-        dash = plots.DASHES[i // len(plots.HUES) % len(plots.DASHES)]
-        styles[label] = {"color": plots.hue(i), "ls": dash, "lw": 1.5, "zorder": 3}
-    return styles
 
 
 def _line(
@@ -228,8 +217,6 @@ def _dress_loss(axes: Axes, summary: pd.DataFrame) -> None:
     target = summary["target"].iloc[0]
     if target == target:
         axes.axhline(target, color="#2a7f2a", ls=":", lw=1.3, label=f"target, {share(target)}")
-    # Untrained losses may be a hundred times the baseline, and say nothing.
-    axes.set_ylim(top=min(axes.get_ylim()[1], 3))
     plots.name_log_ticks(axes.yaxis, share)
 
 

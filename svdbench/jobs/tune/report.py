@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import HUES, MARKS
 from svdbench.reporting.words import known, quantity, seconds
 from svdbench.timings.report import disturbed, headline, where
 
@@ -225,19 +225,18 @@ def step_time(blocks: pd.DataFrame, rules: dict[str, str]) -> Figure:
     for axes, d in zip(grid, sizes, strict=True):
         at_d = blocks[blocks["d"] == d]
         for i, m in enumerate(ms):
-            _curve(axes, at_d[at_d["m"] == m].sort_values("block_size"), plots.hue(i))
+            _curve(axes, at_d[at_d["m"] == m].sort_values("block_size"), HUES[i % len(HUES)])
         plots.logarithmic(axes)
         plots.dress(axes, _apart(sorted(set(at_d["block_size"]))))
-        low, high = axes.get_ylim()
-        subs = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-        axes.yaxis.set_major_locator(LogLocator(subs=subs))
         n = "" if (at_d["n"] == d).all() else f", n = {at_d['n'].iloc[0]}"
         axes.set_title(f"d = {d}{n}", loc="left", fontsize=10)
         axes.set_xlabel("block size k", fontsize=9)
         axes.tick_params(labelsize=8)
-    figure.suptitle(f"A step with blocks of k reflectors  ({where(blocks.iloc[0])})")
+    figure.suptitle(f"Time of a step over the block size k  ({where(blocks.iloc[0])})")
     figure.supylabel("time of a step (median, best plan)", fontsize=10)
-    handles = [Line2D([], [], color=plots.hue(i), label=f"m = {m}") for i, m in enumerate(ms)]
+    handles = [
+        Line2D([], [], color=HUES[i % len(HUES)], label=f"m = {m}") for i, m in enumerate(ms)
+    ]
     handles += [
         Line2D([], [], color="#444444", marker=".", ls="none", label="measured"),
         Line2D([], [], color="#444444", ls="--", label="cost model"),
@@ -323,9 +322,9 @@ def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
     worst = 100 * rows[list(rules)].max().max()
     for i, (name, label) in enumerate(rules.items()):
         values = 100 * rows[name]
-        shift = 0.8 * ((i + 0.5) / len(rules) - 0.5)
         said = f"{label}\nmedian {values.median():.0f} %, worst {values.max():.0f} %"
-        axes.plot(rows.index + shift, values, plots.mark(i), color=plots.hue(i), ms=5.5, label=said)
+        style = {"color": HUES[i % len(HUES)], "linestyle": "", **MARKS[i % len(MARKS)]}
+        axes.plot(rows.index, values, label=said, zorder=3 + len(rules) - i, **style)
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     top = next((p for p in PERCENT if p > max(worst, 5)), 2 * worst)
     axes.set_ylim(-0.3, top)
@@ -334,7 +333,9 @@ def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
     axes.grid(True, axis="y", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     _shape_axis(axes, rows)
-    axes.set_title(f"What a rule costs  ({where(first)})", loc="left")
+    axes.set_title(
+        f"Time of a step by each rule, above the best block size  ({where(first)})", loc="left"
+    )
     figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=1.0)
     return figure
 
