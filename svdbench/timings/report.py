@@ -169,7 +169,7 @@ def draw_bars(axes: Axes, step: pd.DataFrame, styles: Styles) -> None:
 
 def draw_ratio_bars(axes: Axes, ratios: "pd.Series[float]", styles: Styles, name: str) -> None:
     """A ratio for each method at one size, by method; the smallest first."""
-    found = ratios.sort_values()
+    found = ratios.astype(float).dropna().sort_values()
     table = pd.concat([found] * 3, axis=1)
     _bars(axes, table, styles, ratio, "{:,g}×".format)
     axes.axvline(1, color="black", ls=":", lw=1.3)
@@ -195,6 +195,8 @@ def _bars(
             "fontsize": 8.5,
         }
         axes.annotate(form(value), (max(value, high), method), **where)
+    if rows.empty:
+        return
     axes.set_xscale("log")
     least, most = float(rows.to_numpy().min()), float(rows.to_numpy().max())
     axes.set_xlim(least / 1.5, most * (most / least) ** 0.15 * 1.6)  # room for the words
