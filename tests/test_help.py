@@ -192,6 +192,8 @@ def completed(shell: str, line: str) -> list[str]:
         ("svdbench time-fasth --methods fasth,cw", ["fasth,cwy"]),
         ("svdbench list exp", ["experiments"]),
         ("svdbench doctor --format js", ["json"]),
+        ("svdbench reproduce perm", ["permuted_mnist"]),
+        ("svdbench data fetch mn", ["mnist"]),
         ("svdbench time-fasth measure.max_r", ["measure.max_reps="]),
     ],
 )

@@ -148,7 +148,7 @@ class TestCommand:
         rows = json.loads(run(["list", "methods", "--format", "json"]).out)
         assert [row["name"] for row in rows] == [*METHODS.names(), "aaa"]
         assert rows[0]["package"] == "svdbench"
-        assert rows[-1]["package"] not in ("", "svdbench")
+        assert rows[-1]["package"] == "theirs"
 
     def test_a_model(self) -> None:
         Path("mine.py").write_text(

@@ -77,6 +77,8 @@ class OrderedGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, those that have commands of their own in their place, too."""
+        if ctx.parent is not None:
+            return list(self.commands)
         order = {each.name: place_of(each) for each in _declared()}
         return sorted(self.commands, key=lambda name: order.get(name, (0, 0, "")))
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from svdbench.cli import completion
+from svdbench.config import completion
 from svdbench.config.base import MACHINE, OWN, RUN, TRAINED
 from svdbench.config.fields import Leaf
 from svdbench.job import Flag, Job

@@ -15,6 +15,8 @@ DEVICES = "choose cpu, cuda or cuda:N"
 
 # Headings of the options of a command that takes a data set, or a model of the user's own.
 TRAINED, OWN = "Networks that it trains", "A model of your own"
+# The key that chooses a file of conf/experiment.
+EXPERIMENT = "experiment"
 # Headings of the options that all commands with a configuration have.
 MACHINE, RUN = "Machine and precision", "The run and its results"
 

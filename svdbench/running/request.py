@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from svdbench.config.base import OWN, RUN, TRAINED
+from svdbench.config.base import EXPERIMENT, OWN, RUN, TRAINED
 from svdbench.config.fields import Leaf, functions_of, leaves
 from svdbench.config.grammar import override
 from svdbench.errors import Failed, UserError, as_user_error
 from svdbench.job import Flag, Job, Request
 from svdbench.members import plain
-
-# The key that chooses a file of conf/experiment.
-EXPERIMENT = "experiment"
 
 RESUME = "Folder of an interrupted run to finish; give only this."
 CHECKPOINT = RESUME.rstrip(".") + ". Or a checkpoint to start from, such as last.pt."

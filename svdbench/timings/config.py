@@ -24,6 +24,7 @@ class Measure:
         150.0,
         "measuring time in seconds, all sizes together",
         typed="--budget SECONDS",
+        default_text="150, of time-svd-ops 40, with --quick 8",
         above=0,
     )
     precision: float = option(0.02, "relative precision of its median at which a method is done")

@@ -25,7 +25,12 @@ def check(
     ] = None,
     limit: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.1, help="Time limit for each question."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            help="Time limit for each question; by default 30.",
+            show_default=False,
+        ),
     ] = 30.0,
 ) -> None:
     """Check that a class of your own does what its group asks for.

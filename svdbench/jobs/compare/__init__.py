@@ -5,18 +5,29 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import runs
 from svdbench.errors import UserError
 from svdbench.job import Command
 from svdbench.running.output import FormatOption, OutputOption, output_of
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="The earlier run: its folder or name.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The later run: its folder or name.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="The earlier run: its folder or name.", autocompletion=runs
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The later run: its folder or name.", autocompletion=runs),
+    ],
     threshold: Annotated[
         float,
         typer.Option(
-            metavar="RATIO", help="Slowdown (B / A) from which a difference counts as a regression."
+            metavar="RATIO",
+            help="Slowdown (B / A) from which a cell counts as a regression; by default 1.05.",
+            show_default=False,
         ),
     ] = 1.05,
     metrics: Annotated[
@@ -29,7 +40,9 @@ def compare(
     alpha: Annotated[
         float,
         typer.Option(
-            metavar="P", help="Probability of at least one false alarm when nothing changed."
+            metavar="P",
+            help="Probability of at least one false alarm when nothing changed; by default 0.05.",
+            show_default=False,
         ),
     ] = 0.05,
     force: Annotated[

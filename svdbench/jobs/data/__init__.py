@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import names as completed
 from svdbench.job import Command
+from svdbench.members import DATASETS
 from svdbench.running.output import FormatOption, OutputOption, output_of
 
 DataDir = Annotated[
@@ -31,7 +33,11 @@ def show(
 def fetch(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME", help="Data sets, such as mnist fashion-mnist; or all."),
+        typer.Argument(
+            metavar="NAME",
+            help="Data sets, such as mnist fashion-mnist; or all.",
+            autocompletion=completed(DATASETS),
+        ),
     ],
     data_dir: DataDir = None,
 ) -> None:

@@ -22,12 +22,17 @@ def listing(
         ),
     ] = None,
     results: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder of the results to list.")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the runs to list; by default results.",
+            show_default=False,
+        ),
     ] = Path("results"),
     format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """List methods, models, tasks, data sets, experiments, runs; without WHAT, what can be listed.
+    """List models, methods, tasks, data sets, experiments, runs; without WHAT, what can be listed.
 
     Members of other installed packages are listed after those of svdbench, with their package.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import runs as completed_runs
 from svdbench.errors import UserError
 from svdbench.job import Command
 from svdbench.running.output import FORMATS, SUFFIXES, output_of
@@ -20,7 +21,11 @@ def _formats(incomplete: str) -> list[str]:
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Folders of runs, such as results/time-fasth/NAME."),
+        typer.Argument(
+            metavar="RUN",
+            help="Folders of runs, such as results/time-fasth/NAME.",
+            autocompletion=completed_runs,
+        ),
     ] = None,
     format: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import published
 from svdbench.errors import UserError
 from svdbench.job import Command
 from svdbench.running.output import FormatOption, OutputOption, output_of
@@ -16,7 +17,8 @@ FOLDER, QUICK_FOLDER = Path("results/reproduce"), Path("results/reproduce-quick"
 
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Results to repeat; or all.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Results to repeat; or all.", autocompletion=published),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version of each, in minutes.")
@@ -27,7 +29,9 @@ def reproduce(
             metavar="FOLDER", help=f"Folder of runs and pages; by default {FOLDER}, or …-quick."
         ),
     ] = None,
-    run: Annotated[bool, typer.Option("--run/--no-run", help="Run what is missing.")] = True,
+    run: Annotated[
+        bool, typer.Option("--run/--no-run", help="Run what is missing.", show_default=False)
+    ] = True,
     show: Annotated[
         bool, typer.Option("--show", help="Print the commands of the runs without running them.")
     ] = False,

@@ -13,10 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from svdbench.config.base import EXPERIMENT
 from svdbench.config.fields import Leaf, leaves
 from svdbench.job import Job, Subject
 from svdbench.members import Registry
-from svdbench.running.request import EXPERIMENT
 
 VARIABLE = "_SVDBENCH_COMPLETE"
 MOST_RUNS = 200
@@ -126,6 +126,11 @@ def _choices(leaf: Leaf) -> list[str]:
     if isinstance(leaf.key.choices, Registry):
         return leaf.key.choices.names()
     return list(leaf.key.choices or ())
+
+
+def published(incomplete: str) -> list[str]:
+    """Completes the name of a published result, or all."""
+    return [name for name in [*_stems("reproduce"), "all"] if name.startswith(incomplete)]
 
 
 def _stems(group: str) -> list[str]:
