@@ -5,7 +5,9 @@ by :data:`SHORT` and :data:`INSTEAD`, and a ``make`` and ``pip`` that only check
 A block behind ``<!-- not run: reason -->`` is not run.
 """
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -133,14 +135,14 @@ def check_pip(words: list[str]) -> int:
     return 0
 
 
-def main() -> None:
-    tool, *words = sys.argv[1:]
+def call(tool: str, *words: str) -> None:
+    """Run a tool: svdbench with short settings, a file of Python, or a check of make's or pip's."""
     if tool == "svdbench":
         from svdbench.cli import main
 
-        main(shortened(words))
-    sys.exit({"make": check_make, "pip": check_pip}[tool](words))
-
-
-if __name__ == "__main__":
-    main()
+        main(shortened(list(words)))
+    elif tool == "python":
+        sys.path.insert(0, os.getcwd())
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        sys.exit({"make": check_make, "pip": check_pip}[tool](list(words)))

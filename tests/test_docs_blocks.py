@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,29 +49,40 @@ def test_few_blocks_are_not_run() -> None:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the PATH: svdbench with short settings, and tools that are only checked."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An environment whose PATH has svdbench with short settings, and tools that only check."""
     folder = tmp_path_factory.mktemp("bin")
-    runner = f'exec "{sys.executable}" -P "{ROOT}/tests/documented.py"'
-    scripts = {name: f'{runner} {name} "$@"' for name in ("svdbench", "make", "pip")}
-    for name in WRAPPERS:
-        scripts[name] = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
-    for name, script in scripts.items():
-        path = folder / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment(tools: Path) -> dict[str, str]:
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+    # The path of a socket is short.
+    address = f"{tempfile.mkdtemp(prefix='svdbench')}/socket"
+    tests = ROOT / "tests"
+    paths = [str(ROOT), str(tests), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "agg",
         "TERM": "dumb",
     }
+    python, served = sys.executable, str(tests / "fork_server.py")
+    for name in ("svdbench", "make", "pip", "python"):
+        script = f'exec "{python}" -S "{served}" "{address}" {name} "$@"'
+        write_tool(folder / name, script)
+    for name in WRAPPERS:
+        write_tool(folder / name, 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
+    server = subprocess.Popen(
+        [python, "-P", served, address], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    yield environment
+    server.terminate()
+    server.wait()
+    shutil.rmtree(Path(address).parent)
+
+
+def write_tool(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +102,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
     assert done.returncode == 0, done.stderr
     weights = "import my_package, safetensors.torch as s\n"
     weights += "s.save_file(my_package.build().state_dict(), 'model.safetensors')"
-    subprocess.run([sys.executable, "-c", weights], cwd=folder, check=True)
+    assert shell_python(weights, folder, environment).returncode == 0
     return folder
 
 
@@ -100,7 +113,7 @@ def shell(text: str, folder: Path, environment: dict[str, str]) -> subprocess.Co
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
 
 
@@ -148,14 +161,7 @@ def shell_python(
     text: str, folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     (folder / "block.py").write_text(text)
-    return subprocess.run(
-        [sys.executable, "block.py"],
-        cwd=folder,
-        env=environment | {"MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    return shell("python block.py", folder, environment)
 
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

@@ -98,7 +98,7 @@ class RNNLoop(Algorithm):
         return steps(problem)
 
     def slides_ops(self, problem: Problem) -> int | None:
-        """What the slides on FastH expect of it in place of that; None where they don't."""
+        """What the slides of Kovtun et al. expect of it in place of that; None where they don't."""
         return None
 
     def floor(self, problem: Problem) -> Flops:

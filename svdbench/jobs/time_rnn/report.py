@@ -23,7 +23,7 @@ OURS, OTHERS = "spectral", ("rnn", "lstm", "reflectors", "fasth")
 EXPECTED = ("slides_ops", "sequential_ops")
 NOTE = (
     "k: reflectors per block; ops: dependent matrix operations of a forward loop, as "
-    "counted and as the slides on FastH expect"
+    "counted and as the slides of Kovtun et al. expect"
 )
 KINDS = ("spectral", "rnn", "lstm", "gru", "fasth", "reflectors")
 # What a size is called along an axis, and before a number.
@@ -124,7 +124,7 @@ def expectations(timed: pd.DataFrame) -> Iterator[str]:
         gain = {name: slow[name] / fast[name] for name in (*EXPECTED, "median_s")}
         yield (
             f"{place(slow)}: from {slow['method']} to {fast['method']} "
-            f"{ratio(gain['median_s'])} less time, where the slides expect "
+            f"{ratio(gain['median_s'])} less time, where the slides of Kovtun et al. expect "
             f"{ratio(gain['slides_ops'])} and a count of operations {ratio(gain['sequential_ops'])}"
         )
 
