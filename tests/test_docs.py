@@ -173,7 +173,7 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     assert len(pages) > 40
     for page in pages:
         assert not FETCHED.search(page.read_text()), page
-    for module in ("nn", "lowrank", "kernels"):
+    for module in ("nn", "lowrank", "kernels", "extend"):
         page = (tmp_path / "reference" / f"{module}.html").read_text()
         for name in import_module(f"svdbench.{module}").__all__:
             assert re.search(rf'id="svdbench\.{module}\.(?:\w+\.)*{name}"', page), name

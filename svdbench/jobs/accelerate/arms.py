@@ -157,7 +157,7 @@ ALPHA_MEANINGS = ("code", "text")
 def alpha_rank(alpha: float, rows: int, columns: int, meaning: str = "code") -> int:
     """The rank l of a weight (rows, columns), 1 at least.
 
-    * "text": l = ⌊α·min(m, n)⌋, as the report on SVD-DNN says in words. At α = ½, factors of
+    * "text": l = ⌊α·min(m, n)⌋, as Sarnayak et al. 2020 say in words. At α = ½, factors of
       a square matrix have as many numbers as the matrix.
     * "code": l = ⌊α·⌊mn/(m + n)⌋⌋, as its program has it: α of the rank at which the factors
       would have as many numbers, so that a layer always saves, about 1 − α.
