@@ -8,6 +8,7 @@ A block behind ``<!-- not run: reason -->`` is not run.
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -117,8 +118,12 @@ def shortened(words: list[str]) -> list[str]:
 def check_make(words: list[str]) -> int:
     """Whether the Makefile has these targets."""
     targets = [word for word in words if "=" not in word]
+    behind = os.environ["PATH"].partition(os.pathsep)[2]  # where make itself is
     return subprocess.run(
-        ["make", "--dry-run", "--silent", "-C", str(ROOT), *targets], stdout=subprocess.DEVNULL
+        ["make", "--dry-run", "--silent", "-C", str(ROOT), *targets],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"PATH": behind},
+        executable=shutil.which("make", path=behind),
     ).returncode
 
 
