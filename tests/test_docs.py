@@ -111,6 +111,17 @@ def test_the_command_line_has_a_section_for_every_command(monkeypatch: pytest.Mo
     for command in ("time-fasth", "compress", "data fetch", "reproduce"):
         assert f"## `svdbench {command}`" in page
     assert "[b]" not in page
+    assert "...\n* `" not in page
+
+
+def test_docstrings_become_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("griffe")
+    as_markdown = in_docs("roles", monkeypatch).as_markdown  # type: ignore[attr-defined]
+    assert as_markdown("See :func:`~a.b`::") == (
+        'See <autoref optional identifier="a.b"><code>b</code></autoref>:'
+    )
+    table = "====  ===\nname  of\n====  ===\nx     y z\n====  ===\nafter"
+    assert as_markdown(table) == "| name | of |\n|---|---|\n| x | y z |\nafter"
 
 
 def test_the_gallery_has_every_plot(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,24 +1,51 @@
-"""Docstrings as Markdown: roles such as :func:`run` become links where there is something to link.
+"""Docstrings as Markdown: roles such as :func:`run` become links where there is something to link,
+tables and blocks of code those of Markdown.
 
 A plugin of griffe, which reads the docstrings for mkdocstrings.
 """
 
 import re
+from collections.abc import Iterator
 
 from griffe import Extension, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`(~?)([^`]+)`")
 
 
+RULE = re.compile(r"=+(?: +=+)+")
+
+
 def as_markdown(text: str) -> str:
-    """Roles as code that links to what they name, if that is documented."""
+    """What Sphinx would read, as Markdown; roles as code that links to what they name."""
 
     def linked(found: re.Match[str]) -> str:
         short, name = found.groups()
         shown = name.rpartition(".")[2] if short else name
         return f'<autoref optional identifier="{name}"><code>{shown}</code></autoref>'
 
-    return ROLE.sub(linked, text)
+    text = re.sub(r"::$", ":", ROLE.sub(linked, text), flags=re.MULTILINE)
+    text = text.replace("Class attributes:\n", "Attributes:\n")
+    return "\n".join(_tables(text.splitlines()))
+
+
+def _tables(lines: list[str]) -> Iterator[str]:
+    """Lines with the simple tables of reStructuredText as those of Markdown."""
+    rules = [number for number, line in enumerate(lines) if RULE.fullmatch(line.strip())]
+    spans: list[tuple[int, int]] = []
+    for number, line in enumerate(lines):
+        if number in rules:
+            place = rules.index(number) % 3  # above the head, below it, below the table
+            spans = [found.span() for found in re.finditer(r"=+", line)]
+            if place == 1:
+                yield "|" + "---|" * len(spans)
+            elif place == 2:
+                spans = []
+        elif spans:
+            ends = [end for _, end in spans[:-1]] + [len(line)]
+            cells = (line[start:end].strip() for (start, _), end in zip(spans, ends, strict=True))
+            yield "| " + " | ".join(cells) + " |"
+        else:
+            yield line
 
 
 class Roles(Extension):
