@@ -1,6 +1,7 @@
 """The reference of the command line, from the commands themselves."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -17,8 +18,15 @@ def command_line_page() -> str:
     context = typer.Context(command, info_name="svdbench")
     text = get_docs_for_click(obj=command, ctx=context, name="svdbench", title=" ")
     text = text.replace("$ svdbench", "svdbench")
-    for name, each in command.commands.items():  # its list is cut at 45 characters
-        short = re.escape(f"* `{name}`: ") + r".*"
-        text = re.sub(short, f"* `{name}`: {each.get_short_help_str(limit=300)}", text, count=1)
+    for name, short in _descriptions(command):  # the lists are cut at 45 characters
+        cut = re.escape(f"* `{name}`: {short[:20]}") + r".*\.\.\.$"
+        text = re.sub(cut, lambda _, n=name, s=short: f"* `{n}`: {s}", text, flags=re.MULTILINE)
     # The page has a title of its own.
     return TAG.sub("", re.sub(r"\A\s*#\s*\n", "", text))
+
+
+def _descriptions(command: Any) -> Iterator[tuple[str, str]]:
+    """The name of each command and its first sentence, those of groups too."""
+    for name, each in getattr(command, "commands", {}).items():
+        yield name, each.get_short_help_str(limit=300)
+        yield from _descriptions(each)
