@@ -126,7 +126,7 @@ def test_a_budget_is_kept(budget: str) -> None:
         assert row["evaluations"] == row["allowed"] == ""
     ranks = [row["rank"] for row in rows_of("samples")]
     assert all(rank == "" or int(rank) % 4 == 0 for rank in ranks)
-    assert "within 50 % of the dense layers'" in out
+    assert "within 50% of the dense layers'" in out
     assert not (FOLDER / "frontier.png").exists()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from svdbench.config.base import DeviceConfig, Placement
+from svdbench.config.base import DeviceConfig, Placement, RunConfig
 from svdbench.errors import Interrupted, UserError, one_line
 from svdbench.job import Job
 from svdbench.measure.machine import device_name
@@ -91,6 +92,37 @@ def show_run(job: Job, folder: Path, console: Console) -> None:
     render.show_run(report, folder, console)
 
 
+def show_results(job: Job, folder: Path, console: Console) -> None:
+    """Show the report of a run, and warn where several versions of svdbench made it."""
+    show_run(job, folder, console)
+    print_lines(console, several_versions(folder))
+
+
+def open_record(
+    job: Job,
+    config: RunConfig,
+    place: Placement,
+    text: str,
+    folder: str | None,
+    console: Console,
+    more: str = "",
+) -> RunWriter:
+    """Open the record of a run, and print where it runs and where its results go.
+
+    Args:
+        text: of ``config.yaml``.
+        folder: of the run, where it is not a new one.
+        more: what to add to the line about the machine.
+    """
+    settle_allocator()
+    record = RunWriter.create(
+        config.results, job.name, config.name, config=text, folder=folder, same=job.same
+    )
+    where = machine_line(record.environment, place) + more
+    console.print(f"{where}\n{record.folder}", highlight=False, soft_wrap=True, markup=False)
+    return record
+
+
 def interrupted(job: Job, folder: Path) -> Interrupted:
     return Interrupted(f"interrupted; {kept(job, folder)}")
 
@@ -143,16 +175,8 @@ def running(
 ) -> Iterator[tuple[RunWriter, RunDisplay]]:
     """A run of so many cells: its record and its display, and its report at the end."""
     console = Console()
-    settle_allocator()
-    record = RunWriter.create(
-        config.results, job.name, config.name, config=text, folder=folder, same=job.same
-    )
-    console.print(f"{machine_line(record.environment, config)}\n{record.folder}", highlight=False)
-
-    def report() -> None:
-        show_run(job, record.folder, console)
-        print_lines(console, several_versions(record.folder))
-
+    record = open_record(job, config, config, text, folder, console)
+    report = partial(show_results, job, record.folder, console)
     try:
         with reported(record.folder, report), record, display(console, cells) as shown:
             shown.resume(record)

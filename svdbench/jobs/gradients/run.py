@@ -12,16 +12,9 @@ from svdbench.jobs.gradients.config import Gradients
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
-from svdbench.reporting.render import print_lines, several_versions
-from svdbench.running.session import (
-    device_of,
-    interrupted,
-    machine_line,
-    settle_allocator,
-    show_run,
-)
+from svdbench.running.session import device_of, interrupted, open_record, show_results
 from svdbench.training.build import loop_of, models_of, overrides_of
-from svdbench.training.display import PLAIN, TrainingDisplay
+from svdbench.training.display import TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
 from svdbench.training.progress import Evaluation
@@ -64,11 +57,8 @@ def train_all(
     clock, console = clock or WallClock(device_of(place)), console or Console()
     for config in configs:  # errors before anything is written
         loop_of(config, config.seed, clock)
-    settle_allocator()
     status = ""
-    name = configs[0].name
-    with RunWriter.create(configs[0].results, JOB.name, name, config=text, folder=folder) as record:
-        console.print(f"{machine_line(record.environment, place)}\n{record.folder}", **PLAIN)
+    with open_record(JOB, configs[0], place, text, folder, console) as record:
         for config, seed in _trainings(configs):
             unit = f"{config.model_name}, seed {seed}"
             if unit in record.units:
@@ -77,8 +67,7 @@ def train_all(
             if status == "interrupted":
                 break
             record.finish(unit)
-    show_run(JOB, record.folder, console)
-    print_lines(console, several_versions(record.folder))
+    show_results(JOB, record.folder, console)
     if status == "interrupted":
         raise interrupted(JOB, record.folder)
     return record.folder

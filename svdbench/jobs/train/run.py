@@ -10,16 +10,8 @@ from svdbench.jobs.train import JOB
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
-from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
-from svdbench.running.session import (
-    device_of,
-    interrupted,
-    machine_line,
-    resumption,
-    settle_allocator,
-    show_run,
-)
+from svdbench.running.session import device_of, interrupted, open_record, resumption, show_results
 from svdbench.training import checkpoint
 from svdbench.training.build import fitting, loop_of, parts
 from svdbench.training.config import Train
@@ -70,17 +62,11 @@ def run(
     clock, console = clock or WallClock(device_of(place)), console or Console()
     # Before anything is written: it may be a mistake.
     first = loop_of(config, config.seed, clock, ranks)
-    settle_allocator()
     endings: dict[int, str] = {}
-    with RunWriter.create(
-        config.results, JOB.name, config.name, config=text, folder=folder
-    ) as record:
+    several = quantity(ranks.size, "process", "processes")
+    together = f", in each of {several}" if ranks.size > 1 else ""
+    with open_record(JOB, config, place, text, folder, console, together) as record:
         on_folder(record.folder)
-        together = (
-            f", in each of {quantity(ranks.size, 'process', 'processes')}" if ranks.size > 1 else ""
-        )
-        where = machine_line(record.environment, place) + together
-        console.print(f"{where}\n{record.folder}", **PLAIN)
         with record.recalling() as memo:
             endings |= {int(seed): str(how) for seed, how in memo.get("endings", {}).items()}
         if record.resumed:
@@ -97,8 +83,7 @@ def run(
         except KeyboardInterrupt:  # while a model is made
             endings[seed] = "interrupted"
     if folder is None:  # a sweep's runs are reported together
-        show_run(JOB, record.folder, console)
-        print_lines(console, several_versions(record.folder))
+        show_results(JOB, record.folder, console)
     if "interrupted" in endings.values():
         raise interrupted(JOB, record.folder)
     return TrainResult(record.folder, list(endings.values()))
