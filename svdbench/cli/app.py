@@ -16,7 +16,7 @@ import typer
 
 import svdbench
 from svdbench.cli.help import OrderedGroup, PlainCommand, flowing, place_of, shown_examples
-from svdbench.cli.options import command_of
+from svdbench.cli.options import later
 from svdbench.cli.streams import OutputLost, standard_streams
 from svdbench.config import completion
 from svdbench.errors import (
@@ -71,7 +71,7 @@ def _add_commands() -> None:
     found = [list(sharing) for _, sharing in groupby(sorted(declared(), key=word), key=word)]
     for sharing in sorted(found, key=lambda sharing: place_of(sharing[0])):
         if jobs := [each for each in sharing if isinstance(each, Job)]:
-            _add_function(app, jobs[0].word, command_of(jobs), jobs[0].panel)
+            _add_function(app, jobs[0].word, later(jobs), jobs[0].panel)
         for command in sharing:
             if isinstance(command, Command):
                 _add_command(app, command)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from svdbench.config.base import RUN
@@ -40,7 +41,27 @@ def without_types(parameters: Sequence[Any]) -> list[Any]:
 
 
 class PlainCommand(TyperCommand):
-    """A command whose options may be spelt with underscores, or as in earlier versions."""
+    """A command whose options may be spelt with underscores, or as in earlier versions.
+
+    Where its function has an attribute ``make``, that makes the function with all parameters, once
+    they are asked for: ``svdbench --help`` needs none of any command.
+    """
+
+    _params: list[Any]
+
+    @property
+    def params(self) -> list[Any]:
+        """Arguments and options."""
+        if (make := getattr(self.callback, "make", None)) is not None:
+            alone = typer.Typer(add_completion=False)
+            alone.command()(make())
+            made: Any = typer.main.get_command(alone)
+            self._params, self.callback = made.params, made.callback
+        return self._params  # click takes options from it
+
+    @params.setter
+    def params(self, params: list[Any]) -> None:
+        self._params = params
 
     def get_params(self, ctx: Any) -> list[Any]:
         """All parameters; ``--help`` stands with the other options of the frame."""
@@ -51,8 +72,8 @@ class PlainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command, with its options as they are spelt today."""
-        former = getattr(self.callback, "former", {})
-        return super().parse_args(ctx, [*_today(args, former)])
+        given = self.params and getattr(self.callback, "former", {})
+        return super().parse_args(ctx, [*_today(args, given or {})])
 
 
 def _today(words: Sequence[str], former: Any) -> list[str]:

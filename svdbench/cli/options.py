@@ -45,9 +45,20 @@ def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     callback.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     callback.__annotations__ = {each.name: each.annotation for each in parameters}
     callback.__doc__ = "\n\n".join(job.help for job in jobs)
-    vars(callback)["examples"] = [line for job in jobs for line in job.examples]
     vars(callback)["former"] = former_spellings(options)
     return callback
+
+
+def later(jobs: Sequence[Job]) -> Callable[..., None]:
+    """What stands for :func:`command_of` until its parameters are asked for."""
+
+    def placeholder() -> None:
+        """Replaced by what ``make`` returns."""
+
+    placeholder.__doc__ = "\n\n".join(job.help for job in jobs)
+    vars(placeholder)["examples"] = [line for job in jobs for line in job.examples]
+    vars(placeholder)["make"] = lambda: command_of(jobs)
+    return placeholder
 
 
 def _made(result: Any) -> Any:
