@@ -1,9 +1,12 @@
 """A report for programs and in words: metrics, JSON, CSV, and one way to write each number."""
 
+import ast
 import csv
 import json
 import math
+import re
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +110,31 @@ def test_a_headline_leaves_out_what_is_not_known() -> None:
 )
 def test_numbers_in_words(shown: str, told: str) -> None:
     assert shown == told
+
+
+# Modules that write numbers for people, besides the one that decides how.
+WRITERS = [
+    path
+    for pattern in (
+        *("reporting/**/*.py", "jobs/*/report.py", "jobs/*/summaries.py", "jobs/doctor/*.py"),
+        *("*/report.py", "*/display.py", "running/sweeps/report.py", "jobs/compare/*.py"),
+    )
+    for path in sorted((Path(__file__).parents[1] / "svdbench").glob(pattern))
+    if path.name not in ("words.py", "columns.py") and path.parts[-2:] != ("compare", "__init__.py")
+]
+
+
+@pytest.mark.parametrize("path", WRITERS, ids=lambda path: "/".join(path.parts[-2:]))
+def test_numbers_are_written_by_one_module(path: Path) -> None:
+    """No format specification of a number, and no blank before a per cent sign."""
+    stray = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+            spec = ast.unparse(node.format_spec)[2:-1]
+            stray += [(node.lineno, spec)] if re.search(r"[.,+%efgdn]", spec) else []
+        if isinstance(node, ast.Attribute) and node.attr == "format":
+            literal = isinstance(node.value, ast.Constant | ast.JoinedStr)
+            stray += [(node.lineno, ".format")] if literal else []
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            stray += [(node.lineno, node.value)] if re.search(r"\d %(\W|$)", node.value) else []
+    assert not stray, path

@@ -135,7 +135,7 @@ class TestPage:
         run(["report"])
         index = Path("results/index.html").read_text(encoding="utf-8")
         assert "2 ok" in index
-        assert "lstm: loss 0.25" in index
+        assert "lstm: test loss 0.25" in index
 
     def test_needs_nothing_from_elsewhere(self) -> None:
         page = page_of(str(make("time-odd", "one", SUMMARY, timing(), timing(d=128))))
@@ -290,16 +290,16 @@ class TestIndex:
         page = page_of()
         assert {"time-fasth/one/report.html", "train/two/"} <= set(page.values("href"))
         assert "d = 64: fasth 2.00 ms, then slow at 3.00×" in page.text
-        assert "lstm: loss 0.25" in page.text
+        assert "lstm: test loss 0.25" in page.text
         assert "A CPU, 2 threads" in page.text
 
-    def test_a_sweep_has_a_headline_and_no_report_of_its_own(self) -> None:
+    def test_a_sweep_has_the_metrics_of_its_runs(self) -> None:
         rows = timing(), timing(method="slow", median_s=0.006)
         folder = make("time-fasth", "many", SUMMARY, *rows)
         (folder / "sweep.yaml").write_text("seed: 0\n")
         found = report_of(read_run(folder))
         assert "d = 64: fasth 2.00 ms, then slow at 3.00×" in found.headline
-        assert not found.blocks
+        assert [value.value for value in found.metrics[:2]] == [0.002, 0.006]
 
     def test_the_latest_first(self) -> None:
         for name, day in (("old", "01"), ("new", "03"), ("mid", "02")):
@@ -382,8 +382,11 @@ class TestReference:
             ("time-fasth", "d = 1024: fasth 6.89 ms, then cayley at 3.18×"),
             ("tune", "d = 1024, m = 128: block size 64 15.4 ms, then block size 128 at 1.01×"),
             ("bench", "12 of 23 figures kept"),
-            ("bench-reveal/rank-reveal/frontier", "frontier: 9.07% of the weights, +0.00786"),
-            ("bench-rnn/time-rnn/loop", "d = 512: spectral_16 314 ms, then spectral_n at 1.11×"),
+            (
+                "bench-reveal/rank-reveal/frontier",
+                "frontier: weights kept 9.07%, test loss against dense +0.00786",
+            ),
+            ("bench-rnn/time-rnn/loop", "n = 512: spectral_16 314 ms, then spectral_n at 1.11×"),
             (
                 "bench-lowrank/accelerate/twice",
                 "DNN: test accuracy 97.97%; "

@@ -25,6 +25,7 @@ from svdbench.jobs.gradients.report import edges
 from svdbench.jobs.time_fasth.report import conclusions, times_table
 from svdbench.members import DRIVERS, METHODS, MODELS, Registry
 from svdbench.record.lines import RecordError, read_rows
+from svdbench.reporting.metrics import headline
 from svdbench.reporting.plots import (
     LEAST_TICKS,
     label_lines,
@@ -35,12 +36,12 @@ from svdbench.reporting.plots import (
     spread,
 )
 from svdbench.reporting.render import rich_table
-from svdbench.reporting.report import Table
+from svdbench.reporting.report import Report, Table
 from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import quantity, ratio
 from svdbench.timings import report as timings
 from svdbench.timings.report import disturbed
-from svdbench.training.report import headline, medians
+from svdbench.training.report import medians, metrics_of, scores
 
 # ---------------------------------------------------------------------- words
 
@@ -250,15 +251,28 @@ def test_a_time_below_its_floor_voids_the_floor() -> None:
 
 
 def test_the_list_of_runs_leaves_out_what_is_below_its_floor() -> None:
-    assert "d = 128: fasth 1.00 ms, then cayley at 2.00×" in timings.headline(pd.DataFrame(STEP))
-    assert "below their floor" in timings.headline(pd.DataFrame(STEP[:2]))
+    for rows, told in (
+        (STEP, "d = 128: fasth 1.00 ms, then cayley at 2.00×"),
+        (STEP[:2], "times below their floor, measured beside other processes"),
+    ):
+        found = Report("")
+        timings.summarise_times(found, pd.DataFrame(rows))
+        assert found.headline == told
 
 
 def test_a_line_of_the_list_has_the_medians_of_the_report() -> None:
-    usual = {"label": "rnn", "test_accuracy": np.nan, "accuracy": np.nan}
-    rows = pd.DataFrame([usual | {"test_loss": loss} for loss in (0.1, 0.2, 0.9)])
-    assert headline(rows, ["rnn"]) == "rnn: loss 0.2"
-    assert headline(rows.assign(accuracy=0.5), ["rnn"]) == "rnn: 50%, loss 0.2"
+    names = ("test_accuracy", "accuracy", "baseline_loss", "relative_loss")
+    names += ("steps_to_target", "seconds_to_target", "steps_per_s")
+    usual = {"label": "rnn"} | dict.fromkeys(names, np.nan)
+    losses = enumerate((0.1, 0.2, 0.9))
+    rows = pd.DataFrame([usual | {"seed": seed, "test_loss": loss} for seed, loss in losses])
+    for table, told in (
+        (rows, "rnn: test loss 0.2"),
+        (rows.assign(accuracy=0.5), "rnn: accuracy 50%, test loss 0.2"),
+    ):
+        values = metrics_of(table, ["rnn"])["rnn"]
+        assert headline([("rnn", scores(values))]) == told
+        assert {value.seeds for value in values.values()} == {3}
 
 
 # ---------------------------------------------------------------------- files

@@ -17,12 +17,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from command import assert_mistake, run, table
 from promises.sweeps import speedup
 
 from svdbench.config.compose import composing
 from svdbench.errors import UserError
 from svdbench.jobs.train import run as job
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting.metrics import Metric
+from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.words import ratio
 from svdbench.running.sweeps import Sweep, SweepSource, read_sweep
 from svdbench.running.sweeps.engines import (
     ASK_S,
@@ -34,6 +39,7 @@ from svdbench.running.sweeps.engines import (
 )
 from svdbench.running.sweeps.folder import State, States
 from svdbench.running.sweeps.plan import jobs_of
+from svdbench.running.sweeps.report import sweep_report, swept_keys
 from svdbench.running.sweeps.task import LaunchedJob, host_and_process, slurm_cores
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -549,3 +555,50 @@ def test_a_killed_sweep_takes_its_processes_along(launcher: str) -> None:
 def who(state: State) -> list[str]:
     """The process that a job runs in."""
     return [state.where.rpartition(":")[2]] if state.where else []
+
+
+class TestReport:
+    """The report of a sweep: grouped by all keys but the seed, whatever ended the rest."""
+
+    def part(self, number: int, value: float, **settings: Any) -> RecordedRun:
+        folder = SWEEP / str(number)
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(f"schema_version,job,value\n2,train,{value}\n")
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        return RecordedRun(folder)
+
+    @staticmethod
+    def make(run: RecordedRun) -> Report:
+        value = run.frame("summary")["value"].iloc[0]
+        speed = Metric("speed", "speed", "×", "higher", "paired median", ratio)
+        return Report("one", metrics=[speed.of(value, arm=arm) for arm in ("a", "b")])
+
+    def test_is_grouped_by_all_keys_but_the_seed(self) -> None:
+        values = iter([1.0, 3.0, 8.0, 10.0, 12.0, 20.0])
+        for i, (lr, seed) in enumerate((lr, seed) for lr in (0.1, 0.2) for seed in range(3)):
+            self.part(i, next(values), lr=lr, seed=seed, name=str(i))
+        found = sweep_report(RecordedRun(SWEEP), self.make)
+        told = {(v.of["lr"], v.of["arm"]): (v.value, v.seeds) for v in found.metrics}
+        assert told == {
+            **{("0.1", arm): (3.0, 3) for arm in "ab"},
+            **{("0.2", arm): (12.0, 3) for arm in "ab"},
+        }
+        (table, *_) = found.blocks
+        assert isinstance(table, Table)
+        assert [column.name for column in table.columns] == ["lr", "arm", "speed", "seeds"]
+        assert [cell.text for cell in table.rows[0].cells] == ["0.1", "a", "3.00×", "3"]
+        assert found.headline == "lr = 0.1, a: speed 3.00×; lr = 0.2, a: speed 12.0×"
+
+    def test_names_what_cannot_be_read_and_reports_the_rest(self) -> None:
+        for i in range(3):
+            self.part(i, 2.0, lr=i)
+        (SWEEP / "1" / "config.yaml").write_text("{")
+        (SWEEP / "2" / "summary.csv").write_text("")
+        found = sweep_report(RecordedRun(SWEEP), self.make)
+        assert {value.of.get("arm") for value in found.metrics} == {"a", "b"}
+        lines = [line for block in found.blocks if isinstance(block, Lines) for line in block]
+        assert [line.partition(" ")[0] for line in lines] == ["1", "2"]
+
+    def test_seeds_are_no_keys(self) -> None:
+        settings = [{"seed": i, "m1": m, "m2": m} for i in range(2) for m in (1, 2)]
+        assert swept_keys(settings) == ["m1"]

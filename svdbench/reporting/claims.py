@@ -12,7 +12,16 @@ from svdbench.files import documents, flat
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
 from svdbench.reporting.report import Lines, Table, TableCell
-from svdbench.reporting.words import MINUS, UNKNOWN, interval, number, seconds, setting, share
+from svdbench.reporting.words import (
+    MINUS,
+    UNKNOWN,
+    interval,
+    number,
+    ratio,
+    seconds,
+    setting,
+    share,
+)
 from svdbench.statistics.intervals import Interval
 
 # Keys that say how often, where and which arms: the numbers of an arm don't depend on them.
@@ -82,7 +91,7 @@ class Claim:
         published: as in the document, if it has a number.
         tolerance: how far ``published`` may be off as it was rounded, or read from a figure.
         reach: the half-width from which on an interval is too wide to agree with anything.
-        form: a format specification, as ``.2f`` or ``.1%``, or ``s`` for seconds.
+        form: a format specification, as ``.2f`` or ``.1%``, ``s`` for seconds, ``×`` for a ratio.
         decides: whether it counts; if not, the number only stands beside.
     """
 
@@ -204,8 +213,10 @@ class Claims:
 
 
 def written(value: float, form: str) -> str:
-    """A number by a format specification of a claim, or ``s`` for seconds."""
-    return seconds(value) if form == "s" else format(value, form).replace("-", MINUS)
+    """A number by the form of a claim: a format specification, ``s`` or ``×``."""
+    if form in ("s", "×"):
+        return seconds(value) if form == "s" else ratio(value)
+    return format(value, form).replace("-", MINUS)
 
 
 def experiment(settings: Mapping[str, Any]) -> str | None:

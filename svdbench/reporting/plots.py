@@ -21,7 +21,7 @@ from matplotlib.ticker import (
 
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import replace_atomically
-from svdbench.reporting.words import tick
+from svdbench.reporting.words import grid, size, tick
 
 # Of labels beside a plot, in points, and how far apart their lines stand.
 LABEL_SIZE, LABEL_GAP = 8.5, 1.25
@@ -108,9 +108,7 @@ def name_ticks(axis: Axis, form: Callable[[float], str]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
 
 
-def fix_ticks(
-    axis: Axis, places: Sequence[float], form: Callable[[float], str] = "{:g}".format
-) -> None:
+def fix_ticks(axis: Axis, places: Sequence[float], form: Callable[[float], str] = size) -> None:
     """Ticks at these places and no others."""
     axis.set_major_locator(FixedLocator(places))
     axis.set_minor_locator(NullLocator())
@@ -161,7 +159,7 @@ def _between(low: float, high: float, digits: Sequence[float]) -> list[float]:
 def logarithmic(axes: Axes, unit: str = "") -> None:
     """A logarithmic y axis of numbers with a unit; without one, of seconds."""
     axes.set_yscale("log")
-    name_ticks(axes.yaxis, f"{{:,g}}{unit}".format if unit else tick)
+    name_ticks(axes.yaxis, (lambda value: grid(value) + unit) if unit else tick)
 
 
 def save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:

@@ -112,7 +112,7 @@ class Lines(list[str]):
         wrap: whether a terminal may break them, between words.
     """
 
-    def __init__(self, lines: Iterable[str] = (), style: Style = "", *, wrap: bool = False) -> None:
+    def __init__(self, lines: Iterable[str] = (), style: Style = "", *, wrap: bool = True) -> None:
         super().__init__(lines)
         self.style, self.wrap = style, wrap
 

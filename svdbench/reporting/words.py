@@ -67,9 +67,19 @@ def integer(value: float) -> str:
     return _minus(f"{value:,.0f}")
 
 
+def size(value: float) -> str:
+    """A size or a setting, as it is typed: ``1024``."""
+    return f"{value:g}" if value < 1e6 else f"{value:.0f}"
+
+
+def grid(value: float) -> str:
+    """A tick of an axis of numbers, not rounded: ``0.5``, ``15,000``."""
+    return _minus(f"{value:,g}")
+
+
 def power(value: float) -> str:
     """The order of a number, such as a rounding error: ``3e−7``."""
-    return number(float(f"{value:.0e}"), 1)
+    return _minus(f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e"))
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from svdbench.record.journal import job_of
 from svdbench.record.resumption import CONFIG
 from svdbench.running.sweeps import Sweep, SweepResult, SweepSource, is_sweep, read_sweep, run_sweep
 from svdbench.running.sweeps.plan import engine_overrides
+from svdbench.running.sweeps.report import show_sweep
 
 
 def launch(job: str, overrides: Sequence[str]) -> Any:
@@ -40,7 +42,7 @@ def start(request: Request) -> Any:
         words = [job.words, *subject, "-m"]
         words += [text for text in request.overrides if not text.startswith("name=")]
         sweep = Sweep(job.root, (SweepSource(request.overrides),), tuple(words))
-        return run_sweep(sweep).check()
+        return run_sweep(sweep, show=partial(show_sweep, job)).check()
     return launch(job.root, request.overrides)
 
 
@@ -136,7 +138,8 @@ def resume_sweep(folder: Path, job: Job) -> SweepResult | None:
 
 def finish_sweep(sweep: Sweep, folder: Path) -> SweepResult:
     """Run the jobs of a sweep that are missing."""
-    return run_sweep(sweep, folder).check()
+    job = find_job_of(sweep.job, f"{folder} is a sweep")
+    return run_sweep(sweep, folder, show=partial(show_sweep, job)).check()
 
 
 def _is_harmless(job: Job, key: str, value: Any) -> bool:

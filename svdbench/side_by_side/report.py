@@ -90,7 +90,7 @@ def of_summary(title: str, summary: pd.DataFrame, base: str, failed: Iterable[st
 
 
 def name_of(arm: object) -> str:
-    """The name of an arm as it is shown; files of earlier versions write ``φ 10 %``."""
+    """The name of an arm as it is shown; files have a blank before the per cent."""
     return str(arm).replace(" %", "%")
 
 

@@ -1,7 +1,7 @@
 """Shared by the reports of timing jobs: their rows, warnings, headline and time axes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,14 +9,18 @@ from matplotlib.axes import Axes
 
 from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
 from svdbench.record.reader import RecordedRun
+from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet
-from svdbench.reporting.words import quantity, ratio, seconds, tick
+from svdbench.reporting.report import Report
+from svdbench.reporting.words import fixed, grid, quantity, ratio, seconds, size, tick
 
 Styles = dict[str, dict[str, Any]]
 
 # The columns that have a floor over the time, and what is shown of one that is void.
 FRACTIONS = ("of_floor", "of_larger_floor")
 VOID = "void"
+STEP = Metric("time of a step", "median_s", "s", "lower", "median of repetitions", seconds)
+OVER_FASTEST = Metric("time over the fastest", "ratio", "×", "lower", "ratio of medians", ratio)
 # What makes a timing comparable with another.
 PLACES = ("operation", "spectrum", "length", "m", "n", "d", "k")
 # The sizes of a headline: d and k always, the others where they vary.
@@ -37,26 +41,43 @@ def read_summary(run: RecordedRun) -> pd.DataFrame:
     return rows.assign(**{name: value for name, value in later.items() if name not in rows})
 
 
-def headline(
+def times_of(timed: pd.DataFrame, metric: Metric = STEP) -> list[MetricValue]:
+    """The time of each row that has one, and what it is of."""
+    named = [name for name in ("method", "block_size", *PLACES) if name in timed]
+    return [
+        metric.of(row[metric.column], **{n: row[n] for n in named if row[n] == row[n]})
+        for row in timed.to_dict("records")
+        if row[metric.column] == row[metric.column]
+    ]
+
+
+def summarise_times(
+    found: Report,
     timed: pd.DataFrame,
-    time: str = "median_s",
+    metric: Metric = STEP,
     who: Callable[[Any], str] = lambda row: row["method"],
     sizes: Sequence[str] = SIZES,
-) -> str:
-    """The fastest method at the largest size and the next; sizes with a void floor are skipped.
+    called: Mapping[str, str] = {},
+) -> None:
+    """Give a report its headline: the fastest method and the next, whose ratio is a metric.
+
+    That is at the largest size; sizes with a void floor are skipped.
 
     Args:
         sizes: those to name: ``d`` and ``k`` always, the others where they vary.
+        called: names of sizes for people, where they are not those of the columns.
     """
+    time = metric.column
     timed = timed[(timed[time] > 0) & (timed[time] < math.inf)]
     place = [name for name in PLACES if name in timed]
     if timed.empty:
-        return ""
+        return
     void = timed[below_floor(timed)][place].drop_duplicates()
     keys = pd.MultiIndex.from_frame(timed[place])
     timed = timed[~keys.isin(pd.MultiIndex.from_frame(void))]
     if timed.empty:
-        return "times below their floor, measured beside other processes"
+        found.headline = "times below their floor, measured beside other processes"
+        return
     order = [name for name in ("n", "d", "m", "k", "length") if name in timed]
     ordered = timed.sort_values(order, ascending=False, kind="stable", na_position="last")
     largest = ordered.iloc[0]
@@ -64,14 +85,16 @@ def headline(
     here = ordered[(ordered[same] == largest[same]).all(axis=1)].sort_values(time, kind="stable")
     known = [name for name in sizes if name in timed]
     telling = [name for name in known if name in "dk" or timed[name].nunique() > 1]
-    named = [f"{name} = {largest[name]:g}" for name in telling]
+    named = [f"{called.get(name, name)} = {size(largest[name])}" for name in telling]
     start = ", ".join([*(largest[name] for name in same if name == "operation"), *named])
     best = here.iloc[0]
-    line = f"{start}: {who(best)} {seconds(best[time])}"
+    found.headline = f"{start}: {who(best)} {metric.form(best[time])}"
     if len(here) > 1:
         second = here.iloc[1]
-        line += f", then {who(second)} at {ratio(second[time] / best[time])}"
-    return line
+        of = {name: second[name] for name in ("method", "block_size", *same) if name in second}
+        ratio = OVER_FASTEST.of(second[time] / best[time], **of)
+        found.metrics.append(ratio)
+        found.headline += f", then {who(second)} at {ratio.text}"
 
 
 def below_floor(rows: pd.DataFrame) -> "pd.Series[bool]":
@@ -113,7 +136,7 @@ def disturbed(
         cores = cell["foreign_cores"].max()
         if cores > BUSY:
             yield (
-                f"warning: at {place(cell.iloc[0])} other processes kept {cores:.1f} "
+                f"warning: at {place(cell.iloc[0])} other processes kept {fixed(cores, 1)} "
                 "cores busy: repeat it on an idle machine"
             )
 
@@ -123,7 +146,7 @@ def without_number(step: pd.DataFrame) -> Iterator[str]:
     missing = step[step["status"] != "ok"]
     methods: dict[tuple[str, str, str], list[str]] = {}
     for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
-        sizes = ", ".join(f"{d:.0f}" for d in sorted(rows["d"]))
+        sizes = ", ".join(map(size, sorted(rows["d"])))
         methods.setdefault((status, sizes, reason), []).append(method)
     for (status, sizes, reason), names in methods.items():
         yield f"{', '.join(names)} {status} at d = {sizes}: {reason}"
@@ -171,7 +194,7 @@ def draw_ratio_bars(axes: Axes, ratios: "pd.Series[float]", styles: Styles, name
     """A ratio for each method at one size, by method; the smallest first."""
     found = ratios.astype(float).dropna().sort_values()
     table = pd.concat([found] * 3, axis=1)
-    _bars(axes, table, styles, ratio, "{:,g}×".format)
+    _bars(axes, table, styles, ratio, lambda x: f"{grid(x)}×")
     axes.axvline(1, color="black", ls=":", lw=1.3)
     axes.set_xlabel(name, fontsize=9)
 

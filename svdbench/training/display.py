@@ -5,6 +5,7 @@ loss against the baseline with its course so far, the gradient and the spectrum.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group
@@ -13,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from svdbench.reporting.words import clock_time, share, spark
+from svdbench.reporting.words import clock_time, fixed, integer, interval, number, share, spark
 from svdbench.tasks.base import Task
 from svdbench.training.progress import Evaluation, Limits, StepProgress, TrainingOutcome
 
@@ -78,21 +79,21 @@ class TrainingDisplay:
         target = self.limits.target
         aim = "" if target is None else f", target {share(target / self.task.baseline)} of it"
         return (
-            f"{self.title}: {self.task.title}; baseline {self.task.baseline:.4g} "
+            f"{self.title}: {self.task.title}; baseline {number(self.task.baseline, 4)} "
             f"{self.task.loss_unit}{aim}"
         )
 
     def _line(self, point: Evaluation) -> str:
         """An evaluation, for a log."""
-        words = [f"step {point.step:>7,}", f"loss {self._share(point.loss)} of baseline"]
+        words = [f"step {integer(point.step):>7}", f"loss {self._share(point.loss)} of baseline"]
         if point.train_loss is not None:
             words.append(f"train {self._share(point.train_loss)}")
         words.append(_accuracy(point))
         if point.grad_norm is not None:
-            words.append(f"|grad| {point.grad_norm:.2g}")
+            words.append(f"|grad| {number(point.grad_norm, 2)}")
         words.append(_spectrum(point))
         if point.step_s:
-            words.append(f"{1 / point.step_s:.3g} steps/s")
+            words.append(f"{number(1 / point.step_s)} steps/s")
         if self.tick is not None:
             words.append(f"{clock_time(self.tick.left_s)} left")
         return "  ".join(word for word in words if word)
@@ -102,10 +103,10 @@ class TrainingDisplay:
         tick, point, steps = self.tick, self.point, self.limits.steps
         done = tick.step if tick else 0
         first = Table.grid(padding=(0, 1))
-        pace = f"{tick.steps_per_s:.3g} steps/s" if tick else ""
+        pace = f"{number(tick.steps_per_s)} steps/s" if tick else ""
         first.add_row(
             "step",
-            f"{done:,}/{steps:,}",
+            f"{integer(done)}/{integer(steps)}",
             ProgressBar(total=steps, completed=done, width=24),
             pace,
             self._left(),
@@ -118,7 +119,7 @@ class TrainingDisplay:
                 second.append(f"  train {self._share(self.train_loss)}")
             third.append("  ".join(word for word in (_accuracy(point), _spectrum(point)) if word))
         if tick is not None:
-            third.append(f"  |grad| {tick.grad_norm:.2g}")
+            third.append(f"  |grad| {number(tick.grad_norm, 2)}")
         return Group(first, second, third)
 
     def _left(self) -> str:
@@ -144,4 +145,4 @@ def _accuracy(point: Evaluation) -> str:
 def _spectrum(point: Evaluation) -> str:
     if point.sigma_min is None or point.sigma_max is None:
         return ""
-    return f"σ {point.sigma_min:.3f} … {point.sigma_max:.3f}"
+    return f"σ {interval(point.sigma_min, point.sigma_max, partial(fixed, decimals=3))}"

@@ -1,11 +1,33 @@
-"""Shared by the reports of trainings: medians over seeds, failures, and a line for the list."""
+"""Shared by the reports of trainings: their metrics, medians over seeds, and failures."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import pandas as pd
 
 from svdbench.record.schema import GOOD_ENDINGS
-from svdbench.reporting.words import few, quantity, share
+from svdbench.reporting.metrics import Metric, MetricValue
+from svdbench.reporting.words import integer, number, quantity, seconds, share
+
+MEDIAN = "median over seeds"
+REACHED = "median over the seeds that reached it"
+LAST = Metric(
+    "last loss over the baseline",
+    *("relative_loss", "fraction", "lower", MEDIAN),
+    partial(share, digits=2),
+)
+ON_TEST = Metric(
+    "test loss over the baseline",
+    *("relative_test_loss", "fraction", "lower", MEDIAN),
+    partial(share, digits=2),
+)
+TEST_LOSS = Metric("test loss", "test_loss", "", "lower", MEDIAN)
+ACCURACY = Metric("accuracy", "accuracy", "fraction", "higher", MEDIAN, share)
+STEPS = Metric("steps to the target", "steps_to_target", "steps", "lower", REACHED, integer)
+SECONDS = Metric("time to the target", "seconds_to_target", "s", "lower", REACHED, seconds)
+RATE = Metric("steps per second", "steps_per_s", "1/s", "higher", MEDIAN, number)
+
+Values = dict[Metric, MetricValue]
 
 
 def medians(summary: pd.DataFrame, words: str) -> str:
@@ -29,14 +51,27 @@ def accuracies(rows: pd.DataFrame) -> "pd.Series[float]":
     return rows["test_accuracy"].fillna(rows["accuracy"]).dropna()
 
 
-def headline(summary: pd.DataFrame, labels: Iterable[str]) -> str:
-    """Accuracy and loss of each label on the test set, medians over its seeds."""
-    found = []
+def metrics_of(summary: pd.DataFrame, labels: Iterable[str]) -> dict[str, Values]:
+    """The numbers of each label, over its seeds; NaN where there is none."""
+    found = {}
     for label in labels:
         rows = summary[summary["label"] == label]
-        accuracy, loss = accuracies(rows).median(), rows["test_loss"].median()
-        scores = [share(accuracy)] if accuracy == accuracy else []
-        scores += [f"loss {loss:.3g}"] if loss == loss else []
-        if scores:
-            found.append(f"{label}: {', '.join(scores)}")
-    return few(found)
+        columns = {
+            LAST: rows["relative_loss"],
+            ON_TEST: rows["test_loss"] / rows["baseline_loss"],
+            TEST_LOSS: rows["test_loss"],
+            ACCURACY: accuracies(rows),
+            STEPS: rows["steps_to_target"],
+            SECONDS: rows["seconds_to_target"],
+            RATE: rows["steps_per_s"],
+        }
+        found[label] = {
+            metric: metric.of(values.median(), seeds=rows["seed"].nunique(), label=label)
+            for metric, values in columns.items()
+        }
+    return found
+
+
+def scores(values: Values) -> list[MetricValue]:
+    """What a headline says of a training: its accuracy and its loss on the test set."""
+    return [values[ACCURACY], values[TEST_LOSS]]

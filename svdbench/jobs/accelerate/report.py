@@ -43,7 +43,7 @@ from svdbench.statistics.intervals import Interval, next_run_interval
 IMPOSSIBLE = "more than the multiplications can explain"
 # Columns that may have published numbers: in words, and their format specifications.
 WHAT = {
-    "speed": ("speed", ".2f"),
+    "speed": ("speed", "×"),
     "train_loss": ("final loss", ".4f"),
     "train_accuracy": ("train", ".2%"),
     "test_accuracy": ("test", ".2%"),

@@ -37,6 +37,7 @@ from svdbench.reporting.words import (
     quantity,
     seconds,
     share,
+    size,
     tick,
 )
 from svdbench.side_by_side import report as sides
@@ -46,7 +47,7 @@ from svdbench.statistics.intervals import (
 )
 
 # Columns that may have published numbers, with their format specifications.
-FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": ".2f"}
+FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": "×"}
 # With more arms, bands hide each other.
 MOST_BANDS = 6
 # Instead of zero and less, which a logarithmic axis hasn't.
@@ -325,7 +326,7 @@ def by_rank(run: pd.DataFrame, arms: list[CompressedArmSummary]) -> Figure:
                 **MARKS[i % len(MARKS)],
             )
         axes.axhline(0, color="black", lw=1.5, label="stock")
-        axes.set_xticks(range(len(ranks)), [number(rank) for rank in ranks])
+        axes.set_xticks(range(len(ranks)), [size(rank) for rank in ranks])
         axes.set_xlabel("rank of the weights")
         plots.quiet(axes)
     grid[0].set_ylabel("test error − stock's, points")

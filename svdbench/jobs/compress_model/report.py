@@ -9,13 +9,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
+from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.plots import name_log_ticks, new_figure, plot_line, quiet
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import BLUE, GREEN, VERMILLION
-from svdbench.reporting.words import count, known, quantity, seconds, share
+from svdbench.reporting.words import (
+    change,
+    count,
+    known,
+    number,
+    quantity,
+    seconds,
+    share,
+    signed,
+    size,
+)
 
 # Of a large model every layer may have one.
 MOST_WARNINGS = 5
+KEPT = Metric("weights kept", "kept", "fraction", "lower", "", share)
+INCREASE = Metric("loss on held-out examples", "increase", "", "lower", "mean of examples", signed)
+SEARCHED = Metric("loss on searched examples", "searched", "", "lower", "mean of examples", signed)
 
 
 def report(run: RecordedRun) -> Report:
@@ -24,7 +38,14 @@ def report(run: RecordedRun) -> Report:
     taken = layers[layers["status"] == "ok"].to_dict("records")
     factored = [layer for layer in taken if layer["form"] == "factors"]
     skipped = layers[layers["status"] == "skipped"]
-    found = Report(str(row["model"]), headline(row), frames={"layers": layers, "summary": summary})
+    values = metrics_of(row)
+    found = Report(
+        str(row["model"]),
+        headline([(str(row["model"]), [values[KEPT], values[INCREASE]])]),
+        frames={"layers": layers, "summary": summary},
+        warnings=list(warnings_of(row)),
+        metrics=list(values.values()),
+    )
     found.blocks = [
         sizes_table(taken, found.title),
         *([measured_table(factored)] if factored else ()),
@@ -41,29 +62,29 @@ def report(run: RecordedRun) -> Report:
     return found
 
 
-def headline(row: dict[Any, Any]) -> str:
-    """The share of the weights that is kept, and the change of the loss."""
-    kept, change = row["weights"] / row["dense_weights"], row["increase"]
-    if math.isnan(kept) or math.isnan(change):
-        return ""
-    return f"{row['model']}: {share(kept)} of the weights, {change:+.3g}"
+def metrics_of(row: dict[Any, Any]) -> dict[Metric, MetricValue]:
+    """The share of the weights that is kept, and the changes of the loss."""
+    of = {"model": row["model"]}
+    kept = KEPT.of(row["weights"] / row["dense_weights"], **of)
+    changes = (metric.of(row[metric.column], **of) for metric in (INCREASE, SEARCHED))
+    return {value.metric: value for value in (kept, *changes)}
 
 
 def sizes_table(layers: list[dict[Any, Any]], title: str) -> Table:
     """A line for each weight: its size, its rank, numbers and multiply-adds before and after."""
-    numbers = ["size", "rank", "params", "after", "macs", "after"]
+    numbers = ["size", "rank", "params", "params after", "macs", "macs after"]
     table = Table.of(title, ["weight"], numbers)
     for layer in layers:
         dense = layer["form"] == "dense"
-        size = f"{layer['rows']:.0f}×{layer['columns']:.0f}"
+        shape = f"{size(layer['rows'])}×{size(layer['columns'])}"
         table.add(
             layer["layer"],
-            size,
-            "dense" if dense else f"{layer['rank']:.0f}",
-            count(layer["dense_numbers"]),
-            "" if dense else count(layer["numbers"]),
-            count(layer["dense_macs"]),
-            "" if dense else count(layer["macs"]),
+            shape,
+            "dense" if dense else TableCell.number(layer["rank"], size),
+            TableCell.number(layer["dense_numbers"], count),
+            "" if dense else TableCell.number(layer["numbers"], count),
+            TableCell.number(layer["dense_macs"], count),
+            "" if dense else TableCell.number(layer["macs"], count),
         )
     return table
 
@@ -74,19 +95,21 @@ def measured_table(layers: list[dict[Any, Any]]) -> Table:
     The error has a bound on the calibration examples alone; on those held out it is measured,
     and may be above that.
     """
-    columns = ["latency", "after", "calibration ≤", "held out"]
+    columns = ["latency", "latency after", "calibration ≤", "held out"]
     table = Table.of("factored weights: latency, error", ["weight"], columns)
     for layer in layers:
         table.add(
             layer["layer"],
-            *(known(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
-            *(known(layer[name], share) for name in ("error_bound", "error")),
+            *(TableCell.number(layer[name], seconds) for name in ("dense_latency_s", "latency_s")),
+            *(TableCell.number(layer[name], share) for name in ("error_bound", "error")),
         )
     return table
 
 
 def totals_table(row: dict[Any, Any]) -> Table:
     table = Table.of("the whole model", [""], ["before", "after", "change"])
+    weights = KEPT.of(row["weights"] / row["dense_weights"])
+    table.add("weights kept", share(1.0), weights, "")
     names = {
         "parameters": ("n_params", count),
         "bytes": ("bytes", count),
@@ -96,13 +119,14 @@ def totals_table(row: dict[Any, Any]) -> Table:
     for what, (name, form) in names.items():
         before, after = row[f"dense_{name}"], row[name]
         if before == before:
-            change = f"{100 * (after / before - 1):+.0f} %" if before else ""
-            table.add(what, form(before), form(after), change)
+            changed = TableCell.number(after / before - 1, change) if before else ""
+            cells = (TableCell.number(value, form) for value in (before, after))
+            table.add(what, *cells, changed)
     return table
 
 
 def certificate(row: dict[Any, Any]) -> Iterator[str]:
-    """The budget, the measured loss, and warnings, each a line."""
+    """The budget and the measured loss, each a line."""
     tuned = row["tuned_epochs"] == row["tuned_epochs"]
     yield (
         "error: of a layer's output, relative; calibration ≤: a bound on the calibration "
@@ -117,7 +141,7 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
             "its lowest"
         )
     foretold = row["predicted"] == row["predicted"]
-    predicted = f"; predicted: {row['predicted']:+.2g}" if foretold else ""
+    predicted = f"; predicted: {signed(row['predicted'])}" if foretold else ""
     yield (
         f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
         f"{_loss(row['dense_searched'])} on "
@@ -130,9 +154,13 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
         "used for choosing"
     )
     if row["budget_of"] == "loss":
-        yield f"{change}: {_verdict(row)} {row['budget']:g} that was allowed"
+        yield f"{change}: {_verdict(row)} {number(row['budget'])} that was allowed"
     else:
         yield f"{change}, for {share(row['budget'])} of the {_BUDGETS[row['budget_of']]}"
+
+
+def warnings_of(row: dict[Any, Any]) -> Iterator[str]:
+    """What the compression warned of, a line each."""
     if row["warnings"] == row["warnings"]:
         lines = str(row["warnings"]).split(" | ")
         yield from (f"warning: {line}" for line in lines[:MOST_WARNINGS])
@@ -158,11 +186,11 @@ def _verdict(row: dict[Any, Any]) -> str:
 
 
 def _increase(row: dict[Any, Any], name: str, error: str) -> str:
-    return f"{known(row[name], '{:+.2g}'.format)} ± {known(row[error], '{:.2g}'.format)}"
+    return f"{known(row[name], signed)} ± {known(row[error], partial(number, digits=2))}"
 
 
 def _loss(value: float) -> str:
-    return known(value, "{:.4g}".format)
+    return known(value, partial(number, digits=4))
 
 
 def how_to_load(row: dict[Any, Any]) -> str:
@@ -210,7 +238,7 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     axes.set_yscale("symlog", linthresh=least)
     lowest = min((increase - 2 * error for increase, error in known), default=0.0)
     axes.set_ylim(bottom=min(1.3 * lowest, -least / 3))
-    name_log_ticks(axes.xaxis, "{:g} %".format)
+    name_log_ticks(axes.xaxis, lambda x: f"{size(x)}%")
     axes.set_xlabel("numbers kept in the weights")
     axes.set_ylabel("increase of the loss (bars: two standard errors)")
     axes.set_title(f"{row['model']}: size and loss", loc="left")

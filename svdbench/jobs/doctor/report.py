@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from svdbench.jobs.doctor.facts import EXTRAS, Facts
 from svdbench.jobs.doctor.verdicts import Verdict
 from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
-from svdbench.reporting.words import quantity, seconds, share
+from svdbench.reporting.words import fixed, integer, number, quantity, seconds, share, size
 
 Line = tuple[str, str]
 
@@ -33,7 +33,8 @@ def report(found: Facts, judged: list[Verdict]) -> Report:
             made.blocks += [table, Lines([""])]
     bad = any(verdict.level == "unreliable" for verdict in judged)
     made.headline = _headline(judged)
-    made.blocks += [Lines([made.headline], "bad" if bad else "good", wrap=True), _verdicts(judged)]
+    made.tone = "bad" if bad else "good"
+    made.blocks.append(_verdicts(judged))
     return made
 
 
@@ -94,7 +95,7 @@ def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
     counts = ("physical", "logical", "visible")
     told = [f"{cpu[f'cores_{what}']} {what}" for what in counts if cpu[f"cores_{what}"]]
     nodes = [f"{cpu['numa_nodes']} NUMA nodes"] if (cpu["numa_nodes"] or 1) > 1 else []
-    quota = [f"{cpu['quota_cores']:g} by quota"] if cpu["quota_cores"] else []
+    quota = [f"{number(cpu['quota_cores'])} by quota"] if cpu["quota_cores"] else []
     yield "cores", ", ".join([*told, *quota, *nodes])
     if cpu["caches"]:
         yield "caches", ", ".join(f"{name} {size}" for name, size in cpu["caches"].items())
@@ -103,7 +104,7 @@ def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
         low, high = min(frequency["mhz"]), max(frequency["mhz"])
         clocks.append(f"{low}–{high} MHz" if high > low else f"{low} MHz")
     if frequency["max_mhz"]:
-        clocks.append(f"at most {frequency['max_mhz']:.0f} MHz")
+        clocks.append(f"at most {size(frequency['max_mhz'])} MHz")
     if frequency["boost"] is not None:
         clocks.append(f"turbo {'on' if frequency['boost'] else 'off'}")
     clocks.append(f"governor {frequency['governor'] or 'not readable'}")
@@ -131,21 +132,21 @@ def _threads(threads: Facts, cpu: Facts) -> Iterator[Line]:
 def _gpus(gpus: list[Facts]) -> Iterator[Line]:
     if not gpus:
         yield "", "none"
-    for number, gpu in enumerate(gpus):
-        memory = f"{gpu['memory_mib'] / 1024:.0f} GiB" if gpu["memory_mib"] else None
-        clock = f"{gpu['clock_mhz']:.0f} MHz" if gpu["clock_mhz"] else None
+    for i, gpu in enumerate(gpus):
+        memory = f"{integer(gpu['memory_mib'] / 1024)} GiB" if gpu["memory_mib"] else None
+        clock = f"{size(gpu['clock_mhz'])} MHz" if gpu["clock_mhz"] else None
         if clock and gpu["max_clock_mhz"]:
-            clock += f" of {gpu['max_clock_mhz']:.0f}"
+            clock += f" of {size(gpu['max_clock_mhz'])}"
         told = [
             gpu["name"],
             f"compute capability {gpu['capability']}" if gpu["capability"] else None,
             f"driver {gpu['driver']}" if gpu["driver"] else None,
             memory,
             clock,
-            f"{gpu['temperature_c']:.0f} °C" if gpu["temperature_c"] is not None else None,
+            f"{integer(gpu['temperature_c'])} °C" if gpu["temperature_c"] is not None else None,
             "not seen by torch" if gpu["device"] == "" else None,
         ]
-        yield gpu["device"] or f"GPU {number}", ", ".join(filter(None, told))
+        yield gpu["device"] or f"GPU {i}", ", ".join(filter(None, told))
 
 
 def _memory(memory: Facts) -> Iterator[Line]:
@@ -169,14 +170,15 @@ def _load(load: dict[str, Any]) -> Iterator[Line]:
     yield (
         "time",
         f"{seconds(load['median_s'])}, middle half {seconds(load['q25_s'])}–"
-        f"{seconds(load['q75_s'])}, worst {seconds(load['worst_s'])}; {load['gflops']:.0f} Gflop/s",
+        f"{seconds(load['q75_s'])}, worst {seconds(load['worst_s'])}; "
+        f"{integer(load['gflops'])} Gflop/s",
     )
     others, steal = load["foreign_cores"], load["steal"]
     yield (
         "others",
-        f"{'unknown' if others is None else f'{others:.2f}'} cores busy, steal "
+        f"{'unknown' if others is None else fixed(others)} cores busy, steal "
         f"{'unknown' if steal is None else share(steal, 2)}",
     )
     if load["load_average"]:
-        one, five, fifteen = load["load_average"]
-        yield "load average", f"{one:.2f} (1 min), {five:.2f} (5 min), {fifteen:.2f} (15 min)"
+        one, five, fifteen = map(fixed, load["load_average"])
+        yield "load average", f"{one} (1 min), {five} (5 min), {fifteen} (15 min)"

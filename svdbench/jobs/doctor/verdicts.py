@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from svdbench.measure.quiet import BUSY
-from svdbench.reporting.words import quantity, share
+from svdbench.reporting.words import fixed, number, percent, quantity, share
 
 # From which on the quartiles of one product, or its two halves, are too far apart.
 _UNSTEADY = 0.05
@@ -55,7 +55,7 @@ def _load(load: dict[str, Any]) -> Iterator[Verdict]:
     if (cores := load["foreign_cores"] or 0) > BUSY:
         yield Verdict(
             "unreliable",
-            f"other processes keep {cores:.1f} cores busy",
+            f"other processes keep {fixed(cores, 1)} cores busy",
             "stop them, or wait until `top` shows none",
         )
     if (steal := load["steal"] or 0) > _STEAL:
@@ -105,7 +105,8 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
     if n and quota and n > quota:
         yield Verdict(
             "unreliable",
-            f"the container may use {quota:g} cores, but torch has {n} threads: they are throttled",
+            f"the container may use {number(quota)} cores, but torch has {n} threads: they are "
+            "throttled",
             f"set threads={max(1, int(quota))}, or give the container more",
         )
     if visible and cpu["cores_logical"] and visible < cpu["cores_logical"]:
@@ -158,13 +159,13 @@ def _memory(memory: dict[str, Any]) -> Iterator[Verdict]:
     if total and free is not None and free < 0.1 * total:
         yield Verdict(
             "unreliable",
-            f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB of memory are left",
+            f"{fixed(free / 1e9, 1)} GB of {fixed(total / 1e9, 1)} GB of memory are left",
             "stop the processes that use it",
         )
     if total and (memory["swap_used_bytes"] or 0) > 0.02 * total:
         yield Verdict(
             "note",
-            f"{memory['swap_used_bytes'] / 1e9:.1f} GB are swapped out",
+            f"{fixed(memory['swap_used_bytes'] / 1e9, 1)} GB are swapped out",
             "`sudo swapoff -a && sudo swapon -a` brings them back",
         )
 
@@ -184,8 +185,8 @@ def _gpus(gpus: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[Verd
             "sees none",
             "see whether CUDA_VISIBLE_DEVICES hides it, or the driver is too old for that CUDA",
         )
-    for number, gpu in enumerate(gpus):
-        name = f"GPU {number}"
+    for i, gpu in enumerate(gpus):
+        name = f"GPU {i}"
         if gpu["slowed_by"]:
             yield Verdict(
                 "unreliable",
@@ -195,7 +196,7 @@ def _gpus(gpus: list[dict[str, Any]], versions: dict[str, Any]) -> Iterator[Verd
         if (gpu["busy_percent"] or 0) > 5:
             yield Verdict(
                 "unreliable",
-                f"{name} is {gpu['busy_percent']:.0f} % busy with other work",
+                f"{name} is {percent(gpu['busy_percent'] / 100, 0)} busy with other work",
                 "`nvidia-smi` lists the processes: wait for it, or choose another device",
             )
         if gpu["persistence"] == "Disabled":

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,18 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import add_title_and_legend, label_lines, panels, plot_line, quiet
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.metrics import Metric, MetricValue, headline
+from svdbench.reporting.plots import (
+    add_title_and_legend,
+    label_lines,
+    panels,
+    plot_line,
+    quiet,
+)
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import lines_of
-from svdbench.reporting.words import share
-from svdbench.training.report import failures, headline, medians
+from svdbench.reporting.words import integer, number, share
+from svdbench.training.report import LAST, MEDIAN, failures, medians, metrics_of, scores
 
 # Evaluations of which there are curves: the first, the middle and the last.
 MOMENTS = ("start", "middle", "end")
@@ -25,6 +33,10 @@ MEANING = (
 LSTM = "an LSTM also remembers in its cells: gradients through the cells alone are not in its norms"
 # Of norms below the largest, these are shown; a gradient that has shrunk by more is gone.
 DECADES = 8
+RATIOS = [
+    Metric(f"first over last norm at the {moment}", f"ratio_{moment}", "×", "", MEDIAN, number)
+    for moment in MOMENTS
+]
 NORM = "‖∂L/∂h$_t$‖"
 
 # Model ↦ ‖∂L/∂h_t‖, a row for each step of training, a column for each t.
@@ -36,17 +48,24 @@ def report(run: RecordedRun) -> Report:
         return Report("gradients")
     summary = run.frame("summary")
     summary = summary.assign(label=summary["model"])
-    line = headline(summary, summary["label"].unique())
     if not run.has("gradients"):
-        return Report("gradients", line)
+        values = metrics_of(summary, summary["label"].unique())
+        line = headline((label, scores(own)) for label, own in values.items())
+        return Report(
+            "gradients", line, metrics=[v for own in values.values() for v in own.values()]
+        )
     rows = run.frame("gradients")
     norms = median_norms(rows)
     task = summary["task_title"].iloc[0]
+    ratios = {model: ratios_of(model, norm, summary) for model, norm in norms.items()}
     found = Report(
-        f"{task}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖", line, frames={"gradients": rows, "summary": summary}
+        f"{task}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖",
+        headline((model, own[2:]) for model, own in ratios.items()),
+        frames={"gradients": rows, "summary": summary},
+        metrics=[value for own in ratios.values() for value in own],
     )
     found.blocks = [
-        norms_table(norms, summary, found.title),
+        norms_table(norms, summary, ratios, found.title),
         Lines([*failures(summary), *[LSTM] * ("lstm" in norms)]),
     ]
     shown = limits(norms)
@@ -67,24 +86,29 @@ def median_norms(rows: pd.DataFrame) -> Norms:
     }
 
 
-def norms_table(norms: Norms, summary: pd.DataFrame, title: str) -> Table:
+def ratios_of(model: str, norm: pd.DataFrame, summary: pd.DataFrame) -> list[MetricValue]:
+    """First over last norm at the start, in the middle and at the end; then the last loss."""
+    rows = summary[summary["model"] == model]
+    of: dict[str, Any] = {"seeds": rows["seed"].nunique(), "model": model}
+    found = []
+    for metric, step in zip(RATIOS, moments(norm), strict=True):
+        first, last = norm.loc[step].iloc[0], norm.loc[step].iloc[-1]
+        found.append(metric.of(first / last if last > 0 else math.nan, **of))
+    return [*found, LAST.of(rows["relative_loss"].median(), **of)]
+
+
+def norms_table(
+    norms: Norms, summary: pd.DataFrame, ratios: dict[str, list[MetricValue]], title: str
+) -> Table:
     """A line for each model: first over last norm at the start, the middle and the end."""
-    columns = (*MOMENTS, "‖∂L/∂h_T‖, end", "loss, end")
+    columns = (*MOMENTS, "‖∂L/∂h_T‖, end", "loss, end", "seeds")
     table = Table.of(title, ["model"], columns, note=MEANING)
     for model, found in norms.items():
-        at = [found.loc[step] for step in moments(found)]
-        losses = summary.loc[summary["model"] == model, "relative_loss"].dropna()
-        table.add(
-            model,
-            *(_ratio(norm.iloc[0], norm.iloc[-1]) for norm in at),
-            f"{at[-1].iloc[-1]:.2g}",
-            share(losses.median()) if len(losses) else "–",
-        )
+        *at, loss = ratios[model]
+        last = found.loc[moments(found)[-1]].iloc[-1]
+        seeds = integer(summary.loc[summary["model"] == model, "seed"].nunique())
+        table.add(model, *at, TableCell.number(last, number), loss, seeds)
     return table
-
-
-def _ratio(first: float, last: float) -> str:
-    return f"{first / last:.2g}" if last > 0 else "–"
 
 
 def moments(table: pd.DataFrame) -> list[int]:
@@ -151,7 +175,11 @@ def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
             values = table.loc[steps[model]]
             plot_line(axes, table.columns, values.where(values > 0), label=model, **styles[model])
         least, most = min(steps.values()), max(steps.values())
-        when = f"step {least:,}" if least == most else f"steps {least:,} to {most:,}"
+        when = (
+            f"step {integer(least)}"
+            if least == most
+            else f"steps {integer(least)} to {integer(most)}"
+        )
         axes.set_title(f"{name}, {when}", loc="left", fontsize=10)
         axes.set_yscale("log")
         axes.set_ylim(shown[0] / 1.5, shown[1] * 1.5)

@@ -1,7 +1,7 @@
 """The report of a ``rank-reveal`` run: ranks, their costs, a question, curves."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,37 @@ from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.metrics import Metric, MetricValue, headline
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import GREY, MARKS, lines_of
-from svdbench.reporting.words import few, known, quantity, ratio, seconds, share
+from svdbench.reporting.words import (
+    integer,
+    interval,
+    number,
+    plus_minus,
+    quantity,
+    ratio,
+    seconds,
+    share,
+    signed,
+    size,
+)
 from svdbench.statistics.intervals import Interval, mean_interval
 
 DENSE = "dense"
 BUDGETS = {"params": "numbers", "macs": "multiply-adds", "latency": "measured latency"}
 ALGORITHMS = ("exact", "frontier", "published")
 MOST_LAYERS = 12
+OVER_SEEDS = "mean over seeds"
+KEPT = Metric("weights kept", "kept", "fraction", "lower", OVER_SEEDS, share)
+LOSS = Metric("test loss", "loss", "nats", "lower", OVER_SEEDS, partial(number, digits=4))
+ACCURACY = Metric("test accuracy", "accuracy", "fraction", "higher", OVER_SEEDS, share)
+INCREASE = Metric("test loss against dense", "increase", "nats", "lower", OVER_SEEDS, signed)
+PREDICTED = Metric("predicted increase", "predicted", "nats", "lower", OVER_SEEDS, signed)
+PARAMETERS = Metric("parameters", "n_params", "", "lower", OVER_SEEDS, integer)
+MULTIPLIED = Metric("multiply-adds", "macs", "", "lower", OVER_SEEDS, integer)
+LATENCY = Metric("latency", "latency_s", "s", "lower", "median over seeds", seconds)
+SPEED = Metric("speed of inference", "speedup", "× dense", "higher", "median over seeds", ratio)
 NAMES = {
     "kronecker": "Kronecker-whitened, ours",
     "whitened": "activation-whitened, ours",
@@ -32,8 +54,14 @@ NAMES = {
 
 
 def report(run: RecordedRun) -> Report:
+    if not run.has("summary"):
+        return Report("ranks")
+    values = metrics_of(run.frame("summary"))
+    metrics = [value for own in values.values() for value in own.values()]
     if not run.has("samples"):
-        return Report("ranks", headline(run.frame("summary")) if run.has("summary") else "")
+        kept = run.frame("summary")
+        tables = [losses_table(kept, values), costs_table(kept, values)]
+        return Report("ranks", _headline(values), [*tables], metrics=metrics)
     frames = {
         name: run.frame(name)
         for name in ("samples", "summary", "curves", "frontier")
@@ -41,11 +69,11 @@ def report(run: RecordedRun) -> Report:
     }
     samples, summary = frames["samples"], frames["summary"]
     curves, points = frames.get("curves"), frames.get("frontier")
-    found = Report(_title(summary), headline(summary), frames=frames)
+    found = Report(_title(summary), _headline(values), frames=frames, metrics=metrics)
     found.blocks = [
         ranks_table(samples, found.title),
-        losses_table(summary),
-        costs_table(summary),
+        losses_table(summary, values),
+        costs_table(summary, values),
         Lines([*meanings(summary), *certified(summary)]),
     ]
     if curves is not None:
@@ -56,22 +84,48 @@ def report(run: RecordedRun) -> Report:
     return found
 
 
-def headline(summary: pd.DataFrame) -> str:
+Values = dict[Metric, MetricValue]
+
+
+def metrics_of(summary: pd.DataFrame) -> dict[str, Values]:
+    """The numbers of each network, over the seeds; NaN where there is none."""
+    found = {}
+    for method, rows in summary.groupby("method", sort=False):
+        dense = method == DENSE
+        columns = {
+            KEPT: 1.0 if dense else rows["kept"].mean(),
+            LOSS: rows["loss"].mean(),
+            ACCURACY: rows["accuracy"].mean(),
+            PARAMETERS: rows["n_params"].mean(),
+            MULTIPLIED: rows["macs"].mean(),
+            LATENCY: rows["latency_s"].median(),
+        }
+        if not dense:
+            columns |= {
+                INCREASE: rows["increase"].mean(),
+                PREDICTED: rows["predicted"].mean(),
+                SPEED: rows["speedup"].median(),
+            }
+        seeds = rows["seed"].nunique()
+        found[str(method)] = {
+            metric: metric.of(value, seeds=seeds, method=method)
+            for metric, value in columns.items()
+        }
+    return found
+
+
+def _headline(values: dict[str, Values]) -> str:
     """The share of the weights that each algorithm keeps, and the change of the test loss."""
-    means = summary.groupby("method", sort=False)[["kept", "increase"]].mean().dropna()
-    return few(
-        [
-            f"{method}: {share(row['kept'])} of the weights, {row['increase']:+.3g}"
-            for method, row in means.iterrows()
-            if method in ALGORITHMS
-        ]
+    return headline(
+        (method, [own[KEPT], own[INCREASE]])
+        for method, own in values.items()
+        if method in ALGORITHMS and own[INCREASE].value == own[INCREASE].value
     )
 
 
 def _title(summary: pd.DataFrame) -> str:
     row, seeds = summary.iloc[0], summary["seed"].nunique()
-    of = f", {quantity(seeds, 'seed')}" if seeds > 1 else ""
-    return f"ranks of {row['dataset']}, {row['model']}{of}"
+    return f"ranks of {row['dataset']}, {row['model']}, {quantity(seeds, 'seed')}"
 
 
 def ranks_table(samples: pd.DataFrame, title: str) -> Table:
@@ -83,7 +137,7 @@ def ranks_table(samples: pd.DataFrame, title: str) -> Table:
         row = rows.iloc[0]
         found = [_rank(rows[rows["method"] == method]) for method in methods]
         table.add(
-            str(name), f"{row['rows']:.0f}×{row['columns']:.0f}", *found, f"{row['full']:.0f}"
+            str(name), f"{size(row['rows'])}×{size(row['columns'])}", *found, size(row["full"])
         )
     return table
 
@@ -94,13 +148,14 @@ def _in_order(samples: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(name for names in sorted(by_method, key=len)[::-1] for name in names))
 
 
-def _rank(rows: pd.DataFrame) -> str:
+def _rank(rows: pd.DataFrame) -> TableCell:
     if rows.empty:
-        return ""
+        return TableCell("")
     if rows["rank"].isna().all():
-        return DENSE
+        return TableCell(DENSE)
     found = ranks_of(rows)
-    return f"{found.mean:.3g}" + plus_minus(found, ".2g")
+    half = plus_minus(found.halfwidth, partial(number, digits=2))
+    return TableCell(number(found.mean) + half, value=found.mean)
 
 
 def ranks_of(rows: pd.DataFrame) -> Interval:
@@ -108,53 +163,42 @@ def ranks_of(rows: pd.DataFrame) -> Interval:
     return mean_interval(list(rows["rank"].fillna(rows["full"]).astype(float)))
 
 
-def plus_minus(interval: Interval, form: str) -> str:
-    half = interval.halfwidth
-    return f" ± {half:{form}}" if math.isfinite(half) and half > 0 else ""
-
-
-def losses_table(summary: pd.DataFrame) -> Table:
+def losses_table(summary: pd.DataFrame, values: dict[str, Values]) -> Table:
     """A line for each network: the share of the weights it keeps, and its test loss."""
-    columns = ["weights", "test loss", "− dense", "± SE", "predicted", "accuracy"]
+    columns = ["weights", "test loss", "− dense", "± SE", "predicted", "accuracy", "seeds"]
     table = Table.of("loss of the test examples, nats", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
-        accuracy = rows["accuracy"].mean()
-        numbers = [f"{rows['loss'].mean():.4g}"]
-        kept = share(1.0)
-        if method == DENSE:
-            numbers += ["", "", ""]
-        else:
-            kept = share(rows["kept"].mean())
+        own = values[str(method)]
+        differences: list[str | TableCell | MetricValue] = ["", "", ""]
+        if method != DENSE:
             error = math.sqrt((rows["increase_se"] ** 2).mean())
-            predicted = rows["predicted"].mean()
-            numbers += [
-                f"{rows['increase'].mean():+.2g}",
-                f"{error:.1g}",
-                "" if predicted != predicted else f"{predicted:+.2g}",
-            ]
-        table.add(str(method), kept, *numbers, known(accuracy, share))
+            differences = [own[INCREASE], TableCell.number(error, _one_digit), own[PREDICTED]]
+        seeds = integer(rows["seed"].nunique())
+        table.add(str(method), own[KEPT], own[LOSS], *differences, own[ACCURACY], seeds)
     return table
 
 
-def costs_table(summary: pd.DataFrame) -> Table:
+def _one_digit(value: float) -> str:
+    return number(value, 1)
+
+
+def costs_table(summary: pd.DataFrame, values: dict[str, Values]) -> Table:
     """A line for each network: the cost of using it, and the cost of finding it."""
-    batch = summary["latency_batch"].iloc[0]
-    columns = ["parameters", "multiply-adds", f"batch of {batch:.0f}", "tried", "time"]
+    batch = size(summary["latency_batch"].iloc[0])
+    columns = ["parameters", "multiply-adds", f"batch of {batch}", "speed", "tried", "time"]
     table = Table.of("cost", ["ranks"], columns)
     for method, rows in summary.groupby("method", sort=False):
-        speed = "" if method == DENSE else f" {ratio(rows['speedup'].median())}"
+        own, took = values[str(method)], rows["decompose_s"].median()
         made, most = rows["evaluations"].max(), rows["most_evaluations"].min()
-        evaluations = "" if made != made else f"{made:,.0f}"
+        evaluations = "" if made != made else integer(made)
         if most == most:
-            evaluations += f" of {most:.0f}"
-        took = rows["decompose_s"].median()
+            evaluations += f" of {integer(most)}"
         table.add(
             str(method),
-            f"{rows['n_params'].mean():,.0f}",
-            f"{rows['macs'].mean():,.0f}",
-            seconds(rows["latency_s"].median()) + speed,
+            *(own[metric] for metric in (PARAMETERS, MULTIPLIED, LATENCY)),
+            own.get(SPEED, ""),
             evaluations,
-            "" if took != took or not took else seconds(took),
+            "" if took != took or not took else TableCell.number(took, seconds),
         )
     return table
 
@@ -163,7 +207,7 @@ def meanings(summary: pd.DataFrame) -> Iterator[str]:
     seeds = summary["seed"].nunique()
     if seeds > 1:
         yield (
-            f"ranks: mean ± half the 95 % interval (t, {quantity(seeds, 'seed')}); "
+            f"ranks: mean ± half the 95% interval (t, {quantity(seeds, 'seed')}); "
             "losses: means; SE: standard error of one network's difference, in pairs of examples"
         )
     else:
@@ -178,11 +222,11 @@ def meanings(summary: pd.DataFrame) -> Iterator[str]:
     for method in ("exact", "published"):
         if method in by_method.index:
             what = (
-                "from this rank of each layer on, the loss stays within {:g} of the dense one"
+                "from this rank of each layer on, the loss stays within {} of the dense one"
                 if method == "exact"
-                else "the first rank of each layer at which one more gains less than {:g}"
+                else "the first rank of each layer at which one more gains less than {}"
             )
-            yield f"{method}: {what.format(by_method.loc[method, 'epsilon'])}"
+            yield f"{method}: {what.format(number(by_method.loc[method, 'epsilon']))}"
 
 
 def certified(summary: pd.DataFrame) -> Iterator[str]:
@@ -201,11 +245,11 @@ def certified(summary: pd.DataFrame) -> Iterator[str]:
     where = f" in {held} of {quantity(len(rows), 'seed')}" if len(rows) > 1 else ""
     verdict = "it holds" if held else "it does not hold"
     yield (
-        f"frontier: the smallest network that loses at most {allowed:g}: "
-        f"{rows['searched'].mean():+.2g} on the "
+        f"frontier: the smallest network that loses at most {number(allowed)}: "
+        f"{signed(rows['searched'].mean())} on the "
         f"{quantity(row['searched_examples'], 'example')} searched; "
-        f"{rows['increase'].mean():+.2g} on the {quantity(row['examples'], 'test example')}: "
-        f"{verdict}{where}"
+        f"{INCREASE.form(rows['increase'].mean())} on the "
+        f"{quantity(row['examples'], 'test example')}: {verdict}{where}"
     )
 
 
@@ -235,12 +279,12 @@ def answer(summary: pd.DataFrame, samples: pd.DataFrame, curves: pd.DataFrame) -
         elif (need.low if known else need.mean) > rank:
             more.append(str(name))
         yield (
-            f"{name}: needs rank {_with_interval(need, '.3g')} of {full} to stay within "
-            f"{epsilon:g}; at rank {rank} it loses {_with_interval(rise, '+.2g')}"
+            f"{name}: needs rank {_with_interval(need, number)} of {full} to stay within "
+            f"{number(epsilon)}; at rank {rank} it loses {_with_interval(rise, signed)}"
         )
     together = summary.loc[summary["method"] == asked[0], "increase"]
     verdict = (
-        f"rank {rank} everywhere loses {_with_interval(mean_interval(list(together)), '+.2g')}"
+        f"rank {rank} everywhere loses {_with_interval(mean_interval(list(together)), signed)}"
     )
     if more:
         verdict += f"; it is too little for {' and '.join(more)}"
@@ -250,10 +294,10 @@ def answer(summary: pd.DataFrame, samples: pd.DataFrame, curves: pd.DataFrame) -
     yield f"is {rank} the right rank? {right}: {verdict}"
 
 
-def _with_interval(interval: Interval, form: str) -> str:
-    if interval.count < 2:
-        return f"{interval.mean:{form}}"
-    return f"{interval.mean:{form}} ({interval.low:{form}} to {interval.high:{form}})"
+def _with_interval(found: Interval, form: Callable[[float], str]) -> str:
+    if found.count < 2:
+        return form(found.mean)
+    return f"{form(found.mean)} ({interval(found.low, found.high, form)})"
 
 
 # ----------------------------------------------------------------------------- the figures
@@ -285,14 +329,14 @@ def _curve(axes: Axes, own: pd.DataFrame, epsilon: float) -> None:
     plots.plot_band(axes, mean.index, by.min(), by.max(), GREY, 0.2)
     plots.plot_line(axes, mean.index, mean, color=GREY, lw=1.8, label="loss")
     axes.axhline(dense, color="black", lw=1.4, label="dense")
-    axes.axhline(dense + epsilon, color="black", lw=1, ls=":", label=f"dense + {epsilon:g}")
+    axes.axhline(dense + epsilon, color="black", lw=1, ls=":", label=f"dense + {number(epsilon)}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     full = int(own["full"].iloc[0])
     ticks = [2**i for i in range(int(math.log2(full)) + 1)]
     ticks = ticks[:: 1 + len(ticks) // 7]
     plots.fix_ticks(axes.xaxis, [t for t in ticks if t < full / 1.5] + [full])
-    plots.name_log_ticks(axes.yaxis, "{:g}".format)
+    plots.name_log_ticks(axes.yaxis, number)
 
 
 def _revealed(axes: Axes, own: pd.DataFrame, samples: pd.DataFrame, methods: list[str]) -> None:
@@ -349,8 +393,8 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     axes.set_yscale("log")
     ticks = [2, 3, 5, 10, 20, 30, 50, 100]
     least = axes.get_xlim()[0]
-    plots.fix_ticks(axes.xaxis, [t for t in ticks if t >= least], "{:g} %".format)
-    plots.name_log_ticks(axes.yaxis, "{:g}".format)
+    plots.fix_ticks(axes.xaxis, [t for t in ticks if t >= least], lambda t: f"{size(t)}%")
+    plots.name_log_ticks(axes.yaxis, number)
     axes.set_xlabel("numbers in the weights that are kept")
     axes.set_ylabel("test loss, nats")
     plots.quiet(axes)

@@ -26,7 +26,7 @@ from svdbench.jobs.rank_reveal.tables import RankRows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.record.run import RunWriter
-from svdbench.reporting.words import seconds, share
+from svdbench.reporting.words import number, seconds, share, signed
 from svdbench.running.session import RunDisplay, interrupted, running
 
 
@@ -107,10 +107,10 @@ class RankRevealSession:
             rows.curve(seed, name, curve)
         for point in compared:
             rows.point(seed, point, dense)
-        told = [f"dense {dense.loss:.4g}"]
+        told = [f"dense {number(dense.loss, 4)}"]
         for each in found:
             rise = judged[each.method].loss - dense.loss
-            told.append(f"{each.method} {rise:+.2g} with {share(1 - each.saved / weights, 2)}")
+            told.append(f"{each.method} {signed(rise)} with {share(1 - each.saved / weights, 2)}")
         self.shown.finish(f"{self._named(seed)}test loss: {'; '.join(told)}")
 
     def _found(self, revealer: Revealer) -> list[RevealedRanks]:

@@ -17,6 +17,7 @@ from svdbench.reporting.words import quantity
 from svdbench.running.output import TableOutput
 from svdbench.running.repeat import repeat, repeat_sweep
 from svdbench.running.sweeps import is_sweep
+from svdbench.running.sweeps.report import sweep_report
 from svdbench.running.sweeps.run import rows_so_far
 
 INDEX = "index.html"
@@ -80,7 +81,7 @@ def index(root: Path) -> Path:
         what = f"{root} holds no runs" if isdir(root) else f"there is no folder {root}"
         raise UserError(f"{what}: give the folder of results as --results FOLDER")
     runs.sort(key=lambda run: run.date, reverse=True)
-    lines = [run_line(run, report_of(run).headline, root) for run in runs]
+    lines = [run_line(run, report_of(run), root) for run in runs]
     return _write(root / INDEX, render_index(lines, root.resolve()))
 
 
@@ -89,18 +90,19 @@ def report_of(run: RecordedRun) -> Report:
     found = Report(run.job, _promises_kept(run))
     if run.summary is None or run.job not in {job.name for job in all_jobs()}:
         return found
-    # Of sweeps only trainings are reported together; of others the headline, if it can be made.
-    together = not run.swept or run.job == "train"
+    job = find_job(run.job)
     try:
-        made: Report = find_job(run.job).report(run)
+        # Trainings are reported together, sweep or not.
+        if run.swept and run.job != "train":
+            return sweep_report(run, job.report)
+        made: Report = job.report(run)
     except Exception as error:  # files of any kind and age: what there is, is shown
-        if together:
-            run.notes.append(
-                f"the report of {run.job} can't be made from these files "
-                f"({type(error).__name__}: {one_line(error)})"
-            )
+        run.notes.append(
+            f"the report of {run.job} can't be made from these files "
+            f"({type(error).__name__}: {one_line(error)})"
+        )
         return found
-    return made if together else Report(run.job, made.headline)
+    return made
 
 
 def _promises_kept(run: RecordedRun) -> str:

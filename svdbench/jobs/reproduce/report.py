@@ -39,7 +39,7 @@ from svdbench.reporting.plots import (
     set_log_ticks,
 )
 from svdbench.reporting.styles import Style, lines_of
-from svdbench.reporting.words import interval, quantity
+from svdbench.reporting.words import grid, interval, quantity
 
 MOST_SIZES = 10  # of an axis with a tick for each
 MARKDOWN, HTML, VERDICTS = "README.md", "index.html", "verdicts.csv"
@@ -218,7 +218,7 @@ def draw(figure: CurveFigure, points: Sequence[CurvePoint], path: Path) -> bool:
     quiet(axes)
     if "y" in figure.log:
         set_log_ticks(axes.yaxis)
-        name_ticks(axes.yaxis, "{:g}".format)
+        name_ticks(axes.yaxis, grid)
     axes.set_title(figure.title, loc="left")
     axes.set_xlabel(figure.x)
     axes.set_ylabel(figure.y)

@@ -44,6 +44,7 @@ from svdbench.record.lines import as_record_error
 from svdbench.reporting.formats import format_table
 from svdbench.reporting.render import print_lines, show_block
 from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
+from svdbench.reporting.words import number
 from svdbench.running.output import TableOutput
 from svdbench.running.processes import run_command
 
@@ -115,7 +116,7 @@ def listing(
             table.add(
                 result.name,
                 result.title,
-                *(f"{result.minutes[variant]:g}" for variant in (FULL, QUICK)),
+                *(TableCell.number(result.minutes[variant], number) for variant in (FULL, QUICK)),
                 _styled(ResultVerdict(result.verdicts[FULL])),
                 TableCell("–", "dim") if judged is None else _styled(judged.verdict),
             )

@@ -9,10 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import dress, label_lines, logarithmic, new_figure, plot_line
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.plots import (
+    dress,
+    label_lines,
+    logarithmic,
+    new_figure,
+    plot_line,
+)
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import GREY, styles_of
-from svdbench.reporting.words import known, quantity, ratio, seconds
+from svdbench.reporting.words import quantity, ratio, seconds, size
 from svdbench.timings import report as timings
 
 BASELINE = "fasth"
@@ -24,8 +30,10 @@ def report(run: RecordedRun) -> Report:
     summary = timings.read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
-    found = Report("a gradient-descent step φ(V)·X", timings.headline(timed), frames={"step": step})
-    found.blocks.append(Lines(timings.disturbed(step)))
+    found = Report("a gradient-descent step φ(V)·X", frames={"step": step})
+    found.warnings = list(timings.disturbed(step))
+    found.metrics = timings.times_of(timed)
+    timings.summarise_times(found, timed)
     if len(timed):
         found.blocks += [times_table(timed), ratio_table(timed)]
         found.figures = figures(timed)
@@ -38,7 +46,7 @@ def times_table(timed: pd.DataFrame) -> Table:
     times = _by_size(timed)
     table = _table("time of a step", times)
     for method, row in times.iterrows():
-        cells = (known(value, seconds) for value in row)
+        cells = (TableCell.number(value, seconds) for value in row)
         table.add(str(method), *cells, style="strong" if method == BASELINE else "")
     table.end_section()
     floors = timed.drop_duplicates("d").set_index("d")
@@ -56,7 +64,7 @@ def ratio_table(timed: pd.DataFrame) -> Table:
     table = _table("times FastH's", times)
     if BASELINE in times.index:
         for method, row in (times / times.loc[BASELINE]).drop(BASELINE).iterrows():
-            table.add(str(method), *map(ratio, row))
+            table.add(str(method), *(TableCell.number(value, ratio) for value in row))
     return table
 
 
@@ -81,7 +89,7 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
             continue
         best = rivals.loc[rivals["median_s"].idxmin()]
         yield (
-            f"d = {row['d']:<5.0f} best other kind: {best['method']}, {ratio(row['vs_best'])} "
+            f"d = {size(row['d'])}: best other kind: {best['method']}, {ratio(row['vs_best'])} "
             f"FastH's time; FastH {ratio(1 / row['of_larger_floor'])} the floor"
         )
 
@@ -153,9 +161,9 @@ def times_floor(step: pd.DataFrame, styles: Styles) -> Figure:
 
 def _sizes(step: pd.DataFrame) -> str:
     row, one = step.iloc[0], step["d"].nunique() == 1
-    d = f"d = {row['d']:.0f}, " if one else ""
+    d = f"d = {size(row['d'])}, " if one else ""
     equal = step["n"].nunique() > 1 or (one and row["n"] == row["d"])
-    columns = "n = d" if equal else f"n = {row['n']:.0f}"
+    columns = "n = d" if equal else f"n = {size(row['n'])}"
     return f"{d}{columns}, m = {quantity(row['m'], 'column')}"
 
 

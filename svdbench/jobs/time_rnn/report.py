@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import dress, label_lines, panels
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import known, ratio, seconds, share
+from svdbench.reporting.words import integer, mebibytes, ratio, seconds, share
 from svdbench.timings import report as timings
 
 BASELINE = "torch_rnn"
@@ -38,11 +38,13 @@ def report(run: RecordedRun) -> Report:
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
     found = Report("recurrent loops", frames={"step": step})
-    found.headline = timings.headline(timed.drop(columns="n"))  # of any number of reflectors
-    found.blocks.append(Lines(timings.disturbed(step, ["length", "d"], place)))
+    found.warnings = list(timings.disturbed(step, ["length", "d"], place))
+    found.metrics = timings.times_of(timed)
+    # Of any number of reflectors; the hidden units are called n.
+    timings.summarise_times(found, timed.drop(columns="n"), called={"d": "n", "length": "T"})
     for length, rows in timed.groupby("length"):
-        title = f"time of a step, T = {length}, and × {BASELINE}'s"
-        found.blocks.append(times_table(rows, title))
+        found.blocks.append(times_table(rows, f"time of a step, T = {length}"))
+        found.blocks.append(ratio_table(rows, f"times {BASELINE}'s, T = {length}"))
     if len(timed):
         found.blocks.append(costs_table(timed))
         found.figures = figures(timed)
@@ -54,26 +56,35 @@ def report(run: RecordedRun) -> Report:
 
 def times_table(timed: pd.DataFrame, title: str) -> Table:
     """Methods by hidden sizes of one length, fastest at the largest size first."""
-    times = timed.pivot_table(index="method", columns="d", values="median_s")
-    times = times.sort_values(list(times.columns)[::-1])
+    times = _by_size(timed)
     table = Table.of(title, ["method"], [f"n = {d}" for d in times.columns])
     for method, row in times.iterrows():
-        cells = [_time(row[d], times[d].get(BASELINE)) for d in times.columns]
-        table.add(str(method), *cells)
+        table.add(str(method), *(TableCell.number(value, seconds) for value in row))
     floors = timed.drop_duplicates("d").set_index("d")["floor_s"]
     if floors.notna().all():
         table.end_section()
         void = set(timed.loc[timings.below_floor(timed), "d"])
-        cells = [timings.VOID if d in void else seconds(floors[d]) for d in times.columns]
+        cells = [
+            timings.VOID if d in void else TableCell.number(floors[d], seconds)
+            for d in times.columns
+        ]
         table.add("floor, 6TBn²", *cells, style="dim")
     return table
 
 
-def _time(value: float, base: float | None) -> str:
-    if value != value:
-        return "–"
-    compared = "" if base is None or base != base else f"  {ratio(value / base)}"
-    return f"{seconds(value)}{compared}"
+def ratio_table(timed: pd.DataFrame, title: str) -> Table:
+    """The time of each method over the baseline's, where that was timed."""
+    times = _by_size(timed)
+    table = Table.of(title, ["method"], [f"n = {d}" for d in times.columns])
+    if BASELINE in times.index:
+        for method, row in (times / times.loc[BASELINE]).drop(BASELINE).iterrows():
+            table.add(str(method), *(TableCell.number(value, ratio) for value in row))
+    return table
+
+
+def _by_size(timed: pd.DataFrame) -> pd.DataFrame:
+    times = timed.pivot_table(index="method", columns="d", values="median_s")
+    return times.sort_values(list(times.columns)[::-1])
 
 
 def costs_table(timed: pd.DataFrame) -> Table:
@@ -84,20 +95,20 @@ def costs_table(timed: pd.DataFrame) -> Table:
     for row in largest.to_dict("records"):
         table.add(
             row["method"],
-            known(row["peak_bytes"] / 2**20, "{:,.0f} MiB".format),
+            TableCell.number(row["peak_bytes"], mebibytes),
             _of_floor(row["of_floor"]),
             *(
-                known(row[column], "{:,.0f}".format)
+                TableCell.number(row[column], integer)
                 for column in ("block_size", "sequential_ops", "slides_ops")
             ),
         )
     return table
 
 
-def _of_floor(fraction: float) -> str:
+def _of_floor(fraction: float) -> TableCell:
     if voids_floor([fraction]):
-        return timings.VOID
-    return known(fraction, share)
+        return TableCell(timings.VOID)
+    return TableCell.number(fraction, share)
 
 
 def conclusions(timed: pd.DataFrame) -> Iterator[str]:

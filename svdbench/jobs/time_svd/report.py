@@ -10,18 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from svdbench.record.reader import RecordedRun
+from svdbench.reporting.metrics import Metric
 from svdbench.reporting.plots import fix_ticks, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import ratio, seconds, tick
-from svdbench.timings.report import disturbed, headline
+from svdbench.reporting.words import fixed, quantity, ratio, seconds, tick
+from svdbench.timings.report import disturbed, summarise_times, times_of
 
 # Drivers count as comparable whose error is at most so many times the best, on every spectrum.
 GOOD = 1.01
 AUTO, FULL, PEER = "auto", "torch_svd", "torch_svd_lowrank"
 NOTE = (
-    "time: median on the slowest spectrum; beside it the largest Frobenius error "
-    f"over the smallest possible at rank k; dim: above {GOOD} on one spectrum"
+    "time: median on the slowest spectrum; error: the largest Frobenius error over the "
+    f"smallest possible at rank k; dim: above {GOOD} on one spectrum"
+)
+TIME = Metric("time", "time_s", "s", "lower", "median on the slowest spectrum", seconds)
+ERROR = Metric(
+    "error over the smallest possible",
+    *("over_optimal", "×", "lower", "largest of all spectra"),
+    partial(fixed, decimals=3),
 )
 # Ours stand out; those of one library have one mark.
 # Marks by who made the driver: ours, torch, scikit-learn, SciPy. Sizes are of the ranks.
@@ -37,9 +44,14 @@ def report(run: RecordedRun) -> Report:
     judged = by_driver(summary)
     found = Report("the first k singular triplets", frames={"drivers": judged})
     accurate = judged[judged["good"] & (judged["method"] != AUTO)]
-    found.headline = headline(accurate, "time_s", sizes=("m", "n", "k"))
     shape = disturbed(summary, ["m", "n"], lambda row: f"{row['m']} × {row['n']}")
-    found.blocks.append(Lines(shape))
+    found.warnings = list(shape)
+    found.metrics = times_of(judged, TIME)
+    summarise_times(found, accurate, TIME, sizes=("m", "n", "k"))
+    found.metrics += [
+        ERROR.of(row["over_optimal"], **{name: row[name] for name in ("method", "m", "n", "k")})
+        for row in judged.to_dict("records")
+    ]
     tables = [shape_table(rows) for _, rows in judged.groupby(["m", "n"])]
     if tables:
         tables[-1].note = NOTE
@@ -73,23 +85,21 @@ def by_driver(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def shape_table(rows: pd.DataFrame) -> Table:
-    """Drivers by ranks for one shape, fastest at the largest rank first."""
-    ranks = sorted(set(rows["k"]))
+    """A section for each rank of one shape, its drivers from the fastest to the slowest."""
     first = rows.iloc[0]
-    title = f"{first['m']} × {first['n']}: time, and error over the best"
-    table = Table.of(title, ["driver"], [f"k = {k}" for k in ranks])
-    ordered = rows.sort_values(["k", "time_s"], ascending=[False, True])
-    for method in dict.fromkeys(ordered["method"]):
-        own = {row["k"]: row for row in rows[rows["method"] == method].to_dict("records")}
-        table.add(method, *(_cell(own.get(k)) for k in ranks))
+    title = f"the first k singular triplets of {first['m']} × {first['n']}"
+    table = Table.of(title, ["k", "driver"], ["time", "error"])
+    for k, own in rows.sort_values(["k", "time_s"]).groupby("k"):
+        for row in own.to_dict("records"):
+            table.add(
+                str(k),
+                row["method"],
+                TableCell.number(row["time_s"], seconds),
+                TableCell.number(row["over_optimal"], ERROR.form),
+                style="" if row["good"] else "dim",
+            )
+        table.end_section()
     return table
-
-
-def _cell(row: Any) -> TableCell:
-    if row is None:
-        return TableCell("–")
-    text = f"{seconds(row['time_s'])} {row['over_optimal']:.3f}"
-    return TableCell(text, "" if row["good"] else "dim")
 
 
 def conclusions(judged: pd.DataFrame) -> Iterator[str]:
@@ -140,7 +150,9 @@ def time_against_error(judged: pd.DataFrame) -> Figure:
         if i % columns == 0:
             axes.set_ylabel("error over the best, worst spectrum")
     row = judged.iloc[0]
-    where = row["device"] if row["device"] != "cpu" else f"cpu, threads: {row['threads']:.0f}"
+    where = (
+        row["device"] if row["device"] != "cpu" else f"cpu, {quantity(row['threads'], 'thread')}"
+    )
     about = f"{row['dtype']}, {where}; left and low is good"
     title = f"Error and time of the first k singular triplets  ({about})"
     figure.suptitle(title, x=0.01, ha="left")

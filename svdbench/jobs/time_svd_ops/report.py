@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import dress, label_lines, panels
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import quantity, ratio, seconds
+from svdbench.reporting.words import power, quantity, ratio, seconds
 from svdbench.timings import report as timings
 
 BASELINE = "svd"  # the kind that the others are compared with
@@ -23,9 +22,8 @@ FORMULAS = {
     "cayley": "Cayley map, (I − W)(I + W)⁻¹X",
 }
 NOTE = (
-    "time of a step, its ratio to the time through the factors, and the worst "
-    "relative error of its value "
-    "and gradients against float64"
+    "time: median of a step; × svd: its ratio to the time through the factors; error: the "
+    "worst relative one of its value and gradients against float64"
 )
 
 
@@ -33,8 +31,10 @@ def report(run: RecordedRun) -> Report:
     summary = timings.read_summary(run)
     step = summary[summary["pass"] == "step"]
     timed = step[step["status"] == "ok"]
-    found = Report("matrix operations", timings.headline(timed), frames={"step": step})
-    found.blocks.append(Lines(timings.disturbed(step)))
+    found = Report("matrix operations", frames={"step": step})
+    found.warnings = list(timings.disturbed(step))
+    found.metrics = timings.times_of(timed)
+    timings.summarise_times(found, timed)
     tables = [table_of(str(operation), rows) for operation, rows in timed.groupby("operation")]
     if tables:
         tables[-1].note = NOTE
@@ -44,22 +44,23 @@ def report(run: RecordedRun) -> Report:
 
 
 def table_of(operation: str, timed: pd.DataFrame) -> Table:
-    """Sizes by methods: time, ratio to the factored way, and error."""
-    methods = _baseline_first(timed)
-    table = Table.of(_title(operation), [], ["d", *methods], keys=1)
+    """A section for each size, a row for each method: time, ratio to the factored way, error."""
+    table = Table.of(_title(operation), ["d", "method"], ["time", f"× {BASELINE}", "error"])
     for d, rows in timed.groupby("d"):
         base = rows.loc[rows["kind"] == BASELINE, "median_s"].min()
         by_method = rows.set_index("method")
-        cells = [_cell(by_method.loc[m], base) if m in by_method.index else "–" for m in methods]
-        table.add(str(d), *cells)
+        for method in filter(by_method.index.__contains__, _baseline_first(timed)):
+            row = by_method.loc[method]
+            compared = row["kind"] != BASELINE and base == base
+            table.add(
+                str(d),
+                method,
+                TableCell.number(row["median_s"], seconds),
+                TableCell.number(row["median_s"] / base, ratio) if compared else "",
+                TableCell.number(row[ERRORS].astype(float).max(), power),
+            )
+        table.end_section()
     return table
-
-
-def _cell(row: Any, base: float) -> str:
-    compared = row["kind"] != BASELINE and base == base
-    times = f" {ratio(row['median_s'] / base)}" if compared else ""
-    error = f"{row[ERRORS].max():.0e}".replace("e-0", "e-")
-    return f"{seconds(row['median_s'])}{times} {error}"
 
 
 def conclusions(timed: pd.DataFrame) -> Iterator[str]:
@@ -81,7 +82,7 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
             last = f"at d = {d} the best other, {best['method']}, takes {times} their time"
         if last:
             where_won = f"d = {', '.join(won)}" if won else "no size"
-            yield f"{operation:8} the factors are clearly fastest at {where_won}; {last}"
+            yield f"{operation}: the factors are clearly fastest at {where_won}; {last}"
 
 
 def step_time(timed: pd.DataFrame) -> Figure:

@@ -6,6 +6,7 @@ for each combination of a sweep.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,62 +17,85 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
+from svdbench.errors import one_line
+from svdbench.record.lines import RecordError
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
 from svdbench.reporting import plots
+from svdbench.reporting.metrics import headline
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.styles import lines_of
-from svdbench.reporting.words import setting, share
-from svdbench.training.report import accuracies, failures, headline, medians
+from svdbench.reporting.words import UNKNOWN, integer, interval, setting, share
+from svdbench.running.sweeps.report import short, swept_keys
+from svdbench.training.report import (
+    ACCURACY,
+    LAST,
+    ON_TEST,
+    RATE,
+    SECONDS,
+    STEPS,
+    TEST_LOSS,
+    Values,
+    failures,
+    medians,
+    metrics_of,
+    scores,
+)
 
+OURS = "spectral_rnn"
+NOTE = (
+    "last, test: loss over the baseline's, median of the seeds, and its range; steps, time: "
+    "to the target, of the seeds that reached it"
+)
 # More lines than these can't be told apart; a sweep of so many has its heat map.
 MOST_LINES = 24
 
 
 def report(run: RecordedRun) -> Report:
-    samples, summary, swept = read_runs(run)
+    unread: list[str] = []
+    samples, summary, swept = read_runs(run, unread)
     if summary.empty:
         return Report("trainings")
     of = medians(summary, "; medians of {}")
     title = f"{summary['task_title'].iloc[0]}: loss / baseline, steps and seconds to the target{of}"
     labels = best_first(summary)
-    line = headline(summary, labels)
-    if swept and summary["model"].nunique() == 1:  # which the labels don't name
-        line = f"{summary['model'].iloc[0]}, {line}"
-    found = Report(title, line)
-    found.blocks = [Lines([title], "strong"), results_table(summary, swept)]
+    values = metrics_of(summary, labels)
+    found = Report(title, headline((label, scores(values[label])) for label in labels))
+    if swept and found.headline and summary["model"].nunique() == 1:  # which no label names
+        found.headline = f"{summary['model'].iloc[0]}, {found.headline}"
+    found.metrics = [value for own in values.values() for value in own.values()]
+    found.blocks = [Lines([title], "strong"), results_table(summary, swept, values)]
     if len(labels) > 1:  # the endings of a single run were shown while it ran
         found.blocks.append(Lines(failures(summary)))
+    found.blocks.append(Lines(unread))
     found.figures = figures(samples, summary, swept)
     found.frames = {"samples": samples, "summary": summary}
     return found
 
 
-def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def read_runs(
+    run: RecordedRun, unread: list[str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """``samples.csv`` and ``summary.csv`` of all runs of a folder, and the keys of a sweep.
 
     Both tables have ``label``, the name of a row's line in a plot: its model, where there
     are several, and the values of the keys, as ``model.m1``, in which runs of one model
-    differ. The keys are the third part, and further columns, of text, of the tables.
+    differ. The keys are the third part, and further columns, of text, of the tables. Runs
+    that differ in their seed alone have one label.
+
+    Args:
+        unread: takes a line for each of several runs that can't be read; the others are.
     """
-    runs = run.parts
-    settings = [
-        {key: value for key, value in one.settings.items() if key not in PLACE} for one in runs
-    ]
-    swept = _swept(settings)
-    models = [
-        str(keys.get("model_name") or one.frame("summary")["model"].iloc[0])
-        for one, keys in zip(runs, settings, strict=True)
-    ]
-    several = len(set(models)) > 1
+    parts = _read_parts(run, unread)
+    swept = swept_keys([part.settings for part in parts])
+    several = len({part.model for part in parts}) > 1
     tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}
-    for one, keys, model in zip(runs, settings, models, strict=True):
-        values = {key: setting(keys.get(key)) for key in swept}
+    for part in parts:
+        values = {key: setting(part.settings.get(key)) for key in swept}
         words = [f"{short(key)} = {value}" for key, value in values.items()]
-        label = ", ".join([model] * (several or not words) + words)
-        for name, found in tables.items():
-            if one.has(name):
-                found.append(one.frame(name).assign(label=label, **values))
+        label = ", ".join([part.model] * (several or not words) + words)
+        for name, table in part.tables.items():
+            tables[name].append(table.assign(label=label, **values))
     samples, summary = (
         pd.concat(found, ignore_index=True) if found else pd.DataFrame()
         for found in tables.values()
@@ -79,24 +103,30 @@ def read_runs(run: RecordedRun) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     return samples, summary, swept
 
 
-def _swept(settings: list[dict[str, Any]]) -> list[str]:
-    """The keys in which runs of one model differ, in the order of the configuration.
+@dataclass(frozen=True)
+class TrainingPart:
+    """One of the runs of a folder, read."""
 
-    Of keys that always have the same value, as m₂ = m₁, the first stands for all.
-    """
-    found: dict[str, list[Any]] = {}
-    for model in {keys.get("model_name") for keys in settings}:
-        runs = [keys for keys in settings if keys.get("model_name") == model]
-        for key in runs[0]:
-            values = [run.get(key) for run in settings]
-            if any(run.get(key) != runs[0][key] for run in runs) and values not in found.values():
-                found[key] = values
-    return list(found)
+    settings: dict[str, Any]
+    model: str
+    tables: dict[str, pd.DataFrame]
 
 
-def short(key: str) -> str:
-    """The last part of a key, as ``m1`` of ``model.m1``."""
-    return key.rpartition(".")[2]
+def _read_parts(run: RecordedRun, unread: list[str] | None) -> list[TrainingPart]:
+    found = []
+    runs = run.parts
+    for one in runs:
+        try:
+            settings = {key: value for key, value in one.settings.items() if key not in PLACE}
+            tables = {name: one.frame(name) for name in ("samples", "summary") if one.has(name)}
+            model = str(settings.get("model_name") or tables["summary"]["model"].iloc[0])
+        except (LookupError, OSError, ValueError, RecordError) as error:
+            if unread is None or len(runs) == 1:
+                raise
+            unread.append(f"{one.folder.name} can't be read: {one_line(error)}")
+            continue
+        found.append(TrainingPart(settings, model, tables))
+    return found
 
 
 def best_first(summary: pd.DataFrame) -> list[str]:
@@ -108,48 +138,43 @@ def best_first(summary: pd.DataFrame) -> list[str]:
 # ---------------------------------------------------------------------------- the table
 
 
-def results_table(summary: pd.DataFrame, swept: list[str]) -> Table:
+def results_table(summary: pd.DataFrame, swept: list[str], values: dict[str, Values]) -> Table:
     """A line for each model or combination, best first; medians over seeds, and a range."""
     several = summary["model"].nunique() > 1 or not swept
-    columns = ("params", "last", "test", "accuracy", "steps", "seconds", "steps/s")
-    table = Table.of("", ["model"] * several, (*map(short, swept), *columns))
-    for label in best_first(summary):
+    columns = (
+        *("params", "last", "lowest–highest", "test", "test loss", "accuracy"),
+        *("steps", "reached", "time", "steps/s", "seeds"),
+    )
+    table = Table.of("", ["model"] * several, (*map(short, swept), *columns), note=NOTE)
+    for label, own in values.items():
         rows = summary[summary["label"] == label]
         table.add(
             *map(str, rows["model"].iloc[:1] if several else ()),
             *(rows[key].iloc[0] for key in swept),
-            f"{rows['n_params'].iloc[0]:,}",
-            _median_share(rows["relative_loss"]) + _range(rows["relative_loss"]),
-            _median_share(rows["test_loss"] / rows["baseline_loss"]),
-            _median_share(accuracies(rows)),
-            _steps_to_target(rows),
-            _median(rows["seconds_to_target"], ".3g"),
-            _median(rows["steps_per_s"], ".3g"),
+            integer(rows["n_params"].iloc[0]),
+            own[LAST],
+            _range(rows["relative_loss"]),
+            *(own[metric] for metric in (ON_TEST, TEST_LOSS, ACCURACY, STEPS)),
+            _reached(rows),
+            own[SECONDS],
+            own[RATE],
+            integer(rows["seed"].nunique()),
         )
     return table
 
 
-def _median_share(values: "pd.Series[float]") -> str:
-    values = values.dropna()
-    return "–" if values.empty else share(values.median(), 2)
-
-
 def _range(values: "pd.Series[float]") -> str:
-    """Lowest and highest in percent, on a line below the median."""
-    ends = (share(value, 2).removesuffix(" %") for value in (values.min(), values.max()))
-    return "\n" + "–".join(ends) if values.count() > 1 else ""
+    """The lowest and the highest of several."""
+    if values.count() < 2:
+        return UNKNOWN
+    return interval(values.min(), values.max(), LAST.form)
 
 
-def _median(values: "pd.Series[float]", form: str) -> str:
-    values = values.dropna()
-    return "–" if values.empty else format(values.median(), form)
-
-
-def _steps_to_target(rows: pd.DataFrame) -> str:
-    """The median, and how many seeds reached it where not all did."""
-    reached = rows["steps_to_target"].notna().sum()
-    some = f" ({reached}/{len(rows)})" if 0 < reached < len(rows) else ""
-    return _median(rows["steps_to_target"], ",.0f") + some
+def _reached(rows: pd.DataFrame) -> str:
+    """How many seeds reached the target."""
+    if rows["target"].isna().all():
+        return UNKNOWN
+    return f"{rows['steps_to_target'].notna().sum()} of {len(rows)}"
 
 
 # ---------------------------------------------------------------------------- the figures
@@ -224,7 +249,7 @@ def _dress_accuracy(axes: Axes, summary: pd.DataFrame) -> None:
     axes.axhline(summary["chance"].iloc[0], color="black", ls=":", lw=1.3, label="chance")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 0.9, 1]))
-    plots.name_ticks(axes.yaxis, lambda y: f"{100 * y:g} %")
+    plots.name_ticks(axes.yaxis, share)
 
 
 def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:

@@ -12,12 +12,14 @@ from matplotlib.lines import Line2D
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
-from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.metrics import Metric
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import HUES, MARKS
-from svdbench.reporting.words import known, quantity, seconds
-from svdbench.timings.report import disturbed, headline, where
+from svdbench.reporting.words import integer, number, percent, quantity, seconds, size
+from svdbench.timings.report import disturbed, summarise_times, times_of, where
 
 SHAPE = ["d", "n", "m"]
+whole = partial(percent, decimals=0)
 # A rule's name, as in ``chosen_by``, and what to call it.
 RULES = {
     "k=m": "k = m",
@@ -28,6 +30,8 @@ RULES = {
     "model": "cost model",
 }
 FIXED = ("k=m", "k=32", "k=sqrt_d", "k=n")  # what can be said without measuring
+STEP = Metric("time of a step", "step_s", "s", "lower", "median of repetitions", seconds)
+REGRET = Metric("step time above the best", "regret", "fraction", "lower", "of medians", whole)
 # Step times this close count as the same.
 CLOSE = 1.05
 # What is marked on a curve: hollow, of different sizes, so that all show where they meet.
@@ -49,12 +53,13 @@ def report(run: RecordedRun) -> Report:
     summary = run.frame("summary")
     timed = summary[summary["status"] == "ok"]
     found = Report("how to choose a block size", frames={"plans": timed})
-    found.headline = headline(timed, "step_s", lambda row: f"block size {row['block_size']}")
-    found.blocks.append(Lines(disturbed(summary)))
+    found.warnings = list(disturbed(summary))
     lines = [*without_number(summary)]
     if len(timed):
         blocks = by_block(timed, run.frame("model"))
         shapes = by_shape(timed, blocks)
+        summarise_times(found, blocks, STEP, lambda row: f"block size {row['block_size']}")
+        found.metrics += times_of(shapes.rename(columns={"best": "block_size"}), STEP)
         found.blocks += [best_table(shapes), regret_table(shapes)]
         fit = model_lines(run.frame("fit")) if run.has("fit") else ()
         lines += [*fit, *answer(shapes)]
@@ -64,6 +69,12 @@ def report(run: RecordedRun) -> Report:
             "best_block": partial(best_block, shapes, blocks.iloc[0]),
             "regret": partial(regret, shapes, rules, blocks.iloc[0]),
         }
+        found.metrics += [
+            REGRET.of(row[name], rule=RULES[name], **{size: row[size] for size in SHAPE})
+            for row in shapes.to_dict("records")
+            for name in rules
+            if row[name] == row[name]
+        ]
         found.frames |= {"blocks": blocks, "shapes": shapes}
     found.blocks.append(Lines(lines))
     return found
@@ -122,18 +133,18 @@ def _plan(row: Any) -> str:
 
 def best_table(shapes: pd.DataFrame) -> Table:
     """The best block size by shape, those as good, and the model's."""
-    columns = ("best k", "step", "with", f"within {100 * (CLOSE - 1):.0f} %", "model's k", "k*")
+    columns = ("best k", "step", "with", f"within {whole(CLOSE - 1)}", "model's k", "k*")
     table = Table.of("best block size", [], (*_names(shapes), *columns), keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
         least, most = row["least_close"], row["most_close"]
         table.add(
             *_shape(row, shapes),
             str(row["best"]),
-            seconds(row["step_s"]),
+            TableCell.number(row["step_s"], seconds),
             row["plan"],
             f"{least}–{most}" if least < most else str(least),
             str(row["model_best"]),
-            known(row["optimum"], "{:.0f}".format),
+            TableCell.number(row["optimum"], integer),
         )
     return table
 
@@ -145,11 +156,12 @@ def regret_table(shapes: pd.DataFrame) -> Table:
     title = "step time above the best, by rule"
     table = Table.of(title, [], columns, keys=len(_names(shapes)))
     for row in shapes.to_dict("records"):
-        table.add(*_shape(row, shapes), *(percent(row[name]) for name in names))
+        table.add(*_shape(row, shapes), *(TableCell.number(row[name], whole) for name in names))
     table.end_section()
     blank = [""] * (len(_shape(shapes.iloc[0], shapes)) - 1)
     for word, values in (("median", shapes[names].median()), ("worst", shapes[names].max())):
-        table.add(word, *blank, *map(percent, values), style="strong")
+        cells = (TableCell.number(value, whole) for value in values)
+        table.add(word, *blank, *cells, style="strong")
     return table
 
 
@@ -160,10 +172,6 @@ def _names(shapes: pd.DataFrame) -> list[str]:
 
 def _shape(row: Any, shapes: pd.DataFrame) -> list[str]:
     return [str(row[name]) for name in _names(shapes)]
-
-
-def percent(regret: float) -> str:
-    return known(100 * regret, "{:.0f} %".format)
 
 
 def model_lines(fit: pd.DataFrame) -> Iterator[str]:
@@ -177,13 +185,13 @@ def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     yield f"model: a step takes {' + '.join(terms)};"
     yield (
         f"its error over the {quality['points']} fitted times is "
-        f"{percent(quality['median_error'])} at the median, "
-        f"{percent(quality['worst_error'])} at worst"
+        f"{whole(quality['median_error'])} at the median, "
+        f"{whole(quality['worst_error'])} at worst"
     )
     c = dict(zip(fit["term"], fit["coefficient_s"], strict=True))
     if c["gram"] > 0 and c["step"] + c["state"] > 0:
         b, g = c["step"] / c["gram"], c["state"] / c["gram"]
-        terms = [f"{b:.3g}/d"] * (b > 0) + [f"{g:.3g}·m"] * (g > 0)
+        terms = [f"{number(b)}/d"] * (b > 0) + [f"{number(g)}·m"] * (g > 0)
         yield (
             "so the best k, if any real number were allowed, is k* = "
             f"√({' + '.join(terms)}), for any n"
@@ -206,7 +214,7 @@ def answer(shapes: pd.DataFrame) -> Iterator[str]:
 
 
 def _cost(shapes: pd.DataFrame, name: str) -> str:
-    return f"{percent(shapes[name].median())} at the median, {percent(shapes[name].max())} at worst"
+    return f"{whole(shapes[name].median())} at the median, {whole(shapes[name].max())} at worst"
 
 
 def without_number(summary: pd.DataFrame) -> Iterator[str]:
@@ -307,7 +315,7 @@ def _heat(axes: Axes, table: pd.DataFrame, lowest: float, highest: float) -> Non
         k = table.iat[i, j]
         if k == k:
             color = "white" if k <= middle else "black"
-            axes.text(j, i, f"{k:.0f}", ha="center", va="center", color=color, fontsize=11)
+            axes.text(j, i, str(int(k)), ha="center", va="center", color=color, fontsize=11)
     axes.set_xticks(range(table.shape[1]), [str(m) for m in table.columns])
     axes.set_yticks(range(table.shape[0]), [str(d) for d in table.index])
     axes.tick_params(length=0)
@@ -321,14 +329,14 @@ def regret(shapes: pd.DataFrame, rules: dict[str, str], first: Any) -> Figure:
     axes = figure.add_subplot()
     worst = 100 * rows[list(rules)].max().max()
     for i, (name, label) in enumerate(rules.items()):
-        values = 100 * rows[name]
-        said = f"{label}\nmedian {values.median():.0f} %, worst {values.max():.0f} %"
+        values = rows[name]
+        said = f"{label}\nmedian {whole(values.median())}, worst {whole(values.max())}"
         style = {"color": HUES[i % len(HUES)], "linestyle": "", **MARKS[i % len(MARKS)]}
-        axes.plot(rows.index, values, label=said, zorder=3 + len(rules) - i, **style)
+        axes.plot(rows.index, 100 * values, label=said, zorder=3 + len(rules) - i, **style)
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     top = next((p for p in PERCENT if p > max(worst, 5)), 2 * worst)
     axes.set_ylim(-0.3, top)
-    plots.fix_ticks(axes.yaxis, [p for p in PERCENT if p <= top], "{:g} %".format)
+    plots.fix_ticks(axes.yaxis, [p for p in PERCENT if p <= top], lambda p: f"{size(p)}%")
     axes.set_ylabel("step time above the best")
     axes.grid(True, axis="y", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

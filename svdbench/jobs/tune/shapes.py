@@ -17,8 +17,8 @@ from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
 from svdbench.members import refuse_repeated
 from svdbench.reporting.render import print_lines, show_block
-from svdbench.reporting.report import Table
-from svdbench.reporting.words import quantity, ratio
+from svdbench.reporting.report import Table, TableCell
+from svdbench.reporting.words import fixed, quantity, ratio, seconds
 from svdbench.running import start as launch
 from svdbench.running.session import device_of
 
@@ -93,8 +93,8 @@ def run(
     show_block(table, console)
     if found and (cores := neighbours.cores() or 0) > BUSY:
         console.print(
-            f"Other processes kept {cores:.1f} cores busy meanwhile: these results may be wrong. "
-            "Measure again on a quiet machine.",
+            f"Other processes kept {fixed(cores, 1)} cores busy meanwhile: these results may be "
+            "wrong. Measure again on a quiet machine.",
             style="bold red",
             highlight=False,
         )
@@ -119,8 +119,8 @@ def _table(answers: Sequence[Tuned]) -> Table:
             f"{answer.case.dtype} {answer.case.device}"
             + (f", {quantity(answer.case.threads, 'thread')}" if answer.case.threads else ""),
             _words(answer.plan),
-            f"{1e3 * best:.3g} ms",
-            ratio(guess / best) if guess else "not tried",
+            TableCell.number(best, seconds),
+            TableCell.number(guess / best, ratio) if guess else "not tried",
             f"{_words(others[0][1])}: {ratio(others[0][0] / best)}" if others else "",
         )
     return table

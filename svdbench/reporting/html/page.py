@@ -18,7 +18,7 @@ from svdbench.reporting.formats import parts
 from svdbench.reporting.html.columns import Payload, payload
 from svdbench.reporting.html.pictures import Picture, pictures
 from svdbench.reporting.report import Lines, Report, Table
-from svdbench.reporting.words import quantity
+from svdbench.reporting.words import integer, number, quantity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,6 +63,7 @@ class RunLine:
     well: bool
     headline: str
     link: str
+    warnings: int
 
 
 def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> RunPage:
@@ -82,11 +83,12 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
     )
 
 
-def run_line(run: RecordedRun, headline: str, place: Path) -> RunLine:
+def run_line(run: RecordedRun, report: Report, place: Path) -> RunLine:
     """The line of a run in a list that is written into the folder ``place``."""
     page = run.folder / REPORT
     link = _link(page, place) if page.is_file() else f"{_link(run.folder, place)}/"
-    return RunLine(run, progress(run), bool(run.sheets) and not endings(run), headline, link)
+    well = bool(run.sheets) and not endings(run)
+    return RunLine(run, progress(run), well, report.headline, link, len(report.warnings))
 
 
 def render(views: Sequence[RunPage]) -> str:
@@ -170,10 +172,10 @@ def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return number(value)
     if isinstance(value, dict):
         return "…"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return integer(value) if isinstance(value, int) else str(value)
 
 
 def _files(folder: Path, place: Path) -> Iterator[tuple[str, str, int]]:
