@@ -279,3 +279,12 @@ def test_a_terminal_sees_it_move() -> None:
     assert result.endings == ["ok"]
     for part in ("4/4", "steps/s", "of baseline", "|grad|", "σ"):
         assert part in shown or part == "σ"
+
+
+def test_a_configuration_without_an_optimiser_is_refused() -> None:
+    words = ["train", "lstm", "--task", "addition", *TINY, "--name", "x"]
+    assert run(words).code == 0
+    config = Path("results/train/x/config.yaml")
+    config.write_text("model_name: lstm\ntask_name: addition\n")
+    found = run(["train", "--resume", "results/train/x"])
+    assert (found.code, found.err.count("\n")) == (2, 1), found.err

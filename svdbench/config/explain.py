@@ -49,6 +49,8 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
         return _no_key(key)
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"cannot add {match[1]!r}, which is there already: leave out the +"
+    if match := re.match(r"(\S+) appears more than once in the final defaults list", text):
+        return f"cannot add {match[1]!r}, which is there already: leave out the +"
     if match := re.match(r"In '(.+)': \w+ raised while composing config", text):
         return _no_fit(match[1], str(error))
     key = _key(text) or getattr(error, "full_key", None)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from svdbench.errors import UserError
 from svdbench.models.base import SequenceModel
 from svdbench.tasks.base import Batch, Task
 from svdbench.training.config import SGD, Adam, OptimizerConfig, RMSprop, Schedule
@@ -58,7 +59,7 @@ def _of_kind(
             )
         case SGD():
             return torch.optim.SGD(groups, momentum=config.momentum, fused=fused)
-    raise ValueError(f"no optimiser is called {config.name!r}: choose adam, rmsprop or sgd")
+    raise UserError(f"no optimiser is called {config.name!r}: choose adam, rmsprop or sgd")
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:

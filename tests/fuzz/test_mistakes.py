@@ -50,6 +50,7 @@ MISTAKES = [
     ([*TIME, "seed=int(a)"], "int(a) has no value: check its arguments"),
     ([*TIME, "seed=${seed}"], "it refers to no key, or to one that doesn't fit"),
     ([*TIME, "+seed=3"], "cannot add 'seed', which is there already"),
+    (["train", "lstm", "+task=."], "cannot add 'task', which is there already"),
     ([*TIME, "+nosuch=3"], "there is no key 'nosuch'"),
     ([*TIME, "++sizes.nosuch=3"], "there is no key 'sizes.nosuch'"),
     ([*TIME, "schema=train"], "there is no key 'schema'"),
