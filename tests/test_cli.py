@@ -246,10 +246,10 @@ class TestInternalError:
 
     @pytest.fixture(autouse=True)
     def _broken(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        def broken() -> None:
+        def broken(*_: object) -> None:
             raise KeyError("surprise")
 
-        monkeypatch.setattr("svdbench.jobs.time_fasth.listing.run", broken)
+        monkeypatch.setattr("svdbench.jobs.list.run.run", broken)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def test_is_one_line_and_a_file(self) -> None:
@@ -388,10 +388,10 @@ def test_an_exception_that_is_its_own_cause_is_no_control_c() -> None:
 def test_an_exception_that_control_c_became_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a module in C whose initialisation it met."""
 
-    def met() -> None:
+    def met(*_: object) -> None:
         raise SystemError("initialization failed") from KeyboardInterrupt()
 
-    monkeypatch.setattr("svdbench.jobs.time_fasth.listing.run", met)
+    monkeypatch.setattr("svdbench.jobs.list.run.run", met)
     assert run(["methods"]) == (130, "", "svdbench: interrupted\n")
 
 
