@@ -22,14 +22,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SHORT = {
     "time-fasth": ["--d", "8,16", "--budget", "0.3"],
     "time-svd-ops": ["--d", "8", "--budget", "0.3"],
-    "time-rnn": ["--hidden", "8", "--budget", "0.3", "sizes.length=4", "sizes.batch=2"],
+    "time-rnn": ["--hidden", "8", "--budget", "0.3", "sizes.length=[4]", "sizes.batch=[2]"],
     "time-svd": ["--shapes", "16x8", "--ranks", "4", "--budget", "0.3"],
     "tune": ["--d", "16", "--m", "4", "--budget", "0.3"],
     "train": ["--steps", "2", "--hidden", "8", "task.test_size=8"],
     "gradients": ["--steps", "2", "--hidden", "8", "task.test_size=8", "task.length=8"],
-    "compress": ["--epochs", "1", "--seeds", "1", "timing_s=0.01"],
+    "compress": ["--epochs", "1", "--seeds", "1"],
     "accelerate": ["--epochs", "2", "--seeds", "1"],
-    "rank-reveal": ["--epochs", "1", "--seeds", "1", "timing_s=0.01"],
+    "rank-reveal": ["--epochs", "1", "--seeds", "1"],
 }
 # Words that are replaced, by their pattern: cards, clusters, long sweeps and downloads.
 INSTEAD = {
@@ -40,6 +40,7 @@ INSTEAD = {
     r"\+?hydra[/.]launcher.*": "",
     r"seed=range\(\d+\)|seed=0,1,2,3": "seed=0,1",
     r"task\.lag=\d+": "task.lag=4",
+    r"model\.m([12])=4,16,64": r"model.m\1=4,8",
     r"task\.length=\d+": "task.length=8",
 }
 # What a page takes for granted, before its Python blocks.
@@ -89,6 +90,8 @@ def blocks(page: Path) -> list[Block]:
 def shortened(words: list[str]) -> list[str]:
     """What is run instead of ``svdbench *words``."""
     command = words[0] if words else ""
+    for name in ("NODE_RANK", "MASTER_ADDR"):  # there is only this node
+        os.environ.pop(name, None)
     if command == "data":
         return ["data", "list"]
     if command == "reproduce" and len(words) > 1:
@@ -110,6 +113,8 @@ def shortened(words: list[str]) -> list[str]:
         kept = [word.replace("pdigits", "pmnist").replace("sdigits", "smnist") for word in kept]
         return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
     extra = SHORT.get(command, [])
+    if any(word.startswith("experiment=") for word in kept):  # of MNIST, which may not be here
+        extra = [*extra, "data.name=digits"]
     if command == "train" and any(".batch_size" in word for word in kept):
         extra = [word for word in extra if "hidden" not in word]
     return [*kept, *extra]

@@ -12,8 +12,8 @@ import pytest
 from documented import PAGES, ROOT, SETUP, Block, blocks
 
 SHELL, PYTHON = "sh", "python"
-# Tools that only a cluster has; the words behind them run here.
-WRAPPERS = ("srun",)
+# Tools that only a cluster has: the words behind the first run here, and the second does nothing.
+WRAPPERS = {"srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"', "ray": "exit 0"}
 MODEL = """
 import torch
 from torch import nn
@@ -67,8 +67,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     for name in ("svdbench", "make", "pip", "python"):
         script = f'exec "{python}" -S "{served}" "{address}" {name} "$@"'
         write_tool(folder / name, script)
-    for name in WRAPPERS:
-        write_tool(folder / name, 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
+    for name, script in WRAPPERS.items():
+        write_tool(folder / name, script)
     server = subprocess.Popen(
         [python, "-P", served, address], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -95,8 +95,8 @@ def given(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
     for side in before after; do
         svdbench time-fasth --methods fasth,cayley --name r results=$PWD/$side
     done
-    svdbench train spectral-rnn --task copy task.lag=4 --name long
-    svdbench train lstm,gru --task copy task.lag=4 -m optimizer.lr=1e-3,3e-3 --name rates
+    svdbench train spectral-rnn --task copy --seeds 5 --name long
+    svdbench train lstm,gru -m optimizer.lr=1e-3,3e-3 'seed=range(5)' --name rates
     """
     done = shell(commands, folder, environment)
     assert done.returncode == 0, done.stderr
