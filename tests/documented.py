@@ -54,6 +54,7 @@ SETUP = {
         "        super().__init__()\n"
         "        self.fc = nn.Linear(16, 4)\n"
         "model = Model()\n"
+        "pretrained = model.state_dict()\n"
     ),
     "low-rank.md": "import torch; A = torch.randn(300, 280)\n",
 }

@@ -137,8 +137,6 @@ def test_its_blocks_run(
             first = block.text.split("\n", 1)[0]
             if first.startswith("# ") and first.endswith(".py"):
                 (folder / first[2:]).write_text(block.text)
-            if "import peft" in block.text or "from peft" in block.text:
-                pytest.importorskip("peft")
             done = shell_python(python + block.text, folder, environment)
             assert done.returncode == 0, f"{told(page)}:{block.line}\n{done.stderr}"
             python += block.text
