@@ -115,7 +115,7 @@ def shortened(words: list[str]) -> list[str]:
         return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
     extra = SHORT.get(command, [])
     if any(word.startswith("experiment=") for word in kept):  # of MNIST, which may not be here
-        extra = [*extra, "data.name=digits"]
+        extra = [*extra, "data.name=digits", "net=64-15-10"]
     if command == "train" and any(".batch_size" in word for word in kept):
         extra = [word for word in extra if "hidden" not in word]
     return [*kept, *extra]
