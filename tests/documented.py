@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SHORT = {
     "time-fasth": ["--d", "8,16", "--budget", "0.3"],
     "time-svd-ops": ["--d", "8", "--budget", "0.3"],
-    "time-rnn": ["--hidden", "8", "--budget", "0.3", "sizes.length=[4]", "sizes.batch=2"],
+    "time-rnn": ["--hidden", "16", "--budget", "0.3", "sizes.length=[4]", "sizes.batch=2"],
     "time-svd": ["--shapes", "16x8", "--ranks", "4", "--budget", "0.3"],
     "tune": ["--d", "16", "--m", "4", "--budget", "0.3"],
     "train": ["--steps", "2", "--hidden", "8", "task.test_size=8"],
