@@ -11,6 +11,7 @@ base class          what it is                                          used by
 ``Method``          a map V ↦ φ(V) onto orthogonal matrices             ``time-fasth``
 ``MatrixOp``        a function of a matrix, such as its inverse         ``time-svd-ops``
 ``RNNLoop``         a way to run the loop of a recurrent network        ``time-rnn``
+``Layer``           a layer in place of ``torch.nn.Linear``             ``time-layers``
 ``SVDDriver``       a way to compute the first k singular triplets      ``time-svd``
 ``SequenceModel``   a recurrent network                                 ``train``
 ``Task``            sequences to learn                                  ``train``
@@ -19,8 +20,8 @@ base class          what it is                                          used by
 ==================  ==================================================  ====================
 
 A package brings members of its own by entry points, whose group is the last word of
-``svdbench.methods``, ``operations``, ``loops``, ``drivers``, ``models``, ``tasks``, ``datasets``
-or ``compressors``::
+``svdbench.methods``, ``operations``, ``loops``, ``layers``, ``drivers``, ``models``,
+``tasks``, ``datasets`` or ``compressors``::
 
     [project.entry-points."svdbench.methods"]
     my_method = "my_net:MyMethod"
@@ -32,6 +33,7 @@ from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.files import FileDataset, PublishedFile
 from svdbench.jobs.compress.compressors import Compressor
 from svdbench.jobs.time_fasth.methods.base import Method
+from svdbench.jobs.time_layers.layers import Layer, LayerProblem
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd_ops.operations import Dense as DenseMatrixOp
@@ -52,6 +54,8 @@ __all__ = [
     "FileDataset",
     "Flops",
     "GeneratedTask",
+    "Layer",
+    "LayerProblem",
     "LoopProblem",
     "MatrixOp",
     "Method",

@@ -200,6 +200,7 @@ OPERATIONS = Registry(
     "operations",
 )
 LOOPS = Registry("rnn", "way to run the loop", "svdbench.jobs.time_rnn.loops:RNNLoop", "loops")
+LAYERS = Registry("layer", "layer", "svdbench.jobs.time_layers.layers:Layer", "layers")
 DRIVERS = Registry(
     "svd_driver", "SVD driver", "svdbench.jobs.time_svd.drivers:SVDDriver", "drivers"
 )

@@ -1,0 +1,16 @@
+"""Time a training step of a linear layer, and of layers in its place.
+
+A step is the forward and the backward pass of one layer from WIDTH to WIDTH features, for a
+batch of rows, and with --optimizer its update. nn.Linear is timed beside orthogonal(nn.Linear),
+torch's three orthogonal parametrisations, SVDLinear and LowRankLinear, all from the same weight,
+in interleaved rounds. Every layer is checked against float64 before and after its timing; one
+that fails gets no time.
+
+Writes results/time-layers/NAME: CSV tables of all samples and a summary, plots, the
+configuration and the environment.
+"""
+
+from svdbench.job import Job
+from svdbench.jobs.time_layers.config import TimeLayers
+
+JOB = Job("time-layers", TimeLayers, __name__)

@@ -1,0 +1,125 @@
+"""Times a training step of every layer, side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.jobs.time_layers import JOB
+from svdbench.jobs.time_layers.config import TimeLayers, Update
+from svdbench.jobs.time_layers.layers import Layer, LayerProblem
+from svdbench.measure.algorithm import Tensors
+from svdbench.members import LAYERS
+from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
+from svdbench.running.session import device_of, running
+from svdbench.timings.session import (
+    CellConditions,
+    TimedMethod,
+    cell_summary_line,
+    check_methods,
+    chosen,
+    plan_of,
+    time_cell,
+)
+
+# The timing tables, where d is the width and m the rows of a batch.
+LAYER_SAMPLES = TableSchema("samples", (*SAMPLES.own, "optimizer"))
+LAYER_SUMMARY = TableSchema("summary", (*SUMMARY.own, "optimizer", "n_params"))
+# So small that hundreds of steps with the same gradient leave the weights what they are.
+LEARNING_RATE = 1e-6
+
+
+@dataclass
+class TimedLayer(TimedMethod):
+    """A layer in one cell, and the optimizer of its parameters, if an update is part of a step."""
+
+    update: Update = Update.none
+    optimizer: Any = field(default=None, init=False)
+
+    def judge(self, when: str) -> None:
+        if self.optimizer is not None:  # the parameters have moved
+            self.reference = None
+        super().judge(when)
+
+    def forward(self) -> Tensor:
+        output: Tensor = self.layer.module(self.X)
+        return output
+
+    def backward(self, output: Tensors) -> tuple[Tensor, ...]:
+        parameters = list(self.layer.module.parameters())
+        gradients = torch.autograd.grad(output, (*parameters, self.X), self.G)
+        if self.update is not Update.none:
+            if self.optimizer is None:  # in the first warm-up
+                kinds = {Update.sgd: torch.optim.SGD, Update.adam: torch.optim.Adam}
+                self.optimizer = kinds[self.update](parameters, lr=LEARNING_RATE)
+            for parameter, gradient in zip(parameters, gradients, strict=False):
+                parameter.grad = gradient
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return gradients
+
+    @property
+    def layer(self) -> Layer:
+        assert isinstance(self.method, Layer)
+        return self.method
+
+
+def run(config: TimeLayers, text: str, folder: str | None = None) -> Path:
+    device_of(config)
+    sizes = config.sizes
+    cells = len(sizes.width) * len(sizes.batch)
+    plan = plan_of(config, cells)
+    layers: dict[str, Layer] = chosen(LAYERS, config)
+    with running(JOB, config, text, folder, cells) as (record, shown):
+        for batch in sorted(sizes.batch):
+            # What is too slow for one batch may not be for another.
+            conditions = CellConditions(
+                plan, config.measure.l2, samples=LAYER_SAMPLES, summary=LAYER_SUMMARY
+            )
+            with record.recalling() as memo:
+                conditions.too_slow |= memo.get(f"too_slow at {batch}", {})
+            for width in sorted(sizes.width):
+                problem = _problem(config, width, batch)
+                if problem.label in record.units:
+                    continue
+                shown.begin(problem.label)
+                entries: list[TimedMethod] = list(_entries(problem, layers, config))
+                time_cell(problem, entries, conditions, record, shown)
+                record.finish(problem.label, **{f"too_slow at {batch}": conditions.too_slow})
+                shown.finish(cell_summary_line(problem, entries))
+    return record.folder
+
+
+def check(config: TimeLayers) -> None:
+    check_methods(LAYERS, config)
+
+
+def _problem(config: TimeLayers, width: int, batch: int) -> LayerProblem:
+    return LayerProblem(
+        d=width,
+        n=width,
+        m=batch,
+        dtype=getattr(torch, config.dtype.value),
+        device=str(torch.device(config.device)),
+        optimizer=config.optimizer.value,
+    )
+
+
+def _entries(
+    problem: LayerProblem, layers: dict[str, Layer], config: TimeLayers
+) -> Iterator[TimedLayer]:
+    """The same orthogonal weight, bias, batch and gradient for every layer."""
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    d, B = problem.d, problem.m
+    W, b, X, G = torch.linalg.qr(random(d, d)).Q, random(d), random(B, d), random(B, d)
+    W, b, X, G = (tensor.to(problem.device, problem.dtype) for tensor in (W, b, X, G))
+    for name, layer in layers.items():
+        own = X.clone().requires_grad_()
+        yield TimedLayer(name, layer, (W, b), own, G, update=config.optimizer)
