@@ -64,6 +64,8 @@ class Algorithm(ABC):
         operation: what is computed, in groups that compute several things.
         orthogonal: whether the output is X times an orthogonal matrix, so that
             inner products must be preserved and the floor is 12ndm operations.
+        constants: which entries of the parameters are constants, in words; finite differences
+            in them make no sense.
     """
 
     kind: ClassVar[str]
@@ -72,6 +74,7 @@ class Algorithm(ABC):
     source: ClassVar[str]
     operation: ClassVar[str | None] = None
     orthogonal: ClassVar[bool] = False
+    constants: ClassVar[str] = ""
 
     def skip(self, problem: Problem) -> str | None:
         """Why this one does not run on ``problem``, or None if it does."""

@@ -149,6 +149,8 @@ def algorithm_contract(cell_of: MakesCell, *, wider: Callable[[Problem], Problem
     )
     def differentiable(make: Make) -> None:
         cell = cell_of(make, torch.float64)
+        if cell.algorithm.constants:
+            raise NotAsked(cell.algorithm.constants)
         inputs = [t.detach().requires_grad_() for t in (*cell.parameters, cell.X)]
         steps = [torch.randn_like(t) for t in inputs]
 
@@ -211,6 +213,8 @@ def algorithm_contract(cell_of: MakesCell, *, wider: Callable[[Problem], Problem
     def not_cached(make: Make) -> None:
         cell = cell_of(make)
         cell.algorithm.apply(*cell.parameters, cell.X)
+        if cell.algorithm.constants:
+            raise NotAsked(cell.algorithm.constants)
         moved = (t + 0.03 * t.abs().mean() * torch.randn_like(t) for t in cell.parameters)
         try:
             cell.check(tuple(t.detach().requires_grad_() for t in moved))

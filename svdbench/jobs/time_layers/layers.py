@@ -282,7 +282,8 @@ class TorchExponential(TorchOrthogonal):
 
     def matrix(self, X: Tensor) -> Tensor:
         A = X.tril() - X.tril().T
-        halvings = max(0, int(torch.linalg.matrix_norm(A.detach(), 1).log2().ceil()) + 1)
+        norm = torch.linalg.matrix_norm(A.detach(), 1).clamp_min(1.0)
+        halvings = int(norm.log2().ceil()) + 1
         term = total = torch.eye(len(X), dtype=X.dtype, device=X.device)
         for j in range(1, 19):
             term = term @ A / (j * 2**halvings)
@@ -313,6 +314,7 @@ class TorchCayley(TorchOrthogonal):
 class TorchHouseholder(TorchOrthogonal):
     name = "torch_orthogonal_householder"
     source = "torch, orthogonal_map='householder'; LAPACK orgqr"
+    constants = "the diagonal of its parameter is ±1, rounded to whole numbers"
     map = "householder"
 
     def matrix(self, X: Tensor) -> Tensor:

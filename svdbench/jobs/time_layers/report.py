@@ -1,0 +1,194 @@
+"""The report of a ``time-layers`` run: layers by width and batch, beside ``nn.Linear``."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from svdbench.record.reader import RecordedRun
+from svdbench.reporting.metrics import Metric, MetricValue, headline
+from svdbench.reporting.plots import dress, label_lines, logarithmic, panels
+from svdbench.reporting.report import Lines, Report, Table
+from svdbench.reporting.styles import styles_of
+from svdbench.reporting.words import known, quantity, ratio, seconds
+from svdbench.statistics.intervals import paired_ratio
+from svdbench.timings import report as timings
+
+BASELINE = "linear"
+STEP = Metric("time of a step", "median_s", "s", "lower", "median", seconds)
+RATIO = Metric(
+    "time of a step",
+    "vs_linear",
+    "× nn.Linear",
+    "lower",
+    "geometric mean over rounds, each paired with nn.Linear's",
+    ratio,
+)
+UPDATES = {"none": "", "sgd": " and SGD", "adam": " and Adam"}
+NOTE = "× nn.Linear: the geometric mean over rounds, with its 95 % confidence interval"
+
+
+def report(run: RecordedRun) -> Report:
+    summary = timings.read_summary(run)
+    step = summary[summary["pass"] == "step"]
+    timed = step[step["status"] == "ok"]
+    found = Report("a training step of a layer", frames={"step": step})
+    found.warnings += timings.disturbed(step, ["m", "d"], place)
+    if timed.empty:
+        found.blocks.append(Lines(without_number(step)))
+        return found
+    ratios = paired(run.frame("samples"), timed)
+    found.metrics = [*times(timed), *ratios]
+    for batch, rows in timed.groupby("m"):
+        found.blocks.append(times_table(rows, ratios, int(batch)))
+    found.blocks.append(costs_table(timed))
+    found.blocks.append(Lines(without_number(step)))
+    largest = timed.sort_values(["m", "d"]).iloc[-1]
+    here = sorted(
+        (value for value in ratios if (value.of["d"], value.of["m"]) == (largest.d, largest.m)),
+        key=lambda value: value.value,
+    )
+    if here:
+        groups = [(str(value.of["method"]), [value]) for value in here]
+        found.headline = f"{place(largest)}: {headline(groups)}"
+    found.figures = figures(timed, ratios)
+    return found
+
+
+def place(row: Any) -> str:
+    return f"width {row['d']:.0f}, batch {row['m']:.0f}"
+
+
+def times(timed: pd.DataFrame) -> Iterator[MetricValue]:
+    for row in timed.to_dict("records"):
+        ends = {"low": row["q25_s"], "high": row["q75_s"]}
+        yield STEP.of(row["median_s"], **ends, method=row["method"], d=row["d"], m=row["m"])
+
+
+def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
+    """The time of each layer over ``nn.Linear``'s, round by round: the median of each round."""
+    ok = set(timed[["method", "d", "m"]].itertuples(index=False, name=None))
+    rounds = samples.groupby(["d", "m", "method", "round"])["step_s"].median()
+    found = []
+    for (d, m, method), own in rounds.groupby(level=["d", "m", "method"]):
+        if method == BASELINE or not {(method, d, m), (BASELINE, d, m)} <= ok:
+            continue
+        both = pd.concat([own.loc[d, m, method], rounds.loc[d, m, BASELINE]], axis=1).dropna()
+        interval = paired_ratio(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
+        ends = {"low": interval.low, "high": interval.high}
+        found.append(RATIO.of(interval.mean, **ends, method=method, d=d, m=m))
+    return found
+
+
+def times_table(timed: pd.DataFrame, ratios: list[MetricValue], batch: int) -> Table:
+    """Layers by width at one batch size, fastest at the largest width first."""
+    medians = timed.pivot_table(index="method", columns="d", values="median_s")
+    medians = medians.sort_values(list(medians.columns)[::-1])
+    against = {
+        (value.of["method"], value.of["d"]): value for value in ratios if value.of["m"] == batch
+    }
+    widths = list(medians.columns)
+    columns = [name for d in widths for name in (f"width {d}", "× nn.Linear")]
+    update = UPDATES[str(timed.iloc[0]["optimizer"])]
+    title = f"time of a step: forward, backward{update}; batch {batch}"
+    table = Table.of(title, ["layer"], columns, note=NOTE)
+    for layer, row in medians.iterrows():
+        cells = []
+        for d in widths:
+            value = against.get((layer, d))
+            cells += [known(row[d], seconds), _with_interval(value)]
+        table.add(str(layer), *cells, style="strong" if layer == BASELINE else "")
+    return table
+
+
+def _with_interval(value: MetricValue | None) -> str:
+    return "" if value is None else f"{value.text} ({value.interval})"
+
+
+def costs_table(timed: pd.DataFrame) -> Table:
+    """What a layer costs beside time, at the largest width and batch."""
+    largest = timed.sort_values(["m", "d"]).iloc[-1]
+    rows = timed[(timed["d"] == largest["d"]) & (timed["m"] == largest["m"])]
+    columns = ["parameters", "peak memory", "Gflop", "Gflop/s"]
+    table = Table.of(f"at {place(largest)}", ["layer"], columns)
+    for row in rows.sort_values("median_s").to_dict("records"):
+        table.add(
+            row["method"],
+            known(row["n_params"], "{:,.0f}".format),
+            known(row["peak_bytes"] / 2**20, "{:,.1f} MiB".format),
+            known(row["flops"] / 1e9, "{:.3g}".format),
+            known(row["gflops"], "{:.3g}".format),
+        )
+    return table
+
+
+def without_number(step: pd.DataFrame) -> Iterator[str]:
+    """The layers without a time, a line for each reason."""
+    missing = step[step["status"] != "ok"]
+    for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
+        places = "; ".join(dict.fromkeys(place(row) for row in rows.to_dict("records")))
+        yield f"{method} {status} at {places}: {reason}"
+
+
+def figures(timed: pd.DataFrame, ratios: list[MetricValue]) -> dict[str, Callable[[], Figure]]:
+    drawn = {"step_time": partial(step_time, timed)}
+    if ratios:
+        drawn["ratio_to_linear"] = partial(ratio_to_linear, timed, ratios)
+    return drawn
+
+
+def step_time(timed: pd.DataFrame) -> Figure:
+    """A panel for each batch size: the median time of a step by width."""
+    figure, places = _panels(timed, "Time of a training step of one layer")
+    styles = styles_of(sorted(set(timed["method"])))
+    for axes, (batch, rows) in zip(places, timed.groupby("m"), strict=True):
+        for method in timings.slowest_first(rows):
+            timings.draw_times(axes, rows, method, styles[method])
+        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        dress(axes, sorted(set(timed["d"])))
+    places[0].set_ylabel("time of a step (median, quartile band)")
+    _labelled(places)
+    return figure
+
+
+def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
+    """A panel for each batch size: times over ``nn.Linear``'s, with 95 % intervals."""
+    figure, places = _panels(timed, "How many times longer than nn.Linear")
+    styles = styles_of(sorted(set(timed["method"])))
+    for axes, batch in zip(places, sorted(set(timed["m"])), strict=True):
+        here = [value for value in ratios if value.of["m"] == batch]
+        for method in sorted({str(value.of["method"]) for value in here}):
+            own = sorted(
+                (value for value in here if value.of["method"] == method),
+                key=lambda value: value.of["d"],
+            )
+            x = [value.of["d"] for value in own]
+            axes.plot(x, [value.value for value in own], label=method, **styles[method])
+            low, high = [value.low for value in own], [value.high for value in own]
+            axes.vlines(x, low, high, color=styles[method]["color"], lw=1)
+        axes.axhline(1, color=styles.get(BASELINE, {"color": "black"})["color"], label=BASELINE)
+        logarithmic(axes, "×")
+        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        dress(axes, sorted(set(timed["d"])))
+    places[0].set_ylabel("time of a step over nn.Linear's")
+    _labelled(places)
+    return figure
+
+
+def _panels(timed: pd.DataFrame, title: str) -> tuple[Figure, list[Any]]:
+    batches = timed["m"].nunique()
+    figure, places = panels(batches, min(batches, 2), (4.9, 4.2), sharex=True, sharey=True)
+    row = timed.iloc[0]
+    update = UPDATES[str(row["optimizer"])]
+    where = f"forward, backward{update}; {timings.where(row)}"
+    figure.suptitle(f"{title}\n{where}", x=0.01, ha="left", fontsize=11)
+    for axes in places:
+        axes.set_xlabel(f"width ({quantity(timed['d'].nunique(), 'size')} of features, in and out)")
+    return figure, list(places)
+
+
+def _labelled(places: list[Any]) -> None:
+    for axes in places:
+        label_lines(axes)
