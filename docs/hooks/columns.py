@@ -10,6 +10,7 @@ TABLES = {
     "time-fasth": {"svdbench.record.schema": ("SAMPLES", "SUMMARY")},
     "time-svd-ops": {"svdbench.record.schema": ("SAMPLES", "SUMMARY")},
     "time-rnn": {"svdbench.jobs.time_rnn.run": ("LOOP_SAMPLES", "LOOP_SUMMARY")},
+    "time-layers": {"svdbench.jobs.time_layers.run": ("LAYER_SAMPLES", "LAYER_SUMMARY")},
     "time-svd": {"svdbench.jobs.time_svd.run": ("SAMPLES", "SUMMARY")},
     "tune": {"svdbench.jobs.tune.run": ("SUMMARY", "MODEL", "FIT")},
     "train": {"svdbench.record.schema": ("TRAINING", "TRAINED")},

@@ -113,6 +113,10 @@ class Algorithm(ABC):
         ndm = problem.n * problem.d * problem.m
         return Flops(4 * ndm, 8 * ndm) if self.orthogonal else None
 
+    def family(self) -> tuple[Any, ...]:
+        """What tells those apart that compute different functions of the same parameters."""
+        return type(self).reference, type(self).parameter
+
     def described(self, problem: Problem) -> dict[str, Any]:
         """Further columns of this one's row in the summary, in jobs whose table has them."""
         return {}

@@ -10,7 +10,7 @@ MEANINGS = {
     "reason": "why there is no result, or why a training stopped",
     "version": "version of svdbench, with a hash of its source",
     "method": "method, driver, compressor or algorithm",
-    "d": "length of a reflector; of `time-rnn`, hidden units",
+    "d": "length of a reflector; of `time-rnn`, hidden units; of `time-layers`, the width",
     "n": "number of reflectors, or rows of a matrix",
     "m": "columns of X, the mini-batch; of `time-svd`, columns of the matrix",
     "block_size": "reflectors in a block",

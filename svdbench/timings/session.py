@@ -231,7 +231,7 @@ def _prepare(entry: TimedMethod, references: dict[Any, Reference]) -> None:
     # Methods of one family share their map and its parameter, and so the exact answer. A class
     # derived from one of ours may draw parameters of its own, which their sums tell.
     drawn = tuple(tensor.detach().double().sum().item() for tensor in entry.V)
-    family = type(method).reference, type(method).parameter, entry.problem, drawn
+    family = method.family(), entry.problem, drawn
     if family not in references:
         references[family] = reference_of(method, entry.V, entry.X, entry.G)
     entry.reference = references[family]

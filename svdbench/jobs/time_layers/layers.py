@@ -124,6 +124,9 @@ class Layer(Algorithm):
         named = self._named(parameters)
         return X @ self.weight(self.module, named).T + named["bias"]
 
+    def family(self) -> tuple[Any, ...]:
+        return (type(self),)
+
     def floor(self, problem: Problem) -> Flops:
         """What ``nn.Linear`` needs: 2Bd² forward, twice that backward."""
         return product(problem)

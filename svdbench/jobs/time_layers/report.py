@@ -12,7 +12,7 @@ from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.plots import dress, label_lines, logarithmic, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import known, quantity, ratio, seconds
+from svdbench.reporting.words import known, ratio, seconds
 from svdbench.statistics.intervals import paired_ratio
 from svdbench.timings import report as timings
 
@@ -179,13 +179,13 @@ def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
 
 def _panels(timed: pd.DataFrame, title: str) -> tuple[Figure, list[Any]]:
     batches = timed["m"].nunique()
-    figure, places = panels(batches, min(batches, 2), (4.9, 4.2), sharex=True, sharey=True)
+    figure, places = panels(batches, min(batches, 2), (3.6, 3.6), (2.6, 1.2), sharey=True)
     row = timed.iloc[0]
     update = UPDATES[str(row["optimizer"])]
     where = f"forward, backward{update}; {timings.where(row)}"
     figure.suptitle(f"{title}\n{where}", x=0.01, ha="left", fontsize=11)
     for axes in places:
-        axes.set_xlabel(f"width ({quantity(timed['d'].nunique(), 'size')} of features, in and out)")
+        axes.set_xlabel("width, features in and out")
     return figure, list(places)
 
 
