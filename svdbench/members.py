@@ -271,6 +271,11 @@ def is_reference(name: Any) -> bool:
     return isinstance(name, str) and _REFERENCE.fullmatch(name) is not None
 
 
+def is_main(reference: str) -> bool:
+    """Whether a reference is to a notebook or script, which no other process can import."""
+    return reference.startswith("__main__:")
+
+
 def references(config: Any) -> list[str]:
     """What a configuration names of other people's code, as MODULE:NAME: each once, in order.
 
@@ -312,6 +317,11 @@ def imported(reference: str, what: str) -> Any:
         )
     with user_code(reference):
         found = _module(module, reference)
+        if is_main(reference) and not hasattr(found, path.partition(".")[0]):
+            raise UserError(
+                f"{reference} was defined in a notebook or script: call svdbench.run there, or "
+                "write it to a module and name that"
+            )
         for name in path.split("."):
             if not hasattr(found, name):
                 close = get_close_matches(name, [n for n in dir(found) if n[0] != "_"], n=1)

@@ -1,11 +1,13 @@
 """Jobs from Python: ``svdbench.run``, ``svdbench.load`` and their results."""
 
+import html
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import run
 
 import svdbench
 
@@ -96,3 +98,69 @@ def test_importing_svdbench_imports_nothing_heavy() -> None:
     script = "import sys, svdbench; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert not {"torch", "numpy", "pandas", "hydra", "typer"} & set(loaded.stdout.split())
+
+
+NOTEBOOK = """
+import torch
+from command import run
+
+import svdbench
+from svdbench.extend import Flops, Method
+
+
+class Mine(Method):
+    kind, builds, gradients, source = "cayley", "QX", "autograd", "here"
+
+    def apply(self, V, X):
+        A = V.triu(1) - V.triu(1).T
+        return torch.linalg.solve(torch.eye(len(V)) + A, X - A @ X)
+
+    def reference(self, V, X):
+        A, eye = V.triu(1) - V.triu(1).T, torch.eye(len(V), dtype=V.dtype)
+        return torch.linalg.inv(eye + A) @ (eye - A) @ X
+
+    def flops(self, problem):
+        return Flops(problem.d**3, problem.d**3)
+
+
+told = []
+own = {"d": [4], "methods": ["fasth", Mine], "budget": 0.01, "name": "r"}
+found = svdbench.run("time-fasth", **own, progress=lambda done, what: told.append((done, what)))
+print(sorted(set(found.summary["method"])), set(found.summary["status"]))
+print(told[0], told[-1][0] <= 1)
+try:
+    svdbench.run("time-fasth", **{**own, "name": "s"}, multirun=True, overrides=["seed=0,1"])
+except svdbench.UserError as error:
+    print(error)
+"""
+
+
+def test_a_class_of_a_notebook_runs_in_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep is refused with the remedy, and so is resuming it elsewhere."""
+    script = tmp_path / "notebook.py"
+    script.write_text(NOTEBOOK)
+    answer = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert answer.stderr == ""
+    methods, progress, refused = answer.stdout.splitlines()
+    assert methods == "['__main__:Mine', 'fasth'] {'ok'}"
+    assert progress == "(0.0, 'd = 4') True"
+    assert "begin its cell with %%writefile my_module.py" in refused
+    monkeypatch.chdir(tmp_path)
+    resumed = run(["time-fasth", "--resume", "results/time-fasth/r", "--methods", "__main__:Mine"])
+    assert resumed.code == 2
+    assert "was defined in a notebook or script: call svdbench.run there" in resumed.err
+
+
+def test_a_bar_shows_how_far_a_run_is(capsys: pytest.CaptureFixture[str]) -> None:
+    svdbench.run("time-fasth", d=[4], methods=["fasth"], budget=0.01, progress=True)
+    assert "100%" in capsys.readouterr().out
+
+
+def test_a_notebook_shows_headline_and_table(result: svdbench.RunResult) -> None:
+    shown = result._repr_html_()
+    assert result.report.headline in html.unescape(shown)
+    assert "<pre" in shown

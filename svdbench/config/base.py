@@ -112,5 +112,17 @@ class RunConfig:
 
 
 @dataclass
+class FollowedConfig:
+    """Of jobs whose training can be followed in TensorBoard."""
+
+    tensorboard: bool = option(
+        False,
+        "also write TensorBoard event files, to the folder tensorboard of the run",
+        typed="--tensorboard",
+        panel=TRAINED,
+    )
+
+
+@dataclass
 class DeviceConfig(RunConfig, Placement):
     """The root of the configurations of jobs that run in one process."""

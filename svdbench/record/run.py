@@ -17,6 +17,7 @@ from typing import Any
 from svdbench.errors import one_line
 from svdbench.files import existing_regular_file, write_whole
 from svdbench.record.environment import environment, version_of
+from svdbench.record.events import TensorBoardEvents
 from svdbench.record.journal import NAME as JOURNAL
 from svdbench.record.journal import Journal, Mark, fits
 from svdbench.record.lines import RecordError, append_lines, as_record_error
@@ -61,6 +62,7 @@ class RunWriter:
         self._mark: Mark = {}
         self._to_rewind = journal.begun
         self._files: dict[str, int] = {}
+        self._events: TensorBoardEvents | None = None
         self._synced = time.monotonic()
 
     @classmethod
@@ -221,6 +223,12 @@ class RunWriter:
             file = self._files[table.name]
             header = [] if os.fstat(file).st_size else [table.columns]
             append_lines(file, [*header, [row.get(column) for column in table.columns]])
+        if self._events is not None:
+            self._events.append(table, row)
+
+    def write_events(self, wanted: bool = True) -> None:
+        """Also write TensorBoard event files from now on, if wanted."""
+        self._events = TensorBoardEvents(self.folder) if wanted else None
 
     def commit(self) -> None:
         """Have everything on the disk itself."""
@@ -237,6 +245,8 @@ class RunWriter:
         finally:
             self._close_files()
             self._journal.close()
+            if self._events is not None:
+                self._events.close()
 
     def _close_files(self) -> None:
         while self._files:

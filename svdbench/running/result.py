@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdbench.errors import UserError, as_user_error
-from svdbench.job import Job, all_jobs, find_job, keyword_of
-from svdbench.members import refuse_unknown
+from svdbench.job import Job, Request, all_jobs, find_job, keyword_of
+from svdbench.members import is_main, references, refuse_unknown
 from svdbench.record.reader import RecordedRun, is_run
+from svdbench.reporting.progress import bar, listening
 from svdbench.running.request import (
     former_spellings,
     frame_of,
@@ -139,6 +141,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     quiet: bool = True,
+    progress: bool | Callable[[float, str], None] = False,
     **options: Any,
 ) -> RunResult:
     """Run a job as its command does, and return its results.
@@ -148,8 +151,14 @@ def run(
         subject: its first argument where it has one: a data set, a model, ``"module:function"``.
         overrides: further keys of the configuration, as ``"sizes.m=64"``.
         quiet: print nothing.
+        progress: show a bar, in a notebook too; or a function of the fraction done and what is
+            done, in words.
         options: the command's options by name, with underscores: ``d=[64, 128]``,
-            ``max_minutes=5``, ``quick=True``. A method, model or other member may be a class.
+            ``max_minutes=5``, ``quick=True``. A method, model or other member may be a class,
+            one that is defined in a notebook, too.
+
+    Returns:
+        The result, also where an earlier run of that ``name`` was finished already.
 
     Raises:
         UserError: an unknown job, option or value.
@@ -176,8 +185,10 @@ def run(
         "overrides": list(overrides),
         "show_config": False,
     }
-    with redirect_stdout(StringIO()) if quiet else nullcontext():
-        found = perform(request_of(jobs, spelt, given))
+    request = request_of(jobs, spelt, given)
+    _refuse_in_other_processes(request)
+    with _shown(progress), redirect_stdout(StringIO()) if quiet else nullcontext():
+        found = perform(request)
     folder = getattr(found, "folder", found)
     if not isinstance(folder, Path):
         raise UserError(f"{job} with these options writes no run: type svdbench {job} instead")
@@ -202,13 +213,39 @@ def _as_typed(value: Any) -> Any:
 
 
 def _reference(thing: Any) -> str:
-    """A class or function as ``module:name``."""
+    """A class or function as ``module:name``; one of a notebook or script as ``__main__:name``."""
     module, name = thing.__module__, thing.__qualname__
-    if module == "__main__" or "." in name or "<" in name:
+    if getattr(sys.modules.get(module), name, None) is not thing:
         raise UserError(
-            f"{name} can't be found by its name: define it at the top level of a module"
+            f"{name} can't be found by its name: define it at the top level of a module, notebook "
+            "or script"
         )
     return f"{module}:{name}"
+
+
+def _refuse_in_other_processes(request: Request) -> None:
+    """Refuse classes of a notebook or script where other processes would have to import them."""
+    named = [name for name in references([*request.options.values()]) if is_main(name)]
+    options = dict(request.options)
+    several = request.multirun or any(options.get(key) for key in ("processes", "nodes"))
+    if named and several:
+        name = named[0].partition(":")[2]
+        raise UserError(
+            f"{name} is defined in this notebook or script, and a sweep or several processes "
+            "can't import it: begin its cell with %%writefile my_module.py, import my_module, and "
+            f"give my_module.{name}"
+        )
+
+
+def _shown(progress: bool | Callable[[float, str], None]) -> AbstractContextManager[None]:
+    """What shows how far a run is, on the output as it is now."""
+    if not progress:
+        return nullcontext()
+    if callable(progress):
+        return listening(progress)
+    from rich.console import Console
+
+    return bar(Console(file=sys.stdout))
 
 
 def load(folder: str | Path) -> RunResult:

@@ -18,6 +18,7 @@ from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.reporting import render
+from svdbench.reporting.progress import tell
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 
@@ -38,6 +39,7 @@ class RunDisplay:
         self.task = self.progress.add_task("", total=total, doing="")
         self.total = total
         self.done = 0
+        self.what = ""
 
     def resume(self, record: RunWriter) -> None:
         """Say how much of a resumed run is done."""
@@ -46,10 +48,14 @@ class RunDisplay:
             self.note(resumption(len(record.units), self.total))
 
     def begin(self, what: str) -> None:
+        self.what = what
         self.progress.update(self.task, description=what, completed=self.done, doing="")
+        tell(self.done / max(self.total, 1), what)
 
     def doing(self, fraction: float, what: str) -> None:
         self.progress.update(self.task, completed=self.done + fraction, doing=what)
+        words = " · ".join(filter(None, (self.what, what)))
+        tell((self.done + fraction) / max(self.total, 1), words)
 
     def finish(self, line: str) -> None:
         self.done += 1

@@ -288,6 +288,7 @@ def run_session(
     """Train from every seed in a session of this kind; returns the folder with the results."""
     config = given.config
     with running(job, config, text, folder, config.seeds) as (record, shown):
+        record.write_events(getattr(config, "tensorboard", False))
         session = kind(given, record, shown)
         with record.recalling() as memo:
             session.restore(memo)

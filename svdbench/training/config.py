@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from svdbench.config.base import TRAINED, Placement, RunConfig, device_option, threads_option
+from svdbench.config.base import (
+    TRAINED,
+    FollowedConfig,
+    Placement,
+    RunConfig,
+    device_option,
+    threads_option,
+)
 from svdbench.config.fields import Key, Member, group, members, option
 from svdbench.job import Flag, Subject
 from svdbench.members import MODELS, TASKS
@@ -219,5 +226,5 @@ class Training:
 
 
 @dataclass
-class Train(RunConfig, Training):
+class Train(RunConfig, FollowedConfig, Training):
     """``svdbench train``: one model on one task."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from svdbench.config.base import FollowedConfig
 from svdbench.config.fields import option, several
 from svdbench.side_by_side.config import SideBySide, epochs_option
 
@@ -38,7 +39,7 @@ class PublishedSpeed:
 
 
 @dataclass
-class Accelerate(SideBySide):
+class Accelerate(SideBySide, FollowedConfig):
     """``svdbench accelerate``: trained dense, and in factors after a share φ of the steps."""
 
     epochs: int | None = epochs_option("20, or enough for 200 batches")

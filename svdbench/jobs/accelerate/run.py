@@ -23,6 +23,7 @@ from svdbench.jobs.accelerate.arms import (
 from svdbench.jobs.accelerate.config import Accelerate
 from svdbench.lowrank import factor
 from svdbench.lowrank.layers.factor import RankRule
+from svdbench.record.events import require_tensorboard
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import RunDisplay
@@ -46,6 +47,7 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
 
 def prepare(config: Accelerate) -> AccelerateExperiment:
     """Data, sizes and arms, checked before a run starts."""
+    require_tensorboard(config.tensorboard)
     sizes, train, test = problem_of(config, HIDDEN)
     with as_user_error():
         settings = [AccelerateSetting(), *_settings(config, sizes)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from svdbench.config.base import FollowedConfig
 from svdbench.config.fields import Key, Member, members, option, section, several
 from svdbench.members import COMPRESSORS
 from svdbench.side_by_side.config import (
@@ -35,7 +36,7 @@ class PublishedNumberConfig:
 
 
 @dataclass
-class Compress(SideBySide):
+class Compress(SideBySide, FollowedConfig):
     """``svdbench compress``: a network trained with and without compression, side by side."""
 
     net: str | None = net_option("15 and 15 hidden units")

@@ -21,6 +21,7 @@ from svdbench.jobs.compress.config import Compress
 from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
+from svdbench.record.events import require_tensorboard
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import RunDisplay, load
@@ -49,6 +50,7 @@ def check(config: Compress) -> None:
 
 def prepare(config: Compress) -> CompressExperiment:
     """Data, sizes and compressors, checked before a run starts."""
+    require_tensorboard(config.tensorboard)
     settings = [CompressSetting()] + [
         CompressSetting(method, rank, load(COMPRESSORS, method, config.compressor))
         for method in config.methods

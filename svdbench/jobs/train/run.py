@@ -8,6 +8,7 @@ from rich.console import Console
 
 from svdbench.jobs.train import JOB
 from svdbench.measure.clock import Clock, WallClock
+from svdbench.record.events import require_tensorboard
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.words import quantity
@@ -61,12 +62,14 @@ def run(
     place = config.trainer.where()
     clock, console = clock or WallClock(device_of(place)), console or Console()
     # Before anything is written: it may be a mistake.
+    require_tensorboard(config.tensorboard)
     first = loop_of(config, config.seed, clock, ranks)
     endings: dict[int, str] = {}
     several = quantity(ranks.size, "process", "processes")
     together = f", in each of {several}" if ranks.size > 1 else ""
     with open_record(JOB, config, place, text, folder, console, together) as record:
         on_folder(record.folder)
+        record.write_events(config.tensorboard)
         with record.recalling() as memo:
             endings |= {int(seed): str(how) for seed, how in memo.get("endings", {}).items()}
         if record.resumed:
@@ -91,6 +94,7 @@ def run(
 
 def check(config: Train) -> None:
     """Check the options of the model and the task, without data."""
+    require_tensorboard(config.tensorboard)
     parts(config)
 
 
