@@ -106,9 +106,9 @@ def test_from_python() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--width", "1"], "at least 2"),
+        (["--width", "1"], "each must be 2 or more"),
         (["--methods", "lineer"], "did you mean 'linear'"),
-        (["--optimizer", "sdg"], "sgd"),
+        (["--optimizer", "sdg"], "sdg"),
         (["layer.low_rank_linear.rank=0"], "give a whole number of at least 1, or null"),
     ],
 )

@@ -38,7 +38,7 @@ class TimeLayers(TimingConfig):
     sizes: LayerSizes = section(LayerSizes)
     layer: dict[str, Any] = members(LAYERS)
     methods: list[str] | None = methods_option(LAYERS, "layers to time, such as linear,orthogonal")
-    optimizer: Update = option(
+    update: Update = option(
         Update.none,
         "the update that belongs to a step: none, sgd or adam",
         typed="--optimizer NAME",

@@ -104,7 +104,7 @@ def _problem(config: TimeLayers, width: int, batch: int) -> LayerProblem:
         m=batch,
         dtype=getattr(torch, config.dtype.value),
         device=str(torch.device(config.device)),
-        optimizer=config.optimizer.value,
+        optimizer=config.update.value,
     )
 
 
@@ -122,4 +122,4 @@ def _entries(
     W, b, X, G = (tensor.to(problem.device, problem.dtype) for tensor in (W, b, X, G))
     for name, layer in layers.items():
         own = X.clone().requires_grad_()
-        yield TimedLayer(name, layer, (W, b), own, G, update=config.optimizer)
+        yield TimedLayer(name, layer, (W, b), own, G, update=config.update)
