@@ -94,7 +94,7 @@ def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterato
 
 def _of_key(keyword: str, spelling: Spelling, job: Job) -> Parameter:
     leaf = spelling.first
-    kind = leaf.kind if leaf.kind in (int, float) else str
+    kind = leaf.kind if leaf.kind in (int, float, bool) else str
     declared = typer.Option(
         leaf.key.flag,
         metavar=leaf.key.metavar,

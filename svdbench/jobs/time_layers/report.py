@@ -140,16 +140,19 @@ def figures(timed: pd.DataFrame, ratios: list[MetricValue]) -> dict[str, Callabl
 
 
 def step_time(timed: pd.DataFrame) -> Figure:
-    """A panel for each batch size: the median time of a step by width."""
+    """A panel for each batch size: the median time of a step by width; bars of one width."""
     figure, places = _panels(timed, "Time of a training step of one layer")
     styles = styles_of(sorted(set(timed["method"])))
     for axes, (batch, rows) in zip(places, timed.groupby("m"), strict=True):
+        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        if timed["d"].nunique() == 1:
+            timings.draw_bars(axes, rows, styles)
+            continue
         for method in timings.slowest_first(rows):
             timings.draw_times(axes, rows, method, styles[method])
-        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
-        dress(axes, sorted(set(timed["d"])))
-    places[0].set_ylabel("time of a step (median, quartile band)")
-    _labelled(places)
+        _dressed(axes, timed)
+    if timed["d"].nunique() > 1:
+        places[0].set_ylabel("time of a step (median, quartile band)")
     return figure
 
 
@@ -159,6 +162,11 @@ def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
     styles = styles_of(sorted(set(timed["method"])))
     for axes, batch in zip(places, sorted(set(timed["m"])), strict=True):
         here = [value for value in ratios if value.of["m"] == batch]
+        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        if timed["d"].nunique() == 1:
+            found = pd.Series({str(value.of["method"]): value.value for value in here})
+            timings.draw_ratio_bars(axes, found, styles, "time of a step over nn.Linear's")
+            continue
         for method in sorted({str(value.of["method"]) for value in here}):
             own = sorted(
                 (value for value in here if value.of["method"] == method),
@@ -170,25 +178,24 @@ def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
             axes.vlines(x, low, high, color=styles[method]["color"], lw=1)
         axes.axhline(1, color=styles.get(BASELINE, {"color": "black"})["color"], label=BASELINE)
         logarithmic(axes, "×")
-        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
-        dress(axes, sorted(set(timed["d"])))
-    places[0].set_ylabel("time of a step over nn.Linear's")
-    _labelled(places)
+        _dressed(axes, timed)
+    if timed["d"].nunique() > 1:
+        places[0].set_ylabel("time of a step over nn.Linear's")
     return figure
 
 
 def _panels(timed: pd.DataFrame, title: str) -> tuple[Figure, list[Any]]:
     batches = timed["m"].nunique()
-    figure, places = panels(batches, min(batches, 2), (3.6, 3.6), (2.6, 1.2), sharey=True)
+    several = timed["d"].nunique() > 1
+    figure, places = panels(batches, min(batches, 2), (3.6, 3.6), (2.6, 1.2), sharey=several)
     row = timed.iloc[0]
     update = UPDATES[str(row["optimizer"])]
     where = f"forward, backward{update}; {timings.where(row)}"
     figure.suptitle(f"{title}\n{where}", x=0.01, ha="left", fontsize=11)
-    for axes in places:
-        axes.set_xlabel("width, features in and out")
     return figure, list(places)
 
 
-def _labelled(places: list[Any]) -> None:
-    for axes in places:
-        label_lines(axes)
+def _dressed(axes: Any, timed: pd.DataFrame) -> None:
+    axes.set_xlabel("width, features in and out")
+    dress(axes, sorted(set(timed["d"])))
+    label_lines(axes)
