@@ -63,7 +63,7 @@ def place(row: Any) -> str:
 
 def times(timed: pd.DataFrame) -> Iterator[MetricValue]:
     for row in timed.to_dict("records"):
-        ends = {"low": row["q25_s"], "high": row["q75_s"]}
+        ends: dict[str, Any] = {"low": row["q25_s"], "high": row["q75_s"]}
         yield STEP.of(row["median_s"], **ends, method=row["method"], d=row["d"], m=row["m"])
 
 
@@ -77,7 +77,7 @@ def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
             continue
         both = pd.concat([own.loc[d, m, method], rounds.loc[d, m, BASELINE]], axis=1).dropna()
         interval = paired_ratio(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
-        ends = {"low": interval.low, "high": interval.high}
+        ends: dict[str, Any] = {"low": interval.low, "high": interval.high}
         found.append(RATIO.of(interval.mean, **ends, method=method, d=d, m=m))
     return found
 
@@ -133,7 +133,7 @@ def without_number(step: pd.DataFrame) -> Iterator[str]:
 
 
 def figures(timed: pd.DataFrame, ratios: list[MetricValue]) -> dict[str, Callable[[], Figure]]:
-    drawn = {"step_time": partial(step_time, timed)}
+    drawn: dict[str, Callable[[], Figure]] = {"step_time": partial(step_time, timed)}
     if ratios:
         drawn["ratio_to_linear"] = partial(ratio_to_linear, timed, ratios)
     return drawn
