@@ -278,7 +278,7 @@ class TorchOrthogonal(Layer):
         """The orthogonal matrix of a parameter X (d, d), by a plain formula."""
 
 
-class TorchExponential(TorchOrthogonal):
+class TorchExponentialLinear(TorchOrthogonal):
     name = "torch_orthogonal_exp"
     source = "torch, orthogonal_map='matrix_exp'; Lezcano-Casado and Martínez-Rubio, ICML 2019"
     map = "matrix_exp"
@@ -299,7 +299,7 @@ class TorchExponential(TorchOrthogonal):
         return matrix_exp_flops(problem, 1.0)
 
 
-class TorchCayley(TorchOrthogonal):
+class TorchCayleyLinear(TorchOrthogonal):
     name = "torch_orthogonal_cayley"
     source = "torch, orthogonal_map='cayley'; Helfrich, Willmott and Ye, ICML 2018"
     map = "cayley"
@@ -314,7 +314,7 @@ class TorchCayley(TorchOrthogonal):
         return and_product(problem, Flops(8 / 3 * problem.d**3, 4.0 * problem.d**3))
 
 
-class TorchHouseholder(TorchOrthogonal):
+class TorchHouseholderLinear(TorchOrthogonal):
     name = "torch_orthogonal_householder"
     source = "torch, orthogonal_map='householder'; LAPACK orgqr"
     constants = "the diagonal of its parameter is ±1, rounded to whole numbers"
