@@ -13,4 +13,4 @@ configuration and the environment.
 from svdbench.job import Job
 from svdbench.jobs.time_layers.config import TimeLayers
 
-JOB = Job("time-layers", TimeLayers, __name__)
+JOB = Job("time-layers", TimeLayers, __name__, panel="Timing", place=2)

@@ -16,4 +16,4 @@ Examples:
 from svdbench.job import Job
 from svdbench.jobs.time_rnn.config import TimeRNN
 
-JOB = Job("time-rnn", TimeRNN, __name__, panel="Timing", place=3)
+JOB = Job("time-rnn", TimeRNN, __name__, panel="Timing", place=4)

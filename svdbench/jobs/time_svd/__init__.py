@@ -16,4 +16,4 @@ Examples:
 from svdbench.job import Job
 from svdbench.jobs.time_svd.config import TimeSVD
 
-JOB = Job("time-svd", TimeSVD, __name__, panel="Timing", place=4)
+JOB = Job("time-svd", TimeSVD, __name__, panel="Timing", place=5)

@@ -16,4 +16,4 @@ Examples:
 from svdbench.job import Job
 from svdbench.jobs.time_svd_ops.config import TimeSvdOps
 
-JOB = Job("time-svd-ops", TimeSvdOps, __name__, panel="Timing", place=2)
+JOB = Job("time-svd-ops", TimeSvdOps, __name__, panel="Timing", place=3)

@@ -27,6 +27,6 @@ JOB = Job(
     ),
     sweeps=False,
     panel="Timing",
-    place=5,
+    place=6,
     starter="svdbench.jobs.tune.shapes:start",
 )
