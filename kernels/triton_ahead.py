@@ -33,6 +33,7 @@ from triton.runtime.jit import MockTensor, create_function_from_signature
 from . import (
     triton_factors,
     triton_gradient,
+    triton_recurrence,
     triton_sweep,
     triton_tile_factors,
     triton_tile_gradient,
@@ -83,6 +84,7 @@ class Build(NamedTuple):
     constants: dict[str, Any]
     options: dict[str, int | None]  # of the compiler
     aligned: bool  # whether n, d and m are multiples of 16, which Triton compiles apart
+    least_shared: int = 0  # bytes of shared memory of a chip that it is for
 
     @property
     def row(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def shipped() -> Iterator[Build]:
                 config = triton_factors.factors_config(k)
                 yield _build(triton_factors.factors_kernel, dtype, config, aligned)
             yield _build(triton_factors.join_kernel, dtype, triton_factors.join_config(), aligned)
+        yield from _recurrent(aligned)
         for (dtype, precision), keep in product(KINDS, (True, False)):
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
             for width in (4, 8) if precision == "ieee" else (8,):
@@ -118,6 +121,22 @@ def shipped() -> Iterator[Build]:
             for kernel, config in _tiled(precision, aligned):
                 if dtype == "fp32" or "p_V" in kernel.arg_names:
                     yield _build(kernel, dtype, config, aligned)
+
+
+def _recurrent(aligned: bool) -> Iterator[Build]:
+    """A loop over time with every size of W, in both directions."""
+    kernel, large = triton_recurrence.recurrence_kernel, triton_recurrence.LARGE_SHARED
+    for precision, n in product(("ieee", "bf16x6", "tf32"), (16, 32, 64, 128, 256)):
+        for backward, phi in ((False, "tanh"), (False, "modrelu"), (True, "tanh")):
+            flags = {"FIRST": phi == "modrelu", "BACKWARD": backward, "PHI": phi}
+            configs = [
+                triton_recurrence.recurrence_config(n, precision, is_large)
+                for is_large in (False, True)
+            ]
+            yield _build(kernel, "fp32", flags | configs[0], aligned)
+            if configs[1] != configs[0]:
+                build = _build(kernel, "fp32", flags | configs[1], aligned)
+                yield build._replace(least_shared=large)
 
 
 def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -157,7 +176,6 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
     target = target_of(chip)
     compiled = triton.compile(source(build, target), target, build.options)
     usage, assembly = _disassembled(compiled.asm["cubin"])
-    streamed = triton_sweep.sweep_streamed_kernel
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found, usage
     operations = Counter(re.findall(r"^\s+/\*\w{4,}\*/\s+(?:@!?U?P\w+\s+)?(\w+)", assembly, re.M))
@@ -170,7 +188,7 @@ def compile_for(build: Build, chip: Chip) -> dict[str, Any]:
         "shared_limit_bytes": chip.shared_bytes,
         "instructions": operations.total(),
         **{name: sum(operations[op] for op in ops) for name, ops in INSTRUCTIONS.items()},
-        "guarded": build.kernel is not streamed or is_guarded(compiled.asm["ptx"]),
+        "guarded": _is_guarded(build, compiled.asm["ptx"]),
         "key": key_of(build, chip),
     }
 
@@ -212,12 +230,25 @@ def source(build: Build, target: GPUTarget) -> ASTSource:
     return ASTSource(kernel, *parts)
 
 
+def _is_guarded(build: Build, ptx: str) -> bool:
+    if build.kernel is triton_sweep.sweep_streamed_kernel:
+        return is_guarded(ptx)
+    if build.kernel is triton_recurrence.recurrence_kernel and not build.constants["RESIDENT"]:
+        return re.match(r"B.*L.*S", _accesses(ptx)) is not None
+    return True
+
+
 def is_guarded(ptx: str) -> bool:
     """Whether barriers of the streamed sweep stand where its threads read what others stored.
 
-    The loop over the blocks is that which spans the most. It begins with a barrier, before any
-    load, and has another one between the two times that it reads a state.
+    Its longest loop begins with a barrier, before any load, and has another one between the two
+    times that it reads a state.
     """
+    return re.match(r"B.*L.*B.*L.*S", _accesses(ptx)) is not None
+
+
+def _accesses(ptx: str) -> str:
+    """Loads (L), stores (S) and barriers (B) of the loop that spans the most."""
     labels = {found[1]: found.end() for found in re.finditer(r"^(\$L__\w+):", ptx, re.M)}
     jumps = (
         (found.start(), labels[found[1]]) for found in re.finditer(r"bra\S*\s+(\$L__\w+)", ptx)
@@ -226,8 +257,7 @@ def is_guarded(ptx: str) -> bool:
     events = re.findall(
         r"\b(ld\.global|cp\.async\.c[ag]|st\.global|bar(?:rier)?\.sync)", ptx[begin:end]
     )
-    order = "".join({"l": "L", "c": "L", "s": "S", "b": "B"}[event[0]] for event in events)
-    return re.match(r"B.*L.*B.*L.*S", order) is not None
+    return "".join({"l": "L", "c": "L", "s": "S", "b": "B"}[event[0]] for event in events)
 
 
 def _disassembled(cubin: bytes) -> tuple[str, str]:
@@ -296,7 +326,9 @@ def _is_quick(build: Build) -> bool:
     """Whether a build is of the quick table: sizes in sixteens, three kinds, what is trained."""
     precision = build.constants.get("PRECISION")
     kinds = {(dtype, None) for dtype, _ in QUICK} | set(QUICK)
-    return build.aligned and build.constants.get("KEEP", True) and (build.dtype, precision) in kinds
+    constants: dict[str, Any] = {"KEEP": True, "PHI": "tanh", "N": 64} | build.constants
+    trained: bool = constants["KEEP"] and constants["PHI"] == "tanh" and constants["N"] >= 64
+    return build.aligned and trained and (build.dtype, precision) in kinds
 
 
 def _row(number: int, chip: Chip) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from promises import idle_driver
 from triton.backends.compiler import GPUTarget
 
-from svdbench.kernels import triton_ahead
+from svdbench.kernels import triton_ahead, triton_recurrence
 from svdbench.kernels.apply import Apply
 from svdbench.kernels.plans import Plan
 
@@ -36,6 +36,9 @@ if __name__ == "__main__":
     for d, m in ((512, 32), (450, 33), (512, 128)):
         step(d, d, m, Plan(512, "tiles"), torch.float32)
     step(512, 512, 32, Plan(512, "tiles"), torch.bfloat16)
+    for n in (64, 128, 256):
+        states = triton_recurrence.forward(torch.randn(3, 5, n), torch.eye(n), None, None, "tanh")
+        triton_recurrence.backward(states, torch.eye(n), states, "tanh")
     target = GPUTarget("cuda", 90, 32)
     ahead = {key(triton_ahead.source(b, target), b.options) for b in triton_ahead.shipped()}
     for kernel in idle_driver.compiled:

@@ -1,6 +1,7 @@
 """The loop of a recurrent network in every way to run it, and the command that times them."""
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops
 from svdbench.measure.gate import check
 from svdbench.members import LOOPS
+from svdbench.nn import recurrence_loops
 
 NAMES = LOOPS.names()
 REFLECTORS = ["fasth_each_step", "reflectors_each_step", "spectral"]
@@ -109,14 +111,29 @@ def test_sequential_operations() -> None:
         name: (load(name) if name != "fasth_each_step" else fasth).described(problem)
         for name in NAMES
     }
-    assert counted["reflectors_each_step"] == {"sequential_ops": 6400, "slides_ops": 6400}
+    assert counted["reflectors_each_step"] == {
+        "loop": "operations",
+        "sequential_ops": 6400,
+        "slides_ops": 6400,
+    }
     assert counted["fasth_each_step"] == {
+        "loop": "operations",
         "sequential_ops": 100 * 2 * (1 + 4),
         "slides_ops": 2 * (4 + 100 * 8),
     }
     assert 100 < counted["spectral"]["sequential_ops"] <= 100 + 2 * (1 + 32)
     assert {counted[name]["sequential_ops"] for name in MODULES} == {100}
     assert {counted[name]["slides_ops"] for name in ("spectral", *MODULES)} == {None}
+
+
+def test_what_runs_the_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, double = LoopProblem(d=64, n=32, m=8, device="cuda:0"), LoopProblem(64, 32, 8, F64)
+    assert {load(name).loop(double) for name in MODULES} == {"torch.nn"}
+    assert load("spectral").loop(double) == "operations"
+    monkeypatch.setattr(recurrence_loops, "triton_runs_on", lambda device: True)
+    assert load("spectral").loop(small) == "one Triton kernel"
+    assert load("spectral").loop(replace(small, d=257)) == "operations"
+    assert {load(name).loop(small) for name in MODULES} == {"cuDNN"}
 
 
 def test_reflectors_one_by_one_leave_out_what_needs_too_much_memory() -> None:

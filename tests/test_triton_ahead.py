@@ -20,7 +20,7 @@ def compiled(folder: Path, *options: str) -> list[dict[str, str]]:
 KERNELS = {
     *("factors", "join", "sweep_resident", "sweep_streamed", "gradient"),
     *("scale", "gram", "invert", "join_strip", "join_tile", "rows", "triangle", "update"),
-    *("half_product", "tile_gradient"),
+    *("half_product", "tile_gradient", "recurrence"),
 }
 
 

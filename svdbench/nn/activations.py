@@ -6,6 +6,7 @@ modReLU keeps something beside its states, the moduli |z|: where the bias is pos
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Activation(ABC):
     """
 
     needs_bias = False
+    in_kernel: ClassVar[str | None] = None  # its name in ``kernels.triton_recurrence``
 
     def bias_size(self, n: int) -> int:
         """Entries of the bias for n hidden units."""
@@ -52,6 +54,8 @@ class Activation(ABC):
 
 
 class Identity(Activation):
+    in_kernel = "identity"
+
     def plain(self, z: Tensor, bias: Tensor | None) -> Tensor:
         return z
 
@@ -66,6 +70,8 @@ class Identity(Activation):
 
 
 class Tanh(Activation):
+    in_kernel = "tanh"
+
     def plain(self, z: Tensor, bias: Tensor | None) -> Tensor:
         return z.tanh()
 
@@ -80,6 +86,8 @@ class Tanh(Activation):
 
 
 class Relu(Activation):
+    in_kernel = "relu"
+
     def plain(self, z: Tensor, bias: Tensor | None) -> Tensor:
         return z.relu()
 
@@ -101,6 +109,7 @@ class ModRelu(Activation):
     """
 
     needs_bias = True
+    in_kernel = "modrelu"
 
     def plain(self, z: Tensor, bias: Tensor | None) -> Tensor:
         assert bias is not None

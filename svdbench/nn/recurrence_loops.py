@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from svdbench.kernels.triton_support import MOST_UNITS, triton_runs_on
 from svdbench.nn.activations import Activation
 
 
@@ -49,6 +50,12 @@ def packed_layout(batch_sizes: Tensor, device: torch.device) -> PackedLayout:
     return PackedLayout(sizes, *(rows.to(device) for rows in indices))
 
 
+def runs_in_one_kernel(device: torch.device, dtype: torch.dtype, n: int, phi: Activation) -> bool:
+    """Whether all steps are one launch: on a GPU that Triton has, in float32, for n up to 256."""
+    small = phi.in_kernel is not None and n <= MOST_UNITS and dtype == torch.float32
+    return small and device.type == "cuda" and triton_runs_on(device)
+
+
 def loop_forward(
     inputs: Tensor,
     W: Tensor,
@@ -59,6 +66,12 @@ def loop_forward(
     layout: PackedLayout | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All states (T, B, n), and on request what :func:`loop_backward` needs of φ."""
+    if layout is None and runs_in_one_kernel(inputs.device, inputs.dtype, inputs.shape[-1], phi):
+        from svdbench.kernels import triton_recurrence
+
+        assert phi.in_kernel is not None
+        states = triton_recurrence.forward(inputs, W, h0, bias, phi.in_kernel)
+        return states, inputs.new_empty(len(states) if keep else 1, *states.shape[1:-1], 0)
     states = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     B, n = states.shape[-2:] if layout is None else (layout.sizes[0], states.shape[-1])
     kept = inputs.new_empty(*(states.shape[:-1] if keep else (1, B)), phi.kept_size(n))
@@ -108,6 +121,11 @@ def loop_backward(
     layout: PackedLayout | None = None,
 ) -> Tensor:
     """All δ_t (T, B, n), given the gradients G at the states."""
+    if layout is None and runs_in_one_kernel(states.device, states.dtype, len(W), phi):
+        from svdbench.kernels import triton_recurrence
+
+        assert phi.in_kernel is not None
+        return triton_recurrence.backward(G, W, states, phi.in_kernel)
     deltas = torch.empty_like(states)
     spare = states.new_empty(states.shape[-2] if layout is None else layout.sizes[0], len(W))
     steps = zip(*(_steps(tensor, layout) for tensor in (G, deltas, states, kept)), strict=True)

@@ -52,6 +52,7 @@ MEANINGS = {
     "length": "length of the sequences",
     "inputs": "inputs at each step of a sequence",
     "sequential_ops": "matrix operations that wait for each other in a forward loop, as counted",
+    "loop": "what ran the steps of a recurrence: operations, or one kernel for all of them",
     "slides_ops": "the same, as the slides of Kovtun et al. expect",
     "k": "rank of the truncated decomposition",
     "spectrum": "kind of singular values that the matrix has",

@@ -18,7 +18,9 @@ from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Algorithm, Flops, Problem
 from svdbench.measure.costs import Blocks, TunedAlgorithm, factors_flops
 from svdbench.nn import factored
+from svdbench.nn.activations import ACTIVATIONS
 from svdbench.nn.recurrence import recurrence
+from svdbench.nn.recurrence_loops import runs_in_one_kernel
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,17 @@ class RNNLoop(Algorithm):
         """What the slides of Kovtun et al. expect of it in place of that; None where they don't."""
         return None
 
+    def loop(self, problem: Problem) -> str:
+        """What runs the steps: operations of PyTorch, or one kernel for all of them."""
+        return "operations"
+
     def floor(self, problem: Problem) -> Flops:
         """T products W h with W (d, d), and twice that backward: 6 T m d² in all."""
         return products(problem)
 
-    def described(self, problem: Problem) -> dict[str, int | None]:
+    def described(self, problem: Problem) -> dict[str, int | str | None]:
         return {
+            "loop": self.loop(problem),
             "sequential_ops": self.sequential_ops(problem),
             "slides_ops": self.slides_ops(problem),
         }
@@ -189,6 +196,9 @@ class TorchModule(RNNLoop):
         named = dict(zip(names, weights, strict=True))
         states: Tensor = torch.func.functional_call(self._module, named, (X,))[0]
         return states
+
+    def loop(self, problem: Problem) -> str:
+        return "cuDNN" if problem.device.startswith("cuda") else "torch.nn"
 
     def flops(self, problem: Problem) -> Flops:
         once = products(problem)
@@ -326,6 +336,11 @@ class Spectral(TunedAlgorithm, FactoredLoop):
         eye = torch.eye(len(s), dtype=X.dtype, device=X.device)
         W = factored.apply(U, s, V, eye)
         return recurrence(drive(M, b, X), W)
+
+    def loop(self, problem: Problem) -> str:
+        phi, device = ACTIVATIONS["tanh"], torch.device(problem.device)
+        one = runs_in_one_kernel(device, problem.dtype, problem.d, phi)
+        return "one Triton kernel" if one else "operations"
 
     def flops(self, problem: Problem) -> Flops:
         build = factors_flops(replace(problem, m=problem.d), self.block(problem))

@@ -90,7 +90,7 @@ def _by_size(timed: pd.DataFrame) -> pd.DataFrame:
 def costs_table(timed: pd.DataFrame) -> Table:
     """What a loop costs beside time, at the largest size and length."""
     largest = largest_of(timed).sort_values("median_s")
-    columns = ["memory", "of floor", "k", "ops", "slides' ops"]
+    columns = ["memory", "of floor", "k", "ops", "slides' ops", "loop by"]
     table = Table.of(f"at {place(largest.iloc[0])}", ["method"], columns, note=NOTE)
     for row in largest.to_dict("records"):
         table.add(
@@ -101,8 +101,13 @@ def costs_table(timed: pd.DataFrame) -> Table:
                 TableCell.number(row[column], integer)
                 for column in ("block_size", "sequential_ops", "slides_ops")
             ),
+            _loop(row.get("loop")),  # runs before 2026-12 have no such column
         )
     return table
+
+
+def _loop(value: Any) -> str:
+    return value if isinstance(value, str) else "–"
 
 
 def _of_floor(fraction: float) -> TableCell:

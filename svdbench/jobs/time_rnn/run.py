@@ -27,7 +27,9 @@ from svdbench.timings.session import (
 # The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
 _SIZES = ("length", "inputs")
 LOOP_SAMPLES = TableSchema("samples", (*SAMPLES.own, *_SIZES))
-LOOP_SUMMARY = TableSchema("summary", (*SUMMARY.own, *_SIZES, "sequential_ops", "slides_ops"))
+LOOP_SUMMARY = TableSchema(
+    "summary", (*SUMMARY.own, *_SIZES, "sequential_ops", "slides_ops", "loop")
+)
 
 
 def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
