@@ -178,10 +178,12 @@ def _has_large_shared(device: torch.device) -> bool:
 def recurrence_config(n: int, precision: str, large_shared: bool) -> dict[str, Any]:
     """The constants and options of ``recurrence_kernel``.
 
-    Without tensor cores the operands of 128 units would spill.
+    Without tensor cores the operands of 128 units would spill, and of odd sizes the addresses of
+    large pieces.
     """
     N = max(16, triton.next_power_of_2(n))
-    resident = N <= 64 or (N == 128 and precision != "ieee" and large_shared)
+    exact = precision == "ieee"
+    resident = N <= 64 or (N == 128 and not exact and large_shared)
     config = {"PRECISION": precision, "RESIDENT": resident, "N": N, "BB": SEQUENCES}
-    config["BN"] = 16 if precision == "ieee" else 32
+    config["BN"] = 16 if exact or n % 16 else 32
     return config | {"num_warps": 4 if N <= 64 else 8, "maxnreg": MOST_REGISTERS}

@@ -17,8 +17,9 @@ RESIDENT_LENGTH = 256
 RESIDENT_BLOCK = 16
 """A tile of columns stays on chip for reflectors up to this length, in blocks up to this size."""
 
-MOST_UNITS = 256
-"""Of a recurrence in ``triton_recurrence``: the W of more is too large for a processor's cache."""
+MOST_UNITS, MOST_ODD_UNITS = 256, 128
+"""Of a recurrence in ``triton_recurrence``, and where they are no multiple of 16: the W of more is
+too large for a processor's cache, and the addresses of more odd ones would spill."""
 
 PROGRAMS = 128
 """About as many as a large chip has multiprocessors."""

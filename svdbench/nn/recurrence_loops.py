@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svdbench.kernels.triton_support import MOST_UNITS, triton_runs_on
+from svdbench.kernels.triton_support import MOST_ODD_UNITS, MOST_UNITS, triton_runs_on
 from svdbench.nn.activations import Activation
 
 
@@ -51,9 +51,10 @@ def packed_layout(batch_sizes: Tensor, device: torch.device) -> PackedLayout:
 
 
 def runs_in_one_kernel(device: torch.device, dtype: torch.dtype, n: int, phi: Activation) -> bool:
-    """Whether all steps are one launch: on a GPU that Triton has, in float32, for n up to 256."""
-    small = phi.in_kernel is not None and n <= MOST_UNITS and dtype == torch.float32
-    return small and device.type == "cuda" and triton_runs_on(device)
+    """Whether all steps are one launch: on a GPU that Triton has, in float32, for few units."""
+    small = n <= (MOST_ODD_UNITS if n % 16 else MOST_UNITS)
+    fits = small and phi.in_kernel is not None and dtype == torch.float32
+    return fits and device.type == "cuda" and triton_runs_on(device)
 
 
 def loop_forward(
