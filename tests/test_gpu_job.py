@@ -263,7 +263,8 @@ def test_every_kernel_that_ships_is_judged() -> None:
         for path in source.glob("triton_*.py")
         for name in re.findall(r"^def (\w+_kernel)\(", path.read_text(), re.MULTILINE)
     }
-    assert shipped == set(ERRORS) == set(OUTPUTS)
+    elsewhere = {"recurrence"}  # compared with operations of PyTorch in test_gpu_smoke.py
+    assert shipped - elsewhere == set(ERRORS) == set(OUTPUTS)
 
 
 @interpreted

@@ -258,7 +258,7 @@ def test_a_preset_that_does_not_fit_is_named(
 
 def test_numbers_as_people_read_them() -> None:
     assert [share(value) for value in (0.0097, 0.43123, 1, 68.1)] == [
-        *("0.97 %", "43.1 %", "100 %", "6810 %")
+        *("0.97%", "43.1%", "100%", "6,810%")
     ]
     assert [clock_time(value) for value in (5, 65.4, 3723)] == ["0:05", "1:05", "1:02:03"]
     assert spark([1, 0.1, 0.01], 0.01, 1, 10) == "█▅▁"

@@ -60,7 +60,7 @@ class TrainingDisplay:
         self.tick = tick
         ahead = tick.left_s * tick.steps_per_s
         ahead = ahead if math.isfinite(ahead) else 0.0
-        tell(tick.step / max(tick.step + ahead, 1), f"{self.title}, step {tick.step:,}")
+        tell(tick.step / max(tick.step + ahead, 1), f"{self.title}, step {integer(tick.step)}")
 
     def evaluation(self, point: Evaluation) -> None:
         self.point = point

@@ -23,6 +23,7 @@ Hunting = Callable[..., None]
 NEEDS: dict[str, list[str]] = {
     "time-fasth": ["methods=[fasth]", "sizes.d=[8]"],
     "time-svd-ops": ["sizes.d=[8]"],
+    "time-layers": ["sizes.width=[8]", "sizes.batch=[4]"],
     "time-rnn": ["sizes.hidden=[8]", "sizes.reflectors=[4]"],
     "time-svd": ["sizes.shapes=[8x9]", "sizes.ranks=[3]"],
     "tune": ["sizes.d=[8]"],

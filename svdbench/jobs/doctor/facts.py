@@ -203,6 +203,8 @@ EXTRAS = {
     "slurm": "spread sweeps over a cluster with SLURM, or over local processes (submitit)",
     "peers": "time orthogonal maps of other libraries beside ours",
     "ray": "spread sweeps over a Ray cluster",
+    "docs": "build the documentation as a site",
+    "tensorboard": "follow a training in TensorBoard",
     "dev": "test, lint, type-check and build svdbench itself",
 }
 

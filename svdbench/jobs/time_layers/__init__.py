@@ -8,6 +8,10 @@ that fails gets no time.
 
 Writes results/time-layers/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment.
+
+Examples:
+    svdbench time-layers --quick
+    svdbench time-layers --width 256,1024 --batch 128
 """
 
 from svdbench.job import Job

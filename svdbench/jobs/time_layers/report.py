@@ -12,7 +12,7 @@ from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.plots import dress, label_lines, logarithmic, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import known, ratio, seconds
+from svdbench.reporting.words import integer, known, mebibytes, number, ratio, seconds
 from svdbench.statistics.intervals import paired_ratio
 from svdbench.timings import report as timings
 
@@ -27,7 +27,7 @@ RATIO = Metric(
     ratio,
 )
 UPDATES = {"none": "", "sgd": " and SGD", "adam": " and Adam"}
-NOTE = "× nn.Linear: the geometric mean over rounds, with its 95 % confidence interval"
+NOTE = "× nn.Linear: the geometric mean over rounds, with its 95% confidence interval"
 
 
 def report(run: RecordedRun) -> Report:
@@ -58,7 +58,7 @@ def report(run: RecordedRun) -> Report:
 
 
 def place(row: Any) -> str:
-    return f"width {row['d']:.0f}, batch {row['m']:.0f}"
+    return f"width {integer(row['d'])}, batch {integer(row['m'])}"
 
 
 def times(timed: pd.DataFrame) -> Iterator[MetricValue]:
@@ -116,10 +116,10 @@ def costs_table(timed: pd.DataFrame) -> Table:
     for row in rows.sort_values("median_s").to_dict("records"):
         table.add(
             row["method"],
-            known(row["n_params"], "{:,.0f}".format),
-            known(row["peak_bytes"] / 2**20, "{:,.1f} MiB".format),
-            known(row["flops"] / 1e9, "{:.3g}".format),
-            known(row["gflops"], "{:.3g}".format),
+            known(row["n_params"], integer),
+            known(row["peak_bytes"], mebibytes),
+            known(row["flops"] / 1e9, number),
+            known(row["gflops"], number),
         )
     return table
 
@@ -144,7 +144,7 @@ def step_time(timed: pd.DataFrame) -> Figure:
     figure, places = _panels(timed, "Time of a training step of one layer")
     styles = styles_of(sorted(set(timed["method"])))
     for axes, (batch, rows) in zip(places, timed.groupby("m"), strict=True):
-        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        axes.set_title(f"batch {integer(batch)}", loc="left", fontsize=10)
         if timed["d"].nunique() == 1:
             timings.draw_bars(axes, rows, styles)
             continue
@@ -157,12 +157,12 @@ def step_time(timed: pd.DataFrame) -> Figure:
 
 
 def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
-    """A panel for each batch size: times over ``nn.Linear``'s, with 95 % intervals."""
+    """A panel for each batch size: times over ``nn.Linear``'s, with 95% intervals."""
     figure, places = _panels(timed, "How many times longer than nn.Linear")
     styles = styles_of(sorted(set(timed["method"])))
     for axes, batch in zip(places, sorted(set(timed["m"])), strict=True):
         here = [value for value in ratios if value.of["m"] == batch]
-        axes.set_title(f"batch {batch:.0f}", loc="left", fontsize=10)
+        axes.set_title(f"batch {integer(batch)}", loc="left", fontsize=10)
         if timed["d"].nunique() == 1:
             found = pd.Series({str(value.of["method"]): value.value for value in here})
             timings.draw_ratio_bars(axes, found, styles, "time of a step over nn.Linear's")

@@ -121,16 +121,25 @@ def scale(before: Arguments, after: Arguments) -> Iterator[float]:
     yield _scale(before, after, after["p_scale"])
 
 
+def whole_gram(a: Arguments) -> Tensor:
+    """S, which is computed in parts that are to be added."""
+    return a["p_S"].view(a["parts"], -1).sum(0)
+
+
+def first_part(a: Arguments) -> Tensor:
+    return a["p_S"].view(a["parts"], -1)[0]
+
+
 def gram(before: Arguments, after: Arguments) -> Iterator[float]:
     k, nb = before["k"], before["nb"]
     B = scaled_rows(before, k, nb)
-    S = after["p_S"].view(-1, nb, k, k)
+    S = whole_gram(after).view(-1, nb, k, k)
     yield relative(S.triu(), (B @ B.mT).triu())
 
 
 def invert(before: Arguments, after: Arguments) -> Iterator[float]:
     k, tile = before["k"], 2 * before["HALF"]
-    S, T = before["p_S"].view(-1, k, k), after["p_T"].view(-1, k, k)
+    S, T = whole_gram(before).view(-1, k, k), after["p_T"].view(-1, k, k)
     for i in range(0, k, tile):
         part = slice(i, i + tile)
         yield relative(T[:, part, part], inverse_of_half_triangle(S[:, part, part]))
@@ -146,15 +155,17 @@ def _pairs(t: Tensor, k: int, half: int) -> Iterator[tuple[Tensor, ...]]:
 
 def join_strip(before: Arguments, after: Arguments) -> Iterator[float]:
     k, half = before["k"], before["HALF"]
-    S, T = (_pairs(before[name], k, half) for name in ("p_S", "p_T"))
+    S, T = _pairs(whole_gram(before), k, half), _pairs(before["p_T"], k, half)
     for s, t, found in zip(S, T, _pairs(after["p_T"], k, half), strict=True):
         yield relative(found[1], -t[0] @ s[1] @ t[2])
 
 
 def join_tile(before: Arguments, after: Arguments) -> Iterator[float]:
     k, half, second = before["k"], before["half"], before["SECOND"]
-    S, T = (_pairs(before[name], k, half) for name in ("p_S", "p_T"))
-    out = _pairs(after["p_T" if second else "p_S"], k, half)
+    T = _pairs(before["p_T"], k, half)
+    # The first pass writes below the diagonal of the first part of S, and the second reads there.
+    S = _pairs(first_part(before) if second else whole_gram(before), k, half)
+    out = _pairs(after["p_T"] if second else first_part(after), k, half)
     for s, t, found in zip(S, T, out, strict=True):
         # Below the diagonal T has no meaning.
         if second:
