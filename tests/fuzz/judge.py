@@ -163,7 +163,9 @@ def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answe
         raise
     if answer.code in (2, 3):
         assert contents(watched) == before
-    _clear(watched, set(before), free=any("results" in one for one in arguments))
+    _clear(
+        watched, set(before), free=any("results" in one or "--output" in one for one in arguments)
+    )
     ENDS["refused" if answer.code in (2, 3) else "accepted"] += 1
     return answer
 
