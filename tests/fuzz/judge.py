@@ -163,9 +163,9 @@ def judged(arguments: list[str], codes: tuple[int, ...] = (0, 1, 2, 3)) -> Answe
         raise
     if answer.code in (2, 3):
         assert contents(watched) == before
-    _clear(
-        watched, set(before), free=any("results" in one or "--output" in one for one in arguments)
-    )
+    # Where results or a table go may be any place that is named.
+    named = any("results" in one or "--output" in one or one[:2] == "-o" for one in arguments)
+    _clear(watched, set(before), free=named)
     ENDS["refused" if answer.code in (2, 3) else "accepted"] += 1
     return answer
 
