@@ -283,7 +283,11 @@ def table(folder: Path, quick: bool, processes: int) -> list[dict[str, Any]]:
     chips = [chip for chip in CHIPS if chip.name == "sm_90" or not quick]
     path = folder / "kernels.csv"
     known = read_table(path)
-    keys = {(i, chip): key_of(build, chip) for (i, build), chip in product(builds, chips)}
+    keys = {
+        (i, chip): key_of(build, chip)
+        for (i, build), chip in product(builds, chips)
+        if chip.shared_bytes >= build.least_shared
+    }
     missing = [place for place, key in keys.items() if key not in known]
     if known and missing:
         print(f"{len(keys) - len(missing)} of {len(keys)} were compiled before", flush=True)
