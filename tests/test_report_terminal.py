@@ -29,6 +29,7 @@ from svdbench.reporting.metrics import headline
 from svdbench.reporting.plots import (
     LEAST_TICKS,
     label_lines,
+    label_panels,
     plot_band,
     plot_line,
     save,
@@ -346,6 +347,17 @@ def test_labels_stand_apart_in_the_order_of_their_lines() -> None:
     assert beside == sorted(beside)
     assert min(np.diff(beside)) > 0.02
     assert heights["short"] == 7  # at its last point
+
+
+def test_a_line_that_the_last_panel_lacks_has_its_label_in_an_earlier_one() -> None:
+    grid = list(Figure(layout="constrained").subplots(1, 3))
+    for axes in grid:
+        axes.plot([1, 2], [1.0, 2.0], label="everywhere")
+    for axes in grid[:2]:
+        axes.plot([1, 2], [3.0, 4.0], label="early")
+    label_panels(grid)
+    labels = [[text.get_text() for text in axes.texts] for axes in grid]
+    assert labels == [[], ["early"], ["everywhere"]]
 
 
 @pytest.mark.parametrize("places", [[], [0.5], [0.9, 0.9, 0.9], [0.0, 0.01, 1.0], [0.2] * 12])

@@ -116,7 +116,7 @@ def fix_ticks(axis: Axis, places: Sequence[float], form: Callable[[float], str] 
 
 
 class RoundLogLocator(Locator):
-    """Round numbers along a logarithmic axis: at least three, whatever its range is when drawn."""
+    """At least three round numbers along a logarithmic axis, for any range of it."""
 
     def __call__(self) -> Sequence[float]:
         assert self.axis is not None
@@ -227,7 +227,7 @@ def label_lines(axes: Axes) -> None:
     early = [line for line, x, _ in ends if x < right and not _is_level(line)]
     if len(early) == 1:
         (at,) = ((x, y) for line, x, y in ends if line is early[0])
-        _annotate(axes, early[0], at, textcoords="offset points", xytext=(7, 7))
+        _annotate_end(axes, early[0], at)
         ends = [end for end in ends if end[0] is not early[0]]
     height = axes.get_position().height * figure.get_figheight() * 72
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -246,6 +246,25 @@ def label_lines(axes: Axes) -> None:
             xytext=(1.04, place),
             arrowprops=arrow | {"shrinkA": 1, "shrinkB": 3 if before else 0},
         )
+
+
+def label_panels(grid: Sequence[Axes]) -> None:
+    """:func:`label_lines` for panels that have the same lines: labels beside the last panel.
+
+    A line that the last panel lacks has its label at its last point in the last panel with it.
+    """
+    label_lines(grid[-1])
+    labelled = {line.get_label() for line in grid[-1].lines if _end_of(line) is not None}
+    for axes in reversed(grid[:-1]):
+        for line in axes.lines:
+            end = _end_of(line)
+            if end is not None and line.get_label() not in labelled:
+                labelled.add(line.get_label())
+                _annotate_end(axes, line, end[1:])
+
+
+def _annotate_end(axes: Axes, line: Line2D, at: tuple[float, float]) -> None:
+    _annotate(axes, line, at, textcoords="offset points", xytext=(7, 7))
 
 
 def _annotate(axes: Axes, line: Line2D, at: tuple[float, float], **where: Any) -> None:
@@ -279,10 +298,12 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     """
     from scipy.optimize import isotonic_regression
 
+    if not places:
+        return []
     order = np.argsort(places, kind="stable")
     room = gap * np.arange(len(places))
-    free = isotonic_regression(np.asarray(places, float)[order] - room).x if len(places) else room
-    free = np.clip(free, 0.0, max(0.0, 1.0 - room[-1])) if len(places) else free
+    free = isotonic_regression(np.asarray(places, float)[order] - room).x
+    free = np.clip(free, 0.0, max(0.0, 1.0 - room[-1]))
     found = np.empty(len(places))
     found[order] = free + room
     return [float(place) for place in found]

@@ -14,7 +14,7 @@ from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.plots import (
     add_title_and_legend,
-    label_lines,
+    label_panels,
     panels,
     plot_line,
     quiet,
@@ -187,5 +187,5 @@ def curves(norms: Norms, shown: tuple[float, float], title: str) -> Figure:
         quiet(axes)
     grid[0].set_ylabel(NORM)
     figure.suptitle(title, x=0.01, ha="left")
-    label_lines(grid[-1])
+    label_panels(grid)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from svdbench.measure.quiet import voids_floor
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.plots import dress, label_lines, panels
+from svdbench.reporting.plots import dress, label_panels, panels
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import integer, mebibytes, ratio, seconds, share
@@ -25,7 +25,7 @@ NOTE = (
     "k: reflectors per block; ops: dependent matrix operations of a forward loop, as "
     "counted and as the slides of Kovtun et al. expect"
 )
-KINDS = ("spectral", "rnn", "lstm", "gru", "fasth", "reflectors")
+DOTTED = "dotted: as the slides of Kovtun et al. expect, from the first point"
 # What a size is called along an axis, and before a number.
 AXES = {"d": ("n, hidden units", "n"), "length": ("T, steps", "T")}
 
@@ -191,10 +191,12 @@ def _figure(timed: pd.DataFrame, x: str, panel: str, draw: Draw, title: str, hei
         if lines:
             dress(axes, across)
             axes.set_xlabel(AXES[x][0])
+    if lines and draw is _times and timed["slides_ops"].notna().any():
+        title += f"\n{DOTTED}"
     figure.suptitle(title, x=0.01, ha="left")
     if lines:
         grid[0].set_ylabel(height)
-        label_lines(grid[-1])
+        label_panels(grid)
     return figure
 
 
@@ -214,9 +216,6 @@ def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
         label = "floor, 6TBn²"
         mark = "" if len(floor) > 1 else "_"
         axes.plot(floor[x], floor["floor_s"], "--", marker=mark, color="#888888", label=label)
-    if timed["slides_ops"].notna().any() and len(floor) > 1:
-        label = "expected by the slides"
-        axes.plot([], [], ":", color="#555555", lw=1.6, label=label)
 
 
 def _ratios(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:

@@ -42,7 +42,6 @@ from svdbench.training.report import (
     scores,
 )
 
-OURS = "spectral_rnn"
 NOTE = (
     "last, test: loss over the baseline's, median of the seeds, and its range; steps, time: "
     "to the target, of the seeds that reached it"
@@ -219,7 +218,7 @@ def curves(samples: pd.DataFrame, summary: pd.DataFrame, column: str) -> Figure:
     grid[0].set_ylabel(f"{what}, {samples['split'].iloc[0]} set")
     of = medians(summary, "; median of {}, lowest to highest")
     figure.suptitle(f"{first['task_title']}: {what.partition(',')[0]}{of}", x=0.01, ha="left")
-    plots.label_lines(grid[-1])
+    plots.label_panels(grid)
     return figure
 
 
