@@ -102,7 +102,6 @@ def test_importing_svdbench_imports_nothing_heavy() -> None:
 
 NOTEBOOK = """
 import torch
-from command import run
 
 import svdbench
 from svdbench.extend import Flops, Method
