@@ -1,4 +1,4 @@
-"""Atomic file replacement; regular files only; YAML and JSON as svdbench writes them.
+"""Atomic file replacement; regular files only; YAML and JSON as svdbench writes them; ``conf``.
 
 Whoever reads a run may not know who made it: nothing in a file is executed or looked up, and
 values are plain and of limited size. What is wrong is a ValueError, whose text is to be put
@@ -325,3 +325,12 @@ def refuse_name(name: str | None, what: str = "run") -> None:
             f"{name!r} can't name a {what}: use letters, digits, '.', '_' and '-', "
             "and no '.' in front"
         )
+
+
+def conf_names(folder: str) -> list[str]:
+    """The names of the YAML files in a folder of ``conf``, sorted; none if it does not exist."""
+    from importlib.resources import files
+
+    path = files("svdbench.conf") / folder
+    listed = path.iterdir() if path.is_dir() else ()
+    return sorted(each.name[:-5] for each in listed if each.name.endswith(".yaml"))

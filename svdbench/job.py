@@ -22,6 +22,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from svdbench.errors import UserError
+from svdbench.files import conf_names
 
 # In the docstring of a command, what stands before its examples, a line each.
 EXAMPLES = "\nExamples:\n"
@@ -155,13 +156,12 @@ class Job:
         """Files of ``conf/experiment`` that say that they are for this command."""
         from importlib.resources import files
 
-        found = []
-        for each in files("svdbench.conf").joinpath("experiment").iterdir():
-            if each.name.endswith(".yaml"):
-                head = each.read_text(encoding="utf-8").partition("defaults:")[0]
-                if f"(svdbench {self.words})" in head:
-                    found.append(each.name[:-5])
-        return sorted(found)
+        found, folder = [], files("svdbench.conf") / "experiment"
+        for name in conf_names("experiment"):
+            head = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("defaults:")[0]
+            if f"(svdbench {self.words})" in head:
+                found.append(name)
+        return found
 
     @property
     def module(self) -> Any:

@@ -19,7 +19,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from svdbench.errors import Failed, UserError
-from svdbench.files import documents
+from svdbench.files import conf_names, documents
 from svdbench.user_code import described, user_code
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of our members, sorted. Does not import torch."""
-        from importlib.resources import files
-
-        folder = files("svdbench.conf") / self.folder
-        return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
+        return conf_names(self.folder)
 
     def canonical(self, name: str) -> str:
         """A name as ``conf`` spells it: :func:`plain`, and one of several usual names."""

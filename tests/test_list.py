@@ -10,7 +10,8 @@ from command import assert_mistake, run
 
 from svdbench.jobs.list.kinds import KINDS
 from svdbench.members import DATASETS, DRIVERS, METHODS, MODELS, TASKS
-from svdbench.running.output import FORMATS, output_of
+from svdbench.reporting import FORMATS
+from svdbench.running.output import output_of
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

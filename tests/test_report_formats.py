@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from svdbench.reporting import words
-from svdbench.reporting.formats import FORMATS, as_json, format_report, format_table
+from svdbench.reporting import FORMATS, words
+from svdbench.reporting.formats import as_json, format_report, format_table
 from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from svdbench.config.base import RUN
-from svdbench.job import Command, Job
+from svdbench.job import Command, Job, declared
 
 # The panels of commands in their order; what names none of them comes last.
 PANELS = ("Timing", "Training", "Low rank", "Results", "This machine")
@@ -72,8 +72,9 @@ class PlainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command, with its options as they are spelt today."""
-        given = self.params and getattr(self.callback, "former", {})
-        return super().parse_args(ctx, [*_today(args, given or {})])
+        _ = self.params  # made before the attribute is read
+        former = getattr(self.callback, "former", {})
+        return super().parse_args(ctx, _today(args, former))
 
 
 def _today(words: Sequence[str], former: Any) -> list[str]:
@@ -100,11 +101,5 @@ class OrderedGroup(TyperGroup):
         """The names of the commands, those that have commands of their own in their place, too."""
         if ctx.parent is not None:
             return list(self.commands)
-        order = {each.name: place_of(each) for each in _declared()}
+        order = {each.name: place_of(each) for each in declared()}
         return sorted(self.commands, key=lambda name: order.get(name, (0, 0, "")))
-
-
-def _declared() -> list[Job | Command]:
-    from svdbench.job import declared
-
-    return list(declared())

@@ -9,12 +9,11 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from svdbench.config.base import EXPERIMENT
 from svdbench.config.fields import Leaf, leaves
+from svdbench.files import conf_names
 from svdbench.job import Job, Subject
 from svdbench.members import Registry
 
@@ -113,7 +112,7 @@ def _values(jobs: Sequence[Job], key: str) -> list[str]:
         return sorted({name for job in jobs for name in job.experiments})
     for leaf in (leaf for job in jobs for leaf in leaves(job.config) if leaf.name == key):
         if leaf.key.group:
-            return _stems(leaf.name)
+            return conf_names(leaf.name)
         return _choices(leaf)
     return []
 
@@ -130,13 +129,7 @@ def _choices(leaf: Leaf) -> list[str]:
 
 def published(incomplete: str) -> list[str]:
     """Completes the name of a published result, or all."""
-    return [name for name in [*_stems("reproduce"), "all"] if name.startswith(incomplete)]
-
-
-def _stems(group: str) -> list[str]:
-    folder = files("svdbench.conf") / group
-    listed: Any = folder.iterdir() if folder.is_dir() else ()
-    return sorted(each.name[:-5] for each in listed if each.name.endswith(".yaml"))
+    return [name for name in [*conf_names("reproduce"), "all"] if name.startswith(incomplete)]
 
 
 def rejoin_words() -> str:

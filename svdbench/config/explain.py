@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from svdbench.config.fields import without_none
 from svdbench.config.grammar import parsed
 from svdbench.errors import name_too_long, one_line
+from svdbench.files import conf_names
 from svdbench.job import find_job
 from svdbench.members import refuse_unknown
 
@@ -47,10 +48,10 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
     if match := re.search(r"Key '(.+?)' is not in struct|Key '(.+?)' not in '", detail or text):
         key = _key(text) or match[1] or match[2]
         return _no_key(key)
-    if match := re.search(r"An item is already at '([^']+)'", text):
-        return f"cannot add {match[1]!r}, which is there already: leave out the +"
-    if match := re.match(r"(\S+) appears more than once in the final defaults list", text):
-        return f"cannot add {match[1]!r}, which is there already: leave out the +"
+    if match := re.search(
+        r"An item is already at '([^']+)'|^(\S+) appears more than once in the final", text
+    ):
+        return f"cannot add {match[1] or match[2]!r}, which is there already: leave out the +"
     if match := re.match(r"In '(.+)': \w+ raised while composing config", text):
         return _no_fit(match[1], str(error))
     key = _key(text) or getattr(error, "full_key", None)
@@ -109,15 +110,11 @@ def _several_values(line: str, job: str) -> str:
 
 def _no_choice(typed: dict[str, str]) -> str:
     """A group was given something else than the name of a member."""
-    from importlib.resources import files
-
     for key, line in typed.items():
-        folder = files("svdbench.conf").joinpath(key)
-        if key.isidentifier() and len(key) <= LONGEST_NAME and folder.is_dir():
-            known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
-            value = line.partition("=")[2]
-            if value.strip("'\"") not in known:
-                return f"cannot set {key!r} to {_short(value)}: give a name of {', '.join(known)}"
+        known = conf_names(key) if key.isidentifier() and len(key) <= LONGEST_NAME else []
+        value = line.partition("=")[2]
+        if known and value.strip("'\"") not in known:
+            return f"cannot set {key!r} to {_short(value)}: give a name of {', '.join(known)}"
     return "a group of the configuration must be chosen by a name"
 
 

@@ -58,7 +58,7 @@ class ReadyCell:
         """
         verdict = check(self.algorithm, parameters or self.parameters, self.X, self.G)
         if not verdict.ok:
-            advice = next((v for k, v in ADVICE.items() if f"{k}" in verdict.reason), "")
+            advice = next((v for k, v in ADVICE.items() if k in verdict.reason), "")
             raise Fault(f"{plain_dtype(self.X.dtype)}: {verdict.reason}", advice)
 
     def step(self, X: Tensor | None = None, G: Tensors | None = None) -> tuple[Tensor, ...]:
@@ -258,7 +258,7 @@ def algorithm_contract(cell_of: MakesCell, *, wider: Callable[[Problem], Problem
     @question("skips what it cannot do with a sentence")
     def skips(make: Make) -> None:
         member = make()
-        problem = _problem_of(cell_of, make)
+        problem: Any = cell_of(make).problem
         for given in (problem, replace(problem, dtype=torch.bfloat16), replace(problem, d=8)):
             expect_reason(member.skip(given))
 
@@ -274,7 +274,3 @@ def algorithm_contract(cell_of: MakesCell, *, wider: Callable[[Problem], Problem
             expect(value.dtype == torch.bfloat16, f"a result is {found} where inputs are bfloat16")
 
     return contract
-
-
-def _problem_of(cell_of: MakesCell, make: Make) -> Any:
-    return cell_of(make).problem

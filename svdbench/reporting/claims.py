@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from svdbench.errors import UserError
-from svdbench.files import documents, flat
+from svdbench.files import conf_names, documents, flat
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import PLACE
 from svdbench.reporting.report import Lines, Table, TableCell
@@ -229,7 +229,7 @@ def experiment(settings: Mapping[str, Any]) -> str | None:
         settings: the configuration of the run, flat: ``{"optimizer.lr": 0.01, …}``.
     """
     likeness = {}
-    for name in _names():
+    for name in conf_names("experiment"):
         theirs = _settings(name)
         numbers = theirs.pop("published", [])
         alike = [settings.get(key) == value for key, value in theirs.items()]
@@ -251,11 +251,6 @@ def departures(settings: Mapping[str, Any]) -> dict[str, str]:
         for key, value in _settings(name).items()
         if key not in _FREE and key != "published" and settings.get(key) != value
     }
-
-
-def _names() -> list[str]:
-    folder = files("svdbench.conf").joinpath("experiment")
-    return [path.name[:-5] for path in folder.iterdir() if path.name.endswith(".yaml")]
 
 
 def _settings(name: str) -> dict[str, Any]:

@@ -6,13 +6,12 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
-from typing import Any, Literal
+from typing import Any
 
+from svdbench.reporting import Format
 from svdbench.reporting.metrics import plain
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 
-Format = Literal["table", "markdown", "csv", "json"]
-FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
 # Of the JSON; raised when a name in it changes its meaning.
 JSON_VERSION = 1
 
@@ -52,7 +51,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def format_report(report: Report, form: Format, width: int = 100) -> str:
-    """A report in one of :data:`FORMATS`; as CSV its metrics, a row each."""
+    """A report in one of :data:`~svdbench.reporting.FORMATS`; as CSV its metrics, a row each."""
     from svdbench.reporting.render import to_markdown, to_text
 
     if form == "json":
@@ -72,7 +71,10 @@ def format_reports(reports: Sequence[Report], form: Format, width: int = 100) ->
 
 
 def format_table(table: Table, form: Format, width: int = 100) -> str:
-    """A table in one of :data:`FORMATS`; in CSV and JSON its numbers are not rounded."""
+    """A table in one of :data:`~svdbench.reporting.FORMATS`.
+
+    In CSV and JSON its numbers are not rounded.
+    """
     if form == "json":
         return _json(records(table))
     if form == "csv":

@@ -6,22 +6,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from svdbench.config.completion import names
 from svdbench.errors import UserError, os_remedy
 from svdbench.files import write_whole
 from svdbench.job import Flag
 from svdbench.members import refuse_unknown
+from svdbench.reporting import FORMATS, Format
 
 if TYPE_CHECKING:
     from svdbench.reporting.report import Report, Table
 
-# As svdbench.reporting.formats has them, which is imported when something is shown.
-Format = Literal["table", "markdown", "csv", "json"]
 TABLE: Format = "table"
-FORMATS: tuple[Format, ...] = (TABLE, "markdown", "csv", "json")
 SUFFIXES: dict[str, Format] = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -32,14 +31,10 @@ FORMAT_HELP = "Format: table, markdown, csv or json; by default as FILE ends, or
 OUTPUT_HELP = "Write the table into FILE, in place of one that is there; -: standard output."
 
 
-def _formats(incomplete: str) -> list[str]:
-    return [name for name in FORMATS if name.startswith(incomplete)]
-
-
 # The options of a command that is no job.
 FormatOption = Annotated[
     str | None,
-    typer.Option(metavar="FORMAT", help=FORMAT_HELP, autocompletion=_formats),
+    typer.Option(metavar="FORMAT", help=FORMAT_HELP, autocompletion=names(FORMATS)),
 ]
 OutputOption = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE", help=OUTPUT_HELP)

@@ -51,17 +51,12 @@ def answer(question: Question, make: Make, name: str, limit_s: float) -> Asked:
     failed: dict[str, Any] = {"question": question, "status": "fail"}
     try:
         with (
-            limited(limit_s, f"  fail  {question.text}") as passed,
+            limited(limit_s, f"  fail  {question.text}"),
             redirect_stdout(printed),
             redirect_stderr(StringIO()),
+            user_code(name),
         ):
-            try:
-                with user_code(name):
-                    question.ask(make)
-            except BaseException:
-                if passed():
-                    raise TooLong from None
-                raise
+            question.ask(make)
     except TooLong:
         return Asked(
             **failed,
@@ -139,22 +134,18 @@ def within(seconds: float, what: str, work: Callable[[], Any]) -> Any:
         Failed: The limit has passed.
     """
     try:
-        with limited(seconds, f"svdbench: {what}") as passed:
-            try:
-                return work()
-            except BaseException:
-                if passed():
-                    raise TooLong from None
-                raise
+        with limited(seconds, f"svdbench: {what}"):
+            return work()
     except TooLong:
         raise Failed(f"{what} took more than {seconds:g} s: look for an endless loop") from None
 
 
 @contextmanager
-def limited(seconds: float, line: str) -> Iterator[Any]:
+def limited(seconds: float, line: str) -> Iterator[None]:
     """Raise :class:`TooLong` in the block after so many seconds, and once more each second.
 
-    Where that is without effect, the process ends with exit code 1 after the grace.
+    Any other exception that leaves the block after that becomes one. Where the block does not
+    end, the process ends with exit code 1 after the grace.
 
     Args:
         line: what the last words begin with in that case.
@@ -180,7 +171,11 @@ def limited(seconds: float, line: str) -> Iterator[Any]:
     if alarm:
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
-        yield passed.is_set
+        yield
+    except BaseException:
+        if passed.is_set():
+            raise TooLong from None
+        raise
     finally:
         if alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)

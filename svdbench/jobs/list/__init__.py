@@ -5,20 +5,20 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import names
 from svdbench.job import Command
 from svdbench.jobs.list.kinds import KINDS
 from svdbench.running.output import FormatOption, OutputOption, output_of
-
-
-def _kinds(incomplete: str) -> list[str]:
-    return [name for name in KINDS if name.startswith(incomplete.lower())]
 
 
 def listing(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="WHAT", help=f"{', '.join(KINDS)}.", autocompletion=_kinds, show_default=False
+            metavar="WHAT",
+            help=f"{', '.join(KINDS)}.",
+            autocompletion=names(list(KINDS)),
+            show_default=False,
         ),
     ] = None,
     results: Annotated[

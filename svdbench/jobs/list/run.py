@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from inspect import getdoc
 from pathlib import Path
 
 from svdbench.errors import UserError, as_user_error
+from svdbench.files import conf_names
 from svdbench.job import all_jobs
 from svdbench.jobs.list.kinds import KINDS
 from svdbench.members import (
-    COMPRESSORS,
-    DATASETS,
-    DRIVERS,
-    LOOPS,
-    MODELS,
-    OPERATIONS,
     TASKS,
     Registry,
+    groups,
     headline,
     plain,
     refuse_unknown,
@@ -26,15 +21,7 @@ from svdbench.record.reader import find_runs, progress, read_run
 from svdbench.reporting.report import Table
 from svdbench.running.output import TableOutput
 
-GROUPS: dict[str, Registry] = {
-    "operations": OPERATIONS,
-    "loops": LOOPS,
-    "drivers": DRIVERS,
-    "models": MODELS,
-    "tasks": TASKS,
-    "datasets": DATASETS,
-    "compressors": COMPRESSORS,
-}
+GROUPS = {group.plural: group for group in groups()}
 
 
 def run(what: str | None, results: Path, output: TableOutput) -> None:
@@ -61,9 +48,9 @@ def listed(what: str | None, results: Path) -> Table:
     kind = next((each for each in KINDS if kind in (each, each.removesuffix("s"))), kind)
     with as_user_error():
         refuse_unknown("kind of list", [kind], list(KINDS))
-    if kind in GROUPS:
-        return _members(kind, GROUPS[kind])
-    return _OTHERS[kind]() if kind in _OTHERS else _runs(results)
+    if kind in _OTHERS:
+        return _OTHERS[kind]()
+    return _members(kind, GROUPS[kind]) if kind in GROUPS else _runs(results)
 
 
 def _members(kind: str, group: Registry) -> Table:
@@ -84,17 +71,16 @@ def _methods() -> Table:
 def _presets() -> Table:
     table = Table.of("presets", ["task", "model", "what"], [], keys=2)
     for task in TASKS.names():
-        for path in _yamls(files("svdbench.conf") / "preset" / task):
-            name = path.name[:-5]
-            table.add(task, "every model" if name == "default" else name, headline(path))
+        for name, what in _described(f"preset/{task}"):
+            table.add(task, "every model" if name == "default" else name, what)
         table.end_section()
     return table
 
 
 def _optimizers() -> Table:
     table = Table.of("optimizers", ["name", "what"], [])
-    for path in _yamls(files("svdbench.conf") / "optimizer"):
-        table.add(path.name[:-5], headline(path))
+    for name, what in _described("optimizer"):
+        table.add(name, what)
     return table
 
 
@@ -112,8 +98,10 @@ def _published() -> Table:
     import yaml  # type: ignore[import-untyped]
 
     table = Table.of("published", ["name", "what"], [])
-    for path in _yamls(files("svdbench.conf") / "reproduce"):
-        table.add(path.name[:-5], yaml.safe_load(path.read_text(encoding="utf-8"))["title"])
+    folder = files("svdbench.conf") / "reproduce"
+    for name in conf_names("reproduce"):
+        text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+        table.add(name, yaml.safe_load(text)["title"])
     return table
 
 
@@ -149,6 +137,8 @@ def _runs(root: Path) -> Table:
     return table
 
 
-def _yamls(folder: Traversable) -> Iterator[Traversable]:
-    found = [each for each in folder.iterdir() if each.name.endswith(".yaml")]
-    yield from sorted(found, key=lambda each: (each.name != "default.yaml", each.name))
+def _described(folder: str) -> Iterator[tuple[str, str]]:
+    """The files of a folder of ``conf``, the default first, and the first sentence of each."""
+    path = files("svdbench.conf") / folder
+    for name in sorted(conf_names(folder), key=lambda name: name != "default"):
+        yield name, headline(path / f"{name}.yaml")

@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
+from svdbench.config.completion import names
 from svdbench.config.completion import runs as completed_runs
 from svdbench.errors import UserError
 from svdbench.job import Command
-from svdbench.running.output import FORMATS, SUFFIXES, output_of
+from svdbench.reporting import FORMATS
+from svdbench.running.output import SUFFIXES, output_of
 
 HTML = "html"
-
-
-def _formats(incomplete: str) -> list[str]:
-    return [name for name in (HTML, *FORMATS) if name.startswith(incomplete)]
 
 
 def report(
@@ -32,7 +30,7 @@ def report(
         typer.Option(
             metavar="FORMAT",
             help="Format: html, table, markdown, csv or json; by default as FILE ends, or html.",
-            autocompletion=_formats,
+            autocompletion=names((HTML, *FORMATS)),
         ),
     ] = None,
     output: Annotated[

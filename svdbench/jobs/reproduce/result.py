@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from svdbench.files import documents
+from svdbench.files import conf_names, documents
 from svdbench.jobs.reproduce.sources import SOURCES
 from svdbench.members import refuse_unknown
 from svdbench.reporting.claims import AGREEMENT, Answer, Claim
@@ -110,16 +110,14 @@ def names() -> list[str]:
 
 
 def all_results() -> list[PublishedResult]:
-    folder = files("svdbench.conf") / "reproduce"
-    found = [load(f.name[:-5]) for f in folder.iterdir() if f.name.endswith(".yaml")]
+    found = [load(name) for name in conf_names("reproduce")]
     order = list(SOURCES)
     return sorted(found, key=lambda result: (order.index(result.source), result.name))
 
 
 def load(name: str) -> PublishedResult:
     folder = files("svdbench.conf") / "reproduce"
-    known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
-    refuse_unknown("result", [name], known)
+    refuse_unknown("result", [name], conf_names("reproduce"))
     tree = documents((folder / f"{name}.yaml").read_text(encoding="utf-8"))[0]
     kinds: dict[str, Any] = {
         "runs": NeededRun,
