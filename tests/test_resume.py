@@ -385,10 +385,10 @@ class TestCommands:
     TINY = ("time-fasth", "--d", "4,6,8", "--methods", "cwy,sequential", "--budget", "0.05")
 
     def test_a_run_that_was_cut_short_is_finished(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from svdbench.jobs.time_fasth import run as time_fasth
+        from svdbench.timings import session
 
         begun: list[int] = []
-        time_cell = time_fasth.time_cell
+        time_cell = session.time_cell
 
         def cut(problem: Any, *arguments: Any) -> None:
             begun.append(problem.d)
@@ -396,7 +396,7 @@ class TestCommands:
                 raise KeyboardInterrupt
             time_cell(problem, *arguments)
 
-        monkeypatch.setattr(time_fasth, "time_cell", cut)
+        monkeypatch.setattr(session, "time_cell", cut)
         code, _, err = run([*self.TINY, "--name", "cut"])
         assert code == Interrupted.exit_code
         assert err.endswith("resume with svdbench time-fasth --resume results/time-fasth/cut\n")

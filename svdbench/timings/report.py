@@ -11,7 +11,7 @@ from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet
-from svdbench.reporting.report import Report
+from svdbench.reporting.report import Report, Table, TableCell
 from svdbench.reporting.words import fixed, grid, quantity, ratio, seconds, size, tick
 
 Styles = dict[str, dict[str, Any]]
@@ -97,6 +97,22 @@ def summarise_times(
         found.headline += f", then {who(second)} at {ratio.text}"
 
 
+def by_size(timed: pd.DataFrame) -> pd.DataFrame:
+    """Median times of methods by size, fastest at the largest size first."""
+    times = timed.pivot_table(index="method", columns="d", values="median_s")
+    return times.sort_values(list(times.columns)[::-1])
+
+
+def ratio_table(timed: pd.DataFrame, title: str, baseline: str, size_name: str = "d") -> Table:
+    """The time of each method over the baseline's by size, where that was timed."""
+    times = by_size(timed)
+    table = Table.of(title, ["method"], [f"{size_name} = {d}" for d in times.columns])
+    if baseline in times.index:
+        for method, row in (times / times.loc[baseline]).drop(baseline).iterrows():
+            table.add(str(method), *(TableCell.number(value, ratio) for value in row))
+    return table
+
+
 def below_floor(rows: pd.DataFrame) -> "pd.Series[bool]":
     """For each row, whether its time lies below its floor, which nothing can."""
     return _largest_fraction(rows) > LARGEST_FRACTION
@@ -139,6 +155,14 @@ def disturbed(
                 f"warning: at {place(cell.iloc[0])} other processes kept {fixed(cores, 1)} "
                 "cores busy: repeat it on an idle machine"
             )
+
+
+def not_timed(step: pd.DataFrame, place: Callable[[Any], str]) -> Iterator[str]:
+    """A line for each method and reason, with the places at which it has no time."""
+    missing = step[step["status"] != "ok"]
+    for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
+        places = "; ".join(dict.fromkeys(place(row) for row in rows.to_dict("records")))
+        yield f"{method} {status} at {places}: {reason}"
 
 
 def without_number(step: pd.DataFrame) -> Iterator[str]:

@@ -7,7 +7,7 @@ pass it again, and rows are written: for a failure too, with its reason.
 import math
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -200,6 +200,35 @@ def time_cell(
             entry.attempt(partial(entry.judge, "after"))
             entry.attempt(partial(entry.measure_memory, problem.device))
     _write(record, problem, entries, conditions, rates, foreign_cores)
+
+
+def time_cells(
+    problems: Iterable[Problem],
+    entries_of: Callable[[Problem], Iterable[TimedMethod]],
+    conditions: CellConditions,
+    record: RunWriter,
+    shown: RunDisplay,
+    *,
+    rates: Rates | None = None,
+    memo: str = "too_slow",
+) -> None:
+    """Measure the cells that the record does not have yet, with one table of what is too slow.
+
+    Args:
+        entries_of: the contenders of a problem.
+        rates: what the machine can do, where it was measured already.
+        memo: the key in the record under which to keep what is too slow.
+    """
+    with record.recalling() as known:
+        conditions.too_slow |= known.get(memo, {})
+    for problem in problems:
+        if problem.label in record.units:
+            continue
+        shown.begin(problem.label)
+        entries = list(entries_of(problem))
+        time_cell(problem, entries, conditions, record, shown, rates)
+        record.finish(problem.label, **{memo: conditions.too_slow})
+        shown.finish(cell_summary_line(problem, entries))
 
 
 def measure_all(

@@ -23,7 +23,6 @@ from svdbench.timings import report as timings
 
 BASELINE = "fasth"
 SIZE = (9.6, 5.6)  # of a figure, in inches
-Styles = dict[str, dict[str, Any]]
 
 
 def report(run: RecordedRun) -> Report:
@@ -35,7 +34,10 @@ def report(run: RecordedRun) -> Report:
     found.metrics = timings.times_of(timed)
     timings.summarise_times(found, timed)
     if len(timed):
-        found.blocks += [times_table(timed), ratio_table(timed)]
+        found.blocks += [
+            times_table(timed),
+            timings.ratio_table(timed, "times FastH's", BASELINE),
+        ]
         found.figures = figures(timed)
     found.blocks.append(Lines([*conclusions(timed), *timings.without_number(step)]))
     return found
@@ -43,8 +45,8 @@ def report(run: RecordedRun) -> Report:
 
 def times_table(timed: pd.DataFrame) -> Table:
     """The median time of a step by method and size, fastest at the largest size first."""
-    times = _by_size(timed)
-    table = _table("time of a step", times)
+    times = timings.by_size(timed)
+    table = Table.of("time of a step", ["method"], [f"d = {d}" for d in times.columns])
     for method, row in times.iterrows():
         cells = (TableCell.number(value, seconds) for value in row)
         table.add(str(method), *cells, style="strong" if method == BASELINE else "")
@@ -57,24 +59,6 @@ def times_table(timed: pd.DataFrame) -> Table:
             shown = (timings.VOID if d in void else seconds(floor[d]) for d in times.columns)
             table.add(name, *shown, style="dim")
     return table
-
-
-def ratio_table(timed: pd.DataFrame) -> Table:
-    times = _by_size(timed)
-    table = _table("times FastH's", times)
-    if BASELINE in times.index:
-        for method, row in (times / times.loc[BASELINE]).drop(BASELINE).iterrows():
-            table.add(str(method), *(TableCell.number(value, ratio) for value in row))
-    return table
-
-
-def _by_size(timed: pd.DataFrame) -> pd.DataFrame:
-    times = timed.pivot_table(index="method", columns="d", values="median_s")
-    return times.sort_values(list(times.columns)[::-1])
-
-
-def _table(title: str, times: pd.DataFrame) -> Table:
-    return Table.of(title, ["method"], [f"d = {d}" for d in times.columns])
 
 
 def conclusions(timed: pd.DataFrame) -> Iterator[str]:
@@ -105,7 +89,7 @@ def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     return drawn
 
 
-def step_time(step: pd.DataFrame, styles: Styles) -> Figure:
+def step_time(step: pd.DataFrame, styles: timings.Styles) -> Figure:
     """Lines over the size; of one size, a bar for each method."""
     title = f"Time of a gradient step φ(V)·X  ({timings.where(step.iloc[0])})"
     if step["d"].nunique() == 1:
@@ -124,7 +108,7 @@ def step_time(step: pd.DataFrame, styles: Styles) -> Figure:
     return _finished(axes, step, title)
 
 
-def ratio_to_fasth(step: pd.DataFrame, styles: Styles) -> Figure:
+def ratio_to_fasth(step: pd.DataFrame, styles: timings.Styles) -> Figure:
     title = f"Time of a step over FastH's  ({timings.where(step.iloc[0])})"
     name = "time of a step / FastH's"
     if step["d"].nunique() == 1:
@@ -140,7 +124,7 @@ def ratio_to_fasth(step: pd.DataFrame, styles: Styles) -> Figure:
     return _finished(axes, step, title)
 
 
-def times_floor(step: pd.DataFrame, styles: Styles) -> Figure:
+def times_floor(step: pd.DataFrame, styles: timings.Styles) -> Figure:
     """The time over the larger of the two floors."""
     name, where = "time of a step / floor", timings.where(step.iloc[0])
     title = f"Time of a step over its floor, of matrix products or of bytes  ({where})"

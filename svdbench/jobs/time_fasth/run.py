@@ -1,6 +1,7 @@
 """Times a gradient-descent step of every orthogonal parametrisation, side by side."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,12 +18,11 @@ from svdbench.timings.session import (
     CellConditions,
     TimedMethod,
     TooSlow,
-    cell_summary_line,
     check_methods,
     chosen,
     plan_of,
     problem_of,
-    time_cell,
+    time_cells,
 )
 
 
@@ -47,18 +47,9 @@ def run(
     conditions = CellConditions(plan, config.measure.l2, {} if too_slow is None else too_slow, left)
     methods: dict[str, Method] = chosen(METHODS, config)
     with running(JOB, config, text, folder, len(config.sizes.d)) as (record, shown):
-        with record.recalling() as memo:
-            conditions.too_slow |= memo.get("too_slow", {})
-        for d in config.sizes.d:
-            unit = f"d = {d}"
-            if unit in record.units:
-                continue
-            problem = problem_of(config, d)
-            shown.begin(unit)
-            entries = _entries(problem, methods, config.seed)
-            time_cell(problem, entries, conditions, record, shown, rates)
-            record.finish(unit, too_slow=conditions.too_slow)
-            shown.finish(cell_summary_line(problem, entries))
+        problems = [problem_of(config, d) for d in config.sizes.d]
+        entries = partial(_entries, methods=methods, seed=config.seed)
+        time_cells(problems, entries, conditions, record, shown, rates=rates)
     return record.folder
 
 

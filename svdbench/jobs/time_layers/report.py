@@ -37,14 +37,14 @@ def report(run: RecordedRun) -> Report:
     found = Report("a training step of a layer", frames={"step": step})
     found.warnings += timings.disturbed(step, ["m", "d"], place)
     if timed.empty:
-        found.blocks.append(Lines(without_number(step)))
+        found.blocks.append(Lines(timings.not_timed(step, place)))
         return found
     ratios = paired(run.frame("samples"), timed)
     found.metrics = [*times(timed), *ratios]
     for batch, rows in timed.groupby("m"):
         found.blocks.append(times_table(rows, ratios, int(batch)))
     found.blocks.append(costs_table(timed))
-    found.blocks.append(Lines(without_number(step)))
+    found.blocks.append(Lines(timings.not_timed(step, place)))
     largest = timed.sort_values(["m", "d"]).iloc[-1]
     here = sorted(
         (value for value in ratios if (value.of["d"], value.of["m"]) == (largest.d, largest.m)),
@@ -84,8 +84,7 @@ def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
 
 def times_table(timed: pd.DataFrame, ratios: list[MetricValue], batch: int) -> Table:
     """Layers by width at one batch size, fastest at the largest width first."""
-    medians = timed.pivot_table(index="method", columns="d", values="median_s")
-    medians = medians.sort_values(list(medians.columns)[::-1])
+    medians = timings.by_size(timed)
     against = {
         (value.of["method"], value.of["d"]): value for value in ratios if value.of["m"] == batch
     }
@@ -122,14 +121,6 @@ def costs_table(timed: pd.DataFrame) -> Table:
             known(row["gflops"], number),
         )
     return table
-
-
-def without_number(step: pd.DataFrame) -> Iterator[str]:
-    """The layers without a time, a line for each reason."""
-    missing = step[step["status"] != "ok"]
-    for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):
-        places = "; ".join(dict.fromkeys(place(row) for row in rows.to_dict("records")))
-        yield f"{method} {status} at {places}: {reason}"
 
 
 def figures(timed: pd.DataFrame, ratios: list[MetricValue]) -> dict[str, Callable[[], Figure]]:

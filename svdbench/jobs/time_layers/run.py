@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from svdbench.running.session import device_of, running
 from svdbench.timings.session import (
     CellConditions,
     TimedMethod,
-    cell_summary_line,
     check_methods,
     chosen,
     plan_of,
-    time_cell,
+    time_cells,
 )
 
 # The timing tables, where d is the width and m the rows of a batch.
@@ -79,17 +79,10 @@ def run(config: TimeLayers, text: str, folder: str | None = None) -> Path:
             conditions = CellConditions(
                 plan, config.measure.l2, samples=LAYER_SAMPLES, summary=LAYER_SUMMARY
             )
-            with record.recalling() as memo:
-                conditions.too_slow |= memo.get(f"too_slow at {batch}", {})
-            for width in sorted(sizes.width):
-                problem = _problem(config, width, batch)
-                if problem.label in record.units:
-                    continue
-                shown.begin(problem.label)
-                entries: list[TimedMethod] = list(_entries(problem, layers, config))
-                time_cell(problem, entries, conditions, record, shown)
-                record.finish(problem.label, **{f"too_slow at {batch}": conditions.too_slow})
-                shown.finish(cell_summary_line(problem, entries))
+            problems = [_problem(config, width, batch) for width in sorted(sizes.width)]
+            entries = partial(_entries, layers=layers, config=config)
+            memo = f"too_slow at {batch}"
+            time_cells(problems, entries, conditions, record, shown, memo=memo)
     return record.folder
 
 

@@ -29,8 +29,7 @@ DOTTED = "dotted: as the slides of Kovtun et al. expect, from the first point"
 # What a size is called along an axis, and before a number.
 AXES = {"d": ("n, hidden units", "n"), "length": ("T, steps", "T")}
 
-Styles = dict[str, dict[str, Any]]
-Draw = Callable[[Axes, pd.DataFrame, Styles, str], None]
+Draw = Callable[[Axes, pd.DataFrame, timings.Styles, str], None]
 
 
 def report(run: RecordedRun) -> Report:
@@ -44,19 +43,20 @@ def report(run: RecordedRun) -> Report:
     timings.summarise_times(found, timed.drop(columns="n"), called={"d": "n", "length": "T"})
     for length, rows in timed.groupby("length"):
         found.blocks.append(times_table(rows, f"time of a step, T = {length}"))
-        found.blocks.append(ratio_table(rows, f"times {BASELINE}'s, T = {length}"))
+        title = f"times {BASELINE}'s, T = {length}"
+        found.blocks.append(timings.ratio_table(rows, title, BASELINE, "n"))
     if len(timed):
         found.blocks.append(costs_table(timed))
         found.figures = figures(timed)
     sound = timed[~timings.below_floor(timed)]
-    lines = (*conclusions(sound), *expectations(sound), *without_number(step))
+    lines = (*conclusions(sound), *expectations(sound), *timings.not_timed(step, place))
     found.blocks.append(Lines(lines))
     return found
 
 
 def times_table(timed: pd.DataFrame, title: str) -> Table:
     """Methods by hidden sizes of one length, fastest at the largest size first."""
-    times = _by_size(timed)
+    times = timings.by_size(timed)
     table = Table.of(title, ["method"], [f"n = {d}" for d in times.columns])
     for method, row in times.iterrows():
         table.add(str(method), *(TableCell.number(value, seconds) for value in row))
@@ -70,21 +70,6 @@ def times_table(timed: pd.DataFrame, title: str) -> Table:
         ]
         table.add("floor, 6TBn²", *cells, style="dim")
     return table
-
-
-def ratio_table(timed: pd.DataFrame, title: str) -> Table:
-    """The time of each method over the baseline's, where that was timed."""
-    times = _by_size(timed)
-    table = Table.of(title, ["method"], [f"n = {d}" for d in times.columns])
-    if BASELINE in times.index:
-        for method, row in (times / times.loc[BASELINE]).drop(BASELINE).iterrows():
-            table.add(str(method), *(TableCell.number(value, ratio) for value in row))
-    return table
-
-
-def _by_size(timed: pd.DataFrame) -> pd.DataFrame:
-    times = timed.pivot_table(index="method", columns="d", values="median_s")
-    return times.sort_values(list(times.columns)[::-1])
 
 
 def costs_table(timed: pd.DataFrame) -> Table:
@@ -151,11 +136,6 @@ def largest_of(timed: pd.DataFrame) -> pd.DataFrame:
     return longest[longest["d"] == longest["d"].max()]
 
 
-def without_number(step: pd.DataFrame) -> Iterator[str]:
-    for row in step[step["status"] != "ok"].to_dict("records"):
-        yield f"{row['method']} {row['status']} at {place(row)}: {row['reason']}"
-
-
 def place(row: Any) -> str:
     return f"n = {row['d']}, T = {row['length']}"
 
@@ -200,7 +180,7 @@ def _figure(timed: pd.DataFrame, x: str, panel: str, draw: Draw, title: str, hei
     return figure
 
 
-def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
+def _times(axes: Axes, timed: pd.DataFrame, styles: timings.Styles, x: str) -> None:
     if timed[x].nunique() == 1:
         timings.draw_bars(axes, timed, styles)
         return
@@ -218,7 +198,7 @@ def _times(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
         axes.plot(floor[x], floor["floor_s"], "--", marker=mark, color="#888888", label=label)
 
 
-def _ratios(axes: Axes, timed: pd.DataFrame, styles: Styles, x: str) -> None:
+def _ratios(axes: Axes, timed: pd.DataFrame, styles: timings.Styles, x: str) -> None:
     if timed[x].nunique() > 1:
         timings.draw_ratios(axes, timed, styles, BASELINE, x, lw=2)
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,11 +18,10 @@ from svdbench.running.session import device_of, running
 from svdbench.timings.session import (
     CellConditions,
     TimedMethod,
-    cell_summary_line,
     check_methods,
     chosen,
     plan_of,
-    time_cell,
+    time_cells,
 )
 
 # The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
@@ -44,17 +44,10 @@ def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
             conditions = CellConditions(
                 plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
             )
-            with record.recalling() as memo:
-                conditions.too_slow |= memo.get(f"too_slow at {length}", {})
-            for hidden in sorted(sizes.hidden):
-                problem = _problem(config, hidden, length)
-                if problem.label in record.units:
-                    continue
-                shown.begin(problem.label)
-                entries = list(_entries(problem, methods, config))
-                time_cell(problem, entries, conditions, record, shown)
-                record.finish(problem.label, **{f"too_slow at {length}": conditions.too_slow})
-                shown.finish(cell_summary_line(problem, entries))
+            problems = [_problem(config, hidden, length) for hidden in sorted(sizes.hidden)]
+            entries = partial(_entries, methods=methods, config=config)
+            memo = f"too_slow at {length}"
+            time_cells(problems, entries, conditions, record, shown, memo=memo)
     return record.folder
 
 

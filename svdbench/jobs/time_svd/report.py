@@ -15,7 +15,7 @@ from svdbench.reporting.plots import fix_ticks, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import fixed, quantity, ratio, seconds, tick
-from svdbench.timings.report import disturbed, summarise_times, times_of
+from svdbench.timings.report import Styles, disturbed, summarise_times, times_of
 
 # Drivers count as comparable whose error is at most so many times the best, on every spectrum.
 GOOD = 1.01
@@ -30,9 +30,7 @@ ERROR = Metric(
     *("over_optimal", "×", "lower", "largest of all spectra"),
     partial(fixed, decimals=3),
 )
-# Ours stand out; those of one library have one mark.
-# Marks by who made the driver: ours, torch, scikit-learn, SciPy. Sizes are of the ranks.
-Styles = dict[str, dict[str, Any]]
+# Markers by who made the driver, and marker sizes of the ranks.
 MARKS = {"auto": "*", "torch": "s", "sklearn": "^", "scipy": "D"}
 SIZES = (4.5, 7.0, 9.5)
 # Errors nearer to the best than this are drawn here: rounding.
