@@ -9,9 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # Operators whose cost their shapes do not tell: decompositions, iterations and fused loops.
-_OPAQUE: tuple[str, ...]
-_OPAQUE = ("linalg", "lu_", "triangular", "cholesky", "ormqr", "geqrf", "svd", "eig", "fft")
-_OPAQUE += ("matrix_exp", "householder", "lstm", "gru", "rnn", "mkldnn", "attention", "conv")
+_OPAQUE = (
+    *("linalg", "lu_", "triangular", "cholesky", "ormqr", "geqrf", "svd", "eig", "fft"),
+    *("matrix_exp", "householder", "lstm", "gru", "rnn", "mkldnn", "attention", "conv"),
+)
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "addr", "dot", "ger", "vdot")
 
 

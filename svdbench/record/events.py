@@ -11,9 +11,10 @@ from svdbench.record.schema import TableSchema
 # What a curve is of, and along which column; all other numbers of a row are its values.
 _CURVES = ("model", "task", "method", "arm", "rank", "alpha", "phi", "seed", "split")
 _STEPS = ("step", "epoch")
-_SCALARS: tuple[str, ...]
-_SCALARS = ("loss", "relative_loss", "accuracy", "train_loss", "grad_norm", "sigma_min")
-_SCALARS += ("sigma_max", "promise", "step_s", "epoch_s", "rel_error", "energy", "n_params")
+_SCALARS = (
+    *("loss", "relative_loss", "accuracy", "train_loss", "grad_norm", "sigma_min", "sigma_max"),
+    *("promise", "step_s", "epoch_s", "rel_error", "energy", "n_params"),
+)
 
 
 def require_tensorboard(wanted: bool) -> None:

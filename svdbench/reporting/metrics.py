@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from svdbench.reporting.words import UNKNOWN, few, interval, known, number
+from svdbench.reporting.words import UNKNOWN, few, interval, known, number, seconds
+
+if TYPE_CHECKING:
+    from svdbench.statistics.intervals import Interval
 
 Better = Literal["lower", "higher", ""]
 
@@ -52,6 +55,10 @@ class Metric:
     ) -> MetricValue:
         """A value of the metric, and what it is of: ``of(0.0026, method="fasth", d=512)``."""
         return MetricValue(self, float(value), of, low, high, seeds)
+
+    def of_interval(self, found: Interval, *, seeds: int | None = None, **of: Any) -> MetricValue:
+        """A value with the ends of its interval: :meth:`of` its mean."""
+        return self.of(found.mean, low=found.low, high=found.high, seeds=seeds, **of)
 
     @property
     def description(self) -> str:
@@ -108,6 +115,11 @@ class MetricValue:
         }
 
 
+# The values of one thing, such as an arm or a model, by metric.
+Values = dict[Metric, MetricValue]
+EPOCH = Metric("time of an epoch", "epoch_s", "s", "lower", "median over seeds and epochs", seconds)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can hold it; None for a number that is not finite."""
     if hasattr(value, "item"):  # of numpy
@@ -122,12 +134,12 @@ def headline(groups: Iterable[tuple[str, Sequence[MetricValue]]], most: int = 4)
 
     Args:
         groups: what the values are of, and the values; those that are not known are left out.
-        most: groups to name; of the others only their number is told.
+        most: the largest number of groups to name; the others are counted.
     """
     found = []
     for name, values in groups:
         known_ones = [value for value in values if value.value == value.value]
         if known_ones:
-            told = ", ".join(f"{value.metric.name} {value.text}" for value in known_ones)
-            found.append(f"{name}: {told}" if name else told)
+            words = ", ".join(f"{value.metric.name} {value.text}" for value in known_ones)
+            found.append(f"{name}: {words}" if name else words)
     return few(found, most)

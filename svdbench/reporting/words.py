@@ -155,7 +155,7 @@ def share(value: float, digits: int = 3) -> str:
     """A fraction in percent, to ``digits`` significant digits: ``0.97%``."""
     percent = 100 * value
     whole = abs(percent) >= 10**digits - 0.5
-    return (f"{percent:,.0f}%" if whole else f"{percent:.{digits}g}%").replace("-", MINUS)
+    return _minus(f"{percent:,.0f}%" if whole else f"{percent:.{digits}g}%")
 
 
 def mebibytes(value: float) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
-from svdbench.reporting.words import integer, percent, quantity, ratio, share
+from svdbench.reporting.words import fixed, integer, percent, quantity, ratio, share
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 STOPPED = ("timeout", "interrupted")
@@ -106,6 +106,11 @@ def difference(
     mark = " *" if interval.excludes(0) else "  "
     error = "" if interval.count < 2 else f" ± {half(interval.halfwidth)}"
     return TableCell(f"{form(interval.mean)}{error}{mark}", value=interval.mean)
+
+
+def points_of(value: float) -> str:
+    """A fraction in points, without a sign."""
+    return fixed(100 * value)
 
 
 def verdict(interval: Interval, nothing: float) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from svdbench.record.schema import GOOD_ENDINGS
-from svdbench.reporting.metrics import Metric, MetricValue
+from svdbench.reporting.metrics import Metric, MetricValue, Values
 from svdbench.reporting.words import integer, number, quantity, seconds, share
 
 MEDIAN = "median over seeds"
@@ -26,8 +26,6 @@ ACCURACY = Metric("accuracy", "accuracy", "fraction", "higher", MEDIAN, share)
 STEPS = Metric("steps to the target", "steps_to_target", "steps", "lower", REACHED, integer)
 SECONDS = Metric("time to the target", "seconds_to_target", "s", "lower", REACHED, seconds)
 RATE = Metric("steps per second", "steps_per_s", "1/s", "higher", MEDIAN, number)
-
-Values = dict[Metric, MetricValue]
 
 
 def medians(summary: pd.DataFrame, words: str) -> str:

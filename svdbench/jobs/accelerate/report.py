@@ -11,24 +11,21 @@ from matplotlib.figure import Figure
 from svdbench.jobs.accelerate.summaries import (
     CEILING,
     DENSE,
-    EPOCH,
     FINAL_LOSS,
     SPEED,
     SWITCHED,
     TRAINED,
     AcceleratedArmSummary,
-    Values,
     summarise_arms,
 )
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
-from svdbench.reporting.metrics import Metric, MetricValue, headline
+from svdbench.reporting.metrics import EPOCH, Metric, MetricValue, Values, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import lines_of
 from svdbench.reporting.words import (
     UNKNOWN,
-    fixed,
     integer,
     number,
     points,
@@ -112,14 +109,10 @@ def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
             own[FINAL_LOSS],
             own[TRAINED],
             own[sides.ACCURACY],
-            sides.difference(found, points, _points) if arm.name != DENSE else "",
+            sides.difference(found, points, sides.points_of) if arm.name != DENSE else "",
             integer(found.count),
         )
     return table
-
-
-def _points(value: float) -> str:
-    return fixed(100 * value)
 
 
 def speed_table(arms: list[AcceleratedArmSummary]) -> Table:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from svdbench.reporting.metrics import Metric, MetricValue
-from svdbench.reporting.words import number, percent, points, ratio, seconds
+from svdbench.reporting.metrics import EPOCH, Metric, Values
+from svdbench.reporting.words import number, percent, points, ratio
 from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, paired_difference
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
@@ -25,7 +25,6 @@ DIFFERENCE = Metric(
     *("accuracy_difference", "fraction", "higher", "mean of the seeds' differences"),
     points,
 )
-EPOCH = Metric("time of an epoch", "epoch_s", "s", "lower", "median over seeds and epochs", seconds)
 SWITCHED = Metric(
     "speed of the epochs in factors",
     *("switched", "× DNN", "higher", "median of pairs of epochs, over seeds"),
@@ -37,9 +36,6 @@ SPEED = Metric(
     ratio,
 )
 CEILING = Metric("ceiling", "ceiling", "× DNN", "higher", "count of multiplications", ratio)
-
-
-Values = dict[Metric, MetricValue]
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class AcceleratedArmSummary:
             )
             for metric, got in pairs:
                 if got is not None:
-                    found.append(metric.of(got.mean, low=got.low, high=got.high, seeds=seeds, **of))
+                    found.append(metric.of_interval(got, seeds=seeds, **of))
         return {value.metric: value for value in found}
 
 

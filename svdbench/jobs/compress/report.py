@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from svdbench.jobs.compress.summaries import (
     ADDED,
-    EPOCH,
     ERROR,
     LOSS,
     LOSS_CHANGE,
@@ -25,12 +24,11 @@ from svdbench.jobs.compress.summaries import (
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting import plots
 from svdbench.reporting.claims import Answer, Claims, PublishedNumber, beside, departures, published
-from svdbench.reporting.metrics import headline
+from svdbench.reporting.metrics import EPOCH, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import MARKS, lines_of
 from svdbench.reporting.words import (
     change,
-    fixed,
     integer,
     number,
     points,
@@ -108,16 +106,12 @@ def scores_table(arms: list[CompressedArmSummary], title: str) -> Table:
     columns = ["test error", "− stock, points", "test loss", "− stock", "seeds"]
     table = Table.of(title, ["arm"], columns)
     for arm in arms:
-        error = sides.difference(arm.error_difference, points, _points)
+        error = sides.difference(arm.error_difference, points, sides.points_of)
         loss = sides.difference(arm.loss_difference, LOSS_CHANGE.form, partial(number, digits=2))
         differences = (error, loss) if arm.name != STOCK else ("", "")
         own, seeds = arm.metrics, integer(arm.error_difference.count)
         table.add(arm.name, own[ERROR], differences[0], own[LOSS], differences[1], seeds)
     return table
-
-
-def _points(value: float) -> str:
-    return fixed(100 * value)
 
 
 def times_table(arms: list[CompressedArmSummary]) -> Table:
@@ -146,7 +140,7 @@ def conclusions(arms: list[CompressedArmSummary]) -> Iterator[str]:
         if arm.name == STOCK or arm.error_difference.count < 2:
             continue
         error = arm.error_difference
-        size = _points(abs(error.mean))
+        size = sides.points_of(abs(error.mean))
         what = (
             f"test error {size} points {'higher' if error.mean > 0 else 'lower'}, "
             f"{sides.verdict(error, 0)}"

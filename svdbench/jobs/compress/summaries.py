@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from svdbench.reporting.metrics import Metric, MetricValue
-from svdbench.reporting.words import percent, points, ratio, seconds, share, signed
+from svdbench.reporting.metrics import EPOCH, Metric, Values
+from svdbench.reporting.words import percent, points, ratio, share, signed
 from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, mean_interval, paired_difference
 
@@ -24,14 +24,10 @@ LOSS_CHANGE = Metric(
     *("loss_difference", "", "lower", "mean of the seeds' differences"),
     partial(signed, digits=2),
 )
-EPOCH = Metric("time of an epoch", "epoch_s", "s", "lower", "median over seeds and epochs", seconds)
 TIME = Metric("training time", "time_ratio", "× stock", "lower", "mean of the seeds' ratios", ratio)
 ADDED = Metric(
     "compressing adds", "added", "fraction", "lower", "of the total times", partial(share, digits=2)
 )
-
-
-Values = dict[Metric, MetricValue]
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class CompressedArmSummary:
             of["rank"] = self.rank
             found.append(ADDED.of(self.added, seeds=seeds, **of))
             found += [
-                metric.of(got.mean, low=got.low, high=got.high, seeds=seeds, **of)
+                metric.of_interval(got, seeds=seeds, **of)
                 for metric, got in (
                     (ERROR_CHANGE, self.error_difference),
                     (LOSS_CHANGE, self.loss_difference),

@@ -77,8 +77,7 @@ def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
             continue
         both = pd.concat([own.loc[d, m, method], rounds.loc[d, m, BASELINE]], axis=1).dropna()
         interval = paired_ratio(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
-        ends: dict[str, Any] = {"low": interval.low, "high": interval.high}
-        found.append(RATIO.of(interval.mean, **ends, method=method, d=d, m=m))
+        found.append(RATIO.of_interval(interval, method=method, d=d, m=m))
     return found
 
 
