@@ -194,7 +194,7 @@ def _agree(ranks: Ranks) -> None:
     last = ranks.rank == ranks.size - 1
     assert ranks.any(last)
     assert not ranks.any(False)
-    assert ranks.tell(ranks.rank) == 0
+    assert ranks.broadcast(ranks.rank) == 0
     assert ranks.add({"a": ranks.rank}) == {"a": sum(range(ranks.size))}
     learner = learner_of("lstm", "addition", (ranks.rank, ranks.size))
     if last:  # ^C in one is ^C in all, at the same step

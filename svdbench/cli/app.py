@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
                 traceback.print_exc()
             code, message = _ending(error, typed)
         if output is not None and output.fault is not None:
-            code, message = Failed.exit_code, output.told(message)
+            code, message = Failed.exit_code, output.message(message)
         if message:
             print(f"svdbench: {_shown(message)}", file=sys.stderr)
     sys.exit(code)

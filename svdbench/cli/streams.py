@@ -65,8 +65,8 @@ class Output(io.FileIO):
             raise OutputLost
         _thread.interrupt_main()
 
-    def told(self, ending: str) -> str:
-        """The fault in words; none of a pipe that was closed, if there is nothing else to tell.
+    def message(self, ending: str) -> str:
+        """The fault in words; empty for a closed pipe where there is nothing else to say.
 
         Args:
             ending: how the command ended.

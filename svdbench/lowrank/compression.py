@@ -157,7 +157,7 @@ def compress(
         max_examples: to read of each of the three, at most; what has no end needs it.
         timing_s: seconds for timing the model, and again for its layers; 0: time nothing.
         seed: of the parting and of fine-tuning.
-        on_progress: told the part that is done, 0 to 1, roughly, and what is next.
+        on_progress: called with the part that is done, roughly, from 0 to 1, and what is next.
         options: more of :func:`svdbench.lowrank.rank_frontier`, as ``layers``.
 
     Raises:
@@ -196,7 +196,7 @@ def compress(
     allowed = 0.01 if max_loss_increase is None else number("max_loss_increase", max_loss_increase)
     if not allowed >= 0:
         raise ValueError(f"max_loss_increase is {allowed:g}: give 0 or more")
-    with _data_warnings() as told:
+    with _data_warnings() as data_warnings:
         subject = _Subject(model, data, loss or usual_loss, timing_s, on_progress)
         on_progress(0.0, "calibrating")
         frontier = rank_frontier(model, data.calibration, subject.loss, kind=kind, **options)
@@ -209,7 +209,7 @@ def compress(
             tuned = subject.tuned(small, finetune_epochs, lr, seed)
             certificate = subject.judged_anew(certificate, small)
         on_progress(0.9, "measuring")
-        return subject.described(frontier, certificate, seconds, small, tuned, told)
+        return subject.described(frontier, certificate, seconds, small, tuned, data_warnings)
 
 
 @contextmanager
@@ -240,7 +240,7 @@ class _Subject:
     splits: Splits
     loss: Loss
     timing_s: float
-    told: Callable[[float, str], None]
+    on_progress: Callable[[float, str], None]
 
     def batch(self) -> tuple[Inputs, int]:
         """Inputs of the shape that the model runs with, and how many examples that is."""
@@ -257,7 +257,7 @@ class _Subject:
         x, count = self.batch()
         frontier = replace(frontier, macs=layer_macs(frontier, self.model, x, count))
         if latency or keep_if == LATENCY:
-            self.told(0.3, "timing the layers")
+            self.on_progress(0.3, "timing the layers")
             timed = layer_latencies(frontier, self.model, x, budget_s=self.timing_s)
             frontier = replace(frontier, latency=timed, only_faster=keep_if == LATENCY)
         return frontier
@@ -274,7 +274,7 @@ class _Subject:
         held_out = self.losses(frontier, self.splits.held_out)
         limits: dict[str, Any] = {{"params": "fraction"}.get(k, k): v for k, v in budget.items()}
         while True:
-            self.told(0.4, "choosing ranks")
+            self.on_progress(0.4, "choosing ranks")
             if budget:
                 certificate = judge(frontier, frontier.ranks(**limits), search, held_out=held_out)
             else:
@@ -291,7 +291,7 @@ class _Subject:
         factored = {name: rank for name, rank in ranks.items() if rank is not None}
         if not (self.timing_s and factored):
             return {}
-        self.told(0.6, "timing the layers")
+        self.on_progress(0.6, "timing the layers")
         x, _ = self.batch()
         found = layer_latencies(frontier, self.model, x, ranks=factored, budget_s=self.timing_s)
         return {name: BeforeAfter(at.dense, float(at.factors[0])) for name, at in found.items()}
@@ -306,7 +306,7 @@ class _Subject:
             epochs=epochs,
             lr=lr,
             seed=seed,
-            on_epoch=lambda n, now: self.told(
+            on_epoch=lambda n, now: self.on_progress(
                 0.7 + 0.2 * n / epochs, f"fine-tuning, {n}/{epochs} epochs"
             ),
         )
@@ -326,7 +326,7 @@ class _Subject:
         seconds: Mapping[str, BeforeAfter],
         small: nn.Module,
         tuned: list[float],
-        told: list[str],
+        data_warnings: list[str],
     ) -> Compressed:
         """All that there is to say of the compressed model."""
         model, (x, count), ranks = self.model, self.batch(), certificate.ranks
@@ -350,8 +350,8 @@ class _Subject:
             latency_s=latency,
             batch=count,
             tuned=tuned,
-            warnings=told,
-            splits=self.splits.told,
+            warnings=data_warnings,
+            splits=self.splits.description,
             frontier=frontier,
         )
 

@@ -76,7 +76,7 @@ def layer_latencies(
         ranks: to measure those weights alone, each at its rank; not a part, but the layer.
         budget_s: seconds of measuring, all layers together.
         clock: to tell the time by; real time by default.
-        on_layer: told each layer before it is measured.
+        on_layer: called with each layer before it is measured.
     """
     used = clock or clock_of(_device(model))
     count = len(frontier.layers if ranks is None else ranks)

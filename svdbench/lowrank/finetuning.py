@@ -42,7 +42,7 @@ def finetune(
         lr: the learning rate, constant.
         batch_size: of (X, y).
         seed: of the order, and of torch, as for dropout.
-        on_epoch: told each epoch's number, from 0 for the beginning, and its mean loss.
+        on_epoch: called with each epoch's number, 0 before the first, and its mean loss.
 
     Returns:
         The mean loss on ``search`` before the first epoch and after each.

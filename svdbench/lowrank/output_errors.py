@@ -1,4 +1,4 @@
-"""How far the output of a factored weight is from the dense one's: foretold, and measured."""
+"""How far the output of a factored weight is from the dense one's: predicted, and measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

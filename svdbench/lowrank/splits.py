@@ -20,19 +20,19 @@ class Splits:
         calibration: what statistics are of, and what a model is fine-tuned on.
         search: what chooses among compressed models.
         held_out: what judges the chosen one, and chooses nothing.
-        told: how the examples were parted, in words.
+        description: how the examples were parted, in words.
     """
 
     calibration: Data
     search: Data
     held_out: Data
-    told: str
+    description: str
 
     def cast(self, dtype: torch.dtype) -> "Splits":
         """The same with inputs that have a point in ``dtype``, batches as they come."""
         parts = (self.calibration, self.search, self.held_out)
         calibration, search, held_out = (_cast(part, dtype) for part in parts)
-        return Splits(calibration, search, held_out, self.told)
+        return Splits(calibration, search, held_out, self.description)
 
 
 def split_examples(
@@ -62,7 +62,8 @@ def split_examples(
         max_examples: to read of each of the three, the first; of an iterable whole batches, until
             there are so many. An iterable without an end needs it. None: all.
         seed: of the shuffle.
-        on_reading: told after each batch of an iterable that is kept how many examples came so far.
+        on_reading: called after each batch of an iterable that is kept, with the number of examples
+            so far.
 
     Raises:
         TypeError: what are no examples.
@@ -95,8 +96,9 @@ def split_examples(
         *(["to search"] if validation is None else []),
         *(["held out"] if held_out is None else []),
     ]
-    told = f"{counts} {parts[0].unit} {', '.join(names)}" + (f" (seed {seed})" if missing else "")
-    return Splits(parts[0].data, search, apart, told)
+    by = f" (seed {seed})" if missing else ""
+    description = f"{counts} {parts[0].unit} {', '.join(names)}{by}"
+    return Splits(parts[0].data, search, apart, description)
 
 
 @dataclass(frozen=True)

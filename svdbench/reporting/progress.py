@@ -1,4 +1,4 @@
-"""How far a run is, for whoever wants to know: a bar in a notebook, or a function."""
+"""The progress of a run: a bar in a notebook, or calls of a function."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Listener = Callable[[float, str], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def tell(fraction: float, doing: str) -> None:
-    """Say how far the run is: a fraction from 0 to 1, and what it does."""
+def report_progress(fraction: float, doing: str) -> None:
+    """Report the progress of the run: a fraction from 0 to 1, and what it does."""
     listener = _listener.get()
     if listener is not None:
         listener(min(max(fraction, 0.0), 1.0), doing)
@@ -23,7 +23,7 @@ def tell(fraction: float, doing: str) -> None:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call a function with each :func:`tell` of the block."""
+    """Call a function at each :func:`report_progress` of the block."""
     token = _listener.set(listener)
     try:
         yield

@@ -18,7 +18,7 @@ from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.reporting import render
-from svdbench.reporting.progress import tell
+from svdbench.reporting.progress import report_progress
 from svdbench.reporting.render import print_lines, several_versions
 from svdbench.reporting.words import quantity
 
@@ -50,12 +50,12 @@ class RunDisplay:
     def begin(self, what: str) -> None:
         self.what = what
         self.progress.update(self.task, description=what, completed=self.done, doing="")
-        tell(self.done / max(self.total, 1), what)
+        report_progress(self.done / max(self.total, 1), what)
 
     def doing(self, fraction: float, what: str) -> None:
         self.progress.update(self.task, completed=self.done + fraction, doing=what)
         words = " · ".join(filter(None, (self.what, what)))
-        tell((self.done + fraction) / max(self.total, 1), words)
+        report_progress((self.done + fraction) / max(self.total, 1), words)
 
     def finish(self, line: str) -> None:
         self.done += 1

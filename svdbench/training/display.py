@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from svdbench.reporting.progress import tell
+from svdbench.reporting.progress import report_progress
 from svdbench.reporting.words import clock_time, fixed, integer, interval, number, share, spark
 from svdbench.tasks.base import Task
 from svdbench.training.progress import Evaluation, Limits, StepProgress, TrainingOutcome
@@ -60,7 +60,9 @@ class TrainingDisplay:
         self.tick = tick
         ahead = tick.left_s * tick.steps_per_s
         ahead = ahead if math.isfinite(ahead) else 0.0
-        tell(tick.step / max(tick.step + ahead, 1), f"{self.title}, step {integer(tick.step)}")
+        report_progress(
+            tick.step / max(tick.step + ahead, 1), f"{self.title}, step {integer(tick.step)}"
+        )
 
     def evaluation(self, point: Evaluation) -> None:
         self.point = point

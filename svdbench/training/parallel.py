@@ -103,7 +103,7 @@ class Ranks:
             dist.all_reduce(found, op=dist.ReduceOp.MAX)
         return bool(found)
 
-    def tell(self, value: Any = None) -> Any:
+    def broadcast(self, value: Any = None) -> Any:
         """The first process's ``value``: numbers, strings, bytes, lists of them."""
         if self.size == 1:
             return value

@@ -75,7 +75,7 @@ class Revealer:
 
     subject: RevealSubject
     config: RankReveal
-    told: Progress
+    on_progress: Progress
     curves: dict[str, Curve] = field(default_factory=dict)
     frontiers: dict[str, Frontier] = field(default_factory=dict)
     _weights: dict[str, torch.Tensor] | None = None
@@ -101,7 +101,7 @@ class Revealer:
     def frontier(self, kind: str) -> Frontier:
         if kind not in self.frontiers:
             subject = self.subject
-            self.told(0.0, f"{kind} frontier")
+            self.on_progress(0.0, f"{kind} frontier")
             self.frontiers[kind] = rank_frontier(
                 subject.model,
                 subject.calibration,
@@ -129,7 +129,7 @@ class Revealer:
         """Of each layer the rank from which on its curve stays within epsilon of the end."""
         subject, names = self.subject, list(self.weights())
         for number, name in enumerate(names):
-            self.told(number / len(names), f"exact curve of {name}")
+            self.on_progress(number / len(names), f"exact curve of {name}")
             self.curves |= loss_curves(subject.model, subject.curves, subject.loss, [name])
         epsilon = self.config.epsilon
         ranks: Ranks = {name: curve.rank(epsilon) for name, curve in self.curves.items()}
@@ -154,7 +154,7 @@ class Revealer:
         model = deepcopy(subject.model)
         weights = self.weights()
         for number, (name, weight) in enumerate(weights.items()):
-            self.told(number / len(weights), f"published: {name}")
+            self.on_progress(number / len(weights), f"published: {name}")
             before, most = math.inf, min(weight.shape)
             for rank in range(1, most + 1):
                 U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
@@ -182,7 +182,7 @@ class Revealer:
 
             def evaluate(ranks: Mapping[str, int | None]) -> torch.Tensor:
                 nonlocal seen
-                self.told(min(seen / most, 1.0), f"certifying: evaluation {seen + 1}")
+                self.on_progress(min(seen / most, 1.0), f"certifying: evaluation {seen + 1}")
                 seen += 1
                 network = frontier.view(subject.model, ranks)
                 return example_losses(network, subject.search, subject.loss)
@@ -223,7 +223,7 @@ class Revealer:
             macs = layer_macs(frontier, model, x, count)
             return replace(frontier, macs=macs).ranks(macs=share)
         latency = layer_latencies(
-            frontier, model, x, on_layer=lambda layer: self.told(0.5, f"latency of {layer}")
+            frontier, model, x, on_layer=lambda layer: self.on_progress(0.5, f"latency of {layer}")
         )
         return replace(frontier, latency=latency).ranks(latency=share)
 

@@ -70,7 +70,7 @@ def points(
         ways[EXHAUSTIVE] = best, _exhaustive(revealer, best)
     for name, (frontier, choose) in ways.items():
         for number, budget in enumerate(fractions):
-            revealer.told(number / len(fractions), f"frontiers: {name}")
+            revealer.on_progress(number / len(fractions), f"frontiers: {name}")
             yield _point(revealer, name, frontier, choose, budget, dense)
 
 

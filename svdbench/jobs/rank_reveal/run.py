@@ -107,11 +107,11 @@ class RankRevealSession:
             rows.curve(seed, name, curve)
         for point in compared:
             rows.point(seed, point, dense)
-        told = [f"dense {number(dense.loss, 4)}"]
+        words = [f"dense {number(dense.loss, 4)}"]
         for each in found:
             rise = judged[each.method].loss - dense.loss
-            told.append(f"{each.method} {signed(rise)} with {share(1 - each.saved / weights, 2)}")
-        self.shown.finish(f"{self._named(seed)}test loss: {'; '.join(told)}")
+            words.append(f"{each.method} {signed(rise)} with {share(1 - each.saved / weights, 2)}")
+        self.shown.finish(f"{self._named(seed)}test loss: {'; '.join(words)}")
 
     def _found(self, revealer: Revealer) -> list[RevealedRanks]:
         """What the algorithms reveal, those asked for or those that there is time for."""
@@ -133,7 +133,7 @@ class RankRevealSession:
         fractions = self.config.fractions
         what = "comparing frontiers"
         if fractions and self._affordable(what, seconds_of_points(revealer, fractions)):
-            revealer.told = self._from(0.65)
+            revealer.on_progress = self._from(0.65)
             yield from points(revealer, fractions, dense)
 
     def _affordable(self, what: str, needed: float) -> bool:
@@ -184,7 +184,7 @@ class RankRevealSession:
             self.shown.note(line)
 
     def _from(self, begun: float) -> Any:
-        """Tells the progress of a part of a seed that begins there."""
+        """Reports the progress of the part of a seed that begins there."""
         return lambda fraction, doing: self.shown.doing(begun + 0.3 * fraction, doing)
 
     def _named(self, seed: int) -> str:

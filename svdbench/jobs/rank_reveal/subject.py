@@ -100,7 +100,7 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         own = {"examples": asdict(self.config.examples), "batch_size": self.batch_size}
         return super().options | own
 
-    def subject(self, seed: int, told: Progress) -> RevealSubject:
+    def subject(self, seed: int, on_progress: Progress) -> RevealSubject:
         """Train from a seed, as its own batches come."""
         config, (X, y) = self.config, self.train
         part = min(MOST_SEARCHED, config.examples.search / len(X))
@@ -116,7 +116,7 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         clock = clock_of(X.device)
         batches = Batches(*own, self.batch_size, seed, config.shuffle)
         for epoch in range(self.epochs):
-            told(epoch / self.epochs, f"training: epoch {epoch + 1}/{self.epochs}")
+            on_progress(epoch / self.epochs, f"training: epoch {epoch + 1}/{self.epochs}")
             scores = arm.train_epoch(batches.epoch(epoch), clock)
             if not math.isfinite(scores.loss):
                 raise UserError(
@@ -152,7 +152,7 @@ class UserSubject:
         """Around all that calls the model and its examples: mistakes in one line."""
         return user_code(self.build)
 
-    def subject(self, seed: int, told: Progress) -> RevealSubject:
+    def subject(self, seed: int, on_progress: Progress) -> RevealSubject:
         return self.given
 
 

@@ -140,13 +140,13 @@ def work(
 def _meet(config: Train, text: str, ranks: Ranks) -> None:
     """Join the others: gloo on CPUs, and also NCCL on GPUs, of which each takes its own."""
     if config.trainer.nodes == 1 and (loopback := LOOPBACK.get(sys.platform)):
-        for library in ("GLOO", "NCCL"):  # whatever the network is like
+        for library in ("GLOO", "NCCL"):  # independent of the network
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
     if config.trainer.device == "cpu":
         join_group("gloo")
     else:
         join_on_gpu(int(os.environ["LOCAL_RANK"]))
-    if ranks.any(ranks.tell(text) != text):
+    if ranks.any(ranks.broadcast(text) != text):
         raise UserError(
             "the nodes were given different configurations: start the same command on each"
         )
@@ -163,24 +163,24 @@ def _lead(
     try:
         found = train.run(config, text, folder, ranks=ranks, on_folder=on_folder)
     except Interrupted:
-        ranks.tell((None, None))
+        ranks.broadcast((None, None))
         raise  # the launcher would wait for nodes that have left already
     result = str(found.folder), found.endings
-    ranks.tell((None, result))
+    ranks.broadcast((None, result))
     return result
 
 
 def _follow(config: Train, ranks: Ranks) -> tuple[str, list[str]] | None:
-    """Train what the first process does, beginning where it does; without a word."""
+    """Train the seeds of the first process from its state, without output."""
     config = replace(config, trainer=replace(config.trainer, resume=None))
     device = device_of(config.trainer.where())
     while True:
-        seed, told = ranks.tell()
+        seed, payload = ranks.broadcast()
         if seed is None:
-            result: tuple[str, list[str]] | None = told
+            result: tuple[str, list[str]] | None = payload
             return result
         loop = train.loop_of(config, seed, WallClock(device), ranks)
-        loop.load_state_dict(unpacked(told, device))
+        loop.load_state_dict(unpacked(payload, device))
         loop.run()
 
 

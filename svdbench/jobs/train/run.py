@@ -122,7 +122,7 @@ def _train(
     with TrainingDisplay(console, f"{config.model_name}, seed {seed}", task, loop.limits) as shown:
         loop.on_step, loop.on_evaluation = shown.step, on_evaluation
         if loop.learner.ranks.size > 1:  # the other processes begin where this one does
-            loop.learner.ranks.tell((seed, packed(loop.state_dict())))
+            loop.learner.ranks.broadcast((seed, packed(loop.state_dict())))
         outcome = loop.run()
         rows.summary(outcome, outcome.reason)
         kept = ""
