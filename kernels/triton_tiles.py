@@ -150,7 +150,7 @@ def _order(nb: int, transpose: bool) -> Sequence[int]:
 
 
 def _first_part(sizes: ProductSizes, block: int, part: int, transpose: bool) -> int:
-    """The part of a block that a sweep comes to first, counted over all blocks."""
+    """Index, over all blocks, of the first part of a block in the order of a sweep."""
     if transpose:
         return block * (sizes.k // part)
     return -(-min(sizes.n, (block + 1) * sizes.k) // part) - 1

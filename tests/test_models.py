@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from svdbench.members import MODELS
 from svdbench.models.base import SequenceModel
+from svdbench.models.contract import BATCH, STEPS, sample, train
 from svdbench.models.manifold import (
     cayley_of_rotation,
     cayley_step,
@@ -26,7 +27,8 @@ from svdbench.nn.recurrence import recurrence_reference
 from svdbench.nn.spectral_weight import STARTS
 
 NAMES = MODELS.names()
-N_IN, N, N_OUT, T, B = 3, 24, 4, 7, 3
+N_IN, N, N_OUT = 3, 24, 4
+T, B = STEPS, BATCH
 
 # Ways to build a model that its defaults don't show.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -50,26 +52,6 @@ ORTHOGONAL = ["orthogonal_rnn", "scornn", "exprnn", "urnn", "fc_urnn"]
 
 def build(name: str, **options: Any) -> SequenceModel:
     return MODELS.load(name, input_size=N_IN, output_size=N_OUT, **{"hidden_size": N, **options})
-
-
-def sample(model: SequenceModel) -> Tensor:
-    return torch.randn(T, B, model.input_size, dtype=next(model.parameters()).dtype)
-
-
-def train(model: SequenceModel, steps: int, lr: float) -> None:
-    """Steps of RMSprop on a task of no sense, as the base class says they are made."""
-    groups = model.parameter_groups()
-    trained = groups["other"] + ([] if model.own_step else groups["orthogonal"])
-    optimizer = torch.optim.RMSprop(trained, lr)
-    for _ in range(steps):
-        x = sample(model)
-        model.zero_grad()
-        (model(x) - x.sum(-1, keepdim=True).cumsum(0)).square().mean().backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if model.own_step:
-            model.step_own(lr)
-        model.after_step()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -64,7 +64,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     for marker, generated in MARKERS.items():
         if marker in markdown:
-            # What a reader on GitHub is told is of no use here.
+            # Quoted lines are notes for readers on GitHub, where the page is not generated.
             markdown = re.sub(r"^> .*\n", "", markdown, flags=re.MULTILINE)
             markdown = markdown.replace(marker, generated())
     depth = len(PurePosixPath(page.file.src_uri).parts) - 1

@@ -29,7 +29,7 @@ def sample(model: SequenceModel) -> Tensor:
 
 
 def train(model: SequenceModel, steps: int, lr: float) -> None:
-    """Steps of RMSprop on a task of no sense, as the base class says they are made."""
+    """Steps of RMSprop on an arbitrary task, made as the base class documents."""
     groups = model.parameter_groups()
     trained = groups["other"] + ([] if model.own_step else groups["orthogonal"])
     optimizer = torch.optim.RMSprop(trained, lr)
@@ -149,7 +149,7 @@ def unrolled_gradients(make: Make) -> None:
     )
 
 
-@CONTRACT.question("goes on from a given state", "use h0 as the state before the first step")
+@CONTRACT.question("continues from a given state", "use h0 as the state before the first step")
 def continues(make: Make) -> None:
     model = built(make)
     x = sample(model)

@@ -127,7 +127,7 @@ def reproducible(make: Make) -> None:
     expect(not same(other, ready(make).batch(6, seeded(3))), "another seed gave the same batch")
 
 
-@CONTRACT.question("goes on from its state_dict", "keep the place in the epoch in state_dict")
+@CONTRACT.question("resumes from its state_dict", "keep the place in the epoch in state_dict")
 def resumes(make: Make) -> None:
     task, generator = ready(make), seeded(1)
     for _ in range(3):

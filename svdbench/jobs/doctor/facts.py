@@ -343,7 +343,7 @@ def gpus(ask: Callable[[Sequence[str]], str | None] = ask) -> list[dict[str, Any
 
 
 def _said_by_driver(ask: Callable[[Sequence[str]], str | None]) -> str:
-    """A line for each GPU, by its bus, whatever CUDA_VISIBLE_DEVICES says."""
+    """A line for each GPU by its bus ID, also for those that CUDA_VISIBLE_DEVICES hides."""
     names = list(_ASKED.values())
     for asked in (names, [_RENAMED.get(name, name) for name in names]):
         query = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader,nounits"]

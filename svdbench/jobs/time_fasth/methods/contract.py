@@ -30,7 +30,7 @@ def builds(make: Make) -> None:
     expect(value in ("QX", "Q"), f"builds is {value!r}", advice)
 
 
-@CONTRACT.question("is orthogonal", "φ(V) must have QᵀQ = I, whatever V is")
+@CONTRACT.question("is orthogonal", "φ(V) must satisfy QᵀQ = I for every V")
 def orthogonal(make: Make) -> None:
     found = cell(make)
     eye = torch.eye(24)
