@@ -98,13 +98,17 @@ class Registry:
         """Other packages' members, with the package that each is of."""
         found = self._entry_points()
         return {
-            name: found[name].dist.name if found[name].dist else "unknown"  # type: ignore[union-attr]
+            name: (found[name].dist and found[name].dist.name) or "unknown"  # type: ignore[union-attr]
             for name in self.installed()
         }
 
     def installed(self) -> list[str]:
         """Names of other packages' members, sorted; one of ours hides theirs."""
         return sorted(self._entry_points().keys() - set(self.names()))
+
+    def known(self) -> list[str]:
+        """Names of our members, then those of other packages'. Imports none of them."""
+        return [*self.names(), *self.installed()]
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse unknown names; MODULE:CLASS is looked up when the member is made.
@@ -115,7 +119,7 @@ class Registry:
         known = self.names()
         others = [name for name in names if name not in known and not is_reference(name)]
         if others:
-            refuse_unknown(self.what, others, [*known, *self.installed()])
+            refuse_unknown(self.what, others, self.known())
 
     def is_ours(self, name: str) -> bool:
         """Whether a known name has a YAML, and so a place in every configuration."""

@@ -33,7 +33,7 @@ def test_members_are_listed_with_what_they_are(kind: str, group: object) -> None
     assert all(row["what"] for row in rows)
 
 
-@pytest.mark.parametrize("kind", ["presets", "optimizers", "experiments", "published", "layers"])
+@pytest.mark.parametrize("kind", ["presets", "optimizers", "experiments", "published", "nn"])
 def test_other_kinds_are_listed(kind: str) -> None:
     rows = json.loads(run(["list", kind, "--format", "json"]).out)
     assert rows

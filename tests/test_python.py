@@ -159,6 +159,59 @@ def test_a_bar_shows_how_far_a_run_is(capsys: pytest.CaptureFixture[str]) -> Non
     assert "100%" in capsys.readouterr().out
 
 
+def test_a_notebook_is_told_nothing_but_by_the_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """rich displays HTML in a notebook, wherever standard output goes."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    displayed: list[str] = []
+    monkeypatch.setattr("rich.jupyter.display", lambda _, text: displayed.append(text))
+    svdbench.run("time-fasth", d=[4], methods=["fasth"], budget=0.01)
+    assert capsys.readouterr().out == ""
+    svdbench.run("time-fasth", d=[4], methods=["fasth"], budget=0.01, progress=True)
+    bar = capsys.readouterr().out
+    assert "100%" in bar
+    assert "\r" in bar
+    svdbench.run("time-fasth", d=[4], methods=["fasth"], budget=0.01, quiet=False)
+    assert "time of a step" in capsys.readouterr().out
+    assert displayed == []
+
+
+CELLS = """
+import svdbench
+own = {"d": [4], "methods": ["fasth"], "budget": 0.01}
+assert get_ipython().__class__.__name__ == "ZMQInteractiveShell"
+---
+found = svdbench.run("time-fasth", **own)
+---
+found = svdbench.run("train", "lstm", task="copy", overrides=["task.lag=2"], steps=2)
+---
+found = svdbench.run("time-fasth", **own, progress=True)
+---
+found = svdbench.run("time-fasth", **own, quiet=False)
+---
+found
+"""
+
+
+@pytest.mark.slow
+def test_a_quiet_run_shows_nothing_in_a_kernel(tmp_path: Path) -> None:
+    nbformat, nbclient = map(pytest.importorskip, ("nbformat", "nbclient"))
+    pytest.importorskip("ipykernel")
+    cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS.split("---")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(
+        book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [cell.outputs for cell in book.cells]
+    assert shown[:3] == [[], [], []]
+    texts = ["".join(each.text for each in outputs) for outputs in shown[3:5]]
+    assert "100%" in texts[0]
+    assert "time of a step" in texts[1]
+    assert {each.output_type for outputs in shown[3:5] for each in outputs} == {"stream"}
+    assert "text/html" in shown[5][0].data
+
+
 def test_a_notebook_shows_headline_and_table(result: svdbench.RunResult) -> None:
     shown = result._repr_html_()
     assert result.report.headline in html.unescape(shown)

@@ -29,9 +29,7 @@ def names(choices: Registry | Sequence[str] | None, several: bool = False) -> Co
         return None
 
     def complete(incomplete: str) -> list[str]:
-        known = (
-            [*choices.names(), *choices.installed()] if isinstance(choices, Registry) else choices
-        )
+        known = choices.known() if isinstance(choices, Registry) else choices
         before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
         taken = before.split(",")
         return [
@@ -123,7 +121,7 @@ def _choices(leaf: Leaf) -> list[str]:
     if isinstance(leaf.kind, type) and issubclass(leaf.kind, Enum):
         return [str(each.value) for each in leaf.kind]
     if isinstance(leaf.key.choices, Registry):
-        return leaf.key.choices.names()
+        return leaf.key.choices.known()
     return list(leaf.key.choices or ())
 
 

@@ -26,6 +26,11 @@ RICH_STYLES: dict[Style, str] = {
 NOTE_WIDTH = 88
 
 
+def screen() -> Console:
+    """Standard output as it is now, in a notebook too, where rich would display HTML beside it."""
+    return Console(force_jupyter=False)
+
+
 def show_run(report: Report, folder: Path, console: Console) -> None:
     """Print a report, save its figures in the run's folder and print where they are."""
     show(report, console)

@@ -89,13 +89,11 @@ class TableOutput:
             forms: the text of formats that the command has a form of its own for.
         """
         from svdbench.reporting.formats import format_report, format_table
-        from svdbench.reporting.render import show, show_block
+        from svdbench.reporting.render import screen, show, show_block
         from svdbench.reporting.report import Table
 
         if self.is_screen:
-            from rich.console import Console
-
-            console = Console()
+            console = screen()
             show_block(made, console) if isinstance(made, Table) else show(made, console)
         elif own := forms.get(self.form):
             self.write(own())

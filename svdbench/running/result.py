@@ -245,7 +245,9 @@ def _shown(progress: bool | Callable[[float, str], None]) -> AbstractContextMana
         return listening(progress)
     from rich.console import Console
 
-    return bar(Console(file=sys.stdout))
+    # In a notebook, the line is redrawn as in a terminal; rich's own bar would need ipywidgets.
+    redrawn = True if Console().is_jupyter else None
+    return bar(Console(file=sys.stdout, force_jupyter=False, force_terminal=redrawn))
 
 
 def load(folder: str | Path) -> RunResult:

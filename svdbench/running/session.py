@@ -19,7 +19,7 @@ from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.reporting import render
 from svdbench.reporting.progress import report_progress
-from svdbench.reporting.render import print_lines, several_versions
+from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity
 
 
@@ -180,7 +180,7 @@ def running(
     job: Job, config: DeviceConfig, text: str, folder: str | None, cells: int
 ) -> Iterator[tuple[RunWriter, RunDisplay]]:
     """A run of so many cells: its record and its display, and its report at the end."""
-    console = Console()
+    console = screen()
     record = open_record(job, config, config, text, folder, console)
     report = partial(show_results, job, record.folder, console)
     try:

@@ -63,7 +63,9 @@ def seeds_option(default: int) -> Any:
 class Data:
     """A data set, by the name of its YAML, and the folder with the files of all."""
 
-    name: str = option("digits", "the data set; `svdbench list datasets` lists them")
+    name: str = option(
+        "digits", "the data set; `svdbench list datasets` lists them", choices=DATASETS
+    )
     dir: str | None = option(None, "folder with the data sets", null="$SVDBENCH_DATA")
 
 

@@ -12,6 +12,7 @@ from svdbench.errors import Failed, UserError, as_user_error
 from svdbench.files import documents
 from svdbench.jobs.check.watch import Asked, answer, within
 from svdbench.members import Registry, groups, imported, is_reference, plain
+from svdbench.reporting.render import screen
 
 # A time limit for importing a module of the user's own, which may download or train something.
 IMPORT_S = 120.0
@@ -27,7 +28,7 @@ def run(name: str, typed: Sequence[str], group_name: str | None, limit: float) -
     """
     group = group_of(name, group_name)
     options = {key: value for each in typed for key, value in [_option(each)]}
-    console = Console()
+    console = screen()
     console.print(
         Text.assemble((plain(name), "bold"), f": {group.what} (svdbench.extend.{group.kind})")
     )
@@ -76,14 +77,14 @@ def group_of(name: str, group_name: str | None = None) -> Registry:
                 f"from one of {kinds}"
             )
         return fitting[0]
-    fitting = [g for g in chosen if plain(name) in (*g.names(), *g.installed())]
+    fitting = [g for g in chosen if plain(name) in g.known()]
     if len(fitting) > 1:
         choices = " or ".join(f"--group {group.plural}" for group in fitting)
         raise UserError(f"{name!r} is in several groups: add {choices}")
     if not fitting:
         from difflib import get_close_matches
 
-        names = [n for group in chosen for n in (*group.names(), *group.installed())]
+        names = [n for group in chosen for n in group.known()]
         close = get_close_matches(plain(name), names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "write MODULE:CLASS for one of your own"
         raise UserError(f"no member is called {name!r}: {hint}")

@@ -12,9 +12,10 @@ from svdbench.datasets.files import FileDataset, data_root
 from svdbench.datasets.files import fetch as download
 from svdbench.errors import Interrupted, UserError, as_user_error
 from svdbench.members import DATASETS
-from svdbench.reporting.render import print_lines
+from svdbench.reporting.render import print_lines, screen
 from svdbench.reporting.report import Table, TableCell
 from svdbench.running.output import TableOutput
+from svdbench.user_code import user_code
 
 
 def show(data_dir: str | None, output: TableOutput) -> None:
@@ -22,26 +23,31 @@ def show(data_dir: str | None, output: TableOutput) -> None:
     title = f"data sets; files in {_root(data_dir)}"
     table = Table.of(title, ["name", "what"], ["size"], more_words=["licence", "here"])
     notes = []
-    for dataset in _every(data_dir):
-        faults = dataset.faults() if isinstance(dataset, FileDataset) else {}
-        table.add(
-            dataset.name, _what(dataset), _size(dataset), dataset.licence, _here(dataset, faults)
-        )
-        if isinstance(dataset, FileDataset) and faults:
+    for name in DATASETS.known():
+        try:
+            dataset = _loaded(name, data_dir)
+            with user_code(name):
+                faults = dataset.faults() if isinstance(dataset, FileDataset) else {}
+                here = _here(dataset, faults)
+                title = dataset.name if DATASETS.is_ours(name) else name
+                table.add(title, _what(dataset), _size(dataset), dataset.licence, here)
+        except (AttributeError, UserError) as error:  # such as a class attribute that it lacks
+            if DATASETS.is_ours(name):
+                raise
+            notes.append(f"{name} can't be used: {error}")
+            continue
+        if faults:
             notes.append(_note(dataset, faults))
     output.show(table)
     if output.is_screen:
-        print_lines(Console(), notes)
+        print_lines(screen(), notes)
 
 
 def fetch(names: Sequence[str], data_dir: str | None = None) -> None:
     """Download what is missing or damaged of the data sets named, or of ``all``."""
-    console = Console()
+    console = screen()
     everything = "all" in names
-    with as_user_error():
-        chosen = (
-            _every(data_dir) if everything else [DATASETS.load(n, data_dir=data_dir) for n in names]
-        )
+    chosen = [_loaded(name, data_dir) for name in (DATASETS.names() if everything else names)]
     try:
         for dataset in chosen:
             line = _fetch(dataset, console, unasked=everything)
@@ -102,8 +108,10 @@ def _fetch(dataset: Dataset, console: Console, unasked: bool) -> str:
     return f"{dataset.name}: {how}, in {dataset.folder}"
 
 
-def _every(data_dir: str | None) -> list[Dataset]:
-    return [DATASETS.load(name, data_dir=data_dir) for name in DATASETS.names()]
+def _loaded(name: str, data_dir: str | None) -> Dataset:
+    with as_user_error():
+        dataset: Dataset = DATASETS.load(name, data_dir=data_dir)
+        return dataset
 
 
 def _what(dataset: Dataset) -> TableCell:

@@ -12,6 +12,7 @@ from svdbench.jobs.gradients.config import Gradients
 from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
+from svdbench.reporting.render import screen
 from svdbench.running.session import device_of, interrupted, open_record, show_results
 from svdbench.training.build import loop_of, models_of, overrides_of
 from svdbench.training.display import TrainingDisplay
@@ -54,7 +55,7 @@ def train_all(
 ) -> Path:
     """Train the model of each configuration, one after the other; the folder of the results."""
     place = configs[0].trainer.where()
-    clock, console = clock or WallClock(device_of(place)), console or Console()
+    clock, console = clock or WallClock(device_of(place)), console or screen()
     for config in configs:  # errors before anything is written
         loop_of(config, config.seed, clock)
     status = ""

@@ -5,6 +5,7 @@ KINDS = {
     "methods": "orthogonal parametrisations, for `time-fasth --methods`",
     "operations": "matrix operations, for `time-svd-ops --ops`",
     "loops": "ways to run a recurrent network, for `time-rnn --methods`",
+    "layers": "layers in place of nn.Linear, for `time-layers --methods`",
     "drivers": "truncated SVDs, for `time-svd --methods`",
     "models": "recurrent networks, for `train MODEL`",
     "tasks": "sequence tasks, for `train --task`",
@@ -14,6 +15,6 @@ KINDS = {
     "compressors": "ways to compress a weight, for `compress --methods`",
     "experiments": "settings of published experiments, for experiment=NAME",
     "published": "published results, for `reproduce NAME`",
-    "layers": "layers and parametrisations for your own code, in svdbench.nn",
+    "nn": "layers and parametrisations for your own code, in svdbench.nn",
     "results": "runs in the folder of results, the newest first",
 }

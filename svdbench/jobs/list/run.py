@@ -58,8 +58,23 @@ def _members(kind: str, group: Registry) -> Table:
     for name, what in group.described().items():
         table.add(name, what, "svdbench")
     for name, package in group.packages().items():
-        table.add(name, "", package)
+        table.add(name, _said_by(group, name), package)
     return table
+
+
+def _said_by(group: Registry, name: str) -> str:
+    """The first line of the docstring of another package's class, or why there is none.
+
+    A class without one may have its ``title`` or ``source``.
+    """
+    try:
+        with as_user_error():
+            kind = group.class_of(name)
+        texts = [kind.__doc__, *(getattr(kind, each, None) for each in ("title", "source"))]
+        said = next((each.strip() for each in texts if isinstance(each, str) and each.strip()), "")
+        return said.partition("\n")[0].rstrip(".")
+    except UserError as error:
+        return f"can't be used: {error}"
 
 
 def _methods() -> Table:
@@ -105,10 +120,10 @@ def _published() -> Table:
     return table
 
 
-def _layers() -> Table:
+def _nn() -> Table:
     from svdbench import nn
 
-    table = Table.of("layers", ["name", "what"], [])
+    table = Table.of("nn", ["name", "what"], [])
     for name in nn.__all__:
         first = (getdoc(getattr(nn, name)) or "").partition("\n\n")[0]
         table.add(f"svdbench.nn.{name}", " ".join(first.replace("``", "").split()).rstrip("."))
@@ -121,7 +136,7 @@ _OTHERS: dict[str, Callable[[], Table]] = {
     "optimizers": _optimizers,
     "experiments": _experiments,
     "published": _published,
-    "layers": _layers,
+    "nn": _nn,
 }
 
 

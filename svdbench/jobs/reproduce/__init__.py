@@ -60,9 +60,8 @@ def reproduce(
         svdbench reproduce step-time --quick
         svdbench reproduce all --quick --no-run
     """
-    from rich.console import Console
-
     from svdbench.jobs.reproduce import run as job
+    from svdbench.reporting.render import screen
 
     shown = output_of(format, output)
     root = results or (QUICK_FOLDER if quick else FOLDER)
@@ -77,7 +76,7 @@ def reproduce(
         return
     wanted, before = job.chosen(names), job.read_verdicts(against) if against else {}
     with redirect_stdout(sys.stderr) if shown.claims_stdout else nullcontext():
-        well = job.reproduce(wanted, root, variant, Console(), run=run)
+        well = job.reproduce(wanted, root, variant, screen(), run=run)
         flipped = job.flips(root, before) if before else []
         for line in flipped:
             typer.echo(f"another verdict: {line}")

@@ -50,7 +50,8 @@ class TimedLayer(TimedMethod):
 
     def backward(self, output: Tensors) -> tuple[Tensor, ...]:
         parameters = list(self.layer.module.parameters())
-        gradients = torch.autograd.grad(output, (*parameters, self.X), self.G)
+        inputs = *parameters, self.X
+        gradients = torch.autograd.grad(output, inputs, self.G, allow_unused=True)
         if self.update is not Update.none:
             if self.optimizer is None:  # in the first warm-up
                 kinds = {Update.sgd: torch.optim.SGD, Update.adam: torch.optim.Adam}

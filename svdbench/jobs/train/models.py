@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from svdbench.config.compose import compose, show
 from svdbench.config.presets import sources
 from svdbench.errors import UserError
@@ -17,6 +15,7 @@ from svdbench.jobs.train import JOB
 from svdbench.jobs.train import run as training
 from svdbench.jobs.train.run import TrainResult, check
 from svdbench.members import TASKS
+from svdbench.reporting.render import screen
 from svdbench.running import start as start_module
 from svdbench.running.session import show_run
 from svdbench.running.start import launch
@@ -80,13 +79,13 @@ def finish_run(job: Job, configs: Sequence[Train], text: str, folder: Path) -> T
     """Finish a training that was interrupted, and show its report."""
     found: TrainResult = start_module.finish_run(job, configs, text, folder)
     if found.ours:
-        show_run(JOB, folder, Console())
+        show_run(JOB, folder, screen())
     return found
 
 
 def finish_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
     """Run the trainings of a sweep, or those that its folder lacks, and show how all compare."""
-    return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, Console())).check()
+    return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, screen())).check()
 
 
 def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:

@@ -11,6 +11,7 @@ from svdbench.measure.clock import Clock, WallClock
 from svdbench.record.events import require_tensorboard
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
+from svdbench.reporting.render import screen
 from svdbench.reporting.words import quantity
 from svdbench.running.session import device_of, interrupted, open_record, resumption, show_results
 from svdbench.training import checkpoint
@@ -60,7 +61,7 @@ def run(
         on_folder: called with the run's folder once it is there.
     """
     place = config.trainer.where()
-    clock, console = clock or WallClock(device_of(place)), console or Console()
+    clock, console = clock or WallClock(device_of(place)), console or screen()
     # Before anything is written: it may be a mistake.
     require_tensorboard(config.tensorboard)
     first = loop_of(config, config.seed, clock, ranks)

@@ -5,7 +5,6 @@ from itertools import product
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from svdbench.config.base import Dtype, Placement
 from svdbench.errors import UserError, as_user_error
@@ -16,7 +15,7 @@ from svdbench.kernels.tuned_plans import cache_file, stored
 from svdbench.measure.machine import Neighbours
 from svdbench.measure.quiet import BUSY
 from svdbench.members import refuse_repeated
-from svdbench.reporting.render import print_lines, show_block
+from svdbench.reporting.render import print_lines, screen, show_block
 from svdbench.reporting.report import Table, TableCell
 from svdbench.reporting.words import fixed, quantity, ratio, seconds
 from svdbench.running import start as launch
@@ -69,7 +68,7 @@ def run(
         refuse_repeated("--d", sizes)
         refuse_repeated("--m", columns)
         place = device_of(placement)
-    console = Console()
+    console = screen()
     try:
         path = cache_file()
         if clear:

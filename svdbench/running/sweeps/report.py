@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-
 from svdbench.errors import one_line
 from svdbench.job import Job
 from svdbench.record.reader import RecordedRun
@@ -62,7 +60,7 @@ def show_sweep(job: Job, folder: Path) -> None:
     run = RecordedRun(folder)
     found = sweep_report(run, job.report)
     if found.metrics:
-        render.show(found, Console())
+        render.show(found, render.screen())
 
 
 def swept_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:

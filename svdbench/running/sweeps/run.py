@@ -19,7 +19,7 @@ from svdbench.files import replace_atomically
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
-from svdbench.reporting.render import print_lines, several_versions
+from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity, seconds
 from svdbench.running.sweeps.engines import LOCAL, SLURM, launch_by_submitit
 from svdbench.running.sweeps.folder import (
@@ -214,7 +214,7 @@ def run_sweep(
     """Run all jobs that have not ended well yet; a job that fails leaves the others alone."""
     prepared = prepare(sweep, folder)
     with own_folder(prepared.folder, sweep, prepared.jobs):
-        states, console = States(prepared.folder), Console()
+        states, console = States(prepared.folder), screen()
         missing = [job for job in prepared.jobs if not _is_done(prepared.folder, states, job)]
         if missing and prepared.timed:
             refuse_other_version(prepared.folder)
