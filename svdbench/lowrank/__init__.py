@@ -21,7 +21,7 @@ from svdbench.lowrank.layers.linear import LowRankLinear
 from svdbench.lowrank.layers.recurrent import LowRankRecurrent
 from svdbench.lowrank.ranks.certify import Certificate, Increase, certify
 from svdbench.lowrank.ranks.curves import Curve, loss_curves
-from svdbench.lowrank.ranks.examples import example_losses
+from svdbench.lowrank.ranks.evaluation import example_losses
 from svdbench.lowrank.ranks.frontier import Frontier, Ranks, rank_frontier
 from svdbench.lowrank.ranks.rivals import (
     energy_ranks,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from svdbench.arguments import integer, number
@@ -18,6 +17,7 @@ from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.output_errors import OutputError, output_errors
 from svdbench.lowrank.ranks.certify import Certificate, Evaluate, Increase, certify, judge
+from svdbench.lowrank.ranks.evaluation import example_losses
 from svdbench.lowrank.ranks.examples import (
     Data,
     DataWarning,
@@ -25,11 +25,12 @@ from svdbench.lowrank.ranks.examples import (
     Loss,
     batches,
     check_loss,
-    example_losses,
+    size,
+    take,
     usual_loss,
 )
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
-from svdbench.lowrank.splits import Splits, split_examples, take
+from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import refuse_unknown
 
 
@@ -244,9 +245,9 @@ class _Subject:
 
     def batch(self) -> tuple[Inputs, int]:
         """Inputs of the shape that the model runs with, and how many examples that is."""
-        x, y = next(iter(batches(self.splits.search, self.model)))
-        count = min(len(y), BATCH) if isinstance(self.splits.search, tuple) else len(y)
-        return take(x, torch.arange(count)), count
+        x, _ = next(iter(batches(self.splits.search, self.model)))
+        count = min(size(x), BATCH) if isinstance(self.splits.search, tuple) else size(x)
+        return take(x, slice(count)), count
 
     def losses(self, frontier: Frontier, examples: Data) -> Evaluate:
         """Of the model at some ranks."""

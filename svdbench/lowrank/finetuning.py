@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from svdbench.lowrank.ranks.evaluation import batch_loss, example_losses
 from svdbench.lowrank.ranks.examples import (
     Data,
-    Inputs,
     Loss,
     batches,
     called,
     evaluating,
-    example_losses,
+    size,
+    take,
+    whole,
 )
 from svdbench.lowrank.ranks.moments import NO_GRADIENT
-from svdbench.lowrank.splits import take
 
 
 def finetune(
@@ -88,7 +90,7 @@ def _train(
         model.train()
         for x, y in batches(_epoch(data, batch_size, generator), model):
             optimizer.zero_grad()
-            value = loss(called(model, x), y)
+            value = batch_loss(loss, called(model, x), y)
             if not value.requires_grad:
                 raise ValueError(NO_GRADIENT)
             value.backward()
@@ -96,12 +98,11 @@ def _train(
     optimizer.zero_grad()
 
 
-def _epoch(
-    data: Data, batch_size: int, generator: torch.Generator
-) -> Iterator[tuple[Inputs, Tensor]]:
-    if not isinstance(data, tuple):
+def _epoch(data: Data, batch_size: int, generator: torch.Generator) -> Iterator[Any]:
+    split = whole(data)
+    if split is None:
         yield from data
         return
-    X, y = data
-    for rows in torch.randperm(len(y), generator=generator).split(batch_size):
-        yield take(X, rows), y[rows]
+    X, y = split
+    for rows in torch.randperm(size(X), generator=generator).split(batch_size):
+        yield take(X, rows), take(y, rows)

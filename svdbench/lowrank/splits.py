@@ -9,7 +9,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from svdbench.arguments import integer
-from svdbench.lowrank.ranks.examples import Data, Inputs, check_batch, check_data, each
+from svdbench.lowrank.ranks.examples import (
+    Data,
+    Inputs,
+    Targets,
+    check_batch,
+    check_data,
+    each,
+    size,
+    take,
+    whole,
+)
+
+# Inputs and targets of a batch, and what takes their places.
+Change = Callable[[Inputs, Targets], tuple[Inputs, Targets]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +43,16 @@ class Splits:
 
     def cast(self, dtype: torch.dtype) -> "Splits":
         """The same with inputs that have a point in ``dtype``, batches as they come."""
+
+        def cast(part: Tensor) -> Tensor:
+            return part.to(dtype) if part.is_floating_point() else part
+
+        return self.changed(lambda x, y: (each(x, cast), y))
+
+    def changed(self, change: Change) -> "Splits":
+        """The same with a function applied to inputs and targets, batches as they come."""
         parts = (self.calibration, self.search, self.held_out)
-        calibration, search, held_out = (_cast(part, dtype) for part in parts)
+        calibration, search, held_out = (_changed(part, change) for part in parts)
         return Splits(calibration, search, held_out, self.description)
 
 
@@ -54,7 +75,7 @@ def split_examples(
     it may be one that can be gone through only once.
 
     Args:
-        data: (X, y), or batches.
+        data: (X, y), X alone, or batches.
         validation: to search on.
         held_out: to judge on.
         calibration: examples of ``data`` to calibrate on (of an iterable, rounded up to whole
@@ -81,10 +102,8 @@ def split_examples(
         validation, held_out = (
             None if each is None else _first(each, most) for each in (validation, held_out)
         )
-    # What can be gone through only once is kept, as it will be gone through several times.
     validation, held_out = (
-        _kept(each, on_reading) if isinstance(each, Iterator) else each
-        for each in (validation, held_out)
+        None if part is None else _again(part, on_reading) for part in (validation, held_out)
     )
     missing = (validation is None) + (held_out is None)
     parts = _part(data, missing, calibration, seed, on_reading)
@@ -112,10 +131,9 @@ def _part(
     data: Data, missing: int, calibration: int | None, seed: int, on_reading: Callable[[int], None]
 ) -> list[_Part]:
     """``missing`` + 1 parts; the first has twice as many examples as each of the others."""
-    if isinstance(data, tuple):
-        X, y = data
-        rows = _shares(len(y), missing, calibration, seed, "examples")
-        return [_Part((take(X, own), y[own]), len(own), "examples") for own in rows]
+    if (split := whole(data)) is not None:
+        rows = _shares(size(split[0]), missing, calibration, seed, "examples")
+        return [_Part(_rows(split, own), len(own), "examples") for own in rows]
     if isinstance(data, DataLoader) and _parts_by_example(data):
         count = len(data.dataset)  # type: ignore[arg-type]
         rows = _shares(count, missing, calibration, seed, "examples")
@@ -123,7 +141,7 @@ def _part(
     kept = _kept(data, on_reading)
     wanted = None
     if calibration is not None and kept:
-        wanted = -(-calibration // max(len(check_batch(kept[0])[1]), 1))
+        wanted = -(-calibration // max(_count(kept[0]), 1))
     rows = _shares(len(kept), missing, wanted, seed, "batches")
     return [_Part([kept[i] for i in own.tolist()], len(own), "batches") for own in rows]
 
@@ -131,7 +149,7 @@ def _part(
 def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
     kept, examples = [], 0
     for batch in data:
-        count = len(check_batch(batch)[1])
+        count = _count(batch)
         if count:
             kept.append(batch)
         examples += count
@@ -139,26 +157,44 @@ def _kept(data: Iterable[Any], on_reading: Callable[[int], None]) -> list[Any]:
     return kept
 
 
+def _count(batch: Any) -> int:
+    return size(check_batch(batch)[0])
+
+
+def _rows(split: tuple[Inputs, Targets], rows: Tensor | slice) -> tuple[Inputs, Targets]:
+    return take(split[0], rows), take(split[1], rows)
+
+
+def _again(data: Data, on_reading: Callable[[int], None]) -> Data:
+    """Examples that come again in the same order, as models are compared by them in pairs."""
+    if (split := whole(data)) is not None:
+        return split
+    if isinstance(data, Iterator):
+        return _kept(data, on_reading)
+    if isinstance(data, DataLoader) and _parts_by_example(data):
+        return _reloaded(data, torch.arange(len(data.dataset)))  # type: ignore[arg-type]
+    return data
+
+
 def _first(data: Data, most: int) -> Data:
     """The first examples; of an iterable, in whole batches."""
-    if isinstance(data, tuple):
-        X, y = data
-        return each(X, lambda whole: whole[:most]), y[:most]
+    if (split := whole(data)) is not None:
+        return _rows(split, slice(most))
     if isinstance(data, DataLoader) and _parts_by_example(data):
         return _reloaded(data, torch.arange(min(most, len(data.dataset))))  # type: ignore[arg-type]
     return _First(data, most)
 
 
 @dataclass(frozen=True)
-class _First(Iterable[tuple[Inputs, Tensor]]):
-    batches: Iterable[tuple[Inputs, Tensor]]
+class _First(Iterable[Any]):
+    batches: Iterable[Any]
     most: int
 
-    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         examples = 0
         for batch in self.batches:
             yield batch
-            examples += len(check_batch(batch)[1])
+            examples += _count(batch)
             if examples >= self.most:
                 break
 
@@ -181,11 +217,6 @@ def _shares(
     return [order[:first], *(rest.tensor_split(missing) if missing else [])]
 
 
-def take(x: Inputs, rows: Tensor) -> Inputs:
-    """The inputs of some examples."""
-    return each(x, lambda part: part[rows.to(part.device)])
-
-
 def _parts_by_example(loader: "DataLoader[Any]") -> bool:
     # Without a batch size, the data set or a sampler of the user's own makes the batches.
     return loader.batch_size is not None and not isinstance(loader.dataset, IterableDataset)
@@ -204,21 +235,16 @@ def _reloaded(loader: "DataLoader[Any]", rows: Tensor) -> "DataLoader[Any]":
     )
 
 
-def _cast(data: Data, dtype: torch.dtype) -> Data:
-    if isinstance(data, tuple):
-        return _in(data[0], dtype), data[1]
-    return _Cast(data, dtype)
+def _changed(data: Data, change: Change) -> Data:
+    split = whole(data)
+    return _Changed(data, change) if split is None else change(*split)
 
 
 @dataclass(frozen=True)
-class _Cast(Iterable[tuple[Inputs, Tensor]]):
-    batches: Iterable[tuple[Inputs, Tensor]]
-    dtype: torch.dtype
+class _Changed(Iterable[tuple[Inputs, Targets]]):
+    batches: Iterable[Any]
+    change: Change
 
-    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        for x, y in self.batches:
-            yield _in(x, self.dtype), y
-
-
-def _in(x: Inputs, dtype: torch.dtype) -> Inputs:
-    return each(x, lambda part: part.to(dtype) if part.is_floating_point() else part)
+    def __iter__(self) -> Iterator[tuple[Inputs, Targets]]:
+        for batch in self.batches:
+            yield self.change(*check_batch(batch))

@@ -15,8 +15,7 @@ from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, as_user_error
 from svdbench.jobs.rank_reveal.config import RankReveal
 from svdbench.lowrank import example_losses
-from svdbench.lowrank.ranks.examples import Data, Loss, usual_loss
-from svdbench.lowrank.splits import take
+from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take, usual_loss
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of
 from svdbench.side_by_side import session as side_by_side
@@ -75,13 +74,14 @@ class RevealSubject:
             accuracy = evaluate(model, X, y, self.loss).accuracy
         return TestScores(losses, accuracy)
 
-    def batch(self, size: int) -> tuple[Any, int]:
+    def batch(self, count: int) -> tuple[Any, int]:
         """Inputs of so many test examples, and how many; of batches, the first as it is."""
         if isinstance(self.test, tuple) and isinstance(self.test[0], Tensor):
             X = self.test[0]
-            return X[torch.arange(size, device=X.device) % len(X)], size
-        x, y = first(self.test, size) if isinstance(self.test, tuple) else next(iter(self.test))
-        return x, len(y)
+            return X[torch.arange(count, device=X.device) % len(X)], count
+        given = first(self.test, count) if isinstance(self.test, tuple) else next(iter(self.test))
+        x, _ = check_batch(given)
+        return x, size(x)
 
 
 class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
@@ -196,11 +196,11 @@ def first(data: Data, count: int) -> Data:
     """The first examples; of batches, as many whole ones as have so many, at least one."""
     if isinstance(data, tuple):
         x, y = data
-        rows = torch.arange(min(count, len(y)))
-        return take(x, rows), y[rows.to(y.device)]
+        rows = torch.arange(min(count, size(x)))
+        return take(x, rows), take(y, rows)
     found: list[Any] = []
     for batch in data:
         found.append(batch)
-        if sum(len(each[1]) for each in found) >= count:
+        if sum(size(check_batch(each)[0]) for each in found) >= count:
             break
     return found

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.drivers.truncated import truncated_svd
+from svdbench.lowrank.ranks.evaluation import batch_loss
 from svdbench.lowrank.ranks.examples import (
     Data,
     Inputs,
     Loss,
+    Targets,
     batches,
     called,
     check_data,
@@ -118,7 +121,7 @@ def _curve(model: nn.Module, layer: nn.Linear, data: Data, loss: Loss) -> Curve:
     dense, count = 0.0, 0
     for x, y in batches(data, model):
         X, output, rest = _around(model, layer, x, y, loss)
-        dense += size(x) * float(loss(output, y))
+        dense += size(x) * float(batch_loss(loss, output, y))
         # What each rank adds, a contiguous column of the batch at a time.
         added = (S.unsqueeze(1) * (Vh @ X.reshape(-1, X.shape[-1]).to(W.dtype).T)).contiguous()
         losses = [
@@ -150,8 +153,8 @@ def _outputs(layer: nn.Linear, shape: Sequence[int], added: Tensor, U: Tensor) -
 
 
 def _around(
-    model: nn.Module, layer: nn.Linear, x: Inputs, y: Tensor, loss: Loss
-) -> tuple[Tensor, Tensor, _Rest]:
+    model: nn.Module, layer: nn.Linear, x: Inputs, y: Targets, loss: Loss
+) -> tuple[Tensor, Any, _Rest]:
     """The layer's input, the model's output, and the model after the layer."""
     calls: list[Tensor] = []
     with layer.register_forward_hook(lambda module, given, output: calls.append(given[0])):
@@ -172,7 +175,7 @@ def _around(
         found = []
         for each in Z:
             with layer.register_forward_hook(lambda module, given, output: each):
-                found.append(loss(called(model, x), y))
+                found.append(batch_loss(loss, called(model, x), y))
         return found
 
     return calls[0], output, through_model if tail is None else through_tail

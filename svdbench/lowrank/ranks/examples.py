@@ -1,4 +1,4 @@
-"""Examples in batches, the losses of a model on them, and the usual loss for its targets."""
+"""Examples in batches, whatever form they come in, and models called with them."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,20 +12,32 @@ from torch.utils.data import Dataset, IterableDataset
 
 from svdbench.errors import one_line, out_of_memory
 
-# What a model is called with: model(x), model(*x) or model(**x), with tensors (B, …).
-Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+# What a model is called with: model(x), model(*x) or model(**x). Tensors are (B, …); those of
+# several inputs may be (1, …) or have no dimensions, and others None, numbers or text.
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
-# A whole split, or batches of one (a DataLoader): inputs (B, …) and targets (B, …).
-Data = tuple[Inputs, Tensor] | Iterable[tuple[Inputs, Tensor]]
+# A tensor (B, …), several of them in a tuple or dict, or None.
+Targets = Any
+
+# A whole split, or batches of one (a DataLoader). Either is (inputs, targets), or inputs alone;
+# of a dict, ``labels`` are the targets.
+Data = Inputs | tuple[Inputs, Targets] | Iterable[Any]
 
 # Of the model's output for a batch and its targets: the mean over the batch.
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+
+# The targets in a dict of inputs.
+LABELS = "labels"
 
 # Of a split that is given whole: examples at once, numbers at once, and positions at once of
 # examples that are whole numbers, as each will be many. Activations stay in the cache, and take
 # no more memory than the model does: seen of an encoder of 29 M parameters, with 2¹² positions 18
 # times as much.
 CHUNK, NUMBERS, TOKENS = 512, 2**19, 2**8
+
+
+# What may stand among the inputs besides tensors.
+_PLAIN = bool | int | float | str | None
 
 
 class DataWarning(UserWarning):
@@ -36,17 +48,17 @@ def check_data(data: Any, name: str = "data") -> None:
     """Raise unless these are examples.
 
     Raises:
-        TypeError: it is neither (X, y) nor an iterable of such batches.
-        ValueError: X and y are not of one length.
+        TypeError: it is neither a whole split nor an iterable of batches.
+        ValueError: inputs and targets are not of one number.
     """
-    if isinstance(data, tuple):
+    if isinstance(data, tuple | Tensor | Mapping):
         check_batch(data, name)
     elif isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise TypeError(
             f"{name} is {_a(data)}, which holds single examples: give batches, for example "
             "torch.utils.data.DataLoader(…, batch_size=64)"
         )
-    elif isinstance(data, Tensor | str | bytes | Mapping | nn.Module) or not (
+    elif isinstance(data, str | bytes | nn.Module) or not (
         hasattr(data, "__iter__") or hasattr(data, "__getitem__")
     ):
         raise TypeError(
@@ -55,21 +67,23 @@ def check_data(data: Any, name: str = "data") -> None:
         )
 
 
-def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
-    """The inputs and targets of a batch, or of a whole split.
+def whole(data: Data) -> tuple[Inputs, Targets] | None:
+    """The inputs and targets of a split that is given whole; None of batches."""
+    return _pair(data, "data") if isinstance(data, tuple | Tensor | Mapping) else None
+
+
+def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Targets]:
+    """The inputs and targets of a batch, or of a whole split; targets may be None.
+
+    Args:
+        found: a pair, or inputs alone: a tensor, a dict, or one of them in a tuple or list. The
+            ``labels`` in a dict alone are its targets.
 
     Raises:
-        TypeError: it is no pair, or not of tensors.
+        TypeError: it is no such thing, or not of tensors.
         ValueError: inputs and targets are not of one number.
     """
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise TypeError(
-            f"{what} is {_a(found)}: give (inputs, targets); put several inputs into "
-            "a tuple, such as ((x1, x2), y), or a dict"
-        )
-    x, y = found
-    if not isinstance(y, Tensor):
-        raise TypeError(f"the targets of {what} are {_a(y)}: give a tensor")
+    x, y = _pair(found, what)
     if isinstance(x, Mapping) and (other := [key for key in x if not isinstance(key, str)]):
         raise TypeError(
             f"the inputs of {what} have the key {other[0]!r}: give the names of arguments of the "
@@ -77,24 +91,67 @@ def check_batch(found: Any, what: str = "a batch") -> tuple[Inputs, Tensor]:
         )
     if not isinstance(x, Tensor | Mapping | list | tuple):
         raise TypeError(f"the inputs of {what} are {_a(x)}: give a tensor, or a tuple or dict")
-    if not (parts := tensors(x)):
-        raise ValueError(f"{what} has no inputs: give a tensor, or a tuple or a dict of them")
-    for part in [*parts, y]:
-        if not isinstance(part, Tensor):
-            raise TypeError(f"among the inputs of {what} is {_a(part)}: give only tensors")
+    if other := [part for part in _parts(x) if not isinstance(part, Tensor | _PLAIN)]:
+        raise TypeError(f"among the inputs of {what} is {_a(other[0])}: give only tensors")
+    if not isinstance(y, Tensor | Mapping | tuple | None) or (
+        other := [part for part in _parts(y) if not isinstance(part, Tensor | None)]
+    ):
+        wrong = other[0] if isinstance(y, Mapping | tuple) else y
+        raise TypeError(f"the targets of {what} are {_a(wrong)}: give a tensor")
+    for part in [*tensors(x), *tensors(y)]:
         if part.is_meta:
             raise ValueError(f"{what} is on the meta device, and so has no numbers: load the data")
-        if not part.ndim or part.layout is not torch.strided or part.is_nested:
+        if part.layout is not torch.strided or part.is_nested:
+            raise ValueError(f"{what} has a tensor that is not dense: give dense tensors")
+    _check_sizes(x, y, what)
+    return x, y
+
+
+def _check_sizes(x: Inputs, y: Targets, what: str) -> None:
+    """Raise ValueError unless every tensor has a row for each example, or one for all."""
+    alone = isinstance(x, Tensor)
+    if not tensors(x):
+        raise ValueError(f"{what} has no inputs: give a tensor, or a tuple or a dict of them")
+    lengths = [len(part) for part in tensors(x) if part.ndim]
+    if not lengths or any(not part.ndim for part in tensors(y)):
+        raise ValueError(
+            f"{what} has a tensor without dimensions: give tensors whose first dimension counts "
+            "the examples"
+        )
+    targets = {len(part) for part in tensors(y)}
+    count = max(targets, default=max(lengths))
+    for length in lengths:
+        if length == count or (length == 1 and not alone and count in lengths):
+            continue
+        if targets:
             raise ValueError(
-                f"{what} has a tensor without dimensions, or one that is not dense: give dense "
-                "tensors whose first dimension counts the examples"
-            )
-    for part in parts:
-        if len(part) != len(y):
-            raise ValueError(
-                f"{what} has {len(part):,} inputs and {len(y):,} targets: give one target for "
+                f"{what} has {length:,} inputs and {count:,} targets: give one target for "
                 "each input"
             )
+        raise ValueError(
+            f"{what} has inputs of {length:,} and of {count:,} examples: give tensors with a row "
+            "for each example, or with one row for all"
+        )
+    if len(targets) > 1:
+        raise ValueError(
+            f"{what} has {' and '.join(f'{each:,}' for each in sorted(targets))} targets: give "
+            "one for each input"
+        )
+
+
+def _pair(found: Any, what: str) -> tuple[Inputs, Targets]:
+    while isinstance(found, tuple | list) and len(found) == 1:
+        (found,) = found
+    if isinstance(found, Mapping):
+        return {k: v for k, v in found.items() if k != LABELS}, found.get(LABELS)
+    if isinstance(found, Tensor):
+        return found, None
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise TypeError(
+            f"{what} is {_a(found)}: give (inputs, targets), or inputs alone; put several inputs "
+            "into a tuple, such as ((x1, x2), y), or a dict"
+        )
+    x, y = found
     return x, y
 
 
@@ -109,13 +166,13 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
+def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Targets]]:
     """Copies of the batches of some data, on the model's device and without a graph.
 
     Warns where all targets are one and the same class.
 
     Raises:
-        TypeError: batches that are no pairs of inputs and targets.
+        TypeError: batches that are none, see :func:`check_batch`.
         ValueError: no examples, other numbers of inputs and targets, or NaN or infinity
             among the inputs.
     """
@@ -123,18 +180,17 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
     count, classes = 0, set[int]()
     for batch in _cut(data):
         x, y = check_batch(batch)
-        if not len(y):
+        if not size(x):
             continue
-        if any(part.is_floating_point() and not part.isfinite().all() for part in tensors(x)):
-            raise ValueError("the data has NaN or infinite inputs: clean it first")
-        count += len(y)
-        if len(classes) < 2 and not (y.is_floating_point() or y.is_complex()) and y.numel():
+        _check_finite(x)
+        count += size(x)
+        if len(classes) < 2 and isinstance(y, Tensor) and _are_classes(y) and y.numel():
             classes |= {int(y.min()), int(y.max())}
-        # Copies, as a model may overwrite what it is given.
-        yield (
-            each(x, lambda part: part.detach().to(device, copy=True)),
-            y.detach().to(device, copy=True),
-        )
+
+        def copied(part: Tensor) -> Tensor:  # as a model may overwrite what it is given
+            return part.detach().to(device, copy=True)
+
+        yield each(x, copied), each(y, copied)
     if not count:
         raise ValueError("there are no examples: give at least one")
     if len(classes) == 1 and count > 1:
@@ -146,54 +202,18 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Tensor]]:
         )
 
 
-def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
-    """The loss of each example (N,), float64, with the model in evaluation mode.
+def _check_finite(x: Inputs) -> None:
+    """Raise ValueError for NaN and infinity, but not for −∞ in one of several: that masks."""
+    several = len(tensors(x)) > 1
+    for part in tensors(x):
+        if not part.is_floating_point() or part.isfinite().all():
+            continue
+        if not several or part.isnan().any() or part.isposinf().any():
+            raise ValueError("the data has NaN or infinite inputs: clean it first")
 
-    Args:
-        loss: is mapped over the examples by ``torch.vmap``, as batches of one.
 
-    Raises:
-        ValueError: as :func:`batches`; or a model that returns something else than a tensor.
-    """
-
-    check_data(data)
-    check_loss(loss)
-
-    def one(output: Tensor, target: Tensor) -> Tensor:
-        return loss(output.unsqueeze(0), target.unsqueeze(0))
-
-    found = []
-    with torch.no_grad(), evaluating(model):
-        for x, y in batches(data, model):
-            output = called(model, x)
-            if not isinstance(output, Tensor):
-                raise ValueError(
-                    f"the model returns a {type(output).__name__}: wrap it in a module that "
-                    "returns the tensor that the loss takes"
-                )
-            if len(output) != len(y):
-                raise ValueError(
-                    f"the model returns {tuple(output.shape)} for {len(y)} examples: its first "
-                    "dimension must be that of the batch"
-                )
-            if loss is usual_loss:
-                check_classes(output, y)
-            try:
-                losses = torch.vmap(one)(output, y).double()
-            except RuntimeError as error:
-                if not str(error).startswith("vmap"):
-                    raise
-                raise ValueError(
-                    "the loss can't be computed for all examples at once by "
-                    "torch.vmap: write it without if, item() and float() on tensors"
-                ) from error
-            if losses.ndim != 1:
-                raise ValueError(
-                    f"the loss of an example has shape {tuple(losses.shape[1:])}: return the mean "
-                    "over the batch, one number"
-                )
-            found.append(losses)
-    return torch.cat(found)
+def _are_classes(y: Tensor) -> bool:
+    return not (y.is_floating_point() or y.is_complex())
 
 
 @contextmanager
@@ -247,41 +267,59 @@ def called(model: nn.Module, x: Inputs) -> Any:
 
 def size(x: Inputs) -> int:
     """How many examples there are in a batch."""
-    return len(tensors(x)[0])
+    return max(len(part) for part in tensors(x) if part.ndim)
 
 
-def tensors(x: Inputs) -> list[Tensor]:
-    """The inputs as a list."""
-    if isinstance(x, Tensor):
-        return [x]
-    return list(x.values()) if isinstance(x, Mapping) else list(x)
+def tensors(x: Inputs | Targets) -> list[Tensor]:
+    """The tensors among the inputs, or the targets, as a list."""
+    return [part for part in _parts(x) if isinstance(part, Tensor)]
 
 
-def each(x: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """The inputs with a function applied to each of them."""
+def each(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The inputs, or the targets, with a function applied to each tensor among them."""
     if isinstance(x, Tensor):
         return change(x)
     if isinstance(x, Mapping):
-        return {name: change(part) for name, part in x.items()}
-    return tuple(change(part) for part in x)
+        return {name: each(part, change) for name, part in x.items()}
+    return tuple(each(part, change) for part in x) if isinstance(x, tuple | list) else x
+
+
+def take(x: Any, rows: Tensor | slice) -> Any:
+    """The inputs, or the targets, of some examples; what is one for all of them stays so."""
+    count = max((len(part) for part in tensors(x) if part.ndim), default=0)
+
+    def taken(part: Tensor) -> Tensor:
+        if not part.ndim or len(part) != count:
+            return part
+        return part[rows if isinstance(rows, slice) else rows.to(part.device)]
+
+    return each(x, taken)
+
+
+def _parts(x: Any) -> list[Any]:
+    if isinstance(x, Mapping):
+        return list(x.values())
+    return list(x) if isinstance(x, tuple | list) else [x]
 
 
 def _cut(data: Data) -> Iterable[Any]:
-    if not isinstance(data, tuple):
+    split = whole(data)
+    if split is None:
         yield from data
         return
-    X, y = data
+    X, y = split
     rows = _rows_at_once(X)
-    for start in range(0, len(y), rows):
+    for start in range(0, size(X), rows):
         part = slice(start, start + rows)
-        yield each(X, lambda whole: whole[part]), y[part]
+        yield take(X, part), take(y, part)
 
 
 def _rows_at_once(X: Inputs) -> int:
-    rows = CHUNK
+    rows, count = CHUNK, size(X)
     for part in tensors(X):
         most = NUMBERS if part.is_floating_point() else TOKENS
-        rows = min(rows, most * len(part) // max(part.numel(), 1))
+        if part.ndim and len(part) == count:
+            rows = min(rows, most * count // max(part.numel(), 1))
     return max(rows, 1)
 
 

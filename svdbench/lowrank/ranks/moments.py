@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +21,15 @@ from torch import Tensor, nn
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.layers.base import Arrange, Folding, Observer, Side, as_rows, bytes_of
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
+from svdbench.lowrank.ranks.evaluation import batch_loss, loss_input
 from svdbench.lowrank.ranks.examples import (
     Data,
     DataWarning,
     Loss,
     batches,
     called,
-    check_classes,
     evaluating,
     size,
-    usual_loss,
 )
 
 
@@ -275,7 +273,8 @@ def observe(
             found.examples += size(x)
             output = called(model, x)
             if loss is not None:
-                value = _mean(loss, output, y)
+                output = loss_input(loss, output)
+                value = batch_loss(loss, output, y)
                 if not value.isfinite():
                     uncounted.append(number)
                 elif value.requires_grad:  # not if none of the weights was used
@@ -293,16 +292,6 @@ def observe(
             "-100), and check the loss"
         )
     return found
-
-
-def _mean(loss: Loss, output: Any, y: Tensor) -> Tensor:
-    if loss is usual_loss:
-        check_classes(output, y)
-    value = loss(output, y)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
-        raise ValueError(f"the loss of a batch is {what}: return its mean, a tensor of one number")
-    return value
 
 
 def _passes(weights: Sequence[FactorableWeight], budget: int) -> list[list[FactorableWeight]]:
