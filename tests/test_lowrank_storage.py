@@ -88,7 +88,7 @@ def test_comes_back_as_it_was(name: str, dtype: torch.dtype, tmp_path: Path) -> 
     small = frontier.compressed(model, frontier.ranks(fraction=0.6)).eval()
     path = save(small, tmp_path / "model.safetensors")
     assert {each.name for each in tmp_path.iterdir()} == {"model.safetensors", "model.json"}
-    dense = build()
+    dense = build().to(dtype)
     found = load(dense, path).eval()
     assert {n: p.shape for n, p in dense.named_parameters()} == {
         n: p.shape for n, p in build().named_parameters()
@@ -129,6 +129,20 @@ def test_the_files_say_what_is_in_them(tmp_path: Path) -> None:
         "folding": "channel",
         "groups": 2,
     }
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_takes_the_dtype_of_the_model(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    build, _ = MODELS[name]
+    small, _ = factor(build(), 2, skip_last=False)
+    found = load(build().to(dtype), save(small, tmp_path / "model"))
+    assert {p.dtype for p in found.parameters() if p.is_floating_point()} == {dtype}
+    for (own, p), (theirs, q) in zip(
+        found.named_parameters(), small.named_parameters(), strict=True
+    ):
+        assert own == theirs  # and what is tied still is
+        assert torch.equal(p, q.to(dtype))
 
 
 def test_takes_the_device_and_keeps_what_is_frozen(saved: Path) -> None:

@@ -78,7 +78,8 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         path: as in :func:`save`.
 
     Returns:
-        The compressed model.
+        The compressed model, in the dtype of the model given: what was compressed in half
+        precision may be loaded into single precision, and the other way round.
 
     Raises:
         ValueError: files that are missing, damaged, of a later version or of another model.
@@ -121,6 +122,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         check_dtypes(own, tensors)
     except ValueError as error:
         raise ValueError(f"{place} belongs to another model: {error}") from error
+    tensors = {name: value.to(own[name].dtype) for name, value in tensors.items()}
     model.load_state_dict(tensors, assign=True)
     _tie(model, about["tied"])
     return model

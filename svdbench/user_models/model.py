@@ -4,12 +4,12 @@ Nothing is executed but the functions that the user names and what their modules
 files of weights are read as numbers only.
 """
 
-import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from svdbench.errors import UserError, one_line, out_of_memory
-from svdbench.files import existing_regular_file
-from svdbench.lowrank.checks import check_dtypes, check_model, conversions
+from svdbench.lowrank.checks import check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
-from svdbench.lowrank.ranks.examples import Loss, check_data, check_loss
+from svdbench.lowrank.ranks.examples import Loss, check_batch, check_data, check_loss, size
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import imported, refuse_unknown
 from svdbench.user_code import call, user_code
+from svdbench.user_models.weights import load_weights
 
 SPLITS = ("calibration", "validation", "test")
-REMEDY = "save it again with safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ def user_model(
     Args:
         build: MODULE:FUNCTION, which takes nothing and returns an ``nn.Module``. The module is
             looked for in the current folder, then on the path.
-        weights: a .safetensors file, or a state_dict that ``torch.save`` wrote; None: those
-            that the model is built with.
+        weights: as of :func:`svdbench.user_models.weights.load_weights`; None: those that the
+            model is built with.
         data: MODULE:FUNCTION, which returns (X, y), batches of them, a ``DataLoader``, or a
             dict of such with the keys calibration, validation and test; what is missing is
             parted from the others by :func:`svdbench.lowrank.splits.split_examples`.
@@ -117,36 +116,6 @@ def called_by_name(reference: str, what: str, modules: bool = False) -> Callable
     return found
 
 
-def load_weights(model: nn.Module, path: str | Path) -> list[str]:
-    """Put the weights of a file into a model, all of them and no others.
-
-    Returns:
-        What was converted from one floating-point type to another, each a line.
-    """
-    state, own = _read(Path(path)), model.state_dict(keep_vars=True)
-    own = {name: value for name, value in own.items() if isinstance(value, Tensor)}
-    try:
-        check_dtypes(own, state)
-        found = model.load_state_dict(state, strict=False)
-    except ValueError as error:
-        raise UserError(f"{path}: {one_line(error)}") from error
-    except RuntimeError as error:  # a size that differs
-        sizes = re.search(r"size mismatch for (\S+): .*?(\[.*?\]).*?(\[.*?\])", str(error), re.S)
-        why = one_line(error)
-        if sizes:
-            why = f"{sizes[1]} is {sizes[2]} in the file and {sizes[3]} in the model"
-        raise UserError(f"{path} belongs to another model: {why}") from error
-    missing = _not_tied(model, found.missing_keys, state)
-    wrong = [("lacks", missing), ("has the unknown", found.unexpected_keys)]
-    told = [f"{verb} {_some(names)}" for verb, names in wrong if names]
-    if told:
-        raise UserError(
-            f"{path} belongs to another model: it {' and '.join(told)}: give the "
-            "weights of this one"
-        )
-    return [f"{path}: {line}" for line in conversions(own, state.items())]
-
-
 def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
     """The conversions that ``.to(dtype)`` makes, each a line."""
     own = {name: p for name, p in model.named_parameters() if not is_lazy(p)}
@@ -160,64 +129,6 @@ def _converted(build: str, model: nn.Module, dtype: torch.dtype) -> list[str]:
             )
     wanted = {name: p.new_empty(0, dtype=dtype) for name, p in own.items() if p.is_floating_point()}
     return [f"{build}: {line}" for line in conversions(wanted, own.items())]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, on the CPU."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        existing_regular_file(path)
-    except OSError as error:
-        raise UserError(
-            f"can't read the weights {path}: {error.strerror}: check the path"
-        ) from error
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"{path} is not a complete safetensors file: {one_line(error)}"
-            ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # any exception of the unpickler on a foreign file
-        raise UserError(f"{path} {_refusal(error)}: {REMEDY}") from error
-    if isinstance(found, dict):
-        for key in ("state_dict", "model_state_dict", "model"):
-            if isinstance(found.get(key), dict):
-                found = found[key]
-        if other := [key for key in found if not isinstance(key, str)]:
-            raise UserError(
-                f"{path} has the key {other[0]!r:.40}, but the keys of a state_dict "
-                f"are names: {REMEDY}"
-            )
-        if found and all(isinstance(each, Tensor) for each in found.values()):
-            return found
-    raise UserError(f"{path} has no state_dict, but {_a(found)}: {REMEDY}")
-
-
-def _refusal(error: Exception) -> str:
-    """The reason why torch refuses a file, in one line."""
-    message = str(error)
-    needs = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global):?) (?!GLOBAL)([\w.]+)", message)
-    if needs:
-        return (
-            f"is a pickle that needs {needs[1]} besides tensors, and loading it could "
-            "run arbitrary code: if you trust it"
-        )
-    why = re.search(r"WeightsUnpickler error: (.+)", message)
-    return f"is not a weights file ({why[1] if why else one_line(error)})"
-
-
-def _not_tied(model: nn.Module, names: list[str], state: Mapping[str, Tensor]) -> list[str]:
-    """Names whose tensor was not loaded under another name either."""
-    own = model.state_dict(keep_vars=True)
-    loaded = {id(own[name]) for name in state if name in own}
-    return [name for name in names if id(own.get(name)) not in loaded]
 
 
 def call_named(reference: str, what: str) -> Any:
@@ -236,11 +147,15 @@ def named_loss(reference: str) -> Loss:
     function = called_by_name(reference, "the loss", modules=True)
     with user_code(reference):
         check_loss(function)
-    misfit = (
-        f"{reference} can't be called with outputs and targets: name a function that takes both "
-        "and returns the loss"
-    )
-    return lambda output, target: call(function, output, target, misfit=misfit)
+    with suppress(ValueError):  # built in, without a signature
+        try:
+            signature(function).bind(None, None)
+        except TypeError as error:
+            raise UserError(
+                f"{reference} can't be called with outputs and targets: name a function that takes "
+                "both and returns the loss"
+            ) from error
+    return function
 
 
 def _parted(
@@ -252,7 +167,7 @@ def _parted(
     clock: Callable[[], float],
 ) -> Splits:
     parts: dict[str, Any] = {"calibration": found}
-    if isinstance(found, Mapping):
+    if isinstance(found, Mapping) and not _are_inputs(found):
         parts = dict(found)
     with user_code(reference):
         refuse_unknown("split", [str(name) for name in parts], SPLITS)
@@ -271,15 +186,17 @@ def _parted(
         )
 
 
+def _are_inputs(found: Mapping[Any, Any]) -> bool:
+    """Whether a dict is a split of inputs by name, and not of splits."""
+    return found.keys().isdisjoint(SPLITS) and any(
+        isinstance(each, Tensor) for each in found.values()
+    )
+
+
 def _a(found: Any) -> str:
     if isinstance(found, tuple):
         return f"a tuple of {len(found)}"
     return "None" if found is None else f"a {type(found).__name__}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 # Seconds until it is said for the first time; then twice as many each time.
@@ -326,5 +243,7 @@ def _has_length(data: Any) -> bool:
 
 
 def _count(batch: Any) -> int:
-    found = isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor)
-    return len(batch[1]) if found and batch[1].ndim else 0
+    """The examples of a batch; 0 of what is none, which is refused where it is used."""
+    with suppress(TypeError, ValueError):
+        return size(check_batch(batch)[0])
+    return 0
