@@ -41,7 +41,8 @@ from svdbench.lowrank.layers.conv import (
 )
 from svdbench.lowrank.layers.embedding import LowRankEmbedding
 from svdbench.lowrank.layers.linear import LowRankLinear
-from svdbench.lowrank.layers.recurrent import WITH_PROJECTIONS, LowRankRecurrent, unrolled
+from svdbench.lowrank.layers.recurrent import WITH_PROJECTIONS, LowRankRecurrent
+from svdbench.lowrank.layers.recurrent_steps import unrolled
 
 
 class LinearKind(LayerKind):

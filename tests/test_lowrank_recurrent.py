@@ -1,0 +1,192 @@
+"""The loop over time with factored recurrent weights: what it computes, and when it is chosen."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from svdbench.lowrank import LowRankRecurrent
+from svdbench.lowrank.costs import multiply_adds
+from svdbench.lowrank.layers.recurrent_loops import inferred, pays
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KINDS: dict[str, Any] = {
+    "LSTM": nn.LSTM,
+    "GRU": nn.GRU,
+    "tanh": nn.RNN,
+    "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
+}
+OPTIONS = [
+    {},
+    {"bias": False, "batch_first": True},
+    {"num_layers": 2, "bidirectional": True},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True, "bias": False},
+]
+FORMS = ["no state", "state", "unbatched", "packed", "packed in any order"]
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Memory that was not written is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def low_rank(rnn: nn.RNNBase, rank: int = 3) -> LowRankRecurrent:
+    """A module with all its weights as factors; ``rnn`` gets their products."""
+    names = [name for name, p in rnn.named_parameters() if p.ndim == 2]
+    layer = LowRankRecurrent.from_recurrent(rnn, dict.fromkeys(names, rank))
+    rnn.load_state_dict(layer.to_recurrent().state_dict())
+    return layer
+
+
+def given(rnn: nn.RNNBase, form: str) -> tuple[Any, Any]:
+    """Inputs and states of 40 steps and 17 sequences, more than a block of rows."""
+    generator = torch.Generator().manual_seed(1)
+    layers = rnn.num_layers * (2 if rnn.bidirectional else 1)
+    batch = () if form == "unbatched" else (17,)
+    x = torch.randn(40, *batch, rnn.input_size, generator=generator, dtype=torch.float64)
+    if rnn.batch_first and batch:
+        x = x.transpose(0, 1)
+    sizes = (2, layers, *batch, rnn.hidden_size)
+    h, c = torch.randn(*sizes, generator=generator, dtype=torch.float64)
+    hx = None if form == "no state" else (h, c) if rnn.mode == "LSTM" else h
+    if form.startswith("packed"):
+        lengths = torch.tensor([40, 40, 33, 30, 30, 30, 22, 17, 9, 8, 7, 6, 5, 4, 3, 1, 1])
+        if form != "packed":
+            lengths = lengths[torch.randperm(17, generator=generator)]
+        sorted_ = form == "packed"
+        return pack_padded_sequence(x, lengths, rnn.batch_first, enforce_sorted=sorted_), hx
+    return x, hx
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """Outputs and states."""
+    output, states = result
+    data = output.data if isinstance(output, PackedSequence) else output
+    return [data, *(states if isinstance(states, tuple) else (states,))]
+
+
+class TestLoop:
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_is_that_of_torch(
+        self, kind: str, options: dict[str, Any], form: str, poisoned: None
+    ) -> None:
+        rnn = KINDS[kind](5, 16, **options).double().eval()
+        layer = low_rank(rnn)
+        x, hx = given(rnn, form)
+        expected, found = rnn(x, hx), inferred(rnn, layer._parts(), x, hx)
+        for ours, theirs in zip(tensors(found), tensors(expected), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+        if form.startswith("packed"):
+            assert all(
+                a is None or torch.equal(a, b) for a, b in zip(found[0][1:], x[1:], strict=True)
+            )
+
+    def test_takes_weights_dense_and_of_any_rank(self) -> None:
+        rnn = nn.LSTM(5, 16).double()
+        x, hx = given(rnn, "state")
+        for ranks in ({}, {"weight_hh_l0": 16}, {"weight_ih_l0": 1, "weight_hh_l0": 15}):
+            layer = LowRankRecurrent.from_recurrent(rnn, ranks)
+            found = inferred(rnn, layer._parts(), x, hx)
+            for ours, theirs in zip(tensors(found), tensors(layer(x, hx)), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+    def test_carries_not_a_number_along(self) -> None:
+        for make in KINDS.values():
+            rnn = make(3, 8).double()
+            x = torch.randn(6, 2, 3, dtype=torch.float64)
+            x[2, 1, 0] = torch.nan
+            y = inferred(rnn, low_rank(rnn)._parts(), x)[0]
+            assert y[2:, 1].isnan().all()
+            assert y[:, 0].isfinite().all()
+
+
+class TestChoice:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_large_networks_without_gradients(self, kind: str) -> None:
+        rnn = KINDS[kind](40, 512)
+        layer = low_rank(rnn, 24).eval()
+        x = torch.randn(20, 4, 40)
+        assert not pays(rnn, layer._parts(), x)
+        with torch.no_grad():
+            assert pays(rnn, layer._parts(), x)
+            assert not pays(rnn, low_rank(KINDS[kind](40, 32), 4)._parts(), x)
+            found = layer(x)
+        for ours, theirs in zip(tensors(found), tensors(layer(x)), strict=True):
+            assert theirs.requires_grad
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+        frozen = layer.requires_grad_(False)
+        assert pays(rnn, frozen._parts(), x)
+        assert not pays(rnn, frozen._parts(), x.requires_grad_())
+
+    @torch.no_grad()
+    def test_leaves_to_torch_what_it_can_not_do(self) -> None:
+        rnn = nn.LSTM(40, 512, 2, dropout=0.5)
+        layer = low_rank(rnn, 24)
+        parts, x = layer._parts(), torch.randn(4, 3, 40)
+        h = torch.zeros(2, 3, 512)
+        assert not pays(rnn.train(), parts, x)
+        assert pays(rnn.eval(), parts, x)
+        assert pays(rnn, parts, x, (h, h))
+        assert not pays(rnn, parts, x.double())
+        assert not pays(rnn, parts, x.to("meta"))
+        assert not pays(rnn, parts, x[:0])
+        assert not pays(rnn, parts, x[None])
+        assert not pays(rnn, parts, x[..., :9])
+        assert not pays(rnn, parts, x, h)
+        assert not pays(rnn, parts, x, (h[:1], h[:1]))
+        with torch.autocast("cpu"):
+            assert not pays(rnn, parts, x)
+        with pytest.raises(RuntimeError, match="-1"):
+            layer(x[..., :9])
+        mapped = torch.func.vmap(lambda each: each * pays(rnn, parts, each))(x[None])
+        assert not mapped.any()
+
+    @torch.no_grad()
+    def test_multiplies_less(self) -> None:
+        class Last(nn.Module):
+            def __init__(self, rnn: nn.Module) -> None:
+                super().__init__()
+                self.rnn = rnn
+
+            def forward(self, x: Tensor) -> Tensor:
+                last: Tensor = self.rnn(x)[0][-1]
+                return last
+
+        rnn, x = nn.GRU(512, 512), torch.randn(10, 2, 512)
+        layer = low_rank(rnn, 48)
+        thin = 20 * 2 * 48 * (3 * 512 + 512)
+        assert multiply_adds(Last(layer), x) == thin
+        assert multiply_adds(Last(rnn), x) == 20 * 2 * 3 * 512 * 512
+
+
+class TestGradients:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_are_those_of_the_product(self, kind: str) -> None:
+        rnn = KINDS[kind](3, 4, num_layers=2, bidirectional=True).double()
+        layer = low_rank(rnn, 2)
+        x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+        names, values = zip(*layer.named_parameters(), strict=True)
+
+        def output(*given: Tensor) -> tuple[Tensor, ...]:
+            named = dict(zip(names, given[1:], strict=True))
+            return tuple(tensors(torch.func.functional_call(layer, named, (given[0],))))
+
+        assert torch.autograd.gradcheck(output, (x, *values), fast_mode=True)
+
+    def test_do_not_change_what_is_computed(self) -> None:
+        layer = low_rank(nn.LSTM(40, 256), 16)
+        x, twin = torch.randn(30, 16, 40), deepcopy(layer)
+        y = layer(x)[0]
+        y.square().sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(twin(x)[0], y.detach(), rtol=0, atol=2e-6)
