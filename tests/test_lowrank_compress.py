@@ -30,9 +30,10 @@ from svdbench.lowrank import (
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.layers.weights import factorable_weights
+from svdbench.lowrank.losses import usual_loss
 from svdbench.lowrank.output_errors import output_errors
 from svdbench.lowrank.ranks.allocation import Cost
-from svdbench.lowrank.ranks.examples import DataWarning, usual_loss
+from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.lowrank.splits import split_examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")

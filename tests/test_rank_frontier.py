@@ -78,7 +78,7 @@ def test_components_are_those_of_the_weighted_svd(
 ) -> None:
     model, damping = network(), 0.05
     frontier = rank_frontier(
-        model, data, F.cross_entropy, kind=kind, damping=damping, recentre=False
+        model, data, F.cross_entropy, kind=kind, curvature="fisher", damping=damping, recentre=False
     )
     found = frontier.layers[layer]
     W = model.get_parameter(layer).detach()

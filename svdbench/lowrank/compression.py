@@ -15,8 +15,10 @@ from svdbench.lowrank.checks import check_model
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
+from svdbench.lowrank.losses import usual_loss
 from svdbench.lowrank.output_errors import OutputError, output_errors
 from svdbench.lowrank.ranks.certify import Certificate, Evaluate, Increase, certify, judge
+from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.evaluation import example_losses
 from svdbench.lowrank.ranks.examples import (
     Data,
@@ -27,9 +29,9 @@ from svdbench.lowrank.ranks.examples import (
     check_loss,
     size,
     take,
-    usual_loss,
 )
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
+from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import refuse_unknown
 
@@ -83,6 +85,7 @@ class Compressed:
         tuned: the mean loss on the search examples, before fine-tuning and after each epoch.
         warnings: what to keep in mind of the data, each a line.
         splits: how the examples were parted, in words.
+        curvature: of the loss that the choice is by, see :class:`svdbench.lowrank.Frontier`.
         frontier: from which the point was chosen.
     """
 
@@ -99,6 +102,7 @@ class Compressed:
     tuned: list[float]
     warnings: list[str]
     splits: str
+    curvature: str
     frontier: Frontier = field(repr=False)
 
 
@@ -141,7 +145,9 @@ def compress(
         model: any module, on any device; it stays as it is.
         data: (X, y), or batches, as of a ``DataLoader``; or all three parts.
         loss: of the model's output and y, the mean over a batch; by default cross entropy
-            for whole numbers and mean squared error for others.
+            for whole numbers and mean squared error for others. With a
+            :class:`svdbench.lowrank.losses.Distillation` targets are the model's own outputs,
+            and those of the data are passed over.
         max_loss_increase: in the loss's own unit (nats, for cross entropy), on the search
             examples; by default 0.01, where no budget is given.
         params, macs, latency: a budget in its place: a fraction of the numbers,
@@ -198,9 +204,11 @@ def compress(
     if not allowed >= 0:
         raise ValueError(f"max_loss_increase is {allowed:g}: give 0 or more")
     with _data_warnings() as data_warnings:
-        subject = _Subject(model, data, loss or usual_loss, timing_s, on_progress)
+        loss = loss or usual_loss
+        taught = _taught(data, model) if needs_teacher(loss) else data
+        subject = _Subject(model, taught, loss, timing_s, on_progress)
         on_progress(0.0, "calibrating")
-        frontier = rank_frontier(model, data.calibration, subject.loss, kind=kind, **options)
+        frontier = rank_frontier(model, data.calibration, loss, kind=kind, **options)
         frontier = replace(frontier, multiple_of=multiple_of)
         frontier = subject.priced(frontier, latency is not None, keep_if)
         frontier, certificate, seconds = subject.chosen(frontier, budget, allowed)
@@ -353,8 +361,17 @@ class _Subject:
             tuned=tuned,
             warnings=data_warnings,
             splits=self.splits.description,
+            curvature=frontier.curvature,
             frontier=frontier,
         )
+
+
+def _taught(splits: Splits, model: nn.Module) -> Splits:
+    """The same with the model's own outputs as targets."""
+    calibration, search, held_out = (
+        with_teacher(part, model) for part in (splits.calibration, splits.search, splits.held_out)
+    )
+    return replace(splits, calibration=calibration, search=search, held_out=held_out)
 
 
 def _without(frontier: Frontier, names: list[str]) -> Frontier:

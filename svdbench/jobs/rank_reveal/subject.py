@@ -15,7 +15,8 @@ from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, as_user_error
 from svdbench.jobs.rank_reveal.config import RankReveal
 from svdbench.lowrank import example_losses
-from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take, usual_loss
+from svdbench.lowrank.losses import usual_loss
+from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of
 from svdbench.side_by_side import session as side_by_side

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.errors import out_of_memory
+from svdbench.lowrank.losses import check_classes, usual_loss
 from svdbench.lowrank.ranks.examples import (
     Data,
     Loss,
     Targets,
     batches,
     called,
-    check_classes,
     check_data,
     check_loss,
     each,
@@ -20,7 +20,6 @@ from svdbench.lowrank.ranks.examples import (
     size,
     take,
     tensors,
-    usual_loss,
 )
 from svdbench.lowrank.ranks.outputs import described, each_output, output_tensor, tensors_of
 

@@ -21,6 +21,7 @@ from svdbench.lowrank.layers.weights import (
     with_factors,
 )
 from svdbench.lowrank.ranks.allocation import Choices, Cost, Path, choices, greedy_path, knapsack
+from svdbench.lowrank.ranks.curvature import DIRECTIONS, Curvature, CurvatureKind
 from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss
 from svdbench.lowrank.ranks.moments import Moments, calibrate
 from svdbench.lowrank.ranks.spectrum import Spectrum, spectrum
@@ -47,6 +48,9 @@ class Frontier:
         macs, latency: multiply-adds for an example, and seconds, of each weight's part of
             its layer; empty until ``svdbench.lowrank.costs`` counts and measures them.
         only_faster: a layer has only ranks at which its latency is below the dense one's.
+        curvature: that the predicted losses are by: "ggn" (generalised Gauss-Newton, in closed
+            form), "ggn-lanczos" (by Hessian-vector products) or "fisher" (the loss's gradients);
+            "" for kinds that look at no loss.
     """
 
     layers: Mapping[str, Spectrum]
@@ -55,6 +59,7 @@ class Frontier:
     macs: Mapping[str, Cost] = field(default_factory=dict)
     latency: Mapping[str, Cost] = field(default_factory=dict)
     only_faster: bool = False
+    curvature: str = ""
 
     @property
     def n_params(self) -> int:
@@ -205,6 +210,8 @@ def rank_frontier(
     loss: Loss,
     *,
     kind: Kind = "kronecker",
+    curvature: CurvatureKind = "auto",
+    directions: int = DIRECTIONS,
     damping: float = 0.01,
     recentre: bool = True,
     layers: Sequence[str] | None = None,
@@ -215,8 +222,8 @@ def rank_frontier(
     """The value of each component of each weight, from passes over calibration data.
 
     The loss near a trained network is about a parabola, ½ tr(ΔᵀG Δ C) for a change Δ of a
-    weight, C = E[x xᵀ] and G = E[g gᵀ]; in the SVD of G^½ W C^½ it is ½ Σσ² of the components
-    left out. Changes of different layers are taken to add up.
+    weight, C = E[x xᵀ] and G the curvature at the layer's output; in the SVD of G^½ W C^½ it is
+    ½ Σσ² of the components left out. Changes of different layers are taken to add up.
 
     Args:
         model: any module; it stays as it is. See :func:`svdbench.lowrank.factor` for the
@@ -226,6 +233,11 @@ def rank_frontier(
         loss: of the model's output and y, the mean over a batch.
         kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output;
             "plain" with C = I too, the error of the weight, which needs no data.
+        curvature: "ggn", the generalised Gauss-Newton matrix, by random directions at the model's
+            output: right wherever the loss is smooth, at its minimum too; "fisher", the second
+            moment of the loss's gradients, which are zero at its minimum; "auto", the first of
+            the two that the loss has. ``Frontier.curvature`` says which it was.
+        directions: of the Gauss-Newton matrix for each example, with a backward pass for each.
         damping: of C and G, above 0, as a fraction of their mean diagonal entry.
         recentre: a layer's bias takes over what its mean input loses, (W − W_k) E[x], so
             that only the spread of the inputs counts. Not for "plain".
@@ -252,6 +264,7 @@ def rank_frontier(
     found, skipped = _looked_at(model, layers, skip_last, folding)
     _refuse_none(found, skipped)
     spectra: dict[str, Spectrum] = {}
+    measured: Curvature | None = None
 
     def components(site: FactorableWeight, moments: Sequence[Moments] = ()) -> Spectrum:
         return spectrum(site, moments, damping=damping, recentre=recentre)
@@ -259,15 +272,22 @@ def rank_frontier(
     if kind == "plain":
         spectra = {site.name: components(site) for site in found}
     else:
-        judged = loss if kind == "kronecker" else None
-        for site, moments in calibrate(model, data, judged, found, budget=budget):
+        judged = None
+        if kind == "kronecker":
+            judged, measured = loss, Curvature(loss, curvature, directions)
+        passes = calibrate(model, data, judged, found, curvature=measured, budget=budget)
+        for site, moments in passes:
             spectra[site.name] = components(site, moments)
     seen = [site for site in found if site.name in spectra]
     for site in found:
         if site.name not in spectra:
             skipped[site.name] = "no calibration row reaches it"
     _refuse_none(seen, skipped)
-    return Frontier({site.name: spectra[site.name] for site in seen}, skipped)
+    return Frontier(
+        {site.name: spectra[site.name] for site in seen},
+        skipped,
+        curvature="" if measured is None else measured.used,
+    )
 
 
 def _looked_at(

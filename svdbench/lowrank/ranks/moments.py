@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.layers.base import Arrange, Folding, Observer, Side, as_rows, bytes_of
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
+from svdbench.lowrank.ranks.curvature import Curvature, needs_teacher
 from svdbench.lowrank.ranks.evaluation import batch_loss, loss_input
 from svdbench.lowrank.ranks.examples import (
     Data,
@@ -195,6 +196,7 @@ def calibrate(
     loss: Loss | None,
     weights: Sequence[FactorableWeight],
     *,
+    curvature: Curvature | None = None,
     budget: int | None = None,
 ) -> Iterator[tuple[FactorableWeight, list[Moments]]]:
     """The moments of weights, for each use of each, by forward passes and, with a loss, backward.
@@ -207,6 +209,7 @@ def calibrate(
     Args:
         data: calibration examples.
         loss: the mean over a batch; without one there is no backward pass.
+        curvature: of the loss, which what is propagated back comes from; by default its gradients.
         weights: of the model; one that no row reaches is left out.
         budget: bytes of moments at a time, but for a single weight; by default a quarter of
             those of the model's parameters. Data that can be gone through only once is,
@@ -228,7 +231,9 @@ def calibrate(
     for group in groups:
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
         observers = [(each.use, each) for each in chain.from_iterable(sums.values())]
-        seen = observe(model, data, observers, folding=group[0].folding, loss=loss)
+        seen = observe(
+            model, data, observers, folding=group[0].folding, loss=loss, curvature=curvature
+        )
         del observers
         if (
             loss is not None
@@ -250,12 +255,15 @@ def observe(
     *,
     folding: Folding,
     loss: Loss | None = None,
+    curvature: Curvature | None = None,
 ) -> "Pass":
     """One pass over the data, forward and with a loss backward, as observers look on.
 
     Args:
         observers: of uses of the model's weights.
         folding: of convolutions.
+        loss: the mean over a batch.
+        curvature: of it, whose directions are propagated back; by default its gradients are.
 
     Raises:
         ValueError: NaN or infinity among inputs, or losses of batches; no examples.
@@ -264,6 +272,8 @@ def observe(
     for use, observer in observers:
         of_module.setdefault(use.module, (use, {}))[1][use.part.own] = observer
     found, uncounted, number = Pass(), list[int](), -1
+    if curvature is not None:
+        curvature.restart()
     with ExitStack() as stack:
         stack.enter_context(_watchable(model))
         stack.enter_context(torch.set_grad_enabled(loss is not None))
@@ -274,12 +284,17 @@ def observe(
             output = called(model, x)
             if loss is not None:
                 output = loss_input(loss, output)
+                if needs_teacher(loss):
+                    y = output.detach()
                 value = batch_loss(loss, output, y)
                 if not value.isfinite():
                     uncounted.append(number)
                 elif value.requires_grad:  # not if none of the weights was used
-                    # Of a mean over the batch: times B, gradients are an example's own.
-                    (value * size(x)).backward()
+                    if curvature is None:
+                        # Of a mean over the batch: times B, gradients are an example's own.
+                        (value * size(x)).backward()
+                    else:
+                        curvature.backward(output, y, value, size(x))
                     found.backward = True
                 del value
             del output
