@@ -88,7 +88,12 @@ def plan_for(case: Case, block_size: int | None = None) -> Plan:
 def choose_block_size(
     n: int, d: int, m: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> int:
-    """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m)."""
+    """The block size that ``apply_reflectors`` uses for V (n, d) and X (d, m).
+
+    Example:
+        >>> choose_block_size(n=1024, d=1024, m=128)
+        128
+    """
     return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size
 
 

@@ -29,6 +29,10 @@ class Plan(NamedTuple):
     ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU); "triton", with one
     kernel for all blocks, which are small; or "tiles", with kernels whose programs share a
     large block.
+
+    Example:
+        >>> Plan(block_size=64)
+        Plan(block_size=64, sweep='torch')
     """
 
     block_size: int

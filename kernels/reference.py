@@ -46,6 +46,11 @@ def apply_reflectors_reference(
 
     Returns:
         The product, shape of X (broadcast over the leading dimensions).
+
+    Example:
+        >>> V, X = torch.randn(4, 8), torch.randn(8, 3)
+        >>> bool(torch.dist(apply_reflectors_reference(V, X), apply_reflectors(V, X)) < 1e-4)
+        True
     """
     taus = [None] * V.shape[-2] if tau is None else (tau.conj() if transpose else tau).unbind(-1)
     steps = list(zip(V.unbind(-2), taus, strict=True))

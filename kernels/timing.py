@@ -30,6 +30,11 @@ def tune(
         budget_s: seconds to measure for, after one warm-up of every plan.
         again: measure even if the answer is known already, or is the formula's.
         keep: have the answer on disk; if not, it holds for this process alone.
+
+    Example:
+        >>> answer = tune(torch.randn(64, 64), torch.randn(64, 8), budget_s=0.01)
+        >>> answer.plan.block_size in (16, 24, 32, 64)
+        True
     """
     case = case_of(V, X)
     if not again and not case.on_gpu:
@@ -49,6 +54,12 @@ def time_plans(
 
     A step is as for ``tune``. Plans that are clearly behind after three rounds are
     not measured further, and those that the device cannot run not at all.
+
+    Example:
+        >>> V, X = torch.randn(64, 64), torch.randn(64, 8)
+        >>> seconds = time_plans(V, X, [Plan(16), Plan(32)], budget_s=0.01)
+        >>> sorted(plan.block_size for plan in seconds)
+        [16, 32]
     """
     dtype = getattr(torch, case_of(V, X).dtype)  # what is remembered is measured
     V = torch.randn_like(V, dtype=dtype).requires_grad_()

@@ -25,7 +25,13 @@ LARGEST = 16 << 20  # bytes of the file
 
 @dataclass(frozen=True)
 class Tuned:
-    """A measured answer: the best plan and the seconds of a step with every plan tried."""
+    """A measured answer: the best plan and the seconds of a step with every plan tried.
+
+    Example:
+        >>> answer = tune(torch.randn(64, 64), torch.randn(64, 8), budget_s=0.01)
+        >>> answer.plan in answer.step_s
+        True
+    """
 
     case: Case
     plan: Plan
@@ -50,7 +56,12 @@ def cache_file() -> Path:
 
 
 def tuned() -> list[Tuned]:
-    """Everything measured so far on this machine's GPUs, sorted by case."""
+    """Everything measured so far on this machine's GPUs, sorted by case.
+
+    Example:
+        >>> for answer in tuned():
+        ...     print(answer.case.d, answer.plan.block_size)
+    """
     return sorted(answers().values(), key=lambda t: t.case)
 
 
@@ -70,7 +81,13 @@ def plan_on_gpu(n: int, d: int, m: int, dtype: torch.dtype, device: torch.device
 
 
 def clear_tuned() -> None:
-    """Forget every measured answer."""
+    """Forget every measured answer.
+
+    Example:
+        >>> clear_tuned()
+        >>> tuned()
+        []
+    """
     answers().clear()
     plan_on_gpu.cache_clear()
     cache_file().unlink(missing_ok=True)

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """An error the user can fix. The message is one line: the cause, then the remedy."""
+    """An error the user can fix. The message is one line: the cause, then the remedy.
+
+    Example:
+        >>> try:
+        ...     svdbench.run("time-fast")
+        ... except svdbench.UserError as error:
+        ...     print(error.exit_code)
+        2
+    """
 
     exit_code = 2
 

@@ -18,7 +18,13 @@ SPLITS = ("train", "test")
 
 
 class DatasetError(ValueError):
-    """The files of a data set are missing or damaged. One line: the cause, then the remedy."""
+    """The files of a data set are missing or damaged. One line: the cause, then the remedy.
+
+    Example:
+        >>> def read(path):
+        ...     if not path.is_file():
+        ...         raise DatasetError(f"{path} is missing: download it from example.org")
+    """
 
 
 class Dataset(ABC):

@@ -18,7 +18,12 @@ INSTEAD = "or use dataset=digits, which needs no files"
 
 
 class PublishedFile(NamedTuple):
-    """A file as its authors published it."""
+    """A file as its authors published it.
+
+    Example:
+        >>> PublishedFile(sha256="9f86d081…", n_bytes=4).n_bytes
+        4
+    """
 
     n_bytes: int
     sha256: str
@@ -57,6 +62,17 @@ class FileDataset(Dataset):
             alternatives; the packed one is taken where both are there.
         mirrors: addresses, ending in a slash, of the folders that have the files, in
             the order to try; none if nobody may hand them on.
+
+    Example:
+        >>> class Letters(FileDataset):
+        ...     name, title, what = "letters", "Letters", "letters in 16 numbers"
+        ...     licence, source = "CC0", "made up"
+        ...     shape, examples, classes = (16,), (16_000, 4_000), 26
+        ...     files = {"letters.npy": PublishedFile(sha256="9f86d081…", n_bytes=320_128)}
+        ...     def read(self, split):
+        ...         rows = np.load(BytesIO(self.contents("letters.npy")))
+        >>> Letters(data_dir="nowhere").faults()
+        {'letters.npy': 'missing'}
     """
 
     files: ClassVar[dict[str, PublishedFile]]

@@ -87,6 +87,12 @@ class Compressed:
         splits: how the examples were parted, in words.
         curvature: of the loss that the choice is by, see :class:`svdbench.lowrank.Frontier`.
         frontier: from which the point was chosen.
+
+    Example:
+        >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)
+        >>> found = compress(net, (X, torch.randn(64, 30)), params=0.5, skip_last=False)
+        >>> found.n_params.after < found.n_params.before
+        True
     """
 
     model: nn.Module
@@ -171,6 +177,14 @@ def compress(
         TypeError: no module, no examples, or an option of another type.
         ValueError: more than one budget, one that can't be kept, NaN in the data, nothing to
             factor, or a loss that doesn't fit the model.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(64, 20), torch.randint(4, (64,))
+        >>> found = compress(net, (X, y), params=0.5)
+        >>> found.model(X).shape
+        torch.Size([64, 4])
     """
     check_model(model)
     fractions = {"params": params, "macs": macs, "latency": latency}

@@ -39,6 +39,11 @@ def save(model: Any, path: str | Path) -> Path:
         TypeError: no module.
         ValueError: a module whose state is not of tensors alone.
         OSError: the files can't be written.
+
+    Example:
+        >>> model, _ = factor(torch.nn.Linear(20, 30), 5, skip_last=False)
+        >>> save(model, "small").name
+        'small.safetensors'
     """
     from safetensors.torch import save_file
 
@@ -83,6 +88,11 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
 
     Raises:
         ValueError: files that are missing, damaged, of a later version or of another model.
+
+    Example:
+        >>> model, _ = factor(torch.nn.Linear(20, 30), 5, skip_last=False)
+        >>> load(torch.nn.Linear(20, 30), save(model, "small"))
+        LowRankLinear(in_features=20, out_features=30, rank=5, bias=True)
     """
     check_module(model)
     place = _place(path)

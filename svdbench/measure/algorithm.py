@@ -16,7 +16,12 @@ Tensors = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """The size of one cell: n reflectors of length d as rows, and X (d, m)."""
+    """The size of one cell: n reflectors of length d as rows, and X (d, m).
+
+    Example:
+        >>> Problem(d=64, n=64, m=32).sizes()
+        {'d': 64, 'n': 64, 'm': 32}
+    """
 
     d: int
     n: int
@@ -36,7 +41,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of one call, a multiply and an add counted as two."""
+    """Floating-point operations of one call, a multiply and an add counted as two.
+
+    Example:
+        >>> Flops(forward=2.0, backward=4.0).step
+        6.0
+    """
 
     forward: float
     backward: float
@@ -66,6 +76,15 @@ class Algorithm(ABC):
             inner products must be preserved and the floor is 12ndm operations.
         constants: which entries of the parameters are constants, in words; finite differences
             in them make no sense.
+
+    Example:
+        >>> class Twice(Algorithm):
+        ...     kind, builds, gradients, source = "product", "2X", "autograd", "arithmetic"
+        ...     apply = staticmethod(lambda X: 2 * X)
+        ...     reference = staticmethod(lambda X: X + X)
+        ...     flops = staticmethod(lambda size: Flops(size.d * size.m, size.d * size.m))
+        >>> Twice().apply(torch.ones(2))
+        tensor([2., 2.])
     """
 
     kind: ClassVar[str]

@@ -105,6 +105,12 @@ class OrthogonalRNN(RecurrentStack):
     Raises:
         ValueError: sizes or n_reflectors out of range; an unknown name.
 
+    Example:
+        >>> rnn = OrthogonalRNN(10, 20, nonlinearity="modrelu", n_reflectors=8)
+        >>> output, h_n = rnn(torch.randn(5, 3, 10))
+        >>> output.shape, h_n.shape
+        (torch.Size([5, 3, 20]), torch.Size([1, 3, 20]))
+
     Source: Mhammedi et al., "Efficient orthogonal parametrisation of recurrent neural
     networks using Householder reflections", ICML 2017.
     """

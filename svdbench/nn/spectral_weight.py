@@ -100,7 +100,7 @@ class TrapezoidalReflectors(nn.Module):
 
 
 class SpectralWeight(nn.Module):
-    """W = U diag(σ) Vᵀ (n, n) with σᵢ = 2r(sigmoid(σ̂ᵢ) − ½) + σ*, in [σ* − r, σ* + r].
+    """A matrix W = U diag(σ) Vᵀ (n, n) with σᵢ = 2r(sigmoid(σ̂ᵢ) − ½) + σ*, in [σ* − r, σ* + r].
 
     It starts at σ*·Q for an orthogonal Q. Which Q are within reach: all if m₁ + m₂ ≥ n and
     det Q = (−1)^(m₁ + m₂), or m₁ = n, or m₂ = n. Otherwise, as near as it gets: if only
@@ -124,6 +124,11 @@ class SpectralWeight(nn.Module):
 
     Raises:
         ValueError: m₁ or m₂ out of range, r < 0, an unknown init, or a matrix out of reach.
+
+    Example:
+        >>> weight = SpectralWeight(8, 8, 8, sigma=1.0, radius=0.1)
+        >>> bool((torch.linalg.svdvals(weight()) - 1).abs().max() <= 0.1)
+        True
     """
 
     def __init__(
@@ -198,7 +203,7 @@ class SpectralWeight(nn.Module):
 
 
 class OrthogonalWeight(nn.Module):
-    """W = U (n, n), orthogonal, a product of m reflectors.
+    """An orthogonal matrix W = U (n, n), a product of m reflectors.
 
     It starts at Q = ``init``, as in :class:`SpectralWeight`, within the same limits for
     m₁ = m and m₂ = 0. m = n reaches every orthogonal matrix. Parameters of zeros are W = I.
@@ -211,6 +216,11 @@ class OrthogonalWeight(nn.Module):
 
     Raises:
         ValueError: m out of range or an unknown init.
+
+    Example:
+        >>> W = OrthogonalWeight(8, 4)()
+        >>> bool(torch.dist(W.T @ W, torch.eye(8)) < 1e-4)
+        True
     """
 
     def __init__(

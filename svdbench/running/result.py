@@ -34,9 +34,8 @@ class RunResult:
     """A run on disk, read when asked for.
 
     Example:
-        >>> result = svdbench.run("time-fasth", d=[64, 128], budget=5)
+        >>> result = svdbench.run("time-fasth", d=[16, 32], methods=["fasth"], budget=0.2)
         >>> result.summary[["method", "d", "median_s"]]
-        >>> result.report.headline
         >>> result.figures["step_time"].savefig("step_time.pdf")
     """
 
@@ -166,7 +165,7 @@ def run(
         Interrupted: ^C.
 
     Example:
-        >>> result = svdbench.run("time-fasth", d=[64, 128], methods=["fasth", "cayley"], budget=5)
+        >>> result = svdbench.run("time-fasth", d=[16], methods=["fasth", "cayley"], budget=0.2)
         >>> result.summary.groupby("method")["median_s"].min()
     """
     jobs = _jobs_called(job)
@@ -257,6 +256,11 @@ def load(folder: str | Path) -> RunResult:
 
     Raises:
         UserError: the folder has no run.
+
+    Example:
+        >>> made = svdbench.run("time-fasth", d=[8], methods=["fasth"], budget=0.1)
+        >>> svdbench.load(made.folder).job
+        'time-fasth'
     """
     path = Path(folder)
     if not path.is_dir():

@@ -159,6 +159,15 @@ class GeneratedTask(Task):
 
     Args:
         test_size: sequences in the test set, and in the validation set.
+
+    Example:
+        >>> class Ones(GeneratedTask):
+        ...     loss = staticmethod(lambda outputs, y: torch.nn.functional.mse_loss(outputs, y))
+        ...     metrics = staticmethod(lambda outputs, y: {})
+        ...     def batch(self, batch_size, generator):
+        ...         return torch.ones(5, batch_size, 1), torch.ones(batch_size, 1)
+        >>> Ones(test_size=7).test_set()[0].shape
+        torch.Size([5, 7, 1])
     """
 
     def __init__(self, test_size: int) -> None:

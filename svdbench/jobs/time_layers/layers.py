@@ -28,7 +28,12 @@ from svdbench.nn import SVDLinear, orthogonal
 
 @dataclass(frozen=True)
 class LayerProblem(Problem):
-    """A layer from d to d features, m rows in a batch, and the update after the backward pass."""
+    """A layer from d to d features, m rows in a batch, and the update after the backward pass.
+
+    Example:
+        >>> LayerProblem(d=64, n=64, m=32).label
+        'width 64, batch 32'
+    """
 
     optimizer: str = "none"
 

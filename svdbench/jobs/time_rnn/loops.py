@@ -25,9 +25,13 @@ from svdbench.nn.recurrence_loops import runs_in_one_kernel
 
 @dataclass(frozen=True)
 class LoopProblem(Problem):
-    """d hidden units, m sequences, ``length`` steps of ``inputs`` numbers each.
+    """The size of a loop: d hidden units, m sequences, ``length`` steps of ``inputs`` numbers.
 
     n is the number of reflectors of U, and of V; 0 where there are none.
+
+    Example:
+        >>> LoopProblem(d=64, n=0, m=32, length=100).label
+        'n = 64, T = 100'
     """
 
     length: int = 200

@@ -18,7 +18,12 @@ from svdbench.measure.machine import threads_of
 
 @dataclass(frozen=True)
 class SVDProblem:
-    """The first k singular triplets of a matrix (m, n) with singular values of one kind."""
+    """The first k singular triplets of a matrix (m, n) with singular values of one kind.
+
+    Example:
+        >>> SVDProblem(m=15, n=784, k=10, spectrum="step").label
+        '15 × 784, k = 10, step'
+    """
 
     m: int
     n: int

@@ -92,7 +92,18 @@ class FactoredOperation(TunedAlgorithm, MatrixOp):
 
 
 class Dense(MatrixOp):
-    """On the matrix itself: its one parameter is W (d, d)."""
+    """A :class:`MatrixOp` on the matrix itself: its one parameter is W (d, d).
+
+    Example:
+        >>> class Inverse(DenseMatrixOp):
+        ...     operation, kind, builds, gradients = "inverse", "lu", "matrix", "torch's"
+        ...     source = "LAPACK"
+        ...     apply = staticmethod(lambda W, X: torch.linalg.inv(W) @ X)
+        ...     reference = staticmethod(lambda W, X: torch.linalg.solve(W, X))
+        ...     flops = staticmethod(lambda problem: Flops(2 * problem.d**3, 4 * problem.d**3))
+        >>> Inverse().apply(2 * torch.eye(2), torch.ones(2, 1)).T
+        tensor([[0.5000, 0.5000]])
+    """
 
     def skip(self, problem: Problem) -> str | None:
         return half_precision(problem, "torch.linalg")

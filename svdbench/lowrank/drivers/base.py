@@ -21,6 +21,11 @@ class SVD(NamedTuple):
         U: (..., m, k), orthonormal columns.
         S: (..., k), not negative, descending.
         Vh: (..., k, n), orthonormal rows.
+
+    Example:
+        >>> U, S, Vh = truncated_svd(torch.randn(50, 40), k=5)
+        >>> (U * S @ Vh).shape
+        torch.Size([50, 40])
     """
 
     U: Tensor

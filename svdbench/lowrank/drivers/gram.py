@@ -82,6 +82,11 @@ def gram_svd(A: Tensor, k: int) -> SVD:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
         ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, or a singular value
             that is too large for A's dtype.
+
+    Example:
+        >>> U, S, Vh = gram_svd(torch.diag(torch.tensor([3.0, 2.0, 1.0])), k=2)
+        >>> S
+        tensor([3., 2.])
     """
     return factorise(by_gram, A, k)
 

@@ -66,6 +66,12 @@ def randomized_svd(
         TypeError: A is not a real floating-point tensor, or k not a whole number.
         ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value
             that is too large for A's dtype, or a negative number of probes or iterations.
+
+    Example:
+        >>> A = torch.randn(50, 5) @ torch.randn(5, 40)
+        >>> U, S, Vh = randomized_svd(A, k=5)
+        >>> bool(torch.dist(U * S @ Vh, A) < 1e-3 * A.norm())
+        True
     """
     k = checked_rank(A, k)
     p, q = default_oversampling(k), power_iterations

@@ -20,6 +20,11 @@ def projection_error(A: Tensor, B: Tensor) -> Tensor:
     difference of squares: once the error is below about √eps ‖A‖ (3e-4 for float32, 1e-8
     for float64) it is rounding; use :func:`frobenius_error` there.
 
+    Example:
+        >>> A = torch.eye(3)
+        >>> projection_error(A, A[:2])
+        tensor(1.0000, dtype=torch.float64)
+
     Source: Yu, Gu and Li, SIAM J. Matrix Anal. Appl. 39(3), 2018, equation (4).
     """
     scale = _finite_scale(A)
@@ -40,6 +45,11 @@ def frobenius_error(
 
     Raises:
         TypeError, ValueError: no matrix, NaN or infinity in A, or fewer than one probe.
+
+    Example:
+        >>> A, L, R = torch.ones(3, 3), torch.zeros(3, 1), torch.zeros(1, 3)
+        >>> frobenius_error(A, L, R).shape
+        torch.Size([])
     """
     residual, scale = _residual(A, L, R, probes, generator)
     return residual.square().sum(-2).mean(-1).sqrt() * scale
@@ -56,6 +66,11 @@ def spectral_error_bound(
 
     Raises:
         TypeError, ValueError: no matrix, NaN or infinity in A, or fewer than one probe.
+
+    Example:
+        >>> A, L, R = torch.eye(3), torch.zeros(3, 1), torch.zeros(1, 3)
+        >>> bool(spectral_error_bound(A, L, R) >= 1)
+        True
     """
     residual, scale = _residual(A, L, R, probes, generator)
     return 10 * math.sqrt(2 / math.pi) * residual.norm(dim=-2).amax(-1) * scale
@@ -91,6 +106,11 @@ class QB(NamedTuple):
         Q: (..., m, r), orthonormal columns; r is the rank that was found, 0 for zero matrices.
         B: (..., r, n), QᵀA.
         error: (...), ‖A − QB‖_F / ‖A‖_F as √(1 − ‖B‖²/‖A‖²) tells it.
+
+    Example:
+        >>> found = randqb(torch.randn(50, 5) @ torch.randn(5, 40), tolerance=0.01)
+        >>> found.Q.shape, found.B.shape
+        (torch.Size([50, 5]), torch.Size([5, 40]))
     """
 
     Q: Tensor
@@ -129,6 +149,11 @@ def randqb(
     Raises:
         TypeError: A is not a real floating-point tensor.
         ValueError: no matrix, NaN or infinity in A, or an option out of its range.
+
+    Example:
+        >>> A = torch.randn(50, 5) @ torch.randn(5, 40)
+        >>> randqb(A, tolerance=0.01).Q.shape
+        torch.Size([50, 5])
     """
     check(A)
     most = min(A.shape[-2:]) if max_rank is None else checked_rank(A, max_rank)

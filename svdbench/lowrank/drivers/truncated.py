@@ -37,6 +37,12 @@ def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
         ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value
             that is too large for A's dtype, or no such driver.
+
+    Example:
+        >>> A = torch.randn(50, 5) @ torch.randn(5, 40)
+        >>> U, S, Vh = truncated_svd(A, k=5)
+        >>> U.shape, S.shape, Vh.shape
+        (torch.Size([50, 5]), torch.Size([5]), torch.Size([5, 40]))
     """
     if driver not in DRIVERS:
         raise ValueError(f"driver is {driver!r}: choose from {', '.join(DRIVERS)}")
@@ -64,6 +70,10 @@ def choose_driver(m: int, n: int, k: int, device: str = "cpu") -> str:
 
     Args:
         device: its type, "cpu" or "cuda".
+
+    Example:
+        >>> choose_driver(2048, 2048, 64) in ("svd", "gram", "randomized")
+        True
     """
     probes = k + default_oversampling(k)
     if device == "cuda":

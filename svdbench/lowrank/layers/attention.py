@@ -17,7 +17,7 @@ Project = Callable[[str, Tensor], Tensor]
 
 
 class LowRankAttention(LowRankLayer):
-    """Called like the ``nn.MultiheadAttention`` that it is made from.
+    """Multi-head attention of low rank, called like the ``nn.MultiheadAttention`` it is made from.
 
     Has four projections of its own, ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``, each a
     :class:`LowRankLinear` or, where it stays dense, an ``nn.Linear``. ``nn.TransformerEncoder``
@@ -28,6 +28,12 @@ class LowRankAttention(LowRankLayer):
         attention: the dense module.
         factors: of some of its weights, by the names ``q_proj_weight``, ``k_proj_weight``,
             ``v_proj_weight`` and ``out_proj.weight``; numbers of others are shared with it.
+
+    Example:
+        >>> model, _ = factor(torch.nn.MultiheadAttention(16, 4), 2, skip_last=False)
+        >>> x = torch.randn(5, 3, 16)
+        >>> model(x, x, x)[0].shape
+        torch.Size([5, 3, 16])
     """
 
     factors: Mapping[str, tuple[str, str]] = {}  # those of its projections are their own

@@ -28,7 +28,13 @@ Arrange = Callable[[Tensor], Iterable[Tensor]]
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight as a matrix, or as ``groups`` matrices of one size: its full name, and that size."""
+    """A weight as a matrix, or as ``groups`` matrices of one size: its full name, and that size.
+
+    Example:
+        >>> weight = Weight("0.weight", rows=30, columns=20)
+        >>> weight.numbers(rank=5), weight.numbers(None), weight.most
+        (250, 600, 11)
+    """
 
     name: str
     rows: int

@@ -126,6 +126,11 @@ class LowRankConv2d(LowRankMatrix):
     Raises:
         ValueError: a rank out of range, or an unknown folding.
 
+    Example:
+        >>> layer = LowRankConv2d.from_conv(torch.nn.Conv2d(8, 16, 3), rank=4)
+        >>> layer(torch.randn(2, 8, 10, 10)).shape
+        torch.Size([2, 16, 8, 8])
+
     Sources: Jaderberg, Vedaldi, Zisserman, "Speeding up convolutional neural networks with low
     rank expansions", BMVC 2014; Tai et al., "Convolutional neural networks with low-rank
     regularization", ICLR 2016 (spatial, by an SVD); Zhang et al., "Accelerating very deep
@@ -239,10 +244,17 @@ class LowRankConv2d(LowRankMatrix):
 
 
 class LowRankConv1d(LowRankConv2d):
-    """The same in one dimension, which is taken for the height: both foldings are one.
+    """A convolution in one dimension whose kernel (out, in, length), as a matrix, is W₁W₂.
+
+    Its one dimension is taken for the height: both foldings are one.
 
     W₁ is (out, rank) and W₂ (rank, in·length): a convolution to ``rank`` channels, then one
     of a single step. See :class:`LowRankConv2d`.
+
+    Example:
+        >>> layer = LowRankConv1d.from_conv(torch.nn.Conv1d(8, 16, 3), rank=4)
+        >>> layer(torch.randn(2, 8, 10)).shape
+        torch.Size([2, 16, 8])
     """
 
     dense = nn.Conv1d

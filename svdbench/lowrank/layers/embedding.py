@@ -14,7 +14,9 @@ from svdbench.lowrank.layers.base import Factors, Folding, LowRankMatrix, Split,
 
 
 class LowRankEmbedding(LowRankMatrix):
-    """Token t ↦ W₁[t] W₂ with a table W₁ (num_embeddings, rank) and W₂ (rank, embedding_dim).
+    """An embedding of low rank: token t ↦ W₁[t] W₂.
+
+    W₁ is (num_embeddings, rank) and W₂ (rank, embedding_dim).
 
     The table has the rows and columns of ``nn.Embedding.weight``, so that a linear layer that
     shares it can share the factors.
@@ -25,6 +27,11 @@ class LowRankEmbedding(LowRankMatrix):
 
     Raises:
         ValueError: a rank out of range.
+
+    Example:
+        >>> table = LowRankEmbedding(1000, 64, rank=8)
+        >>> table(torch.tensor([3, 5])).shape
+        torch.Size([2, 64])
 
     Source: Lan et al., "ALBERT: a lite BERT", ICLR 2020, for the factored table.
     """

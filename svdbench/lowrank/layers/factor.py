@@ -36,12 +36,17 @@ LowRank = LowRankLayer
 
 @dataclass(frozen=True)
 class Factored:
-    """A weight before and after.
+    """What :func:`factor` made of a weight.
 
     Attributes:
         weight: which.
         rank: of its two factors; None if it stays dense.
         reason: why it stays dense.
+
+    Example:
+        >>> _, report = factor(torch.nn.Linear(20, 30), 5, skip_last=False)
+        >>> report[0].weight.name, report[0].rank
+        ('weight', 5)
     """
 
     weight: Weight
@@ -95,6 +100,13 @@ def factor(
         TypeError: ``model`` is no module, or a rank no whole number.
         ValueError: a rank out of range, a name that no weight has, an unknown folding, or a
             weight that has no SVD.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> model, report = factor(net, 5)
+        >>> model[0]
+        LowRankLinear(in_features=20, out_features=30, rank=5, bias=True)
     """
     check_module(model)
     sites, _ = factorable_weights(model, folding)
@@ -158,7 +170,13 @@ def with_empty_factors(
 
 @torch.no_grad()
 def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """Multiply the factors back: the dense model that does the same, weights tied as they were."""
+    """Multiply the factors back: the dense model that does the same, weights tied as they were.
+
+    Example:
+        >>> model, _ = factor(torch.nn.Linear(20, 30), 5, skip_last=False)
+        >>> unfactor(model)
+        Linear(in_features=20, out_features=30, bias=True)
+    """
     check_module(model)
     new: dict[nn.Module, nn.Module] = {}
     shared: dict[tuple[int, ...], nn.Parameter] = {}

@@ -17,7 +17,9 @@ _MANY = 256  # rows of x from which on it is padded to that
 
 
 class LowRankLinear(LowRankMatrix):
-    """y = W₁ (W₂ x) + b with W₁ (out_features, rank) and W₂ (rank, in_features).
+    """A linear layer of low rank: y = W₁ (W₂ x) + b.
+
+    W₁ is (out_features, rank) and W₂ (rank, in_features).
 
     Takes rank·(in + out) multiplications for a row of x instead of in·out, which is less
     while rank < in·out/(in + out): see :meth:`saves`. The bias stands outside W₁, so that it
@@ -32,6 +34,11 @@ class LowRankLinear(LowRankMatrix):
 
     Raises:
         ValueError: sizes below 1, or a rank out of range.
+
+    Example:
+        >>> layer = LowRankLinear.from_linear(torch.nn.Linear(64, 32), rank=4)
+        >>> layer(torch.randn(5, 64)).shape
+        torch.Size([5, 32])
 
     Sources: Xue, Li, Gong, "Restructuring of deep neural network acoustic models with
     singular value decomposition", Interspeech 2013; Cai, Ke, Xu, Su, "Fast learning of deep

@@ -23,7 +23,7 @@ from svdbench.lowrank.layers.recurrent_loops import inferred, pays
 
 
 class LowRankRecurrent(LowRankLayer):
-    """Called like the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` that it is made from.
+    """A recurrent network of low rank, called like the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` of it.
 
     Each weight asked for, as ``weight_hh_l0`` of shape (gates·n, n), is W₁W₂; the others, and
     the biases, stay as they are.
@@ -44,6 +44,12 @@ class LowRankRecurrent(LowRankLayer):
 
     Attributes:
         factors: names of W₁ and W₂ for each weight that is factored.
+
+    Example:
+        >>> model = LowRankRecurrent.from_recurrent(torch.nn.LSTM(10, 20), {"weight_hh_l0": 4})
+        >>> output, _ = model(torch.randn(5, 3, 10))
+        >>> output.shape
+        torch.Size([5, 3, 20])
     """
 
     def __init__(self, rnn: nn.RNNBase, ranks: Mapping[str, int]) -> None:

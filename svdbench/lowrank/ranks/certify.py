@@ -24,6 +24,10 @@ class Increase:
         standard_error: of that mean; the examples' own difficulty cancels in pairs.
         examples: pairs.
         dense: the dense network's mean loss on them.
+
+    Example:
+        >>> Increase.of(torch.tensor([1.5, 2.5]), dense=torch.tensor([1.0, 2.0])).mean
+        0.5
     """
 
     mean: float
@@ -59,6 +63,12 @@ class Certificate:
         search: the increase on the examples that chose it, and so an optimistic one.
         held_out: the increase on others; None where there were none.
         evaluations: of the true loss, both splits together.
+
+    Example:
+        >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)
+        >>> found = compress(net, (X, torch.randn(64, 30)), params=0.5, skip_last=False)
+        >>> found.certificate.max_loss_increase
+        inf
     """
 
     ranks: Ranks
@@ -101,6 +111,16 @@ def certify(
     Raises:
         ValueError: ``max_loss_increase`` below 0, losses that are not one for each example, or
             one of the dense network that is not finite.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(64, 20), torch.randint(4, (64,))
+        >>> loss = nn.functional.cross_entropy
+        >>> frontier = rank_frontier(net, (X, y), loss)
+        >>> losses = lambda ranks: example_losses(frontier.view(net, ranks), (X, y), loss)
+        >>> certify(frontier, losses, max_loss_increase=0.1).search.mean <= 0.1
+        True
     """
     if not max_loss_increase >= 0:
         raise ValueError(f"max_loss_increase is {max_loss_increase:g}: give 0 or more")

@@ -48,6 +48,11 @@ class Curve:
         losses: at rank 1, 2, …, min(m, n), float64, means over the examples.
         dense: that of the network as it is.
         singular_values: of W, descending.
+
+    Example:
+        >>> curve = Curve(torch.tensor([0.9, 0.5, 0.4]), dense=0.4, singular_values=torch.ones(3))
+        >>> curve.rank(max_loss_increase=0.1)
+        2
     """
 
     losses: Tensor
@@ -85,6 +90,14 @@ def loss_curves(
     Raises:
         ValueError: an unknown layer, one that a forward pass does not call exactly once, or
             data as :func:`svdbench.lowrank.ranks.examples.batches` refuses it.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(64, 20), torch.randint(4, (64,))
+        >>> curves = loss_curves(net, (X, y), nn.functional.cross_entropy)
+        >>> {name: len(curve.losses) for name, curve in curves.items()}
+        {'0.weight': 20, '2.weight': 4}
 
     Source: the rank revealer of Keene 2022, Algorithm 3, without its Σrᵢ SVDs.
     """

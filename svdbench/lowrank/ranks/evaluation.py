@@ -72,6 +72,12 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     Raises:
         ValueError: as :func:`svdbench.lowrank.ranks.examples.batches`; an output that has no row
             for each example, or no tensor that the loss is of.
+
+    Example:
+        >>> from torch import nn
+        >>> net, X, y = nn.Linear(20, 4), torch.randn(64, 20), torch.randint(4, (64,))
+        >>> example_losses(net, (X, y), nn.functional.cross_entropy).shape
+        torch.Size([64])
     """
     check_data(data)
     check_loss(loss)

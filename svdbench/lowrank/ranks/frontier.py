@@ -51,6 +51,14 @@ class Frontier:
         curvature: that the predicted losses are by: "ggn" (generalised Gauss-Newton, in closed
             form), "ggn-lanczos" (by Hessian-vector products) or "fisher" (the loss's gradients);
             "" for kinds that look at no loss.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(64, 20), torch.randint(4, (64,))
+        >>> frontier = rank_frontier(net, (X, y), nn.functional.cross_entropy)
+        >>> sorted(frontier.ranks(fraction=0.5))
+        ['0.weight', '2.weight']
     """
 
     layers: Mapping[str, Spectrum]
@@ -252,6 +260,14 @@ def rank_frontier(
         ValueError: nothing to factor; a parameter that is not finite, by name; NaN or infinity
             in the data, the loss or a gradient; an unknown kind, folding or layer; damping not
             above 0.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(64, 20), torch.randint(4, (64,))
+        >>> frontier = rank_frontier(net, (X, y), nn.functional.cross_entropy)
+        >>> frontier.n_params
+        720
     """
     refuse_unknown("kind of frontier", [kind], KINDS)
     if not number("damping", damping) > 0:

@@ -17,7 +17,7 @@ from svdbench.members import refuse_unknown
 
 
 def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """The same fraction of every weight, rounded down to whole ranks, 1 at least.
+    """Ranks that are the same fraction of every weight, rounded down, 1 at least.
 
     Args:
         plain: of the network, of kind "plain".
@@ -26,6 +26,14 @@ def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) 
 
     Raises:
         ValueError: the budget is too small, or there is no such weight.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(1, 20), torch.tensor([0])
+        >>> plain = rank_frontier(net, (X, y), nn.functional.cross_entropy, kind="plain")
+        >>> plain.params(uniform_ranks(plain, params=360)) <= 360
+        True
     """
     weights = _weights(plain, dense)
     candidates = torch.linspace(0, 1, 10_001, dtype=torch.float64)
@@ -42,17 +50,33 @@ def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) 
 
 
 def energy_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """The same part of ‖W‖² for every weight: the largest part that the budget allows.
+    """Ranks that keep the same part of ‖W‖² of every weight, the largest in the budget.
 
     Args and errors as :func:`uniform_ranks`.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(1, 20), torch.tensor([0])
+        >>> plain = rank_frontier(net, (X, y), nn.functional.cross_entropy, kind="plain")
+        >>> plain.params(energy_ranks(plain, params=360)) <= 360
+        True
     """
     return _threshold(plain, params, dense, lambda squares: 1 - squares.cumsum(0) / squares.sum())
 
 
 def minimax_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """The smallest largest relative error ‖W − W_k‖₂/‖W‖₂ = σ_{k+1}/σ₁ of all weights.
+    """Ranks with the smallest largest relative error ‖W − W_k‖₂/‖W‖₂ = σ_{k+1}/σ₁.
 
     Args and errors as :func:`uniform_ranks`.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> X, y = torch.randn(1, 20), torch.tensor([0])
+        >>> plain = rank_frontier(net, (X, y), nn.functional.cross_entropy, kind="plain")
+        >>> plain.params(minimax_ranks(plain, params=360)) <= 360
+        True
 
     Source: Liebenwein, Maalouf, Feldman, Rus, "Compressing neural networks: towards
     determining the optimal layer-wise decomposition" (ALDS), NeurIPS 2021, §2.2, without
@@ -83,6 +107,14 @@ def exhaustive_ranks(
 
     Raises:
         ValueError: more combinations than ``limit``; else as :func:`uniform_ranks`.
+
+    Example:
+        >>> from torch import nn
+        >>> net, X, y = nn.Sequential(nn.Linear(6, 5)), torch.randn(9, 6), torch.randn(9, 5)
+        >>> frontier = rank_frontier(net, (X, y), nn.functional.mse_loss)
+        >>> loss = lambda ranks: (frontier.view(net, ranks)(X) - y).square().mean().item()
+        >>> frontier.params(exhaustive_ranks(frontier, 25, loss)) <= 25
+        True
     """
     weights = _weights(frontier, dense)
     count = combinations(frontier, dense=dense)
