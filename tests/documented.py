@@ -1,8 +1,23 @@
-"""The code blocks of README and docs, and the short settings with which they are run.
+"""The code blocks of README and docs, and what stands in for what a test can't have.
 
-Shell blocks run as they stand, with a ``svdbench`` first on the PATH that shortens what was typed
-by :data:`SHORT` and :data:`INSTEAD`, and a ``make`` and ``pip`` that only check their arguments.
-A block behind ``<!-- not run: reason -->`` is not run.
+Shell and Python blocks run as they stand, and so do the steps of a workflow, but for this:
+
+=========================  =======================================================================
+in the documentation       in the test
+=========================  =======================================================================
+hours, large sizes         :data:`SHORT`: a few steps of small sizes
+a data set to download     the digits of scikit-learn
+GPUs, SLURM, Ray, nodes    the command is composed and checked as it stands, with its launcher and
+                           all jobs of its sweep; what runs has these words taken out
+``svdbench reproduce X``   ``--show`` lists the runs that it would make
+``make TARGET``            a dry run: the target exists
+``pip install WHAT``       WHAT is this checkout, or svdbench with extras that it has
+``srun``, ``ray``          the command behind ``srun`` runs here; ``ray`` does nothing
+``python3 -m venv``        a folder with these tools
+``actions/checkout``       a folder with this checkout's ``pyproject.toml``
+=========================  =======================================================================
+
+A block behind ``<!-- not run: reason -->`` is only compiled.
 """
 
 import os
@@ -12,8 +27,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,9 +111,9 @@ def shortened(words: list[str]) -> list[str]:
     for name in ("NODE_RANK", "MASTER_ADDR"):  # there is only this node
         os.environ.pop(name, None)
     if command == "data":
-        return ["data", "list"]
+        return [re.sub("mnist|all", "digits", word) for word in words]
     if command == "reproduce" and len(words) > 1:
-        return ["reproduce", *(word for word in words[1:] if not word.startswith("--")), "--show"]
+        return [*words, "--show"]
     kept: list[str] = []
     for word in words:
         for pattern, other in INSTEAD.items():
@@ -121,6 +138,36 @@ def shortened(words: list[str]) -> list[str]:
     return [*kept, *extra]
 
 
+class Checked(BaseException):
+    """Ends a sweep that has been checked."""
+
+
+def check_as_typed(words: list[str]) -> None:
+    """Compose and check a command as it stands, where :data:`INSTEAD` would change it.
+
+    Raises:
+        SystemExit: it is not valid.
+    """
+    from svdbench.cli import main
+
+    if words[0] in ("data", "reproduce") or "--resume" in words:
+        return
+    changed = "|".join([*INSTEAD, "^--processes$"])
+    if not any(re.search(changed, word) for word in words):
+        return
+    shown = [] if "-m" in words else ["--show-config"]
+    with (
+        suppress(Checked),
+        patch("svdbench.running.sweeps.run.own_folder", side_effect=Checked),
+        patch("svdbench.running.sweeps.engines._is_there", return_value=True),  # its package
+    ):
+        try:
+            main([*words, *shown])
+        except SystemExit as end:
+            if end.code:
+                raise
+
+
 def check_make(words: list[str]) -> int:
     """Whether the Makefile has these targets."""
     targets = [word for word in words if "=" not in word]
@@ -140,7 +187,11 @@ def check_pip(words: list[str]) -> int:
     ]
     for word in words[1:]:
         named = re.fullmatch(r"svdbench(?:\[(.+)\])?", word)
-        if word != "." and not (named and set(filter(None, [named.group(1)])) <= set(extras)):
+        folder = Path(word) / "pyproject.toml"
+        checkout = word == "." or (word.startswith("./") and folder.samefile(ROOT / folder.name))
+        if word == "--quiet" or checkout:
+            continue
+        if not (named and set(filter(None, [named.group(1)])) <= set(extras)):
             print(f"pip install {word}: nothing of ours", file=sys.stderr)
             return 1
     return 0
@@ -151,6 +202,7 @@ def call(tool: str, *words: str) -> None:
     if tool == "svdbench":
         from svdbench.cli import main
 
+        check_as_typed(list(words))
         main(shortened(list(words)))
     elif tool == "python":
         sys.path.insert(0, os.getcwd())

@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from documented import PAGES, ROOT, SETUP, Block, blocks
 
-SHELL, PYTHON = "sh", "python"
+from svdbench.members import groups
+
+SHELL, PYTHON, YAML, TOML = "sh", "python", "yaml", "toml"
 # Tools that only a cluster has: the words behind the first run here, and the second does nothing.
 WRAPPERS = {"srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"', "ray": "exit 0"}
 MODEL = """
@@ -29,22 +34,22 @@ def loader():
 """
 
 
-def told(page: Path) -> str:
+def place_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-RUN = [page for page in PAGES if any(b.language in (SHELL, PYTHON) for b in blocks(page))]
+RUN = [page for page in PAGES if blocks(page)]
 
 
 def test_every_block_is_of_a_known_language() -> None:
-    known = {SHELL, PYTHON, "yaml", "toml"}
+    known = {SHELL, PYTHON, YAML, TOML}
     for page in PAGES:
         for block in blocks(page):
-            assert block.language in known, f"{told(page)}:{block.line}"
+            assert block.language in known, f"{place_of(page)}:{block.line}"
 
 
 def test_few_blocks_are_not_run() -> None:
-    left = [(told(page), b.line, b.reason) for page in PAGES for b in blocks(page) if b.reason]
+    left = [(place_of(page), b.line, b.reason) for page in PAGES for b in blocks(page) if b.reason]
     assert len(left) <= 8, left
 
 
@@ -67,7 +72,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     for name in ("svdbench", "make", "pip", "python"):
         script = f'exec "{python}" -S "{served}" "{address}" {name} "$@"'
         write_tool(folder / name, script)
-    for name, script in WRAPPERS.items():
+    venv = f'[ "$1 $2 $#" = "-m venv 3" ] && mkdir -p "$3" && ln -sfn "{folder}" "$3/bin"'
+    for name, script in (WRAPPERS | {"python3": venv}).items():
         write_tool(folder / name, script)
     server = subprocess.Popen(
         [python, "-P", served, address], env=environment, stdout=subprocess.PIPE, text=True
@@ -118,7 +124,7 @@ def shell(text: str, folder: Path, environment: dict[str, str]) -> subprocess.Co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", RUN, ids=told)
+@pytest.mark.parametrize("page", RUN, ids=place_of)
 def test_its_blocks_run(
     page: Path, given: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -126,20 +132,48 @@ def test_its_blocks_run(
     shutil.copytree(given, folder)
     python = SETUP.get(page.name, "")
     for block in blocks(page):
+        where = f"{place_of(page)}:{block.line}"
         if block.reason:
-            continue
-        if block.language == SHELL:
+            compile(block.text, where, "exec")
+        elif block.language == SHELL:
             for command in commands(block):
-                done = shell(command, folder, environment)
-                said = f"{told(page)}:{block.line}: {command}\n{done.stdout[-500:]}{done.stderr}"
-                assert done.returncode == 0, said
+                check_runs(command, folder, environment, where)
         elif block.language == PYTHON:
             first = block.text.split("\n", 1)[0]
             if first.startswith("# ") and first.endswith(".py"):
                 (folder / first[2:]).write_text(block.text)
             done = shell_python(python + block.text, folder, environment)
-            assert done.returncode == 0, f"{told(page)}:{block.line}\n{done.stderr}"
+            assert done.returncode == 0, f"{where}\n{done.stderr}"
             python += block.text
+        elif block.language == TOML:
+            (group,) = tomllib.loads(block.text)["project"]["entry-points"]
+            assert group in {f"svdbench.{each.plural}" for each in groups()}, where
+        else:
+            run_workflow(yaml.safe_load(block.text), folder, environment, where)
+
+
+def check_runs(command: str, folder: Path, environment: dict[str, str], where: str) -> None:
+    """Run a command, which has to succeed, or to end with a verdict if it is a comparison."""
+    done = shell(command, folder, environment)
+    # compare: no regression, a regression (of noise, with so few samples), or undecided.
+    good = {0, 1, 4} if "svdbench compare" in command else {0}
+    assert done.returncode in good, f"{where}: {command}\n{done.stdout[-500:]}{done.stderr}"
+
+
+def run_workflow(
+    content: dict[str, Any], folder: Path, environment: dict[str, str], where: str
+) -> None:
+    """Run the steps of a workflow of GitHub Actions; other YAML has been parsed, which is all."""
+    environment = environment | {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    for job in content.get("jobs", {}).values():
+        for step in job["steps"]:
+            if "run" in step:
+                check_runs(step["run"], folder, environment, where)
+            else:
+                assert step["uses"].startswith("actions/checkout@"), step
+                checkout = folder / step["with"]["path"]
+                checkout.mkdir(exist_ok=True)
+                (checkout / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
 
 
 def commands(block: Block) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from textwrap import dedent
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ from typer.cli import get_docs_for_click
 from svdbench.cli.app import app
 
 TAG = re.compile(r"\[/?(?:b|bold|i|dim)\]")
+EXAMPLES = re.compile(r"^Examples:\n((?:  .+\n)+)", re.MULTILINE)
 
 
 def command_line_page() -> str:
@@ -21,8 +23,13 @@ def command_line_page() -> str:
     for name, short in _descriptions(command):  # the lists are cut at 45 characters
         cut = re.escape(f"* `{name}`: {short[:20]}") + r".*\.\.\.$"
         text = re.sub(cut, lambda _, n=name, s=short: f"* `{n}`: {s}", text, flags=re.MULTILINE)
+    text = EXAMPLES.sub(lambda found: _block(found.group(1).replace(r"\[", "[")), text)
     # The page has a title of its own.
     return TAG.sub("", re.sub(r"\A\s*#\s*\n", "", text))
+
+
+def _block(lines: str) -> str:
+    return f"**Examples**:\n\n```sh\n{dedent(lines)}```\n"
 
 
 def _descriptions(command: Any) -> Iterator[tuple[str, str]]:

@@ -6,13 +6,13 @@ A plugin of griffe, which reads the docstrings for mkdocstrings.
 
 import re
 from collections.abc import Iterator
+from textwrap import dedent, indent
 
 from griffe import Extension, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`(~?)([^`]+)`")
-
-
 RULE = re.compile(r"=+(?: +=+)+")
+CODE = re.compile(r"^( *)\.\. code-block:: (\w+)\n\n((?:\1    .*\n?|\n)+)", re.MULTILINE)
 
 
 def as_markdown(text: str) -> str:
@@ -23,9 +23,16 @@ def as_markdown(text: str) -> str:
         shown = name.rpartition(".")[2] if short else name
         return f'<autoref optional identifier="{name}"><code>{shown}</code></autoref>'
 
-    text = re.sub(r"::$", ":", ROLE.sub(linked, text), flags=re.MULTILINE)
+    text = CODE.sub(_fenced, ROLE.sub(linked, text))
+    text = re.sub(r"::$", ":", text, flags=re.MULTILINE)
     text = text.replace("Class attributes:\n", "Attributes:\n")
     return "\n".join(_tables(text.splitlines()))
+
+
+def _fenced(found: re.Match[str]) -> str:
+    margin, language, code = found.groups()
+    code = indent(dedent(code).strip(), margin)
+    return f"{margin}```{language}\n{code}\n{margin}```\n"
 
 
 def _tables(lines: list[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ are no part of it, the link leads to the repository.
 """
 
 import re
+import tomllib
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
@@ -28,6 +29,7 @@ MARKERS = {
 # Pages of the site that are files of the repository's first folder.
 WHOLE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 SHOWN = {".png", ".csv", ".json"}
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
@@ -41,6 +43,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         pages[SOURCES[result.source].cited].append({result.title: page})
     group = next(entry["Results"] for entry in config.nav if "Results" in entry)
     group += [{cited: entries} for cited, entries in pages.items()]
+    # Not as repo_url: for that the theme asks GitHub for stars whenever a page is opened.
+    config.extra["social"] = [{"icon": "fontawesome/brands/github", "link": REPOSITORY}]
     return config
 
 
@@ -80,7 +84,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if files.get_file_from_path(name) is not None:
             return before + "../" * depth + name + mark + anchor + after
         kind = "tree" if (ROOT / target).is_dir() else "blob"
-        return f"{before}{config.repo_url.rstrip('/')}/{kind}/main/{target}{mark}{anchor}{after}"
+        return f"{before}{REPOSITORY}/{kind}/main/{target}{mark}{anchor}{after}"
 
     return LINK.sub(mended, markdown)
 
