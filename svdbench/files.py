@@ -82,6 +82,11 @@ def existing_regular_file(path: str | Path) -> Path:
     return Path(path)
 
 
+def is_pretrained(name: str) -> bool:
+    """Whether a name is of a model of transformers: a folder with a config.json, or a/b."""
+    return ":" not in name and ("/" in name or os.path.isfile(os.path.join(name, "config.json")))
+
+
 LARGEST_YAML, LARGEST_JSON = 4 << 20, 8 << 20  # bytes
 MOST_EVENTS = 250_000  # of a YAML text: values, and beginnings and ends of mappings and lists
 DEEPEST = 64  # mappings and lists in each other

@@ -22,7 +22,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from svdbench.errors import UserError
-from svdbench.files import conf_names
+from svdbench.files import conf_names, is_pretrained
 
 # In the docstring of a command, what stands before its examples, a line each.
 EXAMPLES = "\nExamples:\n"
@@ -38,7 +38,7 @@ class Subject:
         metavar: its placeholder in ``--help``.
         help: what it may be.
         name: the key for a name, as of a data set.
-        function: the key for a function of the user's own, as MODULE:FUNCTION.
+        function: the key for a model of the user's own, see :func:`names_model`.
         choices: a registry of the names that it may be, for completion in a shell.
         several: whether it may be several names, with commas between.
     """
@@ -52,8 +52,13 @@ class Subject:
 
     def key(self, text: str | None) -> str | None:
         """The key that a text sets; None where it is not for this job."""
-        is_function = self.function is not None and text is not None and ":" in text
-        return self.function if is_function else self.name
+        is_model = self.function is not None and text is not None and names_model(text)
+        return self.function if is_model else self.name
+
+
+def names_model(text: str) -> bool:
+    """Whether a first argument is a model, MODULE:BUILD or one of transformers, and no data set."""
+    return ":" in text or is_pretrained(text)
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"contract", "members"},
     "tasks": {"contract", "datasets", "members"},
     "lowrank": {"measure", "members"},
+    "pretrained": {"lowrank"},
     "config": {"job", "members"},
     "record": set(),
     "reporting": {"record", "statistics"},
     "running": {"config", "job", "measure", "members", "record", "reporting"},
-    "user_models": {"config", "lowrank", "members"},
+    "user_models": {"config", "lowrank", "members", "pretrained"},
     "training": {
         *("config", "job", "measure", "members", "models", "record", "reporting", "tasks"),
     },
@@ -47,8 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"config", "job", "members", "record", "running"},
     "jobs": {
         *("config", "contract", "datasets", "job", "kernels", "lowrank", "measure", "members"),
-        *("models", "nn", "record", "reporting", "running", "side_by_side", "statistics", "tasks"),
-        *("timings", "training", "user_models"),
+        *("models", "nn", "pretrained", "record", "reporting", "running", "side_by_side"),
+        *("statistics", "tasks", "timings", "training", "user_models"),
     },
 }
 GROUND = {"_version", "arguments", "errors", "files", "user_code"}

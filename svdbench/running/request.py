@@ -10,7 +10,7 @@ from svdbench.config.base import EXPERIMENT, OWN, RUN, TRAINED
 from svdbench.config.fields import Leaf, functions_of, leaves
 from svdbench.config.grammar import override
 from svdbench.errors import Failed, UserError, as_user_error
-from svdbench.job import Flag, Job, Request
+from svdbench.job import Flag, Job, Request, names_model
 from svdbench.members import plain
 
 RESUME = "Folder of an interrupted run to finish; give only this."
@@ -207,9 +207,9 @@ def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
     """Which of the jobs that share a word takes the subject."""
     if len(jobs) == 1:
         return jobs[0]
-    is_function = subject is not None and ":" in subject
+    is_model = subject is not None and names_model(subject)
     for job in jobs:
-        if job.subject is not None and (job.subject.function is not None) == is_function:
+        if job.subject is not None and (job.subject.function is not None) == is_model:
             return job
     return jobs[0]
 
@@ -218,7 +218,7 @@ def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> Non
     """Refuse an option that is only for a data set, or for a model of the user's own."""
     if spelling.form is None:
         return
-    own = job.subject is not None and subject is not None and ":" in subject
+    own = job.subject is not None and subject is not None and names_model(subject)
     if own == (spelling.form == OWN):
         return
     flag = spelling.first.key.flag

@@ -36,10 +36,14 @@ def increase_option(help: str) -> Any:
 
 @dataclass
 class UserModelConfig:
-    """A model of the user's own: functions as MODULE:FUNCTION, and a file of weights."""
+    """A model of the user's own: as MODULE:FUNCTION with a file of weights, or as a folder."""
 
     build: str | None = option(
-        None, "function that returns an nn.Module, as MODULE:FUNCTION", null="none", calls=True
+        None,
+        "function that returns an nn.Module, as MODULE:FUNCTION; or the folder of a model of "
+        "transformers, or its name in the local cache",
+        null="none",
+        calls=True,
     )
     weights: str | None = option(
         None,
@@ -51,9 +55,17 @@ class UserModelConfig:
     loader: str | None = option(
         None,
         "MODULE:FUNCTION that returns (X, y), batches or a DataLoader; or a dict with the keys "
-        "calibration, validation and test",
+        "calibration, validation and test; for a model of transformers, text files or images",
         typed="--data FUNCTION",
         calls=True,
+        panel=OWN,
+    )
+    context: int | None = option(
+        None,
+        "tokens of a sequence, of a language model of transformers",
+        null="512, or fewer where the model or the text has no more",
+        typed="--context N",
+        at_least=2,
         panel=OWN,
     )
     max_examples: int | None = option(

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from svdbench.errors import UserError, one_line, out_of_memory
+from svdbench.files import is_pretrained
 from svdbench.lowrank.checks import check_model, conversions
 from svdbench.lowrank.drivers.base import FLOATS
 from svdbench.lowrank.ranks.examples import Loss, check_batch, check_data, check_loss, size
 from svdbench.lowrank.splits import Splits, split_examples
-from svdbench.members import imported, refuse_unknown
+from svdbench.members import imported, is_reference, refuse_unknown
+from svdbench.pretrained.model import PretrainedModel, pretrained_model
 from svdbench.user_code import call, user_code
 from svdbench.user_models.weights import load_weights
 
@@ -38,12 +40,14 @@ class LoadedUserModel:
         model: with its weights, in evaluation mode.
         splits: examples for calibration, search and judging; None where none were named.
         notes: conversions of its weights, each a line.
+        pretrained: where it comes from, of a model of transformers.
     """
 
     build: str
     model: nn.Module
     splits: Splits | None
     notes: tuple[str, ...] = ()
+    pretrained: PretrainedModel | None = None
 
 
 def user_model(
@@ -55,6 +59,7 @@ def user_model(
     dtype: torch.dtype | None = None,
     calibration: int | None = None,
     max_examples: int | None = None,
+    context: int | None = None,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedUserModel:
@@ -62,7 +67,8 @@ def user_model(
 
     Args:
         build: MODULE:FUNCTION, which takes nothing and returns an ``nn.Module``. The module is
-            looked for in the current folder, then on the path.
+            looked for in the current folder, then on the path. Or a model of transformers: a
+            folder, or a name in the local cache.
         weights: as of :func:`svdbench.user_models.weights.load_weights`; None: those that the
             model is built with.
         data: MODULE:FUNCTION, which returns (X, y), batches of them, a ``DataLoader``, or a
@@ -71,9 +77,23 @@ def user_model(
         dtype: of the weights and of inputs with a point; None: as they are.
         calibration: number of examples to calibrate on; None: a half.
         max_examples: to read of each split; None: all.
+        context: tokens of a sequence, of a model of transformers; None: as it suits.
         seed: of torch while the functions run, and of the parting.
     """
     torch.manual_seed(seed)
+    if is_pretrained(build):
+        return _pretrained(
+            build,
+            weights,
+            data,
+            device=device,
+            dtype=dtype,
+            calibration=calibration,
+            max_examples=max_examples,
+            context=context,
+            seed=seed,
+            clock=clock,
+        )
     model = call_named(build, "the model")
     if not issubclass(type(model), nn.Module):  # even if its __class__ says so
         raise UserError(
@@ -101,6 +121,37 @@ def user_model(
         if dtype is not None:
             splits = splits.cast(dtype)
     return LoadedUserModel(build, model, splits, tuple(notes))
+
+
+def _pretrained(
+    name: str,
+    weights: str | Path | None,
+    data: str | None,
+    *,
+    calibration: int | None,
+    max_examples: int | None,
+    context: int | None,
+    seed: int,
+    clock: Callable[[], float],
+    **place: Any,
+) -> LoadedUserModel:
+    """A model of transformers; its examples are files, or what a function returns."""
+    if weights is not None:
+        raise UserError(f"--weights is {weights}, but {name} has weights of its own: leave it out")
+    files = None if data is None or is_reference(data) else data
+    options: dict[str, Any] = {"calibration": calibration, "max_examples": max_examples}
+    found = pretrained_model(name, files, context=context, seed=seed, **options, **place)
+    with user_code(name):
+        check_model(found.model)
+    if data is None or found.examples is not None:
+        splits = None if found.examples is None else found.examples.splits
+    else:
+        given = call_named(data, "the examples")
+        splits = _parted(data, given, calibration, seed, max_examples, clock)
+    dtype = place["dtype"]
+    if splits is not None and dtype is not None:
+        splits = splits.cast(dtype)
+    return LoadedUserModel(name, found.model, splits, pretrained=found)
 
 
 def called_by_name(reference: str, what: str, modules: bool = False) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -153,10 +154,26 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
         f"{_loss(row['dense_loss'])} on {quantity(row['examples'], 'example')} not "
         "used for choosing"
     )
+    yield from perplexities(row)
     if row["budget_of"] == "loss":
         yield f"{change}: {_verdict(row)} {number(row['budget'])} that was allowed"
     else:
         yield f"{change}, for {share(row['budget'])} of the {_BUDGETS[row['budget_of']]}"
+
+
+def perplexities(row: dict[Any, Any]) -> Iterator[str]:
+    """The perplexity of a language model before and after, a line."""
+    if row.get("perplexity", math.nan) == row.get("perplexity"):
+
+        def told(name: str) -> str:
+            low, high = (known(row[f"{name}_{end}"], number) for end in ("low", "high"))
+            return f"{number(row[name])} ({low} to {high})"
+
+        yield (
+            f"perplexity: {told('dense_perplexity')} before and {told('perplexity')} after, "
+            f"{told('perplexity_ratio')} times as high; by {quantity(row['tokens'], 'token')}, "
+            f"with 95 % intervals over {quantity(row['documents'], row['document'])} held out"
+        )
 
 
 def warnings_of(row: dict[Any, Any]) -> Iterator[str]:
@@ -195,6 +212,11 @@ def _loss(value: float) -> str:
 
 def how_to_load(row: dict[Any, Any]) -> str:
     module, _, function = str(row["model"]).partition(":")
+    if not function:  # a model of transformers
+        return (
+            "load it: from svdbench.pretrained import from_pretrained; "
+            f"model = from_pretrained({str(Path(row['file']).parent)!r})"
+        )
     return (
         f"load it: import {module}, svdbench.lowrank; "
         f"model = svdbench.lowrank.load({module}.{function}(), {str(row['file'])!r})"

@@ -16,6 +16,7 @@ from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLaye
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.measure.machine import device_name, threads_of
+from svdbench.pretrained.perplexity import PerplexityChange
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity
@@ -35,6 +36,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         dtype=getattr(torch, config.dtype.value),
         calibration=config.calibration,
         max_examples=own.max_examples,
+        context=own.context,
         seed=config.seed,
     )
     with running(JOB, config, text, folder, 1) as (record, shown):
@@ -47,7 +49,7 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
             with user_code(brought.build):
                 found = _compressed(config, brought, loss, shown)
             with user_code(brought.build):
-                path = save(found, record.folder / "model.safetensors")
+                path = _saved(found, brought, record.folder)
         except BaseException:
             shutil.rmtree(record.folder)  # there is nothing in it yet
             raise
@@ -58,6 +60,12 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
             f"{brought.build}: {factored} of {quantity(len(found.ranks), 'weight')} factored"
         )
     return record.folder
+
+
+def _saved(found: Compressed, brought: LoadedUserModel, folder: Path) -> Path:
+    if brought.pretrained is not None:
+        return brought.pretrained.save(found, folder)
+    return save(found, folder / "model.safetensors")
 
 
 def _compressed(
@@ -119,6 +127,10 @@ SUMMARY = TableSchema(
         *("dense_latency_s", "latency_s", "latency_batch"),
         *("predicted", "dense_searched", "searched", "searched_se", "searched_examples"),
         *("dense_loss", "increase", "increase_se", "examples"),
+        *("dense_perplexity", "dense_perplexity_low", "dense_perplexity_high"),
+        *("perplexity", "perplexity_low", "perplexity_high"),
+        *("perplexity_ratio", "perplexity_ratio_low", "perplexity_ratio_high"),
+        *("documents", "tokens", "document"),
         *("evaluations", "tuned_epochs", "untuned_loss", "tuned_loss"),
         *("splits", "warnings", "weights_file", "loader", "file", "device_name"),
     ),
@@ -165,6 +177,9 @@ def write_rows(
     ):
         record.append(POINTS, shared | {"params": int(params), "predicted": float(loss)})
     row = _summary(config, found) | {"file": str(path), "device_name": device_name(device)}
+    if brought.pretrained is not None:
+        row |= _perplexity(brought.pretrained.perplexity(found.model))
+        row |= {"document": brought.pretrained.document}
     record.append(SUMMARY, shared | row)
 
 
@@ -215,6 +230,18 @@ def _summary(config: CompressModel, found: Compressed) -> dict[str, Any]:
     row |= _increase("searched", "dense_searched", "searched_examples", certificate.search)
     if certificate.held_out is not None:
         row |= _increase("increase", "dense_loss", "examples", certificate.held_out)
+    return row
+
+
+def _perplexity(found: PerplexityChange | None) -> dict[str, Any]:
+    """Of a language model: by tokens, with the ends of the intervals over documents."""
+    row: dict[str, Any] = {}
+    if found is not None:
+        names = ("dense_perplexity", "perplexity", "perplexity_ratio")
+        for name, each in zip(names, (found.dense, found.compressed, found.ratio), strict=True):
+            ends = {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
+            row |= {key: value for key, value in ends.items() if math.isfinite(value)}
+        row |= {"documents": found.dense.documents, "tokens": found.dense.tokens}
     return row
 
 

@@ -252,7 +252,7 @@ def hooked(module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> Iterat
     def hook(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> Tensor:
-        return see(args[0] if args else kwargs["input"], output)
+        return see(args[0] if args else next(iter(kwargs.values())), output)
 
     with module.register_forward_hook(hook, with_kwargs=True):
         yield

@@ -21,8 +21,10 @@ from svdbench.lowrank.layers.attention import (
     weight_of,
 )
 from svdbench.lowrank.layers.base import (
+    Factors,
     Folding,
     LayerKind,
+    LowRankLayer,
     Observer,
     Part,
     as_rows,
@@ -40,7 +42,7 @@ from svdbench.lowrank.layers.conv import (
     patches,
 )
 from svdbench.lowrank.layers.embedding import LowRankEmbedding
-from svdbench.lowrank.layers.linear import LowRankLinear
+from svdbench.lowrank.layers.linear import LowRankLinear, LowRankTransposedLinear
 from svdbench.lowrank.layers.recurrent import WITH_PROJECTIONS, LowRankRecurrent
 from svdbench.lowrank.layers.recurrent_steps import unrolled
 
@@ -73,6 +75,29 @@ class LinearKind(LayerKind):
             return observer.output(y)
 
         return hooked(module, see)
+
+
+class TransposedLinearKind(LinearKind):
+    """``Conv1D`` of transformers: y = xW + b, with the weight stored as (inputs, outputs).
+
+    Its class is known by name, as transformers is not imported here.
+    """
+
+    layers: ClassVar = {}
+    ties = False
+    name = "transformers.pytorch_utils.Conv1D"
+
+    def parts(self, module: Any, folding: Folding) -> list[Part]:
+        columns, rows = module.weight.shape
+        return [Part("weight", module.get_parameter("weight"), rows, columns, bias=True)]
+
+    def matrix(self, module: Any, own: str, folding: Folding) -> Tensor:
+        return super().matrix(module, own, folding).mT
+
+    def factored(
+        self, module: nn.Module, factors: Mapping[str, Factors], folding: Folding
+    ) -> LowRankLayer:
+        return LowRankTransposedLinear.sharing(module, factors, folding)
 
 
 class EmbeddingKind(LayerKind):
@@ -220,9 +245,13 @@ _KINDS: dict[type[nn.Module], LayerKind] = {
 }
 
 
+_BY_NAME: dict[str, LayerKind] = {TransposedLinearKind.name: TransposedLinearKind()}
+
+
 def kind_of_layer(module: nn.Module) -> LayerKind | None:
     """The kind of a module that can be factored; None for others and for derived classes."""
-    return _KINDS.get(type(module))
+    own = type(module)
+    return _KINDS.get(own) or _BY_NAME.get(f"{own.__module__}.{own.__qualname__}")
 
 
 def derived_from(module: nn.Module) -> type[nn.Module] | None:

@@ -150,3 +150,43 @@ class LowRankLinear(LowRankMatrix):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"rank={self.rank}, bias={self.bias is not None}"
         )
+
+
+class LowRankTransposedLinear(LowRankLinear):
+    """As :class:`LowRankLinear`, made from the ``Conv1D`` of transformers.
+
+    That is a linear layer whose weight is stored as (in_features, out_features), as GPT-2 has it.
+    """
+
+    dense_class: type[nn.Module]
+
+    @staticmethod
+    def product(W1: Tensor, W2: Tensor) -> Tensor:
+        return (W1 @ W2).mT
+
+    @classmethod
+    def sharing(
+        cls, dense: Any, factors: Mapping[str, Factors], folding: Folding = "spatial"
+    ) -> Self:
+        W1, W2, shift = factors["weight"]
+        layer = cls(dense.nx, dense.nf, W1.shape[1], device="meta")
+        layer.W1, layer.W2, layer.dense_class = W1, W2, type(dense)
+        layer.bias = shifted(dense.bias, shift)
+        return layer.train(dense.training)
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        linear = nn.Linear(self.in_features, self.out_features, device="meta")
+        linear.weight = nn.Parameter(self.weight.mT.contiguous())
+        assert self.bias is not None
+        linear.bias = nn.Parameter(self.bias.clone())
+        return linear
+
+    @torch.no_grad()
+    def to_dense(self) -> nn.Module:  # type: ignore[override]
+        """The ``Conv1D`` that does the same, no longer tied to this layer."""
+        dense: Any = self.dense_class(self.out_features, self.in_features)
+        dense.weight = nn.Parameter(self.weight.contiguous())
+        assert self.bias is not None
+        dense.bias = nn.Parameter(self.bias.clone())
+        return dense

@@ -1,0 +1,214 @@
+"""Token sequences for language models and encoders: documents packed without padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svdbench.errors import UserError
+from svdbench.lowrank.ranks.examples import IGNORED
+from svdbench.pretrained.source import CAUSAL, MASKED, PretrainedSource
+from svdbench.pretrained.texts import PARTS, Texts
+
+# Tokens of a sequence, where the model allows so many, and where none are asked for.
+CONTEXT = 512
+# Tokens of a batch: few enough that activations take less memory than the model.
+TOKENS = 512
+# Of the tokens of a masked language model.
+MASKED_SHARE = 0.15
+# With fewer sequences in all, they become shorter; not below so many tokens.
+SEQUENCES, SHORTEST = 48, 16
+
+Batch = tuple[dict[str, Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples of one purpose.
+
+    Attributes:
+        batches: of inputs by name, and targets, or None.
+        documents: for each batch the number of the document that each target is of, in the
+            targets' shape; empty where targets are no tokens.
+    """
+
+    batches: list[Batch]
+    documents: list[Tensor]
+
+    @property
+    def count(self) -> int:
+        return sum(len(next(iter(x.values()))) for x, _ in self.batches)
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """Cuts texts into sequences for a model.
+
+    Attributes:
+        tokenizer: of transformers.
+        task: causal: each token is predicted from those before it; masked: 15 % of the tokens
+            are masked, and predicted; otherwise there are no targets.
+        context: tokens of a sequence, with those that the tokenizer adds.
+        seed: of the parting and of the masks.
+    """
+
+    tokenizer: Any
+    task: str
+    context: int
+    seed: int
+
+    def parts(self, texts: dict[str, Texts], most: dict[str, int | None]) -> dict[str, Part]:
+        """Sequences to calibrate, to search and held out; no document is in two of them.
+
+        Documents are taken in order, as many as make a sequence, and these passages are dealt
+        out: a half, a quarter and a quarter.
+
+        Args:
+            texts: by part, or all under "".
+            most: sequences of each part.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        ids = {name: self._ids(each.documents) for name, each in texts.items()}
+        passages = {name: _passages(each, self._body) for name, each in ids.items()}
+        dealt = deal(passages, generator)
+        found, first = {}, 0
+        for name in PARTS:
+            documents = [each for passage in dealt[name] for each in passage]
+            found[name] = self._packed(documents, first, most.get(name), name, generator)
+            first += len(documents)
+        return found
+
+    @property
+    def _affixes(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        plain = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("a")["input_ids"]
+        for start in range(len(whole) - len(plain) + 1):
+            if whole[start : start + len(plain)] == plain:
+                return whole[:start], whole[start + len(plain) :] if self.task != CAUSAL else []
+        return [], []
+
+    @property
+    def _body(self) -> int:
+        """Tokens of the text in a sequence, those that are only targets included."""
+        before, after = self._affixes
+        if self.task == CAUSAL:
+            return self.context + (not before)
+        return self.context - len(before) - len(after)
+
+    def _ids(self, documents: Sequence[str]) -> list[list[int]]:
+        found = self.tokenizer(list(documents), add_special_tokens=False, verbose=False)
+        end = self.tokenizer.eos_token_id if self.task == CAUSAL else None
+        return [ids + [end] * (end is not None) for ids in found["input_ids"] if ids]
+
+    def _packed(
+        self,
+        documents: list[list[int]],
+        first: int,
+        most: int | None,
+        name: str,
+        generator: torch.Generator,
+    ) -> Part:
+        stream = torch.tensor([token for ids in documents for token in ids])
+        owner = torch.repeat_interleave(
+            torch.arange(first, first + len(documents)), torch.tensor([len(d) for d in documents])
+        )
+        before, after = self._affixes
+        body, step = self._body, self.context if self.task == CAUSAL else self._body
+        count = max((len(stream) - body) // step + 1, 0)
+        if not count:
+            raise UserError(
+                f"the text {name.replace('_', ' ')} has {len(stream):,} tokens, fewer than one "
+                f"sequence of {self.context}: give more text, or a smaller --context"
+            )
+        count = count if most is None else min(count, most)
+        windows = stream.unfold(0, body, step)[:count]
+        owners = owner.unfold(0, body, step)[:count]
+        put = [torch.tensor(each).expand(count, -1) for each in (before, after)]
+        if self.task == CAUSAL:
+            inputs = torch.cat((put[0].long(), windows[:, :-1]), 1)
+            targets, owners = windows, owners
+            if not before:
+                targets, owners = windows[:, 1:], owners[:, 1:]
+            return _batches(inputs, targets, owners)
+        inputs = torch.cat((put[0].long(), windows, put[1].long()), 1)
+        if self.task != MASKED:
+            return _batches(inputs, None, None)
+        masked = max(round(MASKED_SHARE * body), 1)
+        chosen = torch.rand(count, body, generator=generator).argsort(1)[:, :masked] + len(before)
+        targets = torch.full_like(inputs, IGNORED).scatter(1, chosen, inputs.gather(1, chosen))
+        every = torch.zeros_like(inputs)
+        every[:, len(before) : len(before) + body] = owners
+        return _batches(inputs.scatter(1, chosen, self.tokenizer.mask_token_id), targets, every)
+
+
+def context_of(source: PretrainedSource, tokenizer: Any, asked: int | None, tokens: int) -> int:
+    """Tokens of a sequence: as asked for, or 512 where the model and the text allow that.
+
+    Args:
+        tokens: in all the text, about.
+
+    Raises:
+        UserError: more than the model allows.
+    """
+    limits = [
+        getattr(source.config, "max_position_embeddings", None) or CONTEXT,
+        min(tokenizer.model_max_length, 10**6),
+    ]
+    most = min(limits)
+    if asked is not None:
+        if asked > most:
+            raise UserError(f"--context is {asked}: the model takes at most {most} tokens")
+        return asked
+    found = min(most, CONTEXT)
+    while found > SHORTEST and tokens < SEQUENCES * found:
+        found //= 2
+    return found
+
+
+def deal(
+    given: dict[str, list[Any]], generator: torch.Generator, unit: str = "passages"
+) -> dict[str, list[Any]]:
+    """What is given, in three parts: those that have a name as they are, others dealt out.
+
+    Raises:
+        UserError: too few to part.
+    """
+    found = {name: each for name, each in given.items() if name}
+    rest = given.get("", found.get("calibration"))
+    if rest is None:
+        raise UserError("there is no text to calibrate on: add a file train.txt")
+    missing = [name for name in PARTS if name == "calibration" or name not in found]
+    if len(rest) < len(missing):
+        raise UserError(
+            f"there are {len(rest)} {unit}, which can't be split in {len(missing)}: give more"
+        )
+    order = torch.randperm(len(rest), generator=generator)
+    share = max(len(rest) // (len(missing) + 1), 1) if len(missing) > 1 else 0
+    edges = [len(rest) - share * (len(missing) - 1)] + [share] * (len(missing) - 1)
+    for name, rows in zip(missing, order.split(edges), strict=True):
+        found[name] = [rest[i] for i in sorted(rows.tolist())]
+    return found
+
+
+def _passages(documents: list[list[int]], least: int) -> list[list[list[int]]]:
+    """Documents in order, in groups of at least so many tokens; the last may have fewer."""
+    found: list[list[list[int]]] = []
+    room = 0
+    for ids in documents:
+        if room <= 0:
+            found.append([])
+            room = least
+        found[-1].append(ids)
+        room -= len(ids)
+    return found
+
+
+def _batches(inputs: Tensor, targets: Tensor | None, owners: Tensor | None) -> Part:
+    rows = max(TOKENS // inputs.shape[1], 1)
+    y: Any = [None] * len(inputs) if targets is None else targets.split(rows)
+    pairs = zip(inputs.split(rows), y, strict=False)
+    batches: list[Batch] = [({"input_ids": x}, each) for x, each in pairs]
+    return Part(batches, [] if owners is None else list(owners.split(rows)))
