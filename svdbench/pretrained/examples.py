@@ -6,7 +6,7 @@ from pathlib import Path
 from svdbench.lowrank.splits import Splits
 from svdbench.pretrained.images import image_parts
 from svdbench.pretrained.padded import text_parts
-from svdbench.pretrained.sequences import Part, TokenSequences, context_of
+from svdbench.pretrained.sequences import ExamplePart, TokenSequences, context_of
 from svdbench.pretrained.source import CAUSAL, MASKED, TEXT_CLASSES, PretrainedSource, pooling
 from svdbench.pretrained.texts import read_texts
 
@@ -15,7 +15,7 @@ CHARACTERS = 4
 
 
 @dataclass(frozen=True)
-class Examples:
+class PretrainedExamples:
     """Examples in three parts.
 
     Attributes:
@@ -26,7 +26,7 @@ class Examples:
     """
 
     splits: Splits
-    held_out: Part
+    held_out: ExamplePart
     document: str = ""
     context: int | None = None
 
@@ -39,7 +39,7 @@ def read_examples(
     calibration: int | None = None,
     max_examples: int | None = None,
     seed: int = 0,
-) -> Examples:
+) -> PretrainedExamples:
     """The examples in a file or folder, as the model takes them.
 
     Args:
@@ -69,9 +69,11 @@ def read_examples(
     return replace(found, document=document, context=length)
 
 
-def _examples(parts: dict[str, Part], unit: str, seed: int, source: str = "") -> Examples:
+def _examples(
+    parts: dict[str, ExamplePart], unit: str, seed: int, source: str = ""
+) -> PretrainedExamples:
     counts = " + ".join(f"{part.count:,}" for part in parts.values())
     description = f"{counts} {unit}{source} to calibrate, to search, held out (seed {seed})"
     calibration, search, held_out = (parts[name].batches for name in parts)
     splits = Splits(calibration, search, held_out, description)  # type: ignore[arg-type]
-    return Examples(splits, parts["held_out"])
+    return PretrainedExamples(splits, parts["held_out"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from svdbench.errors import UserError, one_line
 from svdbench.files import existing_regular_file
 from svdbench.pretrained.padded import labels
-from svdbench.pretrained.sequences import Batch, Part, deal
+from svdbench.pretrained.sequences import Batch, ExamplePart, deal
 from svdbench.pretrained.source import PretrainedSource, readable, silent, transformers
 from svdbench.pretrained.texts import PARTS
 
@@ -19,7 +19,7 @@ ROWS = 16  # of a batch
 
 def image_parts(
     source: PretrainedSource, path: str | Path, *, most: dict[str, int | None], seed: int
-) -> dict[str, Part]:
+) -> dict[str, ExamplePart]:
     """Images to calibrate, to search and held out, as the model takes them.
 
     Args:
@@ -65,7 +65,7 @@ def _processor(source: PretrainedSource) -> Any:
         )
 
 
-def _loaded(rows: list[tuple[Path, Any]], processor: Any) -> Part:
+def _loaded(rows: list[tuple[Path, Any]], processor: Any) -> ExamplePart:
     from PIL import Image
 
     batches: list[Batch] = []
@@ -81,7 +81,7 @@ def _loaded(rows: list[tuple[Path, Any]], processor: Any) -> Part:
         x = processor(images=pictures, return_tensors="pt")["pixel_values"]
         given = [label for _, label in own]
         batches.append(({"pixel_values": x}, None if None in given else torch.tensor(given)))
-    return Part(batches, [])
+    return ExamplePart(batches, [])
 
 
 def _array(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -111,9 +111,9 @@ def _array(path: Path) -> tuple[Tensor, Tensor | None]:
     return pixels, found.get("labels")
 
 
-def _cut(pixels: Tensor, known: Tensor | None, rows: list[int]) -> Part:
+def _cut(pixels: Tensor, known: Tensor | None, rows: list[int]) -> ExamplePart:
     several = torch.tensor(rows).split(ROWS)
-    return Part(
+    return ExamplePart(
         [
             ({"pixel_values": pixels[own]}, None if known is None else known[own].long())
             for own in several

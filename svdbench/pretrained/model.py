@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from svdbench.pretrained.examples import Examples, read_examples
+from svdbench.pretrained.examples import PretrainedExamples, read_examples
 from svdbench.pretrained.perplexity import PerplexityChange, compare_perplexity
 from svdbench.pretrained.saving import save_pretrained
 from svdbench.pretrained.source import PretrainedSource
@@ -25,7 +25,7 @@ class PretrainedModel:
 
     source: PretrainedSource
     model: nn.Module
-    examples: Examples | None
+    examples: PretrainedExamples | None
 
     @property
     def document(self) -> str | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
-from svdbench.pretrained.sequences import TOKENS, Batch, Part, deal
+from svdbench.pretrained.sequences import TOKENS, Batch, ExamplePart, deal
 from svdbench.pretrained.texts import PARTS, Texts
 
 # Examples of a batch, at most.
@@ -22,7 +22,7 @@ def text_parts(
     context: int,
     most: dict[str, int | None],
     seed: int,
-) -> dict[str, Part]:
+) -> dict[str, ExamplePart]:
     """Texts to calibrate, to search and held out, cut after ``context`` tokens."""
     rows = {
         name: list(
@@ -59,7 +59,7 @@ def labels(given: Sequence[int | str] | None, config: Any, count: int) -> list[i
     return found
 
 
-def _part(rows: list[tuple[str, Any]], tokenizer: Any, context: int) -> Part:
+def _part(rows: list[tuple[str, Any]], tokenizer: Any, context: int) -> ExamplePart:
     found = tokenizer([text for text, _ in rows], truncation=True, max_length=context)["input_ids"]
     order = sorted(range(len(rows)), key=lambda i: len(found[i]))
     batches: list[Batch] = []
@@ -76,7 +76,7 @@ def _part(rows: list[tuple[str, Any]], tokenizer: Any, context: int) -> Part:
         batches.append(
             _batch([found[i] for i in own], [rows[i][1] for i in own], tokenizer, length)
         )
-    return Part(batches, [])
+    return ExamplePart(batches, [])
 
 
 def _batch(several: list[list[int]], given: list[Any], tokenizer: Any, length: int) -> Batch:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svdbench.lowrank.ranks.examples import IGNORED, batches, called, evaluating
-from svdbench.pretrained.sequences import Part
+from svdbench.pretrained.sequences import ExamplePart
 
 CONFIDENCE = 0.95
 
@@ -61,7 +61,9 @@ class PerplexityChange:
     ratio: Perplexity
 
 
-def compare_perplexity(dense: nn.Module, compressed: nn.Module, part: Part) -> PerplexityChange:
+def compare_perplexity(
+    dense: nn.Module, compressed: nn.Module, part: ExamplePart
+) -> PerplexityChange:
     """The perplexity of two models on the tokens of a part, document by document."""
     before, tokens = document_losses(dense, part)
     after, _ = document_losses(compressed, part)
@@ -70,7 +72,7 @@ def compare_perplexity(dense: nn.Module, compressed: nn.Module, part: Part) -> P
 
 
 @torch.no_grad()
-def document_losses(model: nn.Module, part: Part) -> tuple[Tensor, Tensor]:
+def document_losses(model: nn.Module, part: ExamplePart) -> tuple[Tensor, Tensor]:
     """For each document that has a target: the sum of the losses (D,), and the tokens (D,)."""
     numbers: Sequence[int] = [int(each.max()) for each in part.documents]
     sums = torch.zeros(2, max(numbers) + 1, dtype=torch.float64)

@@ -25,7 +25,7 @@ Batch = tuple[dict[str, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Part:
+class ExamplePart:
     """Examples of one purpose.
 
     Attributes:
@@ -59,7 +59,7 @@ class TokenSequences:
     context: int
     seed: int
 
-    def parts(self, texts: dict[str, Texts], most: dict[str, int | None]) -> dict[str, Part]:
+    def parts(self, texts: dict[str, Texts], most: dict[str, int | None]) -> dict[str, ExamplePart]:
         """Sequences to calibrate, to search and held out; no document is in two of them.
 
         Documents are taken in order, as many as make a sequence, and these passages are dealt
@@ -110,7 +110,7 @@ class TokenSequences:
         most: int | None,
         name: str,
         generator: torch.Generator,
-    ) -> Part:
+    ) -> ExamplePart:
         stream = torch.tensor([token for ids in documents for token in ids])
         owner = torch.repeat_interleave(
             torch.arange(first, first + len(documents)), torch.tensor([len(d) for d in documents])
@@ -206,9 +206,9 @@ def _passages(documents: list[list[int]], least: int) -> list[list[list[int]]]:
     return found
 
 
-def _batches(inputs: Tensor, targets: Tensor | None, owners: Tensor | None) -> Part:
+def _batches(inputs: Tensor, targets: Tensor | None, owners: Tensor | None) -> ExamplePart:
     rows = max(TOKENS // inputs.shape[1], 1)
     y: Any = [None] * len(inputs) if targets is None else targets.split(rows)
     pairs = zip(inputs.split(rows), y, strict=False)
     batches: list[Batch] = [({"input_ids": x}, each) for x, each in pairs]
-    return Part(batches, [] if owners is None else list(owners.split(rows)))
+    return ExamplePart(batches, [] if owners is None else list(owners.split(rows)))
