@@ -7,7 +7,14 @@ from svdbench.lowrank.splits import Splits
 from svdbench.pretrained.images import image_parts
 from svdbench.pretrained.padded import text_parts
 from svdbench.pretrained.sequences import ExamplePart, TokenSequences, context_of
-from svdbench.pretrained.source import CAUSAL, MASKED, TEXT_CLASSES, PretrainedSource, pooling
+from svdbench.pretrained.source import (
+    CAUSAL,
+    ENCODER,
+    MASKED,
+    TEXT_CLASSES,
+    PretrainedSource,
+    pooling,
+)
 from svdbench.pretrained.texts import read_texts
 
 # Characters of a token, about; to choose the length of sequences by.
@@ -59,7 +66,7 @@ def read_examples(
     characters = sum(len(text) for each in texts.values() for text in each.documents)
     length = context_of(source, tokenizer, context, characters // CHARACTERS)
     unit = next(iter(texts.values())).unit
-    if source.task == TEXT_CLASSES or pooling(source.folder):
+    if source.task == TEXT_CLASSES or (source.task == ENCODER and pooling(source.folder)):
         parts = text_parts(texts, tokenizer, source.config, context=length, most=most, seed=seed)
         return replace(_examples(parts, f"{unit}s", seed), context=length)
     sequences = TokenSequences(tokenizer, source.task, length, seed)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from svdbench.pretrained.examples import PretrainedExamples, read_examples
+from svdbench.pretrained.padded import pool
 from svdbench.pretrained.perplexity import PerplexityChange, compare_perplexity
 from svdbench.pretrained.saving import save_pretrained
-from svdbench.pretrained.source import PretrainedSource
+from svdbench.pretrained.source import ENCODER, PretrainedSource, pooling
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,7 @@ def pretrained_model(
             max_examples=max_examples,
             seed=seed,
         )
-    return PretrainedModel(source, source.model(dtype).to(device), examples)
+    model = source.model(dtype).to(device)
+    if examples is not None and (how := pooling(source.folder)) and source.task == ENCODER:
+        pool(model, how)
+    return PretrainedModel(source, model, examples)

@@ -1,10 +1,11 @@
 """A text as an example: padded in batches of similar lengths, with its label if it has one."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from svdbench.errors import UserError
 from svdbench.pretrained.sequences import TOKENS, Batch, ExamplePart, deal
@@ -90,9 +91,18 @@ def _batch(several: list[list[int]], given: list[Any], tokenizer: Any, length: i
     return x, y.unsqueeze(1) if y.is_floating_point() else y
 
 
-def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """One vector (B, n) of each text, from those of its tokens (B, T, n)."""
+def pool(model: nn.Module, how: str) -> None:
+    """Have a sentence encoder return one vector (B, n) of each text, by a hook.
+
+    Args:
+        how: "mean", over its tokens, or "cls", that of the first.
+    """
+    model.register_forward_hook(partial(_pooled, how), with_kwargs=True)
+
+
+def _pooled(how: str, module: nn.Module, args: Any, given: dict[str, Any], output: Any) -> Tensor:
+    hidden: Tensor = output.last_hidden_state
     if how == "cls":
         return hidden[:, 0]
-    seen = mask.unsqueeze(-1).to(hidden.dtype)
+    seen = given["attention_mask"].unsqueeze(-1).to(hidden.dtype)
     return (hidden * seen).sum(1) / seen.sum(1).clamp(min=1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svdbench.lowrank.ranks.examples import IGNORED, batches, called, evaluating
+from svdbench.lowrank.ranks.outputs import output_tensor
 from svdbench.pretrained.sequences import ExamplePart
 
 CONFIDENCE = 0.95
@@ -79,8 +80,7 @@ def document_losses(model: nn.Module, part: ExamplePart) -> tuple[Tensor, Tensor
     data: Any = part.batches
     with evaluating(model):
         for (x, y), owners in zip(batches(data, model), part.documents, strict=True):
-            logits = called(model, x)
-            logits = logits if isinstance(logits, Tensor) else logits.logits
+            logits = output_tensor(called(model, x))
             losses = F.cross_entropy(
                 logits.flatten(0, -2).float(), y.flatten(), reduction="none", ignore_index=IGNORED
             )

@@ -206,13 +206,7 @@ def prepared(model: Any) -> Any:
     model.eval()
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False
-    model.register_forward_hook(_tensor)
     return model
-
-
-def _tensor(module: Any, given: Any, output: Any) -> Any:
-    """The tensor of an output of transformers, which a loss is of."""
-    return getattr(output, "logits", output)
 
 
 def pooling(folder: Path) -> str | None:
