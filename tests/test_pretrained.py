@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from svdbench.errors import UserError
 from svdbench.lowrank import LowRankLinear, factor, unfactor
 from svdbench.lowrank.layers.linear import LowRankTransposedLinear
+from svdbench.lowrank.losses import IGNORED
 from svdbench.pretrained import from_pretrained, save_pretrained
 from svdbench.pretrained.perplexity import Perplexity
-from svdbench.pretrained.sequences import IGNORED, TokenSequences
+from svdbench.pretrained.sequences import TokenSequences
 from svdbench.pretrained.texts import Texts, read_texts
 
 transformers = pytest.importorskip("transformers")

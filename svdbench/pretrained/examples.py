@@ -82,5 +82,5 @@ def _examples(
     counts = " + ".join(f"{part.count:,}" for part in parts.values())
     description = f"{counts} {unit}{source} to calibrate, to search, held out (seed {seed})"
     calibration, search, held_out = (parts[name].batches for name in parts)
-    splits = Splits(calibration, search, held_out, description)  # type: ignore[arg-type]
+    splits = Splits(calibration, search, held_out, description)
     return PretrainedExamples(splits, parts["held_out"])

@@ -10,7 +10,8 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svdbench.lowrank.ranks.examples import IGNORED, batches, called, evaluating
+from svdbench.lowrank.losses import IGNORED
+from svdbench.lowrank.ranks.examples import batches, called, evaluating
 from svdbench.lowrank.ranks.outputs import output_tensor
 from svdbench.pretrained.sequences import ExamplePart
 

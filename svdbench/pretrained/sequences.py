@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
-from svdbench.lowrank.ranks.examples import IGNORED
+from svdbench.lowrank.losses import IGNORED
 from svdbench.pretrained.source import CAUSAL, MASKED, PretrainedSource
 from svdbench.pretrained.texts import PARTS, Texts
 
