@@ -501,16 +501,18 @@ def test_an_error_in_a_loss_is_the_users() -> None:
     assert "(my_net.py, line " in err
 
 
-def test_a_loss_that_cannot_be_mapped_is_told() -> None:
+def test_a_loss_that_cannot_be_mapped_is_taken_example_by_example() -> None:
     Path("branching.py").write_text(
         "from torch import nn\nmodule = nn.CrossEntropyLoss()\ncls = nn.CrossEntropyLoss\n"
         "def loss(output, target):\n    value = module(output, target)\n"
         "    return value if value > 0 else -value\n"
     )
-    code, _, err = run([*QUICK, "--loss", "branching:loss", "timing_s=0"])
-    assert (code, err.count("\n")) == (1, 1)
-    assert "the loss can't be computed for all examples at once" in err
-    assert "(branching.py, line 6)" in err
+    rows = []
+    for loss in ("branching:loss", "branching:module"):
+        code, _, err = run([*QUICK, "--loss", loss, "timing_s=0", "--name", loss[-4:]])
+        assert (code, err) == (0, "")
+        rows += table(FOLDER.with_name(loss[-4:]) / "summary.csv")
+    assert rows[0]["dense_loss"] == rows[1]["dense_loss"]
     code, _, err = run([*QUICK, "--loss", "branching:cls", "timing_s=0"])
     assert (code, err.count("\n")) == (2, 1)
     assert "loss is the class CrossEntropyLoss: give an instance" in err

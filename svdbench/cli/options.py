@@ -96,7 +96,7 @@ def _of_key(keyword: str, spelling: Spelling, job: Job) -> Parameter:
     leaf = spelling.first
     kind = leaf.kind if leaf.kind in (int, float, bool) else str
     declared = typer.Option(
-        leaf.key.flag,
+        leaf.key.switch,
         metavar=leaf.key.metavar,
         help=leaf.help(job.settings.get(leaf.name)),
         rich_help_panel=_panel(spelling),

@@ -30,7 +30,8 @@ class Key:
         help: a phrase for its comment and for ``--help``, without a full stop.
         null: what null means, in words.
         default_text: the default in words, for ``--help``, where its value does not say enough.
-        typed: its option on the command line and the placeholder of its value, ``--d D,D,…``.
+        typed: its option on the command line and the placeholder of its value, ``--d D,D,…``; of
+            a switch both forms, ``--embeddings/--no-embeddings``.
         former: older spellings of the option; they are still understood.
         at_least, above, at_most, below: range of the value, or of each value of a list.
         choices: the values allowed: names, or a registry.
@@ -70,6 +71,11 @@ class Key:
 
     @property
     def flag(self) -> str | None:
+        return None if self.switch is None else self.switch.partition("/")[0]
+
+    @property
+    def switch(self) -> str | None:
+        """The flag, of a switch with the one that turns it off."""
         return None if self.typed is None else self.typed.partition(" ")[0]
 
     @property

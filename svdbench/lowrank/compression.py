@@ -4,22 +4,29 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from svdbench.arguments import integer, number
 from svdbench.lowrank.checks import check_model
+from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.judgement import Judgement
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
-from svdbench.lowrank.losses import usual_loss
 from svdbench.lowrank.output_errors import OutputError, output_errors
-from svdbench.lowrank.ranks.certify import Certificate, Evaluate, Increase, certify, judge
+from svdbench.lowrank.ranks.certify import (
+    Certificate,
+    Evaluate,
+    Increase,
+    certify,
+    check_losses,
+    judge,
+)
 from svdbench.lowrank.ranks.curvature import needs_teacher
-from svdbench.lowrank.ranks.evaluation import example_losses
 from svdbench.lowrank.ranks.examples import (
     Data,
     DataWarning,
@@ -33,86 +40,13 @@ from svdbench.lowrank.ranks.examples import (
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
 from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
+from svdbench.lowrank.trial import try_batch
 from svdbench.members import refuse_unknown
 
-
-@dataclass(frozen=True)
-class BeforeAfter:
-    """Something of the dense model, and of the compressed one."""
-
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class CompressedLayer:
-    """A weight before and after.
-
-    Attributes:
-        name, rows, columns: of the weight as a matrix.
-        rank: of its factors; None: dense.
-        numbers: in it.
-        macs: multiply-adds for an example, of its part of the layer that it is in.
-        latency_s: of a batch in the whole layer, with its other weights dense; None where
-            it stays dense or nothing was timed.
-        error: how far its output is off; None where it stays dense.
-    """
-
-    name: str
-    rows: int
-    columns: int
-    rank: int | None
-    numbers: BeforeAfter
-    macs: BeforeAfter
-    latency_s: BeforeAfter | None
-    error: OutputError | None
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """A compressed model, and all that was found out about it.
-
-    Attributes:
-        model: another module than the one it was made from.
-        ranks: of the weights by name; None: dense.
-        layers: the result for each weight.
-        skipped: weights that were not looked at, and why.
-        certificate: by how much its loss is higher. After fine-tuning, that of the tuned model.
-        n_params, bytes: of the whole model's parameters, those that are shared counted once.
-        macs: multiply-adds of the whole model for an example.
-        latency_s: of a batch through the whole model, measured in turns; None where nothing was.
-        batch: how many examples that is.
-        tuned: the mean loss on the search examples, before fine-tuning and after each epoch.
-        warnings: what to keep in mind of the data, each a line.
-        splits: how the examples were parted, in words.
-        curvature: of the loss that the choice is by, see :class:`svdbench.lowrank.Frontier`.
-        frontier: from which the point was chosen.
-
-    Example:
-        >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)
-        >>> found = compress(net, (X, torch.randn(64, 30)), params=0.5, skip_last=False)
-        >>> found.n_params.after < found.n_params.before
-        True
-    """
-
-    model: nn.Module
-    ranks: Ranks
-    layers: list[CompressedLayer]
-    skipped: Mapping[str, str]
-    certificate: Certificate
-    n_params: BeforeAfter
-    bytes: BeforeAfter
-    macs: BeforeAfter
-    latency_s: BeforeAfter | None
-    batch: int
-    tuned: list[float]
-    warnings: list[str]
-    splits: str
-    curvature: str
-    frontier: Frontier = field(repr=False)
-
-
 SIZE, LATENCY = "size", "latency"
+
+# Parts of the examples by which models are compared.
+JUDGING = ("search", "held_out")
 
 
 # Examples at once when layers are timed, if the data doesn't come in batches.
@@ -124,11 +58,14 @@ def compress(
     data: Data | Splits,
     *,
     loss: Loss | None = None,
+    distill: str | None = None,
+    temperature: float = 1.0,
     max_loss_increase: float | None = None,
     params: float | None = None,
     macs: float | None = None,
     latency: float | None = None,
     kind: Kind = "kronecker",
+    embeddings: bool = True,
     multiple_of: int = 1,
     keep_if: str = "size",
     finetune_epochs: int = 0,
@@ -149,16 +86,21 @@ def compress(
 
     Args:
         model: any module, on any device; it stays as it is.
-        data: (X, y), or batches, as of a ``DataLoader``; or all three parts.
-        loss: of the model's output and y, the mean over a batch; by default cross entropy
-            for whole numbers and mean squared error for others. With a
-            :class:`svdbench.lowrank.losses.Distillation` targets are the model's own outputs,
-            and those of the data are passed over.
+        data: (X, y), X alone, or batches, as of a ``DataLoader``; or all three parts. X is a
+            tensor, or several in a tuple or dict; of a dict alone ``labels`` are y.
+        loss: of what the model returns and y, the mean over a batch; by default cross entropy
+            for whole numbers, mean squared error for others, and distillation where there is no
+            y. With a :class:`svdbench.lowrank.losses.Distillation` targets are the model's own
+            outputs, and those of the data are passed over.
+        distill: in place of a loss: "cosine", "mse" or "kl", the kind of distillation, or "auto"
+            for the one that suits the model's output.
+        temperature: of distillation by "kl".
         max_loss_increase: in the loss's own unit (nats, for cross entropy), on the search
             examples; by default 0.01, where no budget is given.
-        params, macs, latency: a budget in its place: a fraction of the numbers,
-            multiply-adds or measured seconds that the weights' layers take while dense.
-        kind: see :func:`svdbench.lowrank.rank_frontier`.
+        params, macs, latency: a budget in its place: a fraction of the numbers in the weights
+            that may be factored, or of the multiply-adds or measured seconds that their layers
+            take while dense.
+        kind, embeddings: see :func:`svdbench.lowrank.rank_frontier`.
         multiple_of: of every rank.
         keep_if: "size": a weight may become factors where they have fewer numbers;
             "latency": where they are measured to be faster besides.
@@ -202,6 +144,10 @@ def compress(
             raise ValueError(f"{name} is {value:g}: give 0 or more")
     if loss is not None:
         check_loss(loss)
+        if distill is not None:
+            raise ValueError("give one of loss and distill")
+        if temperature != 1:
+            raise ValueError("temperature is of distillation: leave it out with a loss")
     if not timing_s and (latency is not None or keep_if == LATENCY):
         raise ValueError("timing_s is 0: a latency takes seconds to measure")
     if not isinstance(data, Splits):
@@ -218,11 +164,32 @@ def compress(
     if not allowed >= 0:
         raise ValueError(f"max_loss_increase is {allowed:g}: give 0 or more")
     with _data_warnings() as data_warnings:
-        loss = loss or usual_loss
-        taught = _taught(data, model) if needs_teacher(loss) else data
-        subject = _Subject(model, taught, loss, timing_s, on_progress)
-        on_progress(0.0, "calibrating")
-        frontier = rank_frontier(model, data.calibration, loss, kind=kind, **options)
+        on_progress(0.0, "trying one batch")
+        judged = try_batch(
+            model,
+            data,
+            loss=loss,
+            distill=distill,
+            temperature=temperature,
+            backward=kind == "kronecker",
+        )
+        if judged.note:
+            warnings.warn(judged.note, DataWarning, stacklevel=2)
+        data = judged.of(data)
+        taught = data
+        if needs_teacher(judged.loss):
+            taught = _taught(data, model, tuning=finetune_epochs > 0)
+        dense = {
+            part: check_losses(
+                judged.losses(model, getattr(taught, part)), part.replace("_", "-"), judged.unit
+            )
+            for part in JUDGING
+        }
+        subject = _Subject(model, taught, judged, dense, timing_s, on_progress)
+        on_progress(0.1, "calibrating")
+        frontier = rank_frontier(
+            model, data.calibration, judged.loss, kind=kind, embeddings=embeddings, **options
+        )
         frontier = replace(frontier, multiple_of=multiple_of)
         frontier = subject.priced(frontier, latency is not None, keep_if)
         frontier, certificate, seconds = subject.chosen(frontier, budget, allowed)
@@ -261,7 +228,8 @@ class _Subject:
 
     model: nn.Module
     splits: Splits
-    loss: Loss
+    judged: Judgement
+    dense: Mapping[str, Tensor]
     timing_s: float
     on_progress: Callable[[float, str], None]
 
@@ -271,9 +239,15 @@ class _Subject:
         count = min(size(x), BATCH) if isinstance(self.splits.search, tuple) else size(x)
         return take(x, slice(count)), count
 
-    def losses(self, frontier: Frontier, examples: Data) -> Evaluate:
-        """Of the model at some ranks."""
-        return lambda ranks: example_losses(frontier.view(self.model, ranks), examples, self.loss)
+    def losses(self, frontier: Frontier, part: str) -> Evaluate:
+        """Of the model at some ranks, on a part of the examples."""
+
+        def evaluate(ranks: Ranks) -> Tensor:
+            if all(rank is None for rank in ranks.values()):
+                return self.dense[part]
+            return self.judged.losses(frontier.view(self.model, ranks), getattr(self.splits, part))
+
+        return evaluate
 
     def priced(self, frontier: Frontier, latency: bool, keep_if: str) -> Frontier:
         """The frontier with what its layers cost."""
@@ -293,8 +267,7 @@ class _Subject:
         Where all must be faster, those that turn out not to be are kept dense, and it is
         chosen anew, from the frontier that is returned.
         """
-        search = self.losses(frontier, self.splits.search)
-        held_out = self.losses(frontier, self.splits.held_out)
+        search, held_out = (self.losses(frontier, part) for part in JUDGING)
         limits: dict[str, Any] = {{"params": "fraction"}.get(k, k): v for k, v in budget.items()}
         while True:
             self.on_progress(0.4, "choosing ranks")
@@ -324,7 +297,7 @@ class _Subject:
         return finetune(
             small,
             self.splits.calibration,
-            self.loss,
+            self.judged.loss,
             search=self.splits.search,
             epochs=epochs,
             lr=lr,
@@ -337,8 +310,8 @@ class _Subject:
     def judged_anew(self, certificate: Certificate, small: nn.Module) -> Certificate:
         """The certificate for a model whose numbers have changed since."""
         search, held_out = (
-            Increase.of(*(example_losses(each, part, self.loss) for each in (small, self.model)))
-            for part in (self.splits.search, self.splits.held_out)
+            Increase.of(self.judged.losses(small, getattr(self.splits, part)), self.dense[part])
+            for part in JUDGING
         )
         return replace(certificate, search=search, held_out=held_out)
 
@@ -375,17 +348,20 @@ class _Subject:
             tuned=tuned,
             warnings=data_warnings,
             splits=self.splits.description,
+            loss=self.judged.name,
+            unit=self.judged.unit,
             curvature=frontier.curvature,
             frontier=frontier,
         )
 
 
-def _taught(splits: Splits, model: nn.Module) -> Splits:
-    """The same with the model's own outputs as targets."""
-    calibration, search, held_out = (
-        with_teacher(part, model) for part in (splits.calibration, splits.search, splits.held_out)
-    )
-    return replace(splits, calibration=calibration, search=search, held_out=held_out)
+def _taught(splits: Splits, model: nn.Module, *, tuning: bool) -> Splits:
+    """The same with the model's own outputs as targets, for calibration only to be tuned on."""
+    search, held_out = (with_teacher(getattr(splits, part), model) for part in JUDGING)
+    taught = replace(splits, search=search, held_out=held_out)
+    if not tuning:
+        return taught
+    return replace(taught, calibration=with_teacher(splits.calibration, model))
 
 
 def _without(frontier: Frontier, names: list[str]) -> Frontier:

@@ -1,7 +1,7 @@
 """Examples parted for three purposes: to calibrate, to choose by, and to judge the choice."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from svdbench.lowrank.ranks.examples import (
     check_batch,
     check_data,
     each,
+    has_labels,
     size,
     take,
     whole,
@@ -34,12 +35,29 @@ class Splits:
         search: what chooses among compressed models.
         held_out: what judges the chosen one, and chooses nothing.
         description: how the examples were parted, in words.
+        labelled: whether the targets of splits given whole are the ``labels`` in a dict.
     """
 
     calibration: Data
     search: Data
     held_out: Data
     description: str
+    labelled: bool = False
+
+    def first(self) -> tuple[Inputs, Targets, bool]:
+        """The first calibration batch, and whether its targets are ``labels`` in a dict."""
+        data: Any = self.calibration
+        if (split := whole(data)) is not None:
+            return *split, self.labelled
+        changes = []
+        while isinstance(data, _Changed):
+            changes.append(data.change)
+            data = data.batches
+        given = next(iter(data))
+        x, y = check_batch(given)
+        for change in reversed(changes):
+            x, y = change(x, y)
+        return x, y, has_labels(given)
 
     def cast(self, dtype: torch.dtype) -> "Splits":
         """The same with inputs that have a point in ``dtype``, batches as they come."""
@@ -53,7 +71,7 @@ class Splits:
         """The same with a function applied to inputs and targets, batches as they come."""
         parts = (self.calibration, self.search, self.held_out)
         calibration, search, held_out = (_changed(part, change) for part in parts)
-        return Splits(calibration, search, held_out, self.description)
+        return replace(self, calibration=calibration, search=search, held_out=held_out)
 
 
 def split_examples(
@@ -91,6 +109,7 @@ def split_examples(
         ValueError: too few examples or batches to part, or X and y of different lengths.
     """
     check_data(data)
+    labelled = has_labels(data)
     for name, given in (("validation", validation), ("held_out", held_out)):
         if given is not None:
             check_data(given, name)
@@ -117,7 +136,7 @@ def split_examples(
     ]
     by = f" (seed {seed})" if missing else ""
     description = f"{counts} {parts[0].unit} {', '.join(names)}{by}"
-    return Splits(parts[0].data, search, apart, description)
+    return Splits(parts[0].data, search, apart, description, labelled)
 
 
 @dataclass(frozen=True)

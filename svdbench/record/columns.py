@@ -141,6 +141,9 @@ MEANINGS = {
     "dense_macs": "multiply-adds of one example before",
     "dense_latency_s": "seconds of a forward pass of a batch before",
     "error_bound": "bound on the output's relative error, on the calibration examples",
+    "unit": "what losses are compared of: each `example`, or each `batch`",
+    "embeddings": "whether embeddings may be factored",
+    "curvature": "curvature of the loss that the choice is by",
     "multiple_of": "number that every rank is a multiple of",
     "keep_if": "what must shrink for a weight to be factored: `size` or `latency`",
     "budget_of": "what the budget limits: parameters, multiply-adds or latency",
@@ -195,7 +198,10 @@ OF_JOB = {
         "kept": "numbers in the weights, as a fraction of the dense ones",
         "rank": "rank that the weight was found to need; empty where it stays dense",
     },
-    "compress-model": {"error": "‖(W − W_k)X‖/‖WX‖ on rows held out"},
+    "compress-model": {
+        "error": "‖(W − W_k)X‖/‖WX‖ on rows held out",
+        "loss": "which loss, in words",
+    },
     "time-svd": {
         "n": "columns of the matrix",
         "m": "rows of the matrix",

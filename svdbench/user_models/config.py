@@ -9,6 +9,7 @@ from svdbench.config.fields import option, section
 # What a loss may rise by where nothing is said of it.
 USUAL_INCREASE = 0.01
 KINDS = ("kronecker", "whitened", "plain")
+DISTILLATIONS = ("auto", "cosine", "mse", "kl")
 FRACTION = "give a fraction of the dense network, above 0 and at most 1, such as 0.25"
 
 
@@ -47,15 +48,16 @@ class UserModelConfig:
     )
     weights: str | None = option(
         None,
-        "weights: .safetensors, or a state_dict of torch.save",
+        "weights: .safetensors, or a state_dict or checkpoint of torch.save",
         null="as built",
         typed="--weights FILE",
         panel=OWN,
     )
     loader: str | None = option(
         None,
-        "MODULE:FUNCTION that returns (X, y), batches or a DataLoader; or a dict with the keys "
-        "calibration, validation and test; for a model of transformers, text files or images",
+        "MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader; or a dict "
+        "with the keys calibration, validation and test; for a model of transformers, text files "
+        "or images",
         typed="--data FUNCTION",
         calls=True,
         panel=OWN,
@@ -82,7 +84,9 @@ class UserModelConfig:
 class Budget:
     """A budget instead of a bound on the loss, as a fraction of the dense network's."""
 
-    params: float | None = fraction_option("the numbers in the weights", "--params")
+    params: float | None = fraction_option(
+        "the numbers in the weights that may be factored", "--params"
+    )
     macs: float | None = fraction_option("the layers' multiply-adds", "--macs")
     latency: float | None = fraction_option("the layers' measured time", "--latency")
 
@@ -104,6 +108,31 @@ class RankChoice(RunConfig):
     )
     max_loss_increase: float | None = increase_option("increase of the loss to allow")
     budget: Budget = section(Budget)
+    loss: str | None = option(
+        None,
+        "loss of outputs and targets, as MODULE:FUNCTION",
+        null="cross entropy or mean squared error; distillation if there are no targets",
+        typed="--loss FUNCTION",
+        calls=True,
+        panel=OWN,
+    )
+    distill: str | None = option(
+        None,
+        "compare outputs with those of the dense model instead of targets: by the cosine, mse "
+        "(mean squared error), kl (of logits), or auto for the one that suits",
+        null="only if there are no targets",
+        typed="--distill NAME",
+        choices=DISTILLATIONS,
+        noun="distillation",
+        panel=OWN,
+    )
+    temperature: float = option(
+        1.0,
+        "number that logits are divided by, for --distill kl",
+        typed="--temperature T",
+        above=0,
+        panel=OWN,
+    )
     multiple_of: int = option(
         1,
         "make every rank a multiple of this number, such as 8 or 16",
@@ -118,6 +147,10 @@ class RankChoice(RunConfig):
             limits.append("max_loss_increase")
         if len(limits) > 1:
             raise ValueError(f"{' and '.join(limits)} are given: give one of them")
+        if self.loss is not None and self.distill is not None:
+            raise ValueError("loss and distill are given: give one of them")
+        if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
+            raise ValueError("temperature is for distillation by kl: leave it out")
 
     @property
     def allowed(self) -> float | None:

@@ -28,13 +28,6 @@ class CompressModel(RankChoice, DeviceConfig):
     """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
 
     model: UserModelConfig = section(UserModelConfig)
-    loss: str | None = option(
-        None,
-        "loss of outputs and targets, as MODULE:FUNCTION",
-        null="cross entropy, or mean squared error",
-        typed="--loss FUNCTION",
-        calls=True,
-    )
     max_loss_increase: float | None = increase_option(
         "increase of the loss to allow, in the loss's unit (nats for cross entropy)"
     )
@@ -48,6 +41,12 @@ class CompressModel(RankChoice, DeviceConfig):
     )
     layers: list[str] | None = option(
         None, "names of the weights to compress", null="all", unique=True, not_empty=True
+    )
+    embeddings: bool = option(
+        True,
+        "factor embeddings, too, and what is tied to them",
+        typed="--embeddings/--no-embeddings",
+        default_text="--embeddings",
     )
     skip_last: bool = option(False, "leave the last layer dense")
     folding: str = option(

@@ -135,23 +135,24 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
         f"{', before fine-tuning' if tuned else ''}, which the bound does not cover"
     )
     yield f"examples: {row['splits']}"
+    yield from judged_by(row)
     if tuned:
         yield (
             f"fine-tuned for {quantity(row['tuned_epochs'], 'epoch')}: the loss on the search "
             f"examples went from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at "
             "its lowest"
         )
-    foretold = row["predicted"] == row["predicted"]
+    foretold, unit = row["predicted"] == row["predicted"], row.get("unit", "example")
     predicted = f"; predicted: {signed(row['predicted'])}" if foretold else ""
     yield (
         f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
         f"{_loss(row['dense_searched'])} on "
-        f"{quantity(row['searched_examples'], 'example')}{predicted}; "
+        f"{quantity(row['searched_examples'], unit)}{predicted}; "
         f"{quantity(row['evaluations'], 'evaluation')}"
     )
     change = (
         f"held out: the loss changed by {_increase(row, 'increase', 'increase_se')} from "
-        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], 'example')} not "
+        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], unit)} not "
         "used for choosing"
     )
     yield from perplexities(row)
@@ -159,6 +160,25 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
         yield f"{change}: {_verdict(row)} {number(row['budget'])} that was allowed"
     else:
         yield f"{change}, for {share(row['budget'])} of the {_BUDGETS[row['budget_of']]}"
+    yield (
+        f"kept: {share(row['weights'] / row['dense_weights'])} of the numbers in the weights that "
+        f"svdbench may factor, {share(row['n_params'] / row['dense_n_params'])} of the whole "
+        "model's parameters"
+    )
+
+
+def judged_by(row: dict[Any, Any]) -> Iterator[str]:
+    """The loss, and the curvature by which it was predicted, a line."""
+    if isinstance(row.get("loss"), str):  # runs before 0.3 don't have it
+        curvature = _CURVATURES.get(str(row.get("curvature")), "")
+        yield f"loss: {row['loss']}{curvature and f'; curvature: {curvature}'}"
+
+
+_CURVATURES = {
+    "ggn": "generalised Gauss-Newton",
+    "ggn-lanczos": "generalised Gauss-Newton, by Hessian-vector products",
+    "fisher": "empirical Fisher, of the loss's own gradients",
+}
 
 
 def perplexities(row: dict[Any, Any]) -> Iterator[str]:
@@ -186,7 +206,7 @@ def warnings_of(row: dict[Any, Any]) -> Iterator[str]:
 
 
 _BUDGETS = {
-    "params": "numbers in the weights",
+    "params": "numbers in the weights that may be factored",
     "macs": "multiply-adds of their layers",
     "latency": "time of their layers",
 }

@@ -16,6 +16,7 @@ from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLaye
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.measure.machine import device_name, threads_of
+from svdbench.measure.threads import fastest_threads
 from svdbench.pretrained.perplexity import PerplexityChange
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
@@ -39,11 +40,14 @@ def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
         context=own.context,
         seed=config.seed,
     )
-    with running(JOB, config, text, folder, 1) as (record, shown):
+    with (
+        fastest_threads(config.threads, device) as threads,
+        running(JOB, config, text, folder, 1) as (record, shown),
+    ):
         if brought.build in record.units:
             return record.folder
         shown.begin(brought.build)
-        for note in brought.notes:
+        for note in filter(None, (threads, *brought.notes)):
             shown.note(note)
         try:
             with user_code(brought.build):
@@ -85,6 +89,9 @@ def _compressed(
             brought.model,
             brought.splits,
             loss=loss,
+            distill=config.distill,
+            temperature=config.temperature,
+            embeddings=config.embeddings,
             kind=config.kind,  # type: ignore[arg-type]
             multiple_of=config.multiple_of,
             keep_if=config.keep_if,
@@ -121,7 +128,8 @@ SUMMARY = TableSchema(
     "summary",
     (
         *_MODEL,
-        *("kind", "multiple_of", "keep_if", "budget_of", "budget"),
+        *("kind", "curvature", "loss", "unit", "embeddings"),
+        *("multiple_of", "keep_if", "budget_of", "budget"),
         *("dense_n_params", "n_params", "dense_weights", "weights"),
         *("dense_macs", "macs", "dense_bytes", "bytes"),
         *("dense_latency_s", "latency_s", "latency_batch"),
@@ -160,6 +168,9 @@ def write_rows(
         "loader": config.model.loader,
         "loss": config.loss,
     }
+    # Left out by default, so that cells of earlier runs are the same ones.
+    later = {"distill": None, "temperature": 1.0, "embeddings": True}
+    asked |= {key: getattr(config, key) for key in later if getattr(config, key) != later[key]}
     asked |= {"limit": _limit(config), "kind": config.kind, "multiple_of": config.multiple_of}
     asked |= {"keep_if": config.keep_if, "epochs": config.finetune.epochs, "lr": config.finetune.lr}
     asked |= {"layers": config.layers, "skip_last": config.skip_last, "folding": config.folding}
@@ -204,6 +215,10 @@ def _summary(config: CompressModel, found: Compressed) -> dict[str, Any]:
     of, budget = _limit(config)
     row: dict[str, Any] = {
         "kind": config.kind,
+        "curvature": found.curvature,
+        "loss": found.loss,
+        "unit": found.unit,
+        "embeddings": config.embeddings,
         "multiple_of": config.multiple_of,
         "keep_if": config.keep_if,
         "budget_of": of,

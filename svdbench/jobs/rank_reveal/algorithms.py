@@ -20,7 +20,6 @@ from svdbench.lowrank import (
     LowRankLinear,
     Ranks,
     certify,
-    example_losses,
     factor,
     loss_curves,
     rank_frontier,
@@ -94,7 +93,7 @@ class Revealer:
     def seconds_of_exact(self) -> float:
         """What exact should take at most: the whole network for each rank."""
         start = time.perf_counter()
-        example_losses(self.subject.model, self.subject.curves, self.subject.loss)
+        self.subject.losses(self.subject.model, self.subject.curves)
         each = time.perf_counter() - start
         return each * sum(min(weight.shape) for weight in self.weights().values())
 
@@ -159,7 +158,7 @@ class Revealer:
             for rank in range(1, most + 1):
                 U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
                 model.get_parameter(name).copy_((U[:, :rank] * S[:rank]) @ Vh[:rank])
-                now = float(example_losses(model, subject.curves, subject.loss).mean())
+                now = float(subject.losses(model, subject.curves).mean())
                 evaluations += 1
                 if before - now < self.config.epsilon:
                     ranks[name] = rank - 1
@@ -185,7 +184,7 @@ class Revealer:
                 self.on_progress(min(seen / most, 1.0), f"certifying: evaluation {seen + 1}")
                 seen += 1
                 network = frontier.view(subject.model, ranks)
-                return example_losses(network, subject.search, subject.loss)
+                return subject.losses(network, subject.search)
 
             certificate = certify(frontier, evaluate, max_loss_increase=config.allowed)
             ranks, searched = certificate.ranks, certificate.search

@@ -88,3 +88,9 @@ class RankReveal(RankChoice, SideBySide):
                         f"model.{name} is for a model of your own: name the model "
                         "too, such as my_net:build"
                     )
+            for name, default in {"loss": None, "distill": None, "temperature": 1.0}.items():
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"{name} is for a model of your own: name the model first, such as "
+                        "my_net:build"
+                    )

@@ -13,7 +13,6 @@ from svdbench.lowrank import (
     Frontier,
     Ranks,
     energy_ranks,
-    example_losses,
     exhaustive_ranks,
     minimax_ranks,
     uniform_ranks,
@@ -114,7 +113,7 @@ def _rival(
 
     def loss(ranks: Ranks) -> float:
         network = plain.view(subject.model, ranks)
-        return float(example_losses(network, subject.curves, subject.loss).mean())
+        return float(subject.losses(network, subject.curves).mean())
 
     def choose(params: int) -> Ranks:
         found, reason = [], ""
@@ -140,7 +139,7 @@ def _exhaustive(revealer: Revealer, frontier: Frontier) -> Callable[[int], Ranks
         network: nn.Module = frontier.view(
             subject.model, dict(zip(frontier.layers, ranks, strict=True))
         )
-        return float(example_losses(network, subject.curves, subject.loss).mean())
+        return float(subject.losses(network, subject.curves).mean())
 
     return lambda params: exhaustive_ranks(
         frontier, params, lambda ranks: loss(tuple(ranks[name] for name in frontier.layers))

@@ -14,9 +14,11 @@ from svdbench.config.base import Dtype
 from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, as_user_error
 from svdbench.jobs.rank_reveal.config import RankReveal
-from svdbench.lowrank import example_losses
-from svdbench.lowrank.losses import usual_loss
+from svdbench.lowrank.ranks.curvature import needs_teacher
+from svdbench.lowrank.ranks.evaluation import Unit, losses_of
 from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take
+from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.trial import try_batch
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of
 from svdbench.side_by_side import session as side_by_side
@@ -25,7 +27,7 @@ from svdbench.side_by_side.networks import evaluate, loss_for
 from svdbench.side_by_side.session import problem_of
 from svdbench.training.learner import network_optimizer
 from svdbench.user_code import user_code
-from svdbench.user_models.model import user_model
+from svdbench.user_models.model import named_loss, user_model
 
 HIDDEN = (512, 256)
 MOST_SEARCHED = 0.2  # of the training examples
@@ -57,6 +59,7 @@ class RevealSubject:
         curves: some of ``search``.
         test: looked at when all is chosen.
         labelled: there is a class for each example.
+        unit: what losses are compared of.
     """
 
     model: nn.Module
@@ -66,9 +69,14 @@ class RevealSubject:
     curves: Data
     test: Data
     labelled: bool
+    unit: Unit = "example"
+
+    def losses(self, model: nn.Module, data: Data) -> Tensor:
+        """The losses of a model on some of these examples, one for each unit."""
+        return losses_of(model, data, self.loss, self.unit)
 
     def judge(self, model: nn.Module) -> TestScores:
-        losses = example_losses(model, self.test, self.loss).cpu()
+        losses = self.losses(model, self.test).cpu()
         accuracy = None
         if self.labelled and isinstance(self.test, tuple):
             X, y = self.test
@@ -168,6 +176,7 @@ def user_subject(config: RankReveal) -> UserSubject:
             f"{config.model.build} needs examples: name a function that returns them, "
             "such as --data my_net:loader"
         )
+    loss = None if config.loss is None else named_loss(config.loss)
     found = user_model(
         config.model.build,
         None if config.model.weights is None else Path(config.model.weights),
@@ -180,17 +189,31 @@ def user_subject(config: RankReveal) -> UserSubject:
     assert found.splits is not None
     misfit = f"{config.model.build} does not work with {config.model.loader}"
     with user_code(config.model.build, misfit):
+        judged = try_batch(
+            found.model,
+            found.splits,
+            loss=loss,
+            distill=config.distill,
+            temperature=config.temperature,
+            backward=config.kind == "kronecker",
+        )
+        splits = judged.of(found.splits)
+        calibration, search, test = splits.calibration, splits.search, splits.held_out
+        if needs_teacher(judged.loss):
+            search, test = (with_teacher(part, found.model) for part in (search, test))
         subject = RevealSubject(
             found.model,
-            usual_loss,
-            found.splits.calibration,
-            found.splits.search,
-            first(found.splits.search, config.examples.curves),
-            found.splits.held_out,
+            judged.loss,
+            calibration,
+            search,
+            first(search, config.examples.curves),
+            test,
             labelled=False,
+            unit=judged.unit,
         )
-        example_losses(subject.model, first(subject.search, 1), usual_loss)
-    return UserSubject(subject, config.model.build, found.notes)
+        subject.losses(subject.model, first(subject.search, 1))
+    notes = [*found.notes, f"loss: {judged.name}", *filter(None, [judged.note])]
+    return UserSubject(subject, config.model.build, tuple(notes))
 
 
 def first(data: Data, count: int) -> Data:

@@ -125,7 +125,7 @@ def certify(
     if not max_loss_increase >= 0:
         raise ValueError(f"max_loss_increase is {max_loss_increase:g}: give 0 or more")
     last = len(frontier.points.params) - 1  # which is dense, and loses nothing
-    dense = _finite(evaluate(frontier.ranks_at(last)), "search")
+    dense = check_losses(evaluate(frontier.ranks_at(last)), "search")
     seen = {last: Increase.of(dense, dense)}
 
     def fits(point: int) -> bool:
@@ -178,17 +178,26 @@ def judge(
 
 
 def _increase(evaluate: Evaluate, frontier: Frontier, ranks: Ranks, examples: str) -> Increase:
-    dense = _finite(evaluate(dict.fromkeys(frontier.layers)), examples)
+    dense = check_losses(evaluate(dict.fromkeys(frontier.layers)), examples)
     return Increase.of(evaluate(ranks), dense)
 
 
-def _finite(dense: Tensor, examples: str) -> Tensor:
-    """The finite losses of the dense network; raises where there are none."""
+def check_losses(dense: Tensor, part: str, unit: str = "example") -> Tensor:
+    """The losses of the dense network, which must be finite.
+
+    Args:
+        part: what the examples are for, for the message.
+        unit: what each is of, an example or a batch.
+
+    Raises:
+        ValueError: some are not, with how many.
+    """
     if not dense.isfinite().all():
         (wrong,) = (~dense.isfinite().flatten()).nonzero(as_tuple=True)
+        units = "batches" if unit == "batch" else f"{unit}s"
         raise ValueError(
             f"the loss of the dense model is not a finite number on {len(wrong):,} of "
-            f"{dense.numel():,} {examples} examples, the first of them example {int(wrong[0])}: "
-            "leave out examples without a target that counts (all are -100), and check the loss"
+            f"{dense.numel():,} {part} {units}, the first of them {unit} {int(wrong[0])}: "
+            f"leave out {units} without a target that counts (all are -100), and check the loss"
         )
     return dense

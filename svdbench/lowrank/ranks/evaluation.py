@@ -1,6 +1,6 @@
 """The losses of a model: of a batch, and of each example in it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from svdbench.lowrank.ranks.examples import (
     tensors,
 )
 from svdbench.lowrank.ranks.outputs import described, each_output, output_tensor, tensors_of
+
+# What losses are compared of.
+Unit = Literal["example", "batch"]
 
 
 def takes_tensor(loss: Loss) -> bool:
@@ -84,7 +87,7 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     found = []
     with torch.no_grad(), evaluating(model):
         for x, y in batches(data, model):
-            found.append(_losses(loss, called(model, x), y, size(x)))
+            found.append(losses_of_examples(loss, called(model, x), y, size(x)))
     return torch.cat(found)
 
 
@@ -100,8 +103,13 @@ def batch_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     return torch.stack([value.detach().double().reshape(()) for value in found])
 
 
-def _losses(loss: Loss, output: Any, y: Targets, count: int) -> Tensor:
-    """The losses (B,) of the examples of a batch."""
+def losses_of(model: nn.Module, data: Data, loss: Loss, unit: Unit) -> Tensor:
+    """The losses of examples, or of batches, by the unit that is compared."""
+    return (batch_losses if unit == "batch" else example_losses)(model, data, loss)
+
+
+def losses_of_examples(loss: Loss, output: Any, y: Targets, count: int) -> Tensor:
+    """The losses (B,) of the examples of a batch, float64, by what the model returns for it."""
     output = loss_input(loss, output)
     parts = [part for part in tensors_of(output) if part.ndim and len(part) == count]
     first = output if isinstance(output, Tensor) else None

@@ -154,6 +154,13 @@ def _pair(found: Any, what: str) -> tuple[Inputs, Targets]:
     return x, y
 
 
+def has_labels(found: Any) -> bool:
+    """Whether the targets of a batch, or of a whole split, are the ``labels`` in a dict."""
+    while isinstance(found, tuple | list) and len(found) == 1:
+        (found,) = found
+    return isinstance(found, Mapping) and found.get(LABELS) is not None
+
+
 def check_loss(loss: Any) -> None:
     """Raise TypeError unless this is a loss function of outputs and targets."""
     if isinstance(loss, type):

@@ -224,6 +224,7 @@ def rank_frontier(
     recentre: bool = True,
     layers: Sequence[str] | None = None,
     skip_last: bool = False,
+    embeddings: bool = True,
     folding: Folding = "spatial",
     budget: int | None = None,
 ) -> Frontier:
@@ -251,6 +252,7 @@ def rank_frontier(
             that only the spread of the inputs counts. Not for "plain".
         layers: full names of the weights to compress, as "0.weight"; by default all.
         skip_last: leaves the last layer dense.
+        embeddings: whether tables of embeddings may be factored, and layers tied to them.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         budget: bytes that moments may take at a time, which there is one pass over the data
             for; by default half as many as the model's parameters.
@@ -277,7 +279,7 @@ def rank_frontier(
         check_data(data)
     if kind == "kronecker":
         check_loss(loss)
-    found, skipped = _looked_at(model, layers, skip_last, folding)
+    found, skipped = _looked_at(model, layers, skip_last, embeddings, folding)
     _refuse_none(found, skipped)
     spectra: dict[str, Spectrum] = {}
     measured: Curvature | None = None
@@ -307,7 +309,11 @@ def rank_frontier(
 
 
 def _looked_at(
-    model: nn.Module, layers: Sequence[str] | None, skip_last: bool, folding: Folding
+    model: nn.Module,
+    layers: Sequence[str] | None,
+    skip_last: bool,
+    embeddings: bool,
+    folding: Folding,
 ) -> tuple[list[FactorableWeight], dict[str, str]]:
     """The weights to factor, and why others are left out."""
     sites, skipped = factorable_weights(model, folding)
@@ -318,6 +324,8 @@ def _looked_at(
         reason = site.refusal
         if not reason and any(use.module is last for use in site.uses):
             reason = "the last layer"
+        if not reason and not embeddings and any(use.kind.lookup for use in site.uses):
+            reason = "an embedding"
         if not reason and named is not None and site not in named:
             reason = "not asked for"
         if reason:

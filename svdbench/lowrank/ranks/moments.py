@@ -83,14 +83,7 @@ class Sums:
     def output(self, y: Tensor, arrange: Arrange | None = None, *, side: Side = "rows") -> Tensor:
         if not self.gradients:
             return y
-        if not torch.is_grad_enabled():
-            raise ValueError(
-                f"{self.use.name} is used under torch.no_grad(), where there is no gradient: take "
-                "that out of the model's forward, or choose kind=whitened, which needs none"
-            )
-        if not y.requires_grad:  # nothing before it has a gradient: the graph begins here
-            # A copy of the leaf, which an activation may then overwrite.
-            y = y.detach().requires_grad_().clone()
+        y = with_graph(y, self.use.name)
 
         def hook(g: Tensor) -> None:
             for rows in [as_rows(g.detach())] if arrange is None else arrange(g.detach()):
@@ -169,6 +162,21 @@ class Sums:
             self.sums[side] = product
         if side == self.long and trace is not None:
             self.long_trace = trace if self.long_trace is None else self.long_trace.add_(trace)
+
+
+def with_graph(y: Tensor, name: str) -> Tensor:
+    """The output of a weight with a graph, which begins there where nothing before it has one.
+
+    Raises:
+        ValueError: gradients are switched off, with the weight's name.
+    """
+    if not torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} is used under torch.no_grad(), where there is no gradient: take "
+            "that out of the model's forward, or choose kind=whitened, which needs none"
+        )
+    # A copy of the leaf, which an activation may then overwrite.
+    return y if y.requires_grad else y.detach().requires_grad_().clone()
 
 
 def precision(A: Tensor) -> torch.dtype:
