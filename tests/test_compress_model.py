@@ -706,8 +706,8 @@ from my_net import X, y
 def ignored():
     return X, torch.full_like(y, -100)
 
-def ignored_batches():
-    return [(X[i:i + 50], torch.full_like(y[:50], -100 if i < 100 else 1)) for i in (0, 50, 100)]
+def uncalibrated():
+    return {"calibration": (X, torch.full_like(y, -100)), "validation": (X, y), "test": (X, y)}
 
 def partly():
     some = y.clone()
@@ -729,8 +729,9 @@ def detached(output, target):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--data", "uncounted:ignored"], "on 1 of 1 calibration batches (200 examples)"),
-        (["--data", "uncounted:ignored", "--params", "0.5"], "on 1 of 1 calibration batches"),
+        (["--data", "uncounted:uncalibrated"], "on 1 of 1 calibration batches (400 examples)"),
+        (["--data", "uncounted:ignored"], "on 100 of 100 search examples"),
+        (["--data", "uncounted:ignored", "--params", "0.5"], "on 100 of 100 search examples"),
         (["--data", "uncounted:ignored", "--kind", "plain"], "on 100 of 100 search examples"),
         (
             ["--data", "uncounted:ignored", "--kind", "plain", "--params", "0.5"],
@@ -741,7 +742,7 @@ def detached(output, target):
             "on 40 of 400 search examples, the first of them example 0",
         ),
         (["--data", "uncounted:at_last"], "on 9 of 9 held-out examples"),
-        (["--loss", "uncounted:nan"], "on 1 of 1 calibration batches"),
+        (["--loss", "uncounted:nan"], "on 100 of 100 search examples"),
         (["--loss", "uncounted:nan", "--kind", "whitened", "--params", "0.5"], "100 of 100 search"),
         (["--loss", "uncounted:detached"], "the loss has no gradient in the model"),
     ],
@@ -788,3 +789,124 @@ def test_weights_without_the_names_of_tied_ones() -> None:
         file.truncate(200)
     with pytest.raises(UserError, match="not a complete safetensors file"):
         user_model("my_net:build", "model.safetensors")
+
+
+FORMS = """
+import torch
+from torch import nn
+from my_net import X, y, build as plain
+
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, ids, mask=None, labels=None):
+        logits = self.inner(ids)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits}
+
+
+def inputs():
+    return [{"ids": x, "mask": None} for x in X.split(50)]
+
+
+def labelled():
+    return {"ids": X, "labels": y}
+
+
+def contrastive(output, target):
+    z = nn.functional.normalize(output["logits"], dim=-1)
+    return nn.functional.cross_entropy(z @ z.mT, torch.arange(len(z)))
+
+
+class Table(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.out = nn.Embedding(40, 12), nn.Linear(24, 20)
+
+    def forward(self, tokens):
+        return self.out(self.table(tokens).flatten(1))
+
+
+def tokens():
+    torch.manual_seed(0)
+    return torch.randint(40, (200, 2))
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "row", "says"),
+    [
+        (
+            ["--data", "forms:inputs"],
+            {"loss": "distillation (kl)", "unit": "example", "curvature": "ggn"},
+            "loss: distillation (kl); curvature: generalised Gauss-Newton",
+        ),
+        (["--data", "forms:labelled"], {"loss": "cross entropy"}, "loss: cross entropy; curvature"),
+        (
+            ["--data", "forms:labelled", "--distill", "mse"],
+            {"loss": "distillation (mse)", "dense_loss": "0.0"},
+            "loss: distillation (mse)",
+        ),
+        (
+            ["--data", "forms:inputs", "--loss", "forms:contrastive"],
+            {"loss": "contrastive", "unit": "batch", "examples": "2"},
+            "on 2 batches not used for choosing",
+        ),
+        (
+            ["--data", "forms:inputs", "--distill", "kl", "--temperature", "3"],
+            {"loss": "distillation (kl)"},
+            "% of the numbers in the weights that svdbench may factor, ",
+        ),
+    ],
+)
+def test_forms_of_real_models(more: list[str], row: dict[str, str], says: str) -> None:
+    Path("forms.py").write_text(FORMS)
+    code, out, err = run(["compress", "forms:Wrapped", *QUICKLY, *more])
+    sys.modules.pop("forms", None)
+    assert (code, err) == (0, "")
+    (found,) = table(FOLDER / "summary.csv")
+    assert {key: found[key] for key in row} == row
+    assert says in out
+
+
+def test_embeddings_in_or_out_by_one_switch() -> None:
+    Path("forms.py").write_text(FORMS)
+    for flag, layers in (("--embeddings", 2), ("--no-embeddings", 1)):
+        more = ["--data", "forms:tokens", "--params", "0.6", flag, "timing_s=0", "--name", flag]
+        code, out, err = run(["compress", "forms:Table", *more])
+        assert (code, err) == (0, "")
+        folder = FOLDER.with_name(flag)
+        (row,) = table(folder / "summary.csv")
+        taken = [each for each in table(folder / "layers.csv") if each["status"] == "ok"]
+        assert len(taken) == layers
+        assert row["embeddings"] == str(layers == 2)
+        assert ("table.weight left as it is: an embedding" in out) == (layers == 1)
+    sys.modules.pop("forms", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--distill", "cosinus"], "no distillation is called 'cosinus'"),
+        (["--distill", "kl", "--loss", "my_net:loss"], "loss and distill are given"),
+        (["--distill", "mse", "--temperature", "2"], "temperature is for distillation by kl"),
+        (["--temperature", "0"], "--temperature is 0"),
+    ],
+)
+def test_choices_of_the_loss_that_contradict(more: list[str], says: str) -> None:
+    assert_mistake(run([*MINE, *more]), says)
+
+
+@pytest.mark.parametrize("more", [["--loss", "my_net:loss"], ["--distill", "kl"]])
+def test_rank_reveal_takes_a_loss(more: list[str]) -> None:
+    quick = ["--name", "one", "--algorithms", "frontier", "fractions=[]"]
+    code, out, err = run(["rank-reveal", *MINE[1:], *more, *quick])
+    assert (code, err) == (0, "")
+    assert f"loss: {'loss' if more[0] == '--loss' else 'distillation (kl)'}" in out
+    refused = run(["rank-reveal", "digits", *more])
+    assert refused.code == 2
+    assert "is for a model of your own" in refused.err

@@ -142,17 +142,18 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
             f"examples went from {_loss(row['untuned_loss'])} to {_loss(row['tuned_loss'])} at "
             "its lowest"
         )
-    foretold, unit = row["predicted"] == row["predicted"], row.get("unit", "example")
+    foretold = row["predicted"] == row["predicted"]
+    units = ("batch", "batches") if row.get("unit") == "batch" else ("example", "examples")
     predicted = f"; predicted: {signed(row['predicted'])}" if foretold else ""
     yield (
         f"search: the loss changed by {_increase(row, 'searched', 'searched_se')} from "
         f"{_loss(row['dense_searched'])} on "
-        f"{quantity(row['searched_examples'], unit)}{predicted}; "
+        f"{quantity(row['searched_examples'], *units)}{predicted}; "
         f"{quantity(row['evaluations'], 'evaluation')}"
     )
     change = (
         f"held out: the loss changed by {_increase(row, 'increase', 'increase_se')} from "
-        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], unit)} not "
+        f"{_loss(row['dense_loss'])} on {quantity(row['examples'], *units)} not "
         "used for choosing"
     )
     yield from perplexities(row)

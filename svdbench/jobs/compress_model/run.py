@@ -12,7 +12,7 @@ import torch
 from svdbench.jobs.compress_model import JOB
 from svdbench.jobs.compress_model.config import CompressModel
 from svdbench.lowrank import compress, save
-from svdbench.lowrank.compression import BeforeAfter, Compressed, CompressedLayer
+from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.measure.machine import device_name, threads_of

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from svdbench.errors import UserError
@@ -25,6 +26,7 @@ from svdbench.jobs.rank_reveal.subject import (
 from svdbench.jobs.rank_reveal.tables import RankRows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
+from svdbench.measure.threads import fastest_threads
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import number, seconds, share, signed
 from svdbench.running.session import RunDisplay, interrupted, running
@@ -33,9 +35,14 @@ from svdbench.running.session import RunDisplay, interrupted, running
 def run(config: RankReveal, text: str, folder: str | None = None) -> Path:
     source = trained_subject(config) if config.model.build is None else user_subject(config)
     seeds = config.seeds if isinstance(source, TrainedSubject) else 1
-    with running(JOB, config, text, folder, seeds) as (record, shown):
+    asked = config.threads if isinstance(source, UserSubject) else torch.get_num_threads()
+    with (
+        fastest_threads(asked, config.device) as threads,
+        running(JOB, config, text, folder, seeds) as (record, shown),
+    ):
         session = RankRevealSession(config, source, record, shown)
-        for note in source.notes if isinstance(source, UserSubject) else ():
+        notes = source.notes if isinstance(source, UserSubject) else ()
+        for note in filter(None, (threads, *notes)):
             shown.note(note)
         try:
             for seed in range(config.seed, config.seed + seeds):
