@@ -875,11 +875,12 @@ def test_forms_of_real_models(more: list[str], row: dict[str, str], says: str) -
 
 def test_embeddings_in_or_out_by_one_switch() -> None:
     Path("forms.py").write_text(FORMS)
-    for flag, layers in (("--embeddings", 2), ("--no-embeddings", 1)):
-        more = ["--data", "forms:tokens", "--params", "0.6", flag, "timing_s=0", "--name", flag]
+    for flag, layers in ([], 2), (["--no-embeddings"], 1), (["embeddings=false"], 1):
+        name = "-".join(["run", *flag]).replace("=", "-")
+        more = ["--data", "forms:tokens", "--params", "0.6", *flag, "timing_s=0", "--name", name]
         code, out, err = run(["compress", "forms:Table", *more])
         assert (code, err) == (0, "")
-        folder = FOLDER.with_name(flag)
+        folder = FOLDER.with_name(name)
         (row,) = table(folder / "summary.csv")
         taken = [each for each in table(folder / "layers.csv") if each["status"] == "ok"]
         assert len(taken) == layers

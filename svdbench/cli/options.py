@@ -33,6 +33,9 @@ def command_of(jobs: Sequence[Job]) -> Callable[..., None]:
     options = spellings(jobs)
 
     def callback(**given: Any) -> None:
+        for keyword, spelling in options.items():
+            if spelling.first.key.turns_off and given[keyword] is not None:
+                given[keyword] = not given[keyword]
         output = output_of(given["format"], given["output"])
         with redirect_stdout(sys.stderr) if output.claims_stdout else nullcontext():
             result = perform(request_of(jobs, options, given))
@@ -96,7 +99,7 @@ def _of_key(keyword: str, spelling: Spelling, job: Job) -> Parameter:
     leaf = spelling.first
     kind = leaf.kind if leaf.kind in (int, float, bool) else str
     declared = typer.Option(
-        leaf.key.switch,
+        leaf.key.flag,
         metavar=leaf.key.metavar,
         help=leaf.help(job.settings.get(leaf.name)),
         rich_help_panel=_panel(spelling),

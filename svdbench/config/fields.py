@@ -30,8 +30,8 @@ class Key:
         help: a phrase for its comment and for ``--help``, without a full stop.
         null: what null means, in words.
         default_text: the default in words, for ``--help``, where its value does not say enough.
-        typed: its option on the command line and the placeholder of its value, ``--d D,D,…``; of
-            a switch both forms, ``--embeddings/--no-embeddings``.
+        typed: its option on the command line and the placeholder of its value, ``--d D,D,…``. Of
+            one that is true by default the option turns it off: ``--no-embeddings``.
         former: older spellings of the option; they are still understood.
         at_least, above, at_most, below: range of the value, or of each value of a list.
         choices: the values allowed: names, or a registry.
@@ -71,12 +71,12 @@ class Key:
 
     @property
     def flag(self) -> str | None:
-        return None if self.switch is None else self.switch.partition("/")[0]
+        return None if self.typed is None else self.typed.partition(" ")[0]
 
     @property
-    def switch(self) -> str | None:
-        """The flag, of a switch with the one that turns it off."""
-        return None if self.typed is None else self.typed.partition(" ")[0]
+    def turns_off(self) -> bool:
+        """Whether the option makes the value false."""
+        return self.flag is not None and self.flag.startswith("--no-")
 
     @property
     def metavar(self) -> str | None:
@@ -225,7 +225,9 @@ class Leaf:
     @property
     def keyword(self) -> str | None:
         """The name of its option in Python; None without a flag."""
-        return None if self.key.flag is None else self.key.flag.lstrip("-").replace("-", "_")
+        if self.key.flag is None:
+            return None
+        return self.key.flag.removeprefix("--no-").lstrip("-").replace("-", "_")
 
     @property
     def is_list(self) -> bool:

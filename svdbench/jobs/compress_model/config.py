@@ -44,9 +44,9 @@ class CompressModel(RankChoice, DeviceConfig):
     )
     embeddings: bool = option(
         True,
-        "factor embeddings, too, and what is tied to them",
-        typed="--embeddings/--no-embeddings",
-        default_text="--embeddings",
+        "whether embeddings are factored, and layers tied to them",
+        typed="--no-embeddings",
+        default_text="they are",
     )
     skip_last: bool = option(False, "leave the last layer dense")
     folding: str = option(
