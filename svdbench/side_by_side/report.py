@@ -5,9 +5,11 @@ The arm that all others are compared with is the ``base``: the unchanged network
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 
+from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import fixed, integer, percent, quantity, ratio, share
@@ -68,6 +70,43 @@ def failures(summary: pd.DataFrame, base: str) -> Iterator[str]:
             yield f"{name_of(row['arm'])}, seed {row['seed']}: {row['status']}: {row['reason']}"
         elif row["status"] != "ok" and row["arm"] == base:
             yield f"seed {row['seed']}: {row['status']} after epoch {row['epoch']}"
+
+
+@dataclass(frozen=True)
+class SidesFrames:
+    """The tables of a run of arms.
+
+    Attributes:
+        epochs: rows of ``samples`` of the seeds that every arm has finished.
+        failed: a line for each arm that failed.
+    """
+
+    summary: pd.DataFrame
+    samples: pd.DataFrame
+    epochs: pd.DataFrame
+    layers: pd.DataFrame | None
+    failed: list[str]
+
+
+def report_of(
+    run: RecordedRun, title: str, base: str, whole: Callable[[SidesFrames], Report | None]
+) -> Report:
+    """The report of a run of arms, or what can be reported of one that stopped early.
+
+    Args:
+        base: the arm that the others are compared with.
+        whole: makes the report of all tables; None where no arm has an epoch.
+    """
+    if not run.has("summary"):
+        return Report(title)
+    summary = run.frame("summary")
+    failed = list(failures(summary, base))
+    if not run.has("samples"):
+        return of_summary(title, summary, base, failed)
+    samples = run.frame("samples")
+    layers = run.frame("layers") if run.has("layers") else None
+    frames = SidesFrames(summary, samples, ended(samples, summary, base), layers, failed)
+    return whole(frames) or Report(title, blocks=[Lines(failed)])
 
 
 def of_summary(title: str, summary: pd.DataFrame, base: str, failed: Iterable[str]) -> Report:

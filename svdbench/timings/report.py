@@ -41,6 +41,18 @@ def read_summary(run: RecordedRun) -> pd.DataFrame:
     return rows.assign(**{name: value for name, value in later.items() if name not in rows})
 
 
+def report_of_steps(run: RecordedRun, title: str) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
+    """A report with warnings, metrics and headline; the rows of steps, and those with a time."""
+    summary = read_summary(run)
+    step = summary[summary["pass"] == "step"]
+    timed = step[step["status"] == "ok"]
+    found = Report(title, frames={"step": step})
+    found.warnings = list(disturbed(step))
+    found.metrics = times_of(timed)
+    summarise_times(found, timed)
+    return found, step, timed
+
+
 def times_of(timed: pd.DataFrame, metric: Metric = STEP) -> list[MetricValue]:
     """The time of each row that has one, and what it is of."""
     named = [name for name in ("method", "block_size", *PLACES) if name in timed]

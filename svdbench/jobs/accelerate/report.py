@@ -48,31 +48,27 @@ WHAT = {
 
 
 def report(run: RecordedRun) -> Report:
-    if not run.has("summary"):
-        return Report("acceleration")
-    summary = run.frame("summary")
-    failed = list(sides.failures(summary, DENSE))
-    if not run.has("samples"):
-        return sides.of_summary("acceleration", summary, DENSE, failed)
-    samples = run.frame("samples")
-    epochs = sides.ended(samples, summary, DENSE)
-    arms = summarise_arms(epochs, summary)
+    return sides.report_of(run, "acceleration", DENSE, partial(_whole, run))
+
+
+def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
+    epochs, layers = frames.epochs, frames.layers
+    arms = summarise_arms(epochs, frames.summary)
     if not arms:
-        return Report("acceleration", blocks=[Lines(failed)])
-    layers = run.frame("layers") if run.has("layers") else None
+        return None
     found = Report(
         _title(epochs),
         headline(
             (sides.name_of(arm.name), _of(arm.metrics, sides.ACCURACY, SPEED)) for arm in arms
         ),
-        frames={"samples": samples, "summary": summary},
+        frames={"samples": frames.samples, "summary": frames.summary},
         warnings=list(impossible(arms)),
         metrics=[value for arm in arms for value in arm.metrics.values()],
     )
     found.blocks = [
         scores_table(arms, found.title),
         speed_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *failed]),
+        Lines([_meaning(arms), *conclusions(arms), *frames.failed]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
     if answers := answers_of(run, arms):

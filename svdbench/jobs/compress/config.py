@@ -50,11 +50,7 @@ class Compress(SideBySide, FollowedConfig):
         choices=COMPRESSORS,
     )
     ranks: list[int] = several(
-        [10],
-        "ranks of the weights, an arm for each",
-        "--ranks K,K,…",
-        former=("--rank",),
-        at_least=1,
+        [10], "ranks of the weights, an arm each", "--ranks K,K,…", former=("--rank",), at_least=1
     )
     every: str = option(
         EPOCH,

@@ -53,31 +53,27 @@ LEAST = 1e-9
 
 
 def report(run: RecordedRun) -> Report:
-    if not run.has("summary"):
-        return Report("compression")
-    summary = run.frame("summary")
-    failed = list(sides.failures(summary, STOCK))
-    if not run.has("samples"):
-        return sides.of_summary("compression", summary, STOCK, failed)
-    samples = run.frame("samples")
-    epochs = sides.ended(samples, summary, STOCK)
+    return sides.report_of(run, "compression", STOCK, partial(_whole, run))
+
+
+def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
+    epochs, layers = frames.epochs, frames.layers
     arms = summarise_arms(epochs)
     if not arms:
-        return Report("compression", blocks=[Lines(failed)])
-    layers = run.frame("layers") if run.has("layers") else None
+        return None
     found = Report(
         _title(epochs),
         headline(
             (arm.name, [arm.metrics[m] for m in (ERROR, TIME) if m in arm.metrics]) for arm in arms
         ),
-        frames={"samples": samples, "summary": summary},
+        frames={"samples": frames.samples, "summary": frames.summary},
         metrics=[value for arm in arms for value in arm.metrics.values()],
     )
     found.blocks = [
         scores_table(arms, found.title),
         times_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *alike(epochs), *failed]),
-        savings_table(summary),
+        Lines([_meaning(arms), *conclusions(arms), *alike(epochs), *frames.failed]),
+        savings_table(frames.summary),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
     if answers := answers_of(run, epochs):

@@ -36,7 +36,7 @@ def show(data_dir: str | None, output: TableOutput) -> None:
                 raise
             notes.append(f"{name} can't be used: {error}")
             continue
-        if faults:
+        if isinstance(dataset, FileDataset) and faults:
             notes.append(_note(dataset, faults))
     output.show(table)
     if output.is_screen:

@@ -26,13 +26,7 @@ SIZE = (9.6, 5.6)  # of a figure, in inches
 
 
 def report(run: RecordedRun) -> Report:
-    summary = timings.read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report("a gradient-descent step φ(V)·X", frames={"step": step})
-    found.warnings = list(timings.disturbed(step))
-    found.metrics = timings.times_of(timed)
-    timings.summarise_times(found, timed)
+    found, step, timed = timings.report_of_steps(run, "a gradient-descent step φ(V)·X")
     if len(timed):
         found.blocks += [
             times_table(timed),

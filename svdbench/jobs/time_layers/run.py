@@ -15,19 +15,18 @@ from svdbench.jobs.time_layers.layers import Layer, LayerProblem
 from svdbench.measure.algorithm import Tensors
 from svdbench.members import LAYERS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
-from svdbench.running.session import device_of, running
+from svdbench.running.session import device_of
+from svdbench.timings.grid import time_grid
 from svdbench.timings.session import (
-    CellConditions,
     TimedMethod,
     check_methods,
     chosen,
-    plan_of,
-    time_cells,
 )
 
 # The timing tables, where d is the width and m the rows of a batch.
 LAYER_SAMPLES = TableSchema("samples", (*SAMPLES.own, "optimizer"))
 LAYER_SUMMARY = TableSchema("summary", (*SUMMARY.own, "optimizer", "n_params"))
+TABLES = LAYER_SAMPLES, LAYER_SUMMARY
 # So small that hundreds of steps with the same gradient leave the weights what they are.
 LEARNING_RATE = 1e-6
 
@@ -70,21 +69,10 @@ class TimedLayer(TimedMethod):
 
 def run(config: TimeLayers, text: str, folder: str | None = None) -> Path:
     device_of(config)
-    sizes = config.sizes
-    cells = len(sizes.width) * len(sizes.batch)
-    plan = plan_of(config, cells)
     layers: dict[str, Layer] = chosen(LAYERS, config)
-    with running(JOB, config, text, folder, cells) as (record, shown):
-        for batch in sorted(sizes.batch):
-            # What is too slow for one batch may not be for another.
-            conditions = CellConditions(
-                plan, config.measure.l2, samples=LAYER_SAMPLES, summary=LAYER_SUMMARY
-            )
-            problems = [_problem(config, width, batch) for width in sorted(sizes.width)]
-            entries = partial(_entries, layers=layers, config=config)
-            memo = f"too_slow at {batch}"
-            time_cells(problems, entries, conditions, record, shown, memo=memo)
-    return record.folder
+    problems, entries = partial(_problem, config), partial(_entries, layers=layers, config=config)
+    sizes = config.sizes.width, config.sizes.batch
+    return time_grid(JOB, config, text, folder, sizes, problems, entries, TABLES)
 
 
 def check(config: TimeLayers) -> None:

@@ -217,9 +217,6 @@ class FastHEachStep(Blocks, FactoredLoop):
 
     This is the second experiment of the slides. The factors of the blocks, which are the
     same at all steps, are made anew at each.
-
-    Args:
-        block_size: reflectors to a block; None takes the best known for the shape.
     """
 
     name = "fasth_each_step"

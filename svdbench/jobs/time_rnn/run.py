@@ -14,14 +14,12 @@ from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.measure.machine import same_precision
 from svdbench.members import LOOPS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
-from svdbench.running.session import device_of, running
+from svdbench.running.session import device_of
+from svdbench.timings.grid import time_grid
 from svdbench.timings.session import (
-    CellConditions,
     TimedMethod,
     check_methods,
     chosen,
-    plan_of,
-    time_cells,
 )
 
 # The timing tables, where d is hidden units, m sequences, and n reflectors of U and of V.
@@ -34,21 +32,9 @@ LOOP_SUMMARY = TableSchema(
 
 def run(config: TimeRNN, text: str, folder: str | None = None) -> Path:
     same_precision(device_of(config))
-    sizes = config.sizes
-    cells = len(sizes.hidden) * len(sizes.length)
-    plan = plan_of(config, cells)
-    methods: dict[str, RNNLoop] = chosen(LOOPS, config)
-    with running(JOB, config, text, folder, cells) as (record, shown):
-        for length in sorted(sizes.length):
-            # What is too slow for one length may not be for another.
-            conditions = CellConditions(
-                plan, config.measure.l2, samples=LOOP_SAMPLES, summary=LOOP_SUMMARY
-            )
-            problems = [_problem(config, hidden, length) for hidden in sorted(sizes.hidden)]
-            entries = partial(_entries, methods=methods, config=config)
-            memo = f"too_slow at {length}"
-            time_cells(problems, entries, conditions, record, shown, memo=memo)
-    return record.folder
+    entries = partial(_entries, methods=chosen(LOOPS, config), config=config)
+    sizes, tables = (config.sizes.hidden, config.sizes.length), (LOOP_SAMPLES, LOOP_SUMMARY)
+    return time_grid(JOB, config, text, folder, sizes, partial(_problem, config), entries, tables)
 
 
 def check(config: TimeRNN) -> None:

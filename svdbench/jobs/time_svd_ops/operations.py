@@ -114,14 +114,22 @@ class Dense(MatrixOp):
         return (factored.apply(*wide, eye).to(U.dtype),)
 
 
-class CayleySolve(Dense):
+class Solve(Dense):
+    """By ``torch.linalg.solve``."""
+
+    kind, builds = "lu", "product"
+    gradients = "torch's, by the LU factors of the forward pass"
+    source = "torch.linalg.solve (LAPACK gesv)"
+
+    def flops(self, problem: Problem) -> Flops:
+        return lu_solve(problem)
+
+
+class CayleySolve(Solve):
     """(I − W)(I + W)⁻¹ X as 2(I + W)⁻¹X − X, which spares the product W X and its gradient."""
 
     name = "cayley_solve"
     operation, symmetric = "cayley", True
-    kind, builds = "lu", "product"
-    gradients = "torch's, by the LU factors of the forward pass"
-    source = "torch.linalg.solve (LAPACK gesv)"
 
     def apply(self, W: Tensor, X: Tensor) -> Tensor:
         eye = torch.eye(len(W), dtype=W.dtype, device=W.device)
@@ -130,9 +138,6 @@ class CayleySolve(Dense):
     def reference(self, W: Tensor, X: Tensor) -> Tensor:
         eye = torch.eye(len(W), dtype=W.dtype, device=W.device)
         return solve_by_qr(eye + W, (eye - W) @ X)
-
-    def flops(self, problem: Problem) -> Flops:
-        return lu_solve(problem)
 
 
 class CayleySVD(FactoredOperation):
@@ -213,23 +218,17 @@ def _tolerance(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
-class InverseSolve(Dense):
+class InverseSolve(Solve):
     """torch.linalg.solve(W, X): the fair way, as the inverse itself is not needed."""
 
     name = "inverse_solve"
     operation = "inverse"
-    kind, builds = "lu", "product"
-    gradients = "torch's, by the LU factors of the forward pass"
-    source = "torch.linalg.solve (LAPACK gesv)"
 
     def apply(self, W: Tensor, X: Tensor) -> Tensor:
         return torch.linalg.solve(W, X)
 
     def reference(self, W: Tensor, X: Tensor) -> Tensor:
         return solve_by_qr(W, X)
-
-    def flops(self, problem: Problem) -> Flops:
-        return lu_solve(problem)
 
 
 class InverseInv(InverseSolve):

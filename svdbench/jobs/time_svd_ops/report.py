@@ -28,13 +28,7 @@ NOTE = (
 
 
 def report(run: RecordedRun) -> Report:
-    summary = timings.read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report("matrix operations", frames={"step": step})
-    found.warnings = list(timings.disturbed(step))
-    found.metrics = timings.times_of(timed)
-    timings.summarise_times(found, timed)
+    found, step, timed = timings.report_of_steps(run, "matrix operations")
     tables = [table_of(str(operation), rows) for operation, rows in timed.groupby("operation")]
     if tables:
         tables[-1].note = NOTE

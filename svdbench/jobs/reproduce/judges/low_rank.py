@@ -201,6 +201,15 @@ def alpha(runs: Runs) -> Evidence:
     return found
 
 
+def _arms(found: Evidence, runs: Runs, prefix: str, run: str, epochs: int) -> Arms:
+    """The arms of a run, with their speed, and their costs if they were trained to the end."""
+    arms = Arms(runs, run, 0.1)
+    put_speed(found, prefix, arms)
+    if arms.trained(epochs):
+        put_costs(found, prefix, arms)
+    return arms
+
+
 CATS_EPOCHS = 100
 
 
@@ -211,10 +220,8 @@ def cats(runs: Runs) -> Evidence:
     """
     found = Evidence()
     for prefix, run in (("", "cats-published"), ("corrected_", "cats-corrected")):
-        arms = Arms(runs, run, 0.1)
-        put_speed(found, prefix, arms)
+        arms = _arms(found, runs, prefix, run, CATS_EPOCHS)
         if arms.trained(CATS_EPOCHS):
-            put_costs(found, prefix, arms)
             put_gain(found, f"{prefix}gain", arms)
             for arm in ("dnn", "svd"):
                 for split in ("train", "test"):
@@ -264,10 +271,7 @@ def xor(runs: Runs) -> Evidence:
     """
     found = Evidence()
     for prefix, run in (("", "xor-published"), ("corrected_", "xor-corrected")):
-        arms = Arms(runs, run, 0.1)
-        put_speed(found, prefix, arms)
-        if arms.trained(XOR_EPOCHS):
-            put_costs(found, prefix, arms)
+        arms = _arms(found, runs, prefix, run, XOR_EPOCHS)
         if not prefix:
             put_cost_curves(found, "cost", arms.samples)
     return found

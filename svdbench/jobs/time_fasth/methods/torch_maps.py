@@ -45,9 +45,8 @@ class TorchCayley(TorchParametrization):
     """(I − A/2)⁻¹(I + A/2) X with A = tril(V) − tril(V)ᵀ."""
 
     name = "torch_cayley"
-    kind = "cayley"
+    kind, map = "cayley", "cayley"
     gradients = "torch's, by the LU factors of the forward pass"
-    map = "cayley"
 
     def parameter(self, V: Tensor) -> Tensor:
         return scaled(V)
@@ -65,9 +64,8 @@ class TorchHouseholderMap(TorchParametrization):
     """H(a₁)⋯H(a_d) D X: the columns of V below a diagonal of ones, and its signs D."""
 
     name = "torch_householder_map"
-    kind = "reflectors"
+    kind, map = "reflectors", "householder"
     gradients = "torch's, reflector by reflector"
-    map = "householder"
 
     def parameter(self, V: Tensor) -> Tensor:
         """V with ±3/2 on its diagonal, which the map truncates to the signs ±1.
@@ -90,9 +88,8 @@ class TorchMatrixExp(ExpOfTriangle, TorchParametrization):
     """exp(A) X with A = tril(V) − tril(V)ᵀ."""
 
     name = "torch_matrix_exp"
-    kind = "exponential"
+    kind, map = "exponential", "matrix_exp"
     gradients = "torch's, by the exponential of a doubled matrix"
-    map = "matrix_exp"
 
     def flops(self, problem: Problem) -> Flops:
         return exp_flops(problem, entries=1)
