@@ -40,7 +40,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {
         *("config", "job", "measure", "members", "models", "record", "reporting", "tasks"),
     },
-    "timings": {"config", "measure", "members", "record", "reporting", "running", "statistics"},
+    "timings": {
+        "config",
+        "job",
+        "measure",
+        "members",
+        "record",
+        "reporting",
+        "running",
+        "statistics",
+    },
     "side_by_side": {
         *("config", "datasets", "job", "lowrank", "measure", "members", "record", "reporting"),
         *("running", "statistics", "training"),

@@ -1,6 +1,6 @@
 """The report of a sweep: the metrics of its runs, aggregated over seeds and side by side."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -131,13 +131,10 @@ def _median(several: Sequence[tuple[MetricValue, Any]], place: Of) -> MetricValu
 
 
 def _table(title: str, rows: dict[Of, dict[str, MetricValue]], keys: list[str]) -> Table:
-    names = list(dict.fromkeys(name for place in rows for name, _ in place))
     # What is the same in all rows is no column, unless it was swept.
-    shown = [
-        name
-        for name in names
-        if name in map(short, keys) or len({dict(place).get(name) for place in rows}) > 1
-    ]
+    differing = _differing(rows)
+    names = dict.fromkeys(name for place in rows for name, _ in place)
+    shown = [name for name in names if name in differing or name in map(short, keys)]
     columns = _columns(rows)
     kept = {place: row for place, row in rows.items() if any(column in row for column in columns)}
     table = Table.of(
@@ -152,6 +149,13 @@ def _table(title: str, rows: dict[Of, dict[str, MetricValue]], keys: list[str]) 
             integer(seeds),
         )
     return table
+
+
+def _differing(rows: Iterable[Of]) -> set[str]:
+    """The names whose values differ between rows."""
+    places = [dict(place) for place in rows]
+    names = {name for place in places for name in place}
+    return {name for name in names if len({place.get(name) for place in places}) > 1}
 
 
 def _columns(rows: dict[Of, dict[str, MetricValue]]) -> dict[str, str]:
@@ -179,13 +183,17 @@ def _headline(
     columns = _columns(rows)
     column = next(iter(columns))
     groups: dict[str, list[tuple[str, MetricValue]]] = {}
-    words = [short(key) for key in keys]
+    words, differing = [short(key) for key in keys], _differing(rows)
     for place, row in rows.items():
         if column in row:
             of = dict(place)
             group = ", ".join(f"{name} = {of.get(name)}" for name in words)
-            rest = [str(value) for name, value in place if name not in words]
-            groups.setdefault(group, []).append((" ".join(rest), row[column]))
+            rest = [
+                value if isinstance(value, str) else f"{name} = {setting(value)}"
+                for name, value in place
+                if name not in words and (name in differing or isinstance(value, str))
+            ]
+            groups.setdefault(group, []).append((", ".join(rest), row[column]))
     best = []
     for group, several in groups.items():
         sign = -1 if several[0][1].metric.better == "higher" else 1
