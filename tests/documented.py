@@ -123,7 +123,7 @@ def shortened(words: list[str]) -> list[str]:
     if "--processes" in kept:
         at = kept.index("--processes")
         del kept[at : at + 2]
-    if command == "compress" and ":" in [*words, ""][1]:
+    if command == "compress" and {":", "/"} & set([*words, ""][1]):
         return [*kept, "timing_s=0.01"]
     if {"--resume", "--help", "--show-config"} & set(kept):
         return kept

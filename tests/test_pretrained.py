@@ -223,5 +223,11 @@ def test_weights_in_half_precision_are_saved_in_it() -> None:
     }
     ids = torch.tensor([[5, 6, 7]])
     assert F.mse_loss(loaded(ids).logits, small(ids).logits) == 0
+    with pytest.raises(UserError, match="transformers can't load factored layers"):
+        loaded.save_pretrained("again")
+    save_pretrained(loaded, "again", "small")  # of what was trained on, say
+    assert json.loads(Path("again/config.json").read_text())["architectures"] == [
+        "LowRankLlamaForCausalLM"
+    ]
     with pytest.raises(UserError, match="to another folder"):
         save_pretrained(small, "dense", "dense")

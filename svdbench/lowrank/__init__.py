@@ -18,6 +18,7 @@ from svdbench.lowrank.layers.conv import LowRankConv1d, LowRankConv2d
 from svdbench.lowrank.layers.embedding import LowRankEmbedding
 from svdbench.lowrank.layers.factor import Factored, factor, unfactor
 from svdbench.lowrank.layers.linear import LowRankLinear
+from svdbench.lowrank.layers.plain import plain_layers
 from svdbench.lowrank.layers.recurrent import LowRankRecurrent
 from svdbench.lowrank.ranks.certify import Certificate, Increase, certify
 from svdbench.lowrank.ranks.curves import Curve, loss_curves
@@ -60,6 +61,7 @@ __all__ = [
     "load",
     "loss_curves",
     "minimax_ranks",
+    "plain_layers",
     "projection_error",
     "randomized_svd",
     "randqb",

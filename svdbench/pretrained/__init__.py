@@ -1,4 +1,7 @@
-"""Models of Hugging Face transformers: read from a folder, compressed, and saved in factors."""
+"""Models of Hugging Face transformers: read from a folder, compressed, and saved in factors.
+
+``svdbench compress FOLDER --data TEXT`` does all of it; :func:`from_pretrained` loads the result.
+"""
 
 from svdbench.pretrained.saving import from_pretrained, save_pretrained
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.pretrained.examples import PretrainedExamples, read_examples
 from svdbench.pretrained.padded import pool
 from svdbench.pretrained.perplexity import PerplexityChange, compare_perplexity
@@ -38,6 +39,16 @@ class PretrainedModel:
         if self.examples is None or not self.examples.document:
             return None
         return compare_perplexity(self.model, compressed, self.examples.held_out)
+
+    @property
+    def layers(self) -> list[str] | None:
+        """The weights to compress; None for all.
+
+        Not those of a pooler behind an encoder: the encoder's loss does not depend on them.
+        """
+        names = [site.name for site in factorable_weights(self.model)[0]]
+        kept = [name for name in names if "pooler" not in name.split(".")]
+        return kept if self.source.task == ENCODER and len(kept) < len(names) else None
 
     def save(self, compressed: Any, folder: Path) -> Path:
         """Write the compressed model to a folder, so that it can be loaded again."""

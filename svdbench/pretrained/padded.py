@@ -32,7 +32,12 @@ def text_parts(
         for name, each in texts.items()
     }
     dealt = deal(rows, torch.Generator().manual_seed(seed), "texts")
-    return {name: _part(dealt[name][: most.get(name)], tokenizer, context) for name in PARTS}
+    # Without a token to pad with, a classifier takes one text at a time.
+    alone = tokenizer.pad_token_id is None or getattr(config, "pad_token_id", None) is None
+    at_once = 1 if alone else ROWS
+    return {
+        name: _part(dealt[name][: most.get(name)], tokenizer, context, at_once) for name in PARTS
+    }
 
 
 def labels(given: Sequence[int | str] | None, config: Any, count: int) -> list[int | float | None]:
@@ -60,23 +65,20 @@ def labels(given: Sequence[int | str] | None, config: Any, count: int) -> list[i
     return found
 
 
-def _part(rows: list[tuple[str, Any]], tokenizer: Any, context: int) -> ExamplePart:
+def _part(rows: list[tuple[str, Any]], tokenizer: Any, context: int, at_once: int) -> ExamplePart:
     found = tokenizer([text for text, _ in rows], truncation=True, max_length=context)["input_ids"]
     order = sorted(range(len(rows)), key=lambda i: len(found[i]))
     batches: list[Batch] = []
     while order:
-        taken, length = 0, len(found[order[0]])
-        for i in order:
+        taken, length = 0, 0
+        for i in order:  # as many as are short enough together
             longer = max(length, len(found[i]))
-            if taken == ROWS or (taken and longer * (taken + 1) > TOKENS):
+            if taken == at_once or (taken and longer * (taken + 1) > TOKENS):
                 break
-            if tokenizer.pad_token_id is None and longer != length:
-                break  # nothing to pad with
             taken, length = taken + 1, longer
         own, order = order[:taken], order[taken:]
-        batches.append(
-            _batch([found[i] for i in own], [rows[i][1] for i in own], tokenizer, length)
-        )
+        ids, labels_of = [found[i] for i in own], [rows[i][1] for i in own]
+        batches.append(_batch(ids, labels_of, tokenizer, length))
     return ExamplePart(batches, [])
 
 

@@ -110,4 +110,13 @@ def from_pretrained(
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
+    vars(model)["save_pretrained"] = _refused
     return model.to(device).eval()
+
+
+def _refused(*args: Any, **kwargs: Any) -> None:
+    """In the place of the model's own, whose files transformers would fill with random numbers."""
+    raise UserError(
+        "transformers can't load factored layers that it saves: call "
+        "svdbench.pretrained.save_pretrained(model, folder, source) instead"
+    )

@@ -153,11 +153,8 @@ def context_of(source: PretrainedSource, tokenizer: Any, asked: int | None, toke
     Raises:
         UserError: more than the model allows.
     """
-    limits = [
-        getattr(source.config, "max_position_embeddings", None) or CONTEXT,
-        min(tokenizer.model_max_length, 10**6),
-    ]
-    most = min(limits)
+    limits = [getattr(source.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    most = min([int(each) for each in limits if each and each > 0], default=CONTEXT)
     if asked is not None:
         if asked > most:
             raise UserError(f"--context is {asked}: the model takes at most {most} tokens")

@@ -105,7 +105,7 @@ class PretrainedSource:
                 'key architectures, such as ["GPT2LMHeadModel"]'
             )
         architecture = named[0].removeprefix(PREFIX)
-        if not config.is_encoder_decoder:
+        if not getattr(config, "is_encoder_decoder", False):
             for task, auto in AUTO.items():
                 if architecture in _classes(getattr(package, auto), config):
                     return cls(folder, architecture, task, config)

@@ -20,8 +20,9 @@ DATASET = Subject(
 )
 DATASET_OR_MODEL = replace(
     DATASET,
-    metavar="DATASET|MODULE:BUILD",
-    help=f"{DATASET.help} Or a function that returns a model.",
+    metavar="DATASET|MODULE:BUILD|FOLDER",
+    help=f"{DATASET.help} Or a function that returns a model, or a Hugging Face model: its folder, "
+    "or its name in the local cache.",
 )
 
 

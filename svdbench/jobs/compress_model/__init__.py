@@ -3,13 +3,19 @@ are chosen together, from one pass over calibration examples and a search on the
 and the result is judged on held-out examples. MODULE is looked up in the current folder
 first. Only the functions that you name are called.
 
+With FOLDER: a model of Hugging Face transformers, as save_pretrained wrote it, or its name in the
+local cache; nothing is downloaded. --data is a text file or a folder of them, or images. The
+perplexity of a language model is measured before and after.
+
 Writes results/compress-model/NAME: the compressed model as safetensors and JSON, which
-svdbench.lowrank.load(build(), PATH) restores; CSV tables of the summary, the layers and the
-frontier, a plot, the configuration and the environment.
+svdbench.lowrank.load(build(), PATH) restores, and that of a FOLDER
+svdbench.pretrained.from_pretrained(results/compress-model/NAME); CSV tables of the summary, the
+layers and the frontier, a plot, the configuration and the environment.
 
 Examples:
     svdbench compress my_net:build --data my_net:loader --weights my_net.safetensors --params 0.5
     svdbench compress my_net:build --data my_net:loader --max-loss-increase 0.01
+    svdbench compress ./my-gpt2 --data text.txt --params 0.5
 """
 
 from svdbench.job import Job, Subject
@@ -19,7 +25,11 @@ JOB = Job(
     "compress-model",
     CompressModel,
     __name__,
-    Subject("MODULE:BUILD", "A function that returns a model.", function="model.build"),
+    Subject(
+        "MODULE:BUILD|FOLDER",
+        "A function that returns a model, or the folder of a Hugging Face model.",
+        function="model.build",
+    ),
     command="compress",
     panel="Low rank",
     place=1,
