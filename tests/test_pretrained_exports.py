@@ -36,7 +36,7 @@ def test_int8_after_compression() -> None:
     quantization.quantize_(plain, quantization.Int8WeightOnlyConfig())
     quantised = [each for each in plain.modules() if isinstance(each, nn.Linear)]
     assert all("Int8" in type(each.weight).__name__ for each in quantised)
-    assert len(quantised) == 2 * 8 + 1 + 2  # of the blocks, the embedding and the last layer
+    assert len(quantised) == 2 * 8 + 2 + 2  # of the blocks, both embeddings and the last layer
     assert (plain(ids).logits - logits).norm() < 0.03 * logits.norm()
     assert before.keys() == plain.state_dict().keys()
 

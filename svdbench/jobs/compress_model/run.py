@@ -83,6 +83,8 @@ def _compressed(
     options["max_loss_increase"] = config.allowed
     if config.layers is not None:
         options["layers"] = config.layers
+    elif brought.pretrained is not None:
+        options["layers"] = brought.pretrained.layers
     with warnings.catch_warnings():  # shown by the report
         warnings.simplefilter("ignore", DataWarning)
         return compress(
