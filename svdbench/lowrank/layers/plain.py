@@ -54,7 +54,7 @@ def plain_layers(model: nn.Module) -> nn.Module:
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     """A linear layer that has these very parameters."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    linear.weight = weight  # type: ignore[assignment]
+    linear.weight = weight
     if bias is not None:
         linear.bias = bias  # type: ignore[assignment]
     return linear
