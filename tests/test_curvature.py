@@ -48,6 +48,8 @@ CASES: dict[str, tuple[Loss, tuple[int, ...], Any, str]] = {
     "torch": (F.cross_entropy, (2, 5), torch.tensor([3, 0]), "ggn"),
     "module": (nn.CrossEntropyLoss(), (2, 5), torch.tensor([3, 0]), "ggn"),
     "tokens": (usual_loss, (2, 3, 3), IGNORED, "ggn"),
+    "torch, square": (F.cross_entropy, (2, 3, 3), torch.tensor([[2, 0, 1], [1, 1, 0]]), "ggn"),
+    "probabilities": (F.cross_entropy, (2, 3), torch.tensor([[0.2, 0.8, 0], [1, 1, 0]]), "ggn"),
     "pixels": (usual_loss, (2, 4, 2), torch.tensor([[0, 3], [1, 2]]), "ggn"),
     "binary": (usual_loss, (2, 3, 1), torch.tensor([[0, 1, 1], [1, 0, 0]]), "ggn"),
     "numbers": (usual_loss, (2, 4), "other", "ggn"),
@@ -116,6 +118,35 @@ def test_lanczos_drops_what_curves_down() -> None:
     ((_, v),) = curvature._draw("ggn-lanczos", output, output.detach(), 4)
     # (1, ±1)/√2 in the eigenvectors: the first only, √2 of it.
     torch.testing.assert_close(v.abs(), torch.tensor([2**0.5, 0.0]).double().expand(4, 2))
+
+
+def test_a_loss_that_compares_examples_has_one_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spread(output: Tensor, target: Tensor) -> Tensor:
+        """Of each pair of neighbours; no mean over examples."""
+        return (output[1:] - output[:-1]).square().sum() / len(output)
+
+    output = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    curvature, found = Curvature(spread), []
+    for signs in product([-1.0, 1.0], repeat=6):
+        z = torch.tensor(signs, dtype=torch.float64).reshape(3, 2)
+        monkeypatch.setattr(curvature, "_signs", lambda like, z=z: z)
+        ((_, v),) = curvature._draw("ggn-lanczos", output, None, 3)
+        found.append(v.flatten())
+    V = torch.stack(found)
+    whole = lambda o: 3 * spread(o, o)  # noqa: E731
+    H = torch.autograd.functional.hessian(whole, output.detach()).reshape(6, 6)
+    torch.testing.assert_close(V.T @ V / len(V), H, rtol=1e-7, atol=1e-7)
+
+
+def test_examples_without_a_target_are_counted() -> None:
+    model, x = network(), torch.randn(20, 6)
+    y = torch.randint(3, (20,))
+    y[:3] = -100
+    with pytest.raises(ValueError, match="3 of 20 calibration examples have no target"):
+        rank_frontier(model, (x, y), usual_loss)
+    nothing = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8))
+    with pytest.raises(ValueError, match="neither a gradient nor a curvature"):
+        rank_frontier(nothing, (x, y), lambda output, target: (0 * output).sum())
 
 
 @dataclass

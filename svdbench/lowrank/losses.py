@@ -89,11 +89,23 @@ def usual_direction(output: Tensor, target: Tensor, signs: Tensor) -> Tensor:
         return ((p * (1 - p) * len(output) / output.numel()).sqrt() * signs).to(output.dtype)
     logits = _logits(output, target)
     assert logits is not None  # or the usual loss would have raised
-    counted = (target != IGNORED).unsqueeze(-1)
-    weight = len(output) / counted.sum().clamp(min=1)
-    back = output.ndim - 1 if logits is output else 1
-    v = _of_softmax(logits, signs.movedim(back, -1)) * (counted * weight).sqrt()
-    return v.movedim(-1, back).to(output.dtype)
+    counted = target != IGNORED
+    weight = counted * (len(output) / counted.sum().clamp(min=1))
+    return _of_classes(output, -1 if logits is output else 1, weight, signs)
+
+
+def cross_entropy_direction(output: Tensor, target: Tensor, signs: Tensor) -> Tensor:
+    """As :func:`usual_direction`, of ``torch.nn.functional.cross_entropy``.
+
+    Args:
+        output: (B, C, …).
+        target: classes (B, …), or probabilities (B, C, …).
+    """
+    if _numeric(target):
+        mass = target.sum(1)
+        return _of_classes(output, 1, mass * (len(output) / mass.numel()), signs)
+    counted = target != IGNORED
+    return _of_classes(output, 1, counted * (len(output) / counted.sum().clamp(min=1)), signs)
 
 
 class Distillation:
@@ -206,6 +218,12 @@ class Distillation:
 def _of_squares(output: Tensor, signs: Tensor) -> Tensor:
     """Of the mean of squared differences."""
     return math.sqrt(2 * len(output) / output.numel()) * signs
+
+
+def _of_classes(output: Tensor, dim: int, weight: Tensor, signs: Tensor) -> Tensor:
+    """Of the cross entropy of classes along a dimension, with a weight for each target."""
+    v = _of_softmax(output.movedim(dim, -1), signs.movedim(dim, -1))
+    return (v * weight.sqrt().unsqueeze(-1)).movedim(-1, dim).to(output.dtype)
 
 
 def _of_softmax(logits: Tensor, signs: Tensor) -> Tensor:

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from svdbench.arguments import integer
 from svdbench.lowrank.drivers.base import working
-from svdbench.lowrank.losses import IGNORED, Distillation, usual_direction, usual_loss
+from svdbench.lowrank.losses import (
+    IGNORED,
+    Distillation,
+    cross_entropy_direction,
+    usual_direction,
+    usual_loss,
+)
 from svdbench.lowrank.ranks.outputs import each_output
 from svdbench.members import refuse_unknown
 
@@ -138,17 +144,24 @@ def closed_form(loss: Any) -> Direction | None:
     """The direction of a loss whose Hessian is known, else None."""
     if isinstance(loss, Distillation):
         return loss.direction
-    known = loss in (usual_loss, F.cross_entropy, F.mse_loss)
-    if type(loss) is nn.MSELoss:
-        known = loss.reduction == "mean"
-    elif type(loss) is nn.CrossEntropyLoss:
-        known = (
-            loss.weight is None
-            and loss.reduction == "mean"
-            and loss.label_smoothing == 0
-            and loss.ignore_index == IGNORED
-        )
-    return usual_direction if known else None
+    if loss in (usual_loss, F.mse_loss):
+        return usual_direction
+    if loss is F.cross_entropy:
+        return cross_entropy_direction
+    if type(loss) is nn.MSELoss and loss.reduction == "mean":
+        return usual_direction
+    if type(loss) is nn.CrossEntropyLoss and loss.reduction == "mean" and loss.weight is None:
+        plain = loss.label_smoothing == 0 and loss.ignore_index == IGNORED
+        return cross_entropy_direction if plain else None
+    return None
+
+
+def without_targets(loss: Any, target: Any) -> int:
+    """How many examples of a batch have no target that cross entropy counts."""
+    counts = closed_form(loss) in (usual_direction, cross_entropy_direction)
+    if not counts or not isinstance(target, Tensor) or target.is_floating_point():
+        return 0
+    return int((target == IGNORED).reshape(len(target), -1).all(1).sum()) if target.numel() else 0
 
 
 def _curved(found: Sequence[tuple[Tensor, Tensor]], examples: int) -> bool:
@@ -171,8 +184,8 @@ def _by_lanczos(
     """H^½z of random signs z for each example's Hessian H, of which negative parts are dropped.
 
     Q diag(T^½) of the tridiagonal T = QᵀHQ in the Krylov space of z: exact once that space is
-    full. As the loss is a mean over the batch, its Hessian is one block for each example, and one
-    product with it serves all of them.
+    full. Of a mean over the batch the Hessian is one block for each example, and one product with
+    it serves all of them; else, as of a contrastive loss, it is one block for the batch.
 
     Returns:
         Tensors of the output that the loss depends on, and their directions; none where the loss
@@ -189,7 +202,6 @@ def _by_lanczos(
         return []
     own, leaves = [own[i] for i in used], [leaves[i] for i in used]
     curved = [slopes[i] for i in used]
-    blocks = examples if all(len(each) == examples for each in leaves) else 1
 
     def joined(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([working(each).reshape(blocks, -1) for each in parts], -1)
@@ -205,8 +217,13 @@ def _by_lanczos(
         )
         return joined(found).detach()
 
+    blocks = examples if all(len(each) == examples for each in leaves) else 1
     z = joined([signs(each) for each in leaves])
     try:
+        if blocks > 1:
+            first = product(z * (torch.arange(blocks, device=z.device) % 2).unsqueeze(-1))[::2]
+            if first.any():  # where the others alone were changed: examples are compared
+                blocks, z = 1, z.reshape(1, -1)
         directions = parted(_root_times(product, z))
     except RuntimeError:
         return []

@@ -30,6 +30,9 @@ from svdbench.members import refuse_unknown
 Kind = Literal["kronecker", "whitened", "plain"]
 KINDS = ("kronecker", "whitened", "plain")
 
+# Energies of a whole weight that are the damping of a loss which depends on nothing.
+NOTHING = 1e-25
+
 # The rank of each weight by its full name; None leaves it dense.
 Ranks = dict[str, int | None]
 
@@ -301,6 +304,13 @@ def rank_frontier(
         if site.name not in spectra:
             skipped[site.name] = "no calibration row reaches it"
     _refuse_none(seen, skipped)
+    if measured is not None and not any(
+        float(s.energies.sum()) > NOTHING for s in spectra.values()
+    ):
+        raise ValueError(
+            "the loss has neither a gradient nor a curvature at the model's outputs, and tells "
+            "nothing of what a weight is worth: choose distillation, or kind=whitened"
+        )
     return Frontier(
         {site.name: spectra[site.name] for site in seen},
         skipped,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.layers.base import Arrange, Folding, Observer, Side, as_rows, bytes_of
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
-from svdbench.lowrank.ranks.curvature import Curvature, needs_teacher
+from svdbench.lowrank.ranks.curvature import Curvature, needs_teacher, without_targets
 from svdbench.lowrank.ranks.evaluation import batch_loss, loss_input
 from svdbench.lowrank.ranks.examples import (
     Data,
@@ -280,6 +280,7 @@ def observe(
     for use, observer in observers:
         of_module.setdefault(use.module, (use, {}))[1][use.part.own] = observer
     found, uncounted, number = Pass(), list[int](), -1
+    empty = 0
     if curvature is not None:
         curvature.restart()
     with ExitStack() as stack:
@@ -295,6 +296,7 @@ def observe(
                 if needs_teacher(loss):
                     y = output.detach()
                 value = batch_loss(loss, output, y)
+                empty += without_targets(loss, y)
                 if not value.isfinite():
                     uncounted.append(number)
                 elif value.requires_grad:  # not if none of the weights was used
@@ -313,6 +315,11 @@ def observe(
             f"batches ({found.examples:,} examples), the first of them batch "
             f"{uncounted[0]}: leave out batches without a target that counts (all are "
             "-100), and check the loss"
+        )
+    if empty:
+        raise ValueError(
+            f"{empty:,} of {found.examples:,} calibration examples have no target that counts (all "
+            "are -100): leave them out"
         )
     return found
 
