@@ -79,7 +79,9 @@ def put_costs(found: Evidence, prefix: str, arms: Arms) -> None:
 
 def put_speed(found: Evidence, prefix: str, arms: Arms) -> None:
     """The speed of the whole training, and what the multiplications allow."""
-    found.mean(f"{prefix}speed", arms.summary["speedup"])
+    # Reports give another statistic, the median of pairs of epochs.
+    totals = "seed's total times", "seeds' total times"
+    found.mean(f"{prefix}speed", arms.summary["speedup"], *totals)
     found.exact(f"{prefix}ceiling", float(arms.summary["ceiling"].median()))
 
 

@@ -217,6 +217,6 @@ def ceiling(runs: Runs) -> Evidence:
         ceiling = float(own["ceiling"].median())
         found.exact(f"{name}_ceiling", ceiling)
         found.exact(f"{name}_published_over_ceiling", published / ceiling)
-        found.mean(f"{name}_speed", own["speedup"])
+        found.mean(f"{name}_speed", own["speedup"], "seed's total times", "seeds' total times")
         found.mean(f"{name}_speed_over_ceiling", own["speedup"] / own["ceiling"])
     return found
