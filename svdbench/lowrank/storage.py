@@ -114,7 +114,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{place.with_suffix('.json')} is damaged: {error}") from error
     own = model.state_dict()
-    told = [
+    faults = [
         f"{what} {', '.join(sorted(names)[:3])}" + (" and more" if len(names) > 3 else "")
         for what, names in (
             ("the file lacks", own.keys() - tensors.keys()),
@@ -126,8 +126,8 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         )
         if names
     ]
-    if told:
-        raise ValueError(f"{place} belongs to another model: {'; '.join(told)}")
+    if faults:
+        raise ValueError(f"{place} belongs to another model: {'; '.join(faults)}")
     try:
         check_dtypes(own, tensors)
     except ValueError as error:

@@ -203,8 +203,8 @@ class Claims:
         """What the answers mean, and which settings differ from the published ones."""
         differing = {key: text for one in self.answers for key, text in one.settings.items()}
         if differing:
-            told = ", ".join(f"{key} {text}" for key, text in differing.items())
-            yield f"{OTHER} than the published ones, which stand in brackets: {told}"
+            settings = ", ".join(f"{key} {text}" for key, text in differing.items())
+            yield f"{OTHER} than the published ones, which stand in brackets: {settings}"
         if not all(one.settings for one in self.answers):
             yield (
                 f"{AGREEMENT}: ± {number(100 * SHARE_REACH)} points of an accuracy, "

@@ -77,9 +77,9 @@ def mapping(value: Any, name: str, keys: Mapping[str, Any] | None = None) -> dic
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {shown(value)}, not a mapping")
     if keys is not None and value.keys() != keys.keys():
-        told = [f"has no {key}" for key in keys if key not in value]
-        told += [f"has {shown(key)}, which is not known" for key in value if key not in keys]
-        raise ValueError(f"{name} {told[0]}")
+        faults = [f"has no {key}" for key in keys if key not in value]
+        faults += [f"has {shown(key)}, which is not known" for key in value if key not in keys]
+        raise ValueError(f"{name} {faults[0]}")
     return value
 
 

@@ -73,10 +73,10 @@ class Ranks:
         if self.size == 1:
             return loss.item()
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        told = torch.stack([loss.detach(), loss.new_tensor(float(self.asked))])
+        extra = torch.stack([loss.detach(), loss.new_tensor(float(self.asked))])
         for dtype in dict.fromkeys(parameter.dtype for parameter in trained):
             alike = [parameter for parameter in trained if parameter.dtype == dtype]
-            flat = torch.cat([*(_gradient(p).flatten() for p in alike), told.to(dtype)])
+            flat = torch.cat([*(_gradient(p).flatten() for p in alike), extra.to(dtype)])
             with _connected():
                 dist.all_reduce(flat)
             *gradients, total = flat.split([*(parameter.numel() for parameter in alike), 2])
@@ -156,7 +156,7 @@ def join_group(backend: str, **options: Any) -> None:
 def join_on_gpu(local_rank: int) -> None:
     """The same for a process with a GPU of its own: NCCL on GPUs, gloo on CPUs.
 
-    The GPU is the current device before anything else asks for one, and NCCL is told which it
+    The GPU is the current device before anything else asks for one, and NCCL is given the one it
     is: so it connects at once, where a mistake shows, and not at the first gradient.
     """
     device = torch.device("cuda", local_rank)

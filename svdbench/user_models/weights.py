@@ -48,10 +48,10 @@ def load_weights(model: nn.Module, path: str | Path) -> list[str]:
         raise UserError(f"{path} belongs to another model: {why}") from error
     missing = _not_tied(model, found.missing_keys, state)
     wrong = [("lacks", missing), ("has the unknown", found.unexpected_keys)]
-    told = [f"{verb} {_some(names)}" for verb, names in wrong if names]
-    if told:
+    faults = [f"{verb} {_some(names)}" for verb, names in wrong if names]
+    if faults:
         raise UserError(
-            f"{path} belongs to another model: it {' and '.join(told)}: give the "
+            f"{path} belongs to another model: it {' and '.join(faults)}: give the "
             "weights of this one"
         )
     return [f"{path}: {line}" for line in [*notes, *conversions(own, state.items())]]

@@ -92,20 +92,22 @@ def check(a: Side, b: Side, facts: Iterable[EnvironmentFact], force: bool) -> li
         Mismatch: unless ``force``, what must match doesn't, or nothing is known of an
             environment.
     """
-    told = [
+    found = [
         f"{field.name} is {field.a!r} in {a.name}, {field.b!r} in {b.name}"
         for field in facts
         if field.refused
     ]
     unknown = [side.name for side in (a, b) if not any(side.environments)]
-    told += [f"{name} has no env.json that says where it ran" for name in unknown]
-    if told and not force:
-        raise Mismatch(f"{'; '.join(told)}: repeat one of them where the other ran, or add --force")
+    found += [f"{name} has no env.json that says where it ran" for name in unknown]
+    if found and not force:
+        raise Mismatch(
+            f"{'; '.join(found)}: repeat one of them where the other ran, or add --force"
+        )
     missing = [] if unknown else [f for f in facts if f.kind == "must match" and not _known(f)]
-    told += [
+    found += [
         f"{field.name} is not known in {a.name if field.a is None else b.name}" for field in missing
     ]
-    return told
+    return found
 
 
 def differing(a: Side, b: Side) -> list[str]:

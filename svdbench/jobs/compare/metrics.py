@@ -83,8 +83,10 @@ def number(row: Row, column: str) -> float | None:
     try:
         value = float(text)
     except ValueError as error:
-        told = f"{column} of cell {row['cell']} is {text!r}, not a number: repair or delete the row"
-        raise RecordError(told) from error
+        fault = (
+            f"{column} of cell {row['cell']} is {text!r}, not a number: repair or delete the row"
+        )
+        raise RecordError(fault) from error
     return value if math.isfinite(value) else None
 
 

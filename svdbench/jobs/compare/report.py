@@ -53,8 +53,8 @@ def _table(title: str, cells: list[CellComparison], labels: list[str], confidenc
     for cell in cells:
         what = [_clean(cell.what.get(name, "–")) for name in (*words, *sizes)]
         word = _word(cell)
-        told = TableCell(word, "bad" if cell.regression else "")
-        table.add(*what, *_numbers(cell), told, style=STYLES.get(word, ""))
+        verdict = TableCell(word, "bad" if cell.regression else "")
+        table.add(*what, *_numbers(cell), verdict, style=STYLES.get(word, ""))
     return table
 
 
@@ -148,7 +148,7 @@ def _verdict(comparison: Comparison) -> str:
     """The verdict in one line."""
     counts = comparison.counts
     words = [f"{counts[word]} {word}" for word in ("same", "better", "worse", "can't tell")]
-    told = ", ".join(word for word in words if not word.startswith("0 "))
+    counted = ", ".join(word for word in words if not word.startswith("0 "))
     n, broken = len(comparison.regressions), len(comparison.broken)
     regressions = f"{quantity(n, 'regression') if n else 'no regression'} beyond"
     regressions += f" {setting(comparison.threshold)}"
@@ -160,7 +160,7 @@ def _verdict(comparison: Comparison) -> str:
     tests = sum(cell.p is not None for cell in comparison.cells)
     return (
         f"{start}: of {quantity(len(comparison.cells), 'comparison')} "
-        f"{told or 'none'}"
+        f"{counted or 'none'}"
         + f" (α = {setting(comparison.alpha)} for all {tests} together)"
         * (tests > 0)
     )

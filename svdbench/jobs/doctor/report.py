@@ -43,8 +43,8 @@ def _headline(judged: list[Verdict]) -> str:
     notes = len(judged) - causes
     words = [f"{notes} note{'s' * (notes != 1)}"] if notes else []
     if causes:
-        told = f"timings here are unreliable now: {causes} cause{'s' * (causes != 1)}"
-        return ", ".join([told, *words])
+        start = f"timings here are unreliable now: {causes} cause{'s' * (causes != 1)}"
+        return ", ".join([start, *words])
     return "; ".join(["nothing makes timings here unreliable now", *words])
 
 
@@ -83,9 +83,9 @@ def _packages(packages: list[Facts]) -> Iterator[Line]:
         yield "needed", f"missing: {', '.join(wrong)}" if wrong else f"all {len(needed)} installed"
     for extra in dict.fromkeys(one["extra"] for one in packages if one["extra"]):
         own = [one for one in packages if one["extra"] == extra]
-        told = ", ".join(f"{one['package']} {one['installed'] or 'missing'}" for one in own)
+        versions = ", ".join(f"{one['package']} {one['installed'] or 'missing'}" for one in own)
         purpose = f" (to {EXTRAS[extra]})" if extra in EXTRAS else ""
-        yield f"[{extra}]", f"{told}{purpose}"
+        yield f"[{extra}]", f"{versions}{purpose}"
 
 
 def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
@@ -93,10 +93,10 @@ def _cpu(cpu: Facts, frequency: Facts) -> Iterator[Line]:
     low = f", {', '.join(cpu['low_precision'])}" if cpu["low_precision"] else ""
     yield "SIMD", f"{cpu['simd']}{low}"
     counts = ("physical", "logical", "visible")
-    told = [f"{cpu[f'cores_{what}']} {what}" for what in counts if cpu[f"cores_{what}"]]
+    cores = [f"{cpu[f'cores_{what}']} {what}" for what in counts if cpu[f"cores_{what}"]]
     nodes = [f"{cpu['numa_nodes']} NUMA nodes"] if (cpu["numa_nodes"] or 1) > 1 else []
     quota = [f"{number(cpu['quota_cores'])} by quota"] if cpu["quota_cores"] else []
-    yield "cores", ", ".join([*told, *quota, *nodes])
+    yield "cores", ", ".join([*cores, *quota, *nodes])
     if cpu["caches"]:
         yield "caches", ", ".join(f"{name} {size}" for name, size in cpu["caches"].items())
     clocks = []
@@ -125,8 +125,8 @@ def _threads(threads: Facts, cpu: Facts) -> Iterator[Line]:
             else f"cores {cpu['affinity']}",
         )
     if threads["variables"]:
-        told = [f"{name}={value}" for name, value in threads["variables"].items()]
-        yield "variables", ", ".join(told)
+        settings = [f"{name}={value}" for name, value in threads["variables"].items()]
+        yield "variables", ", ".join(settings)
 
 
 def _gpus(gpus: list[Facts]) -> Iterator[Line]:
@@ -137,7 +137,7 @@ def _gpus(gpus: list[Facts]) -> Iterator[Line]:
         clock = f"{size(gpu['clock_mhz'])} MHz" if gpu["clock_mhz"] else None
         if clock and gpu["max_clock_mhz"]:
             clock += f" of {size(gpu['max_clock_mhz'])}"
-        told = [
+        parts = [
             gpu["name"],
             f"compute capability {gpu['capability']}" if gpu["capability"] else None,
             f"driver {gpu['driver']}" if gpu["driver"] else None,
@@ -146,16 +146,16 @@ def _gpus(gpus: list[Facts]) -> Iterator[Line]:
             f"{integer(gpu['temperature_c'])} °C" if gpu["temperature_c"] is not None else None,
             "not seen by torch" if gpu["device"] == "" else None,
         ]
-        yield gpu["device"] or f"GPU {i}", ", ".join(filter(None, told))
+        yield gpu["device"] or f"GPU {i}", ", ".join(filter(None, parts))
 
 
 def _memory(memory: Facts) -> Iterator[Line]:
     total, free = memory["total_bytes"], memory["available_bytes"]
-    told = [f"{decimal(total)} in total"] if total else []
-    told += [f"{decimal(free)} available"] if free is not None else []
-    told += [f"limited to {decimal(memory['limit_bytes'])}"] if memory["limit_bytes"] else []
-    told += [f"{decimal(memory['swap_used_bytes'])} swapped"] if memory["swap_used_bytes"] else []
-    yield "", ", ".join(told) or "unknown"
+    parts = [f"{decimal(total)} in total"] if total else []
+    parts += [f"{decimal(free)} available"] if free is not None else []
+    parts += [f"limited to {decimal(memory['limit_bytes'])}"] if memory["limit_bytes"] else []
+    parts += [f"{decimal(memory['swap_used_bytes'])} swapped"] if memory["swap_used_bytes"] else []
+    yield "", ", ".join(parts) or "unknown"
 
 
 def _data(data: Facts) -> Iterator[Line]:

@@ -35,11 +35,11 @@ def run(output: TableOutput) -> None:
     except KeyboardInterrupt:
         raise Interrupted("interrupted before all checks were done") from None
     judged = verdicts(found)
-    told = found | {"verdicts": [asdict(verdict) for verdict in judged]}
+    content = found | {"verdicts": [asdict(verdict) for verdict in judged]}
     output.show(
         report(found, judged),
-        json=lambda: json.dumps(told, indent=2, ensure_ascii=False) + "\n",
-        csv=lambda: to_csv({"fact": name, "value": value} for name, value in flat(told)),
+        json=lambda: json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        csv=lambda: to_csv({"fact": name, "value": value} for name, value in flat(content)),
     )
 
 

@@ -109,8 +109,8 @@ def _promises_kept(run: RecordedRun) -> str:
     """How many of the figures measured by ``make bench`` keep their promise."""
     figures = run.sheet("figures")
     verdicts = [verdict for verdict in figures.column("kept") if verdict] if figures else []
-    told = f"{verdicts.count('True')} of {quantity(len(verdicts), 'figure')} kept"
-    return told if verdicts else ""
+    kept = f"{verdicts.count('True')} of {quantity(len(verdicts), 'figure')} kept"
+    return kept if verdicts else ""
 
 
 def _check(folder: Path) -> None:

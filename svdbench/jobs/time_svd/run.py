@@ -62,7 +62,7 @@ class TimedDriver(Timed):
         case = self.case
         found = self.driver.result(self.driver.apply(self.given, case.k))
         verdict = check_factors(found, self.exact, case.k, case.dtype, self.driver.exact)
-        # Random ones differ from call to call: the worse of two is told.
+        # Random ones differ from call to call: the worse of two is reported.
         if self.verdict is None or verdict.error > self.verdict.error or not verdict.ok:
             self.verdict = verdict
         if not verdict.ok:
@@ -156,8 +156,8 @@ def time_cell(
         assert entry.outcome is not None
         if entry.outcome.status == "timeout":
             reason = entry.outcome.reason
-            told = reason if reason.startswith("on ") else f"on {case.spectrum}, {reason}"
-            conditions.too_slow[(entry.name, *place)] = told
+            where = reason if reason.startswith("on ") else f"on {case.spectrum}, {reason}"
+            conditions.too_slow[(entry.name, *place)] = where
     _write(case, entries, conditions.l2, foreign_cores, record)
 
 

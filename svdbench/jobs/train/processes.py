@@ -198,7 +198,7 @@ def _threads(config: Train) -> int | None:
 
 
 def _ended(error: SignalException, notes: Path) -> UserError:
-    """What to say where this process was told to end."""
+    """What to say where this process was ended by a signal."""
     if error.sigval == signal.SIGINT:
         return Interrupted(f"interrupted; {_rest(notes)}")
     return Broken(f"ended by {error.sigval.name}; {_rest(notes)}")
@@ -249,7 +249,7 @@ def _rest(notes: Path) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the launcher from logging what is told in one line, and from keeping our signals."""
+    """Keep the launcher from logging what one line says already, and from keeping our signals."""
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logger = logging.getLogger(name)
         logger.addHandler(logging.NullHandler())

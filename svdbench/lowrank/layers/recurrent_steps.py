@@ -28,7 +28,7 @@ def unrolled(
     the same, to rounding, in evaluation mode (no dropout).
 
     Args:
-        observers: of weights, by names as ``weight_hh_l0``; those of others are not told.
+        observers: of weights, by names as ``weight_hh_l0``; those of others are not called.
     """
     return by_direction(rnn, partial(_observed, rnn, observers), input, hx)
 
