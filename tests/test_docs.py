@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documented import blocks
 
 from svdbench import members
 from svdbench.record.schema import TableSchema
@@ -41,6 +42,14 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 def test_the_first_page_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_page_for_pypi_has_no_relative_links_and_the_code_of_the_readme() -> None:
+    """PyPI shows neither relative links nor pictures."""
+    page = ROOT / PROJECT["readme"]
+    assert "](" not in page.read_text()
+    ours = {block.text for block in blocks(FIRST[0])}
+    assert {block.text for block in blocks(page)} - ours == {"pip install svdbench\n"}
 
 
 def test_every_page_can_be_reached() -> None:
