@@ -95,8 +95,9 @@ def test_components_are_those_of_the_weighted_svd(
     torch.testing.assert_close(found.energies, S.square())
     for k in (1, 5, found.weight.most):
         expected = roots[0].inverse() @ (U[:, :k] * S[:k]) @ Vh[:k] @ roots[1].inverse()
-        torch.testing.assert_close(found.left[:, :k] @ found.right[:k], expected)
-    torch.testing.assert_close(found.left.norm(dim=0), found.right.norm(dim=1))
+        left, right = found.components(W, k)
+        torch.testing.assert_close(left @ right, expected)
+        torch.testing.assert_close(left.norm(dim=0), right.norm(dim=1))
 
 
 def test_whitened_energies_are_the_error_of_the_output(data: tuple[Tensor, Tensor]) -> None:
@@ -125,7 +126,10 @@ def test_compressed_models_are_what_the_ranks_say(kind: Any, data: tuple[Tensor,
     view = frontier.view(model, ranks)
     torch.testing.assert_close(view(data[0]), some(data[0]))
     assert view[4].weight is model[4].weight is not some[4].weight
-    assert view[0].W1.data_ptr() == frontier.layers["0.weight"].left.data_ptr()
+    short = frontier.layers["0.weight"].short
+    assert short is not None
+    assert short.data_ptr() in (view[0].W1.data_ptr(), view[0].W2.data_ptr())
+    assert short.data_ptr() not in (some[0].W1.data_ptr(), some[0].W2.data_ptr())
     ranks = frontier.ranks(fraction=0.5)
     small = frontier.compressed(model, ranks)
     kept = sum(p.numel() for p in small.parameters() if p.ndim == 2)
@@ -243,3 +247,18 @@ def test_says_what_is_wrong_with_the_data(data: tuple[Tensor, Tensor]) -> None:
         rank_frontier(network(), data, F.cross_entropy, damping=0.0)
     with pytest.raises(ValueError, match="gradient"):
         rank_frontier(network(), data, lambda out, y: (out - out).sum().sqrt())
+
+
+def test_the_last_model_takes_the_components(data: tuple[Tensor, Tensor]) -> None:
+    model = network()
+    frontier = rank_frontier(model, data, F.cross_entropy)
+    ranks = frontier.ranks(fraction=0.5)
+    before = frontier.compressed(model, ranks)
+    small = frontier.compressed(model, ranks, last=True)
+    torch.testing.assert_close(small(data[0]), before(data[0]), rtol=0, atol=0)
+    assert all(each.short is each.through is None for each in frontier.layers.values())
+    assert frontier.ranks(fraction=0.5) == ranks
+    with pytest.raises(ValueError, match="went into the compressed model"):
+        frontier.view(model, ranks)
+    stored = {id(p) for p in model.parameters()}
+    assert not any(id(p) in stored for p in small.parameters())

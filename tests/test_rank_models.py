@@ -170,7 +170,8 @@ def test_factors_of_tied_weights_are_tied() -> None:
     assert "head.weight" not in frontier.layers
     assert frontier.layers["embedding.weight"].numbers(None) == TOKENS * WIDTH
     spectrum = frontier.layers["embedding.weight"]
-    assert spectrum.left.shape == (TOKENS, spectrum.weight.most)
+    assert spectrum.short is not None
+    assert spectrum.short.shape == (WIDTH, spectrum.weight.most)
     ranks: dict[str, int | None] = {"embedding.weight": 5}
     small = frontier.compressed(model, ranks)
     assert small.head.W1 is small.embedding.W1
@@ -261,7 +262,8 @@ def test_half_precision_is_calibrated_in_single(dtype: torch.dtype) -> None:
     frontier = rank_frontier(model, (x, y), F.cross_entropy)
     half = rank_frontier(deepcopy(model).to(dtype), (x, y), _in_single)
     for name, spectrum in half.layers.items():
-        assert spectrum.left.dtype == dtype
+        assert spectrum.short is not None
+        assert spectrum.short.dtype == dtype
         expected = frontier.layers[name].energies
         assert abs(spectrum.energies.sum() / expected.sum() - 1) < 0.2
     small = half.compressed(deepcopy(model).to(dtype), half.ranks(fraction=0.8))

@@ -266,7 +266,8 @@ def test_spectra_are_those_of_the_rows(name: str, folding: Any, kind: Any) -> No
         energies = S.square().sum(0) if site.weight.groups > 1 else S.square()
         torch.testing.assert_close(found.energies, energies, rtol=1e-8, atol=1e-10)
         for k in {1, found.weight.most}:
-            W_k = found.left[..., :k] @ found.right[..., :k, :]
+            left, right = found.components(W, k)
+            W_k = left @ right
             best = (U[..., :k] * S[..., None, :k]) @ Vh[..., :k, :]
             expected = root(R).inverse() @ best @ root(C).inverse()
             torch.testing.assert_close(W_k, expected, rtol=1e-7, atol=1e-9)

@@ -63,7 +63,8 @@ class Compressed:
         loss: which loss it was judged by, in words.
         unit: what losses were compared of: each "example", or each "batch".
         curvature: of the loss that the choice is by, see :class:`svdbench.lowrank.Frontier`.
-        frontier: from which the point was chosen.
+        frontier: from which the point was chosen. Its components went into ``model``: for models
+            at other points make one with :func:`svdbench.lowrank.rank_frontier`.
 
     Example:
         >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)

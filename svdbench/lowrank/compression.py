@@ -194,12 +194,15 @@ def compress(
         frontier = subject.priced(frontier, latency is not None, keep_if)
         frontier, certificate, seconds = subject.chosen(frontier, budget, allowed)
         on_progress(0.7, "factoring")
-        small, tuned = frontier.compressed(model, certificate.ranks), list[float]()
+        errors = output_errors(frontier, model, certificate.ranks, data.held_out)
+        small, tuned = frontier.compressed(model, certificate.ranks, last=True), list[float]()
         if finetune_epochs:
             tuned = subject.tuned(small, finetune_epochs, lr, seed)
             certificate = subject.judged_anew(certificate, small)
         on_progress(0.9, "measuring")
-        return subject.described(frontier, certificate, seconds, small, tuned, data_warnings)
+        return subject.described(
+            frontier, certificate, seconds, errors, small, tuned, data_warnings
+        )
 
 
 @contextmanager
@@ -320,13 +323,13 @@ class _Subject:
         frontier: Frontier,
         certificate: Certificate,
         seconds: Mapping[str, BeforeAfter],
+        errors: Mapping[str, OutputError],
         small: nn.Module,
         tuned: list[float],
         data_warnings: list[str],
     ) -> Compressed:
         """All that there is to say of the compressed model."""
         model, (x, count), ranks = self.model, self.batch(), certificate.ranks
-        errors = output_errors(frontier, model, ranks, self.splits.held_out)
         latency = None
         if self.timing_s:
             whole = latencies({"before": model, "after": small}, x, budget_s=self.timing_s)

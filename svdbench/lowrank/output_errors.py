@@ -71,7 +71,7 @@ class _Sums:
         self, site: FactorableWeight, spectrum: Spectrum, rank: int, mean: Tensor | None
     ) -> None:
         self.W = site.matrix
-        self.W1, self.W2 = spectrum.left[..., :rank], spectrum.right[..., :rank, :]
+        self.W1, self.W2 = spectrum.components(self.W, rank)
         self.mean = mean
         self.lost = self.whole = 0.0
 

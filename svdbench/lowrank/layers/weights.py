@@ -1,6 +1,6 @@
 """The weights of a model that can be factored, and layers exchanged in their places."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -32,9 +32,10 @@ def exchanged(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module
     return copy
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """An independent copy of a model."""
-    return _deepcopy(model, {id(t): t.detach().clone() for t in _made_by_hooks(model)})
+def copied(model: nn.Module, keep: Iterable[Tensor] = ()) -> nn.Module:
+    """An independent copy of a model, but for some tensors that it takes over."""
+    memo: dict[int, object] = {id(t): t.detach().clone() for t in _made_by_hooks(model)}
+    return _deepcopy(model, memo | {id(t): t for t in keep})
 
 
 def _made_by_hooks(model: nn.Module) -> Iterator[Tensor]:

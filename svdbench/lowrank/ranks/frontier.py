@@ -11,7 +11,7 @@ from torch import nn
 
 from svdbench.arguments import integer, number
 from svdbench.lowrank.checks import check_model
-from svdbench.lowrank.layers.base import Folding
+from svdbench.lowrank.layers.base import Factors, Folding
 from svdbench.lowrank.layers.weights import (
     FactorableWeight,
     by_any_name,
@@ -64,7 +64,7 @@ class Frontier:
         ['0.weight', '2.weight']
     """
 
-    layers: Mapping[str, Spectrum]
+    layers: dict[str, Spectrum]
     skipped: Mapping[str, str] = field(default_factory=dict)
     multiple_of: int = 1
     macs: Mapping[str, Cost] = field(default_factory=dict)
@@ -153,7 +153,10 @@ class Frontier:
             if ranks.get(name) is not None
         )
 
-    def compressed(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
+    @torch.no_grad()
+    def compressed(
+        self, model: nn.Module, ranks: Mapping[str, int | None], *, last: bool = False
+    ) -> nn.Module:
         """A copy of the model with W_k as two factors for each weight that has a rank.
 
         Weights that modules share are shared as factors.
@@ -161,29 +164,45 @@ class Frontier:
         Args:
             model: that which the frontier was made of.
             ranks: by the names of ``layers``; None, or no entry, leaves a weight dense.
+            last: gives the components up layer by layer, so that they and the factors don't
+                take memory at once. What is predicted remains; models can't be made any more.
 
         Raises:
             ValueError: an unknown name, a rank out of range, or one at which factors have no
-                fewer numbers.
+                fewer numbers; or it was the last model before.
         """
-        return copied(self.view(model, ranks))
+        chosen = self._factors(model, ranks, shared=False, last=last)
+        own = [factor for _, several in chosen for each in several for factor in each[:2]]
+        return copied(with_factors(model, chosen), keep=own)
 
     @torch.no_grad()
     def view(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
         """As :meth:`compressed`, for evaluations only: nothing is copied.
 
-        Factors are slices of the spectra, all else is shared with the model.
+        What the spectra have of the factors are slices of them, and what is no factor is shared
+        with the model.
         """
+        return with_factors(model, self._factors(model, ranks))
+
+    def _factors(
+        self,
+        model: nn.Module,
+        ranks: Mapping[str, int | None],
+        *,
+        shared: bool = True,
+        last: bool = False,
+    ) -> list[tuple[FactorableWeight, list[Factors]]]:
         refuse_unknown("weight", list(ranks), tuple(self.layers))
-        sites = self.sites(model)
-        return with_factors(
-            model,
-            [
-                (sites[name], self.layers[name].factors(sites[name], rank))
-                for name, rank in ranks.items()
-                if rank is not None
-            ],
-        )
+        sites, found = self.sites(model), []
+        for name, rank in ranks.items():
+            if rank is not None:
+                factors = self.layers[name].factors(sites[name], rank, shared=shared)
+                found.append((sites[name], factors))
+                if last:
+                    self.layers[name] = self.layers[name].emptied()
+        if last:
+            self.layers.update({name: each.emptied() for name, each in self.layers.items()})
+        return found
 
     def _choices(self, of: str = "params") -> list[Choices]:
         """The choices for each layer, with costs in numbers, multiply-adds or seconds."""

@@ -1,7 +1,7 @@
 """A weight as components in the order in which a loss can do without them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from svdbench.lowrank.layers.base import Factors, Folding, Weight, check_rank
 from svdbench.lowrank.layers.factor import factors_of
 from svdbench.lowrank.layers.weights import FactorableWeight
-from svdbench.lowrank.ranks.moments import Moments
+from svdbench.lowrank.ranks.moments import Moments, precision
 
 # Numbers of a weight that are in float64 at a time.
 PIECE = 2**20
@@ -25,9 +25,12 @@ class Spectrum:
         weight: which, with its size (m, n).
         folding: how the kernel of a convolution is seen as that matrix.
         energies: σᵢ² (r,), float64, descending, r = min(m, n).
-        left, right: the components as columns (m, k) and rows (k, n), each pair of them of
-            one length, for k up to the highest rank at which factors have fewer numbers; of
-            a weight in groups (groups, m, k) and (groups, k, n).
+        short: of the components, the vectors on the shorter side of W as columns (s, k), with
+            s = min(m, n) and k up to the highest rank at which factors have fewer numbers; of
+            a weight in groups (groups, s, k). None after :meth:`emptied`.
+        through: (s, k), what makes the vectors of the longer side of W, each as long as its
+            partner: Wᵀ·through of a wide W, and W·through of a tall one. W has them already,
+            so that a spectrum of a long W is much smaller than W.
         means: for each module that has the weight, E[x] (n,) or (groups, n) where its bias
             takes over what the mean input loses, else None.
         lost: E‖lᵢ rᵢᵀ x‖² (r,), float64, of x less its mean where the bias takes that over; as
@@ -38,8 +41,8 @@ class Spectrum:
     weight: Weight
     folding: Folding
     energies: Tensor
-    left: Tensor
-    right: Tensor
+    short: Tensor | None
+    through: Tensor | None
     means: tuple[Tensor | None, ...]
     lost: Tensor
     output: float | None
@@ -54,10 +57,32 @@ class Spectrum:
             return None
         return float((self.lost[k:].sum() / max(self.output, 1e-300)).sqrt())
 
-    def factors(self, site: FactorableWeight, k: int) -> list[Factors]:
+    def components(self, W: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k leading ones as columns lᵢ (m, k) and rows rᵢᵀ (k, n).
+
+        Args:
+            W: the weight; what lies on its shorter side is a slice of this spectrum.
+        """
+        if self.short is None or self.through is None:
+            raise ValueError(
+                f"the components of {self.weight.name} went into the compressed model: make "
+                "another frontier with rank_frontier"
+            )
+        tall = self.weight.rows > self.weight.columns
+        through = self.through[..., :k].mT
+        long = (through @ (W.mT if tall else W).to(through.dtype)).to(W.dtype)
+        short = self.short[..., :k]
+        return (long.mT, short.mT) if tall else (short, long)
+
+    def emptied(self) -> "Spectrum":
+        """Without its components, of which only the energies are left."""
+        return replace(self, short=None, through=None)
+
+    def factors(self, site: FactorableWeight, k: int, *, shared: bool = True) -> list[Factors]:
         """The k leading components in the place of the weight, for each module that has it.
 
-        They are slices of this spectrum.
+        Args:
+            shared: with this spectrum, as far as it has them.
 
         Raises:
             ValueError: a rank out of range, or at which factors have no fewer numbers.
@@ -68,7 +93,9 @@ class Spectrum:
                 f"rank {k} of {self.weight.name} has no fewer numbers than the dense weight: "
                 f"leave it dense, or give {self.weight.most} at most"
             )
-        W1, W2 = self.left[..., :k], self.right[..., :k, :]
+        W1, W2 = self.components(site.matrix, k)
+        if not shared:
+            W1, W2 = (W.clone(memory_format=torch.contiguous_format) for W in (W1, W2))
         shifts = [
             None if mean is None else _shift(site.matrix, W1, W2, mean) for mean in self.means
         ]
@@ -130,15 +157,14 @@ def spectrum(
     ratio = long_norms / short_norms.clamp(min=1e-300)
     ratio = ratio.maximum(1e-40 * ratio.amax(-1, keepdim=True)).clamp(min=1e-300)
     ratio = ratio.pow(0.25)[..., :k]
-    thin = (thin[..., :k] * ratio.unsqueeze(-2)).to(W.dtype)
-    long = _product((LU[..., :k] / ratio.unsqueeze(-2)).mT, B, W.dtype)
-    left, right = (long.mT, thin.mT) if tall else (thin, long)
+    short = (thin[..., :k] * ratio.unsqueeze(-2)).to(W.dtype)
+    through = (LU[..., :k] / ratio.unsqueeze(-2)).to(precision(W))
     return Spectrum(
         weight,
         site.folding,
         _over_groups(values, weight),
-        left,
-        right,
+        short,
+        through,
         means,
         _over_groups(lost, weight),
         _output(BBt, moments[0], arriving_short) if len(moments) == 1 else None,
@@ -191,17 +217,17 @@ def _root(S: Tensor, name: str) -> Tensor:
     return L
 
 
-def _product(A: Tensor, B: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """AB in float64, then in ``dtype``; in parts, as float64 takes twice the memory."""
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """AB in float64, in parts, as float64 takes twice the memory."""
     inner, columns = B.shape[-2:]
     if columns > inner:
         step = max(1, PIECE // inner)
-        return torch.cat([(A.double() @ b.double()).to(dtype) for b in B.split(step, -1)], -1)
+        return torch.cat([A.double() @ b.double() for b in B.split(step, -1)], -1)
     total = A.new_zeros(*A.shape[:-1], columns, dtype=torch.float64)
     step = max(1, PIECE // max(A.shape[-2], columns))
     for a, b in zip(A.split(step, -1), B.split(step, -2), strict=True):
         total += a.double() @ b.double()
-    return total.to(dtype)
+    return total
 
 
 def _shift(W: Tensor, W1: Tensor, W2: Tensor, mean: Tensor) -> Tensor:
