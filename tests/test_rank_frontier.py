@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from svdbench.lowrank import LowRankLinear, rank_frontier
 from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.ranks.allocation import choices, greedy_path, knapsack
-from svdbench.lowrank.ranks.moments import calibrate
+from svdbench.lowrank.ranks.moments import _passes, calibrate
 
 KINDS: list[Any] = ["kronecker", "whitened", "plain"]
 
@@ -262,3 +262,12 @@ def test_the_last_model_takes_the_components(data: tuple[Tensor, Tensor]) -> Non
         frontier.view(model, ranks)
     stored = {id(p) for p in model.parameters()}
     assert not any(id(p) in stored for p in small.parameters())
+
+
+def test_moments_are_made_in_the_fewest_passes() -> None:
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(10)], nn.Linear(8, 2))
+    sites, _ = factorable_weights(model)
+    for budget, passes in ((10**6, 1), (2 * 4 * 64 * 5 + 32, 2), (2 * 4 * 64, 10), (1, 11)):
+        groups = _passes(sites, budget)
+        assert len(groups) == passes
+        assert [site for group in groups for site in group] == sites

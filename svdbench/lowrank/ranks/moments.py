@@ -8,6 +8,7 @@ than the shorter side squared, and a table of 50,000 tokens fits.
 """
 
 import ctypes
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -219,9 +220,9 @@ def calibrate(
         loss: the mean over a batch; without one there is no backward pass.
         curvature: of the loss, which what is propagated back comes from; by default its gradients.
         weights: of the model; one that no row reaches is left out.
-        budget: bytes of moments at a time, but for a single weight; by default a quarter of
-            those of the model's parameters. Data that can be gone through only once is,
-            whatever it takes.
+        budget: bytes of moments at a time, but for a single weight, roughly; by default half of
+            those of the model's parameters, as spectra that take the place of moments are
+            smaller. Data that can be gone through only once is, whatever it takes.
 
     Warns where a weight has more columns than rows came in: E[x xᵀ] is singular then, and the
     damping decides about the directions that were not seen.
@@ -234,7 +235,7 @@ def calibrate(
     approximate curvature", ICML 2015, for C ⊗ R as the curvature of a layer.
     """
     if budget is None:
-        budget = bytes_of(model) // 4
+        budget = bytes_of(model) // 2
     groups = [list(weights)] if isinstance(data, Iterator) else _passes(weights, budget)
     for group in groups:
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
@@ -308,7 +309,7 @@ def observe(
                     found.backward = True
                 del value
             del output
-            _give_back()
+    _give_back()
     if uncounted:
         raise ValueError(
             f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
@@ -325,18 +326,21 @@ def observe(
 
 
 def _passes(weights: Sequence[FactorableWeight], budget: int) -> list[list[FactorableWeight]]:
-    """The weights in groups whose moments fit into so many bytes; a larger one is alone."""
-    groups: list[list[FactorableWeight]] = []
-    left = -1
-    for site in weights:
-        each, bytes_each = site.weight, precision(site.matrix).itemsize
-        needed = 2 * min(each.rows, each.columns) ** 2 * each.groups * len(site.uses) * bytes_each
-        if not groups or left < needed:
-            groups.append([])
-            left = budget
-        groups[-1].append(site)
-        left -= needed
-    return groups
+    """The weights in the fewest groups whose moments fit into so many bytes, of about one size."""
+    bytes_of_each = [_bytes(site) for site in weights]
+    total, before = sum(bytes_of_each), 0.0
+    count = math.ceil(total / max(budget, 1))
+    groups: dict[int, list[FactorableWeight]] = {}
+    for site, size_of_it in zip(weights, bytes_of_each, strict=True):
+        groups.setdefault(int((before + size_of_it / 2) * count / total), []).append(site)
+        before += size_of_it
+    return list(groups.values())
+
+
+def _bytes(site: FactorableWeight) -> int:
+    """Of the moments of a weight, two of the shorter side for each use."""
+    each, number = site.weight, precision(site.matrix).itemsize
+    return 2 * min(each.rows, each.columns) ** 2 * each.groups * len(site.uses) * number
 
 
 def _give_back() -> None:
