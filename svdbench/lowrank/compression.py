@@ -38,6 +38,7 @@ from svdbench.lowrank.ranks.examples import (
     take,
 )
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
+from svdbench.lowrank.ranks.moments import give_back
 from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
@@ -199,6 +200,7 @@ def compress(
         if finetune_epochs:
             tuned = subject.tuned(small, finetune_epochs, lr, seed)
             certificate = subject.judged_anew(certificate, small)
+        give_back()
         on_progress(0.9, "measuring")
         return subject.described(
             frontier, certificate, seconds, errors, small, tuned, data_warnings

@@ -32,7 +32,7 @@ LABELS = "labels"
 # examples that are whole numbers, as each will be many. Activations stay in the cache, and take
 # no more memory than the model does: seen of an encoder of 29 M parameters, with 2¹² positions 18
 # times as much.
-CHUNK, NUMBERS, TOKENS = 512, 2**19, 2**8
+CHUNK, NUMBERS, TOKENS = 512, 2**19, 2**6
 
 
 # What may stand among the inputs besides tensors.

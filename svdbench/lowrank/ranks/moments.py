@@ -251,7 +251,7 @@ def calibrate(
         ):
             raise ValueError(f"{NO_GRADIENT}, or choose kind=whitened, which needs none")
         for site in group:
-            _give_back()
+            give_back()
             found = [each.moments(seen.examples) for each in sums.pop(site) if each.count]
             if len(found) == len(site.uses):
                 yield site, found
@@ -309,7 +309,7 @@ def observe(
                     found.backward = True
                 del value
             del output
-    _give_back()
+            give_back()
     if uncounted:
         raise ValueError(
             f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
@@ -343,7 +343,7 @@ def _bytes(site: FactorableWeight) -> int:
     return 2 * min(each.rows, each.columns) ** 2 * each.groups * len(site.uses) * number
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Returns memory that was freed to the system, where the C library (glibc) would keep it.
 
     Activations and moments come and go between spectra that stay, and would leave holes as
