@@ -92,8 +92,13 @@ class Build(NamedTuple):
         name = self.kernel.__name__.removesuffix("_kernel")
         return {
             **{"kernel": name, "dtype": self.dtype, "constants": words, **self.options},
-            "sizes": "multiples of 16" if self.aligned else "any",
+            "sizes": "multiples of 16" if self.aligned and _takes_sizes(self.kernel) else "any",
         }
+
+
+def _takes_sizes(kernel: Any) -> bool:
+    """Whether it is given n, d or m, for whose multiples of 16 Triton compiles it apart."""
+    return any(name in kernel.arg_names for name in ("n", "d", "m"))
 
 
 def shipped() -> Iterator[Build]:
@@ -109,17 +114,20 @@ def shipped() -> Iterator[Build]:
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
             for width in (4, 8) if precision == "ieee" else (8,):
                 for d in (64, 128, RESIDENT_LENGTH):
-                    config = flags | triton_sweep.resident_config(RESIDENT_BLOCK, d, width)
+                    size = RESIDENT_BLOCK, d, width, precision, aligned
+                    config = flags | triton_sweep.resident_config(*size)
                     yield _build(triton_sweep.sweep_resident_kernel, dtype, config, aligned)
                 for k in BLOCK_SIZES:
                     config = flags | triton_sweep.streamed_config(k, width)
                     yield _build(triton_sweep.sweep_streamed_kernel, dtype, config, aligned)
         for dtype, precision in KINDS:
             for k in BLOCK_SIZES:
-                config = {"PRECISION": precision} | triton_gradient.gradient_config(k)
+                config = triton_gradient.gradient_config(k, precision, aligned)
+                config = {"PRECISION": precision} | config
                 yield _build(triton_gradient.gradient_kernel, dtype, config, aligned)
             for kernel, config in _tiled(precision, aligned):
-                if dtype == "fp32" or "p_V" in kernel.arg_names:
+                once = aligned or _takes_sizes(kernel)
+                if once and (dtype == "fp32" or "p_V" in kernel.arg_names):
                     yield _build(kernel, dtype, config, aligned)
 
 
@@ -147,12 +155,13 @@ def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]
         yield factors.scale_kernel, factors.scale_config()
     yield factors.invert_kernel, factors.invert_config(precision)
     yield factors.gram_kernel, factors.gram_config(precision)
-    yield factors.join_strip_kernel, factors.strip_config(precision)
-    for second in (False, True):
-        config = {"SECOND": second} | factors.join_tile_config(precision)
-        yield factors.join_tile_kernel, config
+    for pairs in (4, 8, 16):  # as many as 512, 1024 and 2048 reflectors make
+        yield factors.join_strip_kernel, factors.strip_config(pairs, precision)
+    for second, pairs in product((False, True), (2, 4)):
+        config = factors.join_tile_config(pairs, 2 * factors.TILE, precision)
+        yield factors.join_tile_kernel, {"SECOND": second} | config
     for columns in (sweep.WIDE, sweep.WIDE + 1):
-        yield sweep.rows_kernel, sweep.rows_config(columns, precision)
+        yield sweep.rows_kernel, sweep.rows_config(columns, precision, aligned)
         for transpose in (False, True):
             config = {"TRANSPOSE": transpose} | sweep.triangle_config(columns, precision)
             yield sweep.triangle_kernel, config
@@ -160,7 +169,7 @@ def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]
             config = {"KEEP": keep} | sweep.update_config(columns, precision, aligned)
             yield sweep.update_kernel, config
     for transpose in (False, True):
-        config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision, aligned)
+        config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
         yield gradient.half_product_kernel, config
     for d in (RESIDENT_LENGTH, 1024):
         yield gradient.tile_gradient_kernel, gradient.tile_gradient_config(d, precision)

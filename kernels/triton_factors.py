@@ -159,4 +159,4 @@ def factors_config(k: int) -> dict[str, Any]:
 def join_config() -> dict[str, Any]:
     """The constants and options of ``join_kernel``, for the two halves of a block of 64."""
     config = {"HALF": BASE, "SPLIT": 1, "BC": 16, "BD": 32}
-    return config | {"num_warps": 8, "maxnreg": None}
+    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}

@@ -107,7 +107,7 @@ def gradient_launch(
             and of the gradient (p, n, d), float32 or bfloat16.
     """
     p, n, d, m, k = sizes
-    config = gradient_config(k)
+    config = gradient_config(k, precision, sizes.aligned)
     return Launch(
         gradient_kernel,
         triton.cdiv(d, config["BD"]) * sizes.blocks * p,
@@ -117,12 +117,18 @@ def gradient_launch(
     )
 
 
-def gradient_config(k: int) -> dict[str, Any]:
+def gradient_config(k: int, precision: str, aligned: bool) -> dict[str, Any]:
     """The constants and options of ``gradient_kernel``.
 
     For k = 64 half as many columns to a program: a (64, 64) sum and its operands would spill,
-    these take 148 registers a thread on sm_90 (results/reference/kernels).
+    these take 148 registers a thread on sm_90 (results/reference/kernels). Without tensor cores
+    k = 16 spills unless the compiler chooses the registers, and k = 32 from 8 warps where the
+    addresses of sizes that are no multiples of 16 come on top.
     """
     config = {"K": k, "BC": 16, "BD": 64 if k < 64 else 32, "BM": 16}
-    options = {"num_warps": 4 if k < 32 else 8, "maxnreg": None if k < 32 else MOST_REGISTERS}
-    return config | options
+    if k == 64 or precision != "ieee":
+        return config | {"num_warps": 4 if k < 32 else 8, "maxnreg": MOST_REGISTERS}
+    if k == 32:
+        warps = 8 if aligned else 16
+        return config | {"num_warps": warps, "maxnreg": MOST_REGISTERS if aligned else None}
+    return config | {"num_warps": 4, "maxnreg": None}

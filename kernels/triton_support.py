@@ -24,6 +24,9 @@ too large for a processor's cache, and the addresses of more odd ones would spil
 PROGRAMS = 128
 """About as many as a large chip has multiprocessors."""
 
+LEAST_PROGRAMS = 64
+"""Programs that every launch over a large block has, but for the one that inverts its tiles."""
+
 MOST_REGISTERS = 255
 """The most that a thread can have, on every chip since sm_80, as ``maxnreg`` of a kernel.
 

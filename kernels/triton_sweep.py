@@ -177,7 +177,9 @@ def sweep_launch(
     p, n, d, m, k = sizes
     resident = is_resident(k, d)
     width = tile_width(p * m, precision)
-    config = resident_config(k, d, width) if resident else streamed_config(k, width)
+    config = streamed_config(k, width)
+    if resident:
+        config = resident_config(k, d, width, precision, sizes.aligned)
     return Launch(
         sweep_resident_kernel if resident else sweep_streamed_kernel,
         triton.cdiv(m, config["BM"]) * p,
@@ -201,14 +203,17 @@ def tile_width(columns: int, precision: str) -> int:
     return max(width, least_width())
 
 
-def resident_config(k: int, d: int, width: int) -> dict[str, Any]:
+def resident_config(k: int, d: int, width: int, precision: str, aligned: bool) -> dict[str, Any]:
     """The constants and options of ``sweep_resident_kernel``.
 
     Parts of 16 rows, the least that ``tl.dot`` takes, and a warp for each part up to 8; with
-    d = 256 a warp has two (results/reference/kernels).
+    d = 256 a warp has two (results/reference/kernels), unless without tensor cores the addresses
+    of sizes that are no multiples of 16 would spill.
     """
     parts = max(4, triton.next_power_of_2(triton.cdiv(d, 16)))
     config = {"K": k, "PARTS": parts, "BD": 16, "BM": width}
+    if parts == 16 and width > 4 and precision == "ieee" and not aligned:
+        return config | {"num_warps": 16, "maxnreg": None}
     return config | {"num_warps": min(parts, 8), "maxnreg": MOST_REGISTERS}
 
 

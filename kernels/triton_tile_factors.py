@@ -18,8 +18,8 @@ import triton.language as tl
 
 from .triton_factors import inverse_of_half_triangle, inverse_power_of_two
 from .triton_launch import Launch, ProductSizes
-from .triton_precision import add_product, product
-from .triton_support import MOST_REGISTERS, PROGRAMS
+from .triton_precision import add_product, least_width, product
+from .triton_support import LEAST_PROGRAMS, MOST_REGISTERS, PROGRAMS
 
 TILE = 64
 
@@ -136,22 +136,24 @@ def join_strip_kernel(
     parts,
     PRECISION: tl.constexpr,
     HALF: tl.constexpr,
+    BR: tl.constexpr,
     BC: tl.constexpr,
 ):
-    """A program computes BC columns of T₁₂ = −T₁(S₁₂T₂) for one pair of tiles."""
-    STRIPS: tl.constexpr = HALF // BC
+    """A program computes BR rows of BC columns of T₁₂ = −T₁(S₁₂T₂) for one pair of tiles."""
+    ACROSS: tl.constexpr = HALF // BC
+    EACH: tl.constexpr = HALF // BR * ACROSS
     pairs = k // (2 * HALF)
-    strip, pair = tl.program_id(0) % STRIPS, (tl.program_id(0) // STRIPS) % pairs
-    block = (tl.program_id(0) // (STRIPS * pairs)).to(tl.int64)
+    strip, pair = tl.program_id(0) % EACH, (tl.program_id(0) // EACH) % pairs
+    block = (tl.program_id(0) // (EACH * pairs)).to(tl.int64)
     at = block * k * k + pair * 2 * HALF * (k + 1)
-    o_k, o_c = tl.arange(0, HALF), strip * BC + tl.arange(0, BC)
-    o_square = o_k[:, None] * k + o_k[None, :]
-    o_strip = o_k[:, None] * k + o_c[None, :]
-    b_T2 = tl.load(p_T + at + HALF * (k + 1) + o_strip)
-    b_S = added(p_S + at + HALF + o_square, spread.to(tl.int64) * k, parts)
-    b_U = product(b_S, b_T2, PRECISION)
-    b_T12 = product(tl.load(p_T + at + o_square), b_U, PRECISION)
-    tl.store(p_T + at + HALF + o_strip, -b_T12)
+    o_k = tl.arange(0, HALF)
+    o_r, o_c = strip // ACROSS * BR + tl.arange(0, BR), strip % ACROSS * BC + tl.arange(0, BC)
+    b_T2 = tl.load(p_T + at + HALF * (k + 1) + o_k[:, None] * k + o_c[None, :])
+    o_S = at + HALF + o_k[:, None] * k + o_k[None, :]
+    b_U = product(added(p_S + o_S, spread.to(tl.int64) * k, parts), b_T2, PRECISION)
+    b_T1 = tl.load(p_T + at + o_r[:, None] * k + o_k[None, :])
+    o_T12 = at + HALF + o_r[:, None] * k + o_c[None, :]
+    tl.store(p_T + o_T12, -product(b_T1, b_U, PRECISION))
 
 
 @triton.jit(do_not_specialize=["parts"])
@@ -175,9 +177,9 @@ def join_tile_kernel(
     at = block * k * k + pair * 2 * half * (k + 1)
     o_k = tl.arange(0, BK)
     rows, columns = i * TILE + tl.arange(0, TILE), j * TILE + tl.arange(0, TILE)
-    # Of a triangle only the tiles from its diagonal on, which have zeros below it.
+    # Of a triangle only the BK columns or rows from its diagonal on, which have zeros below it.
     if SECOND:
-        first, last = i * TILE, half
+        first, last = i * TILE // BK * BK, half
         p_left, p_right, p_out = p_T + at, p_S + at + half * k, p_T + at + half
     else:
         first, last = 0, (j + 1) * TILE
@@ -225,11 +227,11 @@ def tile_factor_launches(sizes: ProductSizes, precision: str) -> list[Launch]:
     while half < k:
         pairs = blocks * k // (2 * half)
         if half == TILE:
-            config = strip_config(precision)
-            grid = pairs * half // config["BC"]
+            config = strip_config(pairs, precision)
+            grid = pairs * (half // config["BR"]) * (half // config["BC"])
             launches.append(Launch(join_strip_kernel, grid, ("S", "T"), (k, spread, parts), config))
         else:
-            config = join_tile_config(precision)
+            config = join_tile_config(pairs, half, precision)
             grid, arguments = pairs * (half // config["TILE"]) ** 2, (k, half, spread, parts)
             launches += [
                 Launch(join_tile_kernel, grid, ("S", "T"), arguments, {"SECOND": second} | config)
@@ -282,13 +284,23 @@ def gram_config(precision: str) -> dict[str, Any]:
     return config | {"BD": 32, "num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
-def strip_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``join_strip_kernel``."""
-    config = {"PRECISION": precision, "HALF": TILE, "BC": 16}
+def strip_config(pairs: int, precision: str) -> dict[str, Any]:
+    """The constants and options of ``join_strip_kernel``: of few pairs smaller strips.
+
+    Half the rows do not halve the work, as both halves need U.
+    """
+    narrow = max(8, least_width())
+    shapes = (TILE, 16), (TILE, narrow), (TILE // 2, narrow)
+    enough = ((r, c) for r, c in shapes if pairs * (TILE // r) * (TILE // c) >= LEAST_PROGRAMS)
+    rows, columns = next(enough, shapes[-1])
+    config = {"PRECISION": precision, "HALF": TILE, "BR": rows, "BC": columns}
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
-def join_tile_config(precision: str) -> dict[str, Any]:
-    """The constants and options of ``join_tile_kernel``: small tiles, as there are few of them."""
-    config = {"PRECISION": precision, "TILE": 32, "BK": 32}
+def join_tile_config(pairs: int, half: int, precision: str) -> dict[str, Any]:
+    """The constants and options of ``join_tile_kernel``: of few pairs smaller tiles."""
+    tile = {"TILE": 32, "BK": 32}
+    if pairs * (half // 32) ** 2 < LEAST_PROGRAMS:
+        tile = {"TILE": 16, "BK": 64}
+    config = {"PRECISION": precision} | tile
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

@@ -173,7 +173,7 @@ def tile_gradient_launches(
             half_programs(p * count, part),
             ("Z", W.tensor, "F"),
             (m, part, W.stride, *which),
-            {"TRANSPOSE": transpose} | half_product_config(precision, sizes.aligned),
+            {"TRANSPOSE": transpose} | half_product_config(precision),
         ),
         Launch(
             tile_gradient_kernel,
@@ -185,9 +185,13 @@ def tile_gradient_launches(
     ]
 
 
+HALF_TILE = 32
+"""Rows and columns of F to a program: of the triangles of four parts 64 programs."""
+
+
 def half_programs(parts: int, k: int) -> int:
     """The grid of ``half_product_kernel``."""
-    return int(parts * (k // TILE) ** 2)
+    return int(parts * (k // HALF_TILE) ** 2)
 
 
 def gradient_programs(parts: int, k: int, d: int) -> int:
@@ -195,13 +199,10 @@ def gradient_programs(parts: int, k: int, d: int) -> int:
     return parts * (k // TILE) * triton.cdiv(d, tile_gradient_config(d, "ieee")["BD"])
 
 
-def half_product_config(precision: str, aligned: bool) -> dict[str, Any]:
-    """The constants and options of ``half_product_kernel``.
-
-    In shorter steps where the addresses of sizes that are no multiples of 16 would spill.
-    """
-    config = {"PRECISION": precision, "TILE": TILE, "BM": 32 if aligned else 16}
-    return config | {"num_warps": 8, "maxnreg": MOST_REGISTERS}
+def half_product_config(precision: str) -> dict[str, Any]:
+    """The constants and options of ``half_product_kernel``."""
+    config = {"PRECISION": precision, "TILE": HALF_TILE, "BM": 32}
+    return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
 def tile_gradient_config(d: int, precision: str) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def tile_step_launches(
             rows_programs(p, k, m, parts),
             ("V", "scale", A.tensor, "Y"),
             (n, d, m, k, A.stride, *which, parts, chunk_of(d, parts)),
-            rows_config(m, precision),
+            rows_config(m, precision, sizes.aligned),
         ),
         Launch(
             triangle_kernel,
@@ -256,7 +256,7 @@ def parts_of(p: int, k: int, d: int, m: int) -> int:
 
 def rows_programs(p: int, k: int, m: int, parts: int) -> int:
     """The grid of ``rows_kernel``."""
-    config = rows_config(m, "ieee")
+    config = rows_config(m, "ieee", aligned=True)
     return p * parts * (k // config["BK"]) * triton.cdiv(m, config["BM"])
 
 
@@ -272,12 +272,18 @@ def update_programs(p: int, d: int, m: int) -> int:
     return p * triton.cdiv(d, config["BD"]) * triton.cdiv(m, config["BM"])
 
 
-def rows_config(m: int, precision: str) -> dict[str, Any]:
-    """The constants and options of ``rows_kernel``."""
+def rows_config(m: int, precision: str, aligned: bool) -> dict[str, Any]:
+    """The constants and options of ``rows_kernel``.
+
+    From more warps where without tensor cores the addresses of sizes that are no multiples of 16
+    would spill.
+    """
     tile = {"SLICES": 4, "BK": 32, "BC": 16 if precision == "ieee" else 32, "BM": 16}
     if m > WIDE:
         tile = {"SLICES": 4, "BK": 64, "BC": 16, "BM": 32}
     config = {"PRECISION": precision} | tile
+    if m > WIDE and precision == "ieee" and not aligned:
+        return config | {"num_warps": 16, "maxnreg": None}
     return config | {"num_warps": 4 if m <= WIDE else 8, "maxnreg": MOST_REGISTERS}
 
 

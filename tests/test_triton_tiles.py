@@ -20,8 +20,9 @@ from svdbench.kernels import (
     triton_wy,
 )
 from svdbench.kernels.apply import Apply
+from svdbench.kernels.plans import triton_plan
 from svdbench.kernels.triton_launch import ProductSizes, Recipe
-from svdbench.kernels.triton_support import TILED_BLOCK_SIZES
+from svdbench.kernels.triton_support import LEAST_PROGRAMS, TILED_BLOCK_SIZES
 from svdbench.kernels.triton_tile_factors import (
     gram_parts,
     gram_size,
@@ -190,6 +191,19 @@ def test_a_chip_is_busy_in_every_launch(n: int, d: int, m: int) -> None:
     assert sizes.blocks * tiles_above(512) * gram_parts(sizes) >= 64
 
 
+@pytest.mark.parametrize("d", [448, 480, 512, 576, 640, 768, 1000, 1024, 1536, 2048, 3072])
+def test_every_launch_has_many_programs(d: int) -> None:
+    """But for the inverse of the tiles on the diagonal, a chain of products that each wait."""
+    sizes = ProductSizes(1, d, d, 32, triton_plan(d, d, 32).block_size)
+    step = (
+        triton_tiles.forward_pass(sizes, torch.float32, False, True, "ieee"),
+        triton_tiles.backward_pass(sizes, torch.float32, False, True, "ieee"),
+    )
+    launches = [launch for each in step for launch in each.recipe.launches]
+    few = {launch.kernel.__name__ for launch in launches if launch.grid < LEAST_PROGRAMS}
+    assert few <= {"invert_kernel"}
+
+
 def test_what_is_kept_is_bounded() -> None:
     """No state for one part, for several one a part, and twice as much as V at most."""
     for n, states in ((128, 0), (129, 2), (512, 4), (513, 5)):
@@ -203,8 +217,6 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_the_plan_that_backend_triton_means() -> None:
-    from svdbench.kernels.plans import triton_plan
-
     assert triton_plan(256, 256, 32) == Plan(16, "triton")
     assert triton_plan(448, 448, 32) == Plan(512, "tiles")
     assert triton_plan(2048, 2048, 128) == Plan(512, "tiles")

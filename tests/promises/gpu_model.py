@@ -82,7 +82,8 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
     sizes = ProductSizes(1, n, d, m, k)
     blocks, tile, part = sizes.blocks, factors.TILE, tiles.part_of(k, m)
     shared, gram = factors.gram_parts(sizes), factors.gram_config(precision)
-    join, strip = factors.join_tile_config(precision), factors.strip_config(precision)
+    pairs = blocks * k // (2 * tile)
+    strip = factors.strip_config(pairs, precision)
     summed = 4 * (shared - 1)  # bytes to read more of each number of S
     kernels = [
         Kernel("scale", blocks * k // 8, d / 256, 8, 256, 1),
@@ -96,14 +97,16 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
         ),
         Kernel(
             "join_strip",
-            blocks * k // (2 * tile) * (tile // strip["BC"]),
+            pairs * (tile // strip["BR"]) * (tile // strip["BC"]),
             *(4, tile, 32, strip["BC"], strip["num_warps"]),
             more_bytes=summed * tile * 32,
         ),
     ]
     half = 2 * tile
     while half < k:
-        programs = blocks * k // (2 * half) * (half // join["TILE"]) ** 2
+        pairs //= 2
+        join = factors.join_tile_config(pairs, half, precision)
+        programs = pairs * (half // join["TILE"]) ** 2
         size = join["TILE"], join["BK"], join["TILE"], join["num_warps"]
         more = summed * join["TILE"] * join["BK"]
         kernels += [
@@ -112,7 +115,8 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
         ]
         half *= 2
     parts = sweep.parts_of(1, k, d, m)
-    rows, triangle = sweep.rows_config(m, precision), sweep.triangle_config(m, precision)
+    rows = sweep.rows_config(m, precision, sizes.aligned)
+    triangle = sweep.triangle_config(m, precision)
     update = sweep.update_config(m, precision, sizes.aligned)
     inner, depth = rows["SLICES"] * rows["BC"], triangle["SLICES"] * triangle["BC"]
     several = n > part
@@ -143,7 +147,7 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
     ]
     kernels += 2 * blocks * each
     at_once = min(blocks, tiles.SEGMENT)
-    half_config = gradient.half_product_config(precision, sizes.aligned)
+    half_config = gradient.half_product_config(precision)
     config = gradient.tile_gradient_config(d, precision)
     for _ in range(ceil(blocks / tiles.SEGMENT)):
         number = at_once * (k // part)
@@ -152,7 +156,8 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
                 "half_product",
                 gradient.half_programs(number, part),
                 2 * m / half_config["BM"],
-                *(tile, half_config["BM"], tile, half_config["num_warps"]),
+                *(half_config["TILE"], half_config["BM"], half_config["TILE"]),
+                half_config["num_warps"],
             ),
             Kernel(
                 "tile_gradient",

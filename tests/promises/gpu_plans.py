@@ -78,14 +78,15 @@ def small_blocks(n: int, d: int, m: int, k: int, precision: str) -> list[tuple[K
     programs = ceil(m / width)
     if sweep.is_resident(k, d):
         # A block is three products, of which each waits for the one before.
-        warps = sweep.resident_config(k, d, width)["num_warps"]
+        config = sweep.resident_config(k, d, width, precision, aligned=True)
+        warps = config["num_warps"]
         swept = Kernel("resident", programs, 3 * blocks, k, d, width, warps)
     else:
         config = sweep.streamed_config(k, width)
         turns = blocks * (2 * ceil(d / config["BD"]) + 2)
         size = k, config["BD"], width, config["num_warps"]
         swept = Kernel("streamed", programs, turns, *size, more_bytes=4 * config["BD"] * width)
-    config = gradient.gradient_config(k)
+    config = gradient.gradient_config(k, precision, aligned=True)
     through = 2 * ceil(m / config["BM"])
     last = Kernel(
         "gradient",
