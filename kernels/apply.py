@@ -68,7 +68,7 @@ def apply_reflectors(
     if tau is None and block_size is None and backend == "auto" and _is_simple(V, X):
         (n, d), m = V.shape, X.shape[1]
         plan = plan_on_gpu(n, d, m, V.dtype, V.device) if V.is_cuda else plan_on_cpu(n, d, m)
-        out: Tensor = Apply.apply(V, X, None, plan, transpose)
+        out: Tensor = _apply_eagerly(V, X, None, plan, transpose)
         return out
     check(V, X, tau, block_size, backend)
     if X.ndim == 1:
@@ -144,6 +144,10 @@ class Apply(torch.autograd.Function):
         return *found, None, None
 
 
+_apply_eagerly: Any = super(torch.autograd.Function, Apply).apply
+"""``Apply.apply`` in half its time, for tensors that no transform of torch.func has touched."""
+
+
 def differentiable_gradients(
     V: Tensor, X: Tensor, tau: Tensor | None, G: Tensor, transpose: bool, needs: tuple[bool, ...]
 ) -> core.Gradients:
@@ -192,6 +196,8 @@ def _is_simple(V: Tensor, X: Tensor) -> bool:
     """Whether V and X are real matrices that need no preparation: asked at each call."""
     if not (type(X) in _EXACT and _is_on_one(V, X) and _is_plain(V)):
         return False
+    if _is_wrapped(V) or _is_wrapped(X):  # and has outlived the transform that wrapped it
+        return False
     rows, columns = V.shape, X.shape
     return (
         len(rows) == 2
@@ -223,6 +229,9 @@ def is_transformed() -> bool:
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
     )
+
+
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 # Of autograd's ``is_grads_batched``, which is no transform of torch.func.

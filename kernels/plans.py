@@ -111,14 +111,16 @@ def by_products(case: Case, block_size: int) -> Plan:
 def triton_plan(n: int, d: int, m: int, block_size: int | None = None) -> Plan:
     """The plan with our kernels, whose block sizes are few: the one nearest to that asked.
 
-    Where none is asked, the resident sweep for d up to 256, and for longer reflectors tiles of
-    as few blocks as the triangles of 512 reflectors allow, or of 256 with many columns and
-    where those of 512 would hold many zeros.
+    Where none is asked, the resident sweep for d up to 256, unless it would go over many columns
+    in many blocks, and for longer reflectors tiles of as few blocks as the triangles of 512
+    reflectors allow, or of 256 with many columns and where those of 512 would hold many zeros.
     """
     if block_size is None and d > fused.RESIDENT_LENGTH:
         empty = -n % 512 > n // 4  # much of the last block
         largest = 256 if m >= WIDE or (n > 512 and empty) else 512
         block_size = min(largest, 1 << (n - 1).bit_length())
+    elif block_size is None and m > WIDE and n > 32:
+        block_size = 128 if n <= 128 else 256
     wanted = block_size or fused.RESIDENT_BLOCK
     k = min(fused.BLOCK_SIZES + fused.TILED_BLOCK_SIZES, key=lambda k: abs(k - wanted))
     return Plan(k, sweep="triton" if k in fused.BLOCK_SIZES else "tiles")

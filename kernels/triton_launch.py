@@ -23,6 +23,10 @@ KEPT = 4096
 """Recipes that a cache keeps. They hold no memory of a device, and Triton keeps compiled
 kernels itself, so that a CUDA graph needs none of them."""
 
+PLACES = 64
+"""Places of its tensors for which a recipe keeps the launchers' arguments: allocators hand out the
+same addresses from step to step."""
+
 _NUMBERS = 64  # float32: a piece of a buffer starts at a multiple of 256 bytes, as tensors do
 
 
@@ -75,6 +79,10 @@ class _Compiled(NamedTuple):
     metadata: Any
     choose: Any  # the addresses of its tensors among those of the recipe
     rest: tuple[Any, ...]  # sizes, and constants where this Triton's launcher expects them
+
+
+_Calls = tuple[tuple[Any, tuple[Any, ...]], ...]
+"""Compiled kernels, each with all that its launcher takes."""
 
 
 class Buffer:
@@ -131,7 +139,10 @@ class Recipe:
         self._chosen = [tuple(map(used.index, launch.tensors)) for launch in launches]
         self._prepare = prepare
         self._kept: dict[object, tuple[_Compiled, ...]] = {}
+        self._calls: dict[tuple[int, ...], _Calls] = {}  # by a stream and the tensors' addresses
         self._device = -1
+        self._current_device: Callable[[], int] = lambda: -2  # as long as none is known
+        self._current_stream: Callable[[int], int] = lambda device: -1
 
     def run(self, *tensors: Tensor) -> None:
         """Launch everything on the current stream of the tensors' device.
@@ -142,27 +153,39 @@ class Recipe:
         """
         if self._prepare is not None:
             self._prepare(*tensors)
-        starts = [tensor.data_ptr() for tensor in tensors]
+        if self._device == self._current_device():
+            self._run(tensors)
+        else:
+            with current(tensors[0].device):
+                self._run(tensors)
+
+    def _run(self, tensors: Sequence[Tensor]) -> None:
+        """On the current device."""
+        place = self._current_stream(self._device), *[tensor.data_ptr() for tensor in tensors]
+        for run, arguments in self._calls.get(place) or self._new_calls(place, tensors):
+            run(*arguments)
+
+    def _new_calls(self, place: tuple[int, ...], tensors: Sequence[Tensor]) -> _Calls:
+        """What to call for tensors at these addresses; nothing where Triton has launched it all."""
+        stream, *starts = place
         misaligned = 0
         for start in starts:
             misaligned |= start & 15
         alignment = tuple(start & 15 for start in starts) if misaligned else None
         kept = self._kept.get(alignment)
-        if kept is None:
-            with current(tensors[0].device):
-                self._first_run(tensors, alignment)
-        elif self._device != self._current_device():
-            with current(tensors[0].device):
-                self._run(kept, starts)
-        else:
-            self._run(kept, starts)
-
-    def _run(self, kept: tuple[_Compiled, ...], starts: list[int]) -> None:
+        if kept is None or stream < 0:
+            self._first_run(tensors, alignment)
+            return ()
         addresses = [starts[i] + offset for i, offset in self._offsets]
-        stream = self._current_stream(self._device)
-        for run, grid, function, metadata, choose, rest in kept:
-            # No hooks: these are for profilers that would count operations.
-            run(grid, 1, 1, stream, function, metadata, None, None, None, *choose(addresses), *rest)
+        hooks = None, None, None  # these are for profilers that would count operations
+        calls = tuple(
+            (run, (grid, 1, 1, stream, function, metadata, *hooks, *choose(addresses), *rest))
+            for run, grid, function, metadata, choose, rest in kept
+        )
+        if len(self._calls) >= PLACES:
+            self._calls.clear()
+        self._calls[place] = calls
+        return calls
 
     def _first_run(self, tensors: Sequence[Tensor], alignment: object) -> None:
         """Launch by way of Triton, and keep what it compiled if that can be called directly."""

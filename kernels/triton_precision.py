@@ -49,13 +49,15 @@ def precision(dtype: torch.dtype) -> str:
     """
     if dtype != torch.float32:
         return "tf32"
-    matmul = torch.backends.cuda.matmul
-    setting = getattr(matmul, "fp32_precision", None)
-    if setting is None:  # up to PyTorch 2.8
-        setting = "tf32" if matmul.allow_tf32 else "none"
-    if setting in ("tf32", "ieee"):
-        return str(setting)
-    return most_precise()
+    if _read_setting is not None:
+        setting: str = _read_setting("cuda", "matmul")
+    else:
+        setting = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "none"
+    return setting if setting in ("tf32", "ieee") else most_precise()
+
+
+# ``torch.backends.cuda.matmul.fp32_precision`` at a sixth of its time; none up to PyTorch 2.8.
+_read_setting = getattr(torch._C, "_get_fp32_precision_getter", None)
 
 
 @lru_cache

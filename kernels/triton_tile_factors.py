@@ -299,8 +299,6 @@ def strip_config(pairs: int, precision: str) -> dict[str, Any]:
 
 def join_tile_config(pairs: int, half: int, precision: str) -> dict[str, Any]:
     """The constants and options of ``join_tile_kernel``: of few pairs smaller tiles."""
-    tile = {"TILE": 32, "BK": 32}
-    if pairs * (half // 32) ** 2 < LEAST_PROGRAMS:
-        tile = {"TILE": 16, "BK": 64}
-    config = {"PRECISION": precision} | tile
+    tile = 32 if pairs * (half // 32) ** 2 >= LEAST_PROGRAMS else 16
+    config = {"PRECISION": precision, "TILE": tile, "BK": 32}
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}

@@ -38,7 +38,8 @@ def forward(V: Tensor, X: Tensor, plan: Plan, transpose: bool, keep: bool) -> tu
     mode = precision(dtype)
     make = _BY_SWEEP[plan.sweep].forward_pass
     found = _recipe(make, V.shape, X.shape[-1], dtype, device, plan, transpose, keep, mode)
-    out, kept = _empty_like(X, found.out), X.new_empty(found.kept, dtype=torch.float32)
+    out = _empty_like(X, found.out)
+    kept = _empty_float32(X, found.kept)
     found.recipe.run(V, X, out, kept, _scratch(found, kept))
     return (out if found.out is dtype else out.to(dtype)), kept
 
@@ -65,7 +66,15 @@ def kept_size(sizes: ProductSizes, plan: Plan, keep: bool) -> int:
 
 def _empty_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Without a dtype it takes half the time."""
-    return torch.empty_like(tensor, dtype=None if dtype is tensor.dtype else dtype)
+    if dtype is tensor.dtype:
+        return torch.empty_like(tensor)
+    return torch.empty_like(tensor, dtype=dtype)
+
+
+def _empty_float32(tensor: Tensor, size: int) -> Tensor:
+    if tensor.dtype is torch.float32:
+        return tensor.new_empty(size)
+    return tensor.new_empty(size, dtype=torch.float32)
 
 
 def _scratch(found: PassRecipe, kept: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def kernels_kept() -> list[int]:
 
 
 def arguments() -> list[list[Any]]:
-    """What a recipe passes for the same tensors at its first run, and at the second."""
+    """What a recipe passes for the same tensors at its first run, at the second and the third."""
     found = []
     V, X, _ = (t.detach() for t in given(32, 48, 24))
     plan = Plan(32, "triton")
@@ -129,7 +129,7 @@ def arguments() -> list[list[Any]]:
     passed = triton_wy._recipe(make, V.shape, 24, V.dtype, -1, plan, False, True, "ieee")
     kept = torch.empty(passed.kept)
     tensors = V, X, torch.empty_like(X), kept, kept
-    for _ in range(2):
+    for _ in range(3):
         with noted() as launches:
             passed.recipe.run(*tensors)
         found.append(
@@ -205,9 +205,45 @@ def another_device() -> list[str]:
     return entered
 
 
+def on_streams() -> list[list[int]]:
+    """The streams of a recipe's launches for the same tensors, as the current one changes."""
+    V, X, _ = (t.detach() for t in given(32, 64, 24))
+    plan, found = Plan(32, "triton"), []
+    passed = triton_wy._recipe(
+        triton_blocks.forward_pass, V.shape, 24, V.dtype, -1, plan, False, True, "ieee"
+    )
+    kept = torch.empty(passed.kept)
+    for stream in (0, 5, 0, 6, 5):
+        idle_driver.IdleDriver.stream = stream
+        with noted() as launches:
+            passed.recipe.run(V, X, torch.empty_like(X), kept, kept)
+        found.append(sorted({launch.stream for launch in launches}))
+    idle_driver.IdleDriver.stream = 0
+    return found
+
+
+def in_many_places() -> list[int]:
+    """Wrong addresses, with more tensors in turn than a recipe keeps places for; 1 if it keeps no
+    more."""
+    plan = Plan(16, "triton")
+    make = triton_blocks.forward_pass
+    passed = triton_wy._recipe(make, (40, 48), 8, torch.float32, -1, plan, False, True, "ieee")
+    V, kept = torch.randn(40, 48), torch.empty(passed.kept)
+    places = [torch.randn(2, 48, 8) for _ in range(triton_launch.PLACES + 3)]
+    wrong = 0
+    for _ in range(2):
+        for X, out in places:
+            with noted() as launches:
+                passed.recipe.run(V, X, out, kept, kept)
+            sweep = launches[-1].arguments
+            addresses = [a.data_ptr() if isinstance(a, Tensor) else a for a in sweep[3:5]]
+            wrong += addresses != [X.data_ptr(), out.data_ptr()]
+    return [wrong, len(passed.recipe._calls) <= triton_launch.PLACES]
+
+
 CHECKS = (
     *(kernels_of_a_step, made_once, misused, kernels_kept, arguments, precision),
-    *(unknown_launcher, in_threads, another_device),
+    *(unknown_launcher, in_threads, another_device, on_streams, in_many_places),
 )
 
 if __name__ == "__main__":

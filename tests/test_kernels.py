@@ -272,6 +272,18 @@ class TestTransforms:
         grads = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(V, X)
         assert grads.shape == (3, 5, 4)
 
+    def test_a_tensor_that_outlived_its_transform(self) -> None:
+        V, X, outlived = torch.randn(5, 4), torch.randn(4, 2, requires_grad=True), []
+
+        def loss(V: Tensor) -> Tensor:
+            outlived.append(V)
+            return V.square().sum()
+
+        torch.func.grad(loss)(V)
+        out = apply_reflectors(outlived[0], X)
+        assert torch.equal(out, apply_reflectors(V, X))
+        assert torch.autograd.grad(out.sum(), X)[0].shape == X.shape
+
     def test_jvp(self) -> None:
         V, X = torch.randn(5, 4, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
         dV = torch.randn_like(V)

@@ -5,7 +5,6 @@ On a machine with a GPU the same is checked there, on the device: see test_gpu.p
 
 import itertools
 import os
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from svdbench.kernels import (
     apply_reflectors_reference,
     choice,
     plans,
+    triton_precision,
     triton_sweep,
     triton_wy,
     ut,
@@ -132,8 +132,7 @@ class TestStep:
         self, k: int, poisoned: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # The products of both in TF32.
-        matmul = SimpleNamespace(fp32_precision="tf32")
-        monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+        monkeypatch.setattr(triton_precision, "_read_setting", lambda *_: "tf32")
         V, X, G = inputs(20, 33, 5, torch.float16)  # the interpreter truncates to bfloat16
         wide = [t.detach().float().requires_grad_() for t in (V, X)]
         plan = Plan(k, sweep="triton")

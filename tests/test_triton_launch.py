@@ -42,13 +42,23 @@ def test_kernels_are_kept_apart_by_alignment(found: dict[str, Any]) -> None:
 
 
 def test_a_recipe_passes_what_triton_does(found: dict[str, Any]) -> None:
-    first, second = found["arguments"]
-    assert first == second
+    first, *again = found["arguments"]
+    assert again == [first, first]
     assert len(first) == 2
 
 
 def test_tf32_as_it_is_set_now(found: dict[str, Any]) -> None:
     assert [set(each) for each in found["precision"]] == [{"ieee"}, {"tf32"}, {"ieee"}]
+
+
+def test_a_recipe_launches_on_the_current_stream(found: dict[str, Any]) -> None:
+    assert found["on_streams"] == [[0], [5], [0], [6], [5]]
+
+
+def test_arguments_are_kept_for_as_many_places_as_there_is_room(found: dict[str, Any]) -> None:
+    wrong, bounded = found["in_many_places"]
+    assert wrong == 0
+    assert bounded
 
 
 def test_other_launchers_are_left_to_triton(found: dict[str, Any]) -> None:

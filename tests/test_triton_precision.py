@@ -5,6 +5,7 @@ into three bfloat16 numbers. Sums are exact but for their last rounding, to floa
 """
 
 import os
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,8 +108,7 @@ def test_tf32_operands_are_rounded(
     plan: Plan, mode: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the hardware cuts off is zero already, and the result nearer than with it."""
-    matmul = SimpleNamespace(fp32_precision="tf32")
-    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(triton_precision, "_read_setting", lambda *_: "tf32")
     V, X, G = step(60, 62, 5)
     rounded = errors(V, X, G, plan)
     monkeypatch.setattr(triton_precision, "rounded", unrounded)
@@ -190,9 +190,10 @@ class TestChoice:
     def test_by_pytorchs_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(triton_precision, "most_precise", lambda: "bf16x6")
         for setting, expected in (("ieee", "ieee"), ("tf32", "tf32"), ("none", "bf16x6")):
-            matmul = SimpleNamespace(fp32_precision=setting)
-            monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+            read = partial(lambda setting, *_: setting, setting)
+            monkeypatch.setattr(triton_precision, "_read_setting", read)
             assert precision(torch.float32) == expected
+        monkeypatch.setattr(triton_precision, "_read_setting", None)  # as up to PyTorch 2.8
         for allowed, expected in ((True, "tf32"), (False, "bf16x6")):
             monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=allowed))
             assert precision(torch.float32) == expected

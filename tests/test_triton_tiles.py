@@ -218,6 +218,9 @@ def test_what_is_kept_is_bounded() -> None:
 
 def test_the_plan_that_backend_triton_means() -> None:
     assert triton_plan(256, 256, 32) == Plan(16, "triton")
+    assert triton_plan(256, 256, 1024) == Plan(256, "tiles")
+    assert triton_plan(64, 256, 1024) == Plan(128, "tiles")
+    assert triton_plan(16, 64, 1024) == Plan(16, "triton")
     assert triton_plan(448, 448, 32) == Plan(512, "tiles")
     assert triton_plan(2048, 2048, 128) == Plan(512, "tiles")
     assert triton_plan(1024, 1024, 512) == Plan(256, "tiles")

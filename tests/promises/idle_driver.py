@@ -17,6 +17,7 @@ class IdleLaunch(NamedTuple):
     compiled: "IdleKernel"
     grid: tuple[int, int, int]
     arguments: tuple[Any, ...]
+    stream: int
 
 
 class IdleKernel:
@@ -32,7 +33,7 @@ class IdleKernel:
     def run(self, x: int, y: int, z: int, *rest: Any) -> None:
         if notes is not None:
             # What precedes the arguments: stream, function, metadata of two kinds and two hooks.
-            notes.append(IdleLaunch(self, (x, y, z), rest[6:]))
+            notes.append(IdleLaunch(self, (x, y, z), rest[6:], rest[0]))
 
     def launch_metadata(self, *_: Any) -> None:
         return None
@@ -69,6 +70,7 @@ class IdleDriver:
 
     utils = _IdleUtils()
     device = 0
+    stream = 0
 
     @staticmethod
     def is_active() -> bool:
@@ -78,7 +80,7 @@ class IdleDriver:
         return self.device
 
     def get_current_stream(self, device: int | None = None) -> int:
-        return 0
+        return self.stream
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
