@@ -75,7 +75,7 @@ class CompressModel(RankChoice, DeviceConfig):
         if self.model.loader is None:
             raise ValueError(
                 "there are no examples: name a function that returns them, such as "
-                "--data my_net:loader"
+                "--data my_net:loader; for a Hugging Face model also --data text.txt"
             )
         if not self.timing_s and (self.keep_if == LATENCY or self.budget.latency is not None):
             raise ValueError("timing_s is 0, but a latency takes seconds to measure: raise it")

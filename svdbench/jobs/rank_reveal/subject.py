@@ -184,6 +184,7 @@ def user_subject(config: RankReveal) -> UserSubject:
         device=device_of(config),
         dtype=None if config.dtype is Dtype.float32 else getattr(torch, config.dtype.value),
         max_examples=config.model.max_examples,
+        context=config.model.context,
         seed=config.seed,
     )
     assert found.splits is not None
