@@ -30,8 +30,8 @@ LABELS = "labels"
 
 # Of a split that is given whole: examples at once, numbers at once, and positions at once of
 # examples that are whole numbers, as each will be many. Activations stay in the cache, and take
-# no more memory than the model does: seen of an encoder of 29 M parameters, with 2¹² positions 18
-# times as much.
+# a small part of the model's memory: of an encoder of 29 M parameters, 2¹² positions took 18 times
+# as much as the model.
 CHUNK, NUMBERS, TOKENS = 512, 2**19, 2**6
 
 
