@@ -111,8 +111,37 @@ def test_whitened_energies_are_the_error_of_the_output(data: tuple[Tensor, Tenso
         with torch.no_grad():
             change = small[0](data[0]) - model[0](data[0])
         error = float(change.square().sum(1).mean()) / 2
-        assert error == pytest.approx(frontier.predicted_loss(ranks), rel=1e-6)
+        assert error == pytest.approx(float(frontier.layers["0.weight"].lost[3:].sum()) / 2)
+        predicted = error * frontier.scales["0.weight"]
+        assert predicted == pytest.approx(frontier.predicted_loss(ranks), rel=1e-6)
     assert change.mean(0).abs().max() < 1e-10
+
+
+def test_whitened_layers_are_weighed_by_what_they_do_to_the_output() -> None:
+    """The first layer's output is a hundred times as large, and the second undoes that."""
+    model = network()
+    x = torch.randn(300, 12, dtype=torch.float64)
+    data = [(x[:64], torch.zeros(64)), (x[64:], torch.zeros(236))]
+    plain = rank_frontier(model, data, F.mse_loss, kind="whitened")
+    for name, k in (("0.weight", 3), ("2.weight", 4)):
+        with torch.no_grad():
+            change = plain.view(model, {name: k})(x[:64].clone()) - model(x[:64].clone())
+        error = float(change.square().sum(1).mean())
+        assert plain.predicted_loss({name: k}) == pytest.approx(error, rel=1e-6)
+    ranks = plain.ranks(fraction=0.6)
+    with torch.no_grad():
+        model[0].weight *= 100
+        model[0].bias *= 100
+        model[1] = Shrunk()
+    scaled = rank_frontier(model, data, F.mse_loss, kind="whitened")
+    assert scaled.ranks(fraction=0.6) == ranks
+    once = rank_frontier(model, iter(data), F.mse_loss, kind="whitened")
+    assert not once.scales
+
+
+class Shrunk(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x / 100).relu()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,6 @@
 """``rank_frontier``: every size a network can have, with its loss foretold, in one pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from svdbench.lowrank.layers.weights import (
 )
 from svdbench.lowrank.ranks.allocation import Choices, Cost, Path, choices, greedy_path, knapsack
 from svdbench.lowrank.ranks.curvature import DIRECTIONS, Curvature, CurvatureKind
+from svdbench.lowrank.ranks.effects import output_scales
 from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss
 from svdbench.lowrank.ranks.moments import Moments, calibrate
 from svdbench.lowrank.ranks.spectrum import Spectrum, spectrum
@@ -71,6 +72,7 @@ class Frontier:
     latency: Mapping[str, Cost] = field(default_factory=dict)
     only_faster: bool = False
     curvature: str = ""
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_params(self) -> int:
@@ -146,9 +148,9 @@ class Frontier:
         return sum(each.numbers(ranks.get(name)) for name, each in self.layers.items())
 
     def predicted_loss(self, ranks: Mapping[str, int | None]) -> float:
-        """½ Σσ² of the components that some ranks leave out, over all layers."""
+        """½ Σσ² of the components that some ranks leave out, over all layers, to scale."""
         return sum(
-            float(each.energies[ranks[name] :].sum()) / 2
+            float(each.energies[ranks[name] :].sum()) * self.scales.get(name, 1.0) / 2
             for name, each in self.layers.items()
             if ranks.get(name) is not None
         )
@@ -217,7 +219,8 @@ class Frontier:
             else:
                 cost = self._cost(name, of)
                 costs = np.append(cost.at(ranks), cost.dense)
-            found.append(choices(ranks, costs, each.energies.cpu().numpy()))
+            energies = each.energies.cpu().numpy() * self.scales.get(name, 1.0)
+            found.append(choices(ranks, costs, energies))
         return found
 
     def _cost(self, name: str, of: str) -> Cost:
@@ -262,8 +265,9 @@ def rank_frontier(
         data: calibration examples, apart from those that will judge: (X, y), or batches. An
             input may be a tensor, or a tuple or dict of them: ``model(*X)``, ``model(**X)``.
         loss: of the model's output and y, the mean over a batch.
-        kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output;
-            "plain" with C = I too, the error of the weight, which needs no data.
+        kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output, to the
+            scale of what the layer alone was measured to change in the model's output; "plain"
+            with C = I too, the error of the weight, which needs no data.
         curvature: "ggn", the generalised Gauss-Newton matrix, by random directions at the model's
             output: right wherever the loss is smooth, at its minimum too; "fisher", the second
             moment of the loss's gradients, which are zero at its minimum; "auto", the first of
@@ -330,11 +334,14 @@ def rank_frontier(
             "the loss has neither a gradient nor a curvature at the model's outputs, and tells "
             "nothing of what a weight is worth: choose distillation, or kind=whitened"
         )
-    return Frontier(
+    frontier = Frontier(
         {site.name: spectra[site.name] for site in seen},
         skipped,
         curvature="" if measured is None else measured.used,
     )
+    if kind == "whitened" and len(seen) > 1 and not isinstance(data, Iterator):
+        frontier = replace(frontier, scales=output_scales(frontier, model, data))
+    return frontier
 
 
 def _looked_at(
