@@ -129,10 +129,12 @@ def test_whitened_layers_are_weighed_by_what_they_do_to_the_output() -> None:
         error = float(change.square().sum(1).mean())
         assert plain.predicted_loss({name: k}) == pytest.approx(error, rel=1e-6)
     ranks = plain.ranks(fraction=0.6)
+    first = model[0]
+    assert isinstance(first, nn.Linear)
     with torch.no_grad():
-        model[0].weight *= 100
-        model[0].bias *= 100
-        model[1] = Shrunk()
+        first.weight *= 100
+        first.bias *= 100
+    model[1] = Shrunk()
     scaled = rank_frontier(model, data, F.mse_loss, kind="whitened")
     assert scaled.ranks(fraction=0.6) == ranks
     once = rank_frontier(model, iter(data), F.mse_loss, kind="whitened")
