@@ -5,23 +5,25 @@ Derive a class from one of these, check it, and name it where a command takes a 
     svdbench check my_net:MyMethod
     svdbench time-fasth --methods fasth,my_net:MyMethod
 
-==================  ==================================================  ====================
-base class          what it is                                          used by
-==================  ==================================================  ====================
-``Method``          a map V ↦ φ(V) onto orthogonal matrices             ``time-fasth``
-``MatrixOp``        a function of a matrix, such as its inverse         ``time-svd-ops``
-``RNNLoop``         a way to run the loop of a recurrent network        ``time-rnn``
-``Layer``           a layer in place of ``torch.nn.Linear``             ``time-layers``
-``SVDDriver``       a way to compute the first k singular triplets      ``time-svd``
-``SequenceModel``   a recurrent network                                 ``train``
-``Task``            sequences to learn                                  ``train``
-``Dataset``         labelled examples                                   ``compress`` and others
-``Compressor``      a way to reduce a weight to rank k                  ``compress``
-==================  ==================================================  ====================
+===================  ==================================================  ====================
+base class           what it is                                          used by
+===================  ==================================================  ====================
+``Method``           a map V ↦ φ(V) onto orthogonal matrices             ``time-fasth``
+``MatrixOp``         a function of a matrix, such as its inverse         ``time-svd-ops``
+``RNNLoop``          a way to run the loop of a recurrent network        ``time-rnn``
+``Layer``            a layer in place of ``torch.nn.Linear``             ``time-layers``
+``SVDDriver``        a way to compute the first k singular triplets      ``time-svd``
+``SequenceModel``    a recurrent network                                 ``train``
+``Task``             sequences to learn                                  ``train``
+``Dataset``          labelled examples                                   ``compress`` and others
+``Compressor``       a way to reduce a weight to rank k                  ``compress``
+``ModelCompressor``  a way to compress a whole model within a budget     ``time-compressors``
+===================  ==================================================  ====================
 
 A package brings members of its own by entry points, whose group is the last word of
 ``svdbench.methods``, ``operations``, ``loops``, ``layers``, ``drivers``, ``models``,
-``tasks``, ``datasets`` or ``compressors``::
+``tasks``, ``datasets``, ``compressors`` or
+``modelcompressors``::
 
     [project.entry-points."svdbench.methods"]
     my_method = "my_net:MyMethod"
@@ -32,6 +34,7 @@ Names in this module stay as they are from one version to the next.
 from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.files import FileDataset, PublishedFile
 from svdbench.jobs.compress.compressors import Compressor
+from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
 from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.jobs.time_layers.layers import Layer, LayerProblem
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
@@ -46,6 +49,7 @@ Driver = SVDDriver
 
 __all__ = [
     "Algorithm",
+    "CompressionProblem",
     "Compressor",
     "Dataset",
     "DatasetError",
@@ -59,6 +63,7 @@ __all__ = [
     "LoopProblem",
     "MatrixOp",
     "Method",
+    "ModelCompressor",
     "Problem",
     "PublishedFile",
     "RNNLoop",

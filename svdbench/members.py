@@ -208,6 +208,12 @@ DRIVERS = Registry(
 COMPRESSORS = Registry(
     "compressor", "compressor", "svdbench.jobs.compress.compressors:Compressor", "compressors"
 )
+MODEL_COMPRESSORS = Registry(
+    "model_compressor",
+    "model compressor",
+    "svdbench.jobs.time_compressors.methods.base:ModelCompressor",
+    "modelcompressors",
+)
 MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel", "models")
 TASKS = Registry("task", "task", "svdbench.tasks.base:Task", "tasks")
 DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset", "datasets")

@@ -13,6 +13,7 @@ KINDS = {
     "optimizers": "optimisers, for optimizer=NAME",
     "datasets": "data sets, for `compress`, `accelerate` and `rank-reveal`",
     "compressors": "ways to compress a weight, for `compress --methods`",
+    "modelcompressors": "ways to compress a whole model, for `time-compressors --methods`",
     "experiments": "settings of published experiments, for experiment=NAME",
     "published": "published results, for `reproduce NAME`",
     "nn": "layers and parametrisations for your own code, in svdbench.nn",

@@ -1,0 +1,27 @@
+"""Compare ways to compress a model to low rank: at equal numbers, on the same examples.
+
+MODULE:BUILD names a function that returns the model, --data one that returns its examples. Every
+method gets the same weights to compress, the same calibration examples in each of several draws
+and the same budgets, and is judged by the loss on examples that none of them sees. Differences
+from svdbench's own method are paired, example by example. Only the functions that you name are
+called.
+
+Writes results/time-compressors/NAME: CSV tables of the losses and a summary, a plot, the
+configuration and the environment.
+
+Examples:
+    svdbench time-compressors my_net:build --data my_net:loader
+    svdbench time-compressors my_net:build --data my_net:loader --params 0.5 --draws 1
+"""
+
+from svdbench.job import Job, Subject
+from svdbench.jobs.time_compressors.config import TimeCompressors
+
+JOB = Job(
+    "time-compressors",
+    TimeCompressors,
+    __name__,
+    Subject("MODULE:BUILD", "A function that returns a model.", function="model.build"),
+    panel="Low rank",
+    place=2,
+)

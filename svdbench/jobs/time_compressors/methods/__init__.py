@@ -1,0 +1,1 @@
+"""Ways to compress a whole model, a file for each family."""

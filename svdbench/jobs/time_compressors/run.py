@@ -1,0 +1,374 @@
+"""Compresses a model by every method, in several draws of the calibration examples."""
+
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.errors import UserError, one_line
+from svdbench.jobs.time_compressors import JOB
+from svdbench.jobs.time_compressors.config import TimeCompressors
+from svdbench.jobs.time_compressors.costs import decoding, prefill, watched
+from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
+from svdbench.lowrank import example_losses
+from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.layers.base import bytes_of, numbers_of
+from svdbench.lowrank.ranks.certify import Increase
+from svdbench.lowrank.ranks.examples import DataWarning, Inputs, batches, size, usual_loss
+from svdbench.lowrank.splits import Splits, split_examples, take
+from svdbench.measure.machine import device_name, threads_of
+from svdbench.measure.plan import failure
+from svdbench.members import MODEL_COMPRESSORS, is_reference
+from svdbench.record.run import RunWriter
+from svdbench.record.schema import TableSchema, cell_id
+from svdbench.reporting.words import number, quantity
+from svdbench.running.session import RunDisplay, device_of, running
+from svdbench.timings.session import chosen
+from svdbench.user_code import user_code
+from svdbench.user_models.model import LoadedUserModel, named_loss, user_model
+
+DENSE = "dense"
+# Losses of single examples are written as means of so many blocks, at most; and examples at once
+# where a model is timed.
+BLOCKS, BATCH = 200, 16
+
+_CELL = ("model", "method", "budget", "draw", "tuned", "seed", "device", "dtype", "threads")
+
+# A row for each block of examples held out, in their order: ``loss`` is its mean. The dense model
+# is the method ``dense``, of budget 1 and draw 0.
+SAMPLES = TableSchema("samples", (*_CELL, "block", "examples", "loss"))
+
+# A row for each method, budget and draw, and one more for the model fine-tuned. ``weights`` are
+# the numbers in the weights that are compressed, ``increase`` is of the loss over the dense model's
+# on the examples held out. ``calibrate_s`` is spent once for all budgets of a draw, with
+# ``peak_bytes`` on top of what there was; ``compress_s`` and ``tune_s`` for the row alone.
+SUMMARY = TableSchema(
+    "summary",
+    (
+        *_CELL,
+        *("against", "needs", "source", "weights", "dense_weights", "kept"),
+        *("n_params", "dense_n_params", "bytes", "dense_bytes"),
+        *("loss", "dense_loss", "increase", "increase_se", "examples"),
+        *("calibrate_s", "compress_s", "tune_s", "peak_bytes"),
+        *("latency_s", "dense_latency_s", "latency_batch", "decode_s", "dense_decode_s"),
+        *("tuned_epochs", "splits", "warnings", "weights_file", "loader", "device_name"),
+    ),
+)
+
+
+def run(config: TimeCompressors, text: str, folder: str | None = None) -> Path:
+    device, own = device_of(config), config.model
+    methods = _methods(config)
+    loss = None if config.loss is None else named_loss(config.loss)
+    brought = user_model(
+        str(own.build),
+        own.weights,
+        own.loader,
+        device=device,
+        dtype=getattr(torch, config.dtype.value),
+        max_examples=own.max_examples,
+        seed=config.seed,
+    )
+    cells = 1 + config.draws * len(methods)
+    with running(JOB, config, text, folder, cells) as (record, shown):
+        for note in brought.notes:
+            shown.note(note)
+        session = CompressorsSession(config, brought, loss or usual_loss, record, shown)
+        try:
+            with user_code(brought.build):
+                session.begin()
+        except BaseException:
+            if not record.units:
+                shutil.rmtree(record.folder)  # there is nothing in it yet
+            raise
+        for draw in range(config.draws):
+            for name, method in methods.items():
+                if f"draw {draw}: {name}" not in record.units:
+                    session.compare(draw, name, method)
+    return record.folder
+
+
+def check(config: TimeCompressors) -> None:
+    _methods(config)
+
+
+def _methods(config: TimeCompressors) -> dict[str, ModelCompressor]:
+    """The methods by name, the one that they are compared with first."""
+    found: dict[str, ModelCompressor] = chosen(MODEL_COMPRESSORS, config)
+    if config.against in found:
+        found = {config.against: found.pop(config.against)} | found
+    elif config.methods is None or len(found) > 1:
+        raise UserError(
+            f"against is {config.against}, which is not among the methods: add it, or give "
+            f"--against {next(iter(found))}"
+        )
+    return found
+
+
+@dataclass
+class CompressorsSession:
+    """A model, the examples held out, and the rows of one method and draw after the other."""
+
+    config: TimeCompressors
+    brought: LoadedUserModel
+    loss: Any
+    record: RunWriter
+    shown: RunDisplay
+
+    @property
+    def splits(self) -> Splits:
+        assert self.brought.splits is not None  # as the configuration has a loader
+        return self.brought.splits
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """The dense model's loss on each example held out (N,)."""
+        return example_losses(self.brought.model, self.splits.held_out, self.loss)
+
+    @cached_property
+    def subject(self) -> CompressionProblem:
+        """The model and its weights, which no draw changes."""
+        splits, config = self.splits, self.config
+        return CompressionProblem(
+            self.brought.model,
+            splits.calibration,
+            splits.search,
+            self.loss,
+            layers=config.layers,
+            skip_last=config.skip_last,
+            folding=config.folding,  # type: ignore[arg-type]
+        )
+
+    @cached_property
+    def batch(self) -> Inputs:
+        x, _ = next(iter(batches(self.splits.held_out, self.brought.model)))
+        return take(x, torch.arange(min(size(x), BATCH)))
+
+    @cached_property
+    def count(self) -> int:
+        """How many examples each draw calibrates on."""
+        if self.config.calibration is not None:
+            return self.config.calibration
+        whole = sum(size(x) for x, _ in batches(self.splits.calibration, self.brought.model))
+        return max(1, 2 * whole // 3)
+
+    def begin(self) -> None:
+        """Judge the dense model; refuse what no method can compress."""
+        with _data_warnings():
+            _ = self.subject.plain, self.subject.sites
+            if DENSE in self.record.units:
+                return
+            self.shown.begin(DENSE)
+            self._samples(DENSE, 1.0, 0, False, self.dense)
+        self.record.finish(DENSE)
+        self.shown.finish(
+            f"{self.brought.build}: loss {number(float(self.dense.mean()), 4)} on "
+            f"{quantity(len(self.dense), 'example')} held out"
+        )
+
+    def problem(self, draw: int) -> CompressionProblem:
+        """The model with the calibration examples of a draw."""
+        seed = self.config.seed + 1 + draw
+        drawn = split_examples(
+            self.splits.calibration,
+            self.splits.search,
+            self.splits.held_out,
+            calibration=self.count,
+            seed=seed,
+        )
+        return self.subject.with_examples(drawn.calibration, drawn.search, seed)
+
+    def compare(self, draw: int, name: str, method: ModelCompressor) -> None:
+        """Compress by one method within each budget, and write down what it costs and loses."""
+        unit = f"draw {draw}: {name}"
+        self.shown.begin(unit)
+        words = []
+        with _data_warnings() as caught:
+            problem = self.problem(draw)
+            own: dict[str, Any] = {"needs": method.needs, "source": method.source}
+            own["warnings"] = caught
+            try:
+                with watched(torch.device(self.config.device)) as memory:
+                    start = time.perf_counter()
+                    compressed = _asked(name, lambda: method.calibrated(problem))
+                    own["calibrate_s"] = time.perf_counter() - start
+                own["peak_bytes"] = memory.bytes
+            except Exception as error:
+                for budget in self.config.params:
+                    self._failed(name, budget, draw, error, own)
+                words.append(one_line(error))
+            else:
+                for number_, budget in enumerate(self.config.params):
+                    self.shown.doing(number_ / len(self.config.params), f"{budget:g}")
+                    try:
+                        params = int(budget * problem.plain.n_params)
+                        start = time.perf_counter()
+                        small = _asked(name, lambda: compressed(params))
+                        spent = own | {"compress_s": time.perf_counter() - start}
+                        words.append(self._judged(problem, name, budget, draw, small, spent))
+                    except Exception as error:
+                        self._failed(name, budget, draw, error, own)
+                        words.append(one_line(error))
+        self.record.finish(unit)
+        self.shown.finish(f"{unit}: {'; '.join(dict.fromkeys(words))}")
+
+    def _judged(
+        self,
+        problem: CompressionProblem,
+        name: str,
+        budget: float,
+        draw: int,
+        small: nn.Module,
+        own: dict[str, Any],
+    ) -> str:
+        """Write the rows of a compressed model; its loss in words."""
+        config, model = self.config, self.brought.model
+        params, kept = int(budget * problem.plain.n_params), problem.numbers_in(small)
+        if kept > params:
+            raise ValueError(f"{name} kept {kept:,} numbers, where {params:,} are allowed")
+        row = own | {
+            "weights": kept,
+            "dense_weights": problem.plain.n_params,
+            "kept": kept / problem.plain.n_params,
+            "n_params": numbers_of(small),
+            "dense_n_params": numbers_of(model),
+            "bytes": bytes_of(small),
+            "dense_bytes": bytes_of(model),
+        }
+        if config.timing_s and draw == 0:
+            row |= prefill(model, small, self.batch, config.timing_s)
+            row |= decoding(model, small, self.batch)
+            row["latency_batch"] = size(self.batch)
+        loss = self._row(name, budget, draw, False, small, row)
+        said = f"{budget:g}: {number(loss, 4)}"
+        if config.finetune_epochs:
+            start = time.perf_counter()
+            finetune(
+                small,
+                problem.calibration,
+                self.loss,
+                search=problem.search,
+                epochs=config.finetune_epochs,
+                lr=config.lr,
+                seed=config.seed,
+            )
+            more = {"tune_s": time.perf_counter() - start, "tuned_epochs": config.finetune_epochs}
+            said += f", tuned {number(self._row(name, budget, draw, True, small, row | more), 4)}"
+        return said
+
+    def _row(
+        self,
+        name: str,
+        budget: float,
+        draw: int,
+        tuned: bool,
+        small: nn.Module,
+        row: dict[str, Any],
+    ) -> float:
+        losses = example_losses(small, self.splits.held_out, self.loss)
+        self._samples(name, budget, draw, tuned, losses)
+        found = Increase.of(losses, self.dense)
+        self._write(
+            name,
+            budget,
+            draw,
+            tuned,
+            row
+            | {
+                "status": "ok",
+                "loss": float(losses.mean()),
+                "dense_loss": found.dense,
+                "increase": found.mean,
+                "increase_se": found.standard_error,
+                "examples": found.examples,
+            },
+        )
+        return float(losses.mean())
+
+    def _failed(
+        self, name: str, budget: float, draw: int, error: Exception, own: dict[str, Any]
+    ) -> None:
+        status, reason = failure(error)
+        if isinstance(error, ValueError) and not is_reference(name):
+            status, reason = "skipped", one_line(error)  # as a budget that is too small
+        self._write(name, budget, draw, False, own | {"status": status, "reason": reason})
+
+    def _samples(self, name: str, budget: float, draw: int, tuned: bool, losses: Tensor) -> None:
+        shared = self._cell(name, budget, draw, tuned) | {"status": "ok"}
+        for block, part in enumerate(losses.tensor_split(min(BLOCKS, len(losses)))):
+            row = {"block": block, "examples": len(part), "loss": float(part.mean())}
+            self.record.append(SAMPLES, shared | row)
+
+    def _write(self, name: str, budget: float, draw: int, tuned: bool, row: dict[str, Any]) -> None:
+        config = self.config
+        shared = self._cell(name, budget, draw, tuned) | {
+            "against": config.against,
+            "splits": f"{self.count:,} of {self.splits.description}",
+            "weights_file": config.model.weights,
+            "loader": config.model.loader,
+            "device_name": device_name(torch.device(config.device)),
+        }
+        lines = dict.fromkeys(str(each.message) for each in row["warnings"] if _of_data(each))
+        self.record.append(SUMMARY, shared | row | {"warnings": " | ".join(lines)})
+
+    def _cell(self, name: str, budget: float, draw: int, tuned: bool) -> dict[str, Any]:
+        config = self.config
+        cell: dict[str, Any] = {
+            "model": self.brought.build,
+            "method": name,
+            "budget": budget,
+            "draw": draw,
+            "tuned": tuned,
+            "seed": config.seed,
+            "device": config.device,
+            "dtype": config.dtype.value,
+        }
+        options = {
+            "method": config.model_compressor.get(name),
+            "calibration": config.calibration,
+            "loader": config.model.loader,
+            "weights": config.model.weights,
+            "loss": config.loss,
+            "layers": config.layers,
+            "skip_last": config.skip_last,
+            "folding": config.folding,
+            "epochs": config.finetune_epochs if tuned else 0,
+        }
+        return cell | {
+            "threads": threads_of(torch.device(config.device)),
+            "cell": cell_id(job=self.record.job, settings=cell, options=options),
+        }
+
+
+def _asked(name: str, call: Any) -> Any:
+    """What a method returns; a member of other people's is their code."""
+    if not is_reference(name):
+        return call()
+    with user_code(name):
+        return call()
+
+
+@contextmanager
+def _data_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Warnings about the data are kept for a column of the summary, others shown afterwards."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            yield caught
+    finally:
+        for each in caught:
+            if not _of_data(each):
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def _of_data(warning: warnings.WarningMessage) -> bool:
+    return issubclass(warning.category, DataWarning)
