@@ -9,7 +9,7 @@ N      ?= 20
 MARK   ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all docs test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels kernels-oldest wheel clean
+.PHONY: help setup run test test-all docs test-repeat test-oldest test-cluster fuzz lint types format bench bench-core bench-host bench-rnn bench-lowrank bench-reveal bench-sweep bench-models bench-adapter bench-trust reproduce reproduce-quick results-check gpu kernels kernels-oldest wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench-lowrank: $(READY) ## the same for low-rank compression; needs MNIST; resul
 
 bench-reveal: $(READY) ## the same for rank reveal; needs MNIST; results/bench-reveal/
 	PYTHONPATH=tests $(BIN)/python -m promises.ranks
+
+bench-models: $(READY) ## the same for compressing real models; needs the extra zoo; takes hours; results/bench-models/
+	PYTHONPATH=tests $(BIN)/python -m promises.models
 
 bench-adapter: $(READY) ## the same for HouseholderAdapter and PEFT's layer; needs peft; results/bench-adapter/
 	PYTHONPATH=tests $(BIN)/python -m promises.adapter

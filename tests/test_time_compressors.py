@@ -18,7 +18,7 @@ from svdbench.jobs.time_compressors.methods.fwsvd import FWSVD
 from svdbench.jobs.time_compressors.methods.scaled import column_sums, rows_of, scaled_spectrum
 from svdbench.jobs.time_compressors.methods.svd_llm import SVDLLM
 from svdbench.jobs.time_compressors.summaries import summarise
-from svdbench.lowrank.ranks.examples import usual_loss
+from svdbench.lowrank.losses import usual_loss
 from svdbench.members import MODEL_COMPRESSORS
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -200,6 +200,18 @@ def test_writes_what_it_promises() -> None:
     assert len(set(ours.values())) == 2
 
 
+def test_without_targets_the_dense_model_teaches() -> None:
+    Path("my_net.py").write_text(SOURCE + "\n\ndef inputs():\n    return [X[:120], X[120:]] * 4\n")
+    typed = ["time-compressors", "my_net:build", "--data", "my_net:inputs", "--name", "r"]
+    methods = ["--methods", "kronecker,svd_llm,fwsvd"]
+    answer = run([*typed, "--params", "0.5", "--draws", "1", "timing_s=0", *methods])
+    assert (answer.code, answer.err) == (0, "")
+    rows = {row["method"]: row for row in table(FOLDER / "summary.csv")}
+    assert float(rows["kronecker"]["dense_loss"]) == pytest.approx(0, abs=1e-6)
+    assert 0 < float(rows["kronecker"]["loss"]) < float(rows["svd_llm"]["loss"])
+    assert (rows["fwsvd"]["status"], rows["fwsvd"]["loss"]) == ("skipped", "")
+
+
 def test_all_are_tuned_alike() -> None:
     tuning = ["--finetune-epochs", "2", "--lr", "0.01", "--methods", "kronecker,uniform"]
     answer = run([*TINY, "--params", "0.3", "--draws", "1", "timing_s=0", *tuning])
@@ -280,7 +292,9 @@ def test_differences_are_paired() -> None:
     blocks, rows = [], []
     for draw, level in enumerate((1.0, 5.0, 3.0)):  # draws differ, the methods always by 0.5 or so
         for method, more in (("a", 0.0), ("b", 0.5)):
-            rows.append(shared | {"method": method, "draw": draw, "loss": level + more})
+            rows.append(
+                shared | {"method": method, "draw": draw, "loss": level + more, "increase": more}
+            )
             for block in range(10):
                 loss = level + block + more * (1 + 0.01 * (block % 3))
                 blocks.append(

@@ -191,12 +191,31 @@ MEANINGS = {
     "fraction": "numbers in the weights, as a fraction of the dense ones",
     "ranks": "rank of each weight; `dense` for one that stays so",
     "dense_accuracy": "accuracy of the dense network",
+    "draw": "draw of the calibration examples, counted from 0",
+    "tuned": "whether the compressed model was fine-tuned",
+    "block": "block of examples held out, in their order",
+    "against": "method that the others are compared with",
+    "needs": "what the method looks at besides the weights",
+    "source": "where the method comes from",
+    "calibrate_s": "seconds that a method takes once for all budgets of a draw",
+    "compress_s": "seconds that it takes for this budget, besides",
+    "tune_s": "seconds of fine-tuning",
+    "decode_s": "seconds of a generated token",
+    "dense_decode_s": "seconds of a generated token before",
 }
 # Of columns that mean something else in one job.
 OF_JOB = {
     "rank-reveal": {
         "kept": "numbers in the weights, as a fraction of the dense ones",
         "rank": "rank that the weight was found to need; empty where it stays dense",
+    },
+    "time-compressors": {
+        "kept": "numbers in the weights, as a fraction of the dense ones",
+        "loss": "mean loss on examples held out, in its own unit",
+        "examples": "number of examples held out, or of a block",
+        "peak_bytes": "most memory on top of what there was while it calibrated, in bytes",
+        "seed": "seed for parting the examples",
+        "budget": "numbers allowed in the weights, as a fraction of the dense ones",
     },
     "compress-model": {
         "error": "‖(W − W_k)X‖/‖WX‖ on rows held out",

@@ -91,6 +91,11 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     (PURPLE, "energy"),
     (SKY, "minimax"),
     (OLIVE, "exhaustive exact"),
+    # Ways to compress a model.
+    (VERMILLION, "svd_llm svd_llm_v2"),
+    (GREEN, "asvd"),
+    (WINE, "fwsvd"),
+    (SKY, "alds"),
     (BLUE, "frontier"),
     (PURPLE, "published"),
 )

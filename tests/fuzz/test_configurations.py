@@ -32,6 +32,7 @@ NEEDS: dict[str, list[str]] = {
     "accelerate": ["xor"],
     "compress": ["xor"],
     "rank-reveal": ["xor"],
+    "time-compressors": ["no_such:build", "--data", "no_such:loader"],
     "compress-model": ["no_such:build", "--data", "no_such:loader"],
 }
 COMMANDS = {job.config: [*job.words.split(), *NEEDS[job.name]] for job in all_jobs()}

@@ -9,6 +9,7 @@ from svdbench.members import MODEL_COMPRESSORS
 from svdbench.user_models.config import FRACTION, UserModelConfig
 
 FOLDINGS = ("spatial", "channel")
+DISTILLATIONS = ("cosine", "mse", "kl")
 
 
 @dataclass
@@ -56,6 +57,14 @@ class TimeCompressors(DeviceConfig):
         typed="--loss FUNCTION",
         calls=True,
     )
+    distill: str | None = option(
+        None,
+        "loss against the dense model's own outputs: cosine, mse or kl",
+        null="by the outputs where the examples have no targets, else none",
+        typed="--distill NAME",
+        choices=DISTILLATIONS,
+        noun="distillation",
+    )
     layers: list[str] | None = option(
         None, "names of the weights to compress", null="all", unique=True, not_empty=True
     )
@@ -89,6 +98,8 @@ class TimeCompressors(DeviceConfig):
                 "there are no examples: name a function that returns them, such as "
                 "--data my_net:loader"
             )
+        if self.loss is not None and self.distill is not None:
+            raise ValueError("loss and distill are given: give one of them")
         if self.finetune_epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
             raise ValueError(
                 f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"

@@ -21,9 +21,22 @@ from svdbench.jobs.time_compressors.methods.base import CompressionProblem, Mode
 from svdbench.lowrank import example_losses
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
+from svdbench.lowrank.losses import Distillation, usual_loss
 from svdbench.lowrank.ranks.certify import Increase
-from svdbench.lowrank.ranks.examples import DataWarning, Inputs, batches, size, usual_loss
-from svdbench.lowrank.splits import Splits, split_examples, take
+from svdbench.lowrank.ranks.curvature import needs_teacher
+from svdbench.lowrank.ranks.examples import (
+    DataWarning,
+    Inputs,
+    Loss,
+    batches,
+    called,
+    evaluating,
+    size,
+    take,
+    tensors,
+)
+from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.measure.plan import failure
 from svdbench.members import MODEL_COMPRESSORS, is_reference
@@ -81,9 +94,9 @@ def run(config: TimeCompressors, text: str, folder: str | None = None) -> Path:
     with running(JOB, config, text, folder, cells) as (record, shown):
         for note in brought.notes:
             shown.note(note)
-        session = CompressorsSession(config, brought, loss or usual_loss, record, shown)
         try:
             with user_code(brought.build):
+                session = session_of(config, brought, loss, record, shown)
                 session.begin()
         except BaseException:
             if not record.units:
@@ -113,20 +126,40 @@ def _methods(config: TimeCompressors) -> dict[str, ModelCompressor]:
     return found
 
 
+def session_of(
+    config: TimeCompressors,
+    brought: LoadedUserModel,
+    loss: Loss | None,
+    record: RunWriter,
+    shown: RunDisplay,
+) -> "CompressorsSession":
+    """A session with its loss: named, of distillation, or the usual one for the targets."""
+    model, splits = brought.model, brought.splits
+    assert splits is not None  # as the configuration has a loader
+    x, y = next(iter(batches(splits.held_out, model)))
+    if config.distill is not None:
+        loss = Distillation(config.distill)  # type: ignore[arg-type]
+    elif loss is None and not tensors(y):
+        with torch.no_grad(), evaluating(model):
+            loss = Distillation.fitting(called(model, x))
+    loss = loss or usual_loss
+    if needs_teacher(loss):
+        parts = (splits.calibration, splits.search, splits.held_out)
+        taught = (with_teacher(part, model) for part in parts)
+        splits = Splits(*taught, splits.description)
+    return CompressorsSession(config, brought, splits, loss, record, shown)
+
+
 @dataclass
 class CompressorsSession:
     """A model, the examples held out, and the rows of one method and draw after the other."""
 
     config: TimeCompressors
     brought: LoadedUserModel
-    loss: Any
+    splits: Splits
+    loss: Loss
     record: RunWriter
     shown: RunDisplay
-
-    @property
-    def splits(self) -> Splits:
-        assert self.brought.splits is not None  # as the configuration has a loader
-        return self.brought.splits
 
     @cached_property
     def dense(self) -> Tensor:
@@ -150,7 +183,7 @@ class CompressorsSession:
     @cached_property
     def batch(self) -> Inputs:
         x, _ = next(iter(batches(self.splits.held_out, self.brought.model)))
-        return take(x, torch.arange(min(size(x), BATCH)))
+        return take(x, slice(BATCH))
 
     @cached_property
     def count(self) -> int:

@@ -33,6 +33,7 @@ class CompressorSummary:
         draws: how many.
         kept: part of the numbers in the weights.
         loss: on the examples held out, the mean; ``lowest`` and ``highest`` of the draws.
+        increase: of the loss over the dense model's.
         difference: this loss less that of the method ``against``, pair by pair; None of that
             method itself, or without pairs.
         spent_s: to calibrate, compress and tune.
@@ -47,6 +48,7 @@ class CompressorSummary:
     loss: float
     lowest: float
     highest: float
+    increase: float
     against: str
     difference: Interval | None
     spent_s: float
@@ -104,6 +106,7 @@ def _summaries(ok: pd.DataFrame, samples: pd.DataFrame) -> Iterator[CompressorSu
             loss=float(rows["loss"].mean()),
             lowest=float(rows["loss"].min()),
             highest=float(rows["loss"].max()),
+            increase=float(rows["increase"].mean()),
             against=against,
             difference=None if method == against else _difference(samples, rows, against),
             spent_s=float(costs.sum(axis=1).mean()),

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from svdbench.lowrank import Frontier, Ranks, rank_frontier
 from svdbench.lowrank.layers.base import Folding, numbers_of
 from svdbench.lowrank.layers.weights import FactorableWeight
-from svdbench.lowrank.ranks.examples import Data, Inputs, Loss, batches, size
+from svdbench.lowrank.ranks.examples import Data, Inputs, Loss, Targets, batches, size, take
 from svdbench.lowrank.ranks.frontier import Kind
-from svdbench.lowrank.splits import take
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,13 @@ class CompressionProblem:
         """The numbers of a compressed model that stand for these weights."""
         return numbers_of(small) - numbers_of(self.model) + self.plain.n_params
 
-    def first(self, count: int) -> list[tuple[Inputs, Any]]:
+    def first(self, count: int) -> list[tuple[Inputs, Targets]]:
         """The first examples of the calibration, in batches."""
         found, left = [], count
         for x, y in batches(self.calibration, self.model):
-            rows = torch.arange(min(left, size(x)))
-            found.append((take(x, rows), y[rows] if isinstance(y, Tensor) else y))
-            left -= len(rows)
+            rows = slice(min(left, size(x)))
+            found.append((take(x, rows), take(y, rows)))
+            left -= size(x)
             if left <= 0:
                 break
         return found

@@ -5,7 +5,7 @@ from torch import nn
 
 from svdbench.contract import Contract, Make, expect, expect_texts
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem
-from svdbench.lowrank.ranks.examples import usual_loss
+from svdbench.lowrank.losses import usual_loss
 
 CONTRACT = Contract()
 BUDGETS = (0.9, 0.6, 0.4)

@@ -7,8 +7,8 @@ from svdbench.jobs.time_compressors.methods.base import ComponentMethod, Compres
 from svdbench.jobs.time_compressors.methods.scaled import scaled_spectrum
 from svdbench.lowrank import Frontier, Ranks, uniform_ranks
 from svdbench.lowrank.layers.weights import FactorableWeight, copied
-from svdbench.lowrank.ranks.examples import called, evaluating, size
-from svdbench.lowrank.splits import take
+from svdbench.lowrank.ranks.evaluation import batch_loss
+from svdbench.lowrank.ranks.examples import called, evaluating, size, take
 
 # ‖gradient‖·‖weights‖ below this is rounding: no step that keeps the weights' size changes a loss.
 LEAST = 1e-3
@@ -60,8 +60,9 @@ class FWSVD(ComponentMethod):
             for p in parameters:
                 p.requires_grad_(True)
             for x, y in problem.first(self.examples):
-                for row in torch.arange(size(x)).split(1):
-                    loss = problem.loss(called(model, take(x, row)), y[row])
+                for row in (slice(i, i + 1) for i in range(size(x))):
+                    output = called(model, take(x, row))
+                    loss = batch_loss(problem.loss, output, take(y, row))
                     found = torch.autograd.grad(loss, parameters, allow_unused=True)
                     for total, gradient in zip(squares, found, strict=True):
                         if gradient is not None:
