@@ -47,6 +47,7 @@ SHORT = {
     "compress": ["--epochs", "1", "--seeds", "1"],
     "accelerate": ["--epochs", "2", "--seeds", "1"],
     "rank-reveal": ["--epochs", "1", "--seeds", "1"],
+    "time-compressors": ["--draws", "1", "timing_s=0", "model_compressor.asvd.examples=0"],
 }
 # Words that are replaced, by their pattern: cards, clusters, long sweeps and downloads.
 INSTEAD = {

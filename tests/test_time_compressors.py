@@ -19,6 +19,7 @@ from svdbench.jobs.time_compressors.methods.scaled import column_sums, rows_of, 
 from svdbench.jobs.time_compressors.methods.svd_llm import SVDLLM
 from svdbench.jobs.time_compressors.summaries import summarise
 from svdbench.lowrank.losses import usual_loss
+from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.members import MODEL_COMPRESSORS
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -105,6 +106,13 @@ class TestMethods:
             nearest = (U[:, :2] * s[:2]) @ Vh[:2] @ torch.linalg.inv(S)
             small = SVDLLM().calibrated(given)(2 * (rows + columns))
             torch.testing.assert_close(product(small).double(), nearest, rtol=1e-3, atol=1e-4)
+
+    def test_svd_llm_damps_more_where_there_are_few_rows(self) -> None:
+        given = linear(30, 20, examples=5)
+        with pytest.warns(DataWarning, match="too few for svd_llm: damped by"):
+            small = SVDLLM(damping=1e-16).calibrated(given)(2 * 50)
+        X, _ = given.calibration  # type: ignore[misc]
+        assert (small(X) - given.model(X)).norm() < 0.5 * given.model(X).norm()
 
     def test_asvd_scales_columns_by_their_inputs(self) -> None:
         given = linear()

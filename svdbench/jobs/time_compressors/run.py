@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ SUMMARY = TableSchema(
         *("against", "needs", "source", "weights", "dense_weights", "kept"),
         *("n_params", "dense_n_params", "bytes", "dense_bytes"),
         *("loss", "dense_loss", "increase", "increase_se", "examples"),
+        *("perplexity", "dense_perplexity"),
         *("calibrate_s", "compress_s", "tune_s", "peak_bytes"),
         *("latency_s", "dense_latency_s", "latency_batch", "decode_s", "dense_decode_s"),
         *("tuned_epochs", "splits", "warnings", "weights_file", "loader", "device_name"),
@@ -88,6 +89,7 @@ def run(config: TimeCompressors, text: str, folder: str | None = None) -> Path:
         device=device,
         dtype=getattr(torch, config.dtype.value),
         max_examples=own.max_examples,
+        context=own.context,
         seed=config.seed,
     )
     cells = 1 + config.draws * len(methods)
@@ -144,9 +146,12 @@ def session_of(
             loss = Distillation.fitting(called(model, x))
     loss = loss or usual_loss
     if needs_teacher(loss):
-        parts = (splits.calibration, splits.search, splits.held_out)
-        taught = (with_teacher(part, model) for part in parts)
-        splits = Splits(*taught, splits.description)
+        splits = replace(
+            splits,
+            calibration=with_teacher(splits.calibration, model),
+            search=with_teacher(splits.search, model),
+            held_out=with_teacher(splits.held_out, model),
+        )
     return CompressorsSession(config, brought, splits, loss, record, shown)
 
 
@@ -309,6 +314,11 @@ class CompressorsSession:
         losses = example_losses(small, self.splits.held_out, self.loss)
         self._samples(name, budget, draw, tuned, losses)
         found = Increase.of(losses, self.dense)
+        if self.brought.pretrained is not None:
+            perplexity = self.brought.pretrained.perplexity(small)
+            if perplexity is not None:  # of a language model
+                row = row | {"perplexity": perplexity.compressed.value}
+                row |= {"dense_perplexity": perplexity.dense.value}
         self._write(
             name,
             budget,

@@ -1,5 +1,7 @@
 """FWSVD: the inputs of a weight scaled by the Fisher information of what they meet there."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ class FWSVD(ComponentMethod):
         }
 
 
-def _refuse_none(parameters: list[Tensor], squares: list[Tensor], count: int) -> None:
+def _refuse_none(parameters: Sequence[Tensor], squares: Sequence[Tensor], count: int) -> None:
     slope = sum(float(each.sum()) for each in squares) / count
     size_of = sum(float(p.detach().square().sum()) for p in parameters)
     if not (slope * size_of) ** 0.5 > LEAST:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -11,7 +12,10 @@ from torch import Tensor
 from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
 from svdbench.jobs.time_compressors.methods.scaled import rows_of
 from svdbench.lowrank import Frontier, Ranks, Weight, uniform_ranks
+from svdbench.lowrank.ranks.examples import DataWarning
 
+# What is said of moments that have no Cholesky factor, and the damping beyond which to give up.
+SINGULAR, MOST_DAMPING = "singular to rounding", 0.1
 # Parts of the numbers that are tried for removal.
 RATIOS = np.linspace(0, 1, 1001)
 
@@ -24,8 +28,9 @@ class SVDLLM(ComponentMethod):
     for all methods alike.
 
     Args:
-        damping: added to the diagonal of the mean of x xᵀ, as a fraction of that diagonal's mean.
-            The authors' code adds 1e-6 where the Cholesky factorisation fails without.
+        damping: added to the diagonal of the mean of x xᵀ, as a fraction of that diagonal's mean;
+            ten times as much each time that the Cholesky factorisation fails, as where there are
+            fewer rows than inputs. The authors' code adds what makes it succeed, too.
     """
 
     name = "svd_llm"
@@ -39,7 +44,19 @@ class SVDLLM(ComponentMethod):
         self.damping = damping
 
     def components(self, problem: CompressionProblem) -> Frontier:
-        return problem.frontier("whitened", damping=self.damping, recentre=False)
+        damping = self.damping
+        while True:
+            try:
+                return problem.frontier("whitened", damping=damping, recentre=False)
+            except ValueError as error:
+                if SINGULAR not in str(error) or damping >= MOST_DAMPING:
+                    raise
+            damping *= 10
+            warnings.warn(
+                f"the inputs of a layer are too few for {self.name}: damped by {damping:g}",
+                DataWarning,
+                stacklevel=2,
+            )
 
     def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
         return uniform_ranks(frontier, params)
