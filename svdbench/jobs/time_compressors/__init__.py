@@ -1,6 +1,7 @@
 """Compare ways to compress a model to low rank: at equal numbers, on the same examples.
 
-MODULE:BUILD names a function that returns the model, --data one that returns its examples. Every
+MODULE:BUILD names a function that returns the model, --data one that returns its examples; or
+FOLDER a model of Hugging Face transformers, and --data a text file. Every
 method gets the same weights to compress, the same calibration examples in each of several draws
 and the same budgets, and is judged by the loss on examples that none of them sees. Differences
 from svdbench's own method are paired, example by example. Only the functions that you name are
@@ -21,7 +22,11 @@ JOB = Job(
     "time-compressors",
     TimeCompressors,
     __name__,
-    Subject("MODULE:BUILD", "A function that returns a model.", function="model.build"),
+    Subject(
+        "MODULE:BUILD|FOLDER",
+        "A function that returns a model, or the folder of a Hugging Face model.",
+        function="model.build",
+    ),
     panel="Low rank",
     place=2,
 )

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.base import DeviceConfig, Dtype, seed_option
+from svdbench.config.base import OWN, DeviceConfig, Dtype, seed_option
 from svdbench.config.fields import members, option, section, several
 from svdbench.members import MODEL_COMPRESSORS
-from svdbench.user_models.config import FRACTION, UserModelConfig
+from svdbench.user_models.config import DISTILLATIONS, FRACTION, UserModelConfig
 
 FOLDINGS = ("spatial", "channel")
-DISTILLATIONS = ("cosine", "mse", "kl")
 
 
 @dataclass
@@ -53,22 +52,38 @@ class TimeCompressors(DeviceConfig):
     loss: str | None = option(
         None,
         "loss of outputs and targets, as MODULE:FUNCTION",
-        null="cross entropy, or mean squared error",
+        null="cross entropy or mean squared error; distillation if there are no targets",
         typed="--loss FUNCTION",
         calls=True,
+        panel=OWN,
     )
     distill: str | None = option(
         None,
-        "loss against the dense model's own outputs: cosine, mse or kl",
-        null="by the outputs where the examples have no targets, else none",
+        "compare outputs with those of the dense model instead of targets: by the cosine, mse "
+        "(mean squared error), kl (of logits), or auto for the one that suits",
+        null="only if there are no targets",
         typed="--distill NAME",
         choices=DISTILLATIONS,
         noun="distillation",
+        panel=OWN,
+    )
+    temperature: float = option(
+        1.0,
+        "number that logits are divided by, for --distill kl",
+        typed="--temperature T",
+        above=0,
+        panel=OWN,
     )
     layers: list[str] | None = option(
         None, "names of the weights to compress", null="all", unique=True, not_empty=True
     )
     skip_last: bool = option(False, "leave the last layer dense")
+    embeddings: bool = option(
+        True,
+        "whether embeddings are factored, and layers tied to them",
+        typed="--no-embeddings",
+        default_text="they are",
+    )
     folding: str = option(
         FOLDINGS[0],
         "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
@@ -100,6 +115,8 @@ class TimeCompressors(DeviceConfig):
             )
         if self.loss is not None and self.distill is not None:
             raise ValueError("loss and distill are given: give one of them")
+        if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
+            raise ValueError("temperature is for distillation by kl: leave it out")
         if self.finetune_epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
             raise ValueError(
                 f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"

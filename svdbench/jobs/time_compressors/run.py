@@ -18,25 +18,22 @@ from svdbench.jobs.time_compressors import JOB
 from svdbench.jobs.time_compressors.config import TimeCompressors
 from svdbench.jobs.time_compressors.costs import decoding, prefill, watched
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
-from svdbench.lowrank import example_losses
 from svdbench.lowrank.finetuning import finetune
+from svdbench.lowrank.judgement import Judgement
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
-from svdbench.lowrank.losses import Distillation, usual_loss
-from svdbench.lowrank.ranks.certify import Increase
+from svdbench.lowrank.ranks.certify import Increase, check_losses
 from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.examples import (
     DataWarning,
     Inputs,
     Loss,
     batches,
-    called,
-    evaluating,
     size,
     take,
-    tensors,
 )
 from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
+from svdbench.lowrank.trial import try_batch
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.measure.plan import failure
 from svdbench.members import MODEL_COMPRESSORS, is_reference
@@ -67,7 +64,7 @@ SUMMARY = TableSchema(
     "summary",
     (
         *_CELL,
-        *("against", "needs", "source", "weights", "dense_weights", "kept"),
+        *("against", "needs", "source", "embeddings", "unit", "weights", "dense_weights", "kept"),
         *("n_params", "dense_n_params", "bytes", "dense_bytes"),
         *("loss", "dense_loss", "increase", "increase_se", "examples"),
         *("perplexity", "dense_perplexity"),
@@ -135,24 +132,28 @@ def session_of(
     record: RunWriter,
     shown: RunDisplay,
 ) -> "CompressorsSession":
-    """A session with its loss: named, of distillation, or the usual one for the targets."""
+    """A session with its loss, once one batch has been tried."""
     model, splits = brought.model, brought.splits
     assert splits is not None  # as the configuration has a loader
-    x, y = next(iter(batches(splits.held_out, model)))
-    if config.distill is not None:
-        loss = Distillation(config.distill)  # type: ignore[arg-type]
-    elif loss is None and not tensors(y):
-        with torch.no_grad(), evaluating(model):
-            loss = Distillation.fitting(called(model, x))
-    loss = loss or usual_loss
-    if needs_teacher(loss):
+    judged = try_batch(
+        model,
+        splits,
+        loss=loss,
+        distill=config.distill,
+        temperature=config.temperature,
+        folding=config.folding,  # type: ignore[arg-type]
+    )
+    if judged.note:
+        shown.note(f"warning: {judged.note}")
+    splits = judged.of(splits)
+    if needs_teacher(judged.loss):
         splits = replace(
             splits,
             calibration=with_teacher(splits.calibration, model),
             search=with_teacher(splits.search, model),
             held_out=with_teacher(splits.held_out, model),
         )
-    return CompressorsSession(config, brought, splits, loss, record, shown)
+    return CompressorsSession(config, brought, splits, judged, record, shown)
 
 
 @dataclass
@@ -162,14 +163,15 @@ class CompressorsSession:
     config: TimeCompressors
     brought: LoadedUserModel
     splits: Splits
-    loss: Loss
+    judged: Judgement
     record: RunWriter
     shown: RunDisplay
 
     @cached_property
     def dense(self) -> Tensor:
         """The dense model's loss on each example held out (N,)."""
-        return example_losses(self.brought.model, self.splits.held_out, self.loss)
+        found = self.judged.losses(self.brought.model, self.splits.held_out)
+        return check_losses(found, "held-out", self.judged.unit)
 
     @cached_property
     def subject(self) -> CompressionProblem:
@@ -179,9 +181,10 @@ class CompressorsSession:
             self.brought.model,
             splits.calibration,
             splits.search,
-            self.loss,
+            self.judged.loss,
             layers=config.layers,
             skip_last=config.skip_last,
+            embeddings=config.embeddings,
             folding=config.folding,  # type: ignore[arg-type]
         )
 
@@ -292,7 +295,7 @@ class CompressorsSession:
             finetune(
                 small,
                 problem.calibration,
-                self.loss,
+                self.judged.loss,
                 search=problem.search,
                 epochs=config.finetune_epochs,
                 lr=config.lr,
@@ -311,7 +314,7 @@ class CompressorsSession:
         small: nn.Module,
         row: dict[str, Any],
     ) -> float:
-        losses = example_losses(small, self.splits.held_out, self.loss)
+        losses = self.judged.losses(small, self.splits.held_out)
         self._samples(name, budget, draw, tuned, losses)
         found = Increase.of(losses, self.dense)
         if self.brought.pretrained is not None:
@@ -354,6 +357,8 @@ class CompressorsSession:
         config = self.config
         shared = self._cell(name, budget, draw, tuned) | {
             "against": config.against,
+            "embeddings": config.embeddings,
+            "unit": self.judged.unit,
             "splits": f"{self.count:,} of {self.splits.description}",
             "weights_file": config.model.weights,
             "loader": config.model.loader,
@@ -382,6 +387,9 @@ class CompressorsSession:
             "loss": config.loss,
             "layers": config.layers,
             "skip_last": config.skip_last,
+            "embeddings": config.embeddings,
+            "distill": config.distill,
+            "temperature": config.temperature,
             "folding": config.folding,
             "epochs": config.finetune_epochs if tuned else 0,
         }

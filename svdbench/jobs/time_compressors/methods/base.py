@@ -30,6 +30,7 @@ class CompressionProblem:
         loss: of the model's output and y, the mean over a batch.
         layers: full names of the weights to compress; None for all.
         skip_last: leave the last layer dense.
+        embeddings: whether tables of embeddings may be factored.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         seed: for methods that draw.
     """
@@ -40,6 +41,7 @@ class CompressionProblem:
     loss: Loss
     layers: Sequence[str] | None = None
     skip_last: bool = False
+    embeddings: bool = True
     folding: Folding = "spatial"
     seed: int = 0
 
@@ -52,6 +54,7 @@ class CompressionProblem:
             kind=kind,
             layers=self.layers,
             skip_last=self.skip_last,
+            embeddings=self.embeddings,
             folding=self.folding,
             **options,
         )
