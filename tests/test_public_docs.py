@@ -89,6 +89,8 @@ def test_its_example_is_short_and_runs(
     statements = doctest.DocTestParser().get_examples(example)
     assert 1 <= len(statements) <= 8
     for each in statements:
+        if each.options.get(doctest.SKIP):  # needs a model that isn't here
+            continue
         printed = StringIO()
         with redirect_stdout(printed):
             exec(compile(each.source, name, "single"), namespace)

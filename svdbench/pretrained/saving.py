@@ -89,6 +89,10 @@ def from_pretrained(
 
     Raises:
         UserError: it is not such a folder, or files in it are missing or damaged.
+
+    Example:
+        >>> model = from_pretrained("small")  # doctest: +SKIP
+        >>> model.generate(inputs)  # doctest: +SKIP
     """
     folder = find_folder(folder)
     if not (folder / WEIGHTS).is_file():
