@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "job": set(),
     "nn": {"kernels"},
     "measure": {"contract", "kernels", "statistics"},
-    "models": {"contract", "nn"},
+    "models": {"contract", "kernels", "nn"},
     "datasets": {"contract", "members"},
     "tasks": {"contract", "datasets", "members"},
     "lowrank": {"measure", "members"},

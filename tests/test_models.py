@@ -102,9 +102,11 @@ def test_shapes_gradients_and_parameters(name: str, options: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_goes_on_from_a_given_state(name: str) -> None:
-    model = build(name, **({"learn_h0": False} if "rnn" in name else {}))
+    always_learns = name == "reflector_rnn"
+    model = build(name, **({"learn_h0": False} if "rnn" in name and not always_learns else {}))
     x = sample(model)
-    states = model.states(x, x.new_zeros(B, model.state_size))
+    first = model.h0.flatten().expand(B, -1) if always_learns else x.new_zeros(B, model.state_size)
+    states = model.states(x, first)
     torch.testing.assert_close(states, model.states(x))
     if model.kind != "gated":  # an LSTM's cell is not part of the state
         torch.testing.assert_close(model.states(x[4:], states[3]), states[4:])
@@ -175,7 +177,7 @@ def test_one_by_one_and_by_the_plain_recurrence(name: str) -> None:
     states = model.unrolled(x)
     torch.testing.assert_close(torch.stack(states), model.states(x))
     W = model.recurrent_weight()
-    assert (W is None) == (model.kind == "gated")
+    assert (W is None) == (model.kind in ("gated", "linear"))
     if W is not None:
         assert W.shape == (model.state_size, model.state_size)
         inside = "modrelu" in model.activation
@@ -223,7 +225,7 @@ def test_promise_is_kept_while_training(name: str, options: dict[str, Any]) -> N
     for old, new in zip(before, model.parameter_groups()["orthogonal"], strict=True):
         assert (new - old).norm() > 1e-3
     promise = model.promise()
-    assert (promise is None) == (model.kind in ("free", "gated"))
+    assert (promise is None) == (model.kind in ("free", "gated", "linear"))
     assert promise is None or promise <= 1e-5
     sigma = model.sigma()
     assert (sigma is None) == (model.kind != "spectral")
@@ -492,3 +494,19 @@ def test_names_take_hyphens_too() -> None:
     )
     with pytest.raises(ValueError, match="did you mean 'exprnn'"):
         MODELS.load("exp-rnn", input_size=N_IN, output_size=N_OUT)
+
+
+def test_reflectors_follow_the_input() -> None:
+    """h_t = H(u_1) ⋯ H(u_m) h_{t−1} on each of the vectors, one reflector after the other."""
+    model = build("reflector_rnn", hidden_size=6, reflectors=3, copies=2).double()
+    x = sample(model)
+    h = model.h0.expand(B, -1, -1)
+    for u, state in zip(model.directions(x).unflatten(-1, (3, 6)), model.states(x), strict=True):
+        for v in u.unbind(1)[::-1]:
+            v = v / v.norm(dim=-1, keepdim=True)
+            h = h - 2 * (h @ v.unsqueeze(-1)) * v.unsqueeze(1)
+        torch.testing.assert_close(state, h.flatten(1))
+    trained = model.directions.weight, model.h0
+    gradients = torch.autograd.grad(model.states(x).sin().sum(), trained)
+    plain = torch.autograd.grad(torch.stack(model.unrolled(x)).sin().sum(), trained)
+    torch.testing.assert_close(gradients, plain)

@@ -14,6 +14,7 @@ from torch import Tensor
 from svdbench.members import TASKS
 from svdbench.tasks.base import Task
 from svdbench.tasks.images import PermutedImages, SequentialImages
+from svdbench.tasks.words import Words, group_table
 
 NAMES = TASKS.names()
 # Without files, and small.
@@ -22,6 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "copy": {"lag": 3, "test_size": 7},
     "smnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
     "pmnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
+    "words": {"group": "S3", "length": 8, "curriculum": False, "test_size": 7},
 }
 
 
@@ -131,7 +133,7 @@ def test_the_yaml_composes(name: str) -> None:
 
 
 def test_names() -> None:
-    assert NAMES == ["addition", "copy", "pmnist", "smnist"]
+    assert NAMES == ["addition", "copy", "pmnist", "smnist", "words"]
     with pytest.raises(ValueError, match="did you mean 'addition'"):
         TASKS.load("adition")
     with pytest.raises(ValueError, match="no option of copy is called 'length'"):
@@ -208,6 +210,10 @@ def test_the_baseline_of_adding() -> None:
         ("smnist", {"pool": 0}, "pool is 0"),
         ("smnist", {"validation": 1.0}, "validation is 1.0: give a fraction"),
         ("pmnist", {"dataset": "minst"}, "did you mean 'mnist'"),
+        ("words", {"group": "S6"}, "group is 'S6': choose parity, Z and an order"),
+        ("words", {"group": "Z1"}, "group is 'Z1'"),
+        ("words", {"letters": "some"}, "letters is 'some': choose from all, generators"),
+        ("words", {"length": 1}, "length is 1"),
     ],
 )
 def test_mistakes_are_one_line(name: str, options: dict[str, Any], says: str) -> None:
@@ -301,3 +307,72 @@ def test_mnist_itself() -> None:
     assert x.shape == (196, 10_000, 1)
     assert y[:5].tolist() == [7, 2, 1, 0, 4]
     assert task.batch(128, seeded())[0].shape == (196, 128, 1)
+
+
+GROUPS = [("parity", 2), ("Z7", 7), ("S3", 6), ("A4", 12), ("S4", 24), ("A5", 60), ("S5", 120)]
+
+
+@pytest.mark.parametrize(("group", "order"), GROUPS)
+def test_a_group_is_one_and_its_generators_generate_it(group: str, order: int) -> None:
+    table, generators = group_table(group)
+    every = torch.arange(order)
+    assert torch.equal(table[0], every)
+    assert torch.equal(table[:, 0], every)
+    assert torch.equal(table.sort(0).values, every.unsqueeze(1).expand(-1, order))
+    a, b, c = torch.randint(order, (3, 200), generator=seeded())
+    assert torch.equal(table[table[a, b], c], table[a, table[b, c]])
+    reached = torch.tensor([0])
+    while len(more := table[list(generators)][:, reached].flatten().unique()) > len(reached):
+        reached = torch.cat([reached, more]).unique()
+    assert len(reached) == order
+
+
+@pytest.mark.parametrize("letters", ["all", "generators"])
+def test_words_are_products_of_their_letters(letters: str) -> None:
+    task = load("words", group="S4", letters=letters)
+    x, y = task.batch(30, seeded())
+    drawn, product = task.alphabet[x.argmax(-1)], torch.zeros(30, dtype=torch.int64)
+    for letter, answer in zip(drawn, y, strict=True):
+        product = task.table[letter, product]
+        assert torch.equal(product, answer)
+    assert task.input_size == (24 if letters == "all" else 2)
+    assert task.baseline == pytest.approx(math.log(24))
+    right = torch.nn.functional.one_hot(y, 24).float()
+    wrong = right.clone()
+    wrong[:6] = 0  # all but the last quarter of eight
+    assert task.metrics(wrong, y)["accuracy"] == 1
+    assert task.metrics(right.roll(1, -1), y)["accuracy"] == 0
+
+
+def test_words_grow_by_half_once_nine_of_ten_are_right() -> None:
+    task = Words("S3", length=8, test_size=5)
+    assert task.training_length == 2
+    assert task.batch(10, seeded())[0].shape[:2] == (2, 40)
+    assert task.test_set()[0].shape[:2] == (8, 5)
+    _, y = task.batch(10, seeded())
+    outputs = torch.nn.functional.one_hot(y, 6).float()
+    outputs[0] = 0  # the last products alone count
+    assert task.training_score(outputs, y) == 1
+    lengths = []
+    while task.training_length < 8:
+        task.adapt(1.0)
+        lengths.append(task.training_length)
+    assert list(dict.fromkeys(lengths)) == [2, 3, 4, 6, 8]
+    assert lengths.count(3) == 22  # 1 − 0.9²² > 0.9
+    assert task.training_score(outputs, y) is None
+    fresh = Words("S3", length=8)
+    fresh.load_state_dict(task.state_dict())
+    assert fresh.training_length == 8
+    for state in ({}, {"length": 9, "running": 0.5}, {"length": 3, "running": math.nan}):
+        with pytest.raises(ValueError, match="the"):
+            fresh.load_state_dict(state)
+
+
+def test_longer_tasks_are_the_same_at_another_length() -> None:
+    for name, steps in (("words", 32), ("addition", 36), ("copy", 32)):
+        task = load(name)
+        longer = task.longer(4)
+        assert (longer.length, longer.input_size) == (steps, task.input_size)
+        assert len(longer.test_set()[0]) == steps == longer.training_length
+    with pytest.raises(ValueError, match="sequences of smnist have one length only"):
+        load("smnist").longer(2)

@@ -18,7 +18,7 @@ from svdbench.jobs.train.models import configurations
 from svdbench.jobs.train.report import read_runs
 from svdbench.members import MODELS
 from svdbench.record.reader import RecordedRun
-from svdbench.record.schema import TRAINED, TRAINING
+from svdbench.record.schema import LENGTHS, TRAINED, TRAINING
 from svdbench.reporting.words import clock_time, share, spark
 from svdbench.tasks.memory import Addition
 from svdbench.training import checkpoint
@@ -129,6 +129,24 @@ def test_a_sweep_over_two_keys_is_a_heat_map() -> None:
     assert swept == ["model.m1", "model.m2"]
     assert list(summary["label"])[1] == "m1 = 2, m2 = 3"
     assert "sweep.png" in out
+
+
+def test_longer_sequences_are_tested_at_the_end() -> None:
+    words = ["--task", "words", "task.group=S3", "task.length=4", "--extrapolate", "2,4"]
+    code, out, _ = run(["train", "gru,reflector-rnn", *TINY[:6], *words, "--name", "words"])
+    assert code == 0
+    rows = table("results/train/words/gru/lengths.csv")
+    assert tuple(rows[0]) == LENGTHS.columns
+    assert [(row["factor"], row["test_length"], row["length"]) for row in rows] == [
+        *(("1", "4", "4"), ("2", "8", "4"), ("4", "16", "4"))
+    ]
+    assert rows[0]["accuracy"] == table("results/train/words/gru/summary.csv")[0]["test_accuracy"]
+    assert Path("results/train/words/lengths.png").exists()
+    assert "4× length" in out
+    fixed = ["train", "gru", "--task", "smnist", "task.dataset=digits", "--extrapolate", "2"]
+    code, _, err = run(fixed)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "sequences of smnist have one length only" in err
 
 
 def test_classes_have_an_accuracy_plot() -> None:

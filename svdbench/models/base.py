@@ -31,7 +31,7 @@ class SequenceModel(nn.Module, ABC):
     Class attributes:
         kind: the family, in a word.
         source: where the model comes from.
-        numbers_per_unit: 2 where the hidden units are complex, 1 elsewhere.
+        numbers_per_unit: of the state; 2 where the hidden units are complex, 1 elsewhere.
         own_step: whether the "orthogonal" group moves by ``step_own``, along its manifold,
             and must be kept from the optimizer.
 
@@ -68,7 +68,7 @@ class SequenceModel(nn.Module, ABC):
 
     kind: ClassVar[str]
     source: ClassVar[str]
-    numbers_per_unit: ClassVar[int] = 1
+    numbers_per_unit: int = 1
     own_step: ClassVar[bool] = False
 
     def __init__(

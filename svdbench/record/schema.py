@@ -107,6 +107,17 @@ TRAINED = TableSchema(
     TRAINING_STATUSES,
 )
 
+# A row for each length of test sequences, ``factor`` times that of training; ``length`` is the
+# one of training.
+LENGTHS = TableSchema(
+    "lengths",
+    (
+        *_TRAINED,
+        *("n_params", "factor", "test_length"),
+        *("loss", "baseline_loss", "relative_loss", "accuracy", "metric", "chance"),
+    ),
+    TRAINING_STATUSES,
+)
 
 # The jobs that compress weights while they are trained: a cell is a network, a data set, a
 # method with its settings, and a seed. ``rank`` is what was asked for, ``alpha`` and ``phi``

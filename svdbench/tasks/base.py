@@ -86,6 +86,11 @@ class Task(ABC):
         """Sequences in an epoch; None where they are made as they are asked for."""
         return None
 
+    @property
+    def training_length(self) -> int:
+        """Steps of the next minibatch: less than ``length`` early in a curriculum."""
+        return self.length
+
     def prepare(self) -> None:
         """Read and check the files there are, so that nothing is missing later on.
 
@@ -101,7 +106,8 @@ class Task(ABC):
         Made from the generator alone: the same state of generator and task
         gives the same minibatch. A task with epochs gives each of its sequences once
         an epoch, in an order drawn from the generator at the start of the epoch; the
-        last minibatch of an epoch may be smaller than ``batch_size``.
+        last minibatch of an epoch may be smaller than ``batch_size``. In a curriculum it may be
+        larger while its sequences are short.
         """
 
     @abstractmethod
@@ -123,6 +129,25 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, outputs: Tensor, y: Tensor) -> dict[str, float]:
         """``accuracy``, a fraction."""
+
+    def longer(self, factor: int) -> "Task":
+        """The same task on sequences that are so many times as long, to test with.
+
+        Raises:
+            ValueError: sequences have one length only.
+        """
+        raise ValueError(f"sequences of {self.name} have one length only: leave extrapolate out")
+
+    def training_score(self, outputs: Tensor, y: Tensor) -> float | None:
+        """What a curriculum goes by, of the outputs for a minibatch; None where there is none.
+
+        A mean over the sequences; :meth:`adapt` is called with it after the step.
+        """
+        return None
+
+    def adapt(self, score: float) -> None:
+        """Change the minibatches to come, in a curriculum."""
+        return None
 
     def split(self, x: Tensor, y: Tensor, size: int) -> Iterator[Batch]:
         """x and y in parts of ``size`` sequences, for sets too large to run at once."""

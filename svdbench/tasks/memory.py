@@ -52,6 +52,9 @@ class Addition(GeneratedTask):
         self.length = length
         self.title = f"Adding, length {length}"
 
+    def longer(self, factor: int) -> "Addition":
+        return Addition(factor * self.length, max(1, self.test_size // factor))
+
     def batch(self, batch_size: int, generator: torch.Generator) -> Batch:
         L, B = self.length, batch_size
         values = torch.rand(L, B, generator=generator)
@@ -118,6 +121,9 @@ class Copying(GeneratedTask):
         self.length = lag + 2 * TO_COPY
         self.baseline = TO_COPY * math.log(SYMBOLS) / self.length
         self.title = f"Copying, lag {lag}"
+
+    def longer(self, factor: int) -> "Copying":
+        return Copying(factor * self.lag, max(1, self.test_size // factor))
 
     def batch(self, batch_size: int, generator: torch.Generator) -> Batch:
         symbols = torch.randint(SYMBOLS, (TO_COPY, batch_size), generator=generator)

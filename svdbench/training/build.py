@@ -105,6 +105,8 @@ def parts(config: Train, with_data: bool = False) -> tuple[SequenceModel, Task]:
     """
     try:
         task = TASKS.load(config.task_name, **config.task)
+        for factor in config.trainer.extrapolate:
+            task.longer(factor)
         if with_data:
             task.prepare()
         sizes = {"input_size": task.input_size, "output_size": task.output_size}
@@ -137,6 +139,7 @@ def loop_of(config: Train, seed: int, clock: Clock, ranks: Ranks = ALONE) -> Loo
         evaluate_every=trainer.evaluate_every,
         target=trainer.target * task.baseline if trainer.target else None,
         max_s=None if trainer.max_minutes is None else 60 * trainer.max_minutes,
+        extrapolate=tuple(trainer.extrapolate),
     )
     loop = Loop(learner, limits, clock)
     if trainer.resume is not None:

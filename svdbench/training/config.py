@@ -25,7 +25,7 @@ MODEL = Subject(
 )
 TASK = Flag(
     "--task",
-    "Task: addition, copy, smnist or pmnist; by default addition.",
+    "Task: addition, copy, words, smnist or pmnist; by default addition.",
     str,
     "addition",
     "TASK",
@@ -161,6 +161,15 @@ class Trainer:
     )
     nodes: int = option(1, "machines that train together", at_least=1)
     checkpoint: bool = option(True, "save the best and the last weights of each seed")
+    extrapolate: list[int] = option(
+        [],
+        "test also on sequences so many times as long",
+        typed="--extrapolate FACTORS",
+        default_text=PRESET,
+        unique=True,
+        at_least=2,
+        remedy="give whole numbers from 2, such as 2,4,8",
+    )
     resume: str | None = option(None, "checkpoint to start from", null="none")
 
     def check(self) -> None:

@@ -128,6 +128,7 @@ class Learner:
         self.steps = steps
         self.parameters = list(model.parameters())
         self.step = 0
+        self.score = 0.0  # this process's part of the last minibatch's, for a curriculum
 
     @property
     def epoch(self) -> float | None:
@@ -150,6 +151,8 @@ class Learner:
             raise Diverged(self.step + 1, value, grad_norm)
         self._move(rate_factor(self.config.schedule, self.step, self.steps))
         self.step += 1
+        if self.task.training_length < self.task.length:
+            self.task.adapt(self.ranks.add({"score": self.score})["score"])
         if self.ranks.interrupted:
             raise KeyboardInterrupt
         return value, grad_norm
@@ -158,11 +161,14 @@ class Learner:
         """The gradients of this process's part of the minibatch, and its part of the loss."""
         x, y = self.ranks.part(self.task, batch)
         sequences = x.shape[1]
+        self.score = 0.0
         if sequences == 0:  # the last minibatch of an epoch may be smaller than there are processes
             return torch.zeros((), device=self.device)
         x, y = x.to(self.device), y.to(self.device)
         outputs = self.model.last(x) if self.task.at_end else self.model(x)
-        loss = self.task.loss(outputs, y) * (sequences / batch[0].shape[1])
+        share = sequences / batch[0].shape[1]
+        self.score = share * (self.task.training_score(outputs.detach(), y) or 0.0)
+        loss = self.task.loss(outputs, y) * share
         loss.backward()
         return loss
 

@@ -17,12 +17,12 @@ from svdbench.errors import UserError
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import failure
 from svdbench.reporting.words import quantity
-from svdbench.tasks.base import Batch
+from svdbench.tasks.base import Batch, Task
 
 from . import checkpoint
 from .evaluation import TaskScores, WeightSpectrum, evaluate, spectrum
 from .learner import Diverged, Learner
-from .progress import Evaluation, Limits, StepProgress, TrainingOutcome
+from .progress import Evaluation, LengthTest, Limits, StepProgress, TrainingOutcome
 
 
 class Loop:
@@ -53,6 +53,7 @@ class Loop:
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.tested: Evaluation | None = None
+        self.lengths: tuple[LengthTest, ...] = ()
 
     def run(self) -> TrainingOutcome:
         """Train until a limit is reached, training fails, or someone presses ^C; then test.
@@ -69,6 +70,7 @@ class Loop:
         try:
             status, reason = self._train()
             self.tested = self._test()
+            self.lengths = self._test_lengths()
         except Diverged as error:
             status, reason = "nan", self._why(error)
             self.last = Evaluation(
@@ -97,6 +99,7 @@ class Loop:
             elapsed_s=self.elapsed_s,
             evaluation_s=self.evaluation_s,
             steps_per_s=steps / seconds if steps and seconds > 0 else None,
+            lengths=self.lengths,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,9 +189,9 @@ class Loop:
         self.on_evaluation(point, best)
         return point
 
-    def _scores(self, data: Batch) -> TaskScores:
+    def _scores(self, data: Batch, task: Task | None = None) -> TaskScores:
         learner = self.learner
-        return evaluate(learner.model, learner.task, data, learner.device, learner.ranks)
+        return evaluate(learner.model, task or learner.task, data, learner.device, learner.ranks)
 
     def _test(self) -> Evaluation:
         """Scores on the test set of the best weights, where a validation set chose them.
@@ -204,6 +207,22 @@ class Loop:
         with self._counted("evaluation_s"):
             scores = self._scores(learner.task.test_set())
         return replace(at, split="test", **asdict(scores))
+
+    def _test_lengths(self) -> tuple[LengthTest, ...]:
+        """Scores of the weights of the test on sequences as long as those of training, and longer.
+
+        Nothing where no longer ones were asked for.
+        """
+        own, factors = self.learner.task, self.limits.extrapolate
+        found = []
+        with self._counted("evaluation_s"):
+            for factor in (1, *sorted(factors)) if factors else ():
+                task = own if factor == 1 else own.longer(factor)
+                scores = self._scores(task.test_set(), task)
+                found.append(
+                    LengthTest(factor, task.length, scores.loss, task.baseline, scores.accuracy)
+                )
+        return tuple(found)
 
     def _why(self, error: Diverged) -> str:
         """The reason of a failure: the step, the norms, and the state before it."""

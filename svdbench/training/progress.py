@@ -12,12 +12,14 @@ class Limits:
         evaluate_every: steps from evaluation to evaluation.
         target: the loss to reach, in the task's unit; None: no early stop.
         max_s: seconds to stop after, evaluations included; None: no limit.
+        extrapolate: factors of the length of sequences to test on at the end.
     """
 
     steps: int
     evaluate_every: int
     target: float | None = None
     max_s: float | None = None
+    extrapolate: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ class Evaluation:
     sigma_max: float | None = None
     promise: float | None = None
     step_s: float | None = None
+
+
+@dataclass(frozen=True)
+class LengthTest:
+    """Scores on test sequences of another length than those of training.
+
+    Attributes:
+        factor: of the length.
+        length: steps of a sequence.
+        loss, baseline_loss: in the task's unit; the latter without a memory.
+    """
+
+    factor: int
+    length: int
+    loss: float
+    baseline_loss: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,7 @@ class TrainingOutcome:
         last: the last evaluation; of a ``nan``, the step that failed.
         best: the evaluation with the lowest loss; None before the first.
         test: the one evaluation on the test set, where training ended well.
+        lengths: tests with the same weights on sequences of several lengths.
         steps_per_s: over training time.
     """
 
@@ -81,6 +101,7 @@ class TrainingOutcome:
     elapsed_s: float
     evaluation_s: float
     steps_per_s: float | None
+    lengths: tuple[LengthTest, ...] = ()
 
     @property
     def reached(self) -> Evaluation | None:

@@ -6,7 +6,7 @@ from typing import Any
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import TRAINED, TRAINING, cell_id
+from svdbench.record.schema import LENGTHS, TRAINED, TRAINING, cell_id
 from svdbench.tasks.base import Task
 from svdbench.training.config import Train
 from svdbench.training.progress import Evaluation, TrainingOutcome
@@ -65,6 +65,21 @@ class TrainingRows:
             self._sample(outcome.last, "nan", reason)
         if outcome.test is not None:
             self._sample(outcome.test, "ok", "")
+        for test in outcome.lengths:
+            self.record.append(
+                LENGTHS,
+                self.common
+                | {key: self.described[key] for key in ("metric", "chance")}
+                | {
+                    "status": "ok",
+                    "factor": test.factor,
+                    "test_length": test.length,
+                    "loss": test.loss,
+                    "baseline_loss": test.baseline_loss,
+                    "relative_loss": test.loss / test.baseline_loss,
+                    "accuracy": test.accuracy,
+                },
+            )
         row: dict[str, Any] = self.common | self.described | self._point(outcome.last)
         row |= {
             "status": outcome.status,

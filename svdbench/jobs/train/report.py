@@ -46,13 +46,15 @@ NOTE = (
     "last, test: loss over the baseline's, median of the seeds, and its range; steps, time: "
     "to the target, of the seeds that reached it"
 )
+TABLES = ("samples", "summary", "lengths")
 # More lines than these can't be told apart; a sweep of so many has its heat map.
 MOST_LINES = 24
 
 
 def report(run: RecordedRun) -> Report:
     unread: list[str] = []
-    samples, summary, swept = read_runs(run, unread)
+    tables, swept = labelled_tables(run, unread)
+    samples, summary, lengths = (tables[name] for name in TABLES)
     if summary.empty:
         return Report("trainings")
     of = medians(summary, "; medians of {}")
@@ -66,20 +68,34 @@ def report(run: RecordedRun) -> Report:
     found.blocks = [Lines([title], "strong"), results_table(summary, swept, values)]
     if len(labels) > 1:  # the endings of a single run were shown while it ran
         found.blocks.append(Lines(failures(summary)))
+    if not lengths.empty:
+        found.blocks.append(lengths_table(lengths, labels))
     found.blocks.append(Lines(unread))
     found.figures = figures(samples, summary, swept)
+    if not lengths.empty and lengths["accuracy"].notna().any():
+        found.figures["lengths"] = partial(length_curves, lengths, summary)
     found.frames = {"samples": samples, "summary": summary}
+    if not lengths.empty:
+        found.frames["lengths"] = lengths
     return found
 
 
 def read_runs(
     run: RecordedRun, unread: list[str] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """``samples.csv`` and ``summary.csv`` of all runs of a folder, and the keys of a sweep.
+    """``samples.csv`` and ``summary.csv`` of all runs of a folder, and the keys of a sweep."""
+    tables, swept = labelled_tables(run, unread)
+    return tables["samples"], tables["summary"], swept
 
-    Both tables have ``label``, the name of a row's line in a plot: its model, where there
+
+def labelled_tables(
+    run: RecordedRun, unread: list[str] | None = None
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The tables of all runs of a folder, by their names, and the keys of a sweep.
+
+    They have ``label``, the name of a row's line in a plot: its model, where there
     are several, and the values of the keys, as ``model.m1``, in which runs of one model
-    differ. The keys are the third part, and further columns, of text, of the tables. Runs
+    differ. The keys are the second part, and further columns, of text, of the tables. Runs
     that differ in their seed alone have one label.
 
     Args:
@@ -88,18 +104,18 @@ def read_runs(
     parts = _read_parts(run, unread)
     swept = swept_keys([part.settings for part in parts])
     several = len({part.model for part in parts}) > 1
-    tables: dict[str, list[pd.DataFrame]] = {"samples": [], "summary": []}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for part in parts:
         values = {key: setting(part.settings.get(key)) for key in swept}
         words = [f"{short(key)} = {value}" for key, value in values.items()]
         label = ", ".join([part.model] * (several or not words) + words)
         for name, table in part.tables.items():
             tables[name].append(table.assign(label=label, **values))
-    samples, summary = (
-        pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-        for found in tables.values()
-    )
-    return samples, summary, swept
+    whole = {
+        name: pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        for name, found in tables.items()
+    }
+    return whole, swept
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,7 @@ def _read_parts(run: RecordedRun, unread: list[str] | None) -> list[TrainingPart
     for one in runs:
         try:
             settings = {key: value for key, value in one.settings.items() if key not in PLACE}
-            tables = {name: one.frame(name) for name in ("samples", "summary") if one.has(name)}
+            tables = {name: one.frame(name) for name in TABLES if one.has(name)}
             model = str(settings.get("model_name") or tables["summary"]["model"].iloc[0])
         except (LookupError, OSError, ValueError, RecordError) as error:
             if unread is None or len(runs) == 1:
@@ -174,6 +190,19 @@ def _reached(rows: pd.DataFrame) -> str:
     if rows["target"].isna().all():
         return UNKNOWN
     return f"{rows['steps_to_target'].notna().sum()} of {len(rows)}"
+
+
+def lengths_table(lengths: pd.DataFrame, labels: list[str]) -> Table:
+    """The accuracy on longer test sequences, a line for each label: the median of the seeds."""
+    factors = sorted(lengths["factor"].unique())
+    title = f"{lengths['metric'].iloc[0]}, by the length of test sequences"
+    columns = [f"{factor:g}× length" for factor in factors]
+    table = Table.of(title, ["model"], columns, note="median of the seeds")
+    for label in labels:
+        rows = lengths[lengths["label"] == label].groupby("factor")["accuracy"].median()
+        if len(rows):
+            table.add(label, *(share(rows.get(factor)) for factor in factors))
+    return table
 
 
 # ---------------------------------------------------------------------------- the figures
@@ -249,6 +278,34 @@ def _dress_accuracy(axes: Axes, summary: pd.DataFrame) -> None:
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 0.9, 1]))
     plots.name_ticks(axes.yaxis, share)
+
+
+def length_curves(lengths: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """The accuracy against the length of test sequences: median of the seeds, and its range."""
+    labels = [label for label in best_first(summary) if label in set(lengths["label"])]
+    styles = lines_of(sorted(labels))
+    figure = plots.new_figure(7.5, 4.6)
+    axes = figure.subplots()
+    for label in labels:
+        rows = lengths[lengths["label"] == label].groupby("test_length")["accuracy"]
+        x = np.array(sorted(rows.groups), float)
+        plots.plot_line(axes, x, rows.median().to_numpy(float), label=label, **styles[label])
+        if rows.count().max() > 1:
+            low, high = rows.min().to_numpy(float), rows.max().to_numpy(float)
+            plots.plot_band(axes, x, low, high, styles[label]["color"])
+    _dress_accuracy(axes, summary)
+    axes.set_xscale("log", base=2)
+    steps = sorted(lengths["test_length"].unique())
+    axes.set_xticks(steps, [integer(one) for one in steps])
+    axes.minorticks_off()
+    axes.set_xlabel("steps of a test sequence")
+    axes.set_ylabel(str(lengths["metric"].iloc[0]))
+    plots.quiet(axes)
+    of = medians(summary, "\nmedian of {}, lowest to highest")
+    title = f"{summary['task_title'].iloc[0]}: accuracy on longer sequences{of}"
+    figure.suptitle(title, x=0.01, ha="left")
+    plots.label_panels([axes])
+    return figure
 
 
 def heat_map(summary: pd.DataFrame, down: str, across: str) -> Figure:

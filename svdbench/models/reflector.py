@@ -1,0 +1,121 @@
+"""A linear network whose transition is a product of reflectors that depend on the input."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svdbench.arguments import check_whole
+from svdbench.kernels import apply_reflectors
+
+from .base import SequenceModel
+
+
+class ReflectorRNN(SequenceModel):
+    """h_t = H(A_1 x_t) ⋯ H(A_m x_t) h_{t−1} on c vectors, with a linear readout.
+
+    H(v) = I − 2 v vᵀ/‖v‖². The transition is orthogonal, and any orthogonal matrix Q whose
+    rank(Q − I) is m at most, so that m of them can follow any group of permutations whose elements
+    have at most m transpositions: 4 for S₅. This is DeltaProduct with β = 2 and without writes.
+    There are m·n·n_i + c·n numbers, and those of the readout.
+
+    Args:
+        hidden_size: n, of each of the c vectors.
+        reflectors: m, for each step.
+        copies: c, vectors that are carried along, each from a start of its own, which is learnt.
+
+    Raises:
+        ValueError: a size that is no whole number above 0.
+
+    Sources: Siems et al., DeltaProduct, 2025, arXiv 2502.10297; Grazzi et al., Unlocking
+    State-Tracking in Linear RNNs Through Negative Eigenvalues, 2024, arXiv 2411.12537.
+    """
+
+    name = "reflector_rnn"
+    kind = "linear"
+    source = "Siems et al., DeltaProduct, 2025, arXiv 2502.10297, with β = 2 and no writes"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        reflectors: int = 4,
+        copies: int = 8,
+        readout_bias: bool = True,
+    ) -> None:
+        check_whole(1, reflectors=reflectors, copies=copies, hidden_size=hidden_size)
+        self.numbers_per_unit = copies
+        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        self.reflectors, self.copies = reflectors, copies
+        self.directions = nn.Linear(input_size, reflectors * hidden_size, bias=False)
+        self.h0 = nn.Parameter(torch.empty(copies, hidden_size))
+        self._reset_directions()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self._reset_directions()
+
+    def _reset_directions(self) -> None:
+        nn.init.normal_(self.directions.weight)
+        nn.init.normal_(self.h0)
+
+    def transitions(self, x: Tensor) -> Tensor:
+        """The product of the reflectors of each step, (T, B, n, n)."""
+        V = self.directions(x).unflatten(-1, (self.reflectors, self.hidden_size))
+        eye = torch.eye(self.hidden_size, dtype=V.dtype, device=V.device)
+        return apply_reflectors(V.flatten(0, 1), eye).unflatten(0, V.shape[:2])
+
+    def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        first = self._first(x, h0)
+        states: Tensor = _Products.apply(self.transitions(x), first)
+        return states.mT.flatten(2)
+
+    def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
+        h, states = self._first(x, h0).mT.flatten(1), []
+        for Q in self.transitions(x).unbind(0):
+            h = (self._columns(h).mT @ Q.mT).flatten(1)
+            states.append(h)
+        return states
+
+    def _first(self, x: Tensor, h0: Tensor | None) -> Tensor:
+        """The vectors before the first step as columns (B, n, c)."""
+        if h0 is not None:
+            return self._columns(h0)
+        return self.h0.T.expand(x.shape[1], -1, -1)
+
+    def _columns(self, h: Tensor) -> Tensor:
+        return h.unflatten(-1, (self.copies, self.hidden_size)).mT
+
+    def expected_parameters(self) -> int:
+        n = self.hidden_size
+        return n * (self.reflectors * self.input_size + self.copies) + self.readout_parameters()
+
+
+class _Products(torch.autograd.Function):
+    """All H_t = Q_t H_{t−1}, (T, B, n, c), for Q (T, B, n, n) and H_0 (B, n, c).
+
+    The gradients δ_t = g_t + Q_{t+1}ᵀ δ_{t+1} at the H_t are one loop; those of all Q are then one
+    batched product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, Q: Tensor, first: Tensor) -> Tensor:
+        H = Q.new_empty(len(Q), *first.shape)
+        before = first
+        for step, after in zip(Q.unbind(), H.unbind(), strict=True):
+            before = torch.bmm(step, before, out=after)
+        ctx.save_for_backward(Q, first, H)
+        return H
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        Q, first, H = ctx.saved_tensors
+        delta = gradients[0].clone(memory_format=torch.contiguous_format)
+        rows = delta.unbind()
+        for t in range(len(Q) - 1, 0, -1):
+            rows[t - 1].baddbmm_(Q[t].mT, rows[t])
+        before = torch.cat([first.unsqueeze(0), H[:-1]])
+        return delta @ before.mT, torch.bmm(Q[0].mT, rows[0])
