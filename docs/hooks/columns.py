@@ -13,7 +13,7 @@ TABLES = {
     "time-layers": {"svdbench.jobs.time_layers.run": ("LAYER_SAMPLES", "LAYER_SUMMARY")},
     "time-svd": {"svdbench.jobs.time_svd.run": ("SAMPLES", "SUMMARY")},
     "tune": {"svdbench.jobs.tune.run": ("SUMMARY", "MODEL", "FIT")},
-    "train": {"svdbench.record.schema": ("TRAINING", "TRAINED")},
+    "train": {"svdbench.record.schema": ("TRAINING", "TRAINED", "LENGTHS")},
     "gradients": {"svdbench.jobs.gradients.run": ("NORMS",)},
     "compress": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
     "accelerate": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},

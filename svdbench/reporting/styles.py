@@ -71,6 +71,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     (INDIGO, "scornn"),
     (WINE, "urnn"),
     (TEAL, "fc_urnn"),
+    (BLACK, "reflector_rnn"),
     # Truncated SVDs and compressors.
     (BLUE, "randomized rsvd"),
     (SKY, "gram"),
