@@ -76,6 +76,8 @@ def test_its_example_is_short_and_runs(
     module, value = PUBLIC[name]
     example = example_of(value)
     assert example, "it has no section Example"
+    for extra in re.findall(r"^>>> from (transformers)", example, re.MULTILINE):
+        pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
     # sys.displayhook is what prints a value, here as at a prompt.
     monkeypatch.setattr(sys, "displayhook", sys.__displayhook__)

@@ -43,9 +43,13 @@ def save_pretrained(model: Any, folder: str | Path, source: str | Path) -> Path:
         OSError: the files can't be written.
 
     Example:
-        >>> small = compress(model, data, params=0.5)  # doctest: +SKIP
-        >>> save_pretrained(small, "small", "my-gpt2")  # doctest: +SKIP
-        >>> model = from_pretrained("small")  # doctest: +SKIP
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+        >>> dense = BertModel(BertConfig(vocab_size=50, num_hidden_layers=1, **sizes))
+        >>> dense.save_pretrained("dense")
+        >>> small, _ = svdbench.lowrank.factor(dense, lambda weight: 2)
+        >>> save_pretrained(small, "small", "dense").name
+        'low-rank.safetensors'
     """
     origin, folder = find_folder(source), Path(folder)
     if folder.exists() and origin.resolve() == folder.resolve():
@@ -91,8 +95,15 @@ def from_pretrained(
         UserError: it is not such a folder, or files in it are missing or damaged.
 
     Example:
-        >>> model = from_pretrained("small")  # doctest: +SKIP
-        >>> model.generate(inputs)  # doctest: +SKIP
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+        >>> dense = BertModel(BertConfig(vocab_size=50, num_hidden_layers=1, **sizes))
+        >>> dense.save_pretrained("dense")
+        >>> small, _ = svdbench.lowrank.factor(dense, lambda weight: 2)
+        >>> save_pretrained(small, "small", "dense")
+        PosixPath('small/low-rank.safetensors')
+        >>> type(from_pretrained("small")).__name__
+        'BertModel'
     """
     folder = find_folder(folder)
     if not (folder / WEIGHTS).is_file():
