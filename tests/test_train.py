@@ -137,7 +137,7 @@ def test_longer_sequences_are_tested_at_the_end() -> None:
     assert code == 0
     rows = table("results/train/words/gru/lengths.csv")
     assert tuple(rows[0]) == LENGTHS.columns
-    assert [(row["factor"], row["test_length"], row["length"]) for row in rows] == [
+    assert [(row["times"], row["test_length"], row["length"]) for row in rows] == [
         *(("1", "4", "4"), ("2", "8", "4"), ("4", "16", "4"))
     ]
     assert rows[0]["accuracy"] == table("results/train/words/gru/summary.csv")[0]["test_accuracy"]

@@ -101,7 +101,7 @@ MEANINGS = {
     "loss_unit": "unit of the loss",
     "metric": "score that the task is known by",
     "chance": "score of guessing",
-    "factor": "length of the test sequences, as a multiple of that of training",
+    "times": "length of the test sequences, as a multiple of that of training",
     "test_length": "length of the test sequences",
     "best_step": "step with the lowest validation loss",
     "best_loss": "lowest validation loss",

@@ -107,13 +107,13 @@ TRAINED = TableSchema(
     TRAINING_STATUSES,
 )
 
-# A row for each length of test sequences, ``factor`` times that of training; ``length`` is the
+# A row for each length of test sequences, ``times`` that of training; ``length`` is the
 # one of training.
 LENGTHS = TableSchema(
     "lengths",
     (
         *_TRAINED,
-        *("n_params", "factor", "test_length"),
+        *("n_params", "times", "test_length"),
         *("loss", "baseline_loss", "relative_loss", "accuracy", "metric", "chance"),
     ),
     TRAINING_STATUSES,

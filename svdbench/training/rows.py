@@ -72,7 +72,7 @@ class TrainingRows:
                 | {key: self.described[key] for key in ("metric", "chance")}
                 | {
                     "status": "ok",
-                    "factor": test.factor,
+                    "times": test.factor,
                     "test_length": test.length,
                     "loss": test.loss,
                     "baseline_loss": test.baseline_loss,
