@@ -110,7 +110,7 @@ class _Products(torch.autograd.Function):
         return H
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         Q, first, H = ctx.saved_tensors
         delta = gradients[0].clone(memory_format=torch.contiguous_format)
