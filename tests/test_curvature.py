@@ -254,10 +254,12 @@ def test_a_loss_without_curvature_says_so() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cosine", "mse", "kl"])
-def test_compress_by_distillation_needs_no_labels(kind: Any) -> None:
+@pytest.mark.parametrize("labelled", [False, True])
+def test_compress_by_distillation_needs_no_labels(kind: Any, labelled: bool) -> None:
     model, x = network(), torch.randn(400, 6)
     loss = Distillation(kind)
-    found = compress(model, (x, torch.zeros(400)), loss=loss, params=0.7, timing_s=0)
+    data = (x, torch.zeros(400)) if labelled else x
+    found = compress(model, data, loss=loss, params=0.7, timing_s=0)
     assert found.curvature == "ggn"
     assert found.certificate.held_out is not None
     assert found.certificate.held_out.dense == pytest.approx(0, abs=1e-6)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from svdbench.errors import out_of_memory
 from svdbench.lowrank.losses import DISTILLATIONS, IGNORED, Distillation, usual_loss
+from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.evaluation import (
     Unit,
     batch_loss,
@@ -98,7 +99,10 @@ def judgement(
         else:
             distilled = Distillation(distill, temperature)  # type: ignore[arg-type]
         batch_loss(distilled, output, loss_input(distilled, output))
-        return Judgement(distilled, f"distillation ({distilled.kind})", change=change)
+        return Judgement(distilled, _name(distilled), change=change)
+    if loss is not None and needs_teacher(loss):  # whatever the targets of the data are
+        batch_loss(loss, output, loss_input(loss, output))
+        return Judgement(loss, _name(loss), change=change)
     if loss is not None:
         return _own(model, x, y, output, loss, change, labelled)
     if labelled and (own := _models_loss(model, x, y)) is not None:
