@@ -166,8 +166,7 @@ def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]
             config = {"TRANSPOSE": transpose} | sweep.triangle_config(columns, precision)
             yield sweep.triangle_kernel, config
         for keep in (True, False):
-            config = {"KEEP": keep} | sweep.update_config(columns, precision, aligned)
-            yield sweep.update_kernel, config
+            yield sweep.update_kernel, sweep.update_config(columns, precision, aligned, keep)
     for transpose in (False, True):
         config = {"TRANSPOSE": transpose} | gradient.half_product_config(precision)
         yield gradient.half_product_kernel, config

@@ -237,7 +237,7 @@ def tile_step_launches(
             update_programs(p, d, m),
             ("V", "scale", A.tensor, Z.tensor, states.tensor, out.tensor),
             (n, d, m, k, part, A.stride, Z.stride, states.stride, out.stride, *which, *which_way),
-            {"KEEP": kept is not None} | update_config(m, precision, sizes.aligned),
+            update_config(m, precision, sizes.aligned, kept is not None),
         ),
     ]
 
@@ -268,7 +268,7 @@ def triangle_programs(p: int, k: int, m: int) -> int:
 
 def update_programs(p: int, d: int, m: int) -> int:
     """The grid of ``update_kernel``."""
-    config = update_config(m, "ieee", aligned=True)
+    config = update_config(m, "ieee", aligned=True, keep=True)
     return p * triton.cdiv(d, config["BD"]) * triton.cdiv(m, config["BM"])
 
 
@@ -296,15 +296,15 @@ def triangle_config(m: int, precision: str) -> dict[str, Any]:
     return config | {"num_warps": 4, "maxnreg": MOST_REGISTERS}
 
 
-def update_config(m: int, precision: str, aligned: bool) -> dict[str, Any]:
+def update_config(m: int, precision: str, aligned: bool, keep: bool) -> dict[str, Any]:
     """The constants and options of ``update_kernel``.
 
     From more warps where sums without tensor cores, or the addresses of sizes that are no
-    multiples of 16, would spill.
+    multiples of 16, would spill, and without states (Triton 3.6 on sm_100).
     """
     tile = {"SLICES": 4, "BD": 16, "BC": 32, "BM": max(8, least_width())}
     if m > WIDE:
         tile = {"SLICES": 4, "BD": 32, "BC": 16, "BM": 32}
-    config = {"PRECISION": precision} | tile
-    warps = 8 if m > WIDE and (precision == "ieee" or not aligned) else 4
+    config = {"KEEP": keep, "PRECISION": precision} | tile
+    warps = 8 if m > WIDE and (precision == "ieee" or not aligned or not keep) else 4
     return config | {"num_warps": warps, "maxnreg": MOST_REGISTERS}

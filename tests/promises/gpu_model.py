@@ -117,7 +117,7 @@ def step(n: int, d: int, m: int, k: int, precision: str = "bf16x6") -> list[Kern
     parts = sweep.parts_of(1, k, d, m)
     rows = sweep.rows_config(m, precision, sizes.aligned)
     triangle = sweep.triangle_config(m, precision)
-    update = sweep.update_config(m, precision, sizes.aligned)
+    update = sweep.update_config(m, precision, sizes.aligned, keep=True)
     inner, depth = rows["SLICES"] * rows["BC"], triangle["SLICES"] * triangle["BC"]
     several = n > part
     each = [
