@@ -178,12 +178,13 @@ def _has_large_shared(device: torch.device) -> bool:
 def recurrence_config(n: int, precision: str, large_shared: bool) -> dict[str, Any]:
     """The constants and options of ``recurrence_kernel``.
 
-    Without tensor cores the operands of 128 units would spill, and of odd sizes the addresses of
-    large pieces.
+    Without tensor cores the operands of 128 units would spill, those of 64 from 4 warps where the
+    size is odd (Triton 3.6), and of odd sizes the addresses of large pieces.
     """
     N = max(16, triton.next_power_of_2(n))
     exact = precision == "ieee"
     resident = N <= 64 or (N == 128 and not exact and large_shared)
     config = {"PRECISION": precision, "RESIDENT": resident, "N": N, "BB": SEQUENCES}
     config["BN"] = 16 if exact or n % 16 else 32
-    return config | {"num_warps": 4 if N <= 64 else 8, "maxnreg": MOST_REGISTERS}
+    warps = 8 if N > 64 or (N == 64 and exact and n % 16) else 4
+    return config | {"num_warps": warps, "maxnreg": MOST_REGISTERS}
