@@ -26,22 +26,23 @@ def scaled_spectrum(site: FactorableWeight, scale: Tensor, side: Side = "columns
     W, k = site.matrix.double(), site.weight.most
     scale = scale.double()
     scale = scale.maximum(LEAST * scale.amax(-1, keepdim=True)).clamp(min=1e-30)
-    scale = scale.unsqueeze(-2 if side == "columns" else -1)
-    U, S, Vh = torch.linalg.svd(W * scale, full_matrices=False)
-    root = S[..., :k].sqrt()
-    left, right = U[..., :k] * root.unsqueeze(-2), root.unsqueeze(-1) * Vh[..., :k, :]
-    if side == "columns":
-        right = right / scale
-    else:
-        left = left / scale
+    across = scale.unsqueeze(-2 if side == "columns" else -1)
+    U, S, Vh = torch.linalg.svd(W * across, full_matrices=False)
+    root = S[..., :k].sqrt().unsqueeze(-2)
+    tall = site.weight.rows > site.weight.columns
+    vectors = (Vh.mT if tall else U)[..., :k]
+    short = vectors * root
+    through = torch.where(root > 0, vectors / root, 0.0)
+    if side == ("columns" if tall else "rows"):
+        short, through = short / scale.unsqueeze(-1), through * scale.unsqueeze(-1)
     energies = S.square() if site.weight.groups == 1 else S.square().sum(0)
     dtype = site.matrix.dtype
     return Spectrum(
         weight=site.weight,
         folding=site.folding,
         energies=energies,
-        left=left.to(dtype),
-        right=right.to(dtype),
+        short=short.to(dtype),
+        through=through.to(dtype),
         means=(None,) * len(site.uses),
         lost=torch.zeros_like(energies),
         output=None,
