@@ -18,6 +18,7 @@ from svdbench.jobs.time_compressors.methods.fwsvd import FWSVD
 from svdbench.jobs.time_compressors.methods.scaled import column_sums, rows_of, scaled_spectrum
 from svdbench.jobs.time_compressors.methods.svd_llm import SVDLLM
 from svdbench.jobs.time_compressors.summaries import summarise
+from svdbench.lowrank.layers.base import Side
 from svdbench.lowrank.losses import usual_loss
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.members import MODEL_COMPRESSORS
@@ -140,14 +141,18 @@ class TestMethods:
         with pytest.raises(ValueError, match="the gradient vanishes"):
             FWSVD().calibrated(same)
 
-    def test_all_components_make_the_weight_again(self) -> None:
-        given = linear(4, 30)
-        site = given.sites["0.weight"]
-        for side, count in (("columns", 30), ("rows", 4)):
-            found = scaled_spectrum(site, torch.rand(count) + 0.1, side)  # type: ignore[arg-type]
-            left_out = float((site.matrix - found.left @ found.right).norm())
-            assert left_out <= float(site.matrix.norm())
-            assert found.left.shape == (4, site.weight.most)
+    @pytest.mark.parametrize("shape", [(4, 30), (30, 4)])
+    @pytest.mark.parametrize("side", ["columns", "rows"])
+    def test_components_are_of_the_scaled_weight(self, shape: tuple[int, int], side: Side) -> None:
+        site = linear(*shape).sites["0.weight"]
+        W, k = site.matrix.double(), site.weight.most
+        s = torch.rand(W.shape[side == "columns"]) + 0.1
+        left, right = scaled_spectrum(site, s, side).components(site.matrix, k)
+        scaled = W * s if side == "columns" else W * s.unsqueeze(1)
+        U, S, Vh = torch.linalg.svd(scaled, full_matrices=False)
+        wanted = U[:, :k] @ (S[:k, None] * Vh[:k])
+        wanted = wanted / s if side == "columns" else wanted / s.unsqueeze(1)
+        torch.testing.assert_close((left @ right).double(), wanted, rtol=1e-4, atol=1e-5)
 
     def test_every_kind_of_layer(self) -> None:
         class Mixed(nn.Module):
