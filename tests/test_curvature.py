@@ -303,3 +303,34 @@ def test_distillation_is_zero_at_the_teacher_and_fits_its_output() -> None:
             Distillation(**wrong)
     with pytest.raises(ValueError, match="differ in shape"):
         Distillation()(output, output[:, :3])
+
+
+@pytest.mark.parametrize("loss", [usual_loss, Distillation("kl"), log_cosh, F.l1_loss])
+def test_weights_are_scaled_to_what_each_alone_was_measured_to_do(loss: Loss) -> None:
+    model = network().double()
+    x = torch.randn(300, 6, dtype=torch.float64)
+    y = torch.randint(3, (300,)) if loss is usual_loss else torch.randn(300, 3).double()
+    frontier = rank_frontier(model, (x, y), loss)
+    raw = rank_frontier(model, (x, y), loss, effects=False)
+    assert not raw.scales
+    assert set(frontier.scales) == set(frontier.layers)
+    for name, scale in frontier.scales.items():
+        ranks = {name: 1}
+        assert frontier.predicted_loss(ranks) == pytest.approx(scale * raw.predicted_loss(ranks))
+        assert scale > 0
+    assert frontier.points.losses[0] == pytest.approx(
+        frontier.predicted_loss(dict.fromkeys(frontier.layers, 1)), rel=1e-6
+    )
+    # Data that is gone after one pass can't be measured on.
+    assert not rank_frontier(model, iter([(x, y)]), loss).scales
+
+
+def test_the_scale_makes_the_prediction_that_of_the_quadratic_model() -> None:
+    model = network().double()
+    x = torch.randn(300, 6, dtype=torch.float64)
+    frontier = rank_frontier(model, x, Distillation("mse"), directions=16)
+    for name in ("0.weight", "2.weight"):
+        ranks = {name: 1}  # a quarter of the highest rank is 1, too
+        with torch.no_grad():
+            true = float((frontier.view(model, ranks)(x) - model(x)).square().mean())
+        assert frontier.predicted_loss(ranks) == pytest.approx(true, rel=0.25)

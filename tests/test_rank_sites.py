@@ -296,15 +296,25 @@ def test_whitening_makes_the_error_of_the_output_smaller(name: str) -> None:
     assert error == pytest.approx(known.predicted_loss(ranks), rel=1e-5)
 
 
+class Aside(nn.Module):
+    """A layer, and one whose output no loss sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.unseen = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.seen(x) + 0 * self.unseen(x)
+
+
 def test_what_the_loss_does_not_see_is_free() -> None:
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6)).double()
-    x = torch.randn(50, 8, dtype=torch.float64)
-
-    def unseen(output: Tensor, y: Tensor) -> Tensor:
-        return output.sum() * 0 + y.sum()
-
-    frontier = rank_frontier(model, (x, torch.zeros(50)), unseen)
-    assert all(spectrum.energies.max() < 1e-20 for spectrum in frontier.layers.values())
+    model, x = Aside().double(), torch.randn(50, 8, dtype=torch.float64)
+    frontier = rank_frontier(model, (x, torch.zeros(50)), squares)
+    assert frontier.layers["unseen.weight"].energies.max() < 1e-20
+    assert frontier.layers["seen.weight"].energies.min() > 1e-3
+    for loss in (lambda output, y: output.sum() * 0, lambda output, y: 0 * output.square().sum()):
+        with pytest.raises(ValueError, match="neither a gradient nor a curvature"):
+            rank_frontier(model, (x, torch.zeros(50)), loss)
 
 
 def eye(A: Tensor) -> Tensor:

@@ -98,10 +98,25 @@ class Curvature:
         scale = self.directions**-0.5
         for left in reversed(range(self.directions)):
             found = self._draw(self.used, output, target, examples)
+            if not found:  # of a batch on which the loss is constant
+                continue
             tensors, directions = zip(*found, strict=True)
             torch.autograd.backward(
                 tensors, [scale * each for each in directions], retain_graph=left > 0
             )
+
+    def draws(self, output: Any, target: Any, examples: int) -> list[list[tuple[Tensor, Tensor]]]:
+        """Tensors of an output and directions at them, drawn several times, as by a backward pass.
+
+        Args:
+            output: whose floating-point tensors have a graph.
+        """
+        if self.used == "fisher":
+            own, leaves, again = _detached(output)
+            value = self.loss(again, target) * examples
+            slopes = torch.autograd.grad(value, leaves, materialize_grads=True, allow_unused=True)
+            return [list(zip(own, slopes, strict=True))]
+        return [self._draw(self.used, output, target, examples) for _ in range(self.directions)]
 
     def _decided(self, output: Any, target: Any, examples: int) -> str:
         if self.kind != "fisher":

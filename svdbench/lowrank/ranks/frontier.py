@@ -245,6 +245,7 @@ def rank_frontier(
     kind: Kind = "kronecker",
     curvature: CurvatureKind = "auto",
     directions: int = DIRECTIONS,
+    effects: bool = True,
     damping: float = 0.01,
     recentre: bool = True,
     layers: Sequence[str] | None = None,
@@ -265,9 +266,11 @@ def rank_frontier(
         data: calibration examples, apart from those that will judge: (X, y), or batches. An
             input may be a tensor, or a tuple or dict of them: ``model(*X)``, ``model(**X)``.
         loss: of the model's output and y, the mean over a batch.
-        kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output, to the
-            scale of what the layer alone was measured to change in the model's output; "plain"
+        kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output; "plain"
             with C = I too, the error of the weight, which needs no data.
+        effects: measures what each weight alone, at a low rank, does to the model's output on a few
+            examples, and scales its components to it: a forward pass for each weight. Not for
+            "plain", a single weight, or data that can be gone through only once.
         curvature: "ggn", the generalised Gauss-Newton matrix, by random directions at the model's
             output: right wherever the loss is smooth, at its minimum too; "fisher", the second
             moment of the loss's gradients, which are zero at its minimum; "auto", the first of
@@ -339,8 +342,8 @@ def rank_frontier(
         skipped,
         curvature="" if measured is None else measured.used,
     )
-    if kind == "whitened" and len(seen) > 1 and not isinstance(data, Iterator):
-        frontier = replace(frontier, scales=output_scales(frontier, model, data))
+    if kind != "plain" and effects and len(seen) > 1 and not isinstance(data, Iterator):
+        frontier = replace(frontier, scales=output_scales(frontier, model, data, measured))
     return frontier
 
 

@@ -47,7 +47,7 @@ class SVDLLM(ComponentMethod):
         damping = self.damping
         while True:
             try:
-                return problem.frontier("whitened", damping=damping, recentre=False)
+                return problem.frontier("whitened", damping=damping, recentre=False, effects=False)
             except ValueError as error:
                 if SINGULAR not in str(error) or damping >= MOST_DAMPING:
                     raise
