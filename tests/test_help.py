@@ -107,6 +107,7 @@ SHARED = {
     "--batch": {"trainer.batch_size", "batch_size", "sizes.batch"},
     "--hidden": {"model.hidden_size", "sizes.hidden"},
     "--ranks": {"sizes.ranks", "ranks"},
+    "--params": {"budget.params", "params"},
     "--device": {"device", "trainer.device"},
     "--threads": {"threads", "trainer.threads"},
     "--seeds": {"seeds", "trainer.seeds"},

@@ -21,7 +21,8 @@ from svdbench.job import Job, all_jobs, declared
 from svdbench.running.request import spellings
 
 JOBS = list(all_jobs())
-NEEDS = {"compress-model": ["model.build=x:y", "model.loader=x:y"]}
+_MODEL = ["model.build=x:y", "model.loader=x:y"]
+NEEDS = {"compress-model": _MODEL, "time-compressors": _MODEL}
 FRAME = {"subject", "overrides", "resume", "force", "multirun", "show_config", "quick", "help"}
 each_job = pytest.mark.parametrize("own", JOBS, ids=lambda own: own.name)
 

@@ -11,6 +11,8 @@ CAPTIONS = {
     "bench-reveal/rank-reveal/three_layer/frontier.png": "The same for Keene's three-layer network",
     "bench-reveal/rank-reveal/three_layer/curves.png": "Loss against the rank of each weight, the "
     "others dense",
+    "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "
+    "kept, for six ways to compress a pitch tracker",
     "time-fasth/step_time.png": "Time of a gradient step against the size of the matrix",
     "time-fasth/ratio_to_fasth.png": "The same, as a multiple of FastH's time",
     "time-fasth/times_floor.png": "Time of a step over the matrix-multiply floor",

@@ -158,3 +158,16 @@ class RankChoice(RunConfig):
         if self.budget.given():
             return None
         return USUAL_INCREASE if self.max_loss_increase is None else self.max_loss_increase
+
+
+@dataclass
+class Finetune:
+    """Training after compression, by AdamW on the calibration examples."""
+
+    epochs: int = option(
+        0,
+        "epochs of AdamW after compression, on the calibration examples",
+        typed="--finetune-epochs N",
+        at_least=0,
+    )
+    lr: float = option(1e-4, "learning rate", typed="--lr RATE", above=0)

@@ -4,23 +4,10 @@ from dataclasses import dataclass
 
 from svdbench.config.base import DeviceConfig, Dtype
 from svdbench.config.fields import option, section
-from svdbench.user_models.config import RankChoice, UserModelConfig, increase_option
+from svdbench.user_models.config import Finetune, RankChoice, UserModelConfig, increase_option
 
 SIZE, LATENCY = "size", "latency"
 FOLDINGS = ("spatial", "channel")
-
-
-@dataclass
-class Finetune:
-    """Training after compression, by AdamW on the calibration examples."""
-
-    epochs: int = option(
-        0,
-        "epochs of AdamW after compression, on the calibration examples",
-        typed="--finetune-epochs N",
-        at_least=0,
-    )
-    lr: float = option(1e-4, "learning rate", typed="--lr RATE", above=0)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 from svdbench.config.base import OWN, DeviceConfig, Dtype, seed_option
 from svdbench.config.fields import members, option, section, several
 from svdbench.members import MODEL_COMPRESSORS
-from svdbench.user_models.config import DISTILLATIONS, FRACTION, UserModelConfig
+from svdbench.user_models.config import DISTILLATIONS, FRACTION, Finetune, UserModelConfig
 
 FOLDINGS = ("spatial", "channel")
 
@@ -89,13 +89,7 @@ class TimeCompressors(DeviceConfig):
         "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
         choices=FOLDINGS,
     )
-    finetune_epochs: int = option(
-        0,
-        "epochs of AdamW on the calibration examples after compression, for all methods alike",
-        typed="--finetune-epochs N",
-        at_least=0,
-    )
-    lr: float = option(1e-4, "learning rate of fine-tuning", typed="--lr RATE", above=0)
+    finetune: Finetune = section(Finetune)
     timing_s: float = option(
         2.0,
         "seconds for timing each compressed model beside the dense one; 0: time nothing",
@@ -117,7 +111,7 @@ class TimeCompressors(DeviceConfig):
             raise ValueError("loss and distill are given: give one of them")
         if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
             raise ValueError("temperature is for distillation by kl: leave it out")
-        if self.finetune_epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
+        if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
             raise ValueError(
                 f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"
             )

@@ -290,18 +290,18 @@ class CompressorsSession:
             row["latency_batch"] = size(self.batch)
         loss = self._row(name, budget, draw, False, small, row)
         said = f"{budget:g}: {number(loss, 4)}"
-        if config.finetune_epochs:
+        if config.finetune.epochs:
             start = time.perf_counter()
             finetune(
                 small,
                 problem.calibration,
                 self.judged.loss,
                 search=problem.search,
-                epochs=config.finetune_epochs,
-                lr=config.lr,
+                epochs=config.finetune.epochs,
+                lr=config.finetune.lr,
                 seed=config.seed,
             )
-            more = {"tune_s": time.perf_counter() - start, "tuned_epochs": config.finetune_epochs}
+            more = {"tune_s": time.perf_counter() - start, "tuned_epochs": config.finetune.epochs}
             said += f", tuned {number(self._row(name, budget, draw, True, small, row | more), 4)}"
         return said
 
@@ -391,7 +391,7 @@ class CompressorsSession:
             "distill": config.distill,
             "temperature": config.temperature,
             "folding": config.folding,
-            "epochs": config.finetune_epochs if tuned else 0,
+            "epochs": config.finetune.epochs if tuned else 0,
         }
         return cell | {
             "threads": threads_of(torch.device(config.device)),
