@@ -33,6 +33,16 @@ class CompressionProblem:
         embeddings: whether tables of embeddings may be factored.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         seed: for methods that draw.
+
+    Example:
+        >>> model = torch.nn.Linear(8, 6)
+        >>> examples = torch.randn(64, 8), torch.randn(64, 6)
+        >>> loss = torch.nn.functional.mse_loss
+        >>> problem = CompressionProblem(model, examples, examples, loss)
+        >>> list(problem.sites)
+        ['weight']
+        >>> problem.plain.n_params
+        48
     """
 
     model: nn.Module
