@@ -53,6 +53,9 @@ my-digits = "outside.members:Quarters"
 
 [project.entry-points."svdbench.compressors"]
 my-compressor = "outside.members:{Compressor}"
+
+[project.entry-points."svdbench.modelcompressors"]
+my-reduction = "outside.members:{ModelCompressor}"
 """
 QUARTERS = '''
 import torch
@@ -72,11 +75,21 @@ class Quarters(Dataset):
         X = 0.3 * torch.rand(len(y), 2, 2, 2, 2, generator=generator)
         X[torch.arange(len(y)), y // 2, :, y % 2, :] += 0.7
         return X.reshape(-1, 4, 4), y
+
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(12, 12), torch.nn.Tanh(), torch.nn.Linear(12, 12))
+
+
+def loader():
+    return torch.randn(60, 12), torch.randn(60, 12)
 '''
 MINE = {
     **{"methods": "my_cayley", "operations": "my_inverse", "loops": "my_loop"},
     **{"layers": "my_layer", "drivers": "my_driver", "models": "my_model"},
     **{"tasks": "my_task", "datasets": "my_digits", "compressors": "my_compressor"},
+    "modelcompressors": "my_reduction",
 }
 TIMED = ["--budget", "0.1"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]
@@ -112,6 +125,15 @@ USES: list[tuple[str, str, list[str]]] = [
         "compressors",
         "method",
         ["compress", "xor", "--methods", "truncsvd,my_compressor", "--ranks", "2", *TRAINED],
+    ),
+    (
+        "modelcompressors",
+        "method",
+        [
+            *("time-compressors", "outside.members:build", "--data", "outside.members:loader"),
+            *("--methods", "kronecker,my-reduction", "--params", "0.5", "--draws", "1"),
+            "timing_s=0",
+        ],
     ),
 ]
 NAMED = {"layers": "linear,my_layer", "drivers": "torch_svd,my_driver"}

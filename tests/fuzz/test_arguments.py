@@ -141,12 +141,9 @@ def _keys(name: str) -> list[str]:
     job = name.replace("-", "_")
     if not Path(conf.__path__[0], f"{job}.yaml").is_file():
         return []
+    needs = ["model.build=x:y", "model.loader=x:y"]
     return list(
-        _flat(
-            compose(
-                job, ["model.build=x:y", "model.loader=x:y"] if job == "compress_model" else []
-            )[1]
-        )
+        _flat(compose(job, needs if job in ("compress_model", "time_compressors") else [])[1])
     )
 
 

@@ -193,7 +193,7 @@ def perplexities(row: dict[Any, Any]) -> Iterator[str]:
         yield (
             f"perplexity: {told('dense_perplexity')} before and {told('perplexity')} after, "
             f"{told('perplexity_ratio')} times as high; by {quantity(row['tokens'], 'token')}, "
-            f"with 95 % intervals over {quantity(row['documents'], row['document'])} held out"
+            f"with 95% intervals over {quantity(row['documents'], row['document'])} held out"
         )
 
 

@@ -203,6 +203,7 @@ EXTRAS = {
     "slurm": "spread sweeps over a cluster with SLURM, or over local processes (submitit)",
     "peers": "time orthogonal maps of other libraries beside ours",
     "hf": "compress models of Hugging Face transformers",
+    "zoo": "test compression on real models",
     "ray": "spread sweeps over a Ray cluster",
     "docs": "build the documentation as a site",
     "tensorboard": "follow a training in TensorBoard",

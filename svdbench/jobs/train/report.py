@@ -196,7 +196,7 @@ def lengths_table(lengths: pd.DataFrame, labels: list[str]) -> Table:
     """The accuracy on longer test sequences, a line for each label: the median of the seeds."""
     factors = sorted(lengths["times"].unique())
     title = f"{lengths['metric'].iloc[0]}, by the length of test sequences"
-    columns = [f"{factor:g}× length" for factor in factors]
+    columns = [f"{integer(factor)}× length" for factor in factors]
     table = Table.of(title, ["model"], columns, note="median of the seeds")
     for label in labels:
         rows = lengths[lengths["label"] == label].groupby("times")["accuracy"].median()
