@@ -190,7 +190,7 @@ def test_minus_infinity_may_mask(spoil: Callable[[], Any], fits: bool) -> None:
 
 
 class Network(nn.Module):
-    """Two layers that return what they are told to, for inputs by name."""
+    """Two layers for inputs by name, with an output of a given form."""
 
     def __init__(self, wrapped: Callable[[Tensor], Any] = lambda out: out) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ TABLES = {
     "compress": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
     "accelerate": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
     "compress-model": {"svdbench.jobs.compress_model.run": ("SUMMARY", "LAYERS", "POINTS")},
-    "time-compressors": {"svdbench.jobs.time_compressors.run": ("SUMMARY", "SAMPLES")},
+    "time-compressors": {"svdbench.jobs.time_compressors.rows": ("SUMMARY", "SAMPLES")},
     "rank-reveal": {"svdbench.jobs.rank_reveal.tables": ("SAMPLES", "SUMMARY", "CURVES", "POINTS")},
 }
 

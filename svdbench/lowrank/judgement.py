@@ -100,7 +100,7 @@ def judgement(
             distilled = Distillation(distill, temperature)  # type: ignore[arg-type]
         batch_loss(distilled, output, loss_input(distilled, output))
         return Judgement(distilled, _name(distilled), change=change)
-    if loss is not None and needs_teacher(loss):  # whatever the targets of the data are
+    if loss is not None and needs_teacher(loss):  # which uses no targets of the data
         batch_loss(loss, output, loss_input(loss, output))
         return Judgement(loss, _name(loss), change=change)
     if loss is not None:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.base import OWN, RunConfig
+from svdbench.config.base import OWN, DeviceConfig, Dtype, RunConfig
 from svdbench.config.fields import option, section
 
 # What a loss may rise by where nothing is said of it.
 USUAL_INCREASE = 0.01
 KINDS = ("kronecker", "whitened", "plain")
+FOLDINGS = ("spatial", "channel")
 DISTILLATIONS = ("auto", "cosine", "mse", "kl")
 FRACTION = "give a fraction of the dense network, above 0 and at most 1, such as 0.25"
 
@@ -95,19 +96,9 @@ class Budget:
 
 
 @dataclass
-class RankChoice(RunConfig):
-    """The ranks of all weights chosen together: what to preserve, and how much may be lost."""
+class LossChoice(RunConfig):
+    """What compressed models are judged by: a loss, or their distance from the dense one."""
 
-    kind: str = option(
-        KINDS[0],
-        "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
-        "(plain)",
-        typed="--kind NAME",
-        choices=KINDS,
-        noun="kind of frontier",
-    )
-    max_loss_increase: float | None = increase_option("increase of the loss to allow")
-    budget: Budget = section(Budget)
     loss: str | None = option(
         None,
         "loss of outputs and targets, as MODULE:FUNCTION",
@@ -133,6 +124,29 @@ class RankChoice(RunConfig):
         above=0,
         panel=OWN,
     )
+
+    def check(self) -> None:
+        super().check()
+        if self.loss is not None and self.distill is not None:
+            raise ValueError("loss and distill are given: give one of them")
+        if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
+            raise ValueError("temperature is for distillation by kl: leave it out")
+
+
+@dataclass
+class RankChoice(LossChoice):
+    """The ranks of all weights chosen together: what to preserve, and how much may be lost."""
+
+    kind: str = option(
+        KINDS[0],
+        "what to preserve: the loss (kronecker), a layer's output (whitened), or its weight "
+        "(plain)",
+        typed="--kind NAME",
+        choices=KINDS,
+        noun="kind of frontier",
+    )
+    max_loss_increase: float | None = increase_option("increase of the loss to allow")
+    budget: Budget = section(Budget)
     multiple_of: int = option(
         1,
         "make every rank a multiple of this number, such as 8 or 16",
@@ -147,10 +161,6 @@ class RankChoice(RunConfig):
             limits.append("max_loss_increase")
         if len(limits) > 1:
             raise ValueError(f"{' and '.join(limits)} are given: give one of them")
-        if self.loss is not None and self.distill is not None:
-            raise ValueError("loss and distill are given: give one of them")
-        if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
-            raise ValueError("temperature is for distillation by kl: leave it out")
 
     @property
     def allowed(self) -> float | None:
@@ -171,3 +181,42 @@ class Finetune:
         at_least=0,
     )
     lr: float = option(1e-4, "learning rate", typed="--lr RATE", above=0)
+
+
+@dataclass
+class WeightChoice(DeviceConfig):
+    """The user's model, which of its weights are compressed, and training afterwards."""
+
+    model: UserModelConfig = section(UserModelConfig)
+    layers: list[str] | None = option(
+        None, "names of the weights to compress", null="all", unique=True, not_empty=True
+    )
+    embeddings: bool = option(
+        True,
+        "whether embeddings are factored, and layers tied to them",
+        typed="--no-embeddings",
+        default_text="they are",
+    )
+    skip_last: bool = option(False, "leave the last layer dense")
+    folding: str = option(
+        FOLDINGS[0],
+        "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
+        choices=FOLDINGS,
+    )
+    finetune: Finetune = section(Finetune)
+
+    def check(self) -> None:
+        super().check()
+        if self.model.build is None:
+            raise ValueError(
+                "there is no model: name a function that returns it, such as my_net:build"
+            )
+        if self.model.loader is None:
+            raise ValueError(
+                "there are no examples: name a function that returns them, such as "
+                "--data my_net:loader; for a Hugging Face model also --data text.txt"
+            )
+        if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
+            raise ValueError(
+                f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"
+            )

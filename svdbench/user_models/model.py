@@ -26,6 +26,7 @@ from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.members import imported, is_reference, refuse_unknown
 from svdbench.pretrained.model import PretrainedModel, pretrained_model
 from svdbench.user_code import call, user_code
+from svdbench.user_models.config import UserModelConfig
 from svdbench.user_models.weights import load_weights
 
 SPLITS = ("calibration", "validation", "test")
@@ -48,6 +49,28 @@ class LoadedUserModel:
     splits: Splits | None
     notes: tuple[str, ...] = ()
     pretrained: PretrainedModel | None = None
+
+    @property
+    def layers(self) -> list[str] | None:
+        """The weights to compress where none are named; None for all."""
+        return None if self.pretrained is None else self.pretrained.layers
+
+
+def configured_model(own: UserModelConfig, **options: Any) -> LoadedUserModel:
+    """The model and the examples that keys name.
+
+    Args:
+        own: with the name of the model.
+        options: more of :func:`user_model`.
+    """
+    return user_model(
+        str(own.build),
+        own.weights,
+        own.loader,
+        max_examples=own.max_examples,
+        context=own.context,
+        **options,
+    )
 
 
 def user_model(

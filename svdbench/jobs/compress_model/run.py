@@ -23,21 +23,17 @@ from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import quantity
 from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.user_code import user_code
-from svdbench.user_models.model import LoadedUserModel, named_loss, user_model
+from svdbench.user_models.model import LoadedUserModel, configured_model, named_loss
 
 
 def run(config: CompressModel, text: str, folder: str | None = None) -> Path:
-    device, own = device_of(config), config.model
+    device = device_of(config)
     loss = None if config.loss is None else named_loss(config.loss)
-    brought = user_model(
-        str(own.build),
-        own.weights,
-        own.loader,
+    brought = configured_model(
+        config.model,
         device=device,
         dtype=getattr(torch, config.dtype.value),
         calibration=config.calibration,
-        max_examples=own.max_examples,
-        context=own.context,
         seed=config.seed,
     )
     with (
@@ -81,10 +77,7 @@ def _compressed(
     assert brought.splits is not None  # as the configuration has a loader
     options: dict[str, Any] = config.budget.given()
     options["max_loss_increase"] = config.allowed
-    if config.layers is not None:
-        options["layers"] = config.layers
-    elif brought.pretrained is not None:
-        options["layers"] = brought.pretrained.layers
+    options["layers"] = brought.layers if config.layers is None else config.layers
     with warnings.catch_warnings():  # shown by the report
         warnings.simplefilter("ignore", DataWarning)
         return compress(

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from svdbench.side_by_side.networks import evaluate, loss_for
 from svdbench.side_by_side.session import problem_of
 from svdbench.training.learner import network_optimizer
 from svdbench.user_code import user_code
-from svdbench.user_models.model import named_loss, user_model
+from svdbench.user_models.model import configured_model, named_loss
 
 HIDDEN = (512, 256)
 MOST_SEARCHED = 0.2  # of the training examples
@@ -177,14 +176,10 @@ def user_subject(config: RankReveal) -> UserSubject:
             "such as --data my_net:loader"
         )
     loss = None if config.loss is None else named_loss(config.loss)
-    found = user_model(
-        config.model.build,
-        None if config.model.weights is None else Path(config.model.weights),
-        config.model.loader,
+    found = configured_model(
+        config.model,
         device=device_of(config),
         dtype=None if config.dtype is Dtype.float32 else getattr(torch, config.dtype.value),
-        max_examples=config.model.max_examples,
-        context=config.model.context,
         seed=config.seed,
     )
     assert found.splits is not None

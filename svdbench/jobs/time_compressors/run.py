@@ -18,6 +18,7 @@ from svdbench.jobs.time_compressors import JOB
 from svdbench.jobs.time_compressors.config import TimeCompressors
 from svdbench.jobs.time_compressors.costs import decoding, prefill, watched
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
+from svdbench.jobs.time_compressors.rows import DENSE, CompressorRows, of_data
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.judgement import Judgement
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
@@ -34,59 +35,25 @@ from svdbench.lowrank.ranks.examples import (
 from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
-from svdbench.measure.machine import device_name, threads_of
-from svdbench.measure.plan import failure
 from svdbench.members import MODEL_COMPRESSORS, is_reference
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import TableSchema, cell_id
 from svdbench.reporting.words import number, quantity
 from svdbench.running.session import RunDisplay, device_of, running
 from svdbench.timings.session import chosen
 from svdbench.user_code import user_code
-from svdbench.user_models.model import LoadedUserModel, named_loss, user_model
+from svdbench.user_models.model import LoadedUserModel, configured_model, named_loss
 
-DENSE = "dense"
-# Losses of single examples are written as means of so many blocks, at most; and examples at once
-# where a model is timed.
-BLOCKS, BATCH = 200, 16
-
-_CELL = ("model", "method", "budget", "draw", "tuned", "seed", "device", "dtype", "threads")
-
-# A row for each block of examples held out, in their order: ``loss`` is its mean. The dense model
-# is the method ``dense``, of budget 1 and draw 0.
-SAMPLES = TableSchema("samples", (*_CELL, "block", "examples", "loss"))
-
-# A row for each method, budget and draw, and one more for the model fine-tuned. ``weights`` are
-# the numbers in the weights that are compressed, ``increase`` is of the loss over the dense model's
-# on the examples held out. ``calibrate_s`` is spent once for all budgets of a draw, with
-# ``peak_bytes`` on top of what there was; ``compress_s`` and ``tune_s`` for the row alone.
-SUMMARY = TableSchema(
-    "summary",
-    (
-        *_CELL,
-        *("against", "needs", "source", "embeddings", "unit", "weights", "dense_weights", "kept"),
-        *("n_params", "dense_n_params", "bytes", "dense_bytes"),
-        *("loss", "dense_loss", "increase", "increase_se", "examples"),
-        *("perplexity", "dense_perplexity"),
-        *("calibrate_s", "compress_s", "tune_s", "peak_bytes"),
-        *("latency_s", "dense_latency_s", "latency_batch", "decode_s", "dense_decode_s"),
-        *("tuned_epochs", "splits", "warnings", "weights_file", "loader", "device_name"),
-    ),
-)
+# Examples at once where a model is timed.
+BATCH = 16
 
 
 def run(config: TimeCompressors, text: str, folder: str | None = None) -> Path:
-    device, own = device_of(config), config.model
     methods = _methods(config)
     loss = None if config.loss is None else named_loss(config.loss)
-    brought = user_model(
-        str(own.build),
-        own.weights,
-        own.loader,
-        device=device,
+    brought = configured_model(
+        config.model,
+        device=device_of(config),
         dtype=getattr(torch, config.dtype.value),
-        max_examples=own.max_examples,
-        context=own.context,
         seed=config.seed,
     )
     cells = 1 + config.draws * len(methods)
@@ -182,7 +149,7 @@ class CompressorsSession:
             splits.calibration,
             splits.search,
             self.judged.loss,
-            layers=config.layers,
+            layers=self.brought.layers if config.layers is None else config.layers,
             skip_last=config.skip_last,
             embeddings=config.embeddings,
             folding=config.folding,  # type: ignore[arg-type]
@@ -201,6 +168,13 @@ class CompressorsSession:
         whole = sum(size(x) for x, _ in batches(self.splits.calibration, self.brought.model))
         return max(1, 2 * whole // 3)
 
+    @cached_property
+    def rows(self) -> CompressorRows:
+        splits = f"{self.count:,} of {self.splits.description}"
+        return CompressorRows(
+            self.record, self.config, self.brought.build, self.judged.unit, splits
+        )
+
     def begin(self) -> None:
         """Judge the dense model; refuse what no method can compress."""
         with _data_warnings():
@@ -208,7 +182,7 @@ class CompressorsSession:
             if DENSE in self.record.units:
                 return
             self.shown.begin(DENSE)
-            self._samples(DENSE, 1.0, 0, False, self.dense)
+            self.rows.samples(DENSE, 1.0, 0, False, self.dense)
         self.record.finish(DENSE)
         self.shown.finish(
             f"{self.brought.build}: loss {number(float(self.dense.mean()), 4)} on "
@@ -244,7 +218,7 @@ class CompressorsSession:
                 own["peak_bytes"] = memory.bytes
             except Exception as error:
                 for budget in self.config.params:
-                    self._failed(name, budget, draw, error, own)
+                    self.rows.failed(name, budget, draw, error, own)
                 words.append(one_line(error))
             else:
                 for number_, budget in enumerate(self.config.params):
@@ -256,7 +230,7 @@ class CompressorsSession:
                         spent = own | {"compress_s": time.perf_counter() - start}
                         words.append(self._judged(problem, name, budget, draw, small, spent))
                     except Exception as error:
-                        self._failed(name, budget, draw, error, own)
+                        self.rows.failed(name, budget, draw, error, own)
                         words.append(one_line(error))
         self.record.finish(unit)
         self.shown.finish(f"{unit}: {'; '.join(dict.fromkeys(words))}")
@@ -315,14 +289,14 @@ class CompressorsSession:
         row: dict[str, Any],
     ) -> float:
         losses = self.judged.losses(small, self.splits.held_out)
-        self._samples(name, budget, draw, tuned, losses)
+        self.rows.samples(name, budget, draw, tuned, losses)
         found = Increase.of(losses, self.dense)
         if self.brought.pretrained is not None:
             perplexity = self.brought.pretrained.perplexity(small)
             if perplexity is not None:  # of a language model
                 row = row | {"perplexity": perplexity.compressed.value}
                 row |= {"dense_perplexity": perplexity.dense.value}
-        self._write(
+        self.rows.summary(
             name,
             budget,
             draw,
@@ -338,65 +312,6 @@ class CompressorsSession:
             },
         )
         return float(losses.mean())
-
-    def _failed(
-        self, name: str, budget: float, draw: int, error: Exception, own: dict[str, Any]
-    ) -> None:
-        status, reason = failure(error)
-        if isinstance(error, ValueError) and not is_reference(name):
-            status, reason = "skipped", one_line(error)  # as a budget that is too small
-        self._write(name, budget, draw, False, own | {"status": status, "reason": reason})
-
-    def _samples(self, name: str, budget: float, draw: int, tuned: bool, losses: Tensor) -> None:
-        shared = self._cell(name, budget, draw, tuned) | {"status": "ok"}
-        for block, part in enumerate(losses.tensor_split(min(BLOCKS, len(losses)))):
-            row = {"block": block, "examples": len(part), "loss": float(part.mean())}
-            self.record.append(SAMPLES, shared | row)
-
-    def _write(self, name: str, budget: float, draw: int, tuned: bool, row: dict[str, Any]) -> None:
-        config = self.config
-        shared = self._cell(name, budget, draw, tuned) | {
-            "against": config.against,
-            "embeddings": config.embeddings,
-            "unit": self.judged.unit,
-            "splits": f"{self.count:,} of {self.splits.description}",
-            "weights_file": config.model.weights,
-            "loader": config.model.loader,
-            "device_name": device_name(torch.device(config.device)),
-        }
-        lines = dict.fromkeys(str(each.message) for each in row["warnings"] if _of_data(each))
-        self.record.append(SUMMARY, shared | row | {"warnings": " | ".join(lines)})
-
-    def _cell(self, name: str, budget: float, draw: int, tuned: bool) -> dict[str, Any]:
-        config = self.config
-        cell: dict[str, Any] = {
-            "model": self.brought.build,
-            "method": name,
-            "budget": budget,
-            "draw": draw,
-            "tuned": tuned,
-            "seed": config.seed,
-            "device": config.device,
-            "dtype": config.dtype.value,
-        }
-        options = {
-            "method": config.model_compressor.get(name),
-            "calibration": config.calibration,
-            "loader": config.model.loader,
-            "weights": config.model.weights,
-            "loss": config.loss,
-            "layers": config.layers,
-            "skip_last": config.skip_last,
-            "embeddings": config.embeddings,
-            "distill": config.distill,
-            "temperature": config.temperature,
-            "folding": config.folding,
-            "epochs": config.finetune.epochs if tuned else 0,
-        }
-        return cell | {
-            "threads": threads_of(torch.device(config.device)),
-            "cell": cell_id(job=self.record.job, settings=cell, options=options),
-        }
 
 
 def _asked(name: str, call: Any) -> Any:
@@ -417,9 +332,5 @@ def _data_warnings() -> Iterator[list[warnings.WarningMessage]]:
             yield caught
     finally:
         for each in caught:
-            if not _of_data(each):
+            if not of_data(each):
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-
-
-def _of_data(warning: warnings.WarningMessage) -> bool:
-    return issubclass(warning.category, DataWarning)

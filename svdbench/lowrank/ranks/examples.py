@@ -1,4 +1,4 @@
-"""Examples in batches, whatever form they come in, and models called with them."""
+"""Examples in batches of several forms, and models called with them."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

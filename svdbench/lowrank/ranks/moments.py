@@ -222,7 +222,7 @@ def calibrate(
         weights: of the model; one that no row reaches is left out.
         budget: bytes of moments at a time, but for a single weight, roughly; by default half of
             those of the model's parameters, as spectra that take the place of moments are
-            smaller. Data that can be gone through only once is, whatever it takes.
+            smaller. Data that can be read only once takes one pass, without this limit.
 
     Warns where a weight has more columns than rows came in: E[x xᵀ] is singular then, and the
     damping decides about the directions that were not seen.

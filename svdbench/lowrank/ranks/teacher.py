@@ -27,7 +27,7 @@ def with_teacher(data: Data, model: nn.Module, kept: int = KEPT) -> Data:
     """The same inputs with a model's own outputs as targets; what is whole stays so if it fits.
 
     Args:
-        data: examples; whatever targets they have are passed over.
+        data: examples; their targets, if any, are not used.
         model: the dense one, in evaluation mode meanwhile.
         kept: bytes of its outputs to keep.
     """
