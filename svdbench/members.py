@@ -31,7 +31,7 @@ _REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 SYNONYMS = {("task", "adding"): "addition", ("task", "copying"): "copy"}
 _PLAIN = (bool, int, float, str, type(None))
 # Keys of a configuration whose values are always paths, even where they look like references.
-_PATHS = frozenset({"results", "dir", "data_dir", "weights", "resume"})
+_PATHS = frozenset({"results", "dir", "data_dir", "weights", "resume", "text"})
 
 
 @dataclass(frozen=True)

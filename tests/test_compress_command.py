@@ -135,7 +135,7 @@ def test_an_interruption_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("svdbench.side_by_side.session.classification", "interrupted; "),
+        ("svdbench.side_by_side.problems.classification", "interrupted; "),
         ("svdbench.jobs.compress.run.warm_up", "interrupted; finished parts are kept: resume"),
     ],
 )
@@ -175,7 +175,7 @@ def test_experiments_are_compared_with_what_was_published(
     def images(name: str, split: str, **_: Any) -> Split:
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
-    monkeypatch.setattr("svdbench.side_by_side.session.classification", images)
+    monkeypatch.setattr("svdbench.side_by_side.problems.classification", images)
     monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = run(["compress", "mnist", f"experiment={name}", *TINY[4:]])
     assert code == 0

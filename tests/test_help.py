@@ -111,6 +111,8 @@ SHARED = {
     "--device": {"device", "trainer.device"},
     "--threads": {"threads", "trainer.threads"},
     "--seeds": {"seeds", "trainer.seeds"},
+    "--width": {"sizes.width", "width"},
+    "--context": {"model.context", "context"},
     "--max-minutes": {"max_minutes", "trainer.max_minutes"},
 }
 

@@ -318,7 +318,7 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def images(name: str, split: str, **_: Any) -> Split:
         return Split(torch.rand(300, 784), torch.arange(300) % 10, 10)
 
-    monkeypatch.setattr("svdbench.side_by_side.session.classification", images)
+    monkeypatch.setattr("svdbench.side_by_side.problems.classification", images)
     tiny = ["--epochs", "1", "--seeds", "2", "--name", "one", "fractions=[]"]
     code, out, _ = run(["rank-reveal", *tiny, "experiment=rank_reveal_three_layer"])
     assert code == 0

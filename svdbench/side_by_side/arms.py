@@ -38,7 +38,7 @@ class Arm:
     """A network with its optimiser.
 
     Args:
-        loss: of logits (B, outputs) and labels (B,), the mean of a batch.
+        loss: of logits (B, …, outputs) and labels (B, …), the mean of a batch.
 
     Attributes:
         status, reason: as a row has them; anything but ok ends the arm's training.
@@ -124,8 +124,8 @@ class Batches:
     are compared meet the same batches whenever they are trained.
 
     Args:
-        X: examples (N, d).
-        y: labels (N,).
+        X: examples (N, …).
+        y: labels (N,) or (N, T).
         batch_size: examples to a batch; the last one of an epoch may have fewer.
         shuffle: False leaves the examples as they lie, in every epoch.
     """
@@ -147,7 +147,7 @@ class Batches:
         return math.ceil(len(self.X) / self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches (B, d), (B,) of epoch ``number``, counted from 0."""
+        """The batches (B, …), (B,) or (B, T) of epoch ``number``, counted from 0."""
         if not self.shuffle:
             yield from self._cut(self.X, self.y)
             return

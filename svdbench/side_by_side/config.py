@@ -10,6 +10,8 @@ from svdbench.members import DATASETS
 from svdbench.training.config import OptimizerConfig, Schedule
 
 DTYPES = (Dtype.float32, Dtype.float64)
+# The families of networks that are no list of sizes.
+CONV, BYTE_LM = "conv", "byte-lm"
 
 # The first argument of the commands that train networks; of some it may be a model, too.
 DATASET = Subject(
@@ -110,3 +112,60 @@ class SideBySide(DeviceConfig):
             raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")
         if optimizer.schedule is not Schedule.constant:
             raise ValueError("optimizer.schedule must be constant here: leave it out")
+
+
+@dataclass
+class FamilyConfig(SideBySide):
+    """Networks of several families: multilayer, convolutional, and byte-level transformers."""
+
+    net: str | None = option(
+        None,
+        "sizes of the layers, such as 784-512-256-10; or conv, for images; or byte-lm, a "
+        "transformer that predicts the next byte of a text",
+        null="512 and 256 hidden units",
+        typed="--net SIZES|conv|byte-lm",
+        panel=TRAINED,
+    )
+    width: int | None = option(
+        None,
+        "features of byte-lm, a multiple of 4",
+        null="128",
+        typed="--width N",
+        at_least=4,
+        panel=TRAINED,
+    )
+    layers: int | None = option(
+        None, "layers of byte-lm", null="4", typed="--layers N", at_least=1, panel=TRAINED
+    )
+    context: int | None = option(
+        None,
+        "bytes that byte-lm sees at once",
+        null="128",
+        typed="--context N",
+        at_least=2,
+        panel=TRAINED,
+    )
+    text: str | None = option(
+        None,
+        "text for byte-lm: a file, or a folder of text files",
+        null="Python's standard library",
+        typed="--text FILE|FOLDER",
+        panel=TRAINED,
+    )
+
+    def check(self) -> None:
+        super().check()
+        given = [
+            name
+            for name in ("width", "layers", "context", "text")
+            if getattr(self, name) is not None
+        ]
+        if given and self.net != BYTE_LM:
+            raise ValueError(f"{given[0]} is for the network byte-lm: add --net byte-lm")
+        if self.net == BYTE_LM and self.data.name != Data().name:
+            raise ValueError(
+                f"byte-lm learns text, not {self.data.name}: leave the data set out, or name a "
+                "text with --text"
+            )
+        if self.net == BYTE_LM and (self.width or 0) % 4:
+            raise ValueError(f"width is {self.width}: give a multiple of 4")

@@ -1,4 +1,4 @@
-"""Multilayer networks that classify: layers, losses and scores."""
+"""Multilayer networks; losses and scores of networks that classify."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -77,19 +77,24 @@ def loss_for(outputs: int) -> Loss:
     return F.cross_entropy if outputs > 1 else binary_cross_entropy
 
 
+def sequence_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """−log softmax(z)_y, the mean over logits (N, T, C) and labels (N, T)."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """−y log σ(z) − (1 − y) log(1 − σ(z)), the mean over logits (N, 1) and labels (N,)."""
     return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
 
 
 def predictions(logits: Tensor) -> Tensor:
-    """The likeliest labels (N,) of logits (N, outputs); of one logit, 1 where it is positive."""
-    if logits.shape[1] == 1:
-        return (logits.squeeze(1) > 0).long()
-    return logits.argmax(1)
+    """The likeliest labels (…) of logits (…, outputs); of one logit, 1 where it is positive."""
+    if logits.shape[-1] == 1:
+        return (logits.squeeze(-1) > 0).long()
+    return logits.argmax(-1)
 
 
-# Examples at once: enough for fast products, and their activations stay in the cache.
+# Labels at once: enough for fast products, and their activations stay in the cache.
 CHUNK = 2048
 
 
@@ -103,16 +108,21 @@ class Scores:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, X: Tensor, y: Tensor, loss: Loss, chunk: int = CHUNK) -> Scores:
-    """The scores of a network, in evaluation mode, on examples (N, d) and labels (N,)."""
+    """The scores of a network, in evaluation mode, on examples (N, …) and labels (N,) or (N, T).
+
+    Args:
+        chunk: labels at once; at least one example.
+    """
     if not len(X):
         raise ValueError("there are no examples to evaluate on: give at least one")
+    examples = max(1, chunk // y[0].numel())
     training = network.training
     network.eval()
     losses = torch.zeros((), dtype=torch.float64, device=X.device)
     right = torch.zeros((), dtype=torch.int64, device=X.device)
-    for x, labels in zip(X.split(chunk), y.split(chunk), strict=True):
+    for x, labels in zip(X.split(examples), y.split(examples), strict=True):
         logits = network(x)
-        losses += len(x) * loss(logits, labels)
+        losses += labels.numel() * loss(logits, labels)
         right += (predictions(logits) == labels).sum()
     network.train(training)
-    return Scores(float(losses) / len(X), int(right) / len(X))
+    return Scores(float(losses) / y.numel(), int(right) / y.numel())

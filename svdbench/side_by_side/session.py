@@ -3,7 +3,7 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -11,8 +11,6 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from svdbench.datasets import classification
-from svdbench.errors import as_user_error
 from svdbench.job import Job
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import clock_of
@@ -20,14 +18,15 @@ from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, cell_id
 from svdbench.reporting.words import share
-from svdbench.running.session import RunDisplay, device_of, interrupted, running
+from svdbench.running.session import RunDisplay, interrupted, running
 from svdbench.side_by_side.arms import Arm, Batches, side_by_side
 from svdbench.side_by_side.config import SideBySide
-from svdbench.side_by_side.networks import Scores, check_sizes, mlp, parse_net
+from svdbench.side_by_side.families import NetworkFamily
+from svdbench.side_by_side.networks import Scores
+from svdbench.side_by_side.problems import Examples, TrainingProblem
 
 Config = TypeVar("Config", bound=SideBySide)
 Setting = TypeVar("Setting")
-Examples = tuple[Tensor, Tensor]
 BATCH, LEAST_BATCHES = 2048, 8
 
 
@@ -37,8 +36,7 @@ class Experiment(Generic[Config, Setting]):
 
     Attributes:
         settings: what makes the arms, that of the unchanged network first.
-        sizes: of the network.
-        train, test: examples (N, d) and labels (N,), where they are computed with.
+        problem: the network, and the examples to train on and to test.
     """
 
     usual_epochs: ClassVar[int]
@@ -46,9 +44,19 @@ class Experiment(Generic[Config, Setting]):
 
     config: Config
     settings: list[Setting]
-    sizes: list[int]
-    train: Examples
-    test: Examples
+    problem: TrainingProblem
+
+    @property
+    def family(self) -> NetworkFamily:
+        return self.problem.family
+
+    @property
+    def train(self) -> Examples:
+        return self.problem.train
+
+    @property
+    def test(self) -> Examples:
+        return self.problem.test
 
     @property
     def batch_size(self) -> int:
@@ -78,32 +86,11 @@ class Experiment(Generic[Config, Setting]):
 
     def network(self) -> nn.Module:
         """With weights drawn from torch's generator."""
-        X = self.train[0]
-        return mlp(self.sizes, self.config.activation).to(X.device, X.dtype)
+        return self.placed(self.family.build())
 
-
-def problem_of(config: SideBySide, hidden: Sequence[int]) -> tuple[list[int], Examples, Examples]:
-    """The sizes of the network, and the training and test examples where they are computed with.
-
-    Args:
-        hidden: units of the layers, where ``config.net`` says nothing.
-    """
-    device = device_of(config)
-    with as_user_error():
-        train, test = (
-            classification(config.data.name, split, data_dir=config.data.dir)
-            for split in ("train", "test")
-        )
-        features, classes = train.X.shape[1], train.classes
-        sizes = parse_net(config.net) if config.net else [features, *hidden, classes]
-        check_sizes(sizes, features, classes, config.data.name)
-        mlp(sizes, config.activation)
-    dtype = getattr(torch, config.dtype.value)
-
-    def placed(X: Tensor, y: Tensor) -> Examples:
-        return X.to(device, dtype), y.to(device)
-
-    return sizes, placed(*train[:2]), placed(*test[:2])
+    def placed(self, network: nn.Module) -> nn.Module:
+        """A network where the examples are, in the precision of the run."""
+        return network.to(self.train[0].device, getattr(torch, self.config.dtype.value))
 
 
 class SharedRows:
@@ -118,8 +105,8 @@ class SharedRows:
         config = given.config
         self.record = record
         self.settings: dict[str, Any] = {
-            "model": "-".join(map(str, given.sizes)),
-            "dataset": config.data.name,
+            "model": given.family.label,
+            "dataset": given.problem.dataset,
             "batch_size": given.batch_size,
             "optimizer": config.optimizer.name,
             "lr": config.optimizer.lr,

@@ -6,19 +6,20 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.jobs.accelerate.config import Accelerate, Start
 from svdbench.jobs.accelerate.svd_dnn import SvdDnn, switch_step
 from svdbench.lowrank import Factored, LowRankLinear, factor
+from svdbench.lowrank.costs import multiply_adds
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import RankRule, Weight
 from svdbench.members import refuse_unknown
 from svdbench.side_by_side import session as side_by_side
-from svdbench.side_by_side.networks import Loss, linear_layers, loss_for, mlp
+from svdbench.side_by_side.networks import Loss, linear_layers
 
 DENSE = "DNN"
 
@@ -63,19 +64,19 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
 
     def network(self) -> nn.Module:
         """With weights drawn from torch's generator."""
-        X = self.train[0]
-        network = mlp(self.sizes, self.config.activation)
+        network = super().network()
         if self.config.start is Start.glorot:
             for layer in linear_layers(network).values():
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-        return network.to(X.device, X.dtype)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        return network
 
     def counted(self) -> dict[str, float]:
         """The multiplications of a training step of each setting, by its label, per example."""
         X, y = (part[: self.batch_size] for part in self.train)
         X = X.detach().requires_grad_(self.config.input_gradient)
-        network, loss = self.network(), loss_for(self.sizes[-1])
+        network, loss = self.network(), self.family.loss
         return {
             setting.label: multiplications(
                 factor(network, setting.rule, **setting.options)[0], X, y, loss
@@ -131,7 +132,8 @@ def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> flo
     for module in copy.modules():
         if isinstance(module, LowRankLinear):
             module.pads = False
-    with FlopCounterMode(display=False) as counter:
+    # Fused attention is not counted on every device; the plain one is, as a whole square.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss(copy(X.detach().requires_grad_(X.requires_grad)), y).backward()
     return counter.get_total_flops() / 2 / len(X)
 
@@ -141,12 +143,11 @@ def ceiling(dense: float, factored: float, phi: float) -> float:
     return dense / (phi * dense + (1 - phi) * factored)
 
 
-@torch.no_grad()
-def size_of(network: nn.Module) -> dict[str, int]:
-    """Numbers, multiply-adds of an example with weights of linear layers, and bytes."""
+def size_of(network: nn.Module, X: Tensor) -> dict[str, int]:
+    """Numbers, multiply-adds of a forward pass of the one example X (1, …), and bytes."""
     return {
         "n_params": numbers_of(network),
-        "macs": sum(p.numel() for p in network.parameters() if p.ndim == 2),
+        "macs": multiply_adds(network, X),
         "bytes": bytes_of(network),
     }
 

@@ -5,7 +5,7 @@ from enum import Enum
 
 from svdbench.config.base import FollowedConfig
 from svdbench.config.fields import option, several
-from svdbench.side_by_side.config import SideBySide, epochs_option
+from svdbench.side_by_side.config import BYTE_LM, FamilyConfig, epochs_option
 
 NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
 
@@ -39,7 +39,7 @@ class PublishedSpeed:
 
 
 @dataclass
-class Accelerate(SideBySide, FollowedConfig):
+class Accelerate(FamilyConfig, FollowedConfig):
     """``svdbench accelerate``: trained dense, and in factors after a share φ of the steps."""
 
     epochs: int | None = epochs_option("20, or enough for 200 batches")
@@ -83,3 +83,8 @@ class Accelerate(SideBySide, FollowedConfig):
         False, "also compute the gradient in the inputs, which nothing uses"
     )
     published: list[PublishedSpeed] = option([], "numbers to compare with: see conf/experiment")
+
+    def check(self) -> None:
+        super().check()
+        if self.input_gradient and self.net == BYTE_LM:
+            raise ValueError("input_gradient is for data of numbers, and byte-lm reads bytes")

@@ -1,7 +1,7 @@
 """Trains a network dense and in low-rank factors, side by side, once for each seed."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,11 +28,12 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import RunDisplay
 from svdbench.side_by_side.arms import WARM_UP_STEPS, same_start
-from svdbench.side_by_side.networks import Scores, evaluate, linear_layers, loss_for, mlp
+from svdbench.side_by_side.families import NetworkFamily
+from svdbench.side_by_side.networks import Scores, evaluate, linear_layers
+from svdbench.side_by_side.problems import problem_of
 from svdbench.side_by_side.session import (
     ArmsSession,
     SharedRows,
-    problem_of,
     run_session,
     weight_columns,
 )
@@ -48,15 +49,15 @@ def run(config: Accelerate, text: str, folder: str | None = None) -> Path:
 def prepare(config: Accelerate) -> AccelerateExperiment:
     """Data, sizes and arms, checked before a run starts."""
     require_tensorboard(config.tensorboard)
-    sizes, train, test = problem_of(config, HIDDEN)
+    problem = problem_of(config, HIDDEN)
     with as_user_error():
-        settings = [AccelerateSetting(), *_settings(config, sizes)]
-    return AccelerateExperiment(config, settings, sizes, train, test)
+        settings = [AccelerateSetting(), *_settings(config, problem.family)]
+    return AccelerateExperiment(config, settings, problem)
 
 
-def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
-    """The arms in factors, each tried on a network of these sizes."""
-    network = mlp(sizes, config.activation)
+def _settings(config: Accelerate, family: NetworkFamily) -> list[AccelerateSetting]:
+    """The arms in factors, each tried on a network of this family."""
+    network = family.build()
     meaning = config.alpha_meaning.value
     options: dict[str, Any] = {"skip_last": config.skip_last, "only_if_saves": config.only_if_saves}
     rules: list[tuple[float | None, RankRule]]
@@ -72,7 +73,8 @@ def _settings(config: Accelerate, sizes: list[int]) -> list[AccelerateSetting]:
     for alpha, rule in rules:
         _, layers = factor(network, rule, **options)
         if all(layer.rank is None for layer in layers):
-            shapes = ", ".join(f"{n}×{m}" for m, n in pairwise(sizes))
+            sizes = ((layer.weight.rows, layer.weight.columns) for layer in layers)
+            shapes = ", ".join(f"{m}×{n}" for m, n in sizes)
             raise ValueError(
                 f"no layer of {shapes} would be factored: "
                 f"{'; '.join(dict.fromkeys(layer.reason for layer in layers))}: "
@@ -109,7 +111,7 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
         scores = evaluate(network, *self.given.test, arm.loss)
         self.rows.epoch(arm, "test", scores)
         if last:
-            self.rows.epoch(arm, "train", evaluate(network, *self.given.train, arm.loss))
+            self.rows.epoch(arm, "train", evaluate(network, *self.given.problem.scored, arm.loss))
         return scores
 
     def end(self, arms: list[TimedArm]) -> None:
@@ -121,7 +123,7 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, TimedArm]):
     def _arms(self, seed: int, steps: int) -> list[TimedArm]:
         given, config = self.given, self.given.config
         torch.manual_seed(seed)
-        network, loss = given.network(), loss_for(given.sizes[-1])
+        network, loss = given.network(), given.family.loss
         return [
             TimedArm(
                 setting,
@@ -190,7 +192,8 @@ class AccelerateRows(SharedRows):
 
     def _row(self, arm: TimedArm, split: str, scores: Scores | None) -> dict[str, Any]:
         row = self.cell(self._setting(arm.setting) | {"seed": arm.seed})
-        return row | self.scores(arm, split, scores, arm.rel_error, size_of(arm.network))
+        size = size_of(arm.network, self.given.test[0][:1])
+        return row | self.scores(arm, split, scores, arm.rel_error, size)
 
     @staticmethod
     def _setting(setting: AccelerateSetting) -> dict[str, Any]:

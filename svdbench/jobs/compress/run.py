@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,11 +25,12 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSION, LAYERS
 from svdbench.running.session import RunDisplay, load
 from svdbench.side_by_side.arms import Arm, same_start, warm_up
-from svdbench.side_by_side.networks import Scores, evaluate, loss_for
+from svdbench.side_by_side.families import NetworkFamily
+from svdbench.side_by_side.networks import Scores, evaluate, linear_layers
+from svdbench.side_by_side.problems import problem_of
 from svdbench.side_by_side.session import (
     ArmsSession,
     SharedRows,
-    problem_of,
     run_session,
     weight_columns,
 )
@@ -56,18 +56,18 @@ def prepare(config: Compress) -> CompressExperiment:
         for method in config.methods
         for rank in config.ranks
     ]
-    sizes, train, test = problem_of(config, HIDDEN)
-    _check_ranks(settings, sizes)
-    return CompressExperiment(config, settings, sizes, train, test)
+    problem = problem_of(config, HIDDEN)
+    _check_ranks(settings, problem.family)
+    return CompressExperiment(config, settings, problem)
 
 
-def _check_ranks(settings: list[CompressSetting], sizes: list[int]) -> None:
+def _check_ranks(settings: list[CompressSetting], family: NetworkFamily) -> None:
     """Refuse an arm that would be stock again."""
-    most = max(map(min, pairwise(sizes)))
+    most = max(min(layer.weight.shape) for layer in linear_layers(family.build()).values())
     for setting in settings:
         if setting.compressor is not None and setting.kept >= most:
             raise UserError(
-                f"{setting.label} would leave every weight of {'-'.join(map(str, sizes))} as it "
+                f"{setting.label} would leave every weight of {family.label} as it "
                 f"is: give a rank below {most - setting.kept + (setting.rank or 0)}"
             )
 
@@ -92,7 +92,7 @@ class CompressSession(ArmsSession[CompressExperiment, CompressedArm]):
         torch.manual_seed(seed)
         network = given.network()
         chosen = torch.randperm(len(X))[: config.calibration].to(X.device)
-        loss = loss_for(given.sizes[-1])
+        loss = given.family.loss
         arms = []
         copies = same_start(network, len(given.settings))
         for setting, own in zip(given.settings, copies, strict=True):

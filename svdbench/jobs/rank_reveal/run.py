@@ -78,7 +78,7 @@ class RankRevealSession:
         model, dataset = str(config.model.build), str(config.model.loader)
         options: dict[str, Any] = {}
         if isinstance(source, TrainedSubject):
-            model, dataset = "-".join(map(str, source.sizes)), config.data.name
+            model, dataset = source.family.label, config.data.name
             options = source.options
         self.rows = RankRows(record, config, model, dataset, options)
         minutes = config.max_minutes

@@ -22,8 +22,8 @@ from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of
 from svdbench.side_by_side import session as side_by_side
 from svdbench.side_by_side.arms import Arm, Batches
-from svdbench.side_by_side.networks import evaluate, loss_for
-from svdbench.side_by_side.session import problem_of
+from svdbench.side_by_side.networks import evaluate
+from svdbench.side_by_side.problems import problem_of
 from svdbench.training.learner import network_optimizer
 from svdbench.user_code import user_code
 from svdbench.user_models.model import configured_model, named_loss
@@ -118,9 +118,8 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         own = X[kept], y[kept]
         torch.manual_seed(seed)
         network = self.network()
-        arm = Arm(
-            "", network, network_optimizer(network, config.optimizer), loss_for(self.sizes[-1])
-        )
+        optimizer = network_optimizer(network, config.optimizer)
+        arm = Arm("", network, optimizer, self.family.loss)
         clock = clock_of(X.device)
         batches = Batches(*own, self.batch_size, seed, config.shuffle)
         for epoch in range(self.epochs):
@@ -165,7 +164,7 @@ class UserSubject:
 
 
 def trained_subject(config: RankReveal) -> TrainedSubject:
-    return TrainedSubject(config, [], *problem_of(config, HIDDEN))
+    return TrainedSubject(config, [], problem_of(config, HIDDEN))
 
 
 def user_subject(config: RankReveal) -> UserSubject:

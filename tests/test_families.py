@@ -1,0 +1,219 @@
+"""Networks beside the multilayer ones: convolutional, and of text."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command import assert_mistake, run, table
+
+from svdbench.datasets.base import DatasetError
+from svdbench.datasets.text import MOST_TEST, MOST_TRAIN, library_name, text_windows
+from svdbench.jobs.accelerate.arms import alpha_rank, alpha_rule, multiplications
+from svdbench.lowrank import factor
+from svdbench.side_by_side.byte_lm import ByteLmFamily, heads_of
+from svdbench.side_by_side.convolutional import ConvFamily
+from svdbench.side_by_side.families import MlpFamily, NetworkFamily
+from svdbench.side_by_side.networks import evaluate
+
+pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
+LM = ByteLmFamily(width=16, layers=2, context=8)
+FAMILIES: list[NetworkFamily] = [MlpFamily((12, 8, 6, 3)), ConvFamily((8, 8), 5), LM]
+
+
+def examples(family: NetworkFamily, count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    if isinstance(family, ByteLmFamily):
+        shape = count, family.context
+        return torch.randint(256, shape), torch.randint(256, shape)
+    features = family.sizes[0] if isinstance(family, MlpFamily) else math.prod(family.shape)
+    return torch.rand(count, features), torch.randint(3, (count,))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
+def test_families_build_scale_and_learn(family: NetworkFamily) -> None:
+    network, (X, y) = family.build(), examples(family)
+    logits = network(X)
+    assert logits.shape[: y.ndim] == y.shape
+    family.loss(logits, y).backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+    before = sum(p.numel() for p in network.parameters())
+    for share in (0.5, 0.01):
+        small = family.scaled(share)
+        assert family.loss(small.build()(X), y).isfinite()
+        assert sum(p.numel() for p in small.build().parameters()) < before
+        assert small.label != family.label
+    assert family.scaled(1) == family
+
+
+def test_scores_of_sequences_count_every_label() -> None:
+    network, (X, y) = LM.build(), examples(LM, 5)
+    logits = network(X)
+    right = float((logits.argmax(-1) == y).float().mean())
+    for chunk in (1, 16, 2048):
+        scores = evaluate(network, X, y, LM.loss, chunk)
+        assert scores.accuracy == pytest.approx(right)
+        assert scores.loss == pytest.approx(LM.loss(logits, y).item())
+
+
+class TestByteLm:
+    def test_no_byte_sees_a_later_one(self) -> None:
+        network, (X, _) = LM.build(), examples(LM)
+        changed = X.clone()
+        changed[:, 5] = (X[:, 5] + 1) % 256
+        different = (network(X) != network(changed)).any(-1).any(0)
+        assert different.tolist() == [False] * 5 + [True] * 3
+
+    def test_heads_divide_the_width(self) -> None:
+        assert [heads_of(width) for width in (4, 48, 64, 128, 136, 256)] == [1, 1, 2, 4, 4, 8]
+        for width in range(4, 400, 4):
+            assert width % heads_of(width) == 0
+
+    def test_embedding_and_readout_stay_dense_and_one(self) -> None:
+        network, layers = factor(LM.build(), lambda weight: 3)
+        by_name = {layer.weight.name: layer for layer in layers}
+        assert by_name["embedding.weight"].reason == "the last layer"
+        assert {layer.rank for name, layer in by_name.items() if "blocks" in name} == {3}
+        assert len(by_name) == 1 + 2 * 4
+        assert network.readout.weight is network.embedding.weight
+
+    @pytest.mark.parametrize("alpha", [None, 0.5])
+    def test_multiplications_are_those_of_the_formula(self, alpha: float | None) -> None:
+        T, d, L = LM.context, LM.width, LM.layers
+        network = LM.build()
+        shapes = [(3 * d, d), (d, d), (4 * d, d), (d, 4 * d)]
+        each = [m * n for m, n in shapes]
+        if alpha is not None:
+            network, _ = factor(network, alpha_rule(alpha))
+            each = [alpha_rank(alpha, m, n) * (m + n) for m, n in shapes]
+        attention = 2 * T * T * d  # QKᵀ and its product with V
+        forward = L * (T * sum(each) + attention) + T * d * 256
+        # Twice as many backward, as a gradient of the input and one of the weight.
+        assert multiplications(network, *examples(LM), LM.loss) == 3 * forward
+
+
+@pytest.mark.parametrize("alpha", [None, 0.5])
+def test_multiplications_of_a_convolution_are_those_of_the_formula(alpha: float | None) -> None:
+    family = ConvFamily((8, 8), 5, channels=(4, 6, 8, 8))
+    network = family.build()
+    places, pairs = [64, 16, 4, 1], [(1, 4), (4, 6), (6, 8), (8, 8)]
+    each = [p * 9 * m * n for p, (m, n) in zip(places, pairs, strict=True)]
+    if alpha is not None:
+        network, layers = factor(network, alpha_rule(alpha))
+        ranks = [layer.rank for layer in layers[:4]]
+        assert all(ranks)
+        # A column of 3 and a row of 3: rank r takes 3mr and 3rn numbers.
+        each = [p * 3 * r * (m + n) for p, r, (m, n) in zip(places, ranks, pairs, strict=True) if r]
+    found = multiplications(network, *examples(family), family.loss)
+    # The first layer has no gradient of its input to find.
+    first = each[0] if alpha is None else places[0] * 3 * (ranks[0] or 0)
+    assert found == 3 * (sum(each) + 8 * 5) - first
+
+
+class TestText:
+    def test_the_library_is_there(self) -> None:
+        text = text_windows(None, 128)
+        assert text.name == library_name() == f"Python {sys.version.split()[0]} library"
+        for (X, y), most in ((text.train, MOST_TRAIN), (text.test, MOST_TEST)):
+            assert X.shape == y.shape == (len(X), 128)
+            assert X.dtype == y.dtype == torch.int64
+            assert 0.5 * most < X.numel() <= most
+            assert torch.equal(X.flatten()[1:], y.flatten()[:-1])
+            assert X.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+        assert bytes(text.train[0][:50].flatten().tolist()).decode()  # Python's sources are UTF-8
+        again = text_windows(None, 128)
+        assert torch.equal(again.test[0], text.test[0])
+
+    def test_a_folder_is_split_by_file(self, tmp_path: Path) -> None:
+        for number in range(40):
+            (tmp_path / f"{number}.txt").write_bytes(bytes([48 + number]) * 100)
+        (tmp_path / ".hidden").write_bytes(b"hidden" * 1000)
+        (tmp_path / "binary").write_bytes(b"\0\1\2" * 1000)
+        (tmp_path / "empty").write_bytes(b"")
+        text = text_windows(tmp_path, 10)
+        train, test = ({*X.flatten().tolist()} - {10} for X, _ in (text.train, text.test))
+        assert not train & test
+        assert len(train) == 36
+        assert len(test) == 4
+        assert text.name == tmp_path.name
+
+    @pytest.mark.parametrize("files", [1, 2])
+    def test_few_files_are_split_by_blocks(self, files: int, tmp_path: Path) -> None:
+        (tmp_path / "0").write_bytes(b"".join(bytes([65 + i]) * 100 for i in range(20)))
+        if files == 2:
+            (tmp_path / "1").write_bytes(b"few")
+        text = text_windows(tmp_path / "0" if files == 1 else tmp_path, 10)
+        assert {74, 84} <= {*text.test[0].flatten().tolist()}
+        assert (text.train[0] == 74).sum() <= 10 * (files - 1)  # blocks begin a bit earlier
+        assert text.train[0].numel() + text.test[0].numel() >= 1980
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"", "has no text: give a text file"),
+            (b" \n\n", "has no text: give a text file"),
+            (b"\0\1" * 9999, "is not text, as it has NUL bytes"),
+            (b"short", "too few for windows of 128: give at least 1,556 bytes, or a smaller"),
+            (None, "can't read"),
+        ],
+    )
+    def test_refuses_what_is_no_text(
+        self, content: bytes | None, says: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "text"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DatasetError, match=says):
+            text_windows(path, 128)
+
+    def test_what_it_asks_for_is_enough(self, tmp_path: Path) -> None:
+        for context in (2, 7, 128):
+            path = tmp_path / "text"
+            path.write_bytes(b"x" * (12 * context + 20))
+            text = text_windows(path, context)
+            assert len(text.train[0]) >= 8
+            assert len(text.test[0]) >= 1
+
+
+TINY = ["accelerate", "--seeds", "1", "--epochs", "2", "--alphas", "0.5", "--phis", "0.5"]
+
+
+def lm_words(folder: Path) -> list[str]:
+    (folder / "text.txt").write_text("def add(a, b):\n    return a + b\n" * 100)
+    small = ["--width", "16", "--layers", "1", "--context", "8"]
+    return [*TINY, "--net", "byte-lm", *small, "--text", "text.txt", "--batch", "64"]
+
+
+@pytest.mark.parametrize("net", ["conv", "byte-lm"])
+def test_accelerate_runs_with_other_networks(net: str, tmp_path: Path) -> None:
+    words = lm_words(Path.cwd()) if net == "byte-lm" else [*TINY, "--net", "conv", "--epochs", "1"]
+    answer = run([*words, "--name", "r"])
+    assert (answer.code, answer.err) == (0, "")
+    dense, factored = table("results/accelerate/r/summary.csv")[:2]
+    assert dense["model"] == {"conv": "conv-32-64-128-128", "byte-lm": "byte-lm-16x1-8"}[net]
+    assert dense["dataset"] == {"conv": "digits", "byte-lm": "text.txt"}[net]
+    assert 1 < float(factored["ceiling"]) < 2
+    assert int(factored["n_params"]) < int(dense["n_params"])
+    assert int(factored["macs"]) < int(dense["macs"])
+    rows = table("results/accelerate/r/samples.csv")
+    losses = [float(r["train_loss"]) for r in rows if r["arm"] == "DNN" and r["split"] == "test"]
+    assert losses[-1] < losses[0] or len(losses) == 1
+    forms = {row["layer"]: row["form"] for row in table("results/accelerate/r/layers.csv")}
+    assert "factors" in forms.values()
+    assert forms[{"conv": "14.weight", "byte-lm": "embedding.weight"}[net]] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--net", "conf"], "joined by '-'"),
+        (["--width", "8"], "width is for the network byte-lm: add --net byte-lm"),
+        (["--net", "byte-lm", "--width", "6"], "give a multiple of 4"),
+        (["xor", "--net", "conv"], "conv is for images"),
+        (["mnist", "--net", "byte-lm"], "byte-lm learns text, not mnist"),
+        (["--net", "byte-lm", "--text", "nowhere"], "can't read nowhere"),
+        (["--net", "byte-lm", "input_gradient=true"], "input_gradient is for data of numbers"),
+    ],
+)
+def test_refuses(words: list[str], says: str) -> None:
+    assert_mistake(run(["accelerate", *words]), says)
