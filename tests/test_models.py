@@ -22,7 +22,7 @@ from svdbench.models.manifold import (
     skew,
     triangle_of,
 )
-from svdbench.models.recurrent import RNN, distance_to_isometry
+from svdbench.models.recurrent import RNN, Recurrent, distance_to_isometry
 from svdbench.nn.recurrence import recurrence_reference
 from svdbench.nn.spectral_weight import STARTS
 
@@ -46,6 +46,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("factorized_rnn", {"rms": True, "margin": 0.5}),
     ("fc_urnn", {"rms": False}),
     ("lstm", {"readout_bias": False}),
+    *((name, {"layers": 1, "memory": 50.0}) for name in ("mingru", "minlstm")),
+    ("spectral_blocks", {"layers": 1, "activation": "relu", "m1": 24, "m2": 3}),
+    ("orthogonal_blocks", {"activation": "tanh", "m": 5}),
+    ("asrnn", {"scale": 0.1, "learn_h0": True}),
+    ("lru", {"layers": 3, "state_units": 5, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.3}),
 ]
 ORTHOGONAL = ["orthogonal_rnn", "scornn", "exprnn", "urnn", "fc_urnn"]
 
@@ -102,10 +107,11 @@ def test_shapes_gradients_and_parameters(name: str, options: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_goes_on_from_a_given_state(name: str) -> None:
-    always_learns = name == "reflector_rnn"
-    model = build(name, **({"learn_h0": False} if "rnn" in name and not always_learns else {}))
+    model = build(name, **({"learn_h0": False} if "learn_h0" in MODELS.options_of(name) else {}))
     x = sample(model)
-    first = model.h0.flatten().expand(B, -1) if always_learns else x.new_zeros(B, model.state_size)
+    first = x.new_zeros(B, model.state_size)
+    if name == "reflector_rnn":  # which learns it at any rate
+        first = model.h0.flatten().expand(B, -1)
     states = model.states(x, first)
     torch.testing.assert_close(states, model.states(x))
     if model.kind != "gated":  # an LSTM's cell is not part of the state
@@ -176,9 +182,8 @@ def test_one_by_one_and_by_the_plain_recurrence(name: str) -> None:
     x = sample(model)
     states = model.unrolled(x)
     torch.testing.assert_close(torch.stack(states), model.states(x))
-    W = model.recurrent_weight()
-    assert (W is None) == (model.kind in ("gated", "linear"))
-    if W is not None:
+    if isinstance(model, Recurrent) and name != "asrnn":  # whose states are in other coordinates
+        W = model.recurrent_weight()
         assert W.shape == (model.state_size, model.state_size)
         inside = "modrelu" in model.activation
         u = model.input(x) if inside else model.input(x) + model.bias
@@ -228,7 +233,7 @@ def test_promise_is_kept_while_training(name: str, options: dict[str, Any]) -> N
     assert (promise is None) == (model.kind in ("free", "gated", "linear"))
     assert promise is None or promise <= 1e-5
     sigma = model.sigma()
-    assert (sigma is None) == (model.kind != "spectral")
+    assert (sigma is None) == (model.kind != "spectral" or name == "spectral_blocks")
     if sigma is not None:
         W = model.recurrent_weight()
         assert W is not None
@@ -449,6 +454,10 @@ def test_starts_as_the_sources_do() -> None:
         ("spectral_rnn", 128, (10 + 1 + 16 + 8 + 2) * 128 - 148, {"m1": 16, "m2": 8}),
         ("spectral_rnn", 128, (10 + 1 + 128 + 128 + 2) * 128 - 128 * 127, {"m1": 128, "m2": 128}),
         ("factorized_rnn", 128, 128**2 + 3 * 128 + 1290, {}),
+        # d(n_i + 1) + L(2d + P + 2d² + 2d) + 2d + n_o(d + 1), P of the mixer.
+        ("mingru", 32, 64 + 2 * (64 + 2 * 32 * 33 + 64 * 33) + 64 + 330, {}),
+        ("minlstm", 32, 64 + 2 * (64 + 3 * 32 * 33 + 64 * 33) + 64 + 330, {}),
+        ("lru", 32, 64 + 2 * (64 + 24 + 32 * 32 + 32 + 64 * 33) + 64 + 330, {"state_units": 8}),
     ],
 )
 def test_published_parameter_counts(
@@ -478,6 +487,15 @@ def test_published_parameter_counts(
         ("spectral_rnn", {"m1": 0}, "must be from 1 to n = 24, not 0"),
         ("spectral_rnn", {"m2": 25}, "must be from 1 to n = 24, not 25"),
         ("spectral_rnn", {"radius": -0.1}, "must be 0 or more, not -0.1"),
+        ("mingru", {"layers": 0}, "layers is 0: give a whole number of at least 1"),
+        ("minlstm", {"memory": 0.5}, "memory is 0.5: give a number of steps from 1, or null"),
+        ("lru", {"r_min": 1.0}, "r_min is 1.0 and r_max 1.0: give 0 ≤ r_min < r_max ≤ 1"),
+        ("lru", {"max_phase": 0}, "max_phase is 0: give an angle above 0"),
+        ("lru", {"state_units": 0}, "state_units is 0: give a whole number of at least 1"),
+        ("spectral_blocks", {"activation": "gelu"}, "activation is 'gelu': choose from modrelu"),
+        ("orthogonal_blocks", {"m": 25}, "must be from 1 to n = 24, not 25"),
+        ("asrnn", {"epsilon": 0.0}, "epsilon is 0.0: give a number above 0"),
+        ("asrnn", {"scale": -1.0}, "scale is -1.0: give a number of at least 0"),
         ("lstm", {"activation": "relu"}, "no option of lstm is called 'activation'"),
     ],
 )
@@ -494,6 +512,62 @@ def test_names_take_hyphens_too() -> None:
     )
     with pytest.raises(ValueError, match="did you mean 'exprnn'"):
         MODELS.load("exp-rnn", input_size=N_IN, output_size=N_OUT)
+
+
+def test_asrnn_is_the_recurrence_of_its_source() -> None:
+    """h_t = W_f⁻¹ tanh(W_f(W h_{t−1} + M x_t + b)), computed as it is written."""
+    model = build("asrnn", hidden_size=6).double()
+    nn.init.normal_(model.bias)
+    x, h = sample(model).double(), torch.zeros(B, 6, dtype=torch.float64)
+    U = torch.matrix_exp(skew(model.C, 6))
+    to = U @ torch.diag(model.s.abs() + model.epsilon)
+    for step, state in zip(x, model.states(x), strict=True):
+        before = h @ model.recurrent_weight().mT + model.input(step) + model.bias
+        h = torch.tanh(before @ to.mT) @ torch.linalg.inv(to).mT
+        torch.testing.assert_close(state, h)
+
+
+def test_a_block_is_what_it_says() -> None:
+    """x + GLU(GELU(mix(LN x))), the gate the second half; the readout is of LN of the last."""
+    model = build("mingru", layers=1).double()
+    x = sample(model).double()
+    block, inside = model.blocks[0], model.encoder(x)
+    value, gate = block.gate(nn.functional.gelu(block.mixer(block.norm(inside)))).chunk(2, -1)
+    outputs = model.readout(model.norm(inside + value * torch.sigmoid(gate)))
+    torch.testing.assert_close(model(x), outputs)
+
+
+@pytest.mark.parametrize("name", ["mingru", "minlstm"])
+def test_minimal_gates_are_those_of_the_source(name: str) -> None:
+    mixer = build(name, memory=50.0).double().blocks[0].mixer
+    u, h = torch.randn(T, B, N, dtype=torch.float64), torch.zeros(B, N, dtype=torch.float64)
+    content, *gates = mixer.inputs(u).chunk(1 + mixer.gates, -1)
+    i, *f = (torch.sigmoid(p) for p in gates)
+    for t, state in enumerate(mixer(u)):
+        z = i[t] / (i[t] + f[0][t]) if f else i[t]
+        h = (1 - z) * h + z * content[t]
+        torch.testing.assert_close(state, h)
+    remembered = (1 / torch.sigmoid(mixer.inputs.bias[N : 2 * N]) - 1).detach()
+    assert remembered.min() >= 1 - 1e-4
+    assert 25 < remembered.max() <= 50 + 1e-3
+
+
+def test_lru_is_the_recurrence_of_its_source() -> None:
+    mixer = build("lru", layers=1, state_units=5, r_min=0.9, r_max=0.99, max_phase=1.0).double()
+    mixer = mixer.blocks[0].mixer
+    nu, theta = mixer.nu.exp(), mixer.theta.exp()
+    eigenvalues = torch.exp(torch.complex(-nu, theta))
+    torch.testing.assert_close(mixer.eigenvalues(), eigenvalues)
+    assert bool(((eigenvalues.abs() >= 0.9) & (eigenvalues.abs() <= 0.99)).all())
+    assert theta.max() <= 1 + 1e-6
+    gain = torch.sqrt(1 - eigenvalues.abs() ** 2)
+    torch.testing.assert_close(mixer.gamma.exp(), gain, rtol=1e-5, atol=0)
+    into = torch.complex(mixer.B[:, 0], mixer.B[:, 1])
+    u, h = torch.randn(T, B, N, dtype=torch.float64), torch.zeros(B, 5, dtype=torch.complex128)
+    for step, y in zip(u, mixer(u), strict=True):
+        h = eigenvalues * h + mixer.gamma.exp() * (step.to(h.dtype) @ into.mT)
+        read = h.real @ mixer.C[..., 0].mT + h.imag @ mixer.C[..., 1].mT + mixer.D * step
+        torch.testing.assert_close(y, read)
 
 
 def test_reflectors_follow_the_input() -> None:

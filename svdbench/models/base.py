@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from svdbench.arguments import check_whole
 
 
+class Readout(nn.Linear):
+    """A linear map of states (..., s): of their last numbers, as many as it takes."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return super().forward(states[..., states.shape[-1] - self.in_features :])
+
+
 class SequenceModel(nn.Module, ABC):
     """A recurrent network with a linear readout of its states.
 
@@ -27,6 +34,8 @@ class SequenceModel(nn.Module, ABC):
     Args:
         input_size, hidden_size, output_size: widths; a complex hidden unit counts once.
         readout_bias: whether the readout has a bias.
+        state_size: s, where it is another than ``numbers_per_unit`` times ``hidden_size``.
+        read: how many numbers of a state are read out, the last ones; all by default.
 
     Class attributes:
         kind: the family, in a word.
@@ -72,13 +81,20 @@ class SequenceModel(nn.Module, ABC):
     own_step: ClassVar[bool] = False
 
     def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, *, readout_bias: bool = True
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        readout_bias: bool = True,
+        state_size: int | None = None,
+        read: int | None = None,
     ) -> None:
         super().__init__()
         check_whole(1, input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
-        self.state_size = self.numbers_per_unit * hidden_size
-        self.readout = nn.Linear(self.state_size, output_size, bias=readout_bias)
+        self.state_size = state_size or self.numbers_per_unit * hidden_size
+        self.readout = Readout(read or self.state_size, output_size, bias=readout_bias)
         self._reset_readout()
 
     def reset_parameters(self) -> None:
@@ -171,4 +187,4 @@ class SequenceModel(nn.Module, ABC):
     def readout_parameters(self) -> int:
         """The readout's part of the formula."""
         biases = 0 if self.readout.bias is None else self.output_size
-        return self.output_size * self.state_size + biases
+        return self.output_size * self.readout.in_features + biases

@@ -1,0 +1,125 @@
+"""minGRU and minLSTM: gates that do not look at the state, so that the recurrence is linear."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from svdbench.nn.scans import scan
+
+from .blocks import BlockModel, Mixer
+
+SOURCE = "Feng et al., Were RNNs All We Needed?, 2024, arXiv 2410.01201"
+
+
+class MinimalMixer(Mixer):
+    """h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, c = W_c u + b_c, which is also what it gives.
+
+    Args:
+        d: width, of the input and of the state.
+        gates: 1 for z = σ(p₁), 2 for z = i/(f + i) with i = σ(p₁) and f = σ(p₂); each p is
+            an affine map of u.
+        memory: biases of the gates start so that at p's mean z is 1/(1 + m), m uniform from 1 to
+            this number, steps to remember; None: as ``torch.nn.Linear`` starts them.
+
+    Raises:
+        ValueError: a memory below 1.
+
+    Source of the start: Tallec and Ollivier, Can Recurrent Neural Networks Warp Time?, ICLR 2018.
+    """
+
+    def __init__(self, d: int, gates: int, memory: float | None) -> None:
+        super().__init__()
+        if memory is not None and not memory >= 1:
+            raise ValueError(f"memory is {memory}: give a number of steps from 1, or null")
+        self.state_size, self.gates, self.memory = d, gates, memory
+        self.inputs = nn.Linear(d, (1 + gates) * d)
+        self._reset_gates()
+
+    def reset_parameters(self) -> None:
+        self.inputs.reset_parameters()
+        self._reset_gates()
+
+    @torch.no_grad()
+    def _reset_gates(self) -> None:
+        if self.memory is not None:
+            steps = torch.empty(self.state_size).uniform_(1, self.memory).log()
+            signs = torch.tensor([-1.0, 1.0])[: self.gates]
+            self.inputs.bias[self.state_size :] = (signs.unsqueeze(-1) * steps).flatten()
+
+    def forward(self, u: Tensor, h0: Tensor | None = None) -> Tensor:
+        content, p, *forget = self.inputs(u).chunk(1 + self.gates, -1)
+        if forget:  # ln i − ln f, which σ takes to i/(f + i)
+            p = F.softplus(-forget[0]) - F.softplus(-p)
+        return scan(torch.sigmoid(-p), torch.sigmoid(p) * content, h0)
+
+    def states(self, u: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = self(u, h0)
+        return h, h
+
+    def expected_parameters(self) -> int:
+        d = self.state_size
+        return (1 + self.gates) * d * (d + 1)
+
+
+class MinGRU(BlockModel):
+    """Blocks of minGRU: h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, z and c of the input alone.
+
+    Args:
+        layers: L, blocks.
+        memory: biases of z start so that it is 1/(1 + m), m uniform from 1 to this number of
+            steps; None: as ``torch.nn.Linear`` starts them.
+
+    Raises:
+        ValueError: a size that is no whole number above 0, or a memory below 1.
+    """
+
+    name = "mingru"
+    source = SOURCE
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        layers: int = 2,
+        memory: float | None = None,
+        readout_bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(input_size, hidden_size, output_size),
+            layers=layers,
+            readout_bias=readout_bias,
+            mixer=lambda: MinimalMixer(hidden_size, 1, memory),
+        )
+
+
+class MinLSTM(BlockModel):
+    """Blocks of minLSTM: as minGRU, with z = i/(f + i) of an input and a forget gate.
+
+    Args:
+        layers, memory: as :class:`MinGRU` has them.
+
+    Raises:
+        ValueError: a size that is no whole number above 0, or a memory below 1.
+    """
+
+    name = "minlstm"
+    source = SOURCE
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        layers: int = 2,
+        memory: float | None = None,
+        readout_bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(input_size, hidden_size, output_size),
+            layers=layers,
+            readout_bias=readout_bias,
+            mixer=lambda: MinimalMixer(hidden_size, 2, memory),
+        )

@@ -1,0 +1,77 @@
+"""``scan``: against the plain loop, its first and second derivatives, and what it refuses."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from svdbench.nn.scans import scan
+
+T, B, N = 5, 2, 3
+
+
+def plain(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    h, states = torch.zeros_like(b[0]) if h0 is None else h0, []
+    for t in range(len(b)):
+        h = (a if a.ndim == 1 else a[t]) * h + b[t]
+        states.append(h)
+    return torch.stack(states)
+
+
+def given(dtype: torch.dtype, constant: bool, steps: int = T) -> tuple[Tensor, ...]:
+    shapes = (N,) if constant else (steps, B, N), (steps, B, N), (B, N)
+    return tuple(torch.randn(*shape, dtype=dtype, requires_grad=True) for shape in shapes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("constant", [False, True], ids=["by step", "constant"])
+@pytest.mark.parametrize("first", [False, True], ids=["from zero", "from h0"])
+@pytest.mark.parametrize("steps", [1, T])
+def test_states_and_derivatives(
+    dtype: torch.dtype, constant: bool, first: bool, steps: int
+) -> None:
+    a, b, h0 = given(dtype, constant, steps)
+    arguments = (a, b, h0) if first else (a, b)
+    torch.testing.assert_close(scan(*arguments), plain(*arguments))
+    assert torch.autograd.gradcheck(scan, arguments)
+    assert torch.autograd.gradgradcheck(scan, arguments)
+
+
+def test_goes_on_where_it_was() -> None:
+    a, b, h0 = given(torch.float64, False)
+    whole = scan(a, b, h0)
+    torch.testing.assert_close(scan(a[2:], b[2:], whole[1]), whole[2:])
+
+
+def test_strides_do_not_matter() -> None:
+    a, b = (torch.randn(B, N, T, dtype=torch.float64).permute(2, 0, 1) for _ in range(2))
+    a.requires_grad_(), b.requires_grad_()
+    G = torch.randn(B, T, N, dtype=torch.float64).transpose(0, 1)
+    ours, theirs = scan(a, b), plain(a, b)
+    torch.testing.assert_close(ours, theirs)
+    found, wanted = (torch.autograd.grad(h, (a, b), G) for h in (ours, theirs))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((torch.ones(3), torch.ones(4, 3)), ValueError, r"b must be \(T, B, n\)"),
+        ((torch.ones(3), torch.ones(0, 2, 3)), ValueError, "T of at least 1"),
+        (
+            (torch.ones(2), torch.ones(5, 2, 3)),
+            ValueError,
+            r"a must be \(5, 2, 3\) or \(3,\), not \(2,\)",
+        ),
+        (
+            (torch.ones(3), torch.ones(5, 2, 3), torch.ones(3)),
+            ValueError,
+            r"h0 must be \(2, 3\), not \(3,\)",
+        ),
+        ((torch.ones(3).double(), torch.ones(5, 2, 3)), TypeError, "convert one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    arguments: tuple[Tensor, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        scan(*arguments)
