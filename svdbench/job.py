@@ -107,6 +107,7 @@ class Job:
         subject: the first argument.
         command: what is typed, where it isn't the name.
         flags: options that are no keys of the configuration.
+        switch: the flag that chooses it among the jobs that share its word.
         settings: keys that the command sets itself, before those of the user.
         checkpoint: the key that ``--resume FILE`` sets.
         sweeps: whether a sweep may run it.
@@ -123,6 +124,7 @@ class Job:
     subject: Subject | None = None
     command: str = ""
     flags: tuple[Flag, ...] = ()
+    switch: Flag | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     sweeps: bool = True

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timings": {
         "config",
         "job",
+        "lowrank",
         "measure",
         "members",
         "record",

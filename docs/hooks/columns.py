@@ -17,6 +17,7 @@ TABLES = {
     "gradients": {"svdbench.jobs.gradients.run": ("NORMS",)},
     "compress": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
     "accelerate": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
+    "accelerate-when": {"svdbench.jobs.accelerate_when.run": ("WHEN_SAMPLES", "WHEN_SUMMARY")},
     "compress-model": {"svdbench.jobs.compress_model.run": ("SUMMARY", "LAYERS", "POINTS")},
     "time-compressors": {"svdbench.jobs.time_compressors.rows": ("SUMMARY", "SAMPLES")},
     "rank-reveal": {"svdbench.jobs.rank_reveal.tables": ("SAMPLES", "SUMMARY", "CURVES", "POINTS")},

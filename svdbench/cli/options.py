@@ -22,6 +22,7 @@ from svdbench.running.request import (
     perform,
     request_of,
     spellings,
+    switches,
 )
 
 KEYS = "Further keys of the configuration, such as seed=1; --show-config lists them."
@@ -86,9 +87,9 @@ def _parameters(jobs: Sequence[Job], options: Mapping[str, Spelling]) -> Iterato
         metavar="KEY=VALUE", help=KEYS, autocompletion=completion.overrides(jobs)
     )
     yield _parameter("overrides", list[str] | None, declared)
-    for flag in job.flags:
+    for flag in (*job.flags, *switches(jobs)):
         yield _of_flag(flag)
-    order = (None, TRAINED, OWN, MACHINE, RUN)
+    order = (None, *(flag.panel for flag in switches(jobs)), TRAINED, OWN, MACHINE, RUN)
     for keyword, spelling in sorted(options.items(), key=lambda pair: order.index(_panel(pair[1]))):
         yield _of_key(keyword, spelling, job)
     for flag in (*frame_of(jobs), SHOW_CONFIG, *output_flags(RUN)):

@@ -223,6 +223,14 @@ OF_JOB = {
         "error": "‖(W − W_k)X‖/‖WX‖ on rows held out",
         "loss": "which loss, in words",
     },
+    "accelerate-when": {
+        "d": "features of the layer, in and out",
+        "m": "rows of a batch",
+        "method": "`linear`, or the layer of low rank with its α",
+        "alpha": "multiplications of the layer of low rank, as a fraction of the dense one's",
+        "rank": "rank of the layer of low rank",
+        "ceiling": "multiplications of the dense layer, over this one's",
+    },
     "time-svd": {
         "n": "columns of the matrix",
         "m": "rows of the matrix",

@@ -34,6 +34,11 @@ def frame_of(jobs: Sequence[Job]) -> tuple[Flag, ...]:
     return tuple(found)
 
 
+def switches(jobs: Sequence[Job]) -> list[Flag]:
+    """The flags that choose one of the jobs that share a word."""
+    return [job.switch for job in jobs if job.switch is not None]
+
+
 @dataclass(frozen=True)
 class Spelling:
     """An option of a command: the key that it sets, for each job of the command.
@@ -41,7 +46,7 @@ class Spelling:
     Attributes:
         keys: by the names of the jobs.
         form: TRAINED or OWN, where the option is only for a data set, or for a model of the
-            user's own; None: for both.
+            user's own; the heading of a job's switch, where it is only for that; None: for all.
     """
 
     keys: Mapping[str, Leaf]
@@ -69,7 +74,12 @@ def spellings(jobs: Sequence[Job]) -> dict[str, Spelling]:
 
 
 def _form(keys: Mapping[str, Leaf], jobs: Sequence[Job]) -> str | None:
-    """What the first argument must be for an option to mean something."""
+    """What the first argument, or a switch, must be for an option to mean something."""
+    usual = [job for job in jobs if job.switch is None]
+    switched = [job.switch for job in jobs if job.switch is not None and job.name in keys]
+    jobs, keys = usual, {job.name: keys[job.name] for job in usual if job.name in keys}
+    if not keys:
+        return switched[0].panel
     if len(keys) < len(jobs):
         (own,) = (job.subject for job in jobs if job.name in keys)
         return OWN if own is not None and own.function is not None else TRAINED
@@ -86,13 +96,17 @@ def request_of(
     if subject is not None and "=" in subject:  # KEY=VALUE may stand first
         subject, typed = None, [subject, *typed]
     refuse_no_keys(typed)
-    job = _job_for(jobs, subject)
+    job = _job_for(jobs, subject, given)
+    if subject is not None and job.subject is None:
+        raise UserError(f"svdbench {job.words} takes no {subject!r}: leave it out")
     typed = [canonical_override(job, text) for text in typed]
     settings: dict[str, Any] = dict(job.settings)
     if given.get("quick"):
-        settings |= {
-            leaf.name: leaf.key.quick for leaf in leaves(job.config) if leaf.key.quick is not None
-        }
+        quick = {each.name: each.key.quick for each in leaves(job.config)}
+        settings |= {name: value for name, value in quick.items() if value is not None}
+        if not any(value is not None for value in quick.values()):
+            flag = switches(jobs)[0].flag
+            raise UserError(f"--quick needs {flag}: add it, or leave --quick out")
     asked: dict[str, Any] = {}
     flag_of: dict[str, str | None] = {}
     key = None if job.subject is None or subject is None else job.subject.key(subject)
@@ -101,6 +115,7 @@ def request_of(
     for keyword, spelling in options.items():
         if (value := given[keyword]) is not None:
             _refuse_other_form(spelling, job, subject)
+            _refuse_other_job(spelling, job, jobs)
             leaf = spelling.keys[job.name]
             asked[leaf.name], flag_of[leaf.name] = value_of(leaf, value), leaf.key.flag
     flags = {flag.keyword: given[flag.keyword] for flag in job.flags}
@@ -203,8 +218,12 @@ def former_spellings(options: Mapping[str, Spelling]) -> dict[str, str]:
     return dict(pair for spelling in options.values() for pair in spelling.former.items())
 
 
-def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
-    """Which of the jobs that share a word takes the subject."""
+def _job_for(jobs: Sequence[Job], subject: str | None, given: Mapping[str, Any]) -> Job:
+    """Which of the jobs that share a word is chosen by its switch, or else takes the subject."""
+    for job in jobs:
+        if job.switch is not None and given.get(job.switch.keyword):
+            return job
+    jobs = [job for job in jobs if job.switch is None] or jobs
     if len(jobs) == 1:
         return jobs[0]
     is_model = subject is not None and names_model(subject)
@@ -216,7 +235,7 @@ def _job_for(jobs: Sequence[Job], subject: str | None) -> Job:
 
 def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> None:
     """Refuse an option that is only for a data set, or for a model of the user's own."""
-    if spelling.form is None:
+    if spelling.form not in (TRAINED, OWN):
         return
     own = job.subject is not None and subject is not None and names_model(subject)
     if own == (spelling.form == OWN):
@@ -228,6 +247,17 @@ def _refuse_other_form(spelling: Spelling, job: Job, subject: str | None) -> Non
             "leave it out"
         )
     raise UserError(f"{flag} is for a model of your own: name it first, such as my_net:build")
+
+
+def _refuse_other_job(spelling: Spelling, job: Job, jobs: Sequence[Job]) -> None:
+    """Refuse an option that only another job of the command has."""
+    if job.name in spelling.keys:
+        return
+    flag = spelling.first.key.flag
+    switches = [each.switch for each in jobs if each.name in spelling.keys and each.switch]
+    if switches:
+        raise UserError(f"{flag} needs {switches[0].flag}: add it, or leave {flag} out")
+    raise UserError(f"{flag} is not for svdbench {job.words}: leave it out")
 
 
 def _overrides(options: Mapping[str, Any]) -> list[str]:

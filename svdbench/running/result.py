@@ -21,6 +21,7 @@ from svdbench.running.request import (
     perform,
     request_of,
     spellings,
+    switches,
 )
 
 if TYPE_CHECKING:
@@ -170,7 +171,9 @@ def run(
     """
     jobs = _jobs_called(job)
     spelt = spellings(jobs)
-    flags = {flag.keyword: flag.default for flag in (*jobs[0].flags, *frame_of(jobs))}
+    flags = {
+        flag.keyword: flag.default for flag in (*jobs[0].flags, *switches(jobs), *frame_of(jobs))
+    }
     former = {keyword_of(old): keyword_of(new) for old, new in former_spellings(spelt).items()}
     options = {former.get(name, name): value for name, value in options.items()}
     with as_user_error():

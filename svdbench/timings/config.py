@@ -16,6 +16,14 @@ class L2(Enum):
     cold = "cold"
 
 
+class Update(Enum):
+    """What follows the backward pass in a step."""
+
+    none = "none"
+    sgd = "sgd"
+    adam = "adam"
+
+
 @dataclass
 class Measure:
     """How long and how exactly to measure; ``measure.plan.TimingPlan`` checks the ranges."""

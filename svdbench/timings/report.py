@@ -13,6 +13,7 @@ from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet
 from svdbench.reporting.report import Report, Table, TableCell
 from svdbench.reporting.words import fixed, grid, quantity, ratio, seconds, size, tick
+from svdbench.statistics.intervals import Interval, paired_ratio
 
 Styles = dict[str, dict[str, Any]]
 
@@ -113,6 +114,25 @@ def by_size(timed: pd.DataFrame) -> pd.DataFrame:
     """Median times of methods by size, fastest at the largest size first."""
     times = timed.pivot_table(index="method", columns="d", values="median_s")
     return times.sort_values(list(times.columns)[::-1])
+
+
+def paired_with(
+    samples: pd.DataFrame, timed: pd.DataFrame, baseline: str
+) -> Iterator[tuple[str, int, int, Interval]]:
+    """Method, d, m, and the time of a step over the baseline's, round by round: of medians.
+
+    Args:
+        samples: rows of ``samples.csv``.
+        timed: rows of ``summary.csv`` with a time.
+    """
+    ok = set(timed[["method", "d", "m"]].itertuples(index=False, name=None))
+    rounds = samples.groupby(["d", "m", "method", "round"])["step_s"].median()
+    for (d, m, method), own in rounds.groupby(level=["d", "m", "method"]):
+        if method == baseline or not {(method, d, m), (baseline, d, m)} <= ok:
+            continue
+        both = pd.concat([own.loc[d, m, method], rounds.loc[d, m, baseline]], axis=1).dropna()
+        interval = paired_ratio(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
+        yield str(method), int(d), int(m), interval
 
 
 def ratio_table(timed: pd.DataFrame, title: str, baseline: str, size_name: str = "d") -> Table:

@@ -1,20 +1,11 @@
 """Keys of ``svdbench time-layers``."""
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from svdbench.config.fields import members, option, section, several
 from svdbench.members import LAYERS
-from svdbench.timings.config import TimingConfig, methods_option
-
-
-class Update(Enum):
-    """What follows the backward pass in a step."""
-
-    none = "none"
-    sgd = "sgd"
-    adam = "adam"
+from svdbench.timings.config import TimingConfig, Update, methods_option
 
 
 @dataclass

@@ -6,16 +6,15 @@ To add one, define a subclass of :class:`Layer` with a ``name`` here and add a Y
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from svdbench.kernels import apply_reflectors_reference
-from svdbench.lowrank import LowRankLinear
-from svdbench.measure.algorithm import Algorithm, Flops, Problem
+from svdbench.measure.algorithm import Flops, Problem
 from svdbench.measure.costs import (
     best_block,
     factors_flops,
@@ -24,153 +23,14 @@ from svdbench.measure.costs import (
     wy_flops,
 )
 from svdbench.nn import SVDLinear, orthogonal
+from svdbench.timings.layers import DenseLinear, Layer, LayerProblem, LowRank, product
 
-
-@dataclass(frozen=True)
-class LayerProblem(Problem):
-    """A layer from d to d features, m rows in a batch, and the update after the backward pass.
-
-    Example:
-        >>> LayerProblem(d=64, n=64, m=32).label
-        'width 64, batch 32'
-    """
-
-    optimizer: str = "none"
-
-    @property
-    def label(self) -> str:
-        return f"width {self.d}, batch {self.m}"
-
-    def sizes(self) -> dict[str, Any]:
-        return {**super().sizes(), "optimizer": self.optimizer}
-
-
-class Layer(Algorithm):
-    """A layer that maps a batch X (B, d) to (B, d), made from a ``torch.nn.Linear``.
-
-    Define ``made``, which returns the layer for an ``nn.Linear`` with a weight (d, d) and a bias;
-    ``weight``, which computes its matrix (d, d) by a plain formula, for the check against float64;
-    and ``flops``. The weight of the ``nn.Linear`` is orthogonal, so that every layer but one of
-    low rank starts as the same map.
-
-    Class attributes:
-        kind: the family, such as ``"dense"``.
-        source: where the layer comes from.
-
-    Example:
-        .. code-block:: python
-
-            import torch
-            from svdbench.extend import Flops, Layer
-
-            class Symmetric(Layer):
-                kind, source = "symmetric", "W = A + Aᵀ"
-
-                def made(self, linear):
-                    return Half(linear)
-
-                def weight(self, module, parameters):
-                    return parameters["A"] + parameters["A"].T
-
-                def flops(self, problem):
-                    products = 4 * problem.m * problem.d**2
-                    return Flops(products, 2 * products)
-
-            class Half(torch.nn.Module):
-                def __init__(self, linear):
-                    super().__init__()
-                    self.A = torch.nn.Parameter(linear.weight.detach() / 2)
-                    self.bias = torch.nn.Parameter(linear.bias.detach().clone())
-
-                def forward(self, x):
-                    return x @ self.A.T + x @ self.A + self.bias
-    """
-
-    builds: ClassVar[str] = "Y"
-    gradients: ClassVar[str] = "PyTorch's"
-
-    @abstractmethod
-    def made(self, linear: nn.Linear) -> nn.Module:
-        """The layer in place of ``linear``, in its dtype and on its device."""
-
-    @abstractmethod
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The layer's matrix W (d, d), differentiable in the parameters.
-
-        Args:
-            module: what :meth:`made` returned, for its buffers.
-            parameters: float64, by name; to be used in place of the module's own.
-        """
-
-    def parameter(self, W: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of the layer that is made from a weight W (d, d) and a bias b (d,)."""
-        linear = nn.Linear(len(b), len(b), device=W.device, dtype=W.dtype)
-        with torch.no_grad():
-            linear.weight.copy_(W)
-            linear.bias.copy_(b)
-        self.module = self.made(linear)
-        return tuple(parameter.detach() for parameter in self.module.parameters())
-
-    def prepare(self, *inputs: Tensor) -> None:
-        """Let the layer's parameters and those that the check knows share their memory."""
-        *parameters, _ = inputs
-        for own, given in zip(self.module.parameters(), parameters, strict=True):
-            own.data = given.data
-
-    def apply(self, *inputs: Tensor) -> Tensor:
-        """The layer with other parameters, for the check. What is timed is the module itself."""
-        *parameters, X = inputs
-        output: Tensor = torch.func.functional_call(self.module, self._named(parameters), (X,))
-        return output
-
-    def reference(self, *inputs: Tensor) -> Tensor:
-        """X Wᵀ + b with W by :meth:`weight`."""
-        *parameters, X = inputs
-        named = self._named(parameters)
-        return X @ self.weight(self.module, named).T + named["bias"]
-
-    def family(self) -> tuple[Any, ...]:
-        return (type(self),)
-
-    def floor(self, problem: Problem) -> Flops:
-        """What ``nn.Linear`` needs: 2Bd² forward, twice that backward."""
-        return product(problem)
-
-    def described(self, problem: Problem) -> dict[str, Any]:
-        return {"n_params": sum(p.numel() for p in self.module.parameters())}
-
-    def _named(self, parameters: Any) -> dict[str, Tensor]:
-        names = (name for name, _ in self.module.named_parameters())
-        return dict(zip(names, parameters, strict=True))
-
-
-def product(problem: Problem, rank: int | None = None) -> Flops:
-    """Operations of X Wᵀ for X (m, d), or of both factors of W if it has a rank."""
-    d, m = problem.d, problem.m
-    forward = 2.0 * m * d * d if rank is None else 4.0 * m * d * rank
-    return Flops(forward, 2 * forward)
+__all__ = ["DenseLinear", "Layer", "LayerProblem", "LowRank"]
 
 
 def and_product(problem: Problem, built: Flops) -> Flops:
     once = product(problem)
     return Flops(built.forward + once.forward, built.backward + once.backward)
-
-
-class DenseLinear(Layer):
-    """``torch.nn.Linear`` itself, with which the others are compared."""
-
-    name = "linear"
-    kind = "dense"
-    source = "torch.nn.Linear"
-
-    def made(self, linear: nn.Linear) -> nn.Module:
-        return linear
-
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
-        return parameters["weight"]
-
-    def flops(self, problem: Problem) -> Flops:
-        return product(problem)
 
 
 class OrthogonalLinear(Layer):
@@ -220,40 +80,6 @@ class SVDForm(Layer):
 
     def flops(self, problem: Problem) -> Flops:
         return factors_flops(problem, self.block(problem))
-
-
-class LowRank(Layer):
-    """``svdbench.lowrank.LowRankLinear``: W of rank r as two factors.
-
-    Args:
-        rank: r, or None for an eighth of the width.
-    """
-
-    name = "low_rank_linear"
-    kind = "low rank"
-    source = "svdbench.lowrank.LowRankLinear; Xue, Li and Gong, Interspeech 2013"
-
-    def __init__(self, rank: int | None = None) -> None:
-        if rank is not None and not (isinstance(rank, int) and rank >= 1):
-            raise ValueError(f"rank is {rank!r}: give a whole number of at least 1, or null")
-        self.rank = rank
-
-    def rank_of(self, d: int) -> int:
-        return max(1, d // 8) if self.rank is None else self.rank
-
-    def skip(self, problem: Problem) -> str | None:
-        if (self.rank or 1) <= problem.d:
-            return None
-        return f"a layer of width {problem.d} has no rank {self.rank}"
-
-    def made(self, linear: nn.Linear) -> nn.Module:
-        return LowRankLinear.from_linear(linear, self.rank_of(linear.in_features))
-
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
-        return parameters["W1"] @ parameters["W2"]
-
-    def flops(self, problem: Problem) -> Flops:
-        return product(problem, self.rank_of(problem.d))
 
 
 class TorchOrthogonal(Layer):

@@ -13,7 +13,6 @@ from svdbench.reporting.plots import dress, label_lines, logarithmic, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import integer, known, mebibytes, number, ratio, seconds
-from svdbench.statistics.intervals import paired_ratio
 from svdbench.timings import report as timings
 
 BASELINE = "linear"
@@ -69,16 +68,10 @@ def times(timed: pd.DataFrame) -> Iterator[MetricValue]:
 
 def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
     """The time of each layer over ``nn.Linear``'s, round by round: the median of each round."""
-    ok = set(timed[["method", "d", "m"]].itertuples(index=False, name=None))
-    rounds = samples.groupby(["d", "m", "method", "round"])["step_s"].median()
-    found = []
-    for (d, m, method), own in rounds.groupby(level=["d", "m", "method"]):
-        if method == BASELINE or not {(method, d, m), (BASELINE, d, m)} <= ok:
-            continue
-        both = pd.concat([own.loc[d, m, method], rounds.loc[d, m, BASELINE]], axis=1).dropna()
-        interval = paired_ratio(list(both.iloc[:, 0]), list(both.iloc[:, 1]))
-        found.append(RATIO.of_interval(interval, method=method, d=d, m=m))
-    return found
+    return [
+        RATIO.of_interval(interval, method=method, d=d, m=m)
+        for method, d, m, interval in timings.paired_with(samples, timed, BASELINE)
+    ]
 
 
 def times_table(timed: pd.DataFrame, ratios: list[MetricValue], batch: int) -> Table:

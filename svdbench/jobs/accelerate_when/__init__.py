@@ -1,0 +1,28 @@
+"""With --when: times one linear layer, forward and backward, dense and of low rank, over widths,
+rows and α, in interleaved rounds, and says where low rank begins to pay on this machine. The
+speed is shown beside its ceiling: what the saved multiplications allow.
+
+Writes results/accelerate-when/NAME: CSV tables of all samples and a summary, a heat map, the
+configuration and the environment.
+
+Examples:
+    svdbench accelerate --when --quick
+    svdbench accelerate --when --widths 128,256 --rows 1024 --alphas 0.5
+"""
+
+from svdbench.job import Flag, Job
+from svdbench.jobs.accelerate_when.config import AccelerateWhen
+
+JOB = Job(
+    "accelerate-when",
+    AccelerateWhen,
+    __name__,
+    command="accelerate --when",
+    switch=Flag(
+        "--when",
+        "Time one layer, and say where low rank begins to pay on this machine.",
+        panel="When low rank pays, with --when",
+    ),
+    panel="Low rank",
+    place=3,
+)
