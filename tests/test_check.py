@@ -29,6 +29,8 @@ TINY: dict[str, dict[str, Any]] = {
     "copy": {"lag": 3, "test_size": 7},
     "smnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
     "pmnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
+    "pmnist_pooled": {"dataset": "digits", "validation": 0.1},
+    "recall": {"pairs": 3, "length": 11, "symbols": 5, "test_size": 7},
     "words": {"group": "S3", "length": 8, "test_size": 7},
 }
 # Whose files tests/test_datasets.py reads.

@@ -51,6 +51,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("orthogonal_blocks", {"activation": "tanh", "m": 5}),
     ("asrnn", {"scale": 0.1, "learn_h0": True}),
     ("lru", {"layers": 3, "state_units": 5, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.3}),
+    ("reflector_rnn", {"hidden_size": 5, "reflectors": 2, "copies": 3, "heads": 2}),
 ]
 ORTHOGONAL = ["orthogonal_rnn", "scornn", "exprnn", "urnn", "fc_urnn"]
 
@@ -572,13 +573,14 @@ def test_lru_is_the_recurrence_of_its_source() -> None:
 
 def test_reflectors_follow_the_input() -> None:
     """h_t = H(u_1) ⋯ H(u_m) h_{t−1} on each of the vectors, one reflector after the other."""
-    model = build("reflector_rnn", hidden_size=6, reflectors=3, copies=2).double()
+    model = build("reflector_rnn", hidden_size=6, reflectors=3, copies=2, heads=2).double()
     x = sample(model)
-    h = model.h0.expand(B, -1, -1)
-    for u, state in zip(model.directions(x).unflatten(-1, (3, 6)), model.states(x), strict=True):
-        for v in u.unbind(1)[::-1]:
+    h = model.h0.expand(B, -1, -1, -1)
+    U = model.directions(x).unflatten(-1, (2, 3, 6))
+    for u, state in zip(U, model.states(x), strict=True):
+        for v in u.unbind(2)[::-1]:
             v = v / v.norm(dim=-1, keepdim=True)
-            h = h - 2 * (h @ v.unsqueeze(-1)) * v.unsqueeze(1)
+            h = h - 2 * (h @ v.unsqueeze(-1)) * v.unsqueeze(2)
         torch.testing.assert_close(state, h.flatten(1))
     trained = model.directions.weight, model.h0
     gradients = torch.autograd.grad(model.states(x).sin().sum(), trained)

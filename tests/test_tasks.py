@@ -23,6 +23,8 @@ TINY: dict[str, dict[str, Any]] = {
     "copy": {"lag": 3, "test_size": 7},
     "smnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
     "pmnist": {"dataset": "digits", "pool": 2, "validation": 0.1},
+    "pmnist_pooled": {"dataset": "digits", "validation": 0.1},
+    "recall": {"pairs": 3, "length": 11, "symbols": 5, "test_size": 7},
     "words": {"group": "S3", "length": 8, "curriculum": False, "test_size": 7},
 }
 
@@ -133,7 +135,7 @@ def test_the_yaml_composes(name: str) -> None:
 
 
 def test_names() -> None:
-    assert NAMES == ["addition", "copy", "pmnist", "smnist", "words"]
+    assert NAMES == ["addition", "copy", "pmnist", "pmnist_pooled", "recall", "smnist", "words"]
     with pytest.raises(ValueError, match="did you mean 'addition'"):
         TASKS.load("adition")
     with pytest.raises(ValueError, match="no option of copy is called 'length'"):
@@ -170,6 +172,15 @@ def test_the_baseline_of_copying(lag: int, baseline: float) -> None:
     symbols = y[-10:].flatten().bincount(minlength=8) / y[-10:].numel()
     assert symbols.shape == (8,)
     assert (symbols - 1 / 8).abs().max() < 0.06  # four standard deviations
+
+
+@pytest.mark.parametrize(("name", "key"), [("addition", "length"), ("copy", "lag")])
+def test_sequences_may_be_of_thousands_of_steps(name: str, key: str) -> None:
+    task = load(name, **{key: 5000})
+    x, y = task.batch(2, seeded())
+    assert len(x) == task.length >= 5000
+    outputs = outputs_for(task, 2)
+    assert task.loss(outputs, y).isfinite()
 
 
 @pytest.mark.parametrize("length", [2, 3, 10])
@@ -214,12 +225,45 @@ def test_the_baseline_of_adding() -> None:
         ("words", {"group": "Z1"}, "group is 'Z1'"),
         ("words", {"letters": "some"}, "letters is 'some': choose from all, generators"),
         ("words", {"length": 1}, "length is 1"),
+        ("recall", {"pairs": 6}, "pairs is 6, but there are only 5 keys"),
+        ("recall", {"length": 8}, "length is 8, but 3 pairs and their queries take 9 steps"),
+        ("recall", {"symbols": 1}, "symbols is 1"),
     ],
 )
 def test_mistakes_are_one_line(name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         load(name, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_recall_asks_for_every_key_once() -> None:
+    task = load("recall", pairs=3, length=11, symbols=5)
+    x, y = task.batch(300, seeded())
+    shown = x.argmax(-1)
+    assert torch.equal(x.sum(-1), torch.ones(11, 300))
+    keys, values = shown[0:6:2], shown[1:6:2] - 5
+    assert keys.sort(0).values.diff(dim=0).min() > 0  # all different
+    assert values.min() == 0
+    assert values.max() == 4
+    asked = y != -1
+    assert not asked[:6].any()
+    assert (asked.sum(0) == 3).all()
+    assert asked[6:].float().mean(1).sub(0.6).abs().max() < 0.12  # at any step alike
+    assert (shown[6:][~asked[6:]] == 10).all()  # blanks
+    for b in range(20):
+        said = dict(zip(keys[:, b].tolist(), values[:, b].tolist(), strict=True))
+        at = asked[:, b]
+        assert {int(k): int(v) for k, v in zip(shown[at, b], y[at, b], strict=True)} == said
+    right = torch.nn.functional.one_hot(y.clamp(min=0), 5).float()
+    assert task.metrics(right, y) == {"accuracy": 1.0}
+    assert task.loss(50 * right, y) < 1e-6
+    assert task.loss(torch.zeros_like(right), y).item() == pytest.approx(task.baseline)
+
+
+def test_pooled_pixels_are_those_of_pmnist() -> None:
+    pooled, same_task = load("pmnist_pooled"), PermutedImages("digits", 2, 0.1)
+    assert (pooled.length, pooled.title) == (16, same_task.title)
+    assert same(pooled.test_set(), same_task.test_set())
 
 
 def test_images_are_read_row_by_row() -> None:
@@ -369,7 +413,7 @@ def test_words_grow_by_half_once_nine_of_ten_are_right() -> None:
 
 
 def test_longer_tasks_are_the_same_at_another_length() -> None:
-    for name, steps in (("words", 32), ("addition", 36), ("copy", 32)):
+    for name, steps in (("words", 32), ("addition", 36), ("copy", 32), ("recall", 44)):
         task = load(name)
         longer = task.longer(4)
         assert (longer.length, longer.input_size) == (steps, task.input_size)

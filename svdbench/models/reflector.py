@@ -12,17 +12,22 @@ from .base import SequenceModel
 
 
 class ReflectorRNN(SequenceModel):
-    """h_t = H(A_1 x_t) ⋯ H(A_m x_t) h_{t−1} on c vectors, with a linear readout.
+    """h_t = H(A_1 x_t) ⋯ H(A_m x_t) h_{t−1} on c vectors of each head, with a linear readout.
 
     H(v) = I − 2 v vᵀ/‖v‖². The transition is orthogonal, and any orthogonal matrix Q whose
     rank(Q − I) is m at most, so that m of them can follow any group of permutations whose elements
     have at most m transpositions: 4 for S₅. This is DeltaProduct with β = 2 and without writes.
-    There are m·n·n_i + c·n numbers, and those of the readout.
+    There are heads·n·(m·n_i + c) numbers, and those of the readout.
+
+    Each head learns a representation of the group, and not every one has elements of so low a
+    rank: the irreducible one of S₅ of dimension 6 needs rank 5 for its cycles of length 4 and 6.
+    A head that has come to it stays there. Of several heads one that fits is enough.
 
     Args:
         hidden_size: n, of each of the c vectors.
         reflectors: m, for each step.
         copies: c, vectors that are carried along, each from a start of its own, which is learnt.
+        heads: networks of this kind side by side, which share the readout.
 
     Raises:
         ValueError: a size that is no whole number above 0.
@@ -43,14 +48,15 @@ class ReflectorRNN(SequenceModel):
         *,
         reflectors: int = 4,
         copies: int = 8,
+        heads: int = 1,
         readout_bias: bool = True,
     ) -> None:
-        check_whole(1, reflectors=reflectors, copies=copies, hidden_size=hidden_size)
-        self.numbers_per_unit = copies
+        check_whole(1, reflectors=reflectors, copies=copies, heads=heads, hidden_size=hidden_size)
+        self.numbers_per_unit = heads * copies
         super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
-        self.reflectors, self.copies = reflectors, copies
-        self.directions = nn.Linear(input_size, reflectors * hidden_size, bias=False)
-        self.h0 = nn.Parameter(torch.empty(copies, hidden_size))
+        self.reflectors, self.copies, self.heads = reflectors, copies, heads
+        self.directions = nn.Linear(input_size, heads * reflectors * hidden_size, bias=False)
+        self.h0 = nn.Parameter(torch.empty(heads, copies, hidden_size))
         self._reset_directions()
 
     def reset_parameters(self) -> None:
@@ -62,15 +68,15 @@ class ReflectorRNN(SequenceModel):
         nn.init.normal_(self.h0)
 
     def transitions(self, x: Tensor) -> Tensor:
-        """The product of the reflectors of each step, (T, B, n, n)."""
-        V = self.directions(x).unflatten(-1, (self.reflectors, self.hidden_size))
+        """The product of the reflectors of each step and head, (T, B, heads, n, n)."""
+        V = self.directions(x).unflatten(-1, (self.heads, self.reflectors, self.hidden_size))
         eye = torch.eye(self.hidden_size, dtype=V.dtype, device=V.device)
-        return apply_reflectors(V.flatten(0, 1), eye).unflatten(0, V.shape[:2])
+        return apply_reflectors(V.flatten(0, 2), eye).unflatten(0, V.shape[:3])
 
     def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
-        first = self._first(x, h0)
-        states: Tensor = _Products.apply(self.transitions(x), first)
-        return states.mT.flatten(2)
+        first = self._first(x, h0).flatten(0, 1)
+        states: Tensor = _Products.apply(self.transitions(x).flatten(1, 2), first)
+        return states.mT.unflatten(1, (-1, self.heads)).flatten(2)
 
     def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
         h, states = self._first(x, h0).mT.flatten(1), []
@@ -80,17 +86,18 @@ class ReflectorRNN(SequenceModel):
         return states
 
     def _first(self, x: Tensor, h0: Tensor | None) -> Tensor:
-        """The vectors before the first step as columns (B, n, c)."""
+        """The vectors before the first step as columns (B, heads, n, c)."""
         if h0 is not None:
             return self._columns(h0)
-        return self.h0.T.expand(x.shape[1], -1, -1)
+        return self.h0.mT.expand(x.shape[1], -1, -1, -1)
 
     def _columns(self, h: Tensor) -> Tensor:
-        return h.unflatten(-1, (self.copies, self.hidden_size)).mT
+        return h.unflatten(-1, (self.heads, self.copies, self.hidden_size)).mT
 
     def expected_parameters(self) -> int:
         n = self.hidden_size
-        return n * (self.reflectors * self.input_size + self.copies) + self.readout_parameters()
+        own = self.heads * n * (self.reflectors * self.input_size + self.copies)
+        return own + self.readout_parameters()
 
 
 class _Products(torch.autograd.Function):

@@ -178,6 +178,21 @@ class PermutedImages(SequentialImages):
         return torch.from_numpy(order)
 
 
+class PooledPermutedImages(PermutedImages):
+    """Permuted MNIST pooled 2 × 2, in 196 steps: :class:`PermutedImages` for minutes."""
+
+    name = "pmnist_pooled"
+
+    def __init__(
+        self,
+        dataset: str = "mnist",
+        pool: int = 2,
+        validation: float = 0.0,
+        data_dir: str | None = None,
+    ) -> None:
+        super().__init__(dataset, pool, validation, data_dir)
+
+
 def _in_steps(pixels: Tensor) -> Tensor:
     """(T, B, 1) from (B, T)."""
     return pixels.T.contiguous().unsqueeze(-1)

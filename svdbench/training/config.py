@@ -25,7 +25,7 @@ MODEL = Subject(
 )
 TASK = Flag(
     "--task",
-    "Task: addition, copy, words, smnist or pmnist; by default addition.",
+    "Task, such as copy; by default addition. `svdbench list tasks` lists them.",
     str,
     "addition",
     "TASK",
