@@ -18,12 +18,12 @@ base class           what it is                                          used by
 ``Dataset``          labelled examples                                   ``compress`` and others
 ``Compressor``       a way to reduce a weight to rank k                  ``compress``
 ``ModelCompressor``  a way to compress a whole model within a budget     ``time-compressors``
+``LowRankArm``       a way to train a network in low rank                ``accelerate``
 ===================  ==================================================  ====================
 
 A package brings members of its own by entry points, whose group is the last word of
 ``svdbench.methods``, ``operations``, ``loops``, ``layers``, ``drivers``, ``models``,
-``tasks``, ``datasets``, ``compressors`` or
-``modelcompressors``::
+``tasks``, ``datasets``, ``compressors``, ``modelcompressors`` or ``arms``::
 
     [project.entry-points."svdbench.methods"]
     my_method = "my_net:MyMethod"
@@ -33,6 +33,7 @@ Names in this module stay as they are from one version to the next.
 
 from svdbench.datasets.base import Dataset, DatasetError
 from svdbench.datasets.files import FileDataset, PublishedFile
+from svdbench.jobs.accelerate.arms.base import ArmPlan, ArmState, LowRankArm
 from svdbench.jobs.compress.compressors import Compressor
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
 from svdbench.jobs.time_fasth.methods.base import Method
@@ -49,6 +50,8 @@ Driver = SVDDriver
 
 __all__ = [
     "Algorithm",
+    "ArmPlan",
+    "ArmState",
     "CompressionProblem",
     "Compressor",
     "Dataset",
@@ -61,6 +64,7 @@ __all__ = [
     "Layer",
     "LayerProblem",
     "LoopProblem",
+    "LowRankArm",
     "MatrixOp",
     "Method",
     "ModelCompressor",

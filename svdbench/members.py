@@ -214,6 +214,7 @@ MODEL_COMPRESSORS = Registry(
     "svdbench.jobs.time_compressors.methods.base:ModelCompressor",
     "modelcompressors",
 )
+ARMS = Registry("arm", "arm", "svdbench.jobs.accelerate.arms.base:LowRankArm", "arms")
 MODELS = Registry("model", "model", "svdbench.models.base:SequenceModel", "models")
 TASKS = Registry("task", "task", "svdbench.tasks.base:Task", "tasks")
 DATASETS = Registry("dataset", "data set", "svdbench.datasets.base:Dataset", "datasets")

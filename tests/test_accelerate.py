@@ -16,13 +16,11 @@ from torch import Tensor, nn
 
 from svdbench.config.compose import compose
 from svdbench.jobs.accelerate import run as accelerate_session
-from svdbench.jobs.accelerate.arms import (
-    alpha_rank,
-    alpha_rule,
-    ceiling,
-    layer_rule,
-    multiplications,
-)
+from svdbench.jobs.accelerate.arms.base import ArmPlan
+from svdbench.jobs.accelerate.arms.svd_dnn import SvdDnn
+from svdbench.jobs.accelerate.costs import ceiling, multiplications
+from svdbench.jobs.accelerate.moments import carry_moments
+from svdbench.jobs.accelerate.ranks import alpha_rank, alpha_rule, layer_rule
 from svdbench.jobs.accelerate.report import (
     AcceleratedArmSummary,
     answers_of,
@@ -31,10 +29,11 @@ from svdbench.jobs.accelerate.report import (
     speed_table,
     summarise_arms,
 )
-from svdbench.jobs.accelerate.svd_dnn import SvdDnn, carry_moments, switch_step
+from svdbench.jobs.accelerate.schedule import StepSchedule
+from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import LowRankLinear, factor
 from svdbench.record.reader import RecordedRun
-from svdbench.record.schema import COMPRESSED, COMPRESSION
+from svdbench.record.schema import ACCELERATED, ACCELERATION
 from svdbench.side_by_side.networks import loss_for, mlp
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
@@ -60,8 +59,8 @@ class TestRanks:
             alpha_rank(0.5, 2, 2, "poem")
         with pytest.raises(ValueError, match="2 ranks for 3 weights"):
             layer_rule([1, None], ["a", "b", "c"])
-        with pytest.raises(ValueError, match="phi is 2"):
-            switch_step(2, 10)
+        with pytest.raises(ValueError, match="parts of the budget are"):
+            StepSchedule(10, [2], [1, 1])
 
 
 class TestMultiplications:
@@ -210,11 +209,17 @@ def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.rand(8, 12, generator=generator), torch.zeros(8, dtype=torch.long)
 
 
-def arm(switch: int, **options: Any) -> SvdDnn:
-    network = mlp([12, 16, 16, 3])
-    optimizer = torch.optim.Adam(network.parameters())
-    return SvdDnn(
-        "one", network, optimizer, loss_for(3), ranks=lambda w: 5, switch=switch, **options
+def arm(
+    switch: int, network: nn.Module | None = None, rank: int = 5, carry: bool = True, steps: int = 8
+) -> StagedArm:
+    return StagedArm(
+        "one",
+        network or mlp([12, 16, 16, 3]),
+        lambda network: torch.optim.Adam(network.parameters()),
+        loss_for(3),
+        method=SvdDnn(),
+        plan=ArmPlan(lambda weight: rank, carry_moments=carry),
+        schedule=StepSchedule(steps, [switch / steps], [1, 1]),
     )
 
 
@@ -260,9 +265,7 @@ class TestArm:
                 last: Tensor = self.head(self.rnn(y)[0][-1])
                 return last
 
-        network = Columns()
-        made = torch.optim.Adam(network.parameters())
-        one = SvdDnn("one", network, made, loss_for(3), ranks=lambda w: 2, switch=2)
+        one = arm(2, Columns(), rank=2)
         scores = one.train_epoch(batches(6), FakeClock())
         assert math.isfinite(scores.loss)
         assert [found.rank for found in one.factored] == [2, 2, 2, None]
@@ -276,7 +279,7 @@ class TestArm:
             assert {int(s["step"]) for s in one.optimizer.state.values()} == {steps}
 
 
-TINY = ["--net", "64-24-20-10", "--epochs", "4", "--batch", "512", "--seeds", "2"]
+TINY = ["--net", "64-24-20-10", "--epochs", "4", "--batch", "512", "--seeds", "2", "--no-rivals"]
 
 
 class TestCommand:
@@ -296,8 +299,8 @@ class TestCommand:
             *("loss.png", "speed.png"),
         }
         samples, summary = table(folder / "samples.csv"), table(folder / "summary.csv")
-        assert tuple(samples[0]) == COMPRESSION.columns
-        assert tuple(summary[0]) == COMPRESSED.columns
+        assert tuple(samples[0]) == ACCELERATION.columns
+        assert tuple(summary[0]) == ACCELERATED.columns
         assert [row["arm"] for row in summary[:3]] == [
             *("DNN", "SVD-DNN α 0.5, φ 50 %", "SVD-DNN α 0.5, φ 0 %")
         ]

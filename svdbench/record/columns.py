@@ -204,9 +204,22 @@ MEANINGS = {
     "tune_s": "seconds of fine-tuning",
     "decode_s": "seconds of a generated token",
     "dense_decode_s": "seconds of a generated token before",
+    "budget_s": "seconds that every arm was given",
+    "used_s": "seconds of the processor so far: process seconds over the number of threads",
+    "search_s": "the same, of choosing the learning rates of all arms",
+    "multiplications": "multiplications in matrix products and convolutions of the training",
+    "train_bytes": "bytes of parameters, buffers and the optimiser's state, the most so far",
+    "width": "hidden widths as a fraction of the dense network's",
+    "rival_of": "arm whose time or multiplications a smaller network has",
 }
 # Of columns that mean something else in one job.
 OF_JOB = {
+    "accelerate": {
+        "budget_of": "what all arms were given alike: `steps`, `multiplications` or `seconds`",
+        "epoch": "epochs so far; with a budget of seconds or multiplications, rounds",
+        "alpha": "the rank as a fraction α",
+        "chosen_by": "what a smaller network was chosen by: `time`, `multiplications` or `share`",
+    },
     "rank-reveal": {
         "kept": "numbers in the weights, as a fraction of the dense ones",
         "rank": "rank that the weight was found to need; empty where it stays dense",

@@ -159,6 +159,23 @@ COMPRESSED = TableSchema(
     TRAINING_STATUSES,
 )
 
+# The job that trains in low rank beside dense networks has more columns. ``budget_of`` is what
+# all arms were given alike, with ``seconds`` so many; ``used_s`` are process seconds over the
+# number of threads, so far; ``search_s`` those of choosing the rates of all arms.
+# ``multiplications`` are those of the training so far, and ``train_bytes`` parameters, buffers
+# and the optimiser's state.
+_BUDGETED = ("budget_of", "budget_s", "used_s")
+ACCELERATION = TableSchema("samples", (*COMPRESSION.own, *_BUDGETED), TRAINING_STATUSES)
+ACCELERATED = TableSchema(
+    "summary",
+    (*COMPRESSED.own, *_BUDGETED, "multiplications", "train_bytes", "search_s"),
+    TRAINING_STATUSES,
+)
+# What a step of each arm costs, on average over its training; and for each smaller dense network
+# what it was chosen for: the time or the multiplications of ``rival_of``, or a share of the width.
+RIVALS = TableSchema(
+    "rivals", (*_COMPRESSED, "width", "chosen_by", "rival_of", "step_s", "multiplications")
+)
 
 # A row for each weight of an arm: its rank, and whether it is smaller as
 # two factors; if not, why it stays dense.

@@ -5,7 +5,10 @@ from svdbench.reporting.words import count, ratio, seconds, share
 
 FRACTION, BYTES, TIMES = "fraction", "bytes", "×"
 # Times that are no measure of speed: budgets, quartiles, floors, and what has passed so far.
-_NO_SPEED = ("floor_s", "q25_s", "q75_s", "elapsed_s", "evaluation_s")
+_NO_SPEED = (
+    *("floor_s", "q25_s", "q75_s", "elapsed_s", "evaluation_s"),
+    *("budget_s", "used_s", "search_s"),
+)
 
 
 def _all(unit: str, better: Better, *columns: str) -> list[Metric]:
@@ -22,8 +25,8 @@ _METRICS = {
     for metric in (
         *_all("", "lower", "loss", "test_loss", "best_loss", "train_loss"),
         *_all("", "lower", "error", "rel_error", "promise", "relative_loss"),
-        *_all("count", "lower", "steps_to_target", "n_params", "macs"),
-        *_all(BYTES, "lower", "bytes", "peak_bytes"),
+        *_all("count", "lower", "steps_to_target", "n_params", "macs", "multiplications"),
+        *_all(BYTES, "lower", "bytes", "peak_bytes", "train_bytes"),
         *_all(BYTES, "", "dense_bytes"),
         *_all(FRACTION, "lower", "kept", "added"),
         *_all(FRACTION, "higher", "accuracy", "test_accuracy", "best_accuracy", "energy"),

@@ -80,12 +80,14 @@ class Arm:
         batches: Iterable[tuple[Tensor, Tensor]],
         clock: Clock,
         after_batch: Callable[[], None] | None = None,
+        before_update: Callable[[], None] | None = None,
     ) -> EpochScores:
         """One step of the optimiser for each batch.
 
         Args:
             clock: read at both ends, on an idle device.
             after_batch: called after every step, within the time.
+            before_update: called once the gradients are there, within the time.
         """
         self.network.train()
         network, loss_of, step = self.network, self.loss, self.optimizer.step
@@ -99,6 +101,8 @@ class Arm:
                 parameter.grad = None
             loss = loss_of(network(X), y)
             loss.backward()
+            if before_update is not None:
+                before_update()
             step()
             losses.append(loss.detach())
             sizes.append(len(y))

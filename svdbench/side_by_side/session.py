@@ -16,7 +16,7 @@ from svdbench.lowrank import Factored
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
-from svdbench.record.schema import COMPRESSED, cell_id
+from svdbench.record.schema import COMPRESSED, TableSchema, cell_id
 from svdbench.reporting.words import share
 from svdbench.running.session import RunDisplay, interrupted, running
 from svdbench.side_by_side.arms import Arm, Batches, side_by_side
@@ -73,6 +73,11 @@ class Experiment(Generic[Config, Setting]):
         return self.config.epochs or max(self.usual_epochs, enough)
 
     @property
+    def preparations(self) -> int:
+        """The number of units before the seeds, see :meth:`ArmsSession.prepare`."""
+        return 0
+
+    @property
     def options(self) -> dict[str, Any]:
         """What defines a cell beside its columns."""
         config = self.config
@@ -100,6 +105,8 @@ class SharedRows:
         settings: columns that all rows have.
         options: what defines a cell beside its columns.
     """
+
+    summary_table: ClassVar[TableSchema] = COMPRESSED
 
     def __init__(self, record: RunWriter, given: Experiment[Any, Any]) -> None:
         config = given.config
@@ -144,7 +151,7 @@ class SharedRows:
 
     def end(self, row: dict[str, Any]) -> None:
         """Write the summary of an arm, whose rows are then complete."""
-        self.record.append(COMPRESSED, row | {"device_name": device_name(self.device)})
+        self.record.append(self.summary_table, row | {"device_name": device_name(self.device)})
 
 
 def weight_columns(layer: Factored) -> dict[str, Any]:
@@ -183,6 +190,9 @@ class ArmsSession(ABC, Generic[G, A]):
         minutes = given.config.max_minutes
         self.until = None if minutes is None else time.monotonic() + 60 * minutes
         self._begun = False
+
+    def prepare(self, record: RunWriter) -> None:  # noqa: B027
+        """Find out, before the first seed, what all seeds have in common, unit by unit."""
 
     @abstractmethod
     def arms(self, seed: int) -> list[A]:
@@ -274,11 +284,13 @@ def run_session(
 ) -> Path:
     """Train from every seed in a session of this kind; returns the folder with the results."""
     config = given.config
-    with running(job, config, text, folder, config.seeds) as (record, shown):
+    units = given.preparations + config.seeds
+    with running(job, config, text, folder, units) as (record, shown):
         record.write_events(getattr(config, "tensorboard", False))
         session = kind(given, record, shown)
         with record.recalling() as memo:
             session.restore(memo)
+        session.prepare(record)
         for seed in range(config.seed, config.seed + config.seeds):
             if f"seed {seed}" in record.units:
                 continue

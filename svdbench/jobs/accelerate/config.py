@@ -1,10 +1,12 @@
-"""Keys of ``svdbench accelerate``: SVD-DNN beside the same network trained dense."""
+"""Keys of ``svdbench accelerate``: low-rank training beside dense networks."""
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from svdbench.config.base import FollowedConfig
-from svdbench.config.fields import option, several
+from svdbench.config.fields import members, option, several
+from svdbench.members import ARMS
 from svdbench.side_by_side.config import BYTE_LM, FamilyConfig, epochs_option
 
 NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
@@ -24,6 +26,21 @@ class Start(Enum):
     glorot = "glorot"
 
 
+class Budget(Enum):
+    """What all arms are given alike: steps, the multiplications of those steps, or seconds."""
+
+    steps = "steps"
+    multiplications = "multiplications"
+    seconds = "seconds"
+
+
+class Decay(Enum):
+    """What ``optimizer.weight_decay`` pulls to zero: the product of two factors, or each factor."""
+
+    product = "product"
+    factors = "factors"
+
+
 @dataclass
 class PublishedSpeed:
     alpha: float | None = option(None, "α of the arm", null="the dense one")
@@ -40,9 +57,45 @@ class PublishedSpeed:
 
 @dataclass
 class Accelerate(FamilyConfig, FollowedConfig):
-    """``svdbench accelerate``: trained dense, and in factors after a share φ of the steps."""
+    """``svdbench accelerate``: trained dense, in low rank, and dense with fewer hidden units."""
 
-    epochs: int | None = epochs_option("20, or enough for 200 batches")
+    epochs: int | None = epochs_option("20, or enough for 200 batches; 10 rounds with budget_s")
+    arm: dict[str, Any] = members(ARMS)
+    arms: list[str] = several(
+        ["svd_dnn"],
+        "arms beside the dense network, such as svd-dnn,factors,cola",
+        "--arms NAME,…",
+        choices=ARMS,
+    )
+    rivals: bool | None = option(
+        None,
+        "train smaller dense networks, too: of each arm's step time and multiplications, and of "
+        "¼, ⅜ and ½ the width",
+        null="yes, but not where published numbers are compared",
+        typed="--no-rivals",
+    )
+    budget: Budget = option(
+        Budget.steps,
+        "what every arm is given alike: steps, multiplications, or seconds of the processor",
+        typed="--budget steps|multiplications|seconds",
+    )
+    budget_s: float | None = option(
+        None,
+        "seconds of training for each arm; they are process seconds over the number of threads",
+        null="no such budget",
+        typed="--budget-s SECONDS",
+        above=0,
+    )
+    lrs: list[float] | None = several(
+        None,
+        "learning rates to choose from, for each arm, on a part of the training set",
+        "--lrs RATE,…",
+        null="optimizer.lr for all",
+        above=0,
+    )
+    decay: Decay = option(
+        Decay.product, "what weight decay is of: the product of two factors, or each of the factors"
+    )
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
     alphas: list[float] = several(
         [0.5],
@@ -88,3 +141,15 @@ class Accelerate(FamilyConfig, FollowedConfig):
         super().check()
         if self.input_gradient and self.net == BYTE_LM:
             raise ValueError("input_gradient is for data of numbers, and byte-lm reads bytes")
+        if (self.budget is Budget.seconds) != (self.budget_s is not None):
+            raise ValueError(
+                "budget=seconds needs budget_s, and budget_s needs it: add --budget-s 10, or leave "
+                "both out"
+            )
+        if self.lrs is not None and sorted(self.lrs) != self.lrs:
+            raise ValueError(f"lrs is {self.lrs}: give the rates in ascending order")
+
+    @property
+    def with_rivals(self) -> bool:
+        """Whether smaller dense networks are trained, too."""
+        return not self.published if self.rivals is None else self.rivals

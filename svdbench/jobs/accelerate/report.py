@@ -8,6 +8,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from svdbench.jobs.accelerate.outcomes import (
+    ArmOutcome,
+    costs_table,
+    given_of,
+    has_costs,
+    headline_of,
+    loss_over_seconds,
+    losses_table,
+    outcomes_of,
+    search_cost,
+    verdicts,
+)
 from svdbench.jobs.accelerate.summaries import (
     CEILING,
     DENSE,
@@ -71,12 +83,32 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
         Lines([_meaning(arms), *conclusions(arms), *frames.failed]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
+    if not _equal_steps(epochs):  # epochs of other arms are other work
+        del found.blocks[1]
+    outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
+    if any(one.narrow for one in outcomes) or not _equal_steps(epochs):
+        _add_outcomes(found, epochs, frames.summary, outcomes)
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
     found.figures["loss"] = partial(loss, epochs, arms)
-    if any(arm.speed is not None for arm in arms):
+    if _equal_steps(epochs) and any(arm.speed is not None for arm in arms):
         found.figures["speed"] = partial(draw_speeds, epochs, arms)
     return found
+
+
+def _equal_steps(epochs: pd.DataFrame) -> bool:
+    return "budget_of" not in epochs or bool((epochs["budget_of"] == "steps").all())
+
+
+def _add_outcomes(
+    found: Report, epochs: pd.DataFrame, summary: pd.DataFrame, outcomes: list[ArmOutcome]
+) -> None:
+    """The dense networks, smaller ones too, beside the arms: first, as that is the answer."""
+    found.headline = headline_of(outcomes) or found.headline
+    found.metrics += [value for one in outcomes for value in one.metrics.values()]
+    tables = [losses_table(outcomes, given_of(epochs)), costs_table(outcomes)]
+    found.blocks = [*tables, Lines(verdicts(outcomes)), search_cost(summary), *found.blocks]
+    found.figures["loss_over_seconds"] = partial(loss_over_seconds, epochs, outcomes)
 
 
 def _of(values: Values, *metrics: Metric) -> list[MetricValue]:

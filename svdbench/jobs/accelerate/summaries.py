@@ -13,7 +13,7 @@ from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, paired_difference
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
 
-DENSE = "DNN"
+DENSE, RIVAL = "DNN", "narrow_dnn"
 FINAL_LOSS = Metric(
     "final loss", "train_loss", "", "lower", "geometric mean over seeds", partial(number, digits=4)
 )
@@ -98,12 +98,13 @@ class AcceleratedArmSummary:
 
 
 def summarise_arms(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[AcceleratedArmSummary]:
-    """All arms, the dense one first; none without an epoch of it.
+    """All arms but the smaller networks, the dense one first; none without an epoch of it.
 
     Args:
         epochs: those to compare: rows of ``samples.csv``.
         summary: ``summary.csv``.
     """
+    epochs = epochs[epochs["method"] != RIVAL]
     dense = epochs[epochs["arm"] == DENSE]
     ceilings = summary.groupby("arm")["ceiling"].median()
     return [
@@ -120,9 +121,11 @@ def _summary(
     base = sides.last_epochs(dense, "test")
     factored, after = _after_switch(rows, dense)
     speed = None
-    if after is not None:
+    if after is not None and first["phi"] == first["phi"]:
         share = _switch_share(rows, dense)
         speed = _through(after, lambda r: 1 / (first["phi"] + (1 - first["phi"]) / r + share))
+    elif first["arm"] != DENSE:
+        speed = _of_totals(rows, dense)
     return AcceleratedArmSummary(
         name=str(first["arm"]),
         alpha=first["alpha"],
@@ -144,7 +147,7 @@ def _summary(
 def _after_switch(rows: pd.DataFrame, dense: pd.DataFrame) -> tuple[pd.DataFrame, Interval | None]:
     """The epochs wholly in factors, and how many times longer the dense arm's are."""
     own = rows[rows["split"] == "test"]
-    switched = own[own["decompose_s"].notna()].set_index("seed")["epoch"]
+    switched = own[own["decompose_s"].notna()].groupby("seed")["epoch"].max()
     own = own[own["epoch"] > own["seed"].map(switched)]
     pairs = own.merge(dense[dense["split"] == "test"], on=["seed", "epoch"], suffixes=("", "_d"))
     if pairs.empty:
@@ -157,6 +160,16 @@ def _switch_share(rows: pd.DataFrame, dense: pd.DataFrame) -> float:
     """The time of the switch over that of the dense arm's whole training."""
     epochs = dense["epoch"].max()
     return float(rows["decompose_s"].median() / (epochs * dense["epoch_s"].median()))
+
+
+def _of_totals(rows: pd.DataFrame, dense: pd.DataFrame) -> Interval | None:
+    """The dense arm's seconds over this one's, of whole trainings: the median of the seeds."""
+    own, base = (sides.last_epochs(each, "test")["elapsed_s"] for each in (rows, dense))
+    ratios = (base / own).dropna()
+    if ratios.empty:
+        return None
+    found = summarise(list(ratios))
+    return Interval(found.median, found.low, found.high, found.reps)
 
 
 def _through(interval: Interval, rising: Callable[[float], float]) -> Interval:

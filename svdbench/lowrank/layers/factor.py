@@ -108,25 +108,41 @@ def factor(
         >>> model[0]
         LowRankLinear(in_features=20, out_features=30, rank=5, bias=True)
     """
-    check_module(model)
-    sites, _ = factorable_weights(model, folding)
-    rule = _rule(rank, sites)
-    last = last_layer(model, sites) if skip_last else None
-    report: list[Factored] = []
+    decisions = decide(
+        model, rank, skip_last=skip_last, only_if_saves=only_if_saves, folding=folding
+    )
+    report = [found for _, found in decisions]
     chosen = []
-    for site in sites:
-        is_last = any(use.module is last for use in site.uses)
-        found, reason = _decide(site, rule, is_last, only_if_saves)
-        report.append(Factored(site.weight, found, reason))
-        if found is not None:
+    for site, found in decisions:
+        if found.rank is not None:
             try:
-                pair = two_factors(site.matrix, found, svd, split)
+                pair = two_factors(site.matrix, found.rank, svd, split)
             except ValueError as error:
                 raise ValueError(f"{site.name} can't be factored: {error}") from error
             chosen.append((site, factors_of(site, *pair)))
     if inplace:
         return exchange(model, replacements(chosen)), report
     return copied(with_factors(model, chosen)), report
+
+
+def decide(
+    model: nn.Module,
+    rank: int | Mapping[str, int | None] | RankRule,
+    *,
+    skip_last: bool = True,
+    only_if_saves: bool = True,
+    folding: Folding = "spatial",
+) -> list[tuple[FactorableWeight, Factored]]:
+    """What :func:`factor` would make of each weight, without an SVD; arguments as there."""
+    check_module(model)
+    sites, _ = factorable_weights(model, folding)
+    rule = _rule(rank, sites)
+    last = last_layer(model, sites) if skip_last else None
+    found = []
+    for site in sites:
+        is_last = any(use.module is last for use in site.uses)
+        found.append((site, Factored(site.weight, *_decide(site, rule, is_last, only_if_saves))))
+    return found
 
 
 def factors_of(

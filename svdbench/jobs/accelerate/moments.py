@@ -1,4 +1,4 @@
-"""SVD-DNN: an arm that trains densely, then in factors of low rank, and ends dense again.
+"""An optimiser's moments, carried over where a network changes.
 
 What an optimiser knows of a weight is carried over to its two factors. With W = W₁W₂ the chain
 rule gives their gradients, G₁ = G W₂ᵀ and G₂ = W₁ᵀG. A mean of past gradients m follows the same
@@ -13,19 +13,15 @@ than its others. Squares alone, v (W₂∘W₂)ᵀ, can be too small by a factor
 W where gradients agree in sign, and that step too long by its root.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from inspect import signature
-from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from svdbench.lowrank.layers.factor import Factored, RankRule, factor, low_rank_modules, unfactor
-from svdbench.measure.clock import Clock, timed
-from svdbench.side_by_side.arms import Arm, EpochScores
-from svdbench.side_by_side.networks import Loss
+from svdbench.lowrank.layers.factor import low_rank_modules
 
 # What torch's optimisers call their means of gradients, and of squares of them.
 MEANS = ("exp_avg", "momentum_buffer", "grad_avg")
@@ -144,97 +140,46 @@ def _pulled_back(product: Product, factors: list[Tensor], value: Tensor, number:
     return found
 
 
-def switch_step(phi: float, steps: int) -> int:
-    """The number of dense steps, φ of all, to the nearest."""
-    if not 0 <= phi <= 1:
-        raise ValueError(f"phi is {phi}: give a number from 0 to 1")
-    return round(phi * steps)
+def kept_moments(before: Optimizer, old: nn.Module, new: nn.Module) -> dict[nn.Parameter, Any]:
+    """The state of parameters that both networks have, by name and shape, for the new one's."""
+    names = dict(old.named_parameters())
+    return {
+        parameter: _copied(before.state[names[name]])
+        for name, parameter in new.named_parameters()
+        if name in names and names[name].shape == parameter.shape and before.state[names[name]]
+    }
 
 
-class SvdDnn(Arm):
-    """Trains dense for ``switch`` steps, then W₁(W₂x) + b of each layer.
+def add_product_decay(network: nn.Module, decay: float) -> None:
+    """Add the gradients of λ/2·‖W₁W₂‖² to those of all factors (Frobenius decay).
 
-    Args:
-        name, network, optimizer, loss: as of an :class:`~svdbench.side_by_side.Arm`.
-        ranks: of the layers, see :func:`svdbench.lowrank.factor`.
-        switch: dense steps before the switch; as many as there will be: never.
-        carry: whether the optimiser's moments are carried over; else they start from zero.
+    They are λ W₁(W₂W₂ᵀ) and λ (W₁ᵀW₁)W₂. Weight decay of each factor is something else: it
+    pulls the factors' norms together, and the product towards a lower nuclear norm.
 
-    Attributes:
-        factored: for each weight, its rank or why it stays dense; empty before the switch.
-        switch_s: the seconds that the switch took; None before.
-        rel_error: ‖W − W₁W₂‖/‖W‖ at the switch, over all weights factored.
-
-    Source: Cai, Ke, Xu, Su, "Fast learning of deep neural networks via singular value
-    decomposition", PRICAI 2014.
+    Source: Khodak, Tenenholtz, Mackey, Fusi, "Initialization and regularization of factorized
+    neural layers", ICLR 2021, §3.
     """
-
-    def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        optimizer: Optimizer,
-        loss: Loss,
-        *,
-        ranks: RankRule,
-        switch: int,
-        carry: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__(name, network, optimizer, loss)
-        self.ranks, self.switch, self.carry, self.options = ranks, switch, carry, options
-        self.factored: list[Factored] = []
-        self.switch_s: float | None = None
-        self.rel_error: float | None = None
-        self.steps = 0
-
-    def train_epoch(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        clock: Clock,
-        after_batch: Callable[[], None] | None = None,
-    ) -> EpochScores:
-        """As of every arm; the seconds of the switch are not among the epoch's."""
-        batches = iter(batches)
-        parts = []
-        if self.steps < self.switch:
-            dense = islice(batches, self.switch - self.steps)
-            parts.append(super().train_epoch(dense, clock, after_batch))
-            self.steps += parts[0].steps
-        first = next(batches, None)
-        if first is not None:
-            if self.switch_s is None:
-                self._switch(clock)
-            parts.append(super().train_epoch(chain([first], batches), clock, after_batch))
-            self.steps += parts[-1].steps
-        steps = sum(part.steps for part in parts)
-        mean = sum(part.loss * part.steps for part in parts) / steps
-        return EpochScores(mean, sum(part.seconds for part in parts), steps)
-
-    def dense(self) -> nn.Module:
-        """The network with its factors multiplied back, a copy."""
-        return unfactor(self.network)
-
-    def _switch(self, clock: Clock) -> None:
-        before = self.network
-
-        def replace() -> None:
-            self.network, self.factored = factor(before, self.ranks, **self.options)
-            self.optimizer = carry_moments(self.optimizer, before, self.network)
-            if not self.carry:
-                self.optimizer.state.clear()
-
-        self.switch_s = timed(clock, replace)
-        self.rel_error = _relative_change(before, self.dense(), self.factored)
+    for _, module in low_rank_modules(network):
+        for pair in module.factors.values():
+            W1, W2 = (module.get_parameter(own) for own in pair)
+            with torch.no_grad():
+                if W1.ndim == W2.ndim == 2:
+                    found = W1 @ (W2 @ W2.mT), (W1.mT @ W1) @ W2
+                else:
+                    both = [W1.detach(), W2.detach()]
+                    whole = module.product(*both)
+                    first, second = (_pulled_back(module.product, both, whole, i) for i in (0, 1))
+                    found = first, second
+                for factor, gradient in zip((W1, W2), found, strict=True):
+                    if factor.grad is not None:
+                        factor.grad.add_(gradient, alpha=decay)
 
 
-@torch.no_grad()
-def _relative_change(before: nn.Module, after: nn.Module, factored: list[Factored]) -> float | None:
-    """‖W − W'‖/‖W‖ over the weights that were factored; None without any."""
-    names = [found.weight.name for found in factored if found.rank is not None]
-    whole, rest = 0.0, 0.0
-    for name in names:
-        W = before.get_parameter(name).double()
-        whole += float(W.square().sum())
-        rest += float((W - after.get_parameter(name)).square().sum())
-    return (rest / whole) ** 0.5 if whole else None
+def factors_in(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are one of two factors of a weight."""
+    return [
+        module.get_parameter(own)
+        for _, module in low_rank_modules(network)
+        for pair in module.factors.values()
+        for own in pair
+    ]

@@ -1,0 +1,1 @@
+"""Ways to train in fewer numbers or multiplications, a file for each."""

@@ -1,0 +1,109 @@
+"""Self-guided training: a dense weight leads the factors at first."""
+
+from math import cos, pi
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from svdbench.jobs.accelerate.arms.base import (
+    ArmPlan,
+    ArmState,
+    LowRankArm,
+    MakeOptimizer,
+    exchanged_layers,
+    random_factors,
+)
+from svdbench.jobs.accelerate.arms.cola import linear_only
+from svdbench.jobs.accelerate.moments import kept_moments
+from svdbench.lowrank import Factored, LowRankLinear
+from svdbench.lowrank.layers.base import Factors
+
+
+class GuidedLinear(nn.Module):
+    """y = αWx + (1 − α) W₁(W₂x) + b.
+
+    Attributes:
+        alpha: from 1, dense, to 0, factors.
+    """
+
+    def __init__(self, linear: nn.Linear, W1: Tensor, W2: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.W1, self.W2 = nn.Parameter(W1), nn.Parameter(W2)
+        self.alpha = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = F.linear(F.linear(x, self.W2), self.W1)
+        return self.alpha * F.linear(x, self.weight) + (1 - self.alpha) * low + self._bias()
+
+    def _bias(self) -> Tensor | float:
+        return 0.0 if self.bias is None else self.bias
+
+    def factored(self) -> LowRankLinear:
+        """The layer without its dense weight."""
+        m, n = self.weight.shape
+        dense = nn.Linear(n, m, self.bias is not None, device="meta")
+        dense.bias = self.bias
+        return LowRankLinear.sharing(dense, {"weight": Factors(self.W1, self.W2)})
+
+
+class SelfGuided(LowRankArm):
+    """o = αWx + (1 − α)U(Vx) + b, with α from 1 to 0 by a cosine; then the factors alone.
+
+    While α > 0 a step costs more than a dense one. U and V are random at first, as of ``factors``;
+    the moments of all parameters that stay are kept.
+
+    Args:
+        guided: the part of the budget until α is 0.
+
+    Source: Wei, Moalla, Pascanu, Gulcehre, "Building on efficient foundations: effectively training
+    LLMs with structured feedforward layers", NeurIPS 2024, arXiv:2406.16450. It also leaves out
+    the dense product in some steps at random, which is not done here.
+    """
+
+    name, title = "self_guided", "self-guided"
+    source = "Wei et al. 2024"
+
+    def __init__(self, guided: float = 0.5) -> None:
+        if not 0 < guided < 1:
+            raise ValueError(f"guided is {guided}: give a number above 0 and below 1")
+        self.guided = guided
+
+    def check(self, network: nn.Module, plan: ArmPlan) -> list[Factored]:
+        return linear_only(network, plan)
+
+    def changes(self, plan: ArmPlan) -> tuple[float, ...]:
+        return (0.0, self.guided)
+
+    def changed(self, network: nn.Module, plan: ArmPlan, number: int) -> nn.Module:
+        if number:
+            guided = [(m, m.factored()) for m in network.modules() if isinstance(m, GuidedLinear)]
+            return exchanged_layers(network, guided)
+        draw = plan.generator(network)
+        return exchanged_layers(
+            network,
+            [
+                (layer, GuidedLinear(layer, *random_factors(layer.weight.detach(), rank, draw)))
+                for layer, rank in plan.linear(network).items()
+            ],
+        )
+
+    def optimizer(
+        self, before: Optimizer, old: nn.Module, new: nn.Module, plan: ArmPlan, make: MakeOptimizer
+    ) -> Optimizer:
+        made = make(new)
+        if plan.carry_moments:
+            made.state.update(kept_moments(before, old, new))
+        return made
+
+    def before_step(self, network: nn.Module, state: ArmState) -> None:
+        alpha = guide(state.done / self.guided)
+        for module in network.modules():
+            if isinstance(module, GuidedLinear):
+                module.alpha = alpha
+
+
+def guide(done: float) -> float:
+    """α after a part of its time: ½(1 + cos πt), and 0 from t = 1 on."""
+    return (1 + cos(pi * min(max(done, 0.0), 1.0))) / 2
