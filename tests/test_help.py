@@ -111,6 +111,7 @@ SHARED = {
     "--device": {"device", "trainer.device"},
     "--threads": {"threads", "trainer.threads"},
     "--seeds": {"seeds", "trainer.seeds"},
+    "--budget": {"measure.budget_s", "budget_s"},
     "--width": {"sizes.width", "width"},
     "--context": {"model.context", "context"},
     "--max-minutes": {"max_minutes", "trainer.max_minutes"},

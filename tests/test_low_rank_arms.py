@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from command import assert_mistake, run, table
 from fake_clock import FakeClock
 from torch import Tensor, nn
 
@@ -21,14 +23,17 @@ from svdbench.jobs.accelerate.arms.spectral import SpectralStart
 from svdbench.jobs.accelerate.arms.svd_dnn import SvdDnn
 from svdbench.jobs.accelerate.experiment import optimizer_of
 from svdbench.jobs.accelerate.moments import add_product_decay, factors_in
+from svdbench.jobs.accelerate.outcomes import verdict_of
 from svdbench.jobs.accelerate.preparation import best_rate
 from svdbench.jobs.accelerate.rivals import Rival, distinct, interleaved, rivals_of, share_for
+from svdbench.jobs.accelerate.run import AccelerateSession
 from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import factor
 from svdbench.members import ARMS
 from svdbench.side_by_side.families import MlpFamily
 from svdbench.side_by_side.networks import loss_for, mlp
+from svdbench.statistics.intervals import mean_interval
 from svdbench.training.config import Adam
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -354,3 +359,91 @@ class TestStages:
             one.train_epoch(batches(4), FakeClock())
             weights.append(one.dense()[0].weight.norm().item())
         assert weights[1] < weights[0]
+
+
+TINY = ["accelerate", "digits", "--net", "64-24-20-10", "--batch", "128", "--name", "one"]
+FOLDER = Path("results/accelerate/one")
+
+
+@pytest.mark.usefixtures("elsewhere")
+class TestCommand:
+    def test_seconds_rates_and_rivals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is found out before the seeds is kept, and a resumed run goes on with it."""
+        given = [*TINY, "--arms", "svd-dnn,cola", "--phis", "0.2", "--seeds", "2", "--epochs", "2"]
+        given += ["--budget", "0.05", "--lrs", "3e-3,1e-2"]
+        begin, calls = AccelerateSession.begin, []
+
+        def interrupted(*arguments: Any) -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            begin(*arguments)
+
+        monkeypatch.setattr(AccelerateSession, "begin", interrupted)
+        assert run(given)[0] == 130
+        before = (FOLDER / "rivals.csv").read_text()
+        code, out, _ = run(["accelerate", "--resume", str(FOLDER)])
+        assert code == 0
+        assert (FOLDER / "rivals.csv").read_text() == before
+        assert {path.name for path in FOLDER.glob("*.png")} == {"loss.png", "loss_over_seconds.png"}
+        summary, rivals = table(FOLDER / "summary.csv"), table(FOLDER / "rivals.csv")
+        labels = {row["arm"] for row in summary}
+        assert {"DNN", "SVD-DNN α 0.5, φ 20 %", "CoLA α 0.5", "DNN 64-12-10-10"} <= labels
+        assert {row["arm"] for row in rivals} == labels
+        kinds = {row["chosen_by"] for row in rivals if row["method"] == "narrow_dnn"}
+        assert {"multiplications", "share"} <= kinds <= {"multiplications", "share", "time"}
+        assert len(summary) == 2 * len(labels)
+        for row in summary:
+            assert row["status"] == "ok"
+            assert (row["budget_of"], row["budget_s"]) == ("seconds", "0.05")
+            assert float(row["used_s"]) > 0
+            assert float(row["lr"]) >= 3e-3 / 10
+        searched = {float(row["search_s"]) for row in summary}
+        assert len(searched) == 1
+        for word in ("verdict", "best smaller", "50.0 ms for each arm", "learning rates: chosen"):
+            assert word in out
+        assert "× DNN's" not in out  # epochs of equal seconds have no speed
+
+    def test_multiplications(self) -> None:
+        given = [*TINY, "--arms", "factors,self-guided", "--seeds", "1", "--epochs", "3"]
+        assert run([*given, "--equal", "multiplications", "--no-rivals"])[0] == 0
+        rows = {row["arm"]: row for row in table(FOLDER / "summary.csv")}
+        spent = [float(row["multiplications"]) for row in rows.values()]
+        assert max(spent) / min(spent) < 1.05
+        assert int(rows["factors α 0.5"]["step"]) > int(rows["DNN"]["step"])
+        assert not (FOLDER / "rivals.csv").exists()
+
+    def test_bytes(self) -> None:
+        given = [*TINY, "--arms", "galore,sltrain", "--seeds", "1", "--epochs", "1", "--no-rivals"]
+        assert run([*given, "--alphas", "0.25"])[0] == 0
+        rows = {row["method"]: int(row["train_bytes"]) for row in table(FOLDER / "summary.csv")}
+        assert rows["sltrain"] < rows["galore"] < rows["dnn"]
+
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            (["--equal", "seconds"], "add --budget 10"),
+            (["--equal", "steps", "--budget", "3"], "budget_s is of seconds"),
+            (["--equal", "money"], "money"),
+            (["--lrs", "0.1,0.01"], "ascending"),
+            (["--arms", "cole"], "did you mean 'cola'"),
+            (["arm.self_guided.guided=2", "--arms", "self-guided"], "guided is 2"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, more: list[str], says: str) -> None:
+        assert_mistake(run([*TINY, *more]), says)
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("values", "verdict"),
+        [
+            ([-0.02, -0.021, -0.019], "better"),
+            ([0.02, 0.021, 0.019], "not better"),
+            ([-0.001, 0.001, 0.0], "not better"),
+            ([-0.02, 0.02, 0.0], "can't tell"),
+            ([-0.5], "can't tell"),
+        ],
+    )
+    def test_rule(self, values: list[float], verdict: str) -> None:
+        assert verdict_of(mean_interval(values), 0.1) == verdict

@@ -56,6 +56,9 @@ my-compressor = "outside.members:{Compressor}"
 
 [project.entry-points."svdbench.modelcompressors"]
 my-reduction = "outside.members:{ModelCompressor}"
+
+[project.entry-points."svdbench.arms"]
+my-arm = "outside.members:{LowRankArm}"
 """
 QUARTERS = '''
 import torch
@@ -90,6 +93,7 @@ MINE = {
     **{"layers": "my_layer", "drivers": "my_driver", "models": "my_model"},
     **{"tasks": "my_task", "datasets": "my_digits", "compressors": "my_compressor"},
     "modelcompressors": "my_reduction",
+    "arms": "my_arm",
 }
 TIMED = ["--budget", "0.1"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]
@@ -135,6 +139,7 @@ USES: list[tuple[str, str, list[str]]] = [
             "timing_s=0",
         ],
     ),
+    ("arms", "method", ["accelerate", "xor", "--arms", "my-arm", "--no-rivals", *TRAINED]),
 ]
 NAMED = {"layers": "linear,my_layer", "drivers": "torch_svd,my_driver"}
 

@@ -191,7 +191,7 @@ class ArmsSession(ABC, Generic[G, A]):
         self.until = None if minutes is None else time.monotonic() + 60 * minutes
         self._begun = False
 
-    def prepare(self, record: RunWriter) -> None:  # noqa: B027
+    def prepare(self, record: RunWriter) -> None:
         """Find out, before the first seed, what all seeds have in common, unit by unit."""
 
     @abstractmethod

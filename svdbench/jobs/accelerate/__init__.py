@@ -1,20 +1,24 @@
-"""Train a network dense and in low-rank factors (SVD-DNN), and compare their speed.
+"""Train a network dense and in low rank, and see whether low rank pays.
 
-After a fraction φ of the training steps, each weight W is replaced by two factors W₁W₂ of
-low rank, which need fewer multiplications; after training the factors are multiplied out.
-All arms start from the same weights and see the same batches, one epoch of each in turn. The
-report shows the speed, the speed that the saved multiplications allow, and the accuracy
-with its interval.
+SVD-DNN, for one, trains dense for a fraction φ of the steps; then each weight W is replaced by
+two factors W₁W₂ of low rank, which need fewer multiplications. `svdbench list arms` lists the
+others. All arms start from the same weights and see the same batches, one epoch of each in turn.
+
+Beside the dense network stand smaller ones: of each arm's step time, of its multiplications, and
+of ¼, ⅜ and ½ the width. All are given as many steps, multiplications or seconds. The report
+says whether an arm is better than the best of the smaller networks, and shows the speed, the
+speed that the saved multiplications allow, and the accuracy with its interval.
 
 experiment=svd_dnn_mnist_published follows the code of Sarnayak et al. (2020), and
 experiment=svd_dnn_mnist_corrected corrects its errors. The same holds for svd_dnn_xor_…
-and svd_dnn_cats_…; svd_dnn_alpha varies α.
+and svd_dnn_cats_…; svd_dnn_alpha varies α. They have no smaller networks.
 
-Writes results/accelerate/NAME: CSV tables of epochs, arms and layers, plots, the
-configuration and the environment.
+Writes results/accelerate/NAME: CSV tables of epochs, arms, layers and smaller networks, plots,
+the configuration and the environment.
 
 Examples:
     svdbench accelerate mnist --alphas 0.5 --phis 0.1
+    svdbench accelerate mnist --arms svd-dnn,cola --budget 2.5
     svdbench accelerate experiment=svd_dnn_mnist_corrected
 """
 

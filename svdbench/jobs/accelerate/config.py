@@ -26,7 +26,7 @@ class Start(Enum):
     glorot = "glorot"
 
 
-class Budget(Enum):
+class TrainingBudget(Enum):
     """What all arms are given alike: steps, the multiplications of those steps, or seconds."""
 
     steps = "steps"
@@ -34,7 +34,7 @@ class Budget(Enum):
     seconds = "seconds"
 
 
-class Decay(Enum):
+class DecayOf(Enum):
     """What ``optimizer.weight_decay`` pulls to zero: the product of two factors, or each factor."""
 
     product = "product"
@@ -59,7 +59,7 @@ class PublishedSpeed:
 class Accelerate(FamilyConfig, FollowedConfig):
     """``svdbench accelerate``: trained dense, in low rank, and dense with fewer hidden units."""
 
-    epochs: int | None = epochs_option("20, or enough for 200 batches; 10 rounds with budget_s")
+    epochs: int | None = epochs_option("20, or enough for 200 batches; 10 rounds of seconds")
     arm: dict[str, Any] = members(ARMS)
     arms: list[str] = several(
         ["svd_dnn"],
@@ -74,16 +74,17 @@ class Accelerate(FamilyConfig, FollowedConfig):
         null="yes, but not where published numbers are compared",
         typed="--no-rivals",
     )
-    budget: Budget = option(
-        Budget.steps,
-        "what every arm is given alike: steps, multiplications, or seconds of the processor",
-        typed="--budget steps|multiplications|seconds",
+    budget: TrainingBudget | None = option(
+        None,
+        "what all arms are given alike: steps, multiplications, or seconds",
+        null="steps, or seconds with budget_s",
+        typed="--equal steps|multiplications|seconds",
     )
     budget_s: float | None = option(
         None,
-        "seconds of training for each arm; they are process seconds over the number of threads",
-        null="no such budget",
-        typed="--budget-s SECONDS",
+        "seconds of training for each arm, as process seconds over the number of threads",
+        null="as many steps or multiplications as the dense network has in its epochs",
+        typed="--budget SECONDS",
         above=0,
     )
     lrs: list[float] | None = several(
@@ -93,8 +94,9 @@ class Accelerate(FamilyConfig, FollowedConfig):
         null="optimizer.lr for all",
         above=0,
     )
-    decay: Decay = option(
-        Decay.product, "what weight decay is of: the product of two factors, or each of the factors"
+    decay: DecayOf = option(
+        DecayOf.product,
+        "what weight decay is of: the product of two factors, or each of the factors",
     )
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
     alphas: list[float] = several(
@@ -141,13 +143,22 @@ class Accelerate(FamilyConfig, FollowedConfig):
         super().check()
         if self.input_gradient and self.net == BYTE_LM:
             raise ValueError("input_gradient is for data of numbers, and byte-lm reads bytes")
-        if (self.budget is Budget.seconds) != (self.budget_s is not None):
+        if self.budget is TrainingBudget.seconds and self.budget_s is None:
+            raise ValueError("budget is seconds, without a number of them: add --budget 10")
+        if self.budget_of is not TrainingBudget.seconds and self.budget_s is not None:
             raise ValueError(
-                "budget=seconds needs budget_s, and budget_s needs it: add --budget-s 10, or leave "
-                "both out"
+                f"budget is {self.budget_of.value}, and budget_s is of seconds: leave one of them "
+                "out"
             )
         if self.lrs is not None and sorted(self.lrs) != self.lrs:
             raise ValueError(f"lrs is {self.lrs}: give the rates in ascending order")
+
+    @property
+    def budget_of(self) -> TrainingBudget:
+        """What all arms are given alike."""
+        if self.budget is None:
+            return TrainingBudget.steps if self.budget_s is None else TrainingBudget.seconds
+        return self.budget
 
     @property
     def with_rivals(self) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from svdbench.jobs.accelerate.arms.base import ArmPlan, LowRankArm
-from svdbench.jobs.accelerate.config import Accelerate, Budget, Decay, Start
+from svdbench.jobs.accelerate.config import Accelerate, DecayOf, Start, TrainingBudget
 from svdbench.jobs.accelerate.costs import multiplications
 from svdbench.jobs.accelerate.moments import factors_in
 from svdbench.jobs.accelerate.ranks import alpha_rule, layer_rule
@@ -81,15 +81,15 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
     @property
     def epochs(self) -> int:
         """Epochs, or with a budget of seconds the rounds that take their place."""
-        if self.config.budget is Budget.seconds:
+        if self.config.budget_of is TrainingBudget.seconds:
             return self.config.epochs or ROUNDS
         return super().epochs
 
     @property
     def preparations(self) -> int:
-        return int(self.config.with_rivals or self.config.budget is Budget.seconds) + int(
-            self.config.lrs is not None
-        )
+        return int(
+            self.config.with_rivals or self.config.budget_of is TrainingBudget.seconds
+        ) + int(self.config.lrs is not None)
 
     def built(self, setting: AccelerateSetting) -> nn.Module:
         """The dense network of an arm, with weights drawn from torch's generator."""
@@ -136,7 +136,7 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
         if changes is None:
             changes = () if member is None else member.changes(plan)
         schedule = StepSchedule(budget, changes, costs or [1.0] * (len(changes) + 1))
-        of_product = config.decay is Decay.product
+        of_product = config.decay is DecayOf.product
         return AccelerateArm(
             setting,
             seed,

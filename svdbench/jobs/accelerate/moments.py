@@ -140,7 +140,7 @@ def _pulled_back(product: Product, factors: list[Tensor], value: Tensor, number:
     return found
 
 
-def kept_moments(before: Optimizer, old: nn.Module, new: nn.Module) -> dict[nn.Parameter, Any]:
+def kept_moments(before: Optimizer, old: nn.Module, new: nn.Module) -> dict[Tensor, Any]:
     """The state of parameters that both networks have, by name and shape, for the new one's."""
     names = dict(old.named_parameters())
     return {

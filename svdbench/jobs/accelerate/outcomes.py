@@ -58,6 +58,7 @@ class ArmOutcome:
 
     Attributes:
         narrow: whether it is a smaller dense network.
+        unchanged: whether it is the dense network: its change never came.
         loss: on the test set, by seed.
         same: its loss less the dense network's.
         smaller: less the best smaller dense network's, where there is one.
@@ -68,6 +69,7 @@ class ArmOutcome:
 
     name: str
     narrow: bool
+    unchanged: bool
     loss: pd.Series
     same: Interval
     smaller: Interval | None
@@ -76,8 +78,8 @@ class ArmOutcome:
 
     @property
     def verdict(self) -> Verdict | None:
-        """By :data:`RULE`; None without a smaller network."""
-        if self.smaller is None or self.narrow or self.name == DENSE:
+        """By :data:`RULE`; None without a smaller network, and of dense networks."""
+        if self.smaller is None or self.narrow or self.unchanged:
             return None
         return verdict_of(self.smaller, self.smaller_loss)
 
@@ -123,6 +125,7 @@ def outcomes_of(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[ArmOutcome]
     whole = [name for name in narrow if len(losses[name]) == len(losses[DENSE])]
     best = min(whole, key=lambda name: losses[name].mean(), default=None)
     used = summary.groupby("arm")[["used_s", "step"]].median()
+    changed = set(summary.loc[summary["decompose_s"].notna(), "arm"])
     found = []
     for name, loss in losses.items():
         against = losses[best] if best is not None else None
@@ -130,6 +133,7 @@ def outcomes_of(epochs: pd.DataFrame, summary: pd.DataFrame) -> list[ArmOutcome]
             ArmOutcome(
                 name,
                 name in narrow,
+                name not in narrow | changed,
                 loss,
                 _difference(loss, losses[DENSE]),
                 None if against is None else _difference(loss, against),
@@ -182,7 +186,9 @@ def losses_table(outcomes: list[ArmOutcome], given: str) -> Table:
             one.metrics[LOSS],
             "" if one.name == DENSE else _cell(one.same),
             "" if one.smaller is None or one is best else _cell(one.smaller),
-            _verdict(one.verdict),
+            TableCell("dense throughout", "dim")
+            if one.unchanged and one.name != DENSE
+            else _verdict(one.verdict),
         )
     return table
 
@@ -210,7 +216,9 @@ def verdicts(outcomes: list[ArmOutcome]) -> Iterator[str]:
     """A sentence for each arm in low rank."""
     best = best_smaller(outcomes)
     for one in outcomes:
-        if one.verdict is not None and best is not None:
+        if one.unchanged and one.name != DENSE:
+            yield f"{sides.name_of(one.name)}: its change never came, so it is the dense network"
+        elif one.verdict is not None and best is not None:
             yield f"{sides.name_of(one.name)}: {against(one)} {sides.name_of(best.name)}"
 
 

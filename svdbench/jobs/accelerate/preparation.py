@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.jobs.accelerate.config import Budget
+from svdbench.jobs.accelerate.config import TrainingBudget
 from svdbench.jobs.accelerate.costs import weighted
 from svdbench.jobs.accelerate.experiment import (
     DENSE,
@@ -198,10 +198,10 @@ class Preparation:
     def _budget(self, label: str) -> tuple[float, list[float] | None]:
         given, config = self.given, self.given.config
         steps = given.epochs * given.batches
-        if config.budget is Budget.seconds:
+        if config.budget_of is TrainingBudget.seconds:
             assert config.budget_s is not None
             return config.budget_s, self.costs.seconds[label]
-        if config.budget is Budget.multiplications:
+        if config.budget_of is TrainingBudget.multiplications:
             return steps * self.costs.products[DENSE][0], self.costs.products[label]
         return steps, None
 
@@ -209,9 +209,9 @@ class Preparation:
         """The cost of a step of an arm that has just changed, at a time not known before."""
         products = self.given.multiplications(arm.network)
         arm.later_products.append(products)
-        if self.given.config.budget is Budget.steps:
+        if self.given.config.budget_of is TrainingBudget.steps:
             return 1.0
-        if self.given.config.budget is Budget.multiplications:
+        if self.given.config.budget_of is TrainingBudget.multiplications:
             return products
         own = StagedArm(
             arm.name,
@@ -222,7 +222,7 @@ class Preparation:
             plan=arm.plan,
             schedule=StepSchedule(1e9, (), [1.0]),
         )
-        work = {
+        work: dict[str, Callable[[int], float]] = {
             "own": partial(self._steps, own, endless(self._batches(0))),
             DENSE: self._timed(self.settings[0], 0),
         }

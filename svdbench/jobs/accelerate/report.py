@@ -217,7 +217,10 @@ def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
         one = rows[rows["arm"] == rows["arm"].iloc[0]]
         words = [_layer(row) for row in one.to_dict("records")]
         alpha = one["alpha"].iloc[0]
-        yield ("ranks given" if alpha != alpha else f"α {setting(alpha)}") + f": {'; '.join(words)}"
+        what = f"α {setting(alpha)}" if alpha == alpha else "ranks given"
+        if alpha != alpha and one["kept"].isna().all():
+            what = sides.name_of(one["arm"].iloc[0])
+        yield f"{what}: {'; '.join(words)}"
 
 
 def _layer(row: Any) -> str:

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from svdbench.jobs.accelerate.config import Budget
+from svdbench.jobs.accelerate.config import TrainingBudget
 from svdbench.jobs.accelerate.costs import ceiling, size_of, weighted
 from svdbench.jobs.accelerate.experiment import (
     DENSE,
@@ -33,8 +33,8 @@ class AccelerateRows(SharedRows):
             "carry_moments": config.carry_moments,
             "input_gradient": config.input_gradient,
         }
-        if config.budget is not Budget.steps:
-            self.options |= {"budget": config.budget.value, "budget_s": config.budget_s}
+        if config.budget_of is not TrainingBudget.steps:
+            self.options |= {"budget": config.budget_of.value, "budget_s": config.budget_s}
 
     def layers(self) -> None:
         for setting in self.given.settings:
@@ -118,7 +118,7 @@ class AccelerateRows(SharedRows):
             own["arm"] = dict(options)
         row = self.cell(self._setting(arm.setting) | {"seed": arm.seed}, **own)
         config = self.given.config
-        row |= {"budget_of": config.budget.value, "budget_s": config.budget_s}
+        row |= {"budget_of": config.budget_of.value, "budget_s": config.budget_s}
         size = size_of(arm.network, self.given.test[0][:1])
         return row | self.scores(arm, split, scores, arm.rel_error, size)
 

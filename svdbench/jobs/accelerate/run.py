@@ -9,7 +9,7 @@ from torch import Tensor
 
 from svdbench.errors import as_user_error
 from svdbench.jobs.accelerate import JOB
-from svdbench.jobs.accelerate.config import Accelerate, Budget
+from svdbench.jobs.accelerate.config import Accelerate, TrainingBudget
 from svdbench.jobs.accelerate.experiment import (
     AccelerateArm,
     AccelerateExperiment,
@@ -61,7 +61,7 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):
 
     def prepare(self, record: RunWriter) -> None:
         config, prepared, shown = self.given.config, self.prepared, self.shown
-        timed = config.with_rivals or config.budget is Budget.seconds
+        timed = config.with_rivals or config.budget_of is TrainingBudget.seconds
         if timed and CALIBRATION not in record.units:
             shown.begin(CALIBRATION)
             prepared.calibrate(shown.doing)
@@ -89,7 +89,7 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):
             super().train_epoch(arm, self._prepared(self.batches(seed).epoch(0), WARM_UP_STEPS))
 
     def train_epoch(self, arm: AccelerateArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
-        if self.given.config.budget is not Budget.steps:
+        if self.given.config.budget_of is not TrainingBudget.steps:
             share = (arm.state.epoch + 1) / self.given.epochs
             batches = arm.round(self.batches(arm.seed), share)
         return super().train_epoch(arm, self._prepared(batches)) and arm.status == "ok"

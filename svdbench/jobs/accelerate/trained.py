@@ -82,6 +82,7 @@ class StagedArm(Arm):
         batches: Iterable[tuple[Tensor, Tensor]],
         clock: Clock,
         after_batch: Callable[[], None] | None = None,
+        before_update: Callable[[], None] | None = None,
     ) -> EpochScores:
         """As of every arm; the seconds of changes are not among the epoch's."""
         batches, parts = iter(batches), []
@@ -97,7 +98,7 @@ class StagedArm(Arm):
                 continue
             before = self.steps
             some = batches if left is None else islice(batches, left)
-            parts.append(self._train_stage(some, clock, after_batch))
+            parts.append(self._train_stage(some, clock, after_batch, before_update))
             if left is None or self.steps - before < left:
                 break
         self._ask(clock)
@@ -135,6 +136,7 @@ class StagedArm(Arm):
         batches: Iterable[tuple[Tensor, Tensor]],
         clock: Clock,
         after_batch: Callable[[], None] | None,
+        before_update: Callable[[], None] | None,
     ) -> EpochScores:
         follows = self.method is not None and overrides(self.method, "before_step")
         counted = 0
@@ -156,7 +158,13 @@ class StagedArm(Arm):
             begin()
         after = done if follows else after_batch
         decays = self.product_decay or (self.method and overrides(self.method, "before_update"))
-        found = super().train_epoch(batches, clock, after, self._decay if decays else None)
+
+        def update() -> None:
+            self._decay()
+            if before_update is not None:
+                before_update()
+
+        found = super().train_epoch(batches, clock, after, update if decays else before_update)
         self.steps += found.steps
         return found
 

@@ -14,6 +14,7 @@ KINDS = {
     "datasets": "data sets, for `compress`, `accelerate` and `rank-reveal`",
     "compressors": "ways to compress a weight, for `compress --methods`",
     "modelcompressors": "ways to compress a whole model, for `time-compressors --methods`",
+    "arms": "ways to train in low rank, for `accelerate --arms`",
     "experiments": "settings of published experiments, for experiment=NAME",
     "published": "published results, for `reproduce NAME`",
     "nn": "layers and parametrisations for your own code, in svdbench.nn",

@@ -139,6 +139,7 @@ class LowRankArm(ABC):
     Example:
         .. code-block:: python
 
+            import torch
             from svdbench.extend import LowRankArm
 
             class Orthonormal(LowRankArm):
