@@ -6,7 +6,7 @@ import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 
 import svdbench
-from svdbench.jobs.accelerate.arms import alpha_rank
+from svdbench.jobs.accelerate.ranks import alpha_rank
 from svdbench.jobs.accelerate_when.report import LayerSpeed, pays_from, where_it_pays
 from svdbench.jobs.accelerate_when.run import LowRankShare
 from svdbench.statistics.intervals import Interval
