@@ -4,7 +4,7 @@
 
 compiles them all, which takes minutes and no GPU, and writes registers, spills, shared
 memory and instructions per chip to ``kernels.csv`` and, for reading, ``kernels.md``. With
-``--quick``, only sizes that are multiples of 16, on sm_90. Triton's interpreter must be off.
+``--quick``, only the largest of each kernel, on sm_90. Triton's interpreter must be off.
 
 A row is written as soon as it is known: the same command continues where it was stopped, and
 after a change compiles only what has changed.
@@ -287,7 +287,7 @@ def table(folder: Path, quick: bool, processes: int) -> list[dict[str, Any]]:
     Those that it lacks are compiled, ``processes`` at once, and appended as they come; in the end
     the file has the rows asked for, in the order of :func:`shipped`.
     """
-    builds = [(i, build) for i, build in enumerate(shipped()) if not quick or _is_quick(build)]
+    builds = _quick() if quick else list(enumerate(shipped()))
     chips = [chip for chip in CHIPS if chip.name == "sm_90" or not quick]
     path = folder / "kernels.csv"
     known = read_table(path)
@@ -335,13 +335,20 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _is_quick(build: Build) -> bool:
-    """Whether a build is of the quick table: sizes in sixteens, three kinds, what is trained."""
-    precision = build.constants.get("PRECISION")
-    kinds = {(dtype, None) for dtype, _ in QUICK} | set(QUICK)
-    constants: dict[str, Any] = {"KEEP": True, "PHI": "tanh", "N": 64} | build.constants
-    trained: bool = constants["KEEP"] and constants["PHI"] == "tanh" and constants["N"] >= 64
-    return build.aligned and trained and (build.dtype, precision) in kinds
+def _quick() -> list[tuple[int, Build]]:
+    """The largest build of each kernel and kind of the quick table, with its place among all.
+
+    That is of sizes in sixteens, of three kinds, and of what is trained.
+    """
+    found: dict[tuple[str, str, str | None], tuple[int, Build]] = {}
+    for i, build in enumerate(shipped()):
+        precision = build.constants.get("PRECISION")
+        kinds = {(dtype, None) for dtype, _ in QUICK} | set(QUICK)
+        constants: dict[str, Any] = {"KEEP": True, "PHI": "tanh", "N": 64} | build.constants
+        trained: bool = constants["KEEP"] and constants["PHI"] == "tanh" and constants["N"] >= 64
+        if build.aligned and trained and (build.dtype, precision) in kinds:
+            found[build.kernel.__name__, build.dtype, precision] = i, build
+    return sorted(found.values(), key=lambda place: place[0])
 
 
 def _row(number: int, chip: Chip) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from svdbench.lowrank import compress, example_losses, rank_frontier
+from svdbench.lowrank import compress, compression, example_losses, rank_frontier
 from svdbench.lowrank.ranks.evaluation import batch_losses
-from svdbench.lowrank.ranks.examples import batches, check_batch, size, take
+from svdbench.lowrank.ranks.examples import batches, check_batch, in_pieces, size, take
 from svdbench.lowrank.ranks.outputs import each_output, output_tensor, tensors_of
 from svdbench.lowrank.splits import split_examples
 
@@ -307,3 +307,65 @@ def test_a_loader_that_shuffles_is_read_in_order() -> None:
     for part in (parts.search, parts.held_out):
         first, again = (torch.cat([batch[0] for batch in part]) for _ in range(2))  # type: ignore[index]
         assert torch.equal(first, again)
+
+
+def test_batches_are_cut_by_their_numbers() -> None:
+    X, y = torch.randn(10, 20), torch.arange(10)
+    loader = [(X[:7], y[:7]), (X[7:], y[7:])]
+    for data in (loader, (X, y)):
+        pieces = list(in_pieces(data, 50))
+        assert max(len(x) for x, _ in pieces) == 2
+        assert torch.equal(torch.cat([x for x, _ in pieces]), X)
+        assert torch.equal(torch.cat([labels for _, labels in pieces]), y)
+    assert [len(x) for x, _ in in_pieces(loader, 1)] == [1] * 10  # never less than an example
+    once = iter(loader)
+    assert in_pieces(once, 50) is once
+    assert in_pieces(loader, None) is loader
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_calibration_in_pieces_gives_the_same(
+    reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the graph of some of a batch's examples is kept at a time."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+    batches = [(torch.randn(40, 6), torch.randint(4, (40,))) for _ in range(6)]
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target, reduction=reduction)
+
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, given, output: seen.append(len(output)))
+    found = []
+    for least in (2**24, 1):
+        monkeypatch.setattr(compression, "LEAST_GRAPH", least)
+        seen.clear()
+        found.append(
+            compress(model, batches, loss=loss, params=0.6, curvature="fisher", timing_s=0)
+        )
+    assert sum(count == 40 for count in seen) < sum(count < 40 for count in seen)
+    whole, pieces = (each.frontier for each in found)
+    assert found[0].ranks == found[1].ranks
+    for name, spectrum in whole.layers.items():
+        torch.testing.assert_close(
+            spectrum.energies, pieces.layers[name].energies, rtol=1e-4, atol=0
+        )
+    assert found[1].certificate.held_out.mean == pytest.approx(
+        found[0].certificate.held_out.mean, rel=1e-4
+    )
+
+
+def test_batches_of_a_loss_of_batches_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "LEAST_GRAPH", 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+    pairs = [(torch.randn(12, 6), torch.randn(12, 4)) for _ in range(6)]
+
+    def contrastive(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output @ target.mT, torch.arange(len(output)))
+
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, given, output: seen.append(len(output)))
+    compress(model, pairs, loss=contrastive, params=0.6, timing_s=0)
+    assert set(seen) <= {1, 12}  # 1: where it is found that the loss is of a batch

@@ -34,11 +34,12 @@ from svdbench.lowrank.ranks.examples import (
     Loss,
     batches,
     check_loss,
+    give_back,
+    in_pieces,
     size,
     take,
 )
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
-from svdbench.lowrank.ranks.moments import give_back
 from svdbench.lowrank.ranks.teacher import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
@@ -49,6 +50,8 @@ SIZE, LATENCY = "size", "latency"
 # Parts of the examples by which models are compared.
 JUDGING = ("search", "held_out")
 
+# Bytes that autograd may keep of a batch in calibration, where an eighth of the model is less.
+LEAST_GRAPH = 2**24
 
 # Examples at once when layers are timed, if the data doesn't come in batches.
 BATCH = 64
@@ -180,22 +183,30 @@ def compress(
         taught = data
         if needs_teacher(judged.loss):
             taught = _taught(data, model, tuning=finetune_epochs > 0)
+        numbers = judged.numbers(max(bytes_of(model) // 8, LEAST_GRAPH))
         dense = {
             part: check_losses(
-                judged.losses(model, getattr(taught, part)), part.replace("_", "-"), judged.unit
+                judged.losses(model, in_pieces(getattr(taught, part), numbers)),
+                part.replace("_", "-"),
+                judged.unit,
             )
             for part in JUDGING
         }
-        subject = _Subject(model, taught, judged, dense, timing_s, on_progress)
+        give_back()
+        subject = _Subject(model, taught, judged, numbers, dense, timing_s, on_progress)
         on_progress(0.1, "calibrating")
+        pieces = in_pieces(data.calibration, numbers)
         frontier = rank_frontier(
-            model, data.calibration, judged.loss, kind=kind, embeddings=embeddings, **options
+            model, pieces, judged.loss, kind=kind, embeddings=embeddings, **options
         )
         frontier = replace(frontier, multiple_of=multiple_of)
         frontier = subject.priced(frontier, latency is not None, keep_if)
         frontier, certificate, seconds = subject.chosen(frontier, budget, allowed)
         on_progress(0.7, "factoring")
-        errors = output_errors(frontier, model, certificate.ranks, data.held_out)
+        errors = output_errors(
+            frontier, model, certificate.ranks, in_pieces(data.held_out, numbers)
+        )
+        give_back()
         small, tuned = frontier.compressed(model, certificate.ranks, last=True), list[float]()
         if finetune_epochs:
             tuned = subject.tuned(small, finetune_epochs, lr, seed)
@@ -234,6 +245,7 @@ class _Subject:
     model: nn.Module
     splits: Splits
     judged: Judgement
+    numbers: int | None  # among inputs at once, where no time is measured
     dense: Mapping[str, Tensor]
     timing_s: float
     on_progress: Callable[[float, str], None]
@@ -250,7 +262,10 @@ class _Subject:
         def evaluate(ranks: Ranks) -> Tensor:
             if all(rank is None for rank in ranks.values()):
                 return self.dense[part]
-            return self.judged.losses(frontier.view(self.model, ranks), getattr(self.splits, part))
+            some = in_pieces(getattr(self.splits, part), self.numbers)
+            found = self.judged.losses(frontier.view(self.model, ranks), some)
+            give_back()
+            return found
 
         return evaluate
 

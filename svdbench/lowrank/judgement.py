@@ -45,6 +45,8 @@ class Judgement:
         value: the loss of the batch that was tried; 0 of distillation.
         change: of the inputs and targets of every batch; None: they stay as they are.
         note: what to keep in mind of the loss; "" for nothing.
+        graph_bytes: that autograd keeps between the forward and the backward pass, for each number
+            among the inputs; 0 where there is no backward pass.
     """
 
     loss: Loss
@@ -53,6 +55,13 @@ class Judgement:
     value: float = 0.0
     change: Change | None = None
     note: str = ""
+    graph_bytes: float = 0.0
+
+    def numbers(self, budget: int) -> int | None:
+        """Numbers among the inputs whose graph takes so many bytes; None where batches stay."""
+        if self.unit == "batch" or not self.graph_bytes:
+            return None
+        return max(1, int(budget / self.graph_bytes))
 
     def of(self, splits: Splits) -> Splits:
         """The examples as the model and the loss take them."""

@@ -1,15 +1,27 @@
 """A model tried on one batch before anything is calibrated: its output, its loss, its gradient."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from svdbench.lowrank.judgement import Judgement, judgement
 from svdbench.lowrank.layers.base import Arrange, Folding, Side
 from svdbench.lowrank.layers.weights import factorable_weights
-from svdbench.lowrank.ranks.examples import Loss, batches, evaluating, take, whole
-from svdbench.lowrank.ranks.moments import NO_GRADIENT, observe, with_graph
+from svdbench.lowrank.ranks.examples import (
+    Inputs,
+    Loss,
+    Targets,
+    batches,
+    evaluating,
+    numbers_in,
+    take,
+    whole,
+)
+from svdbench.lowrank.ranks.moments import NO_GRADIENT, Pass, observe, with_graph
 from svdbench.lowrank.splits import Splits
 
 # Examples of a split that is given whole which are tried.
@@ -58,10 +70,31 @@ def try_batch(
             for use in site.uses
         ]
         if observers:
-            seen = observe(model, [batch], observers, folding=folding, loss=found.loss)
+            seen, kept = _observed(model, batch, observers, folding=folding, loss=found.loss)
             if not seen.backward and any(each.seen for _, each in observers):
                 raise ValueError(f"{NO_GRADIENT}, or choose kind=whitened, which needs none")
+            found = replace(found, graph_bytes=kept / numbers_in(x))
     return found
+
+
+def _observed(
+    model: nn.Module, batch: tuple[Inputs, Targets], observers: Any, **options: Any
+) -> tuple[Pass, int]:
+    """A pass over a batch, and the bytes of all that autograd keeps of it."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()
+
+    try:
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            return observe(model, [batch], observers, **options), sum(kept.values())
+    except RuntimeError:  # torch.func, which a model may use, takes no such hooks
+        return observe(model, [batch], observers, **options), 0
 
 
 class _Onlooker:

@@ -24,6 +24,7 @@ from svdbench.lowrank.ranks.examples import (
     called,
     each,
     evaluating,
+    give_back,
     size,
     take,
 )
@@ -119,6 +120,8 @@ def output_scales(
         if left_out > 0 and spectrum.weight.most:
             small = frontier.view(model, {name: rank})
             scale = sum(batch.change(small) for batch in some) / left_out
+            del small
+            give_back()
             if math.isfinite(scale):
                 found[name] = scale
     if not any(found.values()):

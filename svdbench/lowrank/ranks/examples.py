@@ -1,8 +1,11 @@
 """Examples in batches of several forms, and models called with them."""
 
+import ctypes
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -197,6 +200,7 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Targets]]:
             return part.detach().to(device, copy=True)
 
         yield each(x, copied), each(y, copied)
+        give_back()
     if not count:
         raise ValueError("there are no examples: give at least one")
     if len(classes) == 1 and count > 1:
@@ -206,6 +210,17 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Targets]]:
             DataWarning,
             stacklevel=3,
         )
+
+
+def give_back() -> None:
+    """Returns memory that was freed to the system, where the C library (glibc) would keep it.
+
+    Activations and moments come and go between results that stay, and would leave holes as
+    large as the model.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _check_finite(x: Inputs) -> None:
@@ -318,6 +333,35 @@ def _cut(data: Data) -> Iterable[Any]:
     for start in range(0, size(X), rows):
         part = slice(start, start + rows)
         yield take(X, part), take(y, part)
+
+
+@dataclass(frozen=True)
+class Pieces(Iterable[tuple[Inputs, Targets]]):
+    """Batches, each in pieces of at most so many numbers, but for a single example."""
+
+    batches: Iterable[Any]
+    numbers: int
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Targets]]:
+        for batch in self.batches:
+            x, y = check_batch(batch)
+            count = size(x)
+            rows = max(1, min(count, self.numbers * count // max(numbers_in(x), 1)))
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
+                yield take(x, part), take(y, part)
+
+
+def in_pieces(data: Data, numbers: int | None) -> Data:
+    """The same examples in batches of at most so many numbers; data that is read once stays."""
+    if numbers is None or isinstance(data, Iterator):
+        return data
+    return Pieces(data if whole(data) is None else list(_cut(data)), numbers)
+
+
+def numbers_in(x: Inputs) -> int:
+    """The numbers among the inputs of a batch."""
+    return sum(part.numel() for part in tensors(x))
 
 
 def _rows_at_once(X: Inputs) -> int:

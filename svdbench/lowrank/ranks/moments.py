@@ -7,9 +7,7 @@ longer side only its product with W: if W is wide, W C Wᵀ in place of C. So no
 than the shorter side squared, and a table of 50,000 tokens fits.
 """
 
-import ctypes
 import math
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +29,7 @@ from svdbench.lowrank.ranks.examples import (
     batches,
     called,
     evaluating,
+    give_back,
     size,
 )
 
@@ -309,7 +308,6 @@ def observe(
                     found.backward = True
                 del value
             del output
-            give_back()
     if uncounted:
         raise ValueError(
             f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
@@ -341,17 +339,6 @@ def _bytes(site: FactorableWeight) -> int:
     """Of the moments of a weight, two of the shorter side for each use."""
     each, number = site.weight, precision(site.matrix).itemsize
     return 2 * min(each.rows, each.columns) ** 2 * each.groups * len(site.uses) * number
-
-
-def give_back() -> None:
-    """Returns memory that was freed to the system, where the C library (glibc) would keep it.
-
-    Activations and moments come and go between spectra that stay, and would leave holes as
-    large as the model.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 @contextmanager
