@@ -230,20 +230,25 @@ def _medians(
 
 
 def _counted(run: Callable[[], Any], model: nn.Module) -> int:
+    with evaluating(model), torch.no_grad(), _every_module_called(), plain_products() as counter:
+        run()
+    total: int = counter.get_total_flops()
+    return total // 2
+
+
+@contextmanager
+def plain_products() -> Iterator[FlopCounterMode]:
+    """A counter of products, within which all of them are seen.
+
+    Fused recurrent loops and attention are not counted everywhere; plain ones are.
+    """
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_every_module_called())
-        # Fused recurrent loops and attention are not counted everywhere; plain ones are.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        counter = stack.enter_context(FlopCounterMode(display=False))
-        run()
-    total: int = counter.get_total_flops()
-    return total // 2
+        yield stack.enter_context(FlopCounterMode(display=False))
 
 
 @contextmanager

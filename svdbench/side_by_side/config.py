@@ -11,7 +11,7 @@ from svdbench.training.config import OptimizerConfig, Schedule
 
 DTYPES = (Dtype.float32, Dtype.float64)
 # The families of networks that are no list of sizes.
-CONV, BYTE_LM = "conv", "byte-lm"
+CONV, LSTM, BYTE_LM = "conv", "lstm", "byte-lm"
 
 # The first argument of the commands that train networks; of some it may be a model, too.
 DATASET = Subject(
@@ -120,15 +120,15 @@ class FamilyConfig(SideBySide):
 
     net: str | None = option(
         None,
-        "sizes of the layers, such as 784-512-256-10; or conv, for images; or byte-lm, a "
-        "transformer that predicts the next byte of a text",
+        "sizes of the layers, such as 784-512-256-10; or conv, or lstm, which reads rows, for "
+        "images; or byte-lm, a transformer that predicts the next byte of a text",
         null="512 and 256 hidden units",
-        typed="--net SIZES|conv|byte-lm",
+        typed="--net SIZES|conv|lstm|byte-lm",
         panel=TRAINED,
     )
     width: int | None = option(
         None,
-        "features of byte-lm, a multiple of 4",
+        "hidden units of lstm, or features of byte-lm, then a multiple of 4",
         null="128",
         typed="--width N",
         at_least=4,
@@ -152,16 +152,16 @@ class FamilyConfig(SideBySide):
         typed="--text FILE|FOLDER",
         panel=TRAINED,
     )
+    batch_size: int | None = batch_option(
+        None, "2048, of a text windows with 2048 bytes, or an eighth of a smaller data set"
+    )
 
     def check(self) -> None:
         super().check()
-        given = [
-            name
-            for name in ("width", "layers", "context", "text")
-            if getattr(self, name) is not None
-        ]
-        if given and self.net != BYTE_LM:
-            raise ValueError(f"{given[0]} is for the network byte-lm: add --net byte-lm")
+        takes = {"width": (LSTM, BYTE_LM)}
+        for name in ("width", "layers", "context", "text"):
+            if getattr(self, name) is not None and self.net not in takes.get(name, (BYTE_LM,)):
+                raise ValueError(f"{name} is for the network byte-lm: add --net byte-lm")
         if self.net == BYTE_LM and self.data.name != Data().name:
             raise ValueError(
                 f"byte-lm learns text, not {self.data.name}: leave the data set out, or name a "

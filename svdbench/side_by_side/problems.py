@@ -12,10 +12,12 @@ from svdbench.errors import as_user_error
 from svdbench.members import DATASETS
 from svdbench.running.session import device_of
 from svdbench.side_by_side.byte_lm import ByteLmFamily
-from svdbench.side_by_side.config import BYTE_LM, CONV, FamilyConfig, SideBySide
+from svdbench.side_by_side.config import BYTE_LM, CONV, LSTM, FamilyConfig, SideBySide
 from svdbench.side_by_side.convolutional import ConvFamily
 from svdbench.side_by_side.families import MlpFamily, NetworkFamily
 from svdbench.side_by_side.networks import check_sizes, parse_net
+from svdbench.side_by_side.recurrent import HIDDEN as LSTM_WIDTH
+from svdbench.side_by_side.recurrent import LstmFamily
 
 Examples = tuple[Tensor, Tensor]
 WIDTH, LAYERS, CONTEXT = 128, 4, 128
@@ -91,13 +93,15 @@ def family_of(
     Raises:
         ValueError: the network does not fit the data set.
     """
-    if isinstance(config, FamilyConfig) and config.net == CONV:
+    if isinstance(config, FamilyConfig) and config.net in (CONV, LSTM):
         shape = DATASETS.class_of(config.data.name).shape
         if len(shape) < 2:
             raise ValueError(
-                f"conv is for images, and an example of {config.data.name} is {features} numbers: "
-                "give a data set of images, such as mnist, or the sizes of layers"
+                f"{config.net} is for images, and an example of {config.data.name} is {features} "
+                "numbers: give a data set of images, such as mnist, or the sizes of layers"
             )
+        if config.net == LSTM:
+            return LstmFamily(shape, classes, config.width or LSTM_WIDTH)
         return ConvFamily(shape, classes, activation=config.activation)
     sizes = parse_net(config.net) if config.net else [features, *hidden, classes]
     check_sizes(sizes, features, classes, config.data.name)

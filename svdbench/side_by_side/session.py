@@ -60,8 +60,14 @@ class Experiment(Generic[Config, Setting]):
 
     @property
     def batch_size(self) -> int:
+        """Examples of a batch; by default those of 2048 labels, of which a sequence has many."""
         small = math.ceil(len(self.train[0]) / LEAST_BATCHES)
-        return self.config.batch_size or min(BATCH, small)
+        return self.config.batch_size or min(max(1, BATCH // self.labels), small)
+
+    @property
+    def labels(self) -> int:
+        """Those of an example: 1, or of a sequence one for each place."""
+        return self.train[1][0].numel()
 
     @property
     def batches(self) -> int:
@@ -70,7 +76,8 @@ class Experiment(Generic[Config, Setting]):
     @property
     def epochs(self) -> int:
         enough = math.ceil(self.least_steps / self.batches)
-        return self.config.epochs or max(self.usual_epochs, enough)
+        usual = 1 if self.labels > 1 else self.usual_epochs  # a text is read once
+        return self.config.epochs or max(usual, enough)
 
     @property
     def preparations(self) -> int:
