@@ -352,7 +352,10 @@ class TestCommand:
             (["--ranks", "1,2,x"], "ranks has 'x'"),
             (["--ranks", "100,none,none"], "from 1 to 24"),
             (["--ranks", "none,none,none"], "no layer of"),
-            (["--alpha-meaning", "text", "--alphas", "1"], "no layer of"),
+            (
+                ["--alpha-meaning", "text", "--alphas", "1"],
+                "alphas is 1, which is the dense",
+            ),
             (["--net", "64-10-9"], "9 outputs"),
         ],
     )

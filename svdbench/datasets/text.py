@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a configuration is checked before torch is imported
     from torch import Tensor
 
 # Bytes that are read at most, to train on and to test; the first is 32 MiB as int64.
-MOST_TRAIN, MOST_TEST = 4 << 20, 1 << 17
+MOST_TRAIN, MOST_TEST = 4 << 20, 1 << 15
 # The test split is the first files of a tenth of the bytes; of a single file, two of 20 blocks.
 TEST_SHARE, BLOCKS = 0.1, 20
 LEAST_WINDOWS = 8
@@ -51,7 +51,7 @@ def text_windows(path: str | Path | None, context: int) -> TextWindows:
     The splits are the same always: files stand in the order of the hashes of their names, the
     first of them with a tenth of the bytes are the test split, and the rest is trained on. Of a
     single file, the 10th and the 20th of 20 blocks are tested. At most 4 MiB are trained on and
-    128 KiB tested; no more is read.
+    32 KiB tested; no more is read.
 
     Args:
         path: a file, or a folder, whose text files are taken, also those further down; None for

@@ -59,7 +59,9 @@ class PublishedSpeed:
 class Accelerate(FamilyConfig, FollowedConfig):
     """``svdbench accelerate``: trained dense, in low rank, and dense with fewer hidden units."""
 
-    epochs: int | None = epochs_option("20, or enough for 200 batches; 10 rounds of seconds")
+    epochs: int | None = epochs_option(
+        "20, of a text 1, or enough for 200 batches; 10 rounds of seconds"
+    )
     arm: dict[str, Any] = members(ARMS)
     arms: list[str] = several(
         ["svd_dnn"],
@@ -101,7 +103,8 @@ class Accelerate(FamilyConfig, FollowedConfig):
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
     alphas: list[float] = several(
         [0.5],
-        "shares of the singular values to keep; one arm for each, with each phi",
+        "shares of the singular values to keep, 1 for the dense network; one arm for each, with "
+        "each phi",
         "--alphas A,A,…",
         former=("--alpha",),
         above=0,

@@ -5,12 +5,10 @@ from copy import deepcopy
 from math import fsum
 
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from svdbench.lowrank import LowRankLinear
-from svdbench.lowrank.costs import multiply_adds
+from svdbench.lowrank.costs import multiply_adds, plain_products
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.side_by_side.networks import Loss
 
@@ -25,8 +23,7 @@ def multiplications(network: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> flo
     for module in copy.modules():
         if isinstance(module, LowRankLinear):
             module.pads = False
-    # Fused attention is not counted on every device; the plain one is, as a whole square.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with plain_products() as counter:
         loss(copy(X.detach().requires_grad_(X.requires_grad)), y).backward()
     return counter.get_total_flops() / 2 / len(X)
 

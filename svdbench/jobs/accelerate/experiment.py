@@ -210,7 +210,11 @@ def settings_of(config: Accelerate, family: NetworkFamily) -> list[AccelerateSet
         names = [f"{name}.weight" for name in linear_layers(network)]
         rules = [(None, layer_rule(ranks, names))]
     else:
-        rules = [(alpha, alpha_rule(alpha, meaning)) for alpha in config.alphas]
+        # At α = 1 factors save nothing, and the dense network is there.
+        alphas = [alpha for alpha in config.alphas if alpha < 1 or not config.only_if_saves]
+        if not alphas:
+            raise ValueError("alphas is 1, which is the dense network: give a smaller --alpha, too")
+        rules = [(alpha, alpha_rule(alpha, meaning)) for alpha in alphas]
     found = [AccelerateSetting()]
     for name in config.arms:
         make = partial(load, ARMS, name, config.arm)

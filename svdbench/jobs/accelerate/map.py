@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from svdbench.jobs.accelerate.summaries import DENSE
 from svdbench.reporting import plots
-from svdbench.reporting.report import Table, TableCell
+from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import (
     number,
     percent,
@@ -64,6 +66,18 @@ class AlphaPhiMap:
     def between(self, alpha: float, phi: float, other: float) -> Interval:
         """The loss at ``phi`` less that at ``other``, seed by seed."""
         return paired_difference(self.losses[alpha, phi], self.losses[alpha, other])
+
+
+def add_map(report: Report, summary: pd.DataFrame, title: str) -> None:
+    """Give a report the map of a run with several α and φ, and what it says of the advice.
+
+    Args:
+        summary: ``summary.csv``.
+        title: of the figure: data set, network and seeds.
+    """
+    if (found := map_of(summary)) is not None:
+        report.blocks += [*map_tables(found), Lines(advice(found))]
+        report.figures["map"] = partial(draw_map, found, title)
 
 
 def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
@@ -207,10 +221,15 @@ def draw_map(found: AlphaPhiMap, title: str) -> Figure:
     axes = figure.add_subplot()
     norm = CenteredNorm(0, max(float(np.abs(losses).max()), 1e-12))
     image = axes.imshow(losses, norm=norm, cmap="RdBu_r", aspect="auto", origin="lower", alpha=0.8)
-    outline = [withStroke(linewidth=2.5, foreground="white")]
+    outline: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white")]
     for i, alpha in enumerate(alphas):
         for j, phi in enumerate(phis):
-            style = {"ha": "center", "va": "center", "fontsize": 9, "path_effects": outline}
+            style: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": 9,
+                "path_effects": outline,
+            }
             axes.text(j, i + 0.22, _words(found, alpha, phi), zorder=5, **style)
     if times.max() > (1 + EQUAL) * times.min():
         lines = axes.contour(times, levels=5, colors="#333333", linewidths=1, linestyles="dashed")

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from svdbench.jobs.accelerate.map import add_map
 from svdbench.jobs.accelerate.outcomes import (
     ArmOutcome,
     costs_table,
@@ -88,6 +89,7 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
     outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
     if any(one.narrow for one in outcomes) or not _equal_steps(epochs):
         _add_outcomes(found, epochs, frames.summary, outcomes)
+    add_map(found, frames.summary, sides.about(epochs, "mean of {} seeds", _batches(epochs)))
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
     found.figures["loss"] = partial(loss, epochs, arms)
