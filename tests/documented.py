@@ -44,6 +44,7 @@ SHORT = {
     "tune": ["--d", "16", "--m", "4", "--budget", "0.3"],
     "train": ["--steps", "2", "--hidden", "8", "task.test_size=8"],
     "gradients": ["--steps", "2", "--hidden", "8", "task.test_size=8", "task.length=8"],
+    "search": ["--trials", "2", "--minutes", "0.01", "--hidden", "8", "task.test_size=8"],
     "compress": ["--epochs", "1", "--seeds", "1"],
     "accelerate": ["--epochs", "2", "--seeds", "1"],
     "rank-reveal": ["--epochs", "1", "--seeds", "1"],

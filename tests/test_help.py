@@ -192,7 +192,7 @@ def completed(shell: str, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("svdbench train spec", ["spectral_rnn"]),
+        ("svdbench train spectral_r", ["spectral_rnn"]),
         ("svdbench time-fasth --methods fasth,cw", ["fasth,cwy"]),
         ("svdbench list exp", ["experiments"]),
         ("svdbench doctor --format js", ["json"]),

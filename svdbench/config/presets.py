@@ -1,17 +1,23 @@
 """Settings that converge, by task and model: files in ``conf/preset/<task>``.
 
 A preset is a list of keys and values as one would type them, which come before what the
-user types: ``default.yaml`` of the task first, then the model's own file.
+user types: ``default.yaml`` of the task first, then the model's own file. A folder of the user's
+own, such as a search writes, has a file for each model, which stands for itself.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from svdbench.config.grammar import override
 from svdbench.errors import UserError, one_line
 from svdbench.files import documents
+from svdbench.members import references
+
+# What a preset may set.
+GROUPS = ("model", "task", "optimizer", "trainer")
 
 
 def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
@@ -30,6 +36,31 @@ def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
     for name in ("default", model):
         own = _read(folder / f"{name}.yaml")
         settings = _left(settings, own) | own
+    return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
+
+
+def own_preset(folder: Path, model: str, typed: Sequence[str] = ()) -> list[str]:
+    """Overrides for Hydra that a model's file in a folder of the user's own stands for.
+
+    Args:
+        model: its file is ``<model>.yaml``.
+        typed: as in :func:`preset`.
+
+    Raises:
+        UserError: there is no such file, or it is no preset.
+    """
+    path = folder / f"{model.replace(':', '.')}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(each.stem for each in folder.glob("*.yaml"))) or "none"
+        raise UserError(
+            f"{folder} has no preset of {model}, but {there}: give the folder presets of a search"
+        )
+    settings = _read(path)
+    for key, value in settings.items():
+        if key.partition(".")[0] not in GROUPS or key in GROUPS[:2] or key == "trainer":
+            raise UserError(f"{path} sets {key!r}, which no preset sets: leave it out")
+        if references({key: value}):
+            raise UserError(f"{path} names code in {key}, which a file must not: type it instead")
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
 
 

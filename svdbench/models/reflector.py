@@ -47,8 +47,8 @@ class ReflectorRNN(SequenceModel):
         output_size: int,
         *,
         reflectors: int = 4,
-        copies: int = 8,
-        heads: int = 1,
+        copies: int = 3,
+        heads: int = 4,
         readout_bias: bool = True,
     ) -> None:
         check_whole(1, reflectors=reflectors, copies=copies, heads=heads, hidden_size=hidden_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from svdbench.config.presets import preset
+from svdbench.config.presets import own_preset, preset
 from svdbench.errors import UserError, one_line
 from svdbench.job import Request
 from svdbench.measure.clock import Clock
@@ -37,9 +37,13 @@ def models_of(request: Request) -> str:
 
 
 def overrides_of(
-    models: str, task: str, typed: Sequence[str], presets: bool
+    models: str, task: str, typed: Sequence[str], presets: bool, own: str | None = None
 ) -> dict[str, list[str]]:
     """All overrides for each model: names, preset, and what was typed.
+
+    Args:
+        presets: whether to start from ``conf/preset``.
+        own: a folder of presets to start from instead.
 
     Raises:
         UserError: a name that isn't known, or names typed as keys.
@@ -62,10 +66,16 @@ def overrides_of(
         raise UserError(str(error)) from error
     if EVERY in names:
         names = MODELS.names()
+
+    def settings(model: str) -> Sequence[str]:
+        if own is not None:
+            return own_preset(Path(own), model, typed)
+        return preset(task, model, typed) if presets else ()
+
     return {
         model: [
             *(f"model={model}", f"task={task}", f"model_name={model}", f"task_name={task}"),
-            *(preset(task, model, typed) if presets else ()),
+            *settings(model),
             *typed,
         ]
         for model in names

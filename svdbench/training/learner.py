@@ -143,7 +143,19 @@ class Learner:
             Diverged: one of them is not finite. Nothing was changed then.
             KeyboardInterrupt: after the step, where one of several processes was interrupted.
         """
-        batch = self.task.batch(self.batch_size, self.generator)
+        value, grad_norm = self.learn_from(self.task.batch(self.batch_size, self.generator))
+        if self.task.training_length < self.task.length:
+            self.task.adapt(self.ranks.add({"score": self.score})["score"])
+        if self.ranks.interrupted:
+            raise KeyboardInterrupt
+        return value, grad_norm
+
+    def learn_from(self, batch: Batch) -> tuple[float, float]:
+        """One step on a minibatch of the caller's, which no curriculum takes into account.
+
+        Raises:
+            Diverged: as :meth:`learn`.
+        """
         self.model.zero_grad()
         value = self.ranks.add_gradients(self.parameters, self._backward(batch))
         grad_norm = clipped_norm(self.parameters, self.config.clip)
@@ -151,10 +163,6 @@ class Learner:
             raise Diverged(self.step + 1, value, grad_norm)
         self._move(rate_factor(self.config.schedule, self.step, self.steps))
         self.step += 1
-        if self.task.training_length < self.task.length:
-            self.task.adapt(self.ranks.add({"score": self.score})["score"])
-        if self.ranks.interrupted:
-            raise KeyboardInterrupt
         return value, grad_norm
 
     def _backward(self, batch: Batch) -> Tensor:

@@ -69,8 +69,9 @@ class Loop:
         self._begin = self.clock.stamp()
         try:
             status, reason = self._train()
-            self.tested = self._test()
-            self.lengths = self._test_lengths()
+            if self.limits.test:
+                self.tested = self._test()
+                self.lengths = self._test_lengths()
         except Diverged as error:
             status, reason = "nan", self._why(error)
             self.last = Evaluation(

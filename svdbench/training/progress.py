@@ -13,6 +13,7 @@ class Limits:
         target: the loss to reach, in the task's unit; None: no early stop.
         max_s: seconds to stop after, evaluations included; None: no limit.
         extrapolate: factors of the length of sequences to test on at the end.
+        test: whether to look at the test set at the end.
     """
 
     steps: int
@@ -20,6 +21,7 @@ class Limits:
     target: float | None = None
     max_s: float | None = None
     extrapolate: tuple[int, ...] = ()
+    test: bool = True
 
 
 @dataclass(frozen=True)

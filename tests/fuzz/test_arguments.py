@@ -19,6 +19,7 @@ Hunting = Callable[..., None]
 FIRST = {
     "train": ["lstm", "spectral-rnn,gru", "all", "spectral_rnn"],
     "gradients": ["lstm", "rnn,irnn"],
+    "search": ["lstm", "gru,lru"],
     "compress": ["digits", "json:loads", "no_such:build", "a:b:c"],
     "rank-reveal": ["digits", "json:loads", "no_such:build", ":"],
     "accelerate": ["digits", "xor"],

@@ -29,6 +29,7 @@ NEEDS: dict[str, list[str]] = {
     "tune": ["sizes.d=[8]"],
     "train": ["lstm", "task.length=4"],
     "gradients": ["lstm", "task.length=4"],
+    "search": ["lstm", "task.length=4"],
     "accelerate": ["xor"],
     "compress": ["xor"],
     "rank-reveal": ["xor"],

@@ -38,22 +38,33 @@ def run(config: Train, text: str, folder: str | None = None) -> TrainResult:
 def start(request: Request) -> TrainResult | SweepResult | None:
     """Train the models that were asked for, or show their configurations."""
     models, task, presets = models_of(request), request.flags["task"], request.flags["preset"]
+    own = request.flags["presets"]
+    if own is not None and not presets:
+        raise UserError("--presets and --no-preset exclude each other: leave one of them out")
     if request.show_config:
-        print(configurations(models, task, request.overrides, presets=presets), end="")
+        print(configurations(models, task, request.overrides, presets=presets, own=own), end="")
         return None
-    return train(models, task, request.overrides, presets=presets, multirun=request.multirun)
+    multirun = request.multirun
+    return train(models, task, request.overrides, presets=presets, own=own, multirun=multirun)
 
 
 def train(
-    models: str, task: str, typed: Sequence[str], *, presets: bool = True, multirun: bool = False
+    models: str,
+    task: str,
+    typed: Sequence[str],
+    *,
+    presets: bool = True,
+    own: str | None = None,
+    multirun: bool = False,
 ) -> TrainResult | SweepResult:
     """Train each of the models.
 
     Args:
         models: a name, several with commas between, or ``all``.
         presets: whether to start from ``conf/preset``.
+        own: a folder of presets to start from instead.
     """
-    runs = overrides_of(models, task, typed, presets)
+    runs = overrides_of(models, task, typed, presets, own)
     with _blaming_preset(runs, task, typed):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
@@ -70,6 +81,7 @@ def train(
             for model, overrides in runs.items()
         )
         words = ["train", models, "--task", task, *([] if presets else ["--no-preset"])]
+        words += [] if own is None else ["--presets", own]
         words += ["-m"] if multirun else []
         words += [text for text in typed if not text.startswith("name=")]
         return finish_sweep(Sweep(JOB.root, bases, tuple(words)))
@@ -88,9 +100,11 @@ def finish_sweep(sweep: Sweep, folder: Path | None = None) -> SweepResult:
     return run_sweep(sweep, folder, show=lambda place: show_run(JOB, place, screen())).check()
 
 
-def configurations(models: str, task: str, typed: Sequence[str], *, presets: bool = True) -> str:
+def configurations(
+    models: str, task: str, typed: Sequence[str], *, presets: bool = True, own: str | None = None
+) -> str:
     """What would be trained, as YAML: a document for each model."""
-    runs = overrides_of(models, task, typed, presets)
+    runs = overrides_of(models, task, typed, presets, own)
     documents = []
     for model, overrides in runs.items():
         with _blaming_preset([model], task, typed):

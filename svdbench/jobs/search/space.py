@@ -1,0 +1,133 @@
+"""What a search varies, and where its trials lie: a Sobol sequence over the same ranges for all.
+
+PyTorch has the sequence, so no further library is needed: with a few dozen short trials, halved by
+rounds, a model of the scores would have little to learn from.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from svdbench.jobs.search.config import LINEAR, Search
+from svdbench.models.base import SequenceModel
+from svdbench.training.config import Schedule
+
+Settings = dict[str, Any]
+# Ranges of the space for keys of the optimiser; the others are for keys of models.
+ORTHOGONAL = "orthogonal_lr"
+OPTIMIZER = ("lr", ORTHOGONAL, "clip", "schedule")
+RATES = ("optimizer.lr", "optimizer.orthogonal_lr")
+# The outer part of a range, at either end, that is its edge; and how far it is widened there.
+EDGE, WIDER = 0.1, math.sqrt(10)
+DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A key and its range, or its choices.
+
+    Attributes:
+        key: in full, as ``optimizer.lr``.
+        log: whether values are spread by their logarithm.
+    """
+
+    key: str
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = True
+    choices: tuple[str, ...] = ()
+
+    def at(self, share: float) -> Any:
+        """The value at a share of the range, from 0 to 1, with three digits."""
+        if self.choices:
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        if self.log:
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + share * (self.high - self.low)
+        return float(f"{value:.{DIGITS}g}")
+
+    def share(self, value: Any) -> float | None:
+        """Where a number lies in the range: below 0 and above 1 outside of it."""
+        if self.choices or not isinstance(value, int | float) or (self.log and value <= 0):
+            return None
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def edge(self, value: Any) -> str:
+        """The edge of the range at which a number lies, ``low`` or ``high``; empty inside."""
+        share = self.share(value)
+        if share is None or EDGE <= share <= 1 - EDGE:
+            return ""
+        return "low" if share < EDGE else "high"
+
+    def beyond(self, edge: str) -> "Dimension":
+        """The range that is added at an edge."""
+        if edge == "low":
+            return replace(self, low=self.low / WIDER, high=self.low)
+        return replace(self, low=self.high, high=self.high * WIDER)
+
+    def widened(self, edge: str) -> "Dimension":
+        added = self.beyond(edge)
+        return replace(self, low=min(self.low, added.low), high=max(self.high, added.high))
+
+
+def dimensions(config: Search, model: SequenceModel) -> list[Dimension]:
+    """What is searched for a model: the ranges of the space for the keys that it has."""
+    has_orthogonal = bool(model.parameter_groups()["orthogonal"])
+    found = []
+    for name, value in vars(config.space).items():
+        group = "optimizer" if name in OPTIMIZER else "model"
+        has = name in config.model if group == "model" else has_orthogonal or name != ORTHOGONAL
+        if value and has:
+            found.append(_dimension(f"{group}.{name}", value, log=name not in LINEAR))
+    return found
+
+
+def _dimension(key: str, value: list[Any], log: bool) -> Dimension:
+    if isinstance(value[0], Schedule):
+        return Dimension(key, choices=tuple(each.value for each in value))
+    low, high = value
+    return Dimension(key, low, high, log)
+
+
+def drawn(space: Sequence[Dimension], count: int, seed: int, skip: int = 0) -> list[Settings]:
+    """So many points of the space, the same ones each time.
+
+    Args:
+        skip: points of the sequence to leave out first.
+    """
+    if count < 1 or not space:
+        return [{} for _ in range(count)]
+    engine = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed)
+    points = engine.fast_forward(skip).draw(count, dtype=torch.float64)
+    return [
+        {each.key: each.at(share) for each, share in zip(space, point, strict=True)}
+        for point in points.tolist()
+    ]
+
+
+def settings_of(config: Search, space: Sequence[Dimension]) -> Settings:
+    """The values that a configuration has for what is searched."""
+    found: Settings = {}
+    for key in (each.key for each in space):
+        group, _, name = key.partition(".")
+        value = getattr(config.optimizer, name) if group == "optimizer" else config.model.get(name)
+        found[key] = value.value if isinstance(value, Schedule) else value
+    return found
+
+
+def with_settings(config: Search, settings: Settings) -> Search:
+    """The configuration of a trial."""
+    model, optimizer = dict(config.model), dict[str, Any]()
+    for key, value in settings.items():
+        group, _, name = key.partition(".")
+        if group == "model":
+            model[name] = value
+        else:
+            optimizer[name] = Schedule(value) if name == "schedule" else value
+    return replace(config, model=model, optimizer=replace(config.optimizer, **optimizer))
