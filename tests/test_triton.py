@@ -206,7 +206,10 @@ class TestHostileInputs:
 class TestFactors:
     @pytest.mark.parametrize(
         ("n", "d", "k"),
-        [(5, 7, 16), (40, 33, 32), (64, 64, 64), (100, 50, 128), (300, 30, 256), (400, 64, 512)],
+        [
+            *((5, 7, 16), (40, 33, 32), (64, 64, 64), (100, 50, 128), (300, 30, 256)),
+            pytest.param(400, 64, 512, marks=pytest.mark.slow),
+        ],
     )
     def test_inverse_of_the_half_triangle(self, n: int, d: int, k: int, poisoned: None) -> None:
         V = torch.randn(2, n, d)

@@ -67,16 +67,23 @@ def tolerance(V: Tensor) -> float:
 
 class TestStep:
     @pytest.mark.parametrize(
-        ("shape", "k"),
+        ("shape", "k", "transpose"),
         [
-            ((17, 1, 5), 128),
-            ((1, 17, 1), 128),
-            ((129, 131, 9), 128),  # two blocks, one of a single row, and two parts of d
-            ((140, 17, 65), 256),  # more columns than WIDE, and two parts of a block
-            ((260, 17, 257), 256),  # more columns than NARROW
+            ((17, 1, 5), 128, False),
+            ((17, 1, 5), 128, True),
+            ((1, 17, 1), 128, False),
+            ((1, 17, 1), 128, True),
+            # Two blocks, one of a single row, and two parts of d.
+            ((129, 131, 9), 128, False),
+            ((129, 131, 9), 128, True),
+            # More columns than WIDE, and two parts of a block.
+            ((140, 17, 65), 256, False),
+            pytest.param((140, 17, 65), 256, True, marks=pytest.mark.slow),
+            # More columns than NARROW.
+            pytest.param((260, 17, 257), 256, False, marks=pytest.mark.slow),
+            ((260, 17, 257), 256, True),
         ],
     )
-    @pytest.mark.parametrize("transpose", [False, True])
     def test_odd_shapes(
         self, shape: tuple[int, int, int], k: int, transpose: bool, poisoned: None
     ) -> None:
@@ -158,7 +165,10 @@ class TestHostileInputs:
         assert Apply.apply(V, torch.randn(6, 2), None, TILED, False).isnan().any()
 
 
-@pytest.mark.parametrize(("k", "d"), [(128, 20), (256, 20), (512, 20), (256, 300)])
+@pytest.mark.parametrize(
+    ("k", "d"),
+    [(128, 20), (256, 20), pytest.param(512, 20, marks=pytest.mark.slow), (256, 300)],
+)
 def test_factors_are_the_inverse_of_the_half_triangle(k: int, d: int, poisoned: None) -> None:
     V = torch.randn(1, k + 3, d)
     V[:, 3] = 0

@@ -31,6 +31,7 @@ NEEDS: dict[str, list[str]] = {
     "gradients": ["lstm", "task.length=4"],
     "search": ["lstm", "task.length=4"],
     "accelerate": ["xor"],
+    "accelerate-when": ["widths=[8]", "rows=[4]"],
     "compress": ["xor"],
     "rank-reveal": ["xor"],
     "time-compressors": ["no_such:build", "--data", "no_such:loader"],

@@ -30,6 +30,8 @@ def data():
 """
 
 RESULTS = "results"
+# Where a form of a command writes, if not under the command's name.
+JOBS = {"MODULE:BUILD": "compress-model", "--when": "accelerate-when"}
 # Repetitions that are counted, not chosen by how precise they are: the same rows every time.
 COUNTED = "measure.min_reps=2 measure.max_reps=2 measure.warmup_reps=1 measure.budget_s=0.2"
 TRAINING = "task.length=5 task.test_size=8 trainer.batch_size=4 trainer.target=0"
@@ -39,6 +41,7 @@ TIMED = {
     "time-rnn": "--hidden 4,6 --length 2,3 --methods spectral,torch_rnn sizes.batch=2 "
     f"sizes.reflectors=[2] {COUNTED}",
     "time-svd": f"--shapes 8x12 --ranks 2,3 --spectra step,gaussian --methods gram {COUNTED}",
+    "accelerate --when": f"--when --widths 8,12 --rows 4,6 --alphas 0.5 {COUNTED}",
     "tune": "--plot --d 8,12 --m 2,3 --budget 0.02",
     "time-fasth -m": f"--d 4,5 --methods cwy,sequential sizes.m=2,3 {COUNTED}",
 }
@@ -51,7 +54,8 @@ COMPUTED = {
     "compress": "xor --epochs 3 --seeds 3 --ranks 1 --net 2-4-2 latency.budget_s=0.01",
     "compress MODULE:BUILD": f"{MODEL}:build --data {MODEL}:data timing_s=0.05",
     "compress -m": "xor --epochs 2 --seeds 1 --net 2-4-2 --ranks 1 seed=0,1 latency.budget_s=0.01",
-    "accelerate": "xor --epochs 8 --seeds 3",
+    # The widths of smaller networks are found by times.
+    "accelerate": "xor --epochs 8 --seeds 3 --no-rivals",
     "rank-reveal": "digits --net 64-8-10 --epochs 1 --seeds 2 fractions=[0.5] examples.curves=50 "
     "examples.search=100 examples.calibration=200 latency.budget_s=0.01",
 }
@@ -92,15 +96,14 @@ def commands() -> list[Command]:
         for title, words in typed.items():
             name, _, form = title.partition(" ")
             given = [name, *words.split(), *(["-m"] if form == "-m" else [])]
-            job = "compress-model" if form == "MODULE:BUILD" else name
-            found.append(Command(title, job, timed, _typed(given)))
+            found.append(Command(title, JOBS.get(form, name), timed, _typed(given)))
     return [*found, Command("reproduce", "reproduce", False, _reproduced)]
 
 
 def small_result() -> PublishedResult:
     """A result that is read from two runs of a few epochs."""
     xor = load("xor")
-    small = "accelerate xor --epochs 3 --seeds 2"
+    small = "accelerate xor --epochs 3 --seeds 2 --no-rivals"
     runs = [NeededRun(run.run, small, f"{small} shuffle={run is xor.runs[0]}") for run in xor.runs]
     return replace(xor, runs=runs)
 
