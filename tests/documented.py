@@ -5,7 +5,7 @@ Shell and Python blocks run as they stand, and so do the steps of a workflow, bu
 =========================  =======================================================================
 in the documentation       in the test
 =========================  =======================================================================
-hours, large sizes         :data:`SHORT`: a few steps of small sizes
+hours, large sizes         :data:`SHORT`: a few steps of small sizes, or seconds
 a data set to download     the digits of scikit-learn
 GPUs, SLURM, Ray, nodes    the command is composed and checked as it stands, with its launcher and
                            all jobs of its sweep; what runs has these words taken out
@@ -55,6 +55,7 @@ INSTEAD = {
     r"mnist": "digits",
     r"trainer\.device=cuda|device=cuda": "",
     r"cuda": "cpu",
+    r"^2\.5$": "0.05",
     r"trainer\.(nodes|processes)=.*": "",
     r"\+?hydra[/.]launcher.*": "",
     r"seed=range\(\d+\)|seed=0,1,2,3": "seed=0,1",

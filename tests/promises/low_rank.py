@@ -17,6 +17,7 @@ from svdbench.jobs.time_svd.report import GOOD, by_driver
 from svdbench.record.reader import RecordedRun
 from svdbench.running.processes import run_command
 from svdbench.running.start import launch
+from svdbench.statistics.intervals import paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,9 +108,53 @@ def acceleration_figures(runs: "pd.DataFrame", what: str, least: float | None) -
         if least is not None:
             speed = float(own["speedup"].median())
             figures.append(Promise(f"{text}: relative speed", None, speed, True, least))
+        else:
+            part = float((own["speedup"] / own["ceiling"]).median())
+            figures.append(Promise(f"{text}: part of the ceiling", None, part, True, 0.8))
         lost = float((own.set_index("seed")["accuracy"] - dense).mean())
         figures.append(Promise(f"{text}: accuracy − dense, mean", None, lost, True, -0.003))
     return figures
+
+
+PAYS, RANDOM = "SVD-DNN α 0.25, φ 10 %", "factors α 0.125"
+CARRIED, RESET = "SVD-DNN α 0.25, φ 10 %", "SVD-DNN, moments reset, α 0.25, φ 10 %"
+
+
+def paying(folder: Path) -> list[Promise]:
+    """Low rank beside the best smaller dense network, in equal seconds, each at its best rate."""
+    runs = _accelerated(folder, "low_rank_mnist", [], "pays")
+    moments = _accelerated(folder, "moments_mnist", [], "moments")
+    return [*paying_figures(runs), moments_figure(moments)]
+
+
+def paying_figures(runs: "pd.DataFrame") -> list[Promise]:
+    """From the summary of ``low_rank_mnist``: differences of test losses, and costs."""
+    losses = runs.pivot_table(index="seed", columns="arm", values="loss")
+    first = runs.groupby("arm").first()
+    narrow = first.index[first["method"] == "narrow_dnn"]
+    best = losses[narrow].mean().idxmin()
+    found = []
+    for arm, other, most, apart in (
+        (PAYS, "DNN", -0.02, False),
+        (PAYS, best, 0.006, True),
+        (RANDOM, best, 0.006, True),
+    ):
+        difference = paired_difference(list(losses[arm]), list(losses[other]))
+        text = f"{arm}: test loss − {other}'s, 2.5 s, ± {difference.halfwidth:.4f}"
+        value = abs(difference.mean) if apart else difference.mean
+        found.append(Promise(f"{text}, size" if apart else text, None, value, False, most))
+    for column, most in (("n_params", 0.45), ("multiplications", 0.7)):
+        value = float(first.loc[RANDOM, column] / first.loc[best, column])
+        found.append(Promise(f"{RANDOM}: {column} over {best}'s", None, value, False, most))
+    return found
+
+
+def moments_figure(runs: "pd.DataFrame") -> Promise:
+    """From the summary of ``moments_mnist``: whether carried moments end at the lower loss."""
+    losses = runs.pivot_table(index="seed", columns="arm", values="loss")
+    found = paired_difference(list(losses[CARRIED]), list(losses[RESET]))
+    text = f"moments carried: test loss − that of reset ones, ± {found.halfwidth:.4f}"
+    return Promise(text, None, found.mean, False, 0.0)
 
 
 def commands(folder: Path) -> list[Promise]:
@@ -140,6 +185,7 @@ PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "compressing": compressing,
     "commands": commands,
     "accelerating": accelerating,
+    "paying": paying,
 }
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ class Preparation:
             for setting in self.settings
             for stage in range(len(self.costs.products[setting.label]))
         }
-        found = interleaved(work)
+        final = self.given.config.budget_of is TrainingBudget.seconds  # else only of rivals
+        found = interleaved(work) if final else interleaved(work, FEW, SHORT_S)
         self.costs.seconds = {
             setting.label: [own for (label, _), own in found.items() if label == setting.label]
             for setting in self.settings

@@ -42,3 +42,18 @@ def carried(
     if plan.carry_moments:
         made.state.update(carry_moments(before, old, new).state)
     return made
+
+
+class SvdDnnReset(SvdDnn):
+    """SVD-DNN whose factors start without moments, as in the program of Sarnayak et al. 2020.
+
+    For a comparison within a run; ``carry_moments=false`` is for all arms.
+    """
+
+    name, title = "svd_dnn_reset", "SVD-DNN, moments reset,"
+    source = "Sarnayak et al. 2020"
+
+    def optimizer(
+        self, before: Optimizer, old: nn.Module, new: nn.Module, plan: ArmPlan, make: MakeOptimizer
+    ) -> Optimizer:
+        return make(new)
