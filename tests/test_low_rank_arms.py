@@ -262,12 +262,12 @@ class TestRivals:
         found = list(rivals_of(family, {"a": 0.4 * whole}, {"a": 2 * whole}, cost, cost))
         assert [each.kind for each in found] == ["time", "multiplications", *["share"] * 3]
         assert cost(family.scaled(found[0].share)) == pytest.approx(0.4 * whole, rel=0.02)
-        kept = distinct(family, [*found, Rival(0.2501, "time", "b")])
+        kept = {
+            own.label: of for _, own, of in distinct(family, [*found, Rival(0.2501, "time", "b")])
+        }
         assert len(kept) == 4  # not the network itself, and a quarter once
-        assert [each.words for each in kept["784-128-64-10"][1]] == [
-            "time of b",
-            "0.25 of the width",
-        ]
+        assert [each.words for each in kept["784-128-64-10"]] == ["0.25 of the width", "time of b"]
+        assert list(kept) == sorted(kept, key=lambda label: -int(label.split("-")[1]))
 
     def test_times_are_medians_of_turns(self) -> None:
         took = {"a": iter([9.0, 1.0, 1.0, 5.0, 1.0]), "b": iter([9.0, 2.0, 2.0, 2.0, 7.0])}

@@ -139,8 +139,8 @@ class Preparation:
         self._add(list(rivals_of(given.family, times, products, seconds, counted)))
 
     def _add(self, rivals: list[Rival]) -> None:
-        for family, own in distinct(self.given.family, rivals).values():
-            setting = narrow(family, own[0].share)
+        for share, family, own in distinct(self.given.family, rivals):
+            setting = narrow(family, share)
             self.settings.append(setting)
             self.rivals[setting.label] = own
             self.costs.products[setting.label] = self.given.counted(setting, self.clock)

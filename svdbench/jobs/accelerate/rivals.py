@@ -10,6 +10,8 @@ from svdbench.side_by_side.families import NetworkFamily
 # Shares of the hidden widths that are always among the rivals.
 SHARES = (0.25, 0.375, 0.5)
 HALVINGS = 7
+# Shares that differ by no more than this part are one network.
+ALIKE = 0.04
 # Turns of every network, and the least seconds of one: where times are final, and in a bisection.
 TURNS, TURN_S = 11, 0.03
 FEW, SHORT_S = 5, 0.01
@@ -96,14 +98,23 @@ def rivals_of(
 
 def distinct(
     family: NetworkFamily, rivals: Iterable[Rival]
-) -> dict[str, tuple[NetworkFamily, list[Rival]]]:
-    """The networks of the rivals, the widest first, each once; none is the network itself."""
-    found: dict[str, tuple[NetworkFamily, list[Rival]]] = {}
-    for rival in sorted(rivals, key=lambda each: -each.share):
-        own = family.scaled(rival.share)
-        if own.label != family.label:
-            found.setdefault(own.label, (own, []))[1].append(rival)
-    return found
+) -> Iterator[tuple[float, NetworkFamily, list[Rival]]]:
+    """The smaller networks, the widest first, each once, with the rivals that it is.
+
+    Shares within :data:`ALIKE` of each other are one network; given shares come before others.
+    The network itself is none of them.
+    """
+    found: dict[float, list[Rival]] = {}
+    for rival in sorted(rivals, key=lambda each: (each.kind != "share", -each.share)):
+        like = [share for share in found if abs(rival.share - share) <= ALIKE * share]
+        share = min(like, key=lambda share: abs(share - rival.share), default=rival.share)
+        found.setdefault(share, []).append(rival)
+    labels = {family.label}
+    for share in sorted(found, reverse=True):
+        own = family.scaled(share)
+        if own.label not in labels:
+            labels.add(own.label)
+            yield share, own, found[share]
 
 
 K = TypeVar("K")
