@@ -90,7 +90,7 @@ def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
     own = summary[(summary["method"] == METHOD) & summary["alpha"].notna()]
     own = own[own["alpha"] < 1]
     groups = {
-        (float(alpha), float(phi)): rows.set_index("seed")  # type: ignore[arg-type]
+        (float(alpha), float(phi)): rows.set_index("seed")
         for (alpha, phi), rows in own.groupby(["alpha", "phi"])
     }
     alphas, phis = {alpha for alpha, _ in groups}, {phi for _, phi in groups}
