@@ -134,6 +134,11 @@ def shortened(words: list[str]) -> list[str]:
         kept = [word.replace("pdigits", "pmnist").replace("sdigits", "smnist") for word in kept]
         return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
     extra = SHORT.get(command, [])
+    if command == "accelerate" and "--when" in kept:
+        extra = ["--widths", "8", "--rows", "4", "--budget", "0.2"]
+    elif command == "accelerate" and "byte-lm" in kept:
+        small = ["--width", "8", "--layers", "1", "--context", "8"]
+        extra = [*extra, *small, "--budget", "0.2", "--no-rivals", "~lrs"]
     if any(word.startswith("experiment=") for word in kept):  # of MNIST, which may not be here
         extra = [*extra, "data.name=digits", "net=64-15-10"]
     if command == "train" and any(".batch_size" in word for word in kept):

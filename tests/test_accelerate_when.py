@@ -7,7 +7,13 @@ from command import EVERY_RUN, assert_mistake, run, table
 
 import svdbench
 from svdbench.jobs.accelerate.ranks import alpha_rank
-from svdbench.jobs.accelerate_when.report import LayerSpeed, pays_from, where_it_pays
+from svdbench.jobs.accelerate_when.report import (
+    LayerSpeed,
+    impossible,
+    of_ceilings,
+    pays_from,
+    where_it_pays,
+)
 from svdbench.jobs.accelerate_when.run import LowRankShare
 from svdbench.statistics.intervals import Interval
 from svdbench.timings.layers import DenseLinear, LayerProblem
@@ -67,6 +73,15 @@ def test_pays_from_the_width_after_which_all_are_faster() -> None:
     assert pays_from(few[:2]) is None
     assert list(where_it_pays(few)) == ["α 0.5 pays from width 256 with 32 rows"]
     assert list(where_it_pays(few[:2])) == ["α 0.5 pays at no width up to 128 with 32 rows"]
+
+
+def test_says_what_is_impossible() -> None:
+    (line,) = impossible([speed(64, 1.1, 1.2), speed(512, 2.5, 3.0)])
+    assert "α 0.5 at width 512, 32 rows: other processes" in line
+    assert list(impossible([speed(64, 1.1, 2.9)])) == []
+    assert list(of_ceilings([speed(256, 1.6, 1.6), speed(512, 2.5, 3.0)])) == [
+        "α 0.5, widths of 256 and more: at least 80% of the ceiling (width 256, 32 rows)"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import (
     UNKNOWN,
+    few,
     fixed,
     integer,
     known,
@@ -67,6 +68,11 @@ class LayerSpeed:
         return self.found.low > 1
 
     @property
+    def impossible(self) -> bool:
+        """Whether it is faster than the multiplications can explain: the machine was disturbed."""
+        return self.found.low > self.ceiling
+
+    @property
     def of_ceiling(self) -> float:
         return self.found.mean / self.ceiling
 
@@ -86,6 +92,7 @@ def report(run: RecordedRun) -> Report:
         found.blocks.append(Lines(timings.not_timed(step, place)))
         return found
     found.metrics = [speed.metric for speed in speeds]
+    found.warnings += impossible(speeds)
     where = timings.where(timed.iloc[0])
     for rows in sorted({speed.rows for speed in speeds}):
         found.blocks.append(speeds_table(rows, speeds, timed, where))
@@ -131,8 +138,24 @@ def speeds_table(rows: int, speeds: list[LayerSpeed], timed: pd.DataFrame, where
 def _speed(one: LayerSpeed) -> TableCell:
     half = plus_minus(one.found.halfwidth, fixed)
     words = f"{ratio(one.found.mean)}{half}, {percent(one.of_ceiling, 0)}"
+    if one.impossible:
+        return TableCell(f"{words} !", "warn", value=one.found.mean)
     slower = one.found.high < 1
     return TableCell(words, "good" if one.pays else "bad" if slower else "", value=one.found.mean)
+
+
+def impossible(speeds: list[LayerSpeed]) -> Iterator[str]:
+    """A line where layers are faster than they can be."""
+    places = [
+        f"α {setting(one.alpha)} at width {integer(one.width)}, {integer(one.rows)} rows"
+        for one in speeds
+        if one.impossible
+    ]
+    if places:
+        yield (
+            f"warning: faster than the multiplications can explain: {few(places)}: other processes "
+            "disturbed the run, repeat it on an idle machine"
+        )
 
 
 def pays_from(speeds: list[LayerSpeed]) -> int | None:
@@ -165,7 +188,11 @@ def where_it_pays(speeds: list[LayerSpeed]) -> Iterator[str]:
 
 def of_ceilings(speeds: list[LayerSpeed]) -> Iterator[str]:
     """How much of the ceiling wide layers reach at the largest α."""
-    wide = [one for one in speeds if one.width >= WIDE and one.alpha == speeds[0].alpha]
+    wide = [
+        one
+        for one in speeds
+        if one.width >= WIDE and one.alpha == speeds[0].alpha and not one.impossible
+    ]
     if not wide:
         return
     least = min(wide, key=lambda one: one.of_ceiling)
@@ -194,6 +221,7 @@ def heat_map(speeds: list[LayerSpeed], where: str) -> Figure:
     size = 0.9 + 0.95 * len(rows), 0.7 + 0.62 * len(widths)
     figure, grid = plots.panels(len(alphas), 3, size, (1.2, 1.0), sharey=True)
     most = max(2.0, *(max(one.found.mean, 1 / one.found.mean) for one in speeds))
+    most = min(most, max(2.0, *(one.ceiling for one in speeds)))
     norm = LogNorm(1 / most, most)
     for axes, alpha in zip(grid, alphas, strict=True):
         table = np.full((len(widths), len(rows)), np.nan)
@@ -201,7 +229,8 @@ def heat_map(speeds: list[LayerSpeed], where: str) -> Figure:
             if one.alpha == alpha:
                 i, j = widths.index(one.width), rows.index(one.rows)
                 table[i, j] = one.found.mean
-                words = f"{ratio(one.found.mean)}\n{percent(one.of_ceiling, 0)}"
+                mark = " !" if one.impossible else ""
+                words = f"{ratio(one.found.mean)}{mark}\n{percent(one.of_ceiling, 0)}"
                 color = "white" if abs(np.log(one.found.mean) / np.log(most)) > 0.6 else "black"
                 axes.text(j, i, words, ha="center", va="center", color=color, fontsize=9)
         image = axes.imshow(table, norm=norm, cmap="RdBu", aspect="auto", origin="lower")
