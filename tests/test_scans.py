@@ -1,10 +1,10 @@
-"""``scan``: against the plain loop, its first and second derivatives, and what it refuses."""
+"""``scan`` and ``gated_scan`` against plain loops, their derivatives, and what they refuse."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from svdbench.nn.scans import scan
+from svdbench.nn.scans import gated_scan, scan
 
 T, B, N = 5, 2, 3
 
@@ -36,6 +36,20 @@ def test_states_and_derivatives(
     assert torch.autograd.gradgradcheck(scan, arguments)
 
 
+@pytest.mark.parametrize("first", [False, True], ids=["from zero", "from h0"])
+@pytest.mark.parametrize("steps", [1, T])
+def test_gated_states_and_derivatives(first: bool, steps: int) -> None:
+    p, c, h0 = given(torch.float64, False, steps)
+    arguments = (p, c, h0) if first else (p, c)
+    wanted = plain(torch.sigmoid(-p), torch.sigmoid(p) * c, *arguments[2:])
+    torch.testing.assert_close(gated_scan(*arguments), wanted)
+    assert torch.autograd.gradcheck(gated_scan, arguments)
+    assert torch.autograd.gradgradcheck(gated_scan, arguments)
+    G = torch.randn_like(c)[..., :1].expand_as(c)  # strides of zero
+    found, wanted = (torch.autograd.grad(h, arguments, G) for h in (gated_scan(*arguments), wanted))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_goes_on_where_it_was() -> None:
     a, b, h0 = given(torch.float64, False)
     whole = scan(a, b, h0)
@@ -55,12 +69,12 @@ def test_strides_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((torch.ones(3), torch.ones(4, 3)), ValueError, r"b must be \(T, B, n\)"),
+        ((torch.ones(3), torch.ones(4, 3)), ValueError, r"inputs must be \(T, B, n\)"),
         ((torch.ones(3), torch.ones(0, 2, 3)), ValueError, "T of at least 1"),
         (
             (torch.ones(2), torch.ones(5, 2, 3)),
             ValueError,
-            r"a must be \(5, 2, 3\) or \(3,\), not \(2,\)",
+            r"gates must be \(5, 2, 3\) or \(3,\), not \(2,\)",
         ),
         (
             (torch.ones(3), torch.ones(5, 2, 3), torch.ones(3)),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svdbench.nn.scans import scan
+from svdbench.nn.scans import gated_scan
 
 from .blocks import BlockModel, Mixer
 
@@ -47,10 +47,14 @@ class MinimalMixer(Mixer):
             self.inputs.bias[self.state_size :] = (signs.unsqueeze(-1) * steps).flatten()
 
     def forward(self, u: Tensor, h0: Tensor | None = None) -> Tensor:
-        content, p, *forget = self.inputs(u).chunk(1 + self.gates, -1)
+        # Each by itself, so that autograd need not join their gradients.
+        weights = zip(
+            *(t.chunk(1 + self.gates) for t in (self.inputs.weight, self.inputs.bias)), strict=True
+        )
+        content, p, *forget = (F.linear(u, weight, bias) for weight, bias in weights)
         if forget:  # ln i − ln f, which σ takes to i/(f + i)
             p = F.softplus(-forget[0]) - F.softplus(-p)
-        return scan(torch.sigmoid(-p), torch.sigmoid(p) * content, h0)
+        return gated_scan(p, content, h0)
 
     def states(self, u: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h = self(u, h0)

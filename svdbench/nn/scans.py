@@ -1,4 +1,4 @@
-"""``scan``: h_t = a_t ∘ h_{t−1} + b_t for all t, with a hand-written gradient.
+"""``scan``: h_t = a_t ∘ h_{t−1} + b_t for all t, with a hand-written gradient; ``gated_scan``.
 
 The gradients δ_t at the states are a scan too, from the end, with the conjugates of a:
 
@@ -36,21 +36,52 @@ def scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
         >>> scan(torch.tensor([0.5]), torch.ones(3, 1, 1)).flatten()
         tensor([1.0000, 1.5000, 1.7500])
     """
-    if b.ndim != 3 or not len(b):
-        raise ValueError(f"b must be (T, B, n) with T of at least 1, not {tuple(b.shape)}")
-    shapes = {"a": (a, (b.shape, b.shape[2:])), "h0": (h0, (b.shape[1:],))}
-    for name, (tensor, wanted) in shapes.items():
-        if tensor is None:
-            continue
-        if tensor.shape not in wanted:
-            fit = " or ".join(str(tuple(shape)) for shape in wanted)
-            raise ValueError(
-                f"b is {tuple(b.shape)}, so {name} must be {fit}, not {tuple(tensor.shape)}"
-            )
-        if tensor.dtype != b.dtype:
-            raise TypeError(f"b is {b.dtype} and {name} is {tensor.dtype}: convert one")
+    _check(a, b, h0, b.shape[2:])
     states: Tensor = _Scan.apply(a, b, h0)
     return states
+
+
+def gated_scan(gates: Tensor, content: Tensor, h0: Tensor | None = None) -> Tensor:
+    """All states of h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t with z = σ(p).
+
+    The same as ``scan(σ(−p), σ(p) * c, h0)`` in a third of the passes over memory.
+
+    Args:
+        gates: p (T, B, n) with T ≥ 1.
+        content: c (T, B, n).
+        h0: the state before the first, (B, n); zeros by default.
+
+    Returns:
+        The states, (T, B, n).
+
+    Raises:
+        ValueError: shapes that don't fit.
+        TypeError: dtypes that differ.
+
+    Example:
+        >>> gated_scan(torch.zeros(3, 1, 1), torch.ones(3, 1, 1)).flatten()
+        tensor([0.5000, 0.7500, 0.8750])
+    """
+    _check(gates, content, h0)
+    states: Tensor = _GatedScan.apply(gates, content, h0)
+    return states
+
+
+def _check(a: Tensor, b: Tensor, h0: Tensor | None, *also: torch.Size) -> None:
+    """Refuse b that is not (T, B, n), a that is not as b or of ``also``, and h0 not (B, n)."""
+    if b.ndim != 3 or not len(b):
+        raise ValueError(f"inputs must be (T, B, n) with T of at least 1, not {tuple(b.shape)}")
+    wanted = {"factors or gates": (a, (b.shape, *also)), "h0": (h0, (b.shape[1:],))}
+    for name, (tensor, shapes) in wanted.items():
+        if tensor is None:
+            continue
+        if tensor.shape not in shapes:
+            fit = " or ".join(str(tuple(shape)) for shape in shapes)
+            raise ValueError(
+                f"inputs are {tuple(b.shape)}, so {name} must be {fit}, not {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != b.dtype:
+            raise TypeError(f"inputs are {b.dtype} and {name} {tensor.dtype}: convert one")
 
 
 class _Scan(torch.autograd.Function):
@@ -129,3 +160,44 @@ def _at_factors(a: Tensor, later: Tensor, earlier: Tensor, first: Tensor | None)
     else:
         found[0].copy_(first)
     return found
+
+
+class _GatedScan(torch.autograd.Function):
+    """The steps z c + (1 − z) h one by one; with δ at the states, those at c are z ∘ δ."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, content: Tensor, h0: Tensor | None) -> Tensor:
+        z = torch.sigmoid(gates)
+        h = torch.empty_like(content, memory_format=torch.contiguous_format)
+        rows = zip(z.unbind(), content.unbind(), h.unbind(), strict=True)
+        before = h0
+        for part, new, after in rows:
+            if before is None:
+                torch.mul(part, new, out=after)
+            else:
+                torch.lerp(before, new, part, out=after)
+            before = after
+        ctx.save_for_backward(gates, content, h0, z, h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
+        gates, content, h0, z, h = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives are wanted
+            given = [t for t in (gates, content, h0) if t is not None]
+            states = scan(torch.sigmoid(-gates), torch.sigmoid(gates) * content, h0)
+            found = torch.autograd.grad(states, given, G, create_graph=True)
+            return found if h0 is not None else (*found, None)
+        delta = torch.empty_like(h)
+        rows, added, parts = delta.unbind(), G.unbind(), z.unbind()
+        rows[-1].copy_(added[-1])
+        for t in range(len(rows) - 2, -1, -1):
+            after = rows[t + 1]
+            torch.add(added[t], after, out=rows[t]).addcmul_(parts[t + 1], after, value=-1)
+        at_gates = torch.empty_like(delta)
+        torch.sub(content[1:], h[:-1], out=at_gates[1:])
+        at_gates[0] = content[0] if h0 is None else content[0] - h0
+        at_gates.mul_(delta)
+        torch.ops.aten.sigmoid_backward.grad_input(at_gates, z, grad_input=at_gates)
+        dh0 = delta[0] - parts[0] * delta[0] if ctx.needs_input_grad[2] else None
+        return at_gates, delta.mul_(z), dh0

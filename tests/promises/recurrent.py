@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from promises.figures import Promise, measure_parts
+from promises.linear_steps import linear_steps
 from svdbench.config.grammar import override
 from svdbench.jobs.train.models import train
 from svdbench.record.reader import RecordedRun
@@ -198,6 +199,7 @@ def _median(runs: "pd.DataFrame", column: str) -> float:
 
 PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "loop": loop,
+    "steps": linear_steps,
     "defaults": defaults,
     **{f"copying-{lag}": partial(contest, "copy", f"task.lag={lag}") for lag in (200, 500, 1000)},
     **{f"adding-{n}": partial(contest, "addition", f"task.length={n}") for n in (100, 200, 400)},
