@@ -50,6 +50,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("spectral_blocks", {"layers": 1, "activation": "relu", "m1": 24, "m2": 3}),
     ("orthogonal_blocks", {"activation": "tanh", "m": 5}),
     ("asrnn", {"scale": 0.1, "learn_h0": True}),
+    ("deltanet", {"layers": 1, "heads": 2, "key_size": 3}),
+    ("deltaproduct", {"writes": False, "reflectors": 3, "heads": 3}),
+    ("deltaproduct", {"beta": 1, "key_size": 5}),
+    ("lem", {"dt": 0.5}),
     ("lru", {"layers": 3, "state_units": 5, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.3}),
     ("reflector_rnn", {"hidden_size": 5, "reflectors": 2, "copies": 3, "heads": 2}),
 ]
@@ -459,6 +463,8 @@ def test_starts_as_the_sources_do() -> None:
         ("mingru", 32, 64 + 2 * (64 + 2 * 32 * 33 + 64 * 33) + 64 + 330, {}),
         ("minlstm", 32, 64 + 2 * (64 + 3 * 32 * 33 + 64 * 33) + 64 + 330, {}),
         ("lru", 32, 64 + 2 * (64 + 24 + 32 * 32 + 32 + 64 * 33) + 64 + 330, {"state_units": 8}),
+        ("deltanet", 32, 64 + 2 * (64 + 32 * (16 + 1 + 16 + 32) + 1 + 64 * 33) + 64 + 330, {}),
+        ("lem", 128, 4 * 128 * 130 + 1290, {}),
     ],
 )
 def test_published_parameter_counts(
@@ -493,6 +499,11 @@ def test_published_parameter_counts(
         ("lru", {"r_min": 1.0}, "r_min is 1.0 and r_max 1.0: give 0 ≤ r_min < r_max ≤ 1"),
         ("lru", {"max_phase": 0}, "max_phase is 0: give an angle above 0"),
         ("lru", {"state_units": 0}, "state_units is 0: give a whole number of at least 1"),
+        ("deltaproduct", {"heads": 5}, "heads is 5: give a divisor of hidden_size = 24"),
+        ("deltaproduct", {"beta": 1.5}, "beta is 1.5: give 1 or 2"),
+        ("deltanet", {"key_size": 0}, "key_size is 0: give a whole number of at least 1"),
+        ("lem", {"dt": 0}, "dt is 0: give a number above 0"),
+        ("cornn", {"gamma": -1.0}, "gamma is -1.0: give a number of at least 0"),
         ("spectral_blocks", {"activation": "gelu"}, "activation is 'gelu': choose from modrelu"),
         ("orthogonal_blocks", {"m": 25}, "must be from 1 to n = 24, not 25"),
         ("asrnn", {"epsilon": 0.0}, "epsilon is 0.0: give a number above 0"),
@@ -569,6 +580,39 @@ def test_lru_is_the_recurrence_of_its_source() -> None:
         h = eigenvalues * h + mixer.gamma.exp() * (step.to(h.dtype) @ into.mT)
         read = h.real @ mixer.C[..., 0].mT + h.imag @ mixer.C[..., 1].mT + mixer.D * step
         torch.testing.assert_close(y, read)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_deltaproduct_is_the_recurrence_of_its_source(writes: bool) -> None:
+    """S ← S(I − β k kᵀ) + β v kᵀ for each key of a step, o = S q, head by head."""
+    options = {"layers": 1, "heads": 2, "key_size": 3, "reflectors": 2, "writes": writes}
+    mixer = build("deltaproduct", hidden_size=8, **options).double().blocks[0].mixer
+    nn.init.normal_(mixer.bias)
+    u = torch.randn(T, B, 8, dtype=torch.float64)
+    keys, values, beta, queries = mixer.inputs(u).split(mixer.sizes, -1)
+    keys = nn.functional.normalize(keys.unflatten(-1, (2, 2, 3)), dim=-1)  # heads, reflectors
+    values = values.unflatten(-1, (2, 2, 4)) if writes else u.new_zeros(T, B, 2, 2, 4)
+    beta = 2 * torch.sigmoid(beta + mixer.bias).unflatten(-1, (2, 2))
+    queries = nn.functional.normalize(queries.unflatten(-1, (2, 3)), dim=-1)
+    S = u.new_zeros(B, 2, 4, 3) if writes else mixer.first.mT.expand(B, -1, -1, -1)
+    for t, (y, state) in enumerate(zip(*mixer.states(u), strict=True)):
+        for j in range(2):
+            k, v, b = keys[t, :, :, j], values[t, :, :, j], beta[t, :, :, j, None, None]
+            S = S + b * (v - (S @ k.unsqueeze(-1)).squeeze(-1)).unsqueeze(-1) * k.unsqueeze(-2)
+        torch.testing.assert_close(y, (S @ queries[t].unsqueeze(-1)).flatten(1))
+        torch.testing.assert_close(state, S.mT.flatten(1))
+
+
+def test_lem_is_the_recurrence_of_its_source() -> None:
+    model = build("lem", hidden_size=5, dt=0.7).double()
+    x = sample(model).double()
+    z, y = torch.zeros(2, B, 5, dtype=torch.float64)
+    for u, state in zip(model.inputs(x), model.states(x), strict=True):
+        p = u[:, :15] + model.of_y(y)
+        first, second = 0.7 * torch.sigmoid(p[:, :5]), 0.7 * torch.sigmoid(p[:, 5:10])
+        z = (1 - first) * z + first * torch.tanh(p[:, 10:])
+        y = (1 - second) * y + second * torch.tanh(u[:, 15:] + model.of_z(z))
+        torch.testing.assert_close(state, torch.cat([z, y], -1))
 
 
 def test_reflectors_follow_the_input() -> None:

@@ -26,12 +26,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from svdbench.kernels.ut import half_triangle, scaled_factors
 
-# Reflectors to a chunk, about. Of sizes from 8 to 64, 16 or 32 were the fastest on a CPU.
-CHUNK = 24
+# Reflectors to a chunk, about. Of sizes from 8 to 64, 16 and 32 were the fastest on a CPU.
+CHUNK = 16
+
+# Coefficients above this may be divided by, which saves three of seventeen products.
+LEAST = 1e-12
 
 
 def delta_rule(
@@ -54,13 +56,14 @@ def delta_rule(
         beta: coefficients (T, Z, r).
         queries: q (T, Z, d_k).
         first: Sᵀ before the first step, (Z, d_k, d_v).
-        chunk: steps to a chunk; by default as many as make about 24 reflectors.
+        chunk: steps to a chunk; by default as many as make about 16 reflectors.
 
     Returns:
         o (T, Z, d_v), and Sᵀ after each chunk, (⌈T/chunk⌉, Z, d_k, d_v).
 
     Raises:
         ValueError: shapes that don't fit.
+        RuntimeError: in the backward pass, if it is to be differentiated itself.
 
     Example:
         >>> k, v, q = (torch.randn(100, 8, *shape) for shape in ((2, 16), (2, 16), (16,)))
@@ -81,47 +84,41 @@ def delta_rule(
                 f"keys of shape {tuple(keys.shape)} need {name} of shape {wanted}, "
                 f"not {tuple(tensor.shape)}"
             )
-    chunk = max(1, CHUNK // r) if chunk is None else chunk
-    chunk = min(chunk, T)
-    K, b = (_in_chunks(t, chunk).flatten(2, 3) for t in (keys, beta))
-    V = None if values is None else _in_chunks(values, chunk).flatten(2, 3)
-    Q = _in_chunks(queries, chunk)
-    O, states = _DeltaRule.apply(K, V, b, Q, first, r)
-    return O.transpose(1, 2).flatten(0, 1)[:T], states
-
-
-def _in_chunks(rows: Tensor, chunk: int) -> Tensor:
-    """(T, Z, …) as (chunks, Z, chunk, …), filled with zeros, which change nothing."""
-    T = len(rows)
-    chunks = -(-T // chunk)
-    if chunks * chunk > T:
-        rows = torch.cat([rows, rows.new_zeros(chunks * chunk - T, *rows.shape[1:])])
-    return rows.unflatten(0, (chunks, chunk)).transpose(1, 2)
+    chunk = min(max(1, CHUNK // r) if chunk is None else chunk, T)
+    outputs, states = _DeltaRule.apply(keys, values, beta, queries, first, chunk)
+    return outputs, states
 
 
 class _DeltaRule(torch.autograd.Function):
-    """Of N chunks: K (N, Z, R, d_k), V (N, Z, R, d_v), β (N, Z, R), Q (N, Z, C, d_k), H (Z, …)."""
+    """Inside, N chunks of C steps with R = C r reflectors come first, together with Z."""
 
     @staticmethod
     def forward(
-        ctx: Any, K: Tensor, V: Tensor | None, beta: Tensor, Q: Tensor, first: Tensor, r: int
+        ctx: Any,
+        keys: Tensor,
+        values: Tensor | None,
+        beta: Tensor,
+        queries: Tensor,
+        first: Tensor,
+        C: int,
     ) -> tuple[Tensor, Tensor]:
-        N, Z, R, d_k = K.shape
-        C, d_v = Q.shape[2], first.shape[-1]
+        T, Z, r, d_k = keys.shape
+        N, d_v = -(-T // C), first.shape[-1]
         # Keys and values side by side, so that one product serves both.
-        KV = torch.cat([K] if V is None else [K, V], -1).flatten(0, 1)
-        K, Q, b = KV[..., :d_k], Q.reshape(N * Z, C, d_k), beta.reshape(N * Z, R)
-        T, S = scaled_factors(K, b)
-        WU = torch.bmm(T.mT, KV)
+        KV = _in_chunks([keys] if values is None else [keys, values], C, 0).flatten(1, 2)
+        Q = _in_chunks([queries], C, 0)
+        b = _in_chunks([beta.unsqueeze(-1)], C, 1).flatten(1)
+        K = KV[..., :d_k]
+        UT, S = scaled_factors(K, b)
+        WU = torch.bmm(UT.mT, KV)
         W = WU[..., :d_k]
         moved = torch.bmm(K.mT, WU)
-        steps = (torch.eye(d_k, dtype=K.dtype, device=K.device) - moved[..., :d_k]).view(
-            N, Z, d_k, d_k
-        )
+        steps = torch.eye(d_k, dtype=K.dtype, device=K.device) - moved[..., :d_k]
+        steps = steps.view(N, Z, d_k, d_k)
         H = K.new_empty(N + 1, Z, d_k, d_v)
         H[0].copy_(first)
         states = H.unbind()
-        if V is None:
+        if values is None:
             for t, step in enumerate(steps.unbind()):
                 torch.bmm(step, states[t], out=states[t + 1])
         else:
@@ -129,61 +126,88 @@ class _DeltaRule(torch.autograd.Function):
             for t, step in enumerate(steps.unbind()):
                 torch.baddbmm(written[t], step, states[t], out=states[t + 1])
         before = H[:-1].view(N * Z, d_k, d_v)
-        if V is None:
+        if values is None:
             U = torch.bmm(W, before).neg_()
         else:
             U = torch.baddbmm(WU[..., d_k:], W, before, alpha=-1)
         M = torch.bmm(Q, K.mT).mul_(_reach(C, r, K.dtype, K.device))
-        O = torch.bmm(Q, before).baddbmm_(M, U)
-        ctx.save_for_backward(KV, Q, T, S, WU, steps, H, U, M)
-        ctx.r, ctx.writes = r, V is not None
-        return O.view(N, Z, C, d_v), H[1:]
+        outputs = torch.bmm(Q, before).baddbmm_(M, U)
+        ctx.save_for_backward(KV, Q, b, UT, S, WU, steps, H, U, M)
+        ctx.T, ctx.r, ctx.writes = T, r, values is not None
+        return _in_steps(outputs, N, T), H[1:]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, G: Tensor, at_states: Tensor) -> tuple[Any, ...]:
-        KV, Q, T, S, WU, steps, H, U, M = ctx.saved_tensors
+    def backward(ctx: Any, given: Tensor, at_states: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "delta_rule has first derivatives only: leave create_graph out, or train a model "
+                "without it"
+            )
+        KV, Q, b, UT, S, WU, steps, H, U, M = ctx.saved_tensors
         N, Z, d_k, _ = steps.shape
         K, W = KV[..., :d_k], WU[..., :d_k]
-        R, d_v = K.shape[1], H.shape[-1]
-        C = Q.shape[1]
-        G = G.reshape(N * Z, C, d_v)
+        (_, R, d_v), C = U.shape, Q.shape[1]
+        G = _in_chunks([given], C, 0)
         before = H[:-1].view(N * Z, d_k, d_v)
         GU = torch.bmm(M.mT, G)
         gamma = torch.bmm(Q.mT, G).baddbmm_(W.mT, GU, alpha=-1).view(N, Z, d_k, d_v)
         # Γ after each chunk, from the last to the first, and at the start.
         after = torch.empty_like(H)
-        rows, given, matrices = after.unbind(), at_states.unbind(), steps.mT.unbind()
-        rows[N].copy_(given[N - 1])
+        rows, at_end, matrices = after.unbind(), at_states.unbind(), steps.mT.unbind()
+        rows[N].copy_(at_end[N - 1])
         for t in range(N - 1, -1, -1):
             torch.baddbmm(gamma[t], matrices[t], rows[t + 1], out=rows[t])
             if t:
-                rows[t].add_(given[t - 1])
+                rows[t].add_(at_end[t - 1])
         ends = after[1:].view(N * Z, d_k, d_v)
         GU.baddbmm_(K, ends)
-        Y = torch.bmm(T, GU)
-        reach = _reach(C, ctx.r, K.dtype, K.device)
-        GM = torch.bmm(G, U.mT).mul_(reach)
+        Y = torch.bmm(UT, GU)
+        GM = torch.bmm(G, U.mT).mul_(_reach(C, ctx.r, K.dtype, K.device))
         dQ = torch.bmm(G, before.mT).baddbmm_(GM, K)
-        # β: through U = β (V − K H − N'U) with N' the rows of earlier reflectors.
-        rest = torch.bmm(K, before).neg_()
-        if ctx.writes:
-            rest += KV[..., d_k:]
-        rest.baddbmm_(S.mT, U, alpha=-1)
-        direct = torch.baddbmm(GU, S, Y, alpha=-1)
-        dbeta = (rest * direct).sum(-1)
+        if K.is_cpu and bool(b.abs().amin() > LEAST):
+            dbeta = (U * Y).sum(-1).div_(b * b)
+        else:
+            rest = torch.bmm(K, before).neg_()
+            if ctx.writes:
+                rest += KV[..., d_k:]
+            rest.baddbmm_(S.mT, U, alpha=-1)  # U/β
+            dbeta = (rest * torch.baddbmm(GU, S, Y, alpha=-1)).sum(-1)  # Y/β
         D = torch.bmm(Y, U.mT).mul_(half_triangle(R, True, 0, K.dtype, K.device))
-        D = D + D.mT
         dK = torch.bmm(GM.mT, Q).baddbmm_(U, ends.mT).baddbmm_(Y, before.mT, alpha=-1)
-        dK.baddbmm_(D, K, alpha=-1)
+        dK.baddbmm_(D + D.mT, K, alpha=-1)
         return (
-            dK.view(N, Z, R, d_k),
-            Y.view(N, Z, R, d_v) if ctx.writes else None,
-            dbeta.view(N, Z, R),
-            dQ.view(N, Z, C, d_k),
+            _in_steps(dK.unflatten(1, (C, ctx.r)), N, ctx.T),
+            _in_steps(Y.unflatten(1, (C, ctx.r)), N, ctx.T) if ctx.writes else None,
+            _in_steps(dbeta.unflatten(1, (C, ctx.r)), N, ctx.T),
+            _in_steps(dQ, N, ctx.T),
             rows[0],
             None,
         )
+
+
+def _in_chunks(parts: list[Tensor], C: int, fill: float) -> Tensor:
+    """Parts (T, Z, …, n) side by side in chunks, (N Z, C, …, Σ n).
+
+    Steps after the last get ``fill``: a key of zeros changes nothing.
+    """
+    T, Z, *middle, _ = parts[0].shape
+    N = -(-T // C)
+    whole = parts[0].new_empty(N, Z, C, *middle, sum(part.shape[-1] for part in parts))
+    start = 0
+    for part in parts:
+        rows = whole[..., start : start + part.shape[-1]].transpose(1, 2)
+        full = T // C
+        rows[:full].copy_(part[: full * C].unflatten(0, (full, C)))
+        if full < N:
+            rows[full, : T - full * C].copy_(part[full * C :])
+            rows[full, T - full * C :].fill_(fill)
+        start += part.shape[-1]
+    return whole.flatten(0, 1)
+
+
+def _in_steps(rows: Tensor, N: int, T: int) -> Tensor:
+    """Rows (N Z, C, …) as (T, Z, …)."""
+    return rows.unflatten(0, (N, -1)).transpose(1, 2).flatten(0, 1)[:T]
 
 
 def _reach(C: int, r: int, dtype: torch.dtype, device: torch.device) -> Tensor:
