@@ -24,6 +24,7 @@ class DeltaMixer(Mixer):
         reflectors: n_h, for each step.
         beta: the largest β. Up to 1 eigenvalues are positive; 2 makes reflectors of all lengths
             down to −1, which state tracking needs.
+        beta_bias: of the sigmoid in β, at first.
         writes: whether there are values; without them S starts at numbers that are learnt.
 
     Raises:
@@ -32,7 +33,15 @@ class DeltaMixer(Mixer):
     """
 
     def __init__(
-        self, d: int, *, heads: int, key_size: int, reflectors: int, beta: float, writes: bool
+        self,
+        d: int,
+        *,
+        heads: int,
+        key_size: int,
+        reflectors: int,
+        beta: float,
+        beta_bias: float,
+        writes: bool,
     ) -> None:
         super().__init__()
         check_whole(1, heads=heads, key_size=key_size, reflectors=reflectors)
@@ -40,7 +49,7 @@ class DeltaMixer(Mixer):
             raise ValueError(f"heads is {heads}: give a divisor of hidden_size = {d}")
         if beta not in (1, 2):
             raise ValueError(f"beta is {beta}: give 1 or 2")
-        self.heads, self.beta, self.writes = heads, beta, writes
+        self.heads, self.beta, self.beta_bias, self.writes = heads, beta, beta_bias, writes
         self.state_size = d * key_size
         keys, values = heads * reflectors * key_size, reflectors * d if writes else 0
         self.sizes = keys, values, heads * reflectors, heads * key_size
@@ -55,7 +64,7 @@ class DeltaMixer(Mixer):
         self._reset_start()
 
     def _reset_start(self) -> None:
-        nn.init.zeros_(self.bias)
+        nn.init.constant_(self.bias, self.beta_bias)
         if self.first is not None:
             nn.init.normal_(self.first)
 
@@ -126,7 +135,13 @@ class DeltaNet(BlockModel):
             layers=layers,
             readout_bias=readout_bias,
             mixer=lambda: DeltaMixer(
-                hidden_size, heads=heads, key_size=key_size, reflectors=1, beta=1, writes=True
+                hidden_size,
+                heads=heads,
+                key_size=key_size,
+                reflectors=1,
+                beta=1,
+                beta_bias=0.0,
+                writes=True,
             ),
         )
 
@@ -143,6 +158,7 @@ class DeltaProduct(BlockModel):
         key_size: d_k, columns of S.
         reflectors: n_h, for each step.
         beta: the largest β, 1 or 2. From 1 on eigenvalues are negative.
+        beta_bias: of the sigmoid in β at first; 6 starts with β close to the largest.
         writes: whether there are values; without them S starts at numbers that are learnt.
 
     Raises:
@@ -167,6 +183,7 @@ class DeltaProduct(BlockModel):
         key_size: int = 16,
         reflectors: int = 2,
         beta: float = 2.0,
+        beta_bias: float = 0.0,
         writes: bool = True,
         readout_bias: bool = True,
     ) -> None:
@@ -180,6 +197,7 @@ class DeltaProduct(BlockModel):
                 key_size=key_size,
                 reflectors=reflectors,
                 beta=beta,
+                beta_bias=beta_bias,
                 writes=writes,
             ),
         )

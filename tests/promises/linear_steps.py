@@ -6,6 +6,7 @@ machine spoils them little.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from promises.core import Step, interleaved, threads
 from promises.figures import Promise
 from svdbench.members import MODELS
+from svdbench.models.base import SequenceModel
 from svdbench.models.lru import DiagonalMixer
 from svdbench.models.minimal import MinimalMixer
 
@@ -54,38 +56,36 @@ def layers(d: int) -> dict[str, Step]:
         "LRU": DiagonalMixer(d, d, 0.0, 1.0, 6.28),
         "minGRU": MinimalMixer(d, 1, None),
     }
-    x, G = torch.randn(STEPS, BATCH, d, requires_grad=True), torch.randn(STEPS, BATCH, d)
-    return {name: lambda layer=layer: layer(x).backward(G) for name, layer in made.items()}  # type: ignore[misc]
+    x = torch.randn(STEPS, BATCH, d, requires_grad=True)
+    return {name: partial(backward, layer, x) for name, layer in made.items()}
 
 
 def models(d: int) -> dict[str, Step]:
     """Whole models on inputs as of adding: encoder, one block and readout, beside GRU's."""
-    x = torch.randn(STEPS, BATCH, 2)
-    made = {
-        "GRU": MODELS.load("gru", input_size=2, output_size=1, hidden_size=d),
-        **{
-            title: MODELS.load(name, input_size=2, output_size=1, hidden_size=d, layers=1)
-            for title, name in (("LRU", "lru"), ("minGRU", "mingru"))
-        },
+    named: dict[str, tuple[str, dict[str, int]]] = {
+        "GRU": ("gru", {}),
+        "LRU": ("lru", {"layers": 1}),
+        "minGRU": ("mingru", {"layers": 1}),
     }
-    return {
-        name: lambda model=model: model.last(x).sum().backward() for name, model in made.items()
-    }  # type: ignore[misc]
+    x = torch.randn(STEPS, BATCH, 2)
+    return {title: partial(backward, _model(*of, d).last, x) for title, of in named.items()}
+
+
+def _model(name: str, options: dict[str, int], d: int) -> SequenceModel:
+    model: SequenceModel = MODELS.load(name, input_size=2, output_size=1, hidden_size=d, **options)
+    return model
+
+
+def backward(f: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """A pass forward and backward."""
+    f(x).square().mean().backward()
 
 
 def delta_step(reflectors: int, seconds: float) -> Promise:
     """The seconds of a step of DeltaProduct: two blocks of width 64, keys of 16."""
-    model = MODELS.load(
-        "deltaproduct",
-        input_size=2,
-        output_size=1,
-        hidden_size=64,
-        layers=2,
-        key_size=16,
-        reflectors=reflectors,
-    )
+    model = _model("deltaproduct", {"layers": 2, "key_size": 16, "reflectors": reflectors}, 64)
     x = torch.randn(STEPS, BATCH, 2)
-    times = interleaved({"ours": lambda: model(x).square().mean().backward()}, seconds)
+    times = interleaved({"ours": partial(backward, model, x)}, seconds)
     what = (
         f"seconds of a step of DeltaProduct, n_h = {reflectors}, 2 blocks, {STEPS} steps of {BATCH}"
     )
