@@ -35,7 +35,7 @@ class ArmPlan:
         seed: of what the arm draws.
 
     Example:
-        >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        >>> net = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.Linear(30, 4))
         >>> plan = ArmPlan(lambda weight: 5)
         >>> [found.rank for found in plan.weights(net)]
         [5, None]
@@ -116,6 +116,11 @@ class ArmState:
     Attributes:
         done: the part of the budget that is spent, from 0 to 1.
         epoch: epochs, or rounds, so far.
+
+    Example:
+        >>> state = ArmState(done=0.25, epoch=3)
+        >>> 1 - state.done  # of a setting that goes from 1 to 0
+        0.75
     """
 
     done: float = 0.0
@@ -149,7 +154,7 @@ class LowRankArm(ABC):
                     small = plan.random(network)  # a copy in factors of the ranks asked for
                     for name, factor in small.named_parameters():
                         if name.endswith("W2"):
-                            torch.nn.init.orthogonal_(factor)
+                            factor.data = torch.linalg.qr(factor.data.mT).Q.mT.contiguous()
                     return small
     """
 
