@@ -122,39 +122,41 @@ CARRIED, RESET = "SVD-DNN α 0.25, φ 10 %", "SVD-DNN, moments reset, α 0.25, �
 
 def paying(folder: Path) -> list[Promise]:
     """Low rank beside the best smaller dense network, in equal seconds, each at its best rate."""
-    runs = _accelerated(folder, "low_rank_mnist", [], "pays")
-    moments = _accelerated(folder, "moments_mnist", [], "moments")
-    return [*paying_figures(runs), moments_figure(moments)]
+    runs, factors, moments = (
+        _accelerated(folder, f"{name}_mnist", [], name)
+        for name in ("low_rank", "factors", "moments")
+    )
+    figures = [_against(runs, PAYS, "DNN", -0.02), _against(runs, PAYS, best_smaller(runs), 0.006)]
+    return [*figures, *factors_figures(factors), moments_figure(moments)]
 
 
-def paying_figures(runs: "pd.DataFrame") -> list[Promise]:
-    """From the summary of ``low_rank_mnist``: differences of test losses, and costs."""
-    losses = runs.pivot_table(index="seed", columns="arm", values="loss")
-    first = runs.groupby("arm").first()
-    narrow = first.index[first["method"] == "narrow_dnn"]
-    best = losses[narrow].mean().idxmin()
-    found = []
-    for arm, other, most, apart in (
-        (PAYS, "DNN", -0.02, False),
-        (PAYS, best, 0.006, True),
-        (RANDOM, best, 0.006, True),
-    ):
-        difference = paired_difference(list(losses[arm]), list(losses[other]))
-        text = f"{arm}: test loss − {other}'s, 2.5 s, ± {difference.halfwidth:.4f}"
-        value = abs(difference.mean) if apart else difference.mean
-        found.append(Promise(f"{text}, size" if apart else text, None, value, False, most))
+def best_smaller(runs: "pd.DataFrame") -> str:
+    """The smaller dense network with the lowest mean test loss."""
+    narrow = runs[runs["method"] == "narrow_dnn"]
+    return str(narrow.groupby("arm")["loss"].mean().idxmin())
+
+
+def factors_figures(runs: "pd.DataFrame") -> list[Promise]:
+    """From the summary of ``factors_mnist``: loss and costs beside the best smaller network's."""
+    best, first = best_smaller(runs), runs.groupby("arm").first()
+    found = [_against(runs, RANDOM, best, 0.006)]
     for column, most in (("n_params", 0.45), ("multiplications", 0.7)):
         value = float(first.loc[RANDOM, column] / first.loc[best, column])
         found.append(Promise(f"{RANDOM}: {column} over {best}'s", None, value, False, most))
     return found
 
 
+def _against(runs: "pd.DataFrame", arm: str, other: str, most: float) -> Promise:
+    """The difference of two arms' test losses, ``most`` at most, with half its interval."""
+    losses = runs.pivot_table(index="seed", columns="arm", values="loss")
+    found = paired_difference(list(losses[arm]), list(losses[other]))
+    text = f"{arm}: test loss − {other}'s in equal seconds, ± {found.halfwidth:.4f}"
+    return Promise(text, None, found.mean, False, most)
+
+
 def moments_figure(runs: "pd.DataFrame") -> Promise:
     """From the summary of ``moments_mnist``: whether carried moments end at the lower loss."""
-    losses = runs.pivot_table(index="seed", columns="arm", values="loss")
-    found = paired_difference(list(losses[CARRIED]), list(losses[RESET]))
-    text = f"moments carried: test loss − that of reset ones, ± {found.halfwidth:.4f}"
-    return Promise(text, None, found.mean, False, 0.0)
+    return _against(runs, CARRIED, RESET, 0.0)
 
 
 def commands(folder: Path) -> list[Promise]:

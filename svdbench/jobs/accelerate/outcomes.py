@@ -12,9 +12,10 @@ from svdbench.jobs.accelerate.summaries import DENSE, RIVAL
 from svdbench.reporting import plots
 from svdbench.reporting.metrics import Metric, Values
 from svdbench.reporting.report import Lines, Table, TableCell
-from svdbench.reporting.styles import lines_of
+from svdbench.reporting.styles import BLACK, lines_of
 from svdbench.reporting.words import (
     count,
+    interval,
     number,
     quantity,
     ratio,
@@ -27,6 +28,8 @@ from svdbench.statistics.intervals import Interval, paired_difference
 
 # The part of the rival's loss that would be an improvement worth having.
 WORTH = 0.05
+# The part of a budget of seconds by which arms may miss it without a warning.
+MISSED = 0.15
 RULE = (
     "better: the 95% interval of the difference to the best smaller network is below 0; not "
     f"better: it leaves out that the loss is lower by {share(WORTH)} or more; else can't tell. The "
@@ -251,6 +254,18 @@ def headline_of(outcomes: list[ArmOutcome]) -> str:
     return words
 
 
+def missed_budgets(epochs: pd.DataFrame, outcomes: list[ArmOutcome]) -> Iterator[str]:
+    """A line where arms used other seconds than they were given."""
+    given = epochs["budget_s"].iloc[0]
+    used = [one.costs[USED].value / given for one in outcomes]
+    if given == given and (min(used) < 1 - MISSED or max(used) > 1 + MISSED):
+        yield (
+            f"warning: the arms used {interval(min(used), max(used), ratio)} of the seconds that "
+            "they were given: steps took longer or shorter than when they were timed, repeat the "
+            "run on an idle machine"
+        )
+
+
 def search_cost(summary: pd.DataFrame) -> Lines:
     """What choosing the rates cost, and how."""
     known = summary["search_s"].dropna()
@@ -268,17 +283,31 @@ def search_cost(summary: pd.DataFrame) -> Lines:
 
 
 def loss_over_seconds(run: pd.DataFrame, outcomes: list[ArmOutcome]) -> Figure:
-    """Test loss over the seconds used, medians of the seeds, a line for each arm."""
+    """Test loss over the seconds used, medians of the seeds, a line for each arm.
+
+    Of the smaller networks the best has a label; the others are thin and grey.
+    """
     figure = plots.new_figure(9.0, 5.2)
     axes = figure.add_subplot()
-    styles = lines_of([one.name for one in outcomes], run["epoch"].max())
+    best = best_smaller(outcomes)
+    drawn = [one.name for one in outcomes if not one.narrow]
+    styles = lines_of(drawn, run["epoch"].max())
+    others = [one.name for one in outcomes if one.narrow and one is not best]
+    thin = {"color": "#b5b5b5", "linewidth": 0.9, "zorder": 1}
     run = run[run["split"] == "test"]
     for one in outcomes:
         rows = run[run["arm"] == one.name].groupby("epoch")
-        style = styles[one.name] | ({"linestyle": (0, (4, 1.5))} if one.narrow else {})
         across, middle = rows["used_s"].median(), rows["loss"].median()
-        plots.plot_line(axes, across, middle, label=sides.name_of(one.name), **style)
-        if not one.narrow:
+        label = sides.name_of(one.name)
+        if one is best:
+            dashed = {"color": BLACK, "linestyle": (0, (4, 1.5)), "linewidth": 1.6}
+            plots.plot_line(axes, across, middle, label=label, **dashed)
+        elif one.narrow:
+            label = "other smaller DNNs" if one.name == others[0] else "_other"
+            plots.plot_line(axes, across, middle, label=label, **thin)
+        else:
+            style = styles[one.name]
+            plots.plot_line(axes, across, middle, label=label, **style)
             low, high = rows["loss"].min(), rows["loss"].max()
             plots.plot_band(axes, across, low, high, style["color"], 0.1)
     axes.set_xlabel("seconds of training")

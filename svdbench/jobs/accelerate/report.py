@@ -17,6 +17,7 @@ from svdbench.jobs.accelerate.outcomes import (
     headline_of,
     loss_over_seconds,
     losses_table,
+    missed_budgets,
     outcomes_of,
     search_cost,
     verdicts,
@@ -110,6 +111,7 @@ def _add_outcomes(
     found.metrics += [value for one in outcomes for value in one.metrics.values()]
     tables = [losses_table(outcomes, given_of(epochs)), costs_table(outcomes)]
     found.blocks = [*tables, Lines(verdicts(outcomes)), search_cost(summary), *found.blocks]
+    found.warnings += missed_budgets(epochs, outcomes)
     found.figures["loss_over_seconds"] = partial(loss_over_seconds, epochs, outcomes)
 
 

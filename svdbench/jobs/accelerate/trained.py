@@ -103,7 +103,6 @@ class StagedArm(Arm):
                 break
         self._ask(clock)
         self.used_s += used_seconds(self.device) - began
-        self.train_bytes = max(self.train_bytes, training_bytes(self.network, self.optimizer))
         steps = sum(part.steps for part in parts)
         mean = sum(part.loss * part.steps for part in parts) / steps
         return EpochScores(mean, sum(part.seconds for part in parts), steps)
@@ -166,6 +165,7 @@ class StagedArm(Arm):
 
         found = super().train_epoch(batches, clock, after, update if decays else before_update)
         self.steps += found.steps
+        self.train_bytes = max(self.train_bytes, training_bytes(self.network, self.optimizer))
         return found
 
     def _decay(self) -> None:
