@@ -11,6 +11,8 @@ CAPTIONS = {
     "bench-reveal/rank-reveal/three_layer/frontier.png": "The same for Keene's three-layer network",
     "bench-reveal/rank-reveal/three_layer/curves.png": "Loss against the rank of each weight, the "
     "others dense",
+    "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
+    "eight ways to compress a small GPT-2",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "
     "kept, for six ways to compress a pitch tracker",
     "time-fasth/step_time.png": "Time of a gradient step against the size of the matrix",

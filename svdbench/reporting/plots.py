@@ -1,6 +1,7 @@
 """Shared by all figures: colours, panels, axes, lines and bands, and saving them whole."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,11 @@ def panels(
 def add_title_and_legend(
     figure: Figure, title: str, where: str = "right upper", columns: int = 1
 ) -> None:
-    """A title on the left, and one legend outside of all panels, each name once."""
-    figure.suptitle(title, x=0.01, ha="left")
+    """A title on the left, and one legend outside of all panels, each name once.
+
+    The title has as many lines as it needs beside a legend on the right.
+    """
+    heading = figure.suptitle(title, x=0.01, ha="left")
     found: dict[Any, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -84,7 +88,13 @@ def add_title_and_legend(
             "frameon": False,
             "fontsize": 9,
         }
-        figure.legend(list(found.values()), list(found), **style)
+        legend = figure.legend(list(found.values()), list(found), **style)
+        if where.startswith("right"):
+            figure.draw_without_rendering()
+            text = heading.get_window_extent()
+            part = (legend.get_window_extent().x0 - text.x0) / text.width
+            if part < 1:
+                heading.set_text(textwrap.fill(title, int(0.97 * part * len(title))))
 
 
 def dress(axes: Axes, sizes: Sequence[float]) -> None:

@@ -206,7 +206,9 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             if not own:
                 continue
             x = [100 * each.kept for each in own]
-            plot_line(axes, x, [each.loss for each in own], label=method, **styles[method])
+            beyond = " (above)" if min(each.loss for each in own) > top else ""
+            losses = [each.loss for each in own]
+            plot_line(axes, x, losses, label=f"{method}{beyond}", **styles[method])
             low, high = [each.lowest for each in own], [each.highest for each in own]
             plot_band(axes, x, low, high, styles[method]["color"])
         axes.axhline(dense, color=styles[DENSE]["color"], lw=1, ls=":", label=DENSE)
