@@ -101,11 +101,13 @@ def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
     seeds = sorted(set(dense.index).intersection(*(frame.index for frame in frames)))
     if not seeds:
         return None
+    # Process seconds, where the run has them: other processes disturb them least.
+    spent = "used_s" if "used_s" in summary and summary["used_s"].notna().all() else "elapsed_s"
     return AlphaPhiMap(
         {key: list(frame.loc[seeds, "loss"]) for key, frame in groups.items()},
-        {key: list(frame.loc[seeds, "elapsed_s"]) for key, frame in groups.items()},
+        {key: list(frame.loc[seeds, spent]) for key, frame in groups.items()},
         list(dense.loc[seeds, "loss"]),
-        list(dense.loc[seeds, "elapsed_s"]),
+        list(dense.loc[seeds, spent]),
     )
 
 

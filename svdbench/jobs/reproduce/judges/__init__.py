@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def judges() -> "dict[str, Judge]":
     """The judges by the names of their results. Imports torch and pandas."""
-    from . import low_rank, theory, timings, trainings
+    from . import future_work, low_rank, theory, timings, trainings
 
     found = (
         *(timings.step_time, timings.matrix_operations, timings.block_size, timings.rnn_loop),
@@ -20,6 +20,7 @@ def judges() -> "dict[str, Judge]":
         *(trainings.gradient_norms, theory.parameters, theory.expressiveness, theory.ceiling),
         *(low_rank.three_layer, low_rank.rank_revealer, low_rank.alpha),
         *(low_rank.cats, low_rank.mnist, low_rank.xor),
+        *(future_work.other_networks, future_work.alpha_and_phi),
     )
     return {judge.__name__: judge for judge in found}
 
