@@ -20,7 +20,7 @@ def judges() -> "dict[str, Judge]":
         *(trainings.gradient_norms, theory.parameters, theory.expressiveness, theory.ceiling),
         *(low_rank.three_layer, low_rank.rank_revealer, low_rank.alpha),
         *(low_rank.cats, low_rank.mnist, low_rank.xor),
-        *(future_work.other_networks, future_work.alpha_and_phi),
+        *(future_work.larger_networks, future_work.other_networks, future_work.alpha_and_phi),
     )
     return {judge.__name__: judge for judge in found}
 

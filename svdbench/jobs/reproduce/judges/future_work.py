@@ -1,4 +1,4 @@
-"""Judges of what the report on SVD-DNN leaves to future work: other networks, α and φ."""
+"""Judges of what the report on SVD-DNN leaves to future work: larger networks, others, α and φ."""
 
 import pandas as pd
 
@@ -9,6 +9,16 @@ from svdbench.reporting.words import quantity
 from svdbench.statistics.intervals import paired_difference
 
 PHI = 0.1
+
+
+def larger_networks(runs: Runs) -> Evidence:
+    """SVD-DNN on a transformer of 1.7 million parameters, in equal seconds.
+
+    Process seconds of the dense network's steps over those of SVD-DNN's, losses and accuracies.
+    """
+    found = Evidence()
+    _put_equal_seconds(found, "text", Arms(runs, "larger-text", PHI), curves=False)
+    return found
 
 
 def other_networks(runs: Runs) -> Evidence:
@@ -22,8 +32,12 @@ def other_networks(runs: Runs) -> Evidence:
     return found
 
 
-def _put_equal_seconds(found: Evidence, name: str, arms: Arms) -> None:
-    """What factors reach in the seconds of the dense network."""
+def _put_equal_seconds(found: Evidence, name: str, arms: Arms, curves: bool = True) -> None:
+    """What factors reach in the seconds of the dense network.
+
+    Args:
+        curves: whether there are scores on the way.
+    """
     each = [arms.last(a, "used_s", "test") / arms.last(a, "step", "test") for a in ("dnn", "svd")]
     found.geometric(f"{name}_speed", each[0] / each[1])
     found.exact(f"{name}_ceiling", float(arms.summary["ceiling"].median()))
@@ -32,7 +46,8 @@ def _put_equal_seconds(found: Evidence, name: str, arms: Arms) -> None:
     found.interval(f"{name}_more_loss", more, f"mean of {quantity(more.count, 'paired seed')}")
     found.one_more(f"{name}_dnn_loss", arms.last("dnn", "loss", "test"))
     found.one_more(f"{name}_dnn_test", arms.last("dnn", "accuracy", "test"))
-    _put_loss_curves(found, name, arms)
+    if curves:
+        _put_loss_curves(found, name, arms)
 
 
 def _put_loss_curves(found: Evidence, figure: str, arms: Arms) -> None:
