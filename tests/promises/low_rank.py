@@ -150,7 +150,7 @@ def _against(runs: "pd.DataFrame", arm: str, other: str, most: float) -> Promise
     """The difference of two arms' test losses, ``most`` at most, with half its interval."""
     losses = runs.pivot_table(index="seed", columns="arm", values="loss")
     found = paired_difference(list(losses[arm]), list(losses[other]))
-    text = f"{arm}: test loss − {other}'s in equal seconds, ± {found.halfwidth:.4f}"
+    text = f"{arm}: test loss − {other}'s, ± {found.halfwidth:.4f}"
     return Promise(text, None, found.mean, False, most)
 
 

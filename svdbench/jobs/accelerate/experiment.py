@@ -222,7 +222,10 @@ def settings_of(config: Accelerate, family: NetworkFamily) -> list[AccelerateSet
         title = member.title if ARMS.is_ours(name) else name
         own = rules if member.takes_alpha else [(None, lambda weight: None)]
         for alpha, rule in own:
-            layers = member.check(network, ArmPlan(rule, **options))
+            try:
+                layers = member.check(network, ArmPlan(rule, **options))
+            except ValueError as error:
+                raise ValueError(f"{title}: {error}") from error
             if member.takes_alpha:
                 _refuse_dense(ArmPlan(rule, **options), network)
             for phi in config.phis if member.takes_phi else [None]:

@@ -177,10 +177,16 @@ def best_smaller(outcomes: list[ArmOutcome]) -> ArmOutcome | None:
 
 def losses_table(outcomes: list[ArmOutcome], given: str) -> Table:
     """A line for each arm: its loss, and that loss less the dense networks'."""
-    columns = ["test loss", f"− {DENSE}", "− best smaller"]
-    title = f"test loss at equal {given}"
-    table = Table.of(title, ["arm"], columns, more_words=["verdict"], note=RULE)
+    columns, title = ["test loss", f"− {DENSE}"], f"test loss at equal {given}"
     best = best_smaller(outcomes)
+    if best is None:
+        table = Table.of(title, ["arm"], columns)
+        for one in outcomes:
+            difference = "" if one.name == DENSE else _cell(one.same)
+            table.add(sides.name_of(one.name), one.metrics[LOSS], difference)
+        return table
+    columns.append("− best smaller")
+    table = Table.of(title, ["arm"], columns, more_words=["verdict"], note=RULE)
     for before, one in zip([None, *outcomes], outcomes, strict=False):
         if one.narrow and before is not None and not before.narrow:
             table.end_section()

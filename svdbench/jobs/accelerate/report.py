@@ -88,7 +88,8 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
     if not _equal_steps(epochs):  # epochs of other arms are other work
         del found.blocks[1]
     outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
-    if any(one.narrow for one in outcomes) or not _equal_steps(epochs):
+    chosen = outcomes and bool(frames.summary["search_s"].notna().any())
+    if chosen or any(one.narrow for one in outcomes) or not _equal_steps(epochs):
         _add_outcomes(found, epochs, frames.summary, outcomes)
     add_map(found, frames.summary, sides.about(epochs, "mean of {} seeds", _batches(epochs)))
     if answers := answers_of(run, arms):
