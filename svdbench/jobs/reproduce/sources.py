@@ -1,4 +1,4 @@
-"""The four reports whose results are repeated, each with the paper behind it."""
+"""The reports whose results are repeated, each with the paper behind it."""
 
 from dataclasses import dataclass
 
@@ -89,6 +89,20 @@ SOURCES = {
             "Fast Learning of Deep Neural Networks via Singular Value Decomposition",
             "PRICAI 2014",
             "https://doi.org/10.1007/978-3-319-13560-1_65",
+        ),
+    ),
+    "siems-2025": Source(
+        cited="Siems et al. 2025",
+        authors="Julien Siems, Timur Carstensen, Arber Zela, Frank Hutter, Massimiliano Pontil, "
+        "Riccardo Grazzi",
+        title="DeltaProduct: Improving State-Tracking in Linear RNNs via Householder Products",
+        dated="paper, 2025",
+        about="DeltaProduct: several reflectors for each token",
+        behind=Paper(
+            "Siems et al. 2025",
+            "DeltaProduct: Improving State-Tracking in Linear RNNs via Householder Products",
+            "NeurIPS 2025",
+            "https://arxiv.org/abs/2502.10297",
         ),
     ),
 }

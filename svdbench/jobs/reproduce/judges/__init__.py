@@ -17,7 +17,13 @@ def judges() -> "dict[str, Judge]":
     found = (
         *(timings.step_time, timings.matrix_operations, timings.block_size, timings.rnn_loop),
         *(trainings.adding, trainings.copying, trainings.permuted_mnist, trainings.other_models),
-        *(trainings.gradient_norms, theory.parameters, theory.expressiveness, theory.ceiling),
+        *(
+            trainings.state_tracking,
+            trainings.gradient_norms,
+            theory.parameters,
+            theory.expressiveness,
+            theory.ceiling,
+        ),
         *(low_rank.three_layer, low_rank.rank_revealer, low_rank.alpha),
         *(low_rank.cats, low_rank.mnist, low_rank.xor),
         *(future_work.larger_networks, future_work.other_networks, future_work.alpha_and_phi),

@@ -166,6 +166,35 @@ def other_models(runs: Runs) -> Evidence:
     return found
 
 
+TRACKED = {
+    **{f"s5_{m}": f"S₅, m = {m}" for m in (1, 2, 3, 4)},
+    **{"s3_1": "S₃, m = 1", "s3_2": "S₃, m = 2", "s3_gru": "S₃, GRU", "parity_gru": "parity, GRU"},
+}
+
+
+def state_tracking(runs: Runs) -> Evidence:
+    """Words of S₅ and S₃ by reflectors, and of S₃ and parity by GRU.
+
+    Accuracies over words as long as in training, twice and 16 times as long; steps and seconds to
+    the target; and accuracies over all lengths.
+    """
+    found = Evidence()
+    for name, title in TRACKED.items():
+        run = f"track-{name.replace('_', '-')}"
+        summary, lengths = runs.table(run), runs.table(run, "lengths")
+        for times, what in ((1, "accuracy"), (2, "double"), (16, "longest")):
+            found.mean(f"{name}_{what}", lengths[lengths["times"] == times]["accuracy"])
+        found.mean(f"{name}_steps", summary["steps_to_target"])
+        found.mean(f"{name}_seconds", summary["seconds_to_target"])
+        by_length = lengths.groupby("test_length")["accuracy"].agg(["median", "min", "max"])
+        figures = ["reflectors"] * name.startswith("s5")
+        figures += ["longer"] * (name in ("s5_4", "s3_2", "s3_gru", "parity_gru"))
+        for length, row in by_length.iterrows():
+            for figure in figures:
+                found.curves.append(CurvePoint(figure, title, float(str(length)), *map(float, row)))
+    return found
+
+
 MOMENTS = {"start": 0.0, "middle": 0.5, "end": 1.0}
 
 
