@@ -199,7 +199,9 @@ def test_mistakes_are_one_line(words: list[str], says: str) -> None:
     assert not Path("results").exists()
 
 
-@pytest.mark.parametrize("line", ["hydra.run.dir: x", "results: /tmp", "task.dataset: 'a.b:c'"])
+@pytest.mark.parametrize(
+    "line", ["hydra.run.dir: x", "results: /tmp", "task.dataset: 'a.b:c'", "optimizer.lrr: 1"]
+)
 def test_a_preset_of_someone_else_can_only_set_settings(line: str) -> None:
     Path("theirs").mkdir()
     Path("theirs/gru.yaml").write_text(line + "\n")

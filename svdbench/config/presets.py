@@ -49,7 +49,7 @@ def own_preset(folder: Path, model: str, typed: Sequence[str] = ()) -> list[str]
     Raises:
         UserError: there is no such file, or it is no preset.
     """
-    path = folder / f"{model.replace(':', '.')}.yaml"
+    path = own_file(folder, model)
     if not path.is_file():
         there = ", ".join(sorted(each.stem for each in folder.glob("*.yaml"))) or "none"
         raise UserError(
@@ -64,11 +64,24 @@ def own_preset(folder: Path, model: str, typed: Sequence[str] = ()) -> list[str]
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
 
 
-def sources(task: str, model: str, typed: Sequence[str] = ()) -> list[tuple[str, str]]:
+def own_file(folder: Path, model: str) -> Path:
+    """The file of a model in a folder of presets."""
+    return folder / f"{model.replace(':', '.')}.yaml"
+
+
+def sources(
+    task: str, model: str, typed: Sequence[str] = (), own: Path | None = None
+) -> list[tuple[str, str]]:
     """The files of a preset with the keys that they set: ``(file, key)``, the model's first.
 
     Keys that ``typed`` sets are left out, as in :func:`preset`.
+
+    Args:
+        own: a folder of presets in place of ``conf/preset``.
     """
+    if own is not None:
+        path = own_file(own, model)
+        return [(str(path), key) for key in _left(_read(path), _keys(typed))]
     folder = files("svdbench.conf") / "preset" / task
     return [
         (f"conf/preset/{task}/{name}.yaml", key)

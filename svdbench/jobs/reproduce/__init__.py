@@ -45,10 +45,11 @@ def reproduce(
     """Repeat published results and say whether they hold; without NAME, list them.
 
     The results are those of four reports: Kovtun et al., Shcherbakov et al. (2019), Keene
-    (2022) and Sarnayak et al. (2020); and of a paper, Siems et al. (2025). Each consists of ordinary runs with fixed names, so
-    finished runs are not repeated, and the same command resumes after an interruption. Our
-    numbers stand beside the published ones with their intervals, and one rule gives the
-    verdict: holds, holds in part, doesn't hold, can't be judged.
+    (2022) and Sarnayak et al. (2020); and of a paper, Siems et al. (2025). Each consists of
+    ordinary runs with fixed names, so finished runs are not repeated, and the same command
+    resumes after an interruption. Our numbers stand beside the published ones with their
+    intervals, and one rule gives the verdict: holds, holds in part, doesn't hold, can't be
+    judged.
 
     Writes FOLDER/NAME: numbers and curves as CSV, plots, and a page in Markdown and HTML;
     and an index of all results.

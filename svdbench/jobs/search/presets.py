@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from svdbench.config.compose import compose
+from svdbench.config.presets import own_file
 from svdbench.files import configurations, flat, write_whole
 from svdbench.jobs.search.config import Search
 from svdbench.jobs.search.space import Settings
@@ -28,7 +29,7 @@ def write_preset(folder: Path, config: Search, settings: Settings, steps: int, o
     """
     import yaml  # type: ignore[import-untyped]
 
-    name = f"{FOLDER}/{config.model_name.replace(':', '.')}.yaml"
+    path = own_file(folder / FOLDER, config.model_name)
     lines = [
         f"# Found by svdbench search {config.model_name} --task {config.task_name} --trials "
         f"{config.trials} --minutes {config.minutes:g}:",
@@ -37,12 +38,11 @@ def write_preset(folder: Path, config: Search, settings: Settings, steps: int, o
     found = _different(folder, config) | {"trainer.steps": steps} | settings
     text = "\n".join(lines) + "\n"
     text += yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
-    path = folder / name
     with as_record_error(path):
         path.parent.mkdir(exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_whole(path, text)
-    return name
+    return f"{FOLDER}/{path.name}"
 
 
 def _different(folder: Path, config: Search) -> dict[str, Any]:

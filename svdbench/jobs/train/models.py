@@ -65,7 +65,7 @@ def train(
         own: a folder of presets to start from instead.
     """
     runs = overrides_of(models, task, typed, presets, own)
-    with _blaming_preset(runs, task, typed):
+    with _blaming_preset(runs, task, typed, own):
         if len(runs) == 1 and not multirun:
             (overrides,) = runs.values()
             result: TrainResult = launch(JOB.root, overrides)
@@ -107,19 +107,22 @@ def configurations(
     runs = overrides_of(models, task, typed, presets, own)
     documents = []
     for model, overrides in runs.items():
-        with _blaming_preset([model], task, typed):
+        with _blaming_preset([model], task, typed, own):
             documents.append(show(JOB.root, overrides))
     return "---\n".join(documents)
 
 
 @contextmanager
-def _blaming_preset(models: Iterable[str], task: str, typed: Sequence[str]) -> Iterator[None]:
+def _blaming_preset(
+    models: Iterable[str], task: str, typed: Sequence[str], own: str | None
+) -> Iterator[None]:
     """Say in which file a key stands that doesn't fit, if it isn't one that was typed."""
     try:
         yield
     except UserError as error:
         for model in models:
-            for path, key in sources(TASKS.canonical(task), model, typed):
+            place = None if own is None else Path(own)
+            for path, key in sources(TASKS.canonical(task), model, typed, place):
                 if f"'{key}'" in str(error):
                     raise UserError(f"{path}: {error}") from error
         raise
