@@ -258,6 +258,27 @@ class TestJudges:
         assert found["count_difference"].mean == 0
         assert max(n.mean for name, n in found.items() if "theorem" in name) < 1e-12
 
+    def test_state_tracking(self, tmp_path: Path) -> None:
+        made = {}
+        for number, one in enumerate(load("state_tracking").runs):
+            made[one.name] = tmp_path / one.name
+            made[one.name].mkdir()
+            trained = "model,seed,steps_to_target,seconds_to_target\na,0,400,9\na,1,500,11\n"
+            (made[one.name] / "summary.csv").write_text(trained)
+            rows = [f"{s},{t},{32 * t},{(number + s) / t}" for s in (0, 1) for t in (1, 2, 16)]
+            lines = "\n".join(["seed,times,test_length,accuracy", *rows])
+            (made[one.name] / "lengths.csv").write_text(f"{lines}\n")
+        found = self.judged("state_tracking", tmp_path, **made)
+        assert found.numbers["s5_1_accuracy"].mean == 0.5
+        assert found.numbers["s5_4_double"].mean == 3.5 / 2
+        assert found.numbers["parity_gru_longest"].mean == 7.5 / 16
+        assert found.numbers["s3_2_steps"].mean == 450
+        points = [p for p in found.curves if (p.figure, p.series) == ("reflectors", "S₅, m = 2")]
+        assert (points[0].x, points[0].value, points[0].low, points[0].high) == (32, 1.5, 1, 2)
+        assert {p.series for p in found.curves if p.figure == "longer"} == {
+            *("S₅, m = 4", "S₃, m = 2", "S₃, GRU", "parity, GRU")
+        }
+
     def test_models_side_by_side(self, tmp_path: Path) -> None:
         """Each has its tables; the one of all of them is not read besides."""
         for place, model in ((".", "both"), ("lstm", "lstm"), ("gru", "gru")):
