@@ -10,7 +10,7 @@ from command import run, table
 
 from svdbench.config.compose import compose
 from svdbench.jobs.search.config import Search
-from svdbench.jobs.search.rounds import FAILED, best, rounds
+from svdbench.jobs.search.rounds import FAILED, best, rounds, survivors
 from svdbench.jobs.search.rows import BEST, TRIALS
 from svdbench.jobs.search.space import Dimension, dimensions, drawn, settings_of, with_settings
 from svdbench.training.build import overrides_of, parts
@@ -58,6 +58,7 @@ def test_a_third_goes_on_three_times_as_long() -> None:
 def test_the_best_reach_the_target_first_and_those_without_a_loss_are_last() -> None:
     scores = {0: (1, 0.5), 1: (0, 900.0), 2: FAILED, 3: (0, 800.0), 4: (1, 0.02), 5: (1, 0.02)}
     assert best(scores, 6) == [3, 1, 4, 5, 0, 2]
+    assert survivors(scores, 3) == [0, 3, 1]  # the preset is in every round
 
 
 def test_the_same_ranges_for_all_models_that_have_the_key() -> None:

@@ -1,9 +1,9 @@
 """Search the learning rates and other settings of recurrent networks, equally for all of them.
 
 Every model gets as many trials, over the same ranges, and as many minutes of training, and
-is judged on held-out sequences, never on the test set. All trials train briefly, the best third
-of them three times as long, and so on. A learning rate that is best at an edge of its range widens
-the range.
+is judged on held-out sequences, never on the test set. All trials train briefly, the preset and
+the best third of the others three times as long, and so on. A learning rate that is best at an edge
+of its range widens the range.
 
 Writes results/search/NAME: CSV tables of all trials and of the best of each model, a preset for
 each model, a plot, the configuration and the environment. `svdbench train … --presets

@@ -30,7 +30,7 @@ TRIALS = Metric("trials", "trials", "", "", "all rounds", integer)
 SECONDS = Metric("training", "elapsed_s", "s", "", "all trials together", clock_time)
 NOTE = (
     "trials: all trainings, of every round; time: of training, all together; steps: to the target; "
-    "preset: the trial with the preset, in the last round that it was in; at an edge: a rate that "
+    "preset: the loss with the preset, after as many steps; at an edge: a rate that "
     "is best in the outer tenth of its range, and what was widened"
 )
 # What a picture shows of a loss above the baseline.

@@ -47,3 +47,12 @@ FAILED: Score = (2, 0.0)
 def best(scores: Mapping[int, Score], count: int) -> list[int]:
     """The best trials by their scores; of equal ones, the first."""
     return sorted(scores, key=lambda trial: (scores[trial], trial))[:count]
+
+
+def survivors(scores: Mapping[int, Score], count: int) -> list[int]:
+    """The trials of the next round: the preset, 0, whatever its score, and the best of the others.
+
+    So what wins has been compared with the preset, trained equally long.
+    """
+    others = {trial: score for trial, score in scores.items() if trial != 0}
+    return [0, *best(others, count - 1)]

@@ -14,7 +14,7 @@ from svdbench.job import Job, Request
 from svdbench.jobs.search import JOB
 from svdbench.jobs.search.config import Search
 from svdbench.jobs.search.presets import write_preset
-from svdbench.jobs.search.rounds import FAILED, Round, Score, best, rounds
+from svdbench.jobs.search.rounds import FAILED, Round, Score, best, rounds, survivors
 from svdbench.jobs.search.rows import SearchRows
 from svdbench.jobs.search.space import (
     RATES,
@@ -158,7 +158,8 @@ class ModelSearch:
             scores = {trial: self.trial(each, trial) for trial in remaining}
             if each.number == 0:
                 scores |= self._widen(each, scores)
-            remaining = best(scores, plan[each.number + 1].trials) if each is not plan[-1] else []
+            if each is not plan[-1]:
+                remaining = survivors(scores, plan[each.number + 1].trials)
         (winner,) = best(scores, 1)
         self._finish(winner, scores[winner], plan[-1])
 
