@@ -13,7 +13,7 @@ def range_option(low: float, high: float, what: str) -> Any:
 
 
 # Whose values are spread evenly; those of the others by their logarithm.
-LINEAR = ("forget_bias", "r_min")
+LINEAR = ("forget_bias", "r_min", "beta_bias")
 
 
 @dataclass
@@ -30,6 +30,10 @@ class Space:
     r_min: list[float] = range_option(0.0, 0.99, "least modulus of eigenvalues at first")
     max_phase: list[float] = range_option(0.01, 6.28, "largest angle of eigenvalues at first")
     scale: list[float] = range_option(0.01, 1.0, "scale of a tanh's coordinates at first")
+    beta_bias: list[float] = range_option(
+        0.0, 6.0, "initial bias of the coefficients of reflectors"
+    )
+    dt: list[float] = range_option(0.01, 1.0, "step of coupled states")
     schedule: list[Schedule] = option(
         [Schedule.constant, Schedule.cosine], "schedules of the learning rates", unique=True
     )
