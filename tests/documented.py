@@ -138,7 +138,7 @@ def shortened(words: list[str]) -> list[str]:
         extra = ["--widths", "8", "--rows", "4", "--budget", "0.2"]
     elif command == "accelerate" and "byte-lm" in kept:
         small = ["--width", "8", "--layers", "1", "--context", "8"]
-        extra = [*extra, *small, "--budget", "0.2", "--no-rivals", "~lrs"]
+        extra = [*extra, *small, "--budget", "0.2", "--no-rivals"]
     if any(word.startswith("experiment=") for word in kept):  # of MNIST, which may not be here
         extra = [*extra, "data.name=digits", "net=64-15-10"]
     if command == "train" and any(".batch_size" in word for word in kept):
