@@ -70,32 +70,39 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
     arms = summarise_arms(epochs, frames.summary)
     if not arms:
         return None
+    equal = _equal_steps(epochs)  # else epochs of other arms are other work
     found = Report(
-        _title(epochs),
+        _title(epochs, equal),
         headline(
-            (sides.name_of(arm.name), _of(arm.metrics, sides.ACCURACY, SPEED)) for arm in arms
+            (sides.name_of(arm.name), _of(arm.metrics, sides.ACCURACY, *([SPEED] if equal else [])))
+            for arm in arms
         ),
         frames={"samples": frames.samples, "summary": frames.summary},
-        warnings=list(impossible(arms)),
-        metrics=[value for arm in arms for value in arm.metrics.values()],
+        warnings=list(impossible(arms)) if equal else [],
+        metrics=[
+            value
+            for arm in arms
+            for metric, value in arm.metrics.items()
+            if equal or metric not in (SPEED, SWITCHED, CEILING)
+        ],
     )
     found.blocks = [
         scores_table(arms, found.title),
         speed_table(arms),
-        Lines([_meaning(arms), *conclusions(arms), *frames.failed]),
+        Lines([_meaning(arms), *(conclusions(arms) if equal else ()), *frames.failed]),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
-    if not _equal_steps(epochs):  # epochs of other arms are other work
+    if not equal:
         del found.blocks[1]
     outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
     chosen = outcomes and bool(frames.summary["search_s"].notna().any())
-    if chosen or any(one.narrow for one in outcomes) or not _equal_steps(epochs):
+    if chosen or any(one.narrow for one in outcomes) or not equal:
         _add_outcomes(found, epochs, frames.summary, outcomes)
     add_map(found, frames.summary, sides.about(epochs, "mean of {} seeds", _batches(epochs)))
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
     found.figures["loss"] = partial(loss, epochs, arms)
-    if _equal_steps(epochs) and any(arm.speed is not None for arm in arms):
+    if equal and any(arm.speed is not None for arm in arms):
         found.figures["speed"] = partial(draw_speeds, epochs, arms)
     return found
 
@@ -120,10 +127,11 @@ def _of(values: Values, *metrics: Metric) -> list[MetricValue]:
     return [values[metric] for metric in metrics if metric in values]
 
 
-def _title(epochs: pd.DataFrame) -> str:
+def _title(epochs: pd.DataFrame, equal: bool) -> str:
     row, seeds = epochs.iloc[0], epochs["seed"].nunique()
+    rounds = quantity(epochs["epoch"].max(), "epoch" if equal else "round")
     return (
-        f"{row['dataset']}, {row['model']}, {quantity(epochs['epoch'].max(), 'epoch')}, "
+        f"{row['dataset']}, {row['model']}, {rounds}, "
         f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}"
     )
 
