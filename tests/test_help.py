@@ -79,6 +79,7 @@ def test_help_is_whole_and_names_no_types(
     monkeypatch.setenv("COLUMNS", str(width))
     shown = run([*words, "--help"]).out
     assert not re.search(r"<(bool|str|int|float|list)", shown)
+    assert not re.search(r"by\s+default\s+(False|True|None|\[)", re.sub(r"[│\s]+", " ", shown))
     assert not re.search(r"--[\w-]*…", shown), "an option is cut"
     assert max(map(len, shown.splitlines())) <= width
 

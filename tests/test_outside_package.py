@@ -98,6 +98,7 @@ MINE = {
 TIMED = ["--budget", "0.1"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]
 SHORT = ["--steps", "2", "model.hidden_size=3"]
+SEARCHED = ["--trials", "2", "--minutes", "0.005", "model.hidden_size=3"]
 # Every command that takes a group, and the column of the summary that has the member's name.
 USES: list[tuple[str, str, list[str]]] = [
     ("methods", "method", ["time-fasth", "--d", "6", "--methods", "fasth,my-cayley", *TIMED]),
@@ -119,6 +120,8 @@ USES: list[tuple[str, str, list[str]]] = [
     ),
     ("models", "model", ["train", "my-model", "--task", "copy", "task.lag=2", *SHORT]),
     ("models", "model", ["gradients", "my_model", "--task", "copy", "task.lag=2", *SHORT]),
+    ("models", "model", ["search", "my-model", "--task", "copy", "task.lag=2", *SEARCHED]),
+    ("tasks", "task", ["search", "lstm", "--task", "my_task", *SEARCHED]),
     ("tasks", "task", ["train", "lstm", "--task", "my-task", *SHORT]),
     ("tasks", "task", ["gradients", "lstm", "--task", "my_task", *SHORT]),
     ("datasets", "", ["train", "lstm", "--task", "smnist", "task.dataset=my_digits", *SHORT]),

@@ -524,7 +524,11 @@ class TestPages:
             judged = evidence.read_evidence(result, root)
             if judged is None:
                 continue
-            typed = [f"svdbench {one.typed(variant_of(root))}" for one in result.runs]
+            variant = variant_of(root)
+            typed = [
+                f"svdbench {(one.kept if variant == 'full' else '') or one.typed(variant)}"
+                for one in result.runs
+            ]
             assert not typed or [made.command for made in judged.made] == typed, result.name
             views.append(report.result_page(judged, variant_of(root)))
             said = (root / result.name / report.MARKDOWN).read_text(encoding="utf-8")

@@ -241,7 +241,7 @@ class Leaf:
     def help(self, set_by_command: Any = None) -> str:
         """What ``--help`` says: the phrase, the range and the default."""
         text = self.key.help[0].upper() + self.key.help[1:]
-        default = self._default() if set_by_command is None else str(set_by_command)
+        default = self._default() if set_by_command is None else _in_words(set_by_command)
         says = [self.key.limits, f"by default {default}" if default else ""]
         return "; ".join(filter(None, (text, *says))) + "."
 
@@ -252,10 +252,18 @@ class Leaf:
             return None
         if self.default is None:
             return self.key.null
-        if isinstance(self.default, Enum):
-            return str(self.default.value)
-        values = self.default if isinstance(self.default, list) else [self.default]
-        return ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
+        return _in_words(self.default)
+
+
+def _in_words(value: Any) -> str:
+    """A default as ``--help`` shows it; of a switch that is off, nothing."""
+    if isinstance(value, bool):
+        return "on" if value else ""
+    if isinstance(value, Enum):
+        return str(value.value)
+    values = value if isinstance(value, list) else [value]
+    words = [f"{each:g}" if isinstance(each, float) else str(each) for each in values]
+    return ",".join(words) or "none"
 
 
 @cache

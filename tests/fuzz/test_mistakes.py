@@ -56,7 +56,10 @@ MISTAKES = [
     ([*TIME, "schema=train"], "there is no key 'schema'"),
     ([*TIME, "=3"], "is not KEY=VALUE"),
     ([*TIME, "measure=slow"], "no measure is called 'slow': known: default, quick, short"),
-    (["compress", "experiment=three_layer"], "did you mean 'three_layer_published'? known: rank_r"),
+    (
+        ["compress", "experiment=three_layer"],
+        "did you mean 'three_layer_published'? known: factors_mnist",
+    ),
     (
         ["compress", "experiment=svd_dnn_alpha"],
         "is not for this command, which has no key 'start'",

@@ -26,11 +26,13 @@ class NeededRun:
     Attributes:
         run: its folder, ``<job>/<name>``; results may share one.
         full, quick: what is typed after ``svdbench``, without a name and a place.
+        kept: the full one as in results/reference, where that has it in other words.
     """
 
     run: str
     full: str
     quick: str
+    kept: str = ""
 
     def typed(self, variant: str) -> str:
         """The command of a variant, without a name and a place."""
