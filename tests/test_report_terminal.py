@@ -251,6 +251,24 @@ def test_a_time_below_its_floor_voids_the_floor() -> None:
     assert floor.split()[2:] == ["void", "500", "µs"]
 
 
+@pytest.mark.parametrize(
+    ("busy", "says"),
+    [
+        ([1.0] * 5, "warning: at 5 of 6 sizes other processes kept 1.0 cores busy"),
+        ([0.9, 1.3, 1.0, 1.0], "warning: at 4 of 6 sizes other processes kept 0.9 to 1.3 cores"),
+        ([1.0], "warning: at d = 4 other processes kept 1.0 cores busy"),
+    ],
+)
+def test_many_disturbed_cells_are_one_line(busy: list[float], says: str) -> None:
+    cores = [*busy, *[0.0] * (6 - len(busy))]
+    rows = [
+        timed(4 + i, "fasth", "wy", 1.0, 0.5) | {"foreign_cores": n} for i, n in enumerate(cores)
+    ]
+    (line,) = disturbed(pd.DataFrame(rows))
+    assert line.startswith(says)
+    assert line.endswith("repeat it on an idle machine")
+
+
 def test_the_list_of_runs_leaves_out_what_is_below_its_floor() -> None:
     for rows, told in (
         (STEP, "d = 128: fasth 1.00 ms, then cayley at 2.00×"),

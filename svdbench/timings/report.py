@@ -27,6 +27,9 @@ PLACES = ("operation", "spectrum", "length", "m", "n", "d", "k")
 # The sizes of a headline: d and k always, the others where they vary.
 SIZES = ("length", "d", "m")
 
+# Lines about disturbed cells, at most, before they are counted in one.
+MOST_LINES = 3
+
 
 def read_summary(run: RecordedRun) -> pd.DataFrame:
     """The rows of ``summary.csv``, numbers as numbers; of any schema version."""
@@ -175,18 +178,27 @@ def disturbed(
     sizes: Sequence[str] = ("d",),
     place: Callable[[Any], str] = lambda row: f"d = {row['d']}",
 ) -> Iterator[str]:
-    """A line for each cell whose times other processes have disturbed.
+    """A line for each cell whose times other processes have disturbed; one for many of them.
 
     Reports begin with these lines, as they decide what the numbers are worth.
     """
     yield from _void_floors(step, sizes, place)
-    for _, cell in step.groupby(list(sizes)):
-        cores = cell["foreign_cores"].max()
-        if cores > BUSY:
-            yield (
-                f"warning: at {place(cell.iloc[0])} other processes kept {fixed(cores, 1)} "
-                "cores busy: repeat it on an idle machine"
-            )
+    cells = [cell for _, cell in step.groupby(list(sizes))]
+    busy = [(cell, cell["foreign_cores"].max()) for cell in cells]
+    busy = [(place(cell.iloc[0]), cores) for cell, cores in busy if cores > BUSY]
+    if len(busy) > MOST_LINES:
+        low, high = (fixed(extreme(cores for _, cores in busy), 1) for extreme in (min, max))
+        busy_cores = low if low == high else f"{low} to {high}"
+        yield (
+            f"warning: at {len(busy)} of {len(cells)} sizes other processes kept {busy_cores} "
+            "cores busy: repeat it on an idle machine"
+        )
+        return
+    for where, cores in busy:
+        yield (
+            f"warning: at {where} other processes kept {fixed(cores, 1)} "
+            "cores busy: repeat it on an idle machine"
+        )
 
 
 def not_timed(step: pd.DataFrame, place: Callable[[Any], str]) -> Iterator[str]:
