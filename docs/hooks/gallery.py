@@ -11,6 +11,14 @@ CAPTIONS = {
     "bench-reveal/rank-reveal/three_layer/frontier.png": "The same for Keene's three-layer network",
     "bench-reveal/rank-reveal/three_layer/curves.png": "Loss against the rank of each weight, the "
     "others dense",
+    "accelerate-when/when/when.png": "Speed of one layer of low rank over widths, rows and α",
+    "accelerate/low_rank_mnist/loss_over_seconds.png": "Loss over seconds on MNIST: SVD-DNN, the "
+    "dense network and smaller ones",
+    "accelerate/factors_mnist/loss_over_seconds.png": "The same for random factors",
+    "accelerate/factors_mnist/loss.png": "Random factors and the dense network over rounds",
+    "accelerate/byte-lm/loss_over_seconds.png": "Loss over seconds of a byte-level transformer",
+    "accelerate/byte-lm/loss.png": "The same over rounds, low rank and the dense network",
+    "accelerate/low_rank_mnist/loss.png": "The same over rounds, SVD-DNN and the dense network",
     "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
     "eight ways to compress a small GPT-2",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "

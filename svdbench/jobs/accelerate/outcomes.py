@@ -14,7 +14,7 @@ from svdbench.reporting.metrics import Metric, Values
 from svdbench.reporting.report import Lines, Table, TableCell
 from svdbench.reporting.styles import BLACK, lines_of
 from svdbench.reporting.words import (
-    count,
+    integer,
     interval,
     number,
     quantity,
@@ -52,7 +52,7 @@ PRODUCTS = Metric("multiplications", "multiplications", "× DNN", "lower", "coun
 PARAMETERS = Metric("parameters", "n_params", "fraction", "lower", "counted", share)
 BYTES = Metric("bytes in training", "train_bytes", "fraction", "lower", "counted", share)
 RATE = Metric("learning rate", "lr", form=number)
-STEPS = Metric("steps", "step", "", "", "median over seeds", count)
+STEPS = Metric("steps", "step", "", "", "median over seeds", integer)
 
 
 @dataclass(frozen=True)
