@@ -16,6 +16,7 @@ CAPTIONS = {
     "dense network and smaller ones",
     "accelerate/factors_mnist/loss_over_seconds.png": "The same for random factors",
     "accelerate/factors_mnist/loss.png": "Random factors and the dense network over rounds",
+    "accelerate/moments_mnist/loss.png": "Moments carried over to the factors, and new ones",
     "accelerate/byte-lm/loss_over_seconds.png": "Loss over seconds of a byte-level transformer",
     "accelerate/byte-lm/loss.png": "The same over rounds, low rank and the dense network",
     "accelerate/low_rank_mnist/loss.png": "The same over rounds, SVD-DNN and the dense network",
