@@ -280,6 +280,21 @@ def test_several_runs_of_the_same_cells_are_one_side() -> None:
     assert verdicts(compared("a", "b/2")[1]) == {"fasth": "worse"}
 
 
+def test_a_folder_of_results_is_a_side() -> None:
+    """As ``results=before`` has made it: with a folder for the job, and runs in that."""
+    for side in ("before", "after"):
+        timing(f"{side}/time-fasth/r", {"a": 1.0, "b": 2.0})
+    found, direct = (
+        run(["compare", *(f"{side}{more}" for side in ("before", "after"))])
+        for more in ("", "/time-fasth/r")
+    )
+    assert found.code == direct.code == 0
+    timing("before/tune/r", {"a": 1.0})
+    answer = run(["compare", "before", "after"])
+    assert answer.code == 2
+    assert "before is not a run" in answer.err
+
+
 def test_passes_may_be_asked_for() -> None:
     timing("a", {"fasth": 1})
     timing("b", {"fasth": 1})

@@ -112,8 +112,19 @@ def _find(given: str, results: Path) -> Path:
 
 
 def _having_tables(folder: Path) -> list[RecordedRun]:
-    """The runs in a folder; where there is none, itself if it is a run."""
-    return [run for run in RecordedRun(folder).parts if (run.folder / "summary.csv").is_file()]
+    """The runs in a folder, or in the only job in it; where there is none, itself if a run."""
+    for place in (folder, *_folders_in(folder)):
+        parts = RecordedRun(place).parts
+        if runs := [run for run in parts if (run.folder / "summary.csv").is_file()]:
+            return runs
+    return []
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Those of jobs, where a folder is one for results; none where it has several."""
+    found = [each for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    jobs = [each for each in found if any(each.glob("*/summary.csv"))]
+    return jobs if len(jobs) == 1 else []
 
 
 def _runs(folder: Path) -> list[RecordedRun]:
