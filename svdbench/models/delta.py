@@ -101,51 +101,6 @@ class DeltaMixer(Mixer):
         return d * inputs + given + heads * reflectors
 
 
-class DeltaNet(BlockModel):
-    """Blocks of DeltaNet: S ← S(I − β k kᵀ) + β v kᵀ, o = S q, with β from 0 to 1.
-
-    Args:
-        layers: L, blocks.
-        heads: matrices S side by side; each has ``hidden_size``/heads rows.
-        key_size: d_k, columns of S.
-
-    Raises:
-        ValueError: a size that is no whole number above 0, or heads that don't divide the width.
-    """
-
-    name = "deltanet"
-    source = (
-        "Yang et al., Parallelizing Linear Transformers with the Delta Rule over Sequence Length, "
-        "NeurIPS 2024, arXiv 2406.06484"
-    )
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        layers: int = 2,
-        heads: int = 1,
-        key_size: int = 16,
-        readout_bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=lambda: DeltaMixer(
-                hidden_size,
-                heads=heads,
-                key_size=key_size,
-                reflectors=1,
-                beta=1,
-                beta_bias=0.0,
-                writes=True,
-            ),
-        )
-
-
 class DeltaProduct(BlockModel):
     """Blocks of DeltaProduct: n_h steps of the delta rule for each of the input, β up to 2.
 
@@ -200,4 +155,44 @@ class DeltaProduct(BlockModel):
                 beta_bias=beta_bias,
                 writes=writes,
             ),
+        )
+
+
+class DeltaNet(DeltaProduct):
+    """Blocks of DeltaNet: S ← S(I − β k kᵀ) + β v kᵀ, o = S q, with β from 0 to 1.
+
+    Args:
+        layers: L, blocks.
+        heads: matrices S side by side; each has ``hidden_size``/heads rows.
+        key_size: d_k, columns of S.
+
+    Raises:
+        ValueError: a size that is no whole number above 0, or heads that don't divide the width.
+    """
+
+    name = "deltanet"
+    source = (
+        "Yang et al., Parallelizing Linear Transformers with the Delta Rule over Sequence Length, "
+        "NeurIPS 2024, arXiv 2406.06484"
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        layers: int = 2,
+        heads: int = 1,
+        key_size: int = 16,
+        readout_bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(input_size, hidden_size, output_size),
+            layers=layers,
+            heads=heads,
+            key_size=key_size,
+            reflectors=1,
+            beta=1,
+            readout_bias=readout_bias,
         )

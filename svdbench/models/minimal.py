@@ -1,5 +1,7 @@
 """minGRU and minLSTM: gates that do not look at the state, so that the recurrence is linear."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -79,6 +81,7 @@ class MinGRU(BlockModel):
 
     name = "mingru"
     source = SOURCE
+    gates: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -94,11 +97,11 @@ class MinGRU(BlockModel):
             *(input_size, hidden_size, output_size),
             layers=layers,
             readout_bias=readout_bias,
-            mixer=lambda: MinimalMixer(hidden_size, 1, memory),
+            mixer=lambda: MinimalMixer(hidden_size, self.gates, memory),
         )
 
 
-class MinLSTM(BlockModel):
+class MinLSTM(MinGRU):
     """Blocks of minLSTM: as minGRU, with z = i/(f + i) of an input and a forget gate.
 
     Args:
@@ -110,20 +113,4 @@ class MinLSTM(BlockModel):
 
     name = "minlstm"
     source = SOURCE
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        layers: int = 2,
-        memory: float | None = None,
-        readout_bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=lambda: MinimalMixer(hidden_size, 2, memory),
-        )
+    gates = 2
