@@ -1,11 +1,13 @@
 """From what was typed to a training: its configuration, model, task and loop."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from svdbench.config.compose import compose, show
 from svdbench.config.presets import own_preset, preset
 from svdbench.errors import UserError, one_line
 from svdbench.job import Request
@@ -34,6 +36,24 @@ def models_of(request: Request) -> str:
             f"the first argument must be MODEL, for example svdbench {request.job.words} lstm"
         )
     return request.subject
+
+
+YAML_END = "---\n"
+
+
+def start_models(request: Request, run: Callable[[list[Any], str], Path]) -> Path | None:
+    """Run a job on all models that were asked for, or show their configurations.
+
+    Args:
+        run: of the configuration of each model, and of the text of them all.
+    """
+    runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
+    root = request.job.root
+    if request.show_config:
+        print(YAML_END.join(show(root, overrides) for overrides in runs.values()), end="")
+        return None
+    composed = [compose(root, overrides) for overrides in runs.values()]
+    return run([config for config, _ in composed], YAML_END.join(text for _, text in composed))
 
 
 def overrides_of(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svdbench.config.compose import compose, show
 from svdbench.job import Job, Request
 from svdbench.jobs.gradients import JOB
 from svdbench.jobs.gradients.config import Gradients
@@ -14,14 +13,12 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
 from svdbench.reporting.render import screen
 from svdbench.running.session import device_of, interrupted, open_record, show_results
-from svdbench.training.build import loop_of, models_of, overrides_of
+from svdbench.training.build import loop_of, start_models
 from svdbench.training.display import TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
 from svdbench.training.progress import Evaluation
 from svdbench.training.rows import TrainingRows
-
-YAML_END = "---\n"
 
 # A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
 _OF = ("model", "task", "seed", "hidden_size", "length")
@@ -30,14 +27,7 @@ NORMS = TableSchema("gradients", (*_OF, "sequences", "step", "t", "norm"))
 
 def start(request: Request) -> Path | None:
     """Train each of the models that were asked for, or show their configurations."""
-    runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
-    if request.show_config:
-        print(YAML_END.join(show(JOB.root, overrides) for overrides in runs.values()), end="")
-        return None
-    composed = [compose(JOB.root, overrides) for overrides in runs.values()]
-    return train_all(
-        [config for config, _ in composed], YAML_END.join(text for _, text in composed)
-    )
+    return start_models(request, train_all)
 
 
 def finish_run(job: Job, configs: Sequence[Gradients], text: str, folder: Path) -> Path:

@@ -8,7 +8,6 @@ from statistics import median
 
 from rich.console import Console
 
-from svdbench.config.compose import compose, show
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
 from svdbench.jobs.search import JOB
@@ -40,11 +39,10 @@ from svdbench.running.session import (
     resumption,
     show_results,
 )
-from svdbench.training.build import loop_of, models_of, overrides_of, parts
+from svdbench.training.build import loop_of, parts, start_models
 from svdbench.training.loop import Loop
 from svdbench.training.progress import StepProgress, TrainingOutcome
 
-YAML_END = "---\n"
 # A model's ranges are widened so often at most; each time a quarter as many trials are added.
 MOST_WIDENED, ADDED = 2, 4
 # Steps that the pace of a model is measured by, after the first; and the longest they may take.
@@ -53,14 +51,7 @@ PACE_STEPS, PACE_S = 10, 2.0
 
 def start(request: Request) -> Path | None:
     """Search for each of the models that were asked for, or show their configurations."""
-    runs = overrides_of(models_of(request), request.flags["task"], request.overrides, presets=True)
-    if request.show_config:
-        print(YAML_END.join(show(JOB.root, overrides) for overrides in runs.values()), end="")
-        return None
-    composed = [compose(JOB.root, overrides) for overrides in runs.values()]
-    return search_all(
-        [config for config, _ in composed], YAML_END.join(text for _, text in composed)
-    )
+    return start_models(request, search_all)
 
 
 def finish_run(job: Job, configs: Sequence[Search], text: str, folder: Path) -> Path:
