@@ -17,6 +17,7 @@ from svdbench.lowrank.ranks.examples import (
     check_loss,
     each,
     evaluating,
+    give_back,
     size,
     take,
     tensors,
@@ -88,6 +89,7 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     with torch.no_grad(), evaluating(model):
         for x, y in batches(data, model):
             found.append(losses_of_examples(loss, called(model, x), y, size(x)))
+            give_back()
     return torch.cat(found)
 
 
@@ -98,8 +100,11 @@ def batch_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     """
     check_data(data)
     check_loss(loss)
+    found = []
     with torch.no_grad(), evaluating(model):
-        found = [batch_loss(loss, called(model, x), y) for x, y in batches(data, model)]
+        for x, y in batches(data, model):
+            found.append(batch_loss(loss, called(model, x), y))
+            give_back()
     return torch.stack([value.detach().double().reshape(()) for value in found])
 
 

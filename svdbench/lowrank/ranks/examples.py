@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -200,7 +201,6 @@ def batches(data: Data, model: nn.Module) -> Iterator[tuple[Inputs, Targets]]:
             return part.detach().to(device, copy=True)
 
         yield each(x, copied), each(y, copied)
-        give_back()
     if not count:
         raise ValueError("there are no examples: give at least one")
     if len(classes) == 1 and count > 1:
@@ -218,9 +218,14 @@ def give_back() -> None:
     Activations and moments come and go between results that stay, and would leave holes as
     large as the model.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
+    if (trim := _trim()) is not None:
         trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """glibc's ``malloc_trim``, where there is one."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _check_finite(x: Inputs) -> None:

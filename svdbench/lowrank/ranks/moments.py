@@ -308,6 +308,7 @@ def observe(
                     found.backward = True
                 del value
             del output
+            give_back()
     if uncounted:
         raise ValueError(
             f"the loss is not a finite number on {len(uncounted):,} of {number + 1:,} calibration "
