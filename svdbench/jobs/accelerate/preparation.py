@@ -38,7 +38,7 @@ from svdbench.side_by_side.networks import evaluate
 
 # The part of the training set on which rates are chosen, and the most examples of it.
 VALIDATED, MOST_VALIDATED = 1 / 6, 10_000
-# A grid goes on beyond its ends at most so often.
+# How often a grid may be extended.
 MOST_BEYOND = 6
 Says = Callable[[float, str], None]
 
@@ -267,10 +267,10 @@ def narrow(family: NetworkFamily, share: float) -> AccelerateSetting:
 
 
 def best_rate(rates: list[float], loss_of: Callable[[float], float]) -> float:
-    """The rate with the lowest loss; while that is at an end of the grid, the grid goes on.
+    """The rate with the lowest loss. While that is at an end of the grid, the grid is extended.
 
-    It goes on by the factor of the two rates at that end, or of two. A rate that diverges has an
-    infinite loss; if all do, the grid goes on downwards.
+    Each extension is by the ratio of the two rates at that end, or by 2 for a single rate. A rate
+    that diverges has an infinite loss; if all do, the grid is extended downwards.
 
     Args:
         rates: ascending.
