@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,11 +15,16 @@ from fake_clock import FakeClock
 from torch import Tensor, nn
 
 from svdbench.jobs.accelerate.arms.base import ArmPlan, ArmState, LowRankArm, random_factors
-from svdbench.jobs.accelerate.arms.cola import LowRankActivation
+from svdbench.jobs.accelerate.arms.cola import (
+    STARTS,
+    Cola,
+    LowRankActivation,
+    published_factors,
+)
 from svdbench.jobs.accelerate.arms.contract import CONTRACT
-from svdbench.jobs.accelerate.arms.cuttlefish import Cuttlefish, stable_rank
+from svdbench.jobs.accelerate.arms.cuttlefish import Cuttlefish, slope_of, stable_rank
 from svdbench.jobs.accelerate.arms.galore import GaLore, GaLoreAdam, back, into, projection
-from svdbench.jobs.accelerate.arms.self_guided import GuidedLinear, guide
+from svdbench.jobs.accelerate.arms.self_guided import GuidedLinear, SelfGuided, guide
 from svdbench.jobs.accelerate.arms.sltrain import SparsePlusLowRank
 from svdbench.jobs.accelerate.arms.spectral import SpectralStart
 from svdbench.jobs.accelerate.arms.svd_dnn import SvdDnn
@@ -115,19 +122,42 @@ class TestEquations:
         given = x.clone().requires_grad_()
         assert torch.autograd.gradcheck(layer, (given,))
 
+    def test_colas_published_start(self) -> None:
+        """Both factors have the deviation (r(m + n))^−¼, so their product has (m + n)^−½."""
+        W = torch.randn(300, 400, dtype=DOUBLE) * 7
+        B, A = published_factors(W, 60, torch.Generator().manual_seed(0))
+        assert B.std().item() == pytest.approx((60 * 700) ** -0.25, rel=0.03)
+        assert A.std().item() == pytest.approx((60 * 700) ** -0.25, rel=0.03)
+        assert (B @ A).std().item() == pytest.approx(700**-0.5, rel=0.05)
+        found = [Cola(start).changed(network(), plan(), 0)[0].A for start in STARTS]
+        assert not torch.equal(*found)
+
     def test_self_guided_goes_from_dense_to_the_factors(self) -> None:
         linear = nn.Linear(6, 5).double()
         W1, W2, x = (torch.randn(*s, dtype=DOUBLE) for s in ((5, 2), (2, 6), (4, 6)))
         layer = GuidedLinear(linear, W1, W2)
-        torch.testing.assert_close(layer(x), linear(x))
-        layer.alpha = 0.0
+        torch.testing.assert_close(layer(x), x @ (W1 @ W2).T + linear.bias)
+        nn.init.normal_(layer.weight)
+        torch.testing.assert_close(layer(x), x @ layer.weight.T + linear.bias)
+        layer.alpha.zero_()
         torch.testing.assert_close(layer(x), x @ (W1 @ W2).T + linear.bias)
         torch.testing.assert_close(layer.factored()(x), layer(x))
-        layer.alpha = 0.3
-        expected = 0.3 * x @ linear.weight.T + 0.7 * x @ (W1 @ W2).T + linear.bias
+        layer.alpha.fill_(0.3)
+        expected = 0.3 * x @ layer.weight.T + 0.7 * x @ (W1 @ W2).T + linear.bias
         torch.testing.assert_close(layer(x), expected)
         assert torch.autograd.gradcheck(layer, (x.clone().requires_grad_(),))
         assert [guide(t) for t in (0, 0.5, 1, 2)] == pytest.approx([1, 0.5, 0, 0])
+
+    def test_self_guided_begins_with_the_nearest_of_low_rank(self) -> None:
+        """Factors, their product as the dense weight, and the output of both."""
+        net, asked = network(), plan()
+        begun, nearest = SelfGuided().changed(net, asked, 0), asked.truncated(net)
+        for at in (0, 2):
+            torch.testing.assert_close(begun[at].weight, nearest[at].weight)
+            torch.testing.assert_close(begun[at].W1, nearest[at].W1)
+            assert begun[at].weight.data_ptr() != net[at].weight.data_ptr()
+        x = torch.randn(4, 12, dtype=DOUBLE)
+        torch.testing.assert_close(begun(x), nearest(x))
 
     def test_sltrain(self) -> None:
         linear = nn.Linear(40, 30).double()
@@ -135,6 +165,9 @@ class TestEquations:
         layer = SparsePlusLowRank(linear, 4, 0.05, 8.0, draw).double()
         S = layer.weight.detach()
         assert int((S != 0).sum()) == 60  # B is zero at first
+        for own in (layer.A, layer.values):  # U(−n^−½, n^−½), of deviation (3n)^−½
+            assert own.abs().max().item() <= 40**-0.5
+            assert own.std().item() == pytest.approx(120**-0.5, rel=0.2)
         nn.init.normal_(layer.B)
         torch.testing.assert_close(layer.weight, S + 8 / 4 * layer.B @ layer.A)
         x = torch.randn(3, 40, dtype=DOUBLE, requires_grad=True)
@@ -162,14 +195,35 @@ class TestCuttlefish:
         with torch.no_grad():
             net[0].weight.copy_(torch.diag((torch.arange(16) < 5).double()))  # ρ = 5
             net[2].weight.copy_(torch.diag((torch.arange(16) < 3).double()))
-        assert not arm.wants_change(net, ArmState())
-        assert not arm.wants_change(net, ArmState())  # the ranks fell in the window
-        assert arm.wants_change(net, ArmState())
+        asked = 0
+        while not arm.wants_change(net, ArmState()):
+            assert arm.settled <= {"4.weight"}  # which did not change
+            asked += 1
+        assert asked == 5  # the average is still falling until then
         assert arm.ranks() == {"0.weight": 5, "2.weight": 3, "4.weight": arm.ranks()["4.weight"]}
         small = arm.changed(net, plan(), 0)
         assert (small[0].rank, small[2].rank) == (5, 3)
         x = torch.randn(4, 16, dtype=DOUBLE)
         torch.testing.assert_close(small(x), net(x))
+
+    def test_the_slope_is_of_the_exponential_average(self) -> None:
+        """With the window of the program, whose mean is over eleven slopes."""
+        ranks = np.random.default_rng(0).integers(40, 60, 30)
+        smooth = pd.Series(ranks).ewm(span=15, adjust=False).mean()
+        expected = np.abs(np.gradient(smooth))[-11:].mean()
+        assert slope_of(list(map(int, ranks)), 15) == pytest.approx(expected, rel=1e-12)
+
+    def test_stable_ranks_are_rounded_down(self) -> None:
+        """ξ = 12/⌊ρ₀⌋, and r = ⌈ξ⌊ρ⌋⌉."""
+        arm, net = Cuttlefish(), network(12, 12, 3)
+        for spectrum in ([1.0, 0.9, 0.9, 0.9], [1.0, 0.8]):  # ρ of 3.43 and 1.64
+            s = torch.tensor(spectrum + [0.0] * (12 - len(spectrum)), dtype=DOUBLE)
+            with torch.no_grad():
+                net[0].weight.copy_(torch.diag(s))
+            arm.before_step(net, ArmState())
+        arm.wants_change(net, ArmState())
+        assert arm.stable["0.weight"] == [3, 1]
+        assert arm.ranks()["0.weight"] == 4
 
 
 class TestGaLore:
@@ -217,6 +271,41 @@ class TestGaLore:
         P = projection(W.grad, 2)
         torch.testing.assert_close(W.detach(), -0.1 * 0.5 * P @ (P.T @ W.grad).sign())
         assert {state["exp_avg"].shape for state in made.state.values()} == {(2, 9)}
+
+    def test_some_steps_by_the_algorithm(self) -> None:
+        """Against its equations: Adam in r dimensions, whose moments stay when P changes."""
+        W = nn.Parameter(torch.randn(9, 6, dtype=DOUBLE))
+        expected, lr, b1, b2, eps = W.detach().clone(), 0.1, 0.9, 0.99, 1e-8
+        made = GaLoreAdam([{"params": [W], "rank": 2}], lr, (b1, b2), eps, every=2, scale=0.25)
+        m = v = torch.zeros(9, 2, dtype=DOUBLE)
+        P = torch.zeros(6, 2, dtype=DOUBLE)
+        for t in range(1, 6):
+            W.grad = torch.randn(9, 6, dtype=DOUBLE)
+            if t % 2 == 1:
+                P = torch.linalg.svd(W.grad).Vh[:2].T  # of a tall gradient, on the right
+                signs = (P * projection(W.grad, 2)).sum(0).sign()
+                P = P * signs  # singular vectors are known up to their signs
+            R = W.grad @ P
+            m, v = b1 * m + (1 - b1) * R, b2 * v + (1 - b2) * R.square()
+            N = (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps)
+            expected = expected - lr * 0.25 * N @ P.T
+            made.step()
+            torch.testing.assert_close(W.detach(), expected)
+
+    def test_weight_decay_is_that_of_the_optimiser_given(self) -> None:
+        nets = [network(), network()]
+        made = [torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.5) for net in nets]
+        full = lambda weight: min(weight.rows, weight.columns)  # noqa: E731
+        asked = ArmPlan(full, skip_last=False, only_if_saves=False)
+        changed = GaLore().optimizer(made[0], nets[0], nets[0], asked, lambda net: made[0])
+        X, y = torch.randn(32, 12, dtype=DOUBLE), torch.randint(3, (32,))
+        for _ in range(3):
+            for net, optimizer in zip(nets, (changed, made[1]), strict=True):
+                optimizer.zero_grad()
+                F.cross_entropy(net(X), y).backward()
+                optimizer.step()
+        for a, b in zip(*(net.parameters() for net in nets), strict=True):
+            torch.testing.assert_close(a, b)
 
     def test_needs_adam(self) -> None:
         net = network()
@@ -329,7 +418,7 @@ class TestStages:
         for _ in range(4):
             one.train_epoch(batches(2), FakeClock())
             layer = one.network[0]
-            alphas.append(layer.alpha if isinstance(layer, GuidedLinear) else 0.0)
+            alphas.append(float(layer.alpha) if isinstance(layer, GuidedLinear) else 0.0)
         assert alphas == pytest.approx([0.5, 0.0, 0.0, 0.0], abs=1e-9)
         assert one.stage == 2
         steps = {int(state["step"]) for state in one.optimizer.state.values()}
@@ -428,6 +517,7 @@ class TestCommand:
             (["--lrs", "0.1,0.01"], "ascending"),
             (["--arms", "cole"], "did you mean 'cola'"),
             (["arm.self_guided.guided=2", "--arms", "self-guided"], "guided is 2"),
+            (["arm.cola.start=zero", "--arms", "cola"], "choose variance or published"),
         ],
     )
     def test_a_mistake_is_one_line(self, more: list[str], says: str) -> None:

@@ -1,5 +1,8 @@
 """CoLA: a nonlinearity between the factors."""
 
+from math import sqrt
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +13,9 @@ from svdbench.jobs.accelerate.arms.base import (
     random_factors,
 )
 from svdbench.lowrank import Factored
+
+
+STARTS = ("variance", "published")
 
 
 class LowRankActivation(nn.Module):
@@ -34,15 +40,26 @@ class Cola(LowRankArm):
     """y = B σ(A x) + b with σ = SiLU in place of W x + b, for linear layers.
 
     A network of this kind has no dense one that does the same. The activations between its layers
-    stay. Random factors as of ``factors``, with twice the deviation of B, as σ halves what passes.
-    A and B, and that σ is SiLU, are as in the paper's equation 3; the start is ours.
+    stay.
+
+    Args:
+        start: ``variance``: random factors as of ``factors``, with twice the deviation of B, as σ
+            halves what passes; or ``published``: both of deviation (r(m + n))^−¼, so that BA has
+            (m + n)^−½ whatever the dense weight has.
 
     Source: Liu et al., "CoLA: Compute-efficient pre-training of LLMs via low-rank activation",
-    2025, arXiv:2502.10940.
+    EMNLP 2025, arXiv:2502.10940, equation 3. Compared with the ``ColaLayer`` of their program
+    (alvin-zyl/CoLA) in copies of it: σ after A and SiLU are the same. Their biases are drawn anew;
+    ours are the dense layer's.
     """
 
     name, title = "cola", "CoLA"
     source = "Liu et al. 2025"
+
+    def __init__(self, start: str = "variance") -> None:
+        if start not in STARTS:
+            raise ValueError(f"start is {start!r}: choose {' or '.join(STARTS)}")
+        self.start = start
 
     def check(self, network: nn.Module, plan: ArmPlan) -> list[Factored]:
         return linear_only(network, plan)
@@ -51,9 +68,22 @@ class Cola(LowRankArm):
         draw = plan.generator(network)
         new = []
         for layer, rank in plan.linear(network).items():
-            B, A = random_factors(layer.weight.detach(), rank, draw, gain=2.0)
+            W = layer.weight.detach()
+            if self.start == "published":
+                B, A = published_factors(W, rank, draw)
+            else:
+                B, A = random_factors(W, rank, draw, gain=2.0)
             new.append((layer, LowRankActivation(A, B, layer.bias)))
         return exchanged_layers(network, new)
+
+
+@torch.no_grad()
+def published_factors(W: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """B (m, rank) and A (rank, n) from N(0, (rank·(m + n))^−½), for a weight W (m, n)."""
+    m, n = W.shape
+    std = 1 / sqrt(sqrt(rank * (m + n)))
+    B, A = W.new_empty(m, rank), W.new_empty(rank, n)
+    return B.normal_(0, std, generator=generator), A.normal_(0, std, generator=generator)
 
 
 def linear_only(network: nn.Module, plan: ArmPlan) -> list[Factored]:

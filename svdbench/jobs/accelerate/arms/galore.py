@@ -16,11 +16,13 @@ class GaLoreAdam(Optimizer):
     """Adam whose moments are those of the projected gradient.
 
     With G the gradient of a weight (m, n), m ≤ n, and P = U[:, :r] of its SVD every ``every``
-    steps, Adam takes PᵀG (r, n), and the weight changes by −η·scale·P·Adam(PᵀG). A tall weight is
-    projected on the other side. At r = min(m, n) nothing is projected, and it is Adam.
+    steps, from the first on, Adam takes PᵀG (r, n), and the weight changes by −η·scale·P·Adam(PᵀG).
+    A tall weight is projected on the other side. The moments stay as they are when P changes. At
+    r = min(m, n) nothing is projected, and it is Adam.
 
     Args:
-        groups: of parameters; with ``rank`` those that are projected.
+        groups: of parameters; with ``rank`` those that are projected. ``decoupled`` makes weight
+            decay AdamW's, which neither the projection nor the moments see.
         every: steps between two SVDs.
         scale: of projected updates.
     """
@@ -35,7 +37,8 @@ class GaLoreAdam(Optimizer):
         scale: float = 0.25,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "rank": None}
-        super().__init__(groups, defaults | {"every": every, "scale": scale})
+        own = {"decoupled": False, "every": every, "scale": scale}
+        super().__init__(groups, defaults | own)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -48,7 +51,9 @@ class GaLoreAdam(Optimizer):
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, rank = self.state[parameter], group["rank"]
-        if group["weight_decay"]:
+        if group["weight_decay"] and group["decoupled"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        elif group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         projected = rank is not None and rank < min(gradient.shape)
         step = state["step"] = state.get("step", 0) + 1
@@ -99,7 +104,11 @@ class GaLore(LowRankArm):
         scale: α of the update.
 
     Source: Zhao et al., "GaLore: memory-efficient LLM training by gradient low-rank projection",
-    ICML 2024, arXiv:2403.03507, algorithm 2.
+    ICML 2024, arXiv:2403.03507, algorithm 2. Compared with their program (jiaweizzhao/GaLore,
+    ``galore_torch``): projection, moments, scale and times of the SVD are the same. Theirs
+    projects a square gradient on its right side, this one, as the algorithm, on its left. Its ε of
+    1e-6 is added before the bias correction, ours as in :class:`torch.optim.Adam`. It projects
+    the linear layers of attention and MLP; this arm all matrices but the last layer's.
     """
 
     name, title = "galore", "GaLore"
@@ -133,6 +142,7 @@ class GaLore(LowRankArm):
         }
         [group] = before.param_groups
         shared = {key: group[key] for key in ("lr", "eps", "weight_decay")}
+        shared["decoupled"] = isinstance(before, AdamW)
         by_rank: dict[int | None, list[nn.Parameter]] = {}
         for parameter in new.parameters():
             by_rank.setdefault(ranks.get(id(parameter)), []).append(parameter)

@@ -12,26 +12,34 @@ from svdbench.jobs.accelerate.arms.base import (
     LowRankArm,
     MakeOptimizer,
     exchanged_layers,
-    random_factors,
 )
 from svdbench.jobs.accelerate.arms.cola import linear_only
 from svdbench.jobs.accelerate.moments import kept_moments
 from svdbench.lowrank import Factored, LowRankLinear
-from svdbench.lowrank.layers.base import Factors
+from svdbench.lowrank.layers.base import Factors, two_factors
 
 
 class GuidedLinear(nn.Module):
     """y = αWx + (1 − α) W₁(W₂x) + b.
 
+    W begins as W₁W₂.
+
+    Args:
+        linear: whose sizes and bias it has.
+        W1, W2: (m, r) and (r, n).
+
     Attributes:
-        alpha: from 1, dense, to 0, factors.
+        alpha: from 1, dense, to 0, factors; a tensor, so that a graph of ``torch.compile`` is not
+            for one value alone.
     """
+
+    alpha: Tensor
 
     def __init__(self, linear: nn.Linear, W1: Tensor, W2: Tensor) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight, self.bias = nn.Parameter(W1 @ W2), linear.bias
         self.W1, self.W2 = nn.Parameter(W1), nn.Parameter(W2)
-        self.alpha = 1.0
+        self.register_buffer("alpha", W1.new_ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         low = F.linear(F.linear(x, self.W2), self.W1)
@@ -51,19 +59,23 @@ class GuidedLinear(nn.Module):
 class SelfGuided(LowRankArm):
     """o = αWx + (1 − α)U(Vx) + b, with α from 1 to 0 by a cosine; then the factors alone.
 
-    While α > 0 a step costs more than a dense one. U and V are random at first, as of ``factors``;
-    the moments of all parameters that stay are kept.
+    While α > 0 a step costs more than a dense one. U and V are those of a truncated SVD of the
+    initial weight, √Σ in each, and W begins as their product; the moments of all parameters that
+    stay are kept.
 
     Args:
         guided: the part of the budget until α is 0.
 
     Source: Wei, Moalla, Pascanu, Gulcehre, "Building on efficient foundations: effectively training
-    LLMs with structured feedforward layers", NeurIPS 2024, arXiv:2406.16450. It also leaves out
-    the dense product in some steps at random, which is not done here.
+    LLMs with structured feedforward layers", NeurIPS 2024, arXiv:2406.16450. Compared with their
+    program (CLAIRE-Labo/StructuredFFN): α, its cosine over half of the steps, and the start are the
+    same. It can leave out the dense product in some steps at random (``reduce_flop``), which is
+    not done here. It has factors in feed-forward blocks; this arm in all linear layers but the last.
     """
 
     name, title = "self_guided", "self-guided"
     source = "Wei et al. 2024"
+    truncates = True
 
     def __init__(self, guided: float = 0.5) -> None:
         if not 0 < guided < 1:
@@ -80,11 +92,10 @@ class SelfGuided(LowRankArm):
         if number:
             guided = [(m, m.factored()) for m in network.modules() if isinstance(m, GuidedLinear)]
             return exchanged_layers(network, guided)
-        draw = plan.generator(network)
         return exchanged_layers(
             network,
             [
-                (layer, GuidedLinear(layer, *random_factors(layer.weight.detach(), rank, draw)))
+                (layer, GuidedLinear(layer, *two_factors(layer.weight.detach(), rank)))
                 for layer, rank in plan.linear(network).items()
             ],
         )
@@ -101,7 +112,7 @@ class SelfGuided(LowRankArm):
         alpha = guide(state.done / self.guided)
         for module in network.modules():
             if isinstance(module, GuidedLinear):
-                module.alpha = alpha
+                module.alpha.fill_(alpha)
 
 
 def guide(done: float) -> float:

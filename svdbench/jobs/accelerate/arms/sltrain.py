@@ -16,8 +16,8 @@ class SparsePlusLowRank(nn.Module):
 
     Args:
         linear: whose sizes and bias it has.
-        rank: r of B (m, r) and A (r, n).
-        density: the part of the entries that S has.
+        rank: r of B (m, r), which is 0 at first, and A (r, n), from U(−n^−½, n^−½).
+        density: the part of the entries that S has, at first from the same distribution as A.
         scale: α.
     """
 
@@ -32,7 +32,7 @@ class SparsePlusLowRank(nn.Module):
         super().__init__()
         W = linear.weight.detach()
         m, n = W.shape
-        count = max(1, round(density * m * n))
+        count = max(1, int(density * m * n))
         self.scale = scale / rank
         bound = n**-0.5
         self.B = nn.Parameter(W.new_zeros(m, rank))
@@ -69,10 +69,14 @@ class SlTrain(LowRankArm):
 
     Args:
         density: the part of the entries that S has.
-        scale: α.
+        scale: α. Theirs is 32, 16 and 8 at ranks of 128, 256 and 512.
 
     Source: Han et al., "SLTrain: a sparse plus low-rank approach for parameter and memory efficient
-    pretraining", NeurIPS 2024, arXiv:2406.02214.
+    pretraining", NeurIPS 2024, arXiv:2406.02214. Compared with their program (andyjm3/SLTrain):
+    scale, support and start are the same. Theirs makes W anew in the backward pass, and this one
+    keeps it from the forward pass, so the memory of a step differs. Their biases are drawn anew;
+    ours are the dense layer's. Theirs replaces the linear layers of attention and MLP; this arm all
+    linear layers but the last.
     """
 
     name, title = "sltrain", "SLTrain"

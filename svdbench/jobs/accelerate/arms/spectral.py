@@ -16,10 +16,12 @@ class SpectralStart(LowRankArm):
     Args:
         decay: λ, besides the weight decay of the configuration.
         restore_norm: multiply both factors by (‖W‖/‖W_r‖)^½, as truncation takes most of the norm
-            of a random weight away.
+            of a random weight away. An option of ours.
 
     Source: Khodak, Tenenholtz, Mackey, Fusi, "Initialization and regularization of factorized
-    neural layers", ICLR 2021, §3.
+    neural layers", ICLR 2021, §3. Compared with their program (microsoft/fnl_paper, ``frob.py``):
+    start, gradients of the decay, λ = 1e-4 and the folding of convolutions, as a row and a column,
+    are the same. It gives a weight a part of min(m, n) as its rank; here α decides.
     """
 
     name, title = "spectral", "spectral start"
