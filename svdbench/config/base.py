@@ -38,11 +38,11 @@ SPELLINGS = {
 }
 
 
-def dtype_option() -> Any:
+def dtype_option(help: str = "precision: float64, float32, bfloat16 or float16") -> Any:
     """The precision of a job."""
     return option(
         Dtype.float32,
-        "precision: float64, float32, bfloat16 or float16",
+        help,
         typed="--dtype DTYPE",
         aliases=SPELLINGS,
         panel=MACHINE,

@@ -163,12 +163,13 @@ COMPRESSED = TableSchema(
 # all arms were given alike, with ``seconds`` so many; ``used_s`` are process seconds over the
 # number of threads, so far; ``search_s`` those of choosing the rates of all arms.
 # ``multiplications`` are those of the training so far, and ``train_bytes`` parameters, buffers
-# and the optimiser's state.
-_BUDGETED = ("budget_of", "budget_s", "used_s")
+# and the optimiser's state. ``dtype`` is that of products; ``compile_s`` are the used seconds of
+# compiling in a training, which no other column has, without what was compiled before it.
+_BUDGETED = ("budget_of", "budget_s", "used_s", "dtype", "compiled")
 ACCELERATION = TableSchema("samples", (*COMPRESSION.own, *_BUDGETED), TRAINING_STATUSES)
 ACCELERATED = TableSchema(
     "summary",
-    (*COMPRESSED.own, *_BUDGETED, "multiplications", "train_bytes", "search_s"),
+    (*COMPRESSED.own, *_BUDGETED, "multiplications", "train_bytes", "search_s", "compile_s"),
     TRAINING_STATUSES,
 )
 # What a step of each arm costs, on average over its training; and for each smaller dense network

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from svdbench.measure.clock import Clock
 from svdbench.measure.plan import failure
+from svdbench.side_by_side.execution import Execution, TrainingPass
 from svdbench.side_by_side.networks import Loss
 
 
@@ -39,17 +40,27 @@ class Arm:
 
     Args:
         loss: of logits (B, …, outputs) and labels (B, …), the mean of a batch.
+        execution: how its steps are computed; None: as they are written.
 
     Attributes:
         status, reason: as a row has them; anything but ok ends the arm's training.
         history: its epochs so far.
     """
 
-    def __init__(self, name: str, network: nn.Module, optimizer: Optimizer, loss: Loss) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        execution: Execution | None = None,
+    ) -> None:
         self.name = name
         self.network = network
         self.optimizer = optimizer
         self.loss = loss
+        self.execution = execution or Execution()
+        self._pass: TrainingPass | None = None
         self.status, self.reason = "ok", ""
         self.history: list[EpochScores] = []
 
@@ -90,8 +101,8 @@ class Arm:
             before_update: called once the gradients are there, within the time.
         """
         self.network.train()
-        network, loss_of, step = self.network, self.loss, self.optimizer.step
-        parameters = list(network.parameters())
+        batches, loss_of = self._ready(batches)
+        step, parameters = self.optimizer.step, list(self.network.parameters())
         losses: list[Tensor] = []  # stay on the device: asking for a number would wait for it
         sizes: list[int] = []
         clock.sync()
@@ -99,7 +110,7 @@ class Arm:
         for X, y in batches:
             for parameter in parameters:
                 parameter.grad = None
-            loss = loss_of(network(X), y)
+            loss = loss_of(X, y)
             loss.backward()
             if before_update is not None:
                 before_update()
@@ -115,6 +126,23 @@ class Arm:
         weights = torch.tensor(sizes, dtype=torch.float64)
         mean = torch.stack(losses).double().cpu() @ weights / weights.sum()
         return EpochScores(float(mean), clock.seconds(start, end), len(losses))
+
+    def _ready(
+        self, batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> tuple[Iterable[tuple[Tensor, Tensor]], TrainingPass]:
+        """The batches, and their loss; compiled, if it is to be, where no time is taken."""
+        if self._pass is None or self._pass.network is not self.network:
+            self._pass = self.execution.pass_of(self.network, self.loss)
+        if not self._pass.ready:
+            batches = iter(batches)
+            first = next(batches, None)
+            if first is not None:
+                self._compile(self._pass, *first)
+                batches = chain([first], batches)
+        return batches, self._pass
+
+    def _compile(self, forward: TrainingPass, X: Tensor, y: Tensor) -> None:
+        forward.prepare(X, y)
 
 
 # Rows gathered at once: few calls, and the rows are still in the cache when they are used.

@@ -1,7 +1,7 @@
 """Keys of the jobs that train networks side by side on a data set."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from svdbench.config.base import TRAINED, DeviceConfig, Dtype
 from svdbench.config.fields import group, option, section
@@ -9,7 +9,6 @@ from svdbench.job import Subject
 from svdbench.members import DATASETS
 from svdbench.training.config import OptimizerConfig, Schedule
 
-DTYPES = (Dtype.float32, Dtype.float64)
 # The families of networks that are no list of sizes.
 CONV, LSTM, BYTE_LM = "conv", "lstm", "byte-lm"
 
@@ -103,10 +102,19 @@ class SideBySide(DeviceConfig):
     )
     optimizer: OptimizerConfig = group(OptimizerConfig, "the optimiser")
 
+    # Types that networks are trained in; bfloat16 is of products alone.
+    trains_in: ClassVar[tuple[Dtype, ...]] = (Dtype.float32, Dtype.float64)
+
+    @property
+    def number_type(self) -> str:
+        """The type of parameters and examples."""
+        return Dtype.float32.value if self.dtype is Dtype.bfloat16 else self.dtype.value
+
     def check(self) -> None:
         super().check()
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype.value}: train in float32 or float64")
+        if self.dtype not in self.trains_in:
+            *others, last = (kind.value for kind in self.trains_in)
+            raise ValueError(f"dtype is {self.dtype.value}: train in {', '.join(others)} or {last}")
         optimizer = self.optimizer
         if optimizer.clip is not None or optimizer.orthogonal_lr is not None:
             raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")

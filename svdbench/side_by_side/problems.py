@@ -52,7 +52,7 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> TrainingProblem:
         UserError: they do not fit each other; the data is not there.
     """
     device = device_of(config)
-    dtype = getattr(torch, config.dtype.value)
+    dtype = getattr(torch, config.number_type)
 
     def placed(examples: Tensor, labels: Tensor) -> Examples:
         to = dtype if examples.is_floating_point() else None

@@ -102,7 +102,7 @@ class Experiment(Generic[Config, Setting]):
 
     def placed(self, network: nn.Module) -> nn.Module:
         """A network where the examples are, in the precision of the run."""
-        return network.to(self.train[0].device, getattr(torch, self.config.dtype.value))
+        return network.to(self.train[0].device, getattr(torch, self.config.number_type))
 
 
 class SharedRows:

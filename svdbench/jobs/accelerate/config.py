@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
-from svdbench.config.base import FollowedConfig
+from svdbench.config.base import MACHINE, Dtype, FollowedConfig, dtype_option
 from svdbench.config.fields import members, option, several
 from svdbench.members import ARMS
 from svdbench.side_by_side.config import BYTE_LM, FamilyConfig, epochs_option
@@ -59,6 +59,12 @@ class PublishedSpeed:
 class Accelerate(FamilyConfig, FollowedConfig):
     """``svdbench accelerate``: trained dense, in low rank, and dense with fewer hidden units."""
 
+    dtype: Dtype = dtype_option(
+        "precision: float32, float64, or bfloat16: parameters in float32, products in bfloat16"
+    )
+    compile: bool = option(
+        False, "compile all networks with torch.compile", typed="--compile", panel=MACHINE
+    )
     epochs: int | None = epochs_option(
         "20, of a text 1, or enough for 200 batches; 10 rounds of seconds"
     )
@@ -141,6 +147,8 @@ class Accelerate(FamilyConfig, FollowedConfig):
         False, "also compute the gradient in the inputs, which nothing uses"
     )
     published: list[PublishedSpeed] = option([], "numbers to compare with: see conf/experiment")
+
+    trains_in: ClassVar[tuple[Dtype, ...]] = (Dtype.float32, Dtype.float64, Dtype.bfloat16)
 
     def check(self) -> None:
         super().check()

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from svdbench.config.base import Dtype
 from svdbench.jobs.accelerate.arms.base import ArmPlan, LowRankArm
 from svdbench.jobs.accelerate.config import Accelerate, DecayOf, Start, TrainingBudget
 from svdbench.jobs.accelerate.costs import multiplications
@@ -22,6 +23,7 @@ from svdbench.measure.clock import Clock
 from svdbench.members import ARMS
 from svdbench.running.session import load
 from svdbench.side_by_side import session as side_by_side
+from svdbench.side_by_side.execution import Execution
 from svdbench.side_by_side.families import NetworkFamily
 from svdbench.side_by_side.networks import linear_layers
 from svdbench.training.config import OptimizerConfig
@@ -91,6 +93,13 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
             self.config.with_rivals or self.config.budget_of is TrainingBudget.seconds
         ) + int(self.config.lrs is not None)
 
+    @cached_property
+    def execution(self) -> Execution:
+        """How the steps of all arms are computed."""
+        config = self.config
+        autocast = torch.bfloat16 if config.dtype is Dtype.bfloat16 else None
+        return Execution(autocast, config.compile)
+
     def built(self, setting: AccelerateSetting) -> nn.Module:
         """The dense network of an arm, with weights drawn from torch's generator."""
         network = (setting.family or self.family).build()
@@ -148,6 +157,7 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
             schedule=schedule,
             product_decay=config.optimizer.weight_decay if of_product else 0.0,
             cost=cost,
+            execution=self.execution,
         )
 
     def multiplications(self, network: nn.Module) -> float:

@@ -222,6 +222,7 @@ class Preparation:
             method=None,
             plan=arm.plan,
             schedule=StepSchedule(1e9, (), [1.0]),
+            execution=self.given.execution,
         )
         work: dict[str, Callable[[int], float]] = {
             "own": partial(self._steps, own, endless(self._batches(0))),

@@ -132,8 +132,14 @@ def _title(epochs: pd.DataFrame, equal: bool) -> str:
     rounds = quantity(epochs["epoch"].max(), "epoch" if equal else "round")
     return (
         f"{row['dataset']}, {row['model']}, {rounds}, "
-        f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}"
+        f"batches of {row['batch_size']}, {quantity(seeds, 'seed')}{_execution(row)}"
     )
+
+
+def _execution(row: Any) -> str:
+    """How steps were computed, where it isn't as they are written; runs of before say nothing."""
+    words = ", products in bfloat16" if row.get("dtype") == "bfloat16" else ""
+    return words + (", compiled" if str(row.get("compiled")) == "True" else "")
 
 
 # -------------------------------------------------------------------- tables and sentences

@@ -33,6 +33,8 @@ class AccelerateRows(SharedRows):
             "carry_moments": config.carry_moments,
             "input_gradient": config.input_gradient,
         }
+        if config.compile:
+            self.options |= {"compile": True}
         if config.budget_of is not TrainingBudget.steps:
             self.options |= {"budget": config.budget_of.value, "budget_s": config.budget_s}
 
@@ -74,6 +76,7 @@ class AccelerateRows(SharedRows):
 
     def summary(self, arm: AccelerateArm, stock: AccelerateArm, scores: Scores | None) -> None:
         row, label = self._row(arm, "test", scores), arm.setting.label
+        config = self.given.config
         products = self._products(arm)
         row |= {
             "ceiling": self._ceiling(arm, products),
@@ -81,6 +84,8 @@ class AccelerateRows(SharedRows):
             "multiplications": self._examples(arm) * weighted(products, arm.schedule.shares),
             "train_bytes": arm.train_bytes,
         }
+        if config.compile:
+            row["compile_s"] = arm.compile_s
         if arm.history:
             row |= {
                 "epoch_s": median(done.seconds for done in arm.history),
@@ -119,6 +124,7 @@ class AccelerateRows(SharedRows):
         row = self.cell(self._setting(arm.setting) | {"seed": arm.seed}, **own)
         config = self.given.config
         row |= {"budget_of": config.budget_of.value, "budget_s": config.budget_s}
+        row |= {"dtype": config.dtype.value, "compiled": config.compile}
         size = size_of(arm.network, self.given.test[0][:1])
         return row | self.scores(arm, split, scores, arm.rel_error, size)
 

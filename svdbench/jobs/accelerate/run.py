@@ -23,6 +23,7 @@ from svdbench.record.run import RunWriter
 from svdbench.reporting.words import number, quantity, seconds
 from svdbench.running.session import RunDisplay
 from svdbench.side_by_side.arms import WARM_UP_STEPS
+from svdbench.side_by_side.execution import check_compiler
 from svdbench.side_by_side.networks import Scores, evaluate
 from svdbench.side_by_side.problems import problem_of
 from svdbench.side_by_side.session import ArmsSession, run_session
@@ -39,6 +40,8 @@ def prepare(config: Accelerate) -> AccelerateExperiment:
     """Network, data and arms, checked before a run starts."""
     require_tensorboard(config.tensorboard)
     problem = problem_of(config, HIDDEN)
+    if config.compile:
+        check_compiler(problem.train[0].device)
     with as_user_error():
         settings = settings_of(config, problem.family)
     return AccelerateExperiment(config, settings, problem)

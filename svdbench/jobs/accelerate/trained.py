@@ -15,6 +15,7 @@ from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import Clock, timed
 from svdbench.side_by_side.arms import Arm, Batches, EpochScores
+from svdbench.side_by_side.execution import Execution, TrainingPass
 from svdbench.side_by_side.networks import Loss
 
 # The cost of a step in the stage that an arm has just entered.
@@ -32,6 +33,7 @@ class StagedArm(Arm):
         schedule: of the steps.
         product_decay: λ of a decay of the product of factors, see :func:`add_product_decay`.
         cost: of a step after a change that was not foreseen.
+        execution: how steps are computed.
 
     Attributes:
         factored: for each weight, its rank or why it stays dense; empty before the first change.
@@ -40,6 +42,7 @@ class StagedArm(Arm):
         rel_error: ‖W − W₁W₂‖/‖W‖ at the first change, over all weights truncated.
         steps: so far.
         used_s: seconds of training so far, see :func:`used_seconds`.
+        compile_s: those of compiling, which are no part of them.
         later_products: multiplications of a step after changes that were not foreseen.
         train_bytes: the most of parameters and optimiser so far.
     """
@@ -56,8 +59,9 @@ class StagedArm(Arm):
         schedule: StepSchedule,
         product_decay: float = 0.0,
         cost: StageCost = lambda arm: 1.0,
+        execution: Execution | None = None,
     ) -> None:
-        super().__init__(name, network, make(network), loss)
+        super().__init__(name, network, make(network), loss, execution)
         self.make, self.method, self.plan, self.schedule = make, method, plan, schedule
         self.product_decay, self.cost = product_decay, cost
         self.factored: list[Factored] = []
@@ -65,7 +69,7 @@ class StagedArm(Arm):
         self.switched_s: float | None = None
         self.rel_error: float | None = None
         self.steps, self.stage = 0, 0
-        self.used_s, self.train_bytes = 0.0, 0
+        self.used_s, self.compile_s, self.train_bytes = 0.0, 0.0, 0
         self.state = ArmState()
         self.device = next(network.parameters()).device
         self.asked_s = 0.0
@@ -86,7 +90,7 @@ class StagedArm(Arm):
     ) -> EpochScores:
         """As of every arm; the seconds of changes are not among the epoch's."""
         batches, parts = iter(batches), []
-        began, self.switched_s = used_seconds(self.device), None
+        began, self.switched_s = used_seconds(self.device) - self.compile_s, None
         while True:
             left = self._left()
             if left == 0:
@@ -102,7 +106,7 @@ class StagedArm(Arm):
             if left is None or self.steps - before < left:
                 break
         self._ask(clock)
-        self.used_s += used_seconds(self.device) - began
+        self.used_s += used_seconds(self.device) - self.compile_s - began
         steps = sum(part.steps for part in parts)
         mean = sum(part.loss * part.steps for part in parts) / steps
         return EpochScores(mean, sum(part.seconds for part in parts), steps)
@@ -167,6 +171,11 @@ class StagedArm(Arm):
         self.steps += found.steps
         self.train_bytes = max(self.train_bytes, training_bytes(self.network, self.optimizer))
         return found
+
+    def _compile(self, forward: TrainingPass, X: Tensor, y: Tensor) -> None:
+        before = used_seconds(self.device)
+        super()._compile(forward, X, y)
+        self.compile_s += used_seconds(self.device) - before
 
     def _decay(self) -> None:
         if self.product_decay:

@@ -14,7 +14,6 @@ from svdbench.jobs.accelerate.arms.base import (
 )
 from svdbench.lowrank import Factored
 
-
 STARTS = ("variance", "published")
 
 

@@ -70,7 +70,7 @@ class SelfGuided(LowRankArm):
     LLMs with structured feedforward layers", NeurIPS 2024, arXiv:2406.16450. Compared with their
     program (CLAIRE-Labo/StructuredFFN): α, its cosine over half of the steps, and the start are the
     same. It can leave out the dense product in some steps at random (``reduce_flop``), which is
-    not done here. It has factors in feed-forward blocks; this arm in all linear layers but the last.
+    not done here. It factors feed-forward blocks, this arm all linear layers but the last.
     """
 
     name, title = "self_guided", "self-guided"
