@@ -93,8 +93,9 @@ def _many_graphs() -> AbstractContextManager[None]:
     from torch._dynamo import config
 
     # torch 2.6 and later; the aliases of torch.compiler.config are newer.
-    limits = dict.fromkeys(("recompile_limit", "accumulated_recompile_limit"), MOST_GRAPHS)
-    patched: AbstractContextManager[None] = config.patch(**limits)
+    patched: AbstractContextManager[None] = config.patch(
+        recompile_limit=MOST_GRAPHS, accumulated_recompile_limit=MOST_GRAPHS
+    )
     return patched
 
 
@@ -107,7 +108,7 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(_probe)(torch.ones(8, device=device))
     except Exception as error:
-        cause = error
+        cause: BaseException = error
         while (inner := getattr(cause, "inner_exception", None) or cause.__cause__) is not None:
             cause = inner
         needs = "Triton" if device.type == "cuda" else "a C++ compiler, such as g++"
