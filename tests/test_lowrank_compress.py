@@ -593,6 +593,16 @@ def test_counts_and_times_any_layer() -> None:
     assert whole == {"one": 2.0, "other": 2.0}
 
 
+def test_multiply_adds_are_counted_without_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Embedding(50, 12), nn.Linear(12, 9)).eval()
+    x = torch.randint(50, (6, 5))
+    frontier = rank_frontier(model, (x, torch.randn(6, 5, 9)), F.mse_loss, kind="plain")
+    monkeypatch.delattr(Frontier, "view")
+    macs = layer_macs(frontier, model, x, 6)
+    assert macs["0.weight"].at(np.array([3]))[0] == 5 * 3 * 12  # rows of W₁ are looked up
+    assert macs["1.weight"].at(np.array([3]))[0] == 5 * 3 * (12 + 9)
+
+
 def test_costs_choose_ranks(trained: tuple[nn.Module, Any]) -> None:
     model, data = trained
     frontier = rank_frontier(model, data, F.cross_entropy)

@@ -273,6 +273,7 @@ class _Subject:
         """The frontier with what its layers cost."""
         x, count = self.batch()
         frontier = replace(frontier, macs=layer_macs(frontier, self.model, x, count))
+        give_back()
         if latency or keep_if == LATENCY:
             self.on_progress(0.3, "timing the layers")
             timed = layer_latencies(frontier, self.model, x, budget_s=self.timing_s)
@@ -292,7 +293,9 @@ class _Subject:
         while True:
             self.on_progress(0.4, "choosing ranks")
             if budget:
-                certificate = judge(frontier, frontier.ranks(**limits), search, held_out=held_out)
+                ranks = frontier.ranks(**limits)
+                give_back()
+                certificate = judge(frontier, ranks, search, held_out=held_out)
             else:
                 certificate = certify(
                     frontier, search, max_loss_increase=allowed, held_out=held_out

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from svdbench.lowrank.layers.weights import FactorableWeight
+from svdbench.lowrank.layers.factor import factors_of
+from svdbench.lowrank.layers.weights import FactorableWeight, with_factors
 from svdbench.lowrank.ranks.allocation import Cost
 from svdbench.lowrank.ranks.examples import Inputs, called, evaluating
 from svdbench.lowrank.ranks.frontier import Frontier
@@ -49,7 +50,8 @@ def layer_macs(frontier: Frontier, model: nn.Module, x: Inputs, examples: int) -
 
     def cost(layer: "_Layer", ranks: Sequence[int]) -> Cost:
         dense, *found = (
-            _counted(run, layer.model) / examples for run in [layer.dense, *map(layer.at, ranks)]
+            _counted(run, layer.model) / examples
+            for run in [layer.dense, *map(layer.of_size, ranks)]
         )
         return Cost(dense, np.array(ranks), np.array(found))
 
@@ -119,6 +121,16 @@ class _Layer:
 
     def at(self, rank: int) -> Callable[[], None]:
         small = self.frontier.view(self.model, {self.name: rank})
+        return lambda: self._run(small)
+
+    def of_size(self, rank: int) -> Callable[[], None]:
+        """With factors that are zero and take no memory, for what depends on their size alone."""
+        site = self.frontier.sites(self.model)[self.name]
+        each, zero = site.weight, site.matrix.new_zeros(())
+        lead = () if each.groups == 1 else (each.groups,)
+        W1 = zero.expand(*lead, each.rows, rank)
+        W2 = zero.expand(*lead, rank, each.columns)
+        small = with_factors(self.model, [(site, factors_of(site, W1, W2))])
         return lambda: self._run(small)
 
     def _run(self, model: nn.Module) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.int32] | NDArray[np.int64]
 
 # How far from the best a solution may be, and the seconds that it may be looked for.
 GAP, PATIENCE_S = 1e-4, 20.0
@@ -103,11 +103,15 @@ def greedy_path(layers: Sequence[Choices]) -> Path:
     ]
     costs = np.concatenate([walk.costs for walk in walks])
     losses = np.concatenate([walk.losses for walk in walks])
-    chosen = np.concatenate([walk.chosen for walk in walks])
     order = np.lexsort((losses, costs))
     best = np.minimum.accumulate(losses[order])
     order = order[np.append(True, losses[order][1:] < best[:-1])]
-    return Path(costs[order], losses[order], chosen[order])
+    chosen, start = np.empty((len(order), len(layers)), dtype=np.int32), 0
+    for walk in walks:
+        own = (order >= start) & (order < start + len(walk.chosen))
+        chosen[own] = walk.chosen[order[own] - start]
+        start += len(walk.chosen)
+    return Path(costs[order], losses[order], chosen)
 
 
 def knapsack(
@@ -183,7 +187,7 @@ def _walk(layers: Sequence[Choices], ways: Sequence[Ints]) -> Path:
     order = np.argsort(-np.concatenate(worth), kind="stable")
     owner = np.repeat(np.arange(len(layers)), [len(size) for size in sizes])[order]
     reached = np.concatenate([way[1:] for way in ways])[order]
-    chosen = np.zeros((len(order) + 1, len(layers)), dtype=np.int64)
+    chosen = np.zeros((len(order) + 1, len(layers)), dtype=np.int32)
     chosen[0] = [way[0] for way in ways]
     chosen[np.arange(1, len(order) + 1), owner] = reached
     chosen = np.maximum.accumulate(chosen)

@@ -23,7 +23,7 @@ from svdbench.lowrank.layers.weights import (
 from svdbench.lowrank.ranks.allocation import Choices, Cost, Path, choices, greedy_path, knapsack
 from svdbench.lowrank.ranks.curvature import DIRECTIONS, Curvature, CurvatureKind
 from svdbench.lowrank.ranks.effects import output_scales
-from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss
+from svdbench.lowrank.ranks.examples import Data, Loss, check_data, check_loss, give_back
 from svdbench.lowrank.ranks.moments import Moments, calibrate
 from svdbench.lowrank.ranks.spectrum import Spectrum, spectrum
 from svdbench.members import refuse_unknown
@@ -202,6 +202,7 @@ class Frontier:
                 found.append((sites[name], factors))
                 if last:
                     self.layers[name] = self.layers[name].emptied()
+                    give_back()
         if last:
             self.layers.update({name: each.emptied() for name, each in self.layers.items()})
         return found
@@ -342,6 +343,7 @@ def rank_frontier(
         skipped,
         curvature="" if measured is None else measured.used,
     )
+    give_back()
     if kind != "plain" and effects and len(seen) > 1 and not isinstance(data, Iterator):
         frontier = replace(frontier, scales=output_scales(frontier, model, data, measured))
     return frontier
