@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from svdbench.lowrank import LowRankRecurrent
-from svdbench.lowrank.costs import multiply_adds
+from svdbench.lowrank.costs import multiply_adds, plain_products
 from svdbench.lowrank.layers.recurrent_loops import inferred, pays
+from svdbench.lowrank.layers.recurrent_training import trained, trains
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -190,3 +191,87 @@ class TestGradients:
         y.square().sum().backward()
         with torch.no_grad():
             torch.testing.assert_close(twin(x)[0], y.detach(), rtol=0, atol=2e-6)
+
+
+class TestTraining:
+    """The loop through the factors of an LSTM, with its gradients."""
+
+    @pytest.mark.parametrize("form", FORMS[:3])
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.usefixtures("poisoned")
+    def test_is_that_of_torch(self, options: dict[str, Any], form: str) -> None:
+        """Outputs, states and all gradients, those of inputs and first states too."""
+        torch.manual_seed(0)
+        rnn = nn.LSTM(5, 7, **options).double()
+        layer = low_rank(rnn)
+        x, hx = given(rnn, form)
+        inputs = [each.detach().requires_grad_() for each in (x, *(hx or ()))]
+        state = tuple(inputs[1:]) or None
+        wanted = [*inputs, *layer.parameters()]
+        found, loop = [], layer._loop[0]
+        for result in (
+            trained(loop, layer._parts(), inputs[0], state),
+            torch.func.functional_call(loop, layer.weights(), (inputs[0], state)),
+        ):
+            own = tensors(result)
+            weighted = sum((each * each.detach().cos()).sum() for each in own)
+            found.append([*own, *torch.autograd.grad(weighted, wanted)])
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    def test_gradients_are_those_of_differences(self) -> None:
+        torch.manual_seed(0)
+        rnn = nn.LSTM(2, 3, bidirectional=True).double()
+        layer = low_rank(rnn, 2)
+        names, parameters = zip(*layer.named_parameters(), strict=True)
+
+        def run(x: Tensor, *values: Tensor) -> Tensor:
+            named = dict(zip(names, values, strict=True))
+            parts = {
+                name: tuple(named[own] for own in layer.factors.get(name, (name,)))
+                for name in layer.names
+            }
+            output, (h, c) = trained(layer._loop[0], parts, x)
+            return torch.cat([output.flatten(), h.flatten(), c.flatten()])
+
+        x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(run, (x, *parameters))
+
+    def test_a_second_backward_pass(self) -> None:
+        layer = low_rank(nn.LSTM(5, 7).double())
+        x = torch.randn(6, 4, 5, dtype=torch.float64)
+        output, _ = trained(layer._loop[0], layer._parts(), x)
+        several = [
+            torch.autograd.grad(output.sum(), list(layer.parameters()), retain_graph=True)
+            for _ in range(2)
+        ]
+        for first, second in zip(*several, strict=True):
+            assert torch.equal(first, second)
+
+    def test_is_chosen_where_it_is_faster(self) -> None:
+        def chosen(units: int, batch: int, **options: Any) -> bool:
+            rnn = nn.LSTM(units, units, **options)
+            layer = low_rank(rnn, 2 * units // 5)
+            return trains(layer._loop[0].train(), layer._parts(), torch.randn(10, batch, units))
+
+        assert chosen(512, 64)
+        assert not chosen(64, 64)
+        assert not chosen(512, 64, num_layers=2, dropout=0.5)
+        with torch.no_grad():
+            assert not chosen(512, 64)
+
+    def test_is_what_the_layer_does(self) -> None:
+        """And it has fewer multiplications than the dense module."""
+        torch.manual_seed(0)
+        rnn = nn.LSTM(512, 512)
+        layer = low_rank(rnn, 100)
+        x = torch.randn(8, 4, 512)
+        products, outputs = [], []
+        for module in (layer, rnn):
+            with plain_products() as counter:
+                outputs.append(module(x)[0])
+                outputs[-1].square().sum().backward()
+            products.append(counter.get_total_flops())
+        assert outputs[0].grad_fn.name() != outputs[1].grad_fn.name()
+        torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+        assert products[0] < 0.55 * products[1]

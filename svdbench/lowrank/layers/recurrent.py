@@ -20,6 +20,7 @@ from svdbench.lowrank.layers.base import (
     two_factors,
 )
 from svdbench.lowrank.layers.recurrent_loops import inferred, pays
+from svdbench.lowrank.layers.recurrent_training import trained, trains
 
 
 class LowRankRecurrent(LowRankLayer):
@@ -30,10 +31,10 @@ class LowRankRecurrent(LowRankLayer):
 
     Where no gradient is needed, on a CPU, and where it is faster, a forward pass is a loop over
     time with two thin products a step, :mod:`svdbench.lowrank.layers.recurrent_loops`: from
-    about 256 units on, or 128 in large batches. Otherwise it makes the dense weights once and
-    hands them to torch's own loop, which then takes as long as it did. Training does so always:
-    making the weights and their gradients takes 3·rank multiplications for each number of a
-    weight, and the loop 3·T·B of them for T steps of B sequences.
+    about 256 units on, or 128 in large batches. An LSTM is trained by such a loop, too, with
+    gradients of its own, :mod:`svdbench.lowrank.layers.recurrent_training`: from about 512 units
+    on, or 256 at a low rank. Otherwise it makes the dense weights once and hands them to torch's
+    own loop, which then takes as long as it did.
 
     Args:
         rnn: the dense module; its numbers are the start of what is not factored.
@@ -154,6 +155,8 @@ class LowRankRecurrent(LowRankLayer):
         loop, parts = self._loop[0].train(self.training), self._parts()
         if pays(loop, parts, x, hx):
             return inferred(loop, parts, x, hx)
+        if trains(loop, parts, x, hx):
+            return trained(loop, parts, x, hx)
         return functional_call(loop, self.weights(), (x, hx))
 
     def extra_repr(self) -> str:

@@ -40,20 +40,21 @@ def pays(rnn: nn.RNNBase, parts: Parts, input: Any, hx: Any = None) -> bool:
     """
     x = input.data if isinstance(input, PackedSequence) else input
     states = () if hx is None else (hx if isinstance(hx, tuple) else (hx,))
+    tensors = [x, *states, *(part for several in parts.values() for part in several)]
     return (
-        _is_plain(rnn, [x, *states, *(part for several in parts.values() for part in several)])
-        and _fits(rnn, input, x, states)
-        and _saves_time(rnn, parts, x.numel() // rnn.input_size, _steps(rnn, input))
+        is_plain(rnn, tensors)
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
+        and fits(rnn, input, x, states)
+        and _saves_time(rnn, parts, x.numel() // rnn.input_size, steps_of(rnn, input))
     )
 
 
-def _is_plain(rnn: nn.RNNBase, tensors: Sequence[Any]) -> bool:
-    """Whether these are tensors on a CPU without gradients, transforms or tracers."""
+def is_plain(rnn: nn.RNNBase, tensors: Sequence[Any]) -> bool:
+    """Whether these are tensors on a CPU without transforms or tracers, and nothing is dropped."""
     return (
         all(type(each) in (Tensor, nn.Parameter) for each in tensors)
         and {each.dtype for each in tensors} in ({torch.float32}, {torch.float64})
         and {each.device.type for each in tensors} == {"cpu"}
-        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
         and not (rnn.training and rnn.dropout and rnn.num_layers > 1)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -63,7 +64,7 @@ def _is_plain(rnn: nn.RNNBase, tensors: Sequence[Any]) -> bool:
     )
 
 
-def _fits(rnn: nn.RNNBase, input: Any, x: Tensor, states: Sequence[Tensor]) -> bool:
+def fits(rnn: nn.RNNBase, input: Any, x: Tensor, states: Sequence[Tensor]) -> bool:
     """Whether torch's loop takes these shapes."""
     batch: tuple[int, ...]
     if isinstance(input, PackedSequence):
@@ -80,7 +81,8 @@ def _fits(rnn: nn.RNNBase, input: Any, x: Tensor, states: Sequence[Tensor]) -> b
     )
 
 
-def _steps(rnn: nn.RNNBase, input: Any) -> int:
+def steps_of(rnn: nn.RNNBase, input: Any) -> int:
+    """How many steps the longest sequence has."""
     if isinstance(input, PackedSequence):
         return len(input.batch_sizes)
     return int(input.shape[1 if input.ndim == 3 and rnn.batch_first else 0])
