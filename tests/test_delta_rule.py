@@ -61,6 +61,57 @@ def test_equal_keys_and_the_largest_coefficient_keep_the_length() -> None:
     torch.testing.assert_close(states[-1], first, rtol=0, atol=2e-3)
 
 
+def hostile(kind: str, tensors: list[Tensor | None]) -> list[Tensor | None]:
+    """Keys or coefficients that a division, or a sum of powers, would not stand."""
+    k, _, beta, *_ = tensors
+    with torch.no_grad():
+        if kind == "equal keys":
+            k.copy_(k[:1, :, :1].expand_as(k))
+            beta.fill_(2)
+        elif kind == "zero keys":
+            k[1:3] = 0
+        else:
+            beta.zero_()
+    return tensors
+
+
+@pytest.mark.parametrize("kind", ["equal keys", "zero keys", "zero coefficients"])
+@pytest.mark.parametrize("steps", [1, 2, T])
+def test_hostile_inputs(kind: str, steps: int, poisoned: None) -> None:
+    tensors = hostile(kind, given(2, True))
+    parts = [t if t is None or t is tensors[4] else t[:steps] for t in tensors]
+    found, wanted = (delta_rule(*parts, chunk=2)[0], plain(*parts)[0])
+    torch.testing.assert_close(found, wanted)
+    G, inputs = torch.randn_like(wanted), [t for t in tensors if t is not None]
+    both = (torch.autograd.grad(each, inputs, G) for each in (found, wanted))
+    torch.testing.assert_close(*both)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_by_numbers_and_over_many_steps() -> None:
+    tensors = given(1, True)
+    assert torch.autograd.gradcheck(lambda *t: delta_rule(*t, chunk=2), tensors)
+    k = torch.nn.functional.normalize(torch.randn(1000, Z, 2, D_K), dim=-1)
+    v, q, first = torch.randn(1000, Z, 2, D_V), torch.randn(1000, Z, D_K), torch.zeros(Z, D_K, D_V)
+    rough = [t.requires_grad_() for t in (k, v, 2 * torch.rand(1000, Z, 2), q, first)]
+    exact = [t.detach().double().requires_grad_() for t in rough]
+    found, wanted = delta_rule(*rough)[0], delta_rule(*exact, chunk=3)[0]
+    assert (found - wanted).norm() < 1e-5 * wanted.norm()
+    both = [torch.autograd.grad(o.square().mean(), t) for o, t in ((found, rough), (wanted, exact))]
+    for ours, right in zip(*both, strict=True):
+        assert (ours - right).norm() < 1e-4 * right.norm()
+
+
+def test_some_gradients_alone() -> None:
+    """Of the states without the outputs, and of what is not wanted."""
+    tensors = given(2, True)
+    for which in (0, 1):
+        found, wanted = (f(*tensors)[which] for f in (lambda *t: delta_rule(*t, chunk=1), plain))
+        inputs = [tensors[i] for i in ((0, 1, 2, 4) if which else (0, 4))]
+        both = (torch.autograd.grad(each.square().sum(), inputs) for each in (found, wanted))
+        torch.testing.assert_close(*both)
+
+
 def test_a_second_derivative_is_refused() -> None:
     k, v, beta, q, first = given(1, True)
     outputs = delta_rule(k, v, beta, q, first)[0]

@@ -4,11 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from svdbench.arguments import check_whole
 from svdbench.nn.deferred import assign
-from svdbench.nn.scans import scan
+from svdbench.nn.diagonal import diagonal_recurrence, diagonal_states
 
 from .blocks import BlockModel, Mixer
 
@@ -63,23 +62,21 @@ class DiagonalMixer(Mixer):
         return torch.polar(torch.exp(-torch.exp(self.nu)), torch.exp(self.theta))
 
     def forward(self, u: Tensor, h0: Tensor | None = None) -> Tensor:
-        return self.states(u, h0)[0]
+        # By kernels of PyTorch or Triton the operations are faster one by one on a GPU.
+        run = diagonal_recurrence if u.is_cpu else lambda *given: diagonal_states(*given)[0]
+        return run(u, *self._matrices(), h0)
 
     def states(self, u: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return diagonal_states(u, *self._matrices(), h0)
+
+    def _matrices(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """λ, and e^γ B, C and D."""
         B = torch.exp(self.gamma).view(-1, 1, 1) * self.B
-        driven = F.linear(u, B.flatten(0, 1))
-        first = None if h0 is None else _complex(h0)
-        h = torch.view_as_real(scan(self.eigenvalues(), _complex(driven), first)).flatten(-2)
-        return torch.addcmul(F.linear(h, self.C.flatten(1)), self.D, u), h
+        return self.eigenvalues(), B.flatten(0, 1), self.C.flatten(1), self.D
 
     def expected_parameters(self) -> int:
         units, _, d = self.B.shape
         return 3 * units + 4 * units * d + d
-
-
-def _complex(pairs: Tensor) -> Tensor:
-    """(…, 2N) real numbers as (…, N) complex ones."""
-    return torch.view_as_complex(pairs.unflatten(-1, (-1, 2)))
 
 
 class LRU(BlockModel):

@@ -4,19 +4,26 @@ With keys k_j, values v_j and coefficients β_j, so many of them to a step,
 
     S_j = S_{j−1} (I − β_j k_j k_jᵀ) + β_j v_j k_jᵀ,    o_t = S q_t after those of step t.
 
-Over a chunk with keys K and values V as rows, and H = Sᵀ before it, the product of the reflectors
-is I − KᵀTK, T from the UT transform (:mod:`svdbench.kernels.ut`), and with W = TᵀK
+Over a chunk with keys K, values V and queries Q as rows, D = diag(β), N = striu(KKᵀ), M = Q Kᵀ up
+to each step, and H = Sᵀ before it, the product of the reflectors is I − Kᵀ P D K with
+P = (I + D N)⁻¹, the UT transform (:mod:`svdbench.kernels.ut`), and
 
-    U = TᵀV − W H,    H' = (I − KᵀW) H + Kᵀ TᵀV,    O = Q H + M U,    M = Q Kᵀ up to each step.
+    w = Pᵀ(V − K H),    O = Q H + M D w,    H' = H + Kᵀ D w.
 
-Only H' goes from chunk to chunk, by a loop; all else is one batched product over all chunks. The
-gradient is of the same form: with G at O, Γ at H' and G_U = MᵀG
+The gradient is of the same form: with G at O and Γ at H'
 
-    Γ_before = (I − KᵀW)ᵀ Γ + QᵀG − WᵀG_U,    Y = T (G_U + K Γ),
+    Y = P D (MᵀG + K Γ),    Γ_before = Γ + QᵀG − KᵀY,    dV = Y,
+    dQ = G Hᵀ + E K,    dK = EᵀQ + D w Γᵀ − Y Hᵀ − (F + Fᵀ) K,
 
-from which those at K, V, β and Q follow, as in :mod:`svdbench.kernels.wy`. T comes by
-substitution: powers of its nilpotent part, which doubling sums, cancel where keys are equal and
-β is 2.
+with E = G wᵀ D up to each step and F what is below the diagonal of Y wᵀ D. That at β_j is the sum
+of column j of M ∘ G wᵀ, less that of Nᵀ ∘ Y wᵀ, and of row j of K ∘ w Γᵀ, which needs no division
+by a coefficient that may be 0.
+
+What holds keys alone is one batched product over all chunks. What holds values goes from chunk to
+chunk, as H does: so a chunk is in the processor's cache from its first product to its last, and
+nothing as large as the values is written but w, H and what is returned.
+
+P comes by substitution: powers of N, which doubling sums, cancel where keys are equal and β is 2.
 
 Sources: Yang et al., Parallelizing Linear Transformers with the Delta Rule over Sequence Length,
 NeurIPS 2024, arXiv 2406.06484; Siems et al., DeltaProduct, 2025, arXiv 2502.10297.
@@ -27,13 +34,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.kernels.ut import half_triangle, scaled_factors
+from svdbench.kernels.ut import identity
 
 # Reflectors to a chunk, about. Of sizes from 8 to 64, 16 and 32 were the fastest on a CPU.
 CHUNK = 16
-
-# Coefficients above this may be divided by, which saves three of seventeen products.
-LEAST = 1e-12
 
 
 def delta_rule(
@@ -90,7 +94,7 @@ def delta_rule(
 
 
 class _DeltaRule(torch.autograd.Function):
-    """Inside, N chunks of C steps with R = C r reflectors come first, together with Z."""
+    """Inside, N chunks of C steps with R = C r reflectors come first, then the sequences."""
 
     @staticmethod
     def forward(
@@ -103,111 +107,103 @@ class _DeltaRule(torch.autograd.Function):
         C: int,
     ) -> tuple[Tensor, Tensor]:
         T, Z, r, d_k = keys.shape
-        N, d_v = -(-T // C), first.shape[-1]
-        # Keys and values side by side, so that one product serves both.
-        KV = _in_chunks([keys] if values is None else [keys, values], C, 0).flatten(1, 2)
-        Q = _in_chunks([queries], C, 0)
-        b = _in_chunks([beta.unsqueeze(-1)], C, 1).flatten(1)
-        K = KV[..., :d_k]
-        UT, S = scaled_factors(K, b)
-        WU = torch.bmm(UT.mT, KV)
-        W = WU[..., :d_k]
-        moved = torch.bmm(K.mT, WU)
-        steps = torch.eye(d_k, dtype=K.dtype, device=K.device) - moved[..., :d_k]
-        steps = steps.view(N, Z, d_k, d_k)
-        H = K.new_empty(N + 1, Z, d_k, d_v)
+        N, R, d_v = -(-T // C), C * r, first.shape[-1]
+        new = keys.new_empty
+        # Of keys alone: all chunks at once.
+        K, Q = _in_chunks(keys, C).flatten(2, 3), _in_chunks(queries, C)
+        b = _in_chunks(beta, C).flatten(2, 3).unsqueeze(-1)
+        gram, M = _products(K, K).triu_(1), _products(Q, K)
+        M.mul_(_reach(C, r, K.dtype, K.device))
+        one = identity(R, K.dtype, K.device).expand_as(gram)
+        P = torch.linalg.solve_triangular(b * gram, one, upper=True, unitriangular=True)
+        MD, DK = M * b.mT, K * b
+        H, w = new(N + 1, Z, d_k, d_v), new(N, Z, R, d_v)
         H[0].copy_(first)
-        states = H.unbind()
-        if values is None:
-            for t, step in enumerate(steps.unbind()):
-                torch.bmm(step, states[t], out=states[t + 1])
-        else:
-            written = moved[..., d_k:].view(N, Z, d_k, d_v).unbind()
-            for t, step in enumerate(steps.unbind()):
-                torch.baddbmm(written[t], step, states[t], out=states[t + 1])
-        before = H[:-1].view(N * Z, d_k, d_v)
-        if values is None:
-            U = torch.bmm(W, before).neg_()
-        else:
-            U = torch.baddbmm(WU[..., d_k:], W, before, alpha=-1)
-        M = torch.bmm(Q, K.mT).mul_(_reach(C, r, K.dtype, K.device))
-        outputs = torch.bmm(Q, before).baddbmm_(M, U)
-        ctx.save_for_backward(KV, Q, b, UT, S, WU, steps, H, U, M)
+        outputs, X, O = new(T, Z, d_v), new(Z, R, d_v), new(Z, C, d_v)
+        for n, (k, q, before, after, left) in enumerate(zip(K, Q, H, H[1:], w, strict=False)):
+            if values is None:
+                torch.baddbmm(X, k, before, beta=0, alpha=-1, out=X)
+            else:
+                _fill(X.view(Z, C, r, d_v), values, n)
+                X.baddbmm_(k, before, alpha=-1)
+            torch.bmm(P[n].mT, X, out=left)
+            torch.bmm(q, before, out=O).baddbmm_(MD[n], left)
+            _put(outputs, O, n)
+            torch.baddbmm(before, DK[n].mT, left, out=after)
+        ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
         ctx.T, ctx.r, ctx.writes = T, r, values is not None
-        return _in_steps(outputs, N, T), H[1:]
+        ctx.set_materialize_grads(False)
+        return outputs, H[1:]
 
     @staticmethod
-    def backward(ctx: Any, given: Tensor, at_states: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, given: Tensor | None, at_states: Tensor | None) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "delta_rule has first derivatives only: leave create_graph out, or train a model "
                 "without it"
             )
-        KV, Q, b, UT, S, WU, steps, H, U, M = ctx.saved_tensors
-        N, Z, d_k, _ = steps.shape
-        K, W = KV[..., :d_k], WU[..., :d_k]
-        (_, R, d_v), C = U.shape, Q.shape[1]
-        G = _in_chunks([given], C, 0)
-        before = H[:-1].view(N * Z, d_k, d_v)
-        GU = torch.bmm(M.mT, G)
-        gamma = torch.bmm(Q.mT, G).baddbmm_(W.mT, GU, alpha=-1).view(N, Z, d_k, d_v)
-        # Γ after each chunk, from the last to the first, and at the start.
-        after = torch.empty_like(H)
-        rows, at_end, matrices = after.unbind(), at_states.unbind(), steps.mT.unbind()
-        rows[N].copy_(at_end[N - 1])
-        for t in range(N - 1, -1, -1):
-            torch.baddbmm(gamma[t], matrices[t], rows[t + 1], out=rows[t])
-            if t:
-                rows[t].add_(at_end[t - 1])
-        ends = after[1:].view(N * Z, d_k, d_v)
-        GU.baddbmm_(K, ends)
-        Y = torch.bmm(UT, GU)
-        GM = torch.bmm(G, U.mT).mul_(_reach(C, ctx.r, K.dtype, K.device))
-        dQ = torch.bmm(G, before.mT).baddbmm_(GM, K)
-        if K.is_cpu and bool(b.abs().amin() > LEAST):
-            dbeta = (U * Y).sum(-1).div_(b * b)
-        else:
-            rest = torch.bmm(K, before).neg_()
-            if ctx.writes:
-                rest += KV[..., d_k:]
-            rest.baddbmm_(S.mT, U, alpha=-1)  # U/β
-            dbeta = (rest * torch.baddbmm(GU, S, Y, alpha=-1)).sum(-1)  # Y/β
-        D = torch.bmm(Y, U.mT).mul_(half_triangle(R, True, 0, K.dtype, K.device))
-        dK = torch.bmm(GM.mT, Q).baddbmm_(U, ends.mT).baddbmm_(Y, before.mT, alpha=-1)
-        dK.baddbmm_(D + D.mT, K, alpha=-1)
-        return (
-            _in_steps(dK.unflatten(1, (C, ctx.r)), N, ctx.T),
-            _in_steps(Y.unflatten(1, (C, ctx.r)), N, ctx.T) if ctx.writes else None,
-            _in_steps(dbeta.unflatten(1, (C, ctx.r)), N, ctx.T),
-            _in_steps(dQ, N, ctx.T),
-            rows[0],
-            None,
-        )
+        K, Q, b, gram, M, P, H, w = ctx.saved_tensors
+        (N, Z, R, d_v), (_, _, C, d_k) = w.shape, Q.shape
+        T, r, new = ctx.T, ctx.r, K.new_empty
+        if given is None:
+            given = K.new_zeros(1, 1, 1).expand(T, Z, d_v)
+        dK, dQ, db = new(T, Z, r, d_k), new(T, Z, d_k), new(T, Z, r)
+        dV = new(T, Z, r, d_v) if ctx.writes else None
+        after, before = K.new_zeros(2, Z, d_k, d_v).unbind()  # Γ
+        G, GU, Y, A = new(Z, C, d_v), new(Z, R, d_v), new(Z, R, d_v), new(Z, R, d_k)
+        E, F = new(Z, C, R), new(Z, R, R)
+        reach = _reach(C, r, K.dtype, K.device)
+        for n in range(N - 1, -1, -1):
+            k, q, m, h, left, column = K[n], Q[n], M[n], H[n], w[n], b[n]
+            if at_states is not None:
+                after += at_states[n]
+            _fill(G, given, n)
+            torch.bmm(m.mT, G, out=GU).baddbmm_(k, after)
+            torch.bmm(P[n] * column.mT, GU, out=Y)
+            if dV is not None:
+                _put(dV, Y.view(Z, C, r, d_v), n)
+            GU.baddbmm_(gram[n], Y, alpha=-1)  # Y/β, without a division
+            _put(db, GU.mul_(left).sum(-1).view(Z, C, r), n)
+            torch.bmm(G, left.mT, out=E).mul_(column.mT * reach)
+            torch.bmm(Y, left.mT, out=F).mul_(column.mT).tril_(-1)
+            _put(dQ, torch.bmm(G, h.mT).baddbmm_(E, k), n)
+            torch.bmm(left, after.mT, out=A).mul_(column).baddbmm_(Y, h.mT, alpha=-1)
+            A.baddbmm_(E.mT, q).baddbmm_(F + F.mT, k, alpha=-1)
+            _put(dK, A.view(Z, C, r, d_k), n)
+            torch.baddbmm(after, q.mT, G, out=before).baddbmm_(k.mT, Y, alpha=-1)
+            after, before = before, after
+        return dK, dV, db, dQ, after, None
 
 
-def _in_chunks(parts: list[Tensor], C: int, fill: float) -> Tensor:
-    """Parts (T, Z, …, n) side by side in chunks, (N Z, C, …, Σ n).
-
-    Steps after the last get ``fill``: a key of zeros changes nothing.
-    """
-    T, Z, *middle, _ = parts[0].shape
-    N = -(-T // C)
-    whole = parts[0].new_empty(N, Z, C, *middle, sum(part.shape[-1] for part in parts))
-    start = 0
-    for part in parts:
-        rows = whole[..., start : start + part.shape[-1]].transpose(1, 2)
-        full = T // C
-        rows[:full].copy_(part[: full * C].unflatten(0, (full, C)))
-        if full < N:
-            rows[full, : T - full * C].copy_(part[full * C :])
-            rows[full, T - full * C :].fill_(fill)
-        start += part.shape[-1]
-    return whole.flatten(0, 1)
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Of rows (N, Z, …) with one another, (N, Z, rows, rows)."""
+    return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).unflatten(0, left.shape[:2])
 
 
-def _in_steps(rows: Tensor, N: int, T: int) -> Tensor:
-    """Rows (N Z, C, …) as (T, Z, …)."""
-    return rows.unflatten(0, (N, -1)).transpose(1, 2).flatten(0, 1)[:T]
+def _in_chunks(rows: Tensor, C: int) -> Tensor:
+    """Rows (T, Z, …) as (N, Z, C, …), with zeros after the last: such a key does nothing."""
+    T, Z, *rest = rows.shape
+    chunks = rows.new_empty(-(-T // C), Z, C, *rest)
+    full = T // C
+    chunks[:full].copy_(rows[: full * C].unflatten(0, (full, C)).transpose(1, 2))
+    if T % C:
+        _fill(chunks[full], rows, full)
+    return chunks
+
+
+def _fill(chunk: Tensor, rows: Tensor, n: int) -> None:
+    """Copy the steps of chunk n of rows (T, Z, …) to (Z, C, …), and zeros after the last."""
+    C = chunk.shape[1]
+    part = rows[n * C : (n + 1) * C]
+    chunk[:, : len(part)].copy_(part.transpose(0, 1))
+    chunk[:, len(part) :].zero_()
+
+
+def _put(rows: Tensor, chunk: Tensor, n: int) -> None:
+    """The reverse of :func:`_fill`."""
+    C = chunk.shape[1]
+    part = rows[n * C : (n + 1) * C]
+    part.copy_(chunk[:, : len(part)].transpose(0, 1))
 
 
 def _reach(C: int, r: int, dtype: torch.dtype, device: torch.device) -> Tensor:
