@@ -9,6 +9,7 @@ from promises.low_rank import (
     factors_figures,
     main,
 )
+from promises.training_steps import shares, step_figures
 
 from svdbench.errors import UserError
 
@@ -65,6 +66,20 @@ def test_low_rank_is_compared_with_the_best_smaller_network():
     assert [figure.measured for figure in figures] == pytest.approx([0.002, 0.4, 1.0])
     assert [figure.kept for figure in figures] == [True, True, False]
     assert "− DNN a's" in figures[0].what
+
+
+def test_a_step_is_judged_by_its_ceiling():
+    [figure] = step_figures("one", {"DNN": 0.3, "own": 0.2}, {"DNN": 4e6, "own": 2e6})
+    assert figure.measured == pytest.approx(0.75)
+    assert not figure.kept
+    assert "speed 1.50 of 2.00" in figure.what
+
+
+def test_the_seconds_of_operators_are_those_of_parts():
+    times = [("aten::mm", 1.0), ("aten::view", 0.5), ("aten::addmm", 2.0), ("aten::cat", 0.5)]
+    found = shares(times)
+    assert [row["part"] for row in found] == ["products", "rest", "copies"]
+    assert [row["share"] for row in found] == ["0.750", "0.125", "0.125"]
 
 
 def test_a_part_that_there_is_none_of_is_named():

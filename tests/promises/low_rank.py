@@ -1,8 +1,8 @@
 """``make bench-lowrank``: the figures of low-rank compression, measured and judged.
 
-Times the drivers of the truncated SVD, compressing beside training, and training in factors,
-and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist``); writes
-``figures.csv`` beside the runs. Parts can be named, as in
+Times the drivers of the truncated SVD, compressing beside training, training in factors, also
+step by step, and the commands as a user types them. Needs MNIST (``svdbench data fetch mnist``);
+writes ``figures.csv`` beside the runs. Parts can be named, as in
 ``python -m promises.low_rank drivers``.
 """
 
@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from promises.figures import Promise, measure_parts
+from promises.training_steps import whole_steps
 from svdbench.jobs.time_svd.report import GOOD, by_driver
 from svdbench.record.reader import RecordedRun
 from svdbench.running.processes import run_command
@@ -188,6 +189,7 @@ PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "commands": commands,
     "accelerating": accelerating,
     "paying": paying,
+    "steps": whole_steps,
 }
 
 if __name__ == "__main__":
