@@ -209,6 +209,8 @@ MEANINGS = {
     "budget_s": "seconds that every arm was given",
     "used_s": "seconds of the processor so far: process seconds over the number of threads",
     "search_s": "the same, of choosing the learning rates of all arms",
+    "compile_s": "the same, of compiling during the training, which no other column has",
+    "compiled": "whether `torch.compile` compiled the network",
     "multiplications": "multiplications in matrix products and convolutions of the training",
     "train_bytes": "bytes of parameters, buffers and the optimiser's state, the most so far",
     "width": "hidden widths as a fraction of the dense network's",
@@ -217,6 +219,7 @@ MEANINGS = {
 # Of columns that mean something else in one job.
 OF_JOB = {
     "accelerate": {
+        "dtype": "floating-point type of the products; parameters are float32 with bfloat16",
         "budget_of": "what all arms were given alike: `steps`, `multiplications` or `seconds`",
         "epoch": "epochs so far; with a budget of seconds or multiplications, rounds",
         "alpha": "the rank as a fraction α",
