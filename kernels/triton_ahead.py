@@ -34,6 +34,7 @@ from . import (
     triton_factors,
     triton_gradient,
     triton_recurrence,
+    triton_scan,
     triton_sweep,
     triton_tile_factors,
     triton_tile_gradient,
@@ -65,7 +66,18 @@ QUICK = KINDS[0], KINDS[1], KINDS[3]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
 ALWAYS_ALIGNED = ("k", "half", "part", "spread", "stride_Z", "stride_W")
-ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_states", "stride_out", "stride_G")
+ALIGNED = (
+    *ALWAYS_ALIGNED,
+    "n",
+    "d",
+    "m",
+    "d_k",
+    "d_v",
+    "stride_A",
+    "stride_states",
+    "stride_out",
+    "stride_G",
+)
 # Kernels that read the state before the first block, which has the dtype of V.
 READ_STATES = ("rows_kernel", "update_kernel")
 INSTRUCTIONS = {
@@ -110,6 +122,7 @@ def shipped() -> Iterator[Build]:
                 yield _build(triton_factors.factors_kernel, dtype, config, aligned)
             yield _build(triton_factors.join_kernel, dtype, triton_factors.join_config(), aligned)
         yield from _recurrent(aligned)
+        yield from _scans(aligned)
         for (dtype, precision), keep in product(KINDS, (True, False)):
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
             for width in (4, 8) if precision == "ieee" else (8,):
@@ -146,6 +159,19 @@ def _recurrent(aligned: bool) -> Iterator[Build]:
             if configs[1] != configs[0]:
                 build = _build(kernel, "fp32", flags | configs[1], aligned)
                 yield build._replace(least_shared=large)
+
+
+def _scans(aligned: bool) -> Iterator[Build]:
+    """Linear recurrences: as minGRU and LRU have them, and with factors of each step."""
+    flags = ("FIRST", "BACKWARD", "CONSTANT")
+    ways = [(False, False, False), (False, True, False), (False, False, True), (False, True, True)]
+    for is_complex, way in product((False, True), [(True, False, True), *ways]):
+        config = dict(zip(flags, way, strict=True)) | triton_scan.scan_config(is_complex)
+        yield _build(triton_scan.scan_kernel, "fp32", config, aligned)
+    for first in (True, False):
+        config = {"FIRST": first} | triton_scan.gated_config()
+        yield _build(triton_scan.gated_scan_kernel, "fp32", config, aligned)
+        yield _build(triton_scan.gated_gradient_kernel, "fp32", config, aligned)
 
 
 def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import torch
 from promises import idle_driver
 from triton.backends.compiler import GPUTarget
 
-from svdbench.kernels import triton_ahead, triton_recurrence
+from svdbench.kernels import triton_ahead, triton_recurrence, triton_scan
 from svdbench.kernels.apply import Apply
 from svdbench.kernels.plans import Plan
 
@@ -39,6 +39,12 @@ if __name__ == "__main__":
     for n in (64, 128, 256):
         states = triton_recurrence.forward(torch.randn(3, 5, n), torch.eye(n), None, None, "tanh")
         triton_recurrence.backward(states, torch.eye(n), states, "tanh")
+    for n in (16, 15):
+        a, b, none = torch.randn(3, 5, n), torch.randn(3, 5, n), None
+        for factors, added in ((a, b), (a[0, 0], b), (a[0, 0] + 0j, b + 0j)):
+            triton_scan.scan(factors, added, none)
+            triton_scan.scan(factors, added, none, backward=True)
+        triton_scan.gated_gradient(a, b, none, triton_scan.gated_scan(a, b, none), b)
     target = GPUTarget("cuda", 90, 32)
     ahead = {key(triton_ahead.source(b, target), b.options) for b in triton_ahead.shipped()}
     for kernel in idle_driver.compiled:

@@ -26,7 +26,9 @@ from svdbench.measure.clock import EventClock, WallClock, clock_of, timed
 from svdbench.measure.machine import emptier, peak_bytes, rates_of
 from svdbench.members import DRIVERS, LOOPS, MODELS, TASKS
 from svdbench.nn import OrthogonalRNN, SpectralRNN, SVDLinear, orthogonal
+from svdbench.nn.delta_rule import delta_rule
 from svdbench.nn.recurrence import recurrence, recurrence_reference
+from svdbench.nn.scans import gated_scan, scan
 from svdbench.record.lines import read_rows
 from svdbench.running.session import device_of
 from svdbench.timings.config import Measure
@@ -126,6 +128,34 @@ def step(given: list[Tensor], G: Tensor, activation: str, plain: bool) -> list[T
     run = recurrence_reference if plain else recurrence
     states = run(u, W, h0, activation=activation, bias=bias[0] if bias else None)
     return [states.detach(), *torch.autograd.grad(states, given, G.to(u))]
+
+
+class TestLinearRecurrences:
+    @pytest.mark.parametrize("kind", ["real", "complex", "gated", "delta"])
+    @pytest.mark.parametrize(("T", "B", "n"), [(20, 3, 17), (1, 1, 1), (70, 2, 32)])
+    def test_results_and_gradients(self, kind: str, T: int, B: int, n: int) -> None:
+        f: Any = gated_scan if kind == "gated" else scan
+        given = [torch.rand(T, B, n), torch.randn(T, B, n), torch.randn(B, n)]
+        if kind == "complex":
+            eigenvalues = torch.polar(torch.rand(n), 6 * torch.rand(n))
+            given = [eigenvalues, *(torch.complex(t, t.flip(0)) for t in given[1:])]
+        if kind == "delta":
+            keys = nn.functional.normalize(torch.randn(T, B, 2, n), dim=-1)
+            given = [keys, torch.randn(T, B, 2, 5), 2 * torch.rand(T, B, 2), given[1]]
+            given.append(torch.randn(B, n, 5))
+            f = delta_rule
+        results = []
+        for device, double in ((DEVICE, False), ("cpu", True)):
+            own = [
+                (t.to(torch.promote_types(t.dtype, torch.double)) if double else t) for t in given
+            ]
+            own = [t.to(device).requires_grad_() for t in own]
+            out = f(*own)[0] if kind == "delta" else f(*own)
+            loss = (out * out.detach().cos()).sum().abs()
+            results.append([out.detach(), *torch.autograd.grad(loss, own)])
+        for found, exact in zip(*results, strict=True):
+            error = (found.cpu().to(exact.dtype) - exact).norm()
+            assert float(error) <= 1e-4 * float(exact.norm() + 1)
 
 
 class TestLayers:

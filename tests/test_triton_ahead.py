@@ -21,6 +21,7 @@ KERNELS = {
     *("factors", "join", "sweep_resident", "sweep_streamed", "gradient"),
     *("scale", "gram", "invert", "join_strip", "join_tile", "rows", "triangle", "update"),
     *("half_product", "tile_gradient", "recurrence"),
+    *("scan", "gated_scan", "gated_gradient"),
 }
 
 
@@ -35,7 +36,8 @@ def check(rows: list[dict[str, str]], chips: set[str]) -> None:
         assert on_tensor_cores == (
             "PRECISION=" in row["constants"] and "ieee" not in row["constants"]
         )
-        assert on_tensor_cores or row["kernel"] == "scale" or int(row["fma"])
+        multiplies_alone = row["kernel"] in ("scale", "gated_gradient")
+        assert on_tensor_cores or multiplies_alone or int(row["fma"])
 
 
 def test_sizes_in_sixteens_on_one_chip(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ The gradients δ_t at the states are a scan too, from the end, with the conjugat
 
 Each way is a loop of one operation a step, which writes into the place of its result. On one
 thread of a CPU that is faster than a scan of depth log T, which passes over all numbers
-2 log₂ T times, and than scans of chunks side by side, which pass over them four times.
+2 log₂ T times, and than scans of chunks side by side, which pass over them four times. On a GPU
+that Triton has, each way is one launch (:mod:`svdbench.kernels.triton_scan`).
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from svdbench.kernels.triton_support import triton_runs_on
 
 
 def scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -84,19 +87,18 @@ def _check(a: Tensor, b: Tensor, h0: Tensor | None, *also: torch.Size) -> None:
             raise TypeError(f"inputs are {b.dtype} and {name} {tensor.dtype}: convert one")
 
 
+def runs_in_one_kernel(inputs: Tensor) -> bool:
+    """Whether all steps are one launch: on a GPU that Triton has, in single precision."""
+    fits = inputs.dtype in (torch.float32, torch.complex64)
+    return fits and inputs.is_cuda and triton_runs_on(inputs.device)
+
+
 class _Scan(torch.autograd.Function):
     """h_t = a_t ∘ h_{t−1} + b_t from h_0, which is zero where it is not given."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
-        h = torch.empty_like(b, memory_format=torch.contiguous_format)
-        before = h0
-        for factor, added, after in zip(_factors(a, b), b.unbind(), h.unbind(), strict=True):
-            if before is None:
-                after.copy_(added)
-            else:
-                torch.addcmul(added, factor, before, out=after)
-            before = after
+        h = _states(a, b, h0)
         ctx.save_for_backward(a, h0, h)
         return h
 
@@ -119,11 +121,7 @@ class _BackScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, g: Tensor) -> Tensor:
         a = a.resolve_conj()
-        delta = torch.empty_like(g, memory_format=torch.contiguous_format)
-        factors, added, rows = _factors(a, g), g.unbind(), delta.unbind()
-        rows[-1].copy_(added[-1])
-        for t in range(len(rows) - 2, -1, -1):
-            torch.addcmul(added[t], factors[t + 1], rows[t + 1], out=rows[t])
+        delta = _back(a, g)
         ctx.save_for_backward(a, delta)
         return delta
 
@@ -134,6 +132,37 @@ class _BackScan(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, at_g
         return _at_factors(a, delta.conj(), at_g[:-1].conj(), None), at_g
+
+
+def _states(a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
+    """All h_t = a_t ∘ h_{t−1} + b_t, contiguous."""
+    if runs_in_one_kernel(b):
+        from svdbench.kernels import triton_scan
+
+        return triton_scan.scan(a, b, h0)
+    h = torch.empty_like(b, memory_format=torch.contiguous_format)
+    before = h0
+    for factor, added, after in zip(_factors(a, b), b.unbind(), h.unbind(), strict=True):
+        if before is None:
+            after.copy_(added)
+        else:
+            torch.addcmul(added, factor, before, out=after)
+        before = after
+    return h
+
+
+def _back(a: Tensor, g: Tensor) -> Tensor:
+    """All δ_t = g_t + a_{t+1} ∘ δ_{t+1}, contiguous."""
+    if runs_in_one_kernel(g):
+        from svdbench.kernels import triton_scan
+
+        return triton_scan.scan(a, g, None, backward=True)
+    delta = torch.empty_like(g, memory_format=torch.contiguous_format)
+    factors, added, rows = _factors(a, g), g.unbind(), delta.unbind()
+    rows[-1].copy_(added[-1])
+    for t in range(len(rows) - 2, -1, -1):
+        torch.addcmul(added[t], factors[t + 1], rows[t + 1], out=rows[t])
+    return delta
 
 
 def _factors(a: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
@@ -167,6 +196,12 @@ class _GatedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, content: Tensor, h0: Tensor | None) -> Tensor:
+        if runs_in_one_kernel(content):
+            from svdbench.kernels import triton_scan
+
+            h = triton_scan.gated_scan(gates, content, h0)
+            ctx.save_for_backward(gates, content, h0, None, h)
+            return h
         z = torch.sigmoid(gates)
         h = torch.empty_like(content, memory_format=torch.contiguous_format)
         rows = zip(z.unbind(), content.unbind(), h.unbind(), strict=True)
@@ -188,6 +223,11 @@ class _GatedScan(torch.autograd.Function):
             states = scan(torch.sigmoid(-gates), torch.sigmoid(gates) * content, h0)
             found = torch.autograd.grad(states, given, G, create_graph=True)
             return found if h0 is not None else (*found, None)
+        if z is None:
+            from svdbench.kernels import triton_scan
+
+            at_gates, at_content, at_first = triton_scan.gated_gradient(gates, content, h0, h, G)
+            return at_gates, at_content, at_first if ctx.needs_input_grad[2] else None
         delta = torch.empty_like(h)
         rows, added, parts = delta.unbind(), G.unbind(), z.unbind()
         rows[-1].copy_(added[-1])

@@ -6,18 +6,12 @@ tensors flat, in float64 and on the CPU, which returns relative errors.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Arguments = dict[str, Any]
-
-
-def relative(got: Tensor, wanted: Tensor) -> float:
-    """‖got − wanted‖/‖wanted‖; the absolute error where zeros are wanted; NaN stays NaN."""
-    size = float(wanted.norm())
-    return float((got - wanted).norm()) / (size or 1.0)
+from promises.gpu import exact_scans
+from promises.gpu.exact_scans import Arguments, relative
 
 
 def inverse_of_half_triangle(S: Tensor) -> Tensor:
@@ -248,4 +242,5 @@ ERRORS: dict[str, Callable[[Arguments, Arguments], Iterator[float]]] = {
     "update": update,
     "half_product": half_product,
     "tile_gradient": tile_gradient,
+    **exact_scans.ERRORS,
 }

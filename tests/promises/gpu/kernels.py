@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from promises.gpu import scans
 from promises.gpu.exact import ERRORS
 from svdbench.errors import one_line
 from svdbench.kernels import triton_blocks, triton_tiles
@@ -55,18 +56,32 @@ class KernelCase(NamedTuple):
             f"{dtype} {self.precision or most_precise()}{transposed}"
         )
 
+    def allowance(self, precision: str, kernel: str) -> float:
+        """32·√(the longest sum)·eps, which TF32 in place of float32 exceeds; or the rounding of
+        what is stored in half precision."""
+        longest = max(self.n, self.d, self.m, self.plan.block_size)
+        eps = torch.finfo(torch.float32).eps
+        allowed = 8 * COARSE if precision == "tf32" else 32 * math.sqrt(longest) * eps
+        stored = 0.0 if kernel in ("factors", "scale", "join") else torch.finfo(self.dtype).eps
+        return max(allowed, stored)
 
-def cases() -> list[KernelCase]:
+
+AnyCase = KernelCase | scans.ScanCase
+
+
+def cases() -> list[AnyCase]:
     """First every kernel once; then sizes of 1, batches, dtypes and precisions."""
     resident, small, joined = (Plan(k, "triton") for k in (16, 32, 64))
     tiles, large = (Plan(k, "tiles") for k in (128, 256))
     half, coarse = torch.bfloat16, "tf32"
-    found = [
+    every_kind, more_scans = scans.cases()[:3], scans.cases()[3:]
+    found: list[AnyCase] = [
         KernelCase(resident, 33, 65, 17),
         KernelCase(small, 33, 65, 17),
         KernelCase(joined, 70, 301, 5),
         KernelCase(tiles, 129, 131, 9),
         KernelCase(large, 140, 17, 65),
+        *every_kind,
         KernelCase(resident, 33, 65, 17, transpose=True),
         KernelCase(joined, 70, 301, 5, transpose=True),
         KernelCase(tiles, 129, 131, 9, transpose=True),
@@ -79,6 +94,7 @@ def cases() -> list[KernelCase]:
         KernelCase(resident, 33, 65, 17, precision=coarse),
         KernelCase(tiles, 129, 131, 9, precision=coarse),
         KernelCase(resident, 33, 65, 17, dtype=torch.float16, precision=coarse),
+        *more_scans,
     ]
     if not is_interpreted():
         found += [
@@ -94,7 +110,7 @@ def cases() -> list[KernelCase]:
 class Watch:
     """In place of a kernel: launches it, waits for it, and judges what it wrote."""
 
-    def __init__(self, kernel: Any, case: KernelCase, judge: bool, write: Callable[..., None]):
+    def __init__(self, kernel: Any, case: AnyCase, judge: bool, write: Callable[..., None]):
         self.kernel, self.case, self.judge, self.write = kernel, case, judge, write
         self.name = kernel.__name__.removesuffix("_kernel")
 
@@ -116,7 +132,7 @@ class Watch:
             return compiled
         after = copied(named) | constants
         found = max_or_nan(ERRORS[self.name](before, after))
-        allowed = allowance(self.case, constants.get("PRECISION", "ieee"), self.name)
+        allowed = self.case.allowance(constants.get("PRECISION", "ieee"), self.name)
         status = "ok" if found <= allowed else "wrong"
         self.write(self.name, self.case, status, found, allowed, compiled)
         return compiled
@@ -135,18 +151,11 @@ def max_or_nan(errors: Iterator[float]) -> float:
     return max(found) if all(error == error for error in found) else float("nan")
 
 
-def allowance(case: KernelCase, precision: str, kernel: str) -> float:
-    """32·√(the longest sum)·eps, which TF32 in place of float32 exceeds; or the rounding of what
-    is stored in half precision."""
-    longest = max(case.n, case.d, case.m, case.plan.block_size)
-    eps = torch.finfo(torch.float32).eps
-    allowed = 8 * COARSE if precision == "tf32" else 32 * math.sqrt(longest) * eps
-    stored = 0.0 if kernel in ("factors", "scale", "join") else torch.finfo(case.dtype).eps
-    return max(allowed, stored)
-
-
-def run_case(case: KernelCase, device: str, judge: bool, write: Callable[..., None]) -> None:
+def run_case(case: AnyCase, device: str, judge: bool, write: Callable[..., None]) -> None:
     """Both passes on random numbers, some rows zero, in buffers of NaN; then all of it at once."""
+    if isinstance(case, scans.ScanCase):
+        case.run(device, lambda kernel: Watch(kernel, case, judge, write))
+        return
     torch.manual_seed(0)
     batch = (case.p,) if case.p > 1 else ()
     V, X, G = (
@@ -232,7 +241,7 @@ def usable(device: str) -> bool:
 def write_row(
     path: Path,
     kernel: str,
-    case: KernelCase,
+    case: AnyCase,
     status: str,
     error: float | None = None,
     allowed: float | None = None,

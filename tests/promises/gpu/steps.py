@@ -2,7 +2,8 @@
 
 For some sizes and methods, and for every plan of ours: microseconds of the host, of the device
 called step by step (eager), and of the same step replayed as a CUDA graph. Then the time of each
-kernel, beside what ``promises.gpu_model`` expects. Writes ``steps.csv`` and ``kernel_times.csv``.
+kernel, beside what ``promises.gpu_model`` expects; and linear recurrences by kernels and by
+operations. Writes ``steps.csv``, ``kernel_times.csv`` and ``scans.csv``.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from promises import gpu_model
+from promises.gpu import scans
 from promises.gpu.timings import FIRST, options_of_all
 from svdbench import kernels
 from svdbench.errors import one_line
@@ -38,6 +40,7 @@ NO_GRAPH = {"cayley": "torch.linalg.solve waits for its error code, so there is 
 REHEARSED = ((24, 24, 4),)
 COLUMNS = ("d", "m", "method", "chosen", "host_us", "eager_us", "replay_us", "why")
 KERNEL_COLUMNS = ("d", "m", "plan", "kernel", "launches", "us", "model_us")
+SCAN_COLUMNS = ("recurrence", "way", "host_us", "eager_us", "replay_us", "why")
 REPETITIONS = {"cuda": 20, "cpu": 3}
 
 
@@ -88,7 +91,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     model = with_model.get(kernel, "")
                     times.writerow([d, m, name_of(chosen), kernel, count, f"{us:.2f}", model])
                     print(f"    {count} × {kernel}: {us:.1f} µs, model {model}", flush=True)
+    whole &= time_scans(options.folder, device, bool(options.rehearse), end)
     sys.exit(0 if whole else 1)
+
+
+def time_scans(folder: Path, device: str, rehearsal: bool, end: float) -> bool:
+    """Write the times of linear recurrences; whether none failed."""
+    whole = True
+    with open(folder / "scans.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(SCAN_COLUMNS)
+        for case, way, make in scans.timed_steps(device, rehearsal):
+            if time.monotonic() > end:
+                print(f"not reached: {case} by {way}", flush=True)
+                continue
+            row, words = measured(make, device)
+            whole &= row[0] is not None
+            rows.writerow([case, way, *row, words])
+            print(f"{case} by {way}: {times_of(row)}{f'; {words}' if words else ''}", flush=True)
+    return whole
 
 
 def problem(n: int, d: int, m: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,13 +238,14 @@ def modelled(n: int, d: int, m: int, plan: Plan) -> dict[str, str]:
 
 
 def line(d: int, m: int, name: str, chosen: bool, row: Sequence[float | None], words: str) -> str:
-    times = ", ".join(
-        f"{what} {value:.0f} µs"
-        for what, value in zip(("host", "eager", "replay"), row, strict=True)
-        if value is not None
-    )
     mark = " (chosen)" if chosen else ""
-    return f"d {d}, m {m}, {name}{mark}: {times or 'none'}{f'; {words}' if words else ''}"
+    return f"d {d}, m {m}, {name}{mark}: {times_of(row)}{f'; {words}' if words else ''}"
+
+
+def times_of(row: Sequence[float | None]) -> str:
+    """Those that are known, in words."""
+    named = zip(("host", "eager", "replay"), row, strict=True)
+    return ", ".join(f"{what} {us:.0f} µs" for what, us in named if us is not None) or "none"
 
 
 if __name__ == "__main__":
