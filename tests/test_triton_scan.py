@@ -1,6 +1,7 @@
 """Scans in one kernel each way, run by Triton's interpreter, against loops in float64."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def wide(t: Tensor) -> Tensor:
     return t.detach().to(torch.complex128 if t.is_complex() else torch.float64).requires_grad_()
 
 
-def same_as_float64(f: type(scan), given: list[Tensor], G: Tensor) -> None:
+def same_as_float64(f: Callable[..., Tensor], given: list[Tensor], G: Tensor) -> None:
     exact = [wide(t) for t in given]
     found, wanted = f(*given), f(*exact)
     both = (
