@@ -196,6 +196,7 @@ def compress(
         subject = _Subject(model, taught, judged, numbers, dense, timing_s, on_progress)
         on_progress(0.1, "calibrating")
         pieces = in_pieces(data.calibration, numbers)
+        options.setdefault("blockwise", judged.blockwise)
         frontier = rank_frontier(
             model, pieces, judged.loss, kind=kind, embeddings=embeddings, **options
         )

@@ -47,6 +47,8 @@ class Judgement:
         note: what to keep in mind of the loss; "" for nothing.
         graph_bytes: that autograd keeps between the forward and the backward pass, for each number
             among the inputs; 0 where there is no backward pass.
+        blockwise: whether what it keeps of a single example is so much that blocks of the model
+            are computed again instead.
     """
 
     loss: Loss
@@ -56,6 +58,7 @@ class Judgement:
     change: Change | None = None
     note: str = ""
     graph_bytes: float = 0.0
+    blockwise: bool = False
 
     def numbers(self, budget: int) -> int | None:
         """Numbers among the inputs whose graph takes so many bytes; None where batches stay."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from svdbench.lowrank.judgement import Judgement, judgement
-from svdbench.lowrank.layers.base import Arrange, Folding, Side
-from svdbench.lowrank.layers.weights import factorable_weights
+from svdbench.lowrank.layers.base import Arrange, Folding, Side, bytes_of
+from svdbench.lowrank.layers.weights import Use, factorable_weights
 from svdbench.lowrank.ranks.examples import (
     Inputs,
     Loss,
@@ -18,6 +18,7 @@ from svdbench.lowrank.ranks.examples import (
     batches,
     evaluating,
     numbers_in,
+    size,
     take,
     whole,
 )
@@ -26,6 +27,9 @@ from svdbench.lowrank.splits import Splits
 
 # Examples of a split that is given whole which are tried.
 TRIED = 16
+
+# What autograd may keep of a single example: a part of the model's bytes, and so many at least.
+LARGE, LEAST_LARGE = 2, 2**28
 
 
 def try_batch(
@@ -70,31 +74,70 @@ def try_batch(
             for use in site.uses
         ]
         if observers:
-            seen, kept = _observed(model, batch, observers, folding=folding, loss=found.loss)
-            if not seen.backward and any(each.seen for _, each in observers):
-                raise ValueError(f"{NO_GRADIENT}, or choose kind=whitened, which needs none")
-            found = replace(found, graph_bytes=kept / numbers_in(x))
+            found = _with_gradient(model, batch, observers, found, folding)
     return found
 
 
+def _with_gradient(
+    model: nn.Module,
+    batch: tuple[Inputs, Targets],
+    observers: list[tuple[Use, "_Onlooker"]],
+    found: Judgement,
+    folding: Folding,
+) -> Judgement:
+    """The judgement with what autograd keeps, once a backward pass was tried."""
+    own, alone = bytes_of(model), found.unit == "batch" or size(batch[0]) == 1
+    large = max(own // LARGE, LEAST_LARGE)
+    one = batch if alone else (take(batch[0], slice(1)), take(batch[1], slice(1)))
+    options: dict[str, Any] = {"folding": folding, "loss": found.loss}
+    seen: Pass | None = None
+    for some, most in ((batch, max(own, LEAST_LARGE)), (one, large)):
+        try:
+            seen, kept = _observed(model, some, observers, most, blockwise=False, **options)
+            break
+        except _TooMuch:
+            kept = most
+    blockwise = seen is None or kept > large * (1 if alone else size(some[0]))
+    if blockwise:  # but where a block can't be computed again
+        seen, inputs = _observed(model, one, observers, math.inf, blockwise=True, **options)
+        blockwise = inputs > 0
+    if seen is None or (not seen.backward and any(each.seen for _, each in observers)):
+        raise ValueError(f"{NO_GRADIENT}, or choose kind=whitened, which needs none")
+    return replace(found, graph_bytes=kept / numbers_in(some[0]), blockwise=blockwise)
+
+
+class _TooMuch(Exception):
+    """Autograd keeps more of a batch than it may."""
+
+
+def _storages(model: nn.Module) -> set[int]:
+    return {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+
 def _observed(
-    model: nn.Module, batch: tuple[Inputs, Targets], observers: Any, **options: Any
+    model: nn.Module, batch: tuple[Inputs, Targets], observers: Any, most: float, **options: Any
 ) -> tuple[Pass, int]:
-    """A pass over a batch, and the bytes of all that autograd keeps of it."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    """A pass over a batch, and the bytes of all that autograd keeps of it.
+
+    Raises:
+        _TooMuch: these are more than ``most``.
+    """
+    own = _storages(model)
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
+            if sum(kept.values()) > most:
+                raise _TooMuch
         return tensor.detach()
 
     try:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             return observe(model, [batch], observers, **options), sum(kept.values())
-    except RuntimeError:  # torch.func, which a model may use, takes no such hooks
-        return observe(model, [batch], observers, **options), 0
+    except RuntimeError:  # torch.func, which a model may use, takes no such hooks or blocks
+        return observe(model, [batch], observers, **{**options, "blockwise": False}), 0
 
 
 class _Onlooker:

@@ -153,6 +153,7 @@ class CompressorsSession:
             skip_last=config.skip_last,
             embeddings=config.embeddings,
             folding=config.folding,  # type: ignore[arg-type]
+            blockwise=self.judged.blockwise,
         )
 
     @cached_property

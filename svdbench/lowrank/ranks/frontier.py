@@ -1,6 +1,6 @@
 """``rank_frontier``: every size a network can have, with its loss foretold, in one pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -254,6 +254,8 @@ def rank_frontier(
     embeddings: bool = True,
     folding: Folding = "spatial",
     budget: int | None = None,
+    blockwise: bool = False,
+    on_moments: Callable[[FactorableWeight, Sequence[Moments]], None] = lambda site, moments: None,
 ) -> Frontier:
     """The value of each component of each weight, from passes over calibration data.
 
@@ -286,6 +288,11 @@ def rank_frontier(
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         budget: bytes that moments may take at a time, which there is one pass over the data
             for; by default half as many as the model's parameters.
+        blockwise: keeps of each block of the model, the items of its ``nn.ModuleList`` or
+            ``nn.Sequential``, only what comes into it, and computes the block again in the backward
+            pass: for examples whose activations take too much memory.
+        on_moments: called with each weight and its moments, one for each use, before they are
+            given up.
 
     Raises:
         TypeError: no module, no examples, or no function.
@@ -323,8 +330,11 @@ def rank_frontier(
         judged = None
         if kind == "kronecker":
             judged, measured = loss, Curvature(loss, curvature, directions)
-        passes = calibrate(model, data, judged, found, curvature=measured, budget=budget)
+        passes = calibrate(
+            model, data, judged, found, curvature=measured, budget=budget, blockwise=blockwise
+        )
         for site, moments in passes:
+            on_moments(site, moments)
             spectra[site.name] = components(site, moments)
     seen = [site for site in found if site.name in spectra]
     for site in found:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from svdbench.lowrank.drivers.base import working
 from svdbench.lowrank.layers.base import Arrange, Folding, Observer, Side, as_rows, bytes_of
 from svdbench.lowrank.layers.weights import FactorableWeight, Use
+from svdbench.lowrank.ranks.blocks import Recomputing, blocks_of
 from svdbench.lowrank.ranks.curvature import Curvature, needs_teacher, without_targets
 from svdbench.lowrank.ranks.evaluation import batch_loss, loss_input
 from svdbench.lowrank.ranks.examples import (
@@ -206,6 +207,7 @@ def calibrate(
     *,
     curvature: Curvature | None = None,
     budget: int | None = None,
+    blockwise: bool = False,
 ) -> Iterator[tuple[FactorableWeight, list[Moments]]]:
     """The moments of weights, for each use of each, by forward passes and, with a loss, backward.
 
@@ -222,6 +224,7 @@ def calibrate(
         budget: bytes of moments at a time, but for a single weight, roughly; by default half of
             those of the model's parameters, as spectra that take the place of moments are
             smaller. Data that can be read only once takes one pass, without this limit.
+        blockwise: see :func:`observe`.
 
     Warns where a weight has more columns than rows came in: E[x xᵀ] is singular then, and the
     damping decides about the directions that were not seen.
@@ -240,7 +243,13 @@ def calibrate(
         sums = {site: [Sums(site, use, loss is not None) for use in site.uses] for site in group}
         observers = [(each.use, each) for each in chain.from_iterable(sums.values())]
         seen = observe(
-            model, data, observers, folding=group[0].folding, loss=loss, curvature=curvature
+            model,
+            data,
+            observers,
+            folding=group[0].folding,
+            loss=loss,
+            curvature=curvature,
+            blockwise=blockwise,
         )
         del observers
         if (
@@ -264,6 +273,7 @@ def observe(
     folding: Folding,
     loss: Loss | None = None,
     curvature: Curvature | None = None,
+    blockwise: bool = False,
 ) -> "Pass":
     """One pass over the data, forward and with a loss backward, as observers look on.
 
@@ -272,12 +282,17 @@ def observe(
         folding: of convolutions.
         loss: the mean over a batch.
         curvature: of it, whose directions are propagated back; by default its gradients are.
+        blockwise: keeps of each of the model's blocks only what comes into it, and computes the
+            block again in the backward pass, see :func:`svdbench.lowrank.ranks.blocks.blocks_of`.
 
     Raises:
         ValueError: NaN or infinity among inputs, or losses of batches; no examples.
     """
     of_module: dict[nn.Module, tuple[Use, dict[str, Observer]]] = {}
+    recomputing = Recomputing()
     for use, observer in observers:
+        if blockwise:
+            observer = recomputing.once(observer)
         of_module.setdefault(use.module, (use, {}))[1][use.part.own] = observer
     found, uncounted, number = Pass(), list[int](), -1
     empty = 0
@@ -288,6 +303,8 @@ def observe(
         stack.enter_context(torch.set_grad_enabled(loss is not None))
         for use, each in of_module.values():
             stack.enter_context(use.kind.watch(use.module, each, folding))
+        if blockwise and loss is not None:
+            stack.enter_context(recomputing.of(blocks_of(model)))
         for number, (x, y) in enumerate(batches(data, model)):
             found.examples += size(x)
             output = called(model, x)

@@ -103,7 +103,12 @@ class Spectrum:
 
 
 def spectrum(
-    site: FactorableWeight, moments: Sequence[Moments], *, damping: float, recentre: bool
+    site: FactorableWeight,
+    moments: Sequence[Moments],
+    *,
+    damping: float,
+    recentre: bool,
+    matrix: Tensor | None = None,
 ) -> Spectrum:
     """The components of a weight W (m, n) by the SVD of R^½ W C^½.
 
@@ -118,6 +123,7 @@ def spectrum(
         damping: what is added to the diagonals of C and of R, as a fraction of their means,
             so that directions which no calibration row has do not count as free.
         recentre: biases make up for (W − W_k) E[x], so that C is the covariance.
+        matrix: in the place of the weight's own numbers.
 
     Raises:
         ValueError: the moments are not positive definite: more damping is needed.
@@ -125,7 +131,7 @@ def spectrum(
     Sources: Wang et al., "SVD-LLM", 2024 (arXiv 2403.07378), for R = I; the same with
     Kronecker-factored curvature (Martens and Grosse 2015) for the loss.
     """
-    W, weight = site.matrix, site.weight
+    W, weight = site.matrix if matrix is None else matrix, site.weight
     tall = weight.rows > weight.columns
     B = W.mT if tall else W
     BBt = _product(B, B.mT)

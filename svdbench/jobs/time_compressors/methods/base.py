@@ -33,6 +33,7 @@ class CompressionProblem:
         embeddings: whether tables of embeddings may be factored.
         folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
         seed: for methods that draw.
+        blockwise: of :func:`svdbench.lowrank.rank_frontier`.
 
     Example:
         >>> model = torch.nn.Linear(8, 6)
@@ -54,6 +55,7 @@ class CompressionProblem:
     embeddings: bool = True
     folding: Folding = "spatial"
     seed: int = 0
+    blockwise: bool = False
 
     def frontier(self, kind: Kind, **options: Any) -> Frontier:
         """The weights to compress as components: :func:`svdbench.lowrank.rank_frontier`."""
@@ -66,6 +68,7 @@ class CompressionProblem:
             skip_last=self.skip_last,
             embeddings=self.embeddings,
             folding=self.folding,
+            blockwise=self.blockwise,
             **options,
         )
 
