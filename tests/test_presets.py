@@ -7,6 +7,7 @@ import pytest
 from svdbench.config.compose import compose
 from svdbench.config.grammar import override
 from svdbench.config.presets import preset
+from svdbench.files import conf_names
 from svdbench.members import TASKS
 from svdbench.training import build as job
 from svdbench.training.build import overrides_of
@@ -40,6 +41,16 @@ def test_what_is_typed_wins_over_the_model_and_the_model_over_the_task(
 def test_values_survive_hydra(text: str) -> None:
     config, _ = compose("train", [override("results", text)])
     assert config.results == text
+
+
+@pytest.mark.parametrize("task", TASKS.names())
+def test_every_searched_preset_fits_its_model_and_task(task: str) -> None:
+    for name in conf_names(f"searched/{task}"):
+        typed = ["task.dataset=digits"] if "mnist" in task else []
+        (overrides,) = overrides_of(name, task, typed, presets=True, own="searched").values()
+        config, _ = compose("train", overrides)
+        model, made, _ = job.build(config, 0)
+        assert model.input_size == made.input_size
 
 
 @pytest.mark.parametrize("task", TASKS.names())

@@ -279,6 +279,27 @@ class TestJudges:
             *("S₅, m = 4", "S₃, m = 2", "S₃, GRU", "parity, GRU")
         }
 
+    def test_todays_rivals(self, tmp_path: Path) -> None:
+        made = {}
+        models = {"spectral_rnn": 0.4, "mingru": 0.1, "lru": 0.2, "lstm": 0.8}
+        for one in load("todays_rivals").runs:
+            made[one.name] = tmp_path / one.name
+            made[one.name].mkdir()
+            head = "model,seed,n_params,steps_to_target,seconds_to_target,elapsed_s,test_accuracy"
+            rows = [f"{m},{s},900,30,4,5,{1 - x}" for m, x in models.items() for s in (0, 1)]
+            (made[one.name] / "summary.csv").write_text("\n".join([head, *rows]) + "\n")
+            head = "model,seed,step,elapsed_s,relative_loss,accuracy"
+            rows = [f"{m},{s},30,5,{x},{1 - x}" for m, x in models.items() for s in (0, 1)]
+            (made[one.name] / "samples.csv").write_text("\n".join([head, *rows]) + "\n")
+        found = self.judged("todays_rivals", tmp_path, **made)
+        assert found.numbers["adding_over_mingru"].mean == pytest.approx(4)
+        assert found.numbers["copy_over_lstm"].mean == pytest.approx(0.5)
+        assert found.numbers["pixels_over_lru"].mean == pytest.approx(-0.2)
+        assert found.numbers["pixels_lstm_accuracy"].mean == pytest.approx(0.2)
+        assert found.numbers["copy_lru_seconds"].mean == 4
+        assert found.numbers["pixels_lru_seconds"].mean == 5
+        assert {p.figure for p in found.curves} == {"adding", "copy", "pixels"}
+
     def test_models_side_by_side(self, tmp_path: Path) -> None:
         """Each has its tables; the one of all of them is not read besides."""
         for place, model in ((".", "both"), ("lstm", "lstm"), ("gru", "gru")):

@@ -191,6 +191,10 @@ def test_the_test_set_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (["train", "gru", "--presets", "nowhere"], "nowhere has no preset of gru, but none"),
         (["train", "gru", "--presets", "x", "--no-preset"], "exclude each other"),
+        (
+            ["train", "irnn", "--task", "addition", "--presets", "searched"],
+            "searched (for addition) has no preset of irnn, but",
+        ),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], says: str) -> None:

@@ -2,7 +2,8 @@
 
 A preset is a list of keys and values as one would type them, which come before what the
 user types: ``default.yaml`` of the task first, then the model's own file. A folder of the user's
-own, such as a search writes, has a file for each model, which stands for itself.
+own, such as a search writes, has a file for each model, which stands for itself. So has each task
+in ``conf/searched``, with what one search found for all models alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from svdbench.errors import UserError, one_line
 from svdbench.files import documents
 from svdbench.members import references
 
+# The name of the presets in conf/searched, in place of a folder.
+SEARCHED = "searched"
 # What a preset may set.
 GROUPS = ("model", "task", "optimizer", "trainer")
 
@@ -39,21 +42,22 @@ def preset(task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
 
 
-def own_preset(folder: Path, model: str, typed: Sequence[str] = ()) -> list[str]:
-    """Overrides for Hydra that a model's file in a folder of the user's own stands for.
+def own_preset(own: str, task: str, model: str, typed: Sequence[str] = ()) -> list[str]:
+    """Overrides for Hydra that a model's file in a folder of presets stands for.
 
     Args:
-        model: its file is ``<model>.yaml``.
+        own: the folder, with a file ``<model>.yaml``; or ``searched``.
         typed: as in :func:`preset`.
 
     Raises:
         UserError: there is no such file, or it is no preset.
     """
-    path = own_file(folder, model)
+    folder, name = _folder_of(own, task)
+    path = folder / _file_of(model)
     if not path.is_file():
-        there = ", ".join(sorted(each.stem for each in folder.glob("*.yaml"))) or "none"
+        there = ", ".join(_presets_in(folder)) or "none"
         raise UserError(
-            f"{folder} has no preset of {model}, but {there}: give the folder presets of a search"
+            f"{name} has no preset of {model}, but {there}: give the folder presets of a search"
         )
     settings = _read(path)
     for key, value in settings.items():
@@ -66,21 +70,39 @@ def own_preset(folder: Path, model: str, typed: Sequence[str] = ()) -> list[str]
 
 def own_file(folder: Path, model: str) -> Path:
     """The file of a model in a folder of presets."""
-    return folder / f"{model.replace(':', '.')}.yaml"
+    return folder / _file_of(model)
+
+
+def _file_of(model: str) -> str:
+    return f"{model.replace(':', '.')}.yaml"
+
+
+def _folder_of(own: str, task: str) -> tuple[Traversable, str]:
+    """A folder of presets, and what to call it."""
+    if own == SEARCHED and not Path(own).is_dir():
+        return files("svdbench.conf") / SEARCHED / task, f"{SEARCHED} (for {task})"
+    return Path(own), own
+
+
+def _presets_in(folder: Traversable) -> list[str]:
+    if not folder.is_dir():
+        return []
+    names = (each.name for each in folder.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def sources(
-    task: str, model: str, typed: Sequence[str] = (), own: Path | None = None
+    task: str, model: str, typed: Sequence[str] = (), own: str | None = None
 ) -> list[tuple[str, str]]:
     """The files of a preset with the keys that they set: ``(file, key)``, the model's first.
 
     Keys that ``typed`` sets are left out, as in :func:`preset`.
 
     Args:
-        own: a folder of presets in place of ``conf/preset``.
+        own: a folder of presets in place of ``conf/preset``, or ``searched``.
     """
     if own is not None:
-        path = own_file(own, model)
+        path = _folder_of(own, task)[0] / _file_of(model)
         return [(str(path), key) for key in _left(_read(path), _keys(typed))]
     folder = files("svdbench.conf") / "preset" / task
     return [

@@ -63,7 +63,7 @@ def overrides_of(
 
     Args:
         presets: whether to start from ``conf/preset``.
-        own: a folder of presets to start from instead.
+        own: a folder of presets to start from instead, or ``searched``.
 
     Raises:
         UserError: a name that isn't known, or names typed as keys.
@@ -89,7 +89,7 @@ def overrides_of(
 
     def settings(model: str) -> Sequence[str]:
         if own is not None:
-            return own_preset(Path(own), model, typed)
+            return own_preset(own, task, model, typed)
         return preset(task, model, typed) if presets else ()
 
     return {

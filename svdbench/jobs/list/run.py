@@ -5,6 +5,7 @@ from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
 
+from svdbench.config.presets import SEARCHED
 from svdbench.errors import UserError, as_user_error
 from svdbench.files import conf_names
 from svdbench.job import all_jobs
@@ -84,10 +85,12 @@ def _methods() -> Table:
 
 
 def _presets() -> Table:
-    table = Table.of("presets", ["task", "model", "what"], [], keys=2)
+    table = Table.of("presets", ["task", "model", "option", "what"], [], keys=2)
     for task in TASKS.names():
         for name, what in _described(f"preset/{task}"):
-            table.add(task, "every model" if name == "default" else name, what)
+            table.add(task, "every model" if name == "default" else name, "", what)
+        for name, what in _described(f"{SEARCHED}/{task}"):
+            table.add(task, name, f"--presets {SEARCHED}", what)
         table.end_section()
     return table
 

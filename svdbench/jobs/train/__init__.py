@@ -33,10 +33,11 @@ JOB = Job(
         ),
         Flag(
             "--presets",
-            "Start from the presets in this folder, such as `svdbench search` writes.",
+            "Start from the presets in this folder, such as `svdbench search` writes, or from "
+            "those of `svdbench list presets` that one search found for all models: searched.",
             str,
             None,
-            "FOLDER",
+            "FOLDER|searched",
             panel="Presets",
         ),
     ),

@@ -62,7 +62,7 @@ def train(
     Args:
         models: a name, several with commas between, or ``all``.
         presets: whether to start from ``conf/preset``.
-        own: a folder of presets to start from instead.
+        own: a folder of presets to start from instead, or ``searched``.
     """
     runs = overrides_of(models, task, typed, presets, own)
     with _blaming_preset(runs, task, typed, own):
@@ -121,8 +121,7 @@ def _blaming_preset(
         yield
     except UserError as error:
         for model in models:
-            place = None if own is None else Path(own)
-            for path, key in sources(TASKS.canonical(task), model, typed, place):
+            for path, key in sources(TASKS.canonical(task), model, typed, own):
                 if f"'{key}'" in str(error):
                     raise UserError(f"{path}: {error}") from error
         raise

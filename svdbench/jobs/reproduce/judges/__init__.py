@@ -18,6 +18,7 @@ def judges() -> "dict[str, Judge]":
         *(timings.step_time, timings.matrix_operations, timings.block_size, timings.rnn_loop),
         *(trainings.adding, trainings.copying, trainings.permuted_mnist, trainings.other_models),
         *(
+            trainings.todays_rivals,
             trainings.state_tracking,
             trainings.gradient_norms,
             theory.parameters,

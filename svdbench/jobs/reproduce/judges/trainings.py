@@ -195,6 +195,39 @@ def state_tracking(runs: Runs) -> Evidence:
     return found
 
 
+RIVALS = ("mingru", "lru", "lstm")
+
+
+def todays_rivals(runs: Runs) -> Evidence:
+    """Adding, copying and pixels: the Spectral-RNN beside minGRU, LRU and LSTM.
+
+    The loss of ours over that of each after as many seconds, or its accuracy less theirs; and
+    steps, seconds and parameters of each.
+    """
+    found = Evidence()
+    for task in ("adding", "copy", "pixels"):
+        summary, samples = (runs.table(f"rivals-{task}", name) for name in ("summary", "samples"))
+        pixels = task == "pixels"
+        for model, rows in summary.groupby("model"):
+            found.exact(f"{task}_{model}_parameters", float(rows["n_params"].iloc[0]))
+            found.mean(f"{task}_{model}_steps", rows["steps_to_target"])
+            seconds = rows["elapsed_s" if pixels else "seconds_to_target"]
+            found.mean(f"{task}_{model}_seconds", seconds)
+            if pixels:
+                found.mean(f"{task}_{model}_accuracy", rows["test_accuracy"])
+        if pixels:
+            accuracy = summary.pivot_table(index="seed", columns="model", values="test_accuracy")
+        for rival in RIVALS:
+            if not pixels:
+                put_further(found, f"{task}_over_{rival}", samples, SPECTRAL, rival, SECONDS)
+                continue
+            gain = paired_difference(list(accuracy[SPECTRAL]), list(accuracy[rival]))
+            of = f"mean of {quantity(gain.count, 'paired seed')}"
+            found.interval(f"{task}_over_{rival}", gain, of)
+        put_curves(found, task, samples, "accuracy" if pixels else "relative_loss")
+    return found
+
+
 MOMENTS = {"start": 0.0, "middle": 0.5, "end": 1.0}
 
 
