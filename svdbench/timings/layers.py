@@ -28,6 +28,18 @@ class LayerProblem(Problem):
 
     optimizer: str = "none"
 
+    @classmethod
+    def of(cls, config: Any, width: int, rows: int, optimizer: str = "none") -> "LayerProblem":
+        """The problem of a width and a batch, in the dtype and on the device of a configuration."""
+        return cls(
+            d=width,
+            n=width,
+            m=rows,
+            dtype=getattr(torch, config.dtype.value),
+            device=str(torch.device(config.device)),
+            optimizer=optimizer,
+        )
+
     @property
     def label(self) -> str:
         return f"width {self.d}, batch {self.m}"

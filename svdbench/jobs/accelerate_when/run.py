@@ -5,8 +5,6 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from svdbench.jobs.accelerate_when import JOB
 from svdbench.jobs.accelerate_when.config import AccelerateWhen
 from svdbench.measure.algorithm import Problem
@@ -53,14 +51,6 @@ def run(config: AccelerateWhen, text: str, folder: str | None = None) -> Path:
     layers |= {layer.label: layer for layer in map(LowRankShare, config.alphas)}
     entries = partial(layers_side_by_side, layers=layers, seed=config.seed)
     sizes = config.widths, config.rows
-    return time_grid(JOB, config, text, folder, sizes, partial(_problem, config), entries, TABLES)
-
-
-def _problem(config: AccelerateWhen, width: int, rows: int) -> LayerProblem:
-    return LayerProblem(
-        d=width,
-        n=width,
-        m=rows,
-        dtype=getattr(torch, config.dtype.value),
-        device=str(torch.device(config.device)),
+    return time_grid(
+        JOB, config, text, folder, sizes, partial(LayerProblem.of, config), entries, TABLES
     )

@@ -3,8 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from svdbench.jobs.time_layers import JOB
 from svdbench.jobs.time_layers.config import TimeLayers
 from svdbench.members import LAYERS
@@ -23,7 +21,7 @@ TABLES = LAYER_SAMPLES, LAYER_SUMMARY
 def run(config: TimeLayers, text: str, folder: str | None = None) -> Path:
     device_of(config)
     layers: dict[str, Layer] = chosen(LAYERS, config)
-    problems = partial(_problem, config)
+    problems = partial(LayerProblem.of, config, optimizer=config.update.value)
     entries = partial(layers_side_by_side, layers=layers, seed=config.seed, update=config.update)
     sizes = config.sizes.width, config.sizes.batch
     return time_grid(JOB, config, text, folder, sizes, problems, entries, TABLES)
@@ -31,14 +29,3 @@ def run(config: TimeLayers, text: str, folder: str | None = None) -> Path:
 
 def check(config: TimeLayers) -> None:
     check_methods(LAYERS, config)
-
-
-def _problem(config: TimeLayers, width: int, batch: int) -> LayerProblem:
-    return LayerProblem(
-        d=width,
-        n=width,
-        m=batch,
-        dtype=getattr(torch, config.dtype.value),
-        device=str(torch.device(config.device)),
-        optimizer=config.update.value,
-    )
