@@ -23,7 +23,7 @@ from svdbench.jobs.search.space import (
     settings_of,
     with_settings,
 )
-from svdbench.measure.clock import Clock, WallClock
+from svdbench.measure.clock import Clock, ProcessClock
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
@@ -73,7 +73,7 @@ def search_all(
 ) -> Path:
     """Search for the model of each configuration, one after the other; the folder."""
     place = configs[0].trainer.where()
-    clock, console = clock or WallClock(device_of(place)), console or screen()
+    clock, console = clock or ProcessClock(device_of(place)), console or screen()
     for config in configs:  # errors before anything is written
         loop = loop_of(config, config.seed, clock)
         _refuse_without_validation(loop)
