@@ -53,7 +53,7 @@ class Recomputing:
 
     def once(self, observer: Observer) -> Observer:
         """An observer that is not called while a block is computed again."""
-        return _Once(observer, self)
+        return _FirstPassObserver(observer, self)
 
     def _checkpointed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **options: Any) -> Any:
@@ -68,13 +68,15 @@ class Recomputing:
                     )
                 return forward(*args, **options)
 
-            contexts = lambda: (nullcontext(), _Again(self))  # noqa: E731
+            def contexts() -> tuple[nullcontext[None], _Recomputation]:
+                return nullcontext(), _Recomputation(self)
+
             return checkpoint(unchanged, *args, use_reentrant=False, context_fn=contexts, **options)
 
         return run
 
 
-class _Again:
+class _Recomputation:
     """The time of a second computation; entered once for each backward pass."""
 
     def __init__(self, state: Recomputing) -> None:
@@ -87,7 +89,7 @@ class _Again:
         self.state.again = False
 
 
-class _Once:
+class _FirstPassObserver:
     def __init__(self, observer: Observer, state: Recomputing) -> None:
         self.observer, self.state = observer, state
 

@@ -241,7 +241,7 @@ def _compare(
                 observe(model, [(x, None)], observers, folding=problem.folding)
 
 
-class _Reached(Exception):
+class _ForwardEnd(Exception):
     """The module is reached from which on a forward pass has nothing to say."""
 
 
@@ -250,11 +250,11 @@ def _ending_at(module: nn.Module | None) -> Iterator[None]:
     """Ends a forward pass within the block where a module would be called."""
 
     def reached(module: nn.Module, args: Any) -> None:
-        raise _Reached
+        raise _ForwardEnd
 
     with ExitStack() as stack:
         if module is not None:
-            stack.enter_context(suppress(_Reached))
+            stack.enter_context(suppress(_ForwardEnd))
             stack.enter_context(module.register_forward_pre_hook(reached))
         yield
 
