@@ -163,7 +163,8 @@ def reproduce(
             continue
         with as_record_error(root):
             write_evidence(judged, root)
-            write(judged, root, variant)
+            # Pages are drawn from the kept digits, so that drawing them again gives the same.
+            write(read_evidence(result, root) or judged, root, variant)
         verdicts.append(judged)
     if root.is_dir():
         with as_record_error(root):
