@@ -99,6 +99,11 @@ MISTAKES = [
 ]
 
 
+def test_lists_where_keys_belong() -> None:
+    arguments = ["time-fasth", "--d", "8", "--methods", "fasth", "-m", "orthogonal.cayley=[1],[2]"]
+    assert_mistake(run(arguments), "a list stands where keys belong")
+
+
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_nothing_begins(arguments: list[str], says: str) -> None:
     assert_mistake(run([*TINY, *arguments]), says)

@@ -23,6 +23,7 @@ KINDS: dict[Any, tuple[str, str]] = {
     float: ("a number", "numbers"),
     str: ("text", "names"),
 }
+LIST_OR_KEYS = "a list stands where keys belong, or keys where a list belongs"
 
 
 def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) -> str:
@@ -64,9 +65,10 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
     given = typed.get(key, "").partition("=")[2]
     if "${" in given:
         reason = "it refers to no key, or to one that doesn't fit: write the value itself"
+    elif expected := _expected(key, _hint(job, key), given) or _converted(detail or text):
+        reason = f"give {expected}"
     else:
-        expected = _expected(key, _hint(job, key), given) or _converted(detail or text)
-        reason = f"give {expected}" if expected else detail or text
+        reason = LIST_OR_KEYS if "Cannot merge" in f"{text} {detail}" else detail or text
     value = f" to {_short(given)}" if key in typed else ""
     return f"cannot set {key!r}{value}: {reason}"
 
@@ -154,7 +156,7 @@ def _otherwise(error: BaseException, text: str, detail: str) -> str:
     if isinstance(error, TypeError | AttributeError | KeyError | RecursionError):
         return "a value stands where keys belong, or keys where a value belongs"
     if "Cannot merge" in text:
-        return "a list stands where keys belong, or keys where a list belongs"
+        return LIST_OR_KEYS
     return text if not detail or detail in text else f"{text} ({detail})"
 
 

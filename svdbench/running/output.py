@@ -81,6 +81,10 @@ class TableOutput:
             raise UserError(
                 f"can't write {self.path}: {error.strerror or error}: {os_remedy(error)}"
             ) from error
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"can't write {str(self.path)!r}, which is no name of a file: choose another name"
+            ) from error
 
     def show(self, made: Report | Table, **forms: Callable[[], str]) -> None:
         """Print or write a report or a table.
