@@ -66,18 +66,7 @@ QUICK = KINDS[0], KINDS[1], KINDS[3]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
 ALWAYS_ALIGNED = ("k", "half", "part", "spread", "stride_Z", "stride_W")
-ALIGNED = (
-    *ALWAYS_ALIGNED,
-    "n",
-    "d",
-    "m",
-    "d_k",
-    "d_v",
-    "stride_A",
-    "stride_states",
-    "stride_out",
-    "stride_G",
-)
+ALIGNED = (*ALWAYS_ALIGNED, "n", "d", "m", "stride_A", "stride_states", "stride_out", "stride_G")
 # Kernels that read the state before the first block, which has the dtype of V.
 READ_STATES = ("rows_kernel", "update_kernel")
 INSTRUCTIONS = {

@@ -15,9 +15,12 @@ from contextlib import contextmanager
 from functools import cache
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svdbench.errors import one_line
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 @contextmanager
@@ -336,6 +339,10 @@ def conf_names(folder: str) -> list[str]:
     """The names of the YAML files in a folder of ``conf``, sorted; none if it does not exist."""
     from importlib.resources import files
 
-    path = files("svdbench.conf") / folder
-    listed = path.iterdir() if path.is_dir() else ()
+    return yaml_names(files("svdbench.conf") / folder)
+
+
+def yaml_names(folder: "Traversable") -> list[str]:
+    """The names of the YAML files in a folder, sorted; none if it does not exist."""
+    listed = folder.iterdir() if folder.is_dir() else ()
     return sorted(each.name[:-5] for each in listed if each.name.endswith(".yaml"))

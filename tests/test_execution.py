@@ -163,7 +163,7 @@ class TestInductor:
             torch.testing.assert_close(a, b)
 
     def test_more_networks_than_torch_compiles(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Beyond its limit of 8 graphs torch goes on without compiling, and says so in a log."""
+        """By default, torch stops compiling after 8 graphs of a function and only logs it."""
         from torch._dynamo.utils import counters
 
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

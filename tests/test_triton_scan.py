@@ -76,7 +76,7 @@ def test_many_steps_and_gates_at_their_ends() -> None:
 
 
 def test_a_step_alone_is_what_is_added() -> None:
-    """No factor touches the first state, nor backwards the last gradient, whatever it is."""
+    """With one step, states are the inputs and gradients pass through, even for NaN factors."""
     a = torch.full((1, 1, 3), torch.nan, requires_grad=True)
     b = torch.randn(1, 1, 3, requires_grad=True)
     for factors in (a, a[0, 0]):

@@ -14,7 +14,7 @@ from typing import Any
 
 from svdbench.config.grammar import override
 from svdbench.errors import UserError, one_line
-from svdbench.files import documents
+from svdbench.files import documents, yaml_names
 from svdbench.members import references
 
 # The name of the presets in conf/searched, in place of a folder.
@@ -55,7 +55,7 @@ def own_preset(own: str, task: str, model: str, typed: Sequence[str] = ()) -> li
     folder, name = _folder_of(own, task)
     path = folder / _file_of(model)
     if not path.is_file():
-        there = ", ".join(_presets_in(folder)) or "none"
+        there = ", ".join(yaml_names(folder)) or "none"
         raise UserError(
             f"{name} has no preset of {model}, but {there}: give the folder presets of a search"
         )
@@ -82,13 +82,6 @@ def _folder_of(own: str, task: str) -> tuple[Traversable, str]:
     if own == SEARCHED and not Path(own).is_dir():
         return files("svdbench.conf") / SEARCHED / task, f"{SEARCHED} (for {task})"
     return Path(own), own
-
-
-def _presets_in(folder: Traversable) -> list[str]:
-    if not folder.is_dir():
-        return []
-    names = (each.name for each in folder.iterdir())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def sources(

@@ -110,10 +110,6 @@ class _TooMuch(Exception):
     """Autograd keeps more of a batch than it may."""
 
 
-def _storages(model: nn.Module) -> set[int]:
-    return {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-
 def _observed(
     model: nn.Module, batch: tuple[Inputs, Targets], observers: Any, most: float, **options: Any
 ) -> tuple[Pass, int]:
@@ -122,7 +118,7 @@ def _observed(
     Raises:
         _TooMuch: these are more than ``most``.
     """
-    own = _storages(model)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -62,9 +62,7 @@ class DiagonalMixer(Mixer):
         return torch.polar(torch.exp(-torch.exp(self.nu)), torch.exp(self.theta))
 
     def forward(self, u: Tensor, h0: Tensor | None = None) -> Tensor:
-        # By kernels of PyTorch or Triton the operations are faster one by one on a GPU.
-        run = diagonal_recurrence if u.is_cpu else lambda *given: diagonal_states(*given)[0]
-        return run(u, *self._matrices(), h0)
+        return diagonal_recurrence(u, *self._matrices(), h0)
 
     def states(self, u: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return diagonal_states(u, *self._matrices(), h0)

@@ -51,6 +51,8 @@ def diagonal_recurrence(
     """
     if not len(u):
         raise ValueError("inputs must be (T, batch, d) with T of at least 1")
+    if not u.is_cpu:  # on a GPU, kernels of PyTorch or Triton are faster one operation at a time
+        return diagonal_states(u, eigenvalues, B, C, D, h0)[0]
     outputs: Tensor = _Diagonal.apply(u, eigenvalues, B, C, D, h0)
     return outputs
 

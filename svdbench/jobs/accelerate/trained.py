@@ -1,6 +1,5 @@
 """An arm of ``svdbench accelerate``: a network that changes as it is trained."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
@@ -13,7 +12,7 @@ from svdbench.jobs.accelerate.costs import training_bytes
 from svdbench.jobs.accelerate.moments import add_product_decay
 from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.lowrank import Factored
-from svdbench.measure.clock import Clock, timed
+from svdbench.measure.clock import Clock, ProcessClock, timed
 from svdbench.side_by_side.arms import Arm, Batches, EpochScores
 from svdbench.side_by_side.execution import Execution, TrainingPass
 from svdbench.side_by_side.networks import Loss
@@ -230,10 +229,7 @@ def endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
 
 def used_seconds(device: torch.device) -> float:
     """Process seconds over the number of threads; on a GPU, seconds as they pass."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.process_time() / torch.get_num_threads()
+    return ProcessClock(device).stamp()
 
 
 @torch.no_grad()

@@ -185,7 +185,7 @@ class ModelSearch:
     def pace(self) -> float:
         """Seconds of a step on sequences of full length, measured once for all trials.
 
-        The least of some: other work on the machine can only add to it.
+        The minimum over several steps, as other work on the machine can only lengthen them.
         """
         unit = _unit(self.config, "pace")
         if unit not in self.record.units:

@@ -33,8 +33,8 @@ JOB = Job(
         ),
         Flag(
             "--presets",
-            "Start from the presets in this folder, such as `svdbench search` writes, or from "
-            "those of `svdbench list presets` that one search found for all models: searched.",
+            "Start from the presets in this folder, such as `svdbench search` writes; `searched` "
+            "stands for the built-in ones found by equal searches (`svdbench list presets`).",
             str,
             None,
             "FOLDER|searched",

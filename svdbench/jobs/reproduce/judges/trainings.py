@@ -68,6 +68,12 @@ SPECTRAL = "spectral_rnn"
 LEAP = 1.5
 
 
+def put_difference(found: Evidence, name: str, by_seed: pd.DataFrame, rival: str) -> None:
+    """Put the Spectral-RNN's values less those of a rival, seed by seed, among the numbers."""
+    difference = paired_difference(list(by_seed[SPECTRAL]), list(by_seed[rival]))
+    found.interval(name, difference, f"mean of {quantity(difference.count, 'paired seed')}")
+
+
 def adding(runs: Runs) -> Evidence:
     """Adding: the Spectral-RNN, the oRNN and LSTM; how fast, and how steadily.
 
@@ -88,8 +94,7 @@ def adding(runs: Runs) -> Evidence:
     put_further(found, "over_small_lstm", pd.concat([samples, small]), SPECTRAL, "small")
     leaps = _leaps(samples)
     if len(leaps):
-        fewer = paired_difference(list(leaps[SPECTRAL]), list(leaps["orthogonal_rnn"]))
-        found.interval("leaps_difference", fewer, f"mean of {quantity(fewer.count, 'paired seed')}")
+        put_difference(found, "leaps_difference", leaps, "orthogonal_rnn")
     put_curves(found, "loss", samples, "relative_loss")
     return found
 
@@ -139,10 +144,7 @@ def permuted_mnist(runs: Runs) -> Evidence:
     for model in accuracy:
         found.mean(f"{model}_accuracy", accuracy[model])
         if model != SPECTRAL:
-            gain = paired_difference(list(accuracy[SPECTRAL]), list(accuracy[model]))
-            found.interval(
-                f"gain_over_{model}", gain, f"mean of {quantity(gain.count, 'paired seed')}"
-            )
+            put_difference(found, f"gain_over_{model}", accuracy, str(model))
     found.geometric("seconds_over_lstm", seconds[SPECTRAL] / seconds["lstm"])
     put_curves(found, "accuracy", samples, "accuracy")
     return found
@@ -208,6 +210,7 @@ def todays_rivals(runs: Runs) -> Evidence:
     for task in ("adding", "copy", "pixels"):
         summary, samples = (runs.table(f"rivals-{task}", name) for name in ("summary", "samples"))
         pixels = task == "pixels"
+        accuracy = summary.pivot_table(index="seed", columns="model", values="test_accuracy")
         for model, rows in summary.groupby("model"):
             found.exact(f"{task}_{model}_parameters", float(rows["n_params"].iloc[0]))
             found.mean(f"{task}_{model}_steps", rows["steps_to_target"])
@@ -215,15 +218,12 @@ def todays_rivals(runs: Runs) -> Evidence:
             found.mean(f"{task}_{model}_seconds", seconds)
             if pixels:
                 found.mean(f"{task}_{model}_accuracy", rows["test_accuracy"])
-        if pixels:
-            accuracy = summary.pivot_table(index="seed", columns="model", values="test_accuracy")
         for rival in RIVALS:
-            if not pixels:
-                put_further(found, f"{task}_over_{rival}", samples, SPECTRAL, rival, SECONDS)
-                continue
-            gain = paired_difference(list(accuracy[SPECTRAL]), list(accuracy[rival]))
-            of = f"mean of {quantity(gain.count, 'paired seed')}"
-            found.interval(f"{task}_over_{rival}", gain, of)
+            name = f"{task}_over_{rival}"
+            if pixels:
+                put_difference(found, name, accuracy, rival)
+            else:
+                put_further(found, name, samples, SPECTRAL, rival, SECONDS)
         put_curves(found, task, samples, "accuracy" if pixels else "relative_loss")
     return found
 

@@ -190,9 +190,9 @@ class InputPair:
 
 
 def forward_order(problem: CompressionProblem, sites: Sequence[FactorableWeight]) -> Order:
-    """Weights in the order in which an example comes to them.
+    """The weights in the order in which a forward pass reaches them.
 
-    Those of one module are together, and those of modules in turn that have one input.
+    Weights of one module form one group, and so do those of successive modules with the same input.
     """
     seen: dict[str, Tensor] = {}
 
@@ -242,7 +242,7 @@ def _compare(
 
 
 class _ForwardEnd(Exception):
-    """The module is reached from which on a forward pass has nothing to say."""
+    """Raised to end a forward pass at a module whose outputs are not needed."""
 
 
 @contextmanager
