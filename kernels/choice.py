@@ -92,7 +92,7 @@ def choose_block_size(
 
     Example:
         >>> choose_block_size(n=1024, d=1024, m=128)
-        128
+        64
     """
     return plan_for(Case.of(n, d, m, dtype, torch.device(device))).block_size
 

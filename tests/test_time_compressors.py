@@ -1,5 +1,6 @@
 """``svdbench time-compressors``: ways to compress a model, at equal numbers, side by side."""
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,13 @@ class TestMethods:
         nearest = (U[:, :2] * S[:2]) @ Vh[:2] / s
         small = ASVD(examples=0).calibrated(given)(2 * 15)
         torch.testing.assert_close(product(small).double(), nearest, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("loss", [0.7, math.inf])  # 0.7 is less in single precision
+    def test_asvd_reaches_the_smallest_ranks_that_it_tried(self, loss: float) -> None:
+        given, method = linear(), ASVD()
+        frontier = method.components(given)
+        method.losses = {"0.weight": {1: loss, 2: 0.1}}
+        assert method.ranks(given, frontier, 15) == {"0.weight": 1}
 
     def test_fwsvd_scales_columns_by_single_gradients(self) -> None:
         given = linear()

@@ -1,9 +1,10 @@
 """ASVD: the columns of a weight scaled by how large its inputs are, ranks by tried-out losses."""
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
 from svdbench.jobs.time_compressors.methods.scaled import column_sums, scaled_spectrum
@@ -55,8 +56,8 @@ class ASVD(ComponentMethod):
             return uniform_ranks(frontier, params)
         if not self.losses:
             self.losses = self._tried(problem, frontier)
-        known = Tensor([loss for tried in self.losses.values() for loss in tried.values()])
-        thresholds = [float("-inf"), *known.double().sort().values.tolist()]
+        known = {loss for tried in self.losses.values() for loss in tried.values()}
+        thresholds = [float("-inf"), *sorted(known)]
 
         def at(threshold: float) -> Ranks:
             return {
@@ -78,12 +79,9 @@ class ASVD(ComponentMethod):
         for name, each in frontier.layers.items():
             whole = each.weight.most
             ranks = sorted({max(1, round(part * whole / 10)) for part in range(1, 10) if whole})
-            found[name] = {
-                rank: float(
-                    example_losses(
-                        frontier.view(problem.model, {name: rank}), few, problem.loss
-                    ).mean()
-                )
-                for rank in ranks
-            }
+            found[name] = {}
+            for rank in ranks:
+                view = frontier.view(problem.model, {name: rank})
+                loss = float(example_losses(view, few, problem.loss).mean())
+                found[name][rank] = math.inf if math.isnan(loss) else loss
         return found
