@@ -93,24 +93,29 @@ def pitch(folder: Path) -> list[Promise]:
     return rivals_figures("pitch tracker", found)
 
 
-def language(folder: Path) -> list[Promise]:
+def language(folder: Path, name: str = "gpt2", shape: str = "GPT-2") -> list[Promise]:
     """A GPT-2 of 1.4 M parameters, against every rival."""
     found = compared(
         folder,
-        "gpt2",
-        "zoo.language:gpt2_logits",
+        name,
+        f"zoo.language:{name}_logits",
         None,
         data="zoo.language:loader",
         params=[0.7, 0.5, 0.3],
     )
-    figures = rivals_figures("GPT-2-shaped", found)
+    figures = rivals_figures(f"{shape}-shaped", found)
     for budget in (0.7, 0.5, 0.3):
         own = one_of(found, OURS, budget)
         best = min(each.loss for each in found if each.budget == budget and each is not own)
         dense = math.exp(own.loss - own.increase)
-        what = f"GPT-2-shaped at {budget:.0%}: perplexity (dense {dense:.3g})"
+        what = f"{shape}-shaped at {budget:.0%}: perplexity (dense {dense:.3g})"
         figures.append(Promise(what, None, math.exp(own.loss), False, math.exp(best)))
     return figures
+
+
+def llama(folder: Path) -> list[Promise]:
+    """A Llama of 1.4 M parameters, with grouped queries, against every rival."""
+    return language(folder, "llama", "Llama")
 
 
 def target(folder: Path) -> list[Promise]:
@@ -234,6 +239,7 @@ PARTS: dict[str, Callable[[Path], list[Promise]]] = {
     "costs": costs,
     "speaker": speaker,
     "language": language,
+    "llama": llama,
     "sentences": sentences,
     "pitch": pitch,
 }
