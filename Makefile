@@ -142,8 +142,11 @@ results-check: $(READY) ## repeat the quick versions; fail if a verdict differs 
 gpu: ## kernels, timings and tests on an NVIDIA GPU, in at most 8 minutes; results/gpu/
 	PYTHONPATH=.:tests $(or $(wildcard $(BIN)/python),$(PYTHON)) -m promises.gpu
 
+# LARGEST=--largest compiles the largest of each kernel alone: a quarter of an hour in place of hours.
+LARGEST ?=
+
 kernels: $(READY) ## compile every Triton kernel for four chips, and list their resources; results/kernels/
-	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels
+	$(BIN)/python -m svdbench.kernels.triton_ahead results/kernels $(LARGEST)
 
 # The Triton of torch 2.11, which GPU machines have. No GPU is needed, so any build of torch does.
 OLDEST_TRITON  := 3.6.0
@@ -162,7 +165,7 @@ $(OLDEST_KERNELS)/.ready: Makefile constraints.txt
 
 kernels-oldest: $(OLDEST_KERNELS)/.ready ## the same with Triton 3.6, in .venv-triton; results/kernels-oldest/
 	$(OLDEST_KERNELS)/bin/python -P -c "import triton; print('Triton', triton.__version__)"
-	PYTHONPATH=. $(OLDEST_KERNELS)/bin/python -m svdbench.kernels.triton_ahead results/kernels-oldest
+	PYTHONPATH=. $(OLDEST_KERNELS)/bin/python -m svdbench.kernels.triton_ahead results/kernels-oldest $(LARGEST)
 
 wheel: $(READY) ## build dist/*.whl, and check what PyPI would show of it
 	$(BIN)/python -m build --wheel --outdir dist .

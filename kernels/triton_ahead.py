@@ -4,7 +4,8 @@
 
 compiles them all, which takes minutes and no GPU, and writes registers, spills, shared
 memory and instructions per chip to ``kernels.csv`` and, for reading, ``kernels.md``. With
-``--quick``, only the largest of each kernel, on sm_90. Triton's interpreter must be off.
+``--largest``, only the largest of each kernel; with ``--quick``, those on sm_90 alone. Triton's
+interpreter must be off.
 
 A row is written as soon as it is known: the same command continues where it was stopped, and
 after a change compiles only what has changed.
@@ -17,7 +18,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from hashlib import sha256
 from itertools import product
@@ -62,7 +63,7 @@ KINDS = (
     *(("fp32", "ieee"), ("fp32", "bf16x6"), ("fp32", "tf32")),
     *(("bf16", "tf32"), ("fp16", "tf32")),
 )
-QUICK = KINDS[0], KINDS[1], KINDS[3]
+USUAL = KINDS[0], KINDS[1], KINDS[3]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Arguments that are multiples of 16 whatever n, d and m, and those that are if these three are.
 ALWAYS_ALIGNED = ("k", "half", "part", "spread", "stride_Z", "stride_W")
@@ -296,14 +297,15 @@ def _disassembled(cubin: bytes) -> tuple[str, str]:
     return usage.stdout, assembly.stdout
 
 
-def table(folder: Path, quick: bool, processes: int) -> list[dict[str, Any]]:
-    """A row for every configuration and chip, from ``kernels.csv`` where it has them.
+def table(
+    folder: Path, processes: int, *, largest: bool = False, chips: Sequence[Chip] = CHIPS
+) -> list[dict[str, Any]]:
+    """A row for every configuration, or the largest, and chip; from ``kernels.csv`` if it has it.
 
     Those that it lacks are compiled, ``processes`` at once, and appended as they come; in the end
     the file has the rows asked for, in the order of :func:`shipped`.
     """
-    builds = _quick() if quick else list(enumerate(shipped()))
-    chips = [chip for chip in CHIPS if chip.name == "sm_90" or not quick]
+    builds = _largest() if largest else list(enumerate(shipped()))
     path = folder / "kernels.csv"
     known = read_table(path)
     keys = {
@@ -350,15 +352,15 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _quick() -> list[tuple[int, Build]]:
-    """The largest build of each kernel and kind of the quick table, with its place among all.
+def _largest() -> list[tuple[int, Build]]:
+    """The largest build of each kernel and of three kinds, with its place among all.
 
-    That is of sizes in sixteens, of three kinds, and of what is trained.
+    That is one of sizes in sixteens, and for training.
     """
     found: dict[tuple[str, str, str | None], tuple[int, Build]] = {}
     for i, build in enumerate(shipped()):
         precision = build.constants.get("PRECISION")
-        kinds = {(dtype, None) for dtype, _ in QUICK} | set(QUICK)
+        kinds = {(dtype, None) for dtype, _ in USUAL} | set(USUAL)
         constants: dict[str, Any] = {"KEEP": True, "PHI": "tanh", "N": 64} | build.constants
         trained: bool = constants["KEEP"] and constants["PHI"] == "tanh" and constants["N"] >= 64
         if build.aligned and trained and (build.dtype, precision) in kinds:
@@ -397,13 +399,18 @@ def main() -> None:
     """Write the table; exit code 1 where a kernel is not as it is meant: see :func:`is_wrong`."""
     parser = argparse.ArgumentParser(prog="python -m svdbench.kernels.triton_ahead")
     parser.add_argument("folder", type=Path, help="where to write kernels.csv and kernels.md")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and chips")
+    parser.add_argument(
+        "--largest", action="store_true", help="only the largest of each kernel, on every chip"
+    )
+    parser.add_argument("--quick", action="store_true", help="the same on sm_90 alone")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="compilers at once"
     )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows = table(options.folder, options.quick, options.processes)
+    chips = [chip for chip in CHIPS if chip.name == "sm_90" or not options.quick]
+    largest = options.quick or options.largest
+    rows = table(options.folder, options.processes, largest=largest, chips=chips)
     (options.folder / "kernels.md").write_text(as_markdown(rows), encoding="utf-8")
     wrong = [row for row in rows if is_wrong(row)]
     print(
