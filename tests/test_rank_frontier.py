@@ -15,6 +15,7 @@ from svdbench.lowrank import LowRankLinear, rank_frontier
 from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.ranks.allocation import choices, greedy_path, knapsack
 from svdbench.lowrank.ranks.moments import _passes, calibrate
+from svdbench.nn import SVDLinear
 
 KINDS: list[Any] = ["kronecker", "whitened", "plain"]
 
@@ -254,8 +255,9 @@ def test_leaves_out_what_it_cannot_factor(data: tuple[Tensor, Tensor]) -> None:
     assert list(frontier.layers) == ["a.weight"]
     assert frontier.skipped == {
         "scale": "a weight of Odd, an unsupported layer",
-        "c.weight": "parametrized: recomputed at every step",
-        "d.weight": "a Own, which may use it differently from Linear",
+        "c.weight": "parametrized: recomputed at every step; "
+        "parametrize.remove_parametrizations(module, 'weight') makes it a parameter again",
+        "d.weight": "of Own, a Linear that may use it in another way",
         "b.weight": "not asked for",
         "head.weight": "the last layer",
         "unused.weight": "no calibration row reaches it",
@@ -264,6 +266,15 @@ def test_leaves_out_what_it_cannot_factor(data: tuple[Tensor, Tensor]) -> None:
         rank_frontier(nn.Sequential(nn.ReLU()), data, F.cross_entropy)
     with pytest.raises(ValueError, match=r"no weight is called 'e\.weight'"):
         rank_frontier(Odd(), data, F.cross_entropy, layers=["e.weight"])
+
+
+def test_says_how_our_own_layers_can_be_factored(data: tuple[Tensor, Tensor]) -> None:
+    model = nn.Sequential(SVDLinear(12, 8), nn.Linear(8, 4)).double()
+    frontier = rank_frontier(model, data, F.cross_entropy)
+    reason = "a weight of SVDLinear, an unsupported layer: replace it by its to_linear()"
+    assert frontier.skipped == {"0.U": reason, "0.V": reason}
+    model[0] = model[0].to_linear()  # type: ignore[operator]
+    assert list(rank_frontier(model, data, F.cross_entropy).layers) == ["0.weight", "1.weight"]
 
 
 def test_says_what_is_wrong_with_the_data(data: tuple[Tensor, Tensor]) -> None:

@@ -15,6 +15,8 @@ from svdbench.lowrank.layers.base import Factors, Folding, LayerKind, LowRankLay
 from svdbench.lowrank.layers.kinds import derived_from, kind_of_layer
 from svdbench.members import refuse_unknown
 
+# Methods of our layers that return a layer with a plain weight.
+CONVERSIONS = ("to_linear", "to_rnn")
 # Where a transformer layer keeps its `activation_relu_or_gelu` while it is 0.
 BEFORE = "_dense_activation_relu_or_gelu"
 
@@ -179,7 +181,7 @@ def factorable_weights(
         if parametrize.is_parametrized(module):
             seen |= {id(inner) for inner in module.parametrizations.modules()}
             for name in module.parametrizations:
-                others[_dotted(path, name)] = "parametrized: recomputed at every step"
+                others[_dotted(path, name)] = _parametrized(name)
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim > 1:
                 others[_dotted(path, name)] = _foreign(module)
@@ -281,7 +283,7 @@ def _made_anew(module: nn.Module, kind: LayerKind) -> dict[str, str]:
                 )
         if parametrize.is_parametrized(each):
             for name in each.parametrizations:  # type: ignore[union-attr]
-                found[prefix + name] = "parametrized: recomputed at every step"
+                found[prefix + name] = _parametrized(name)
     for name in [] if found else ("weight", "in_proj_weight"):
         own = getattr(module, name, None)
         if isinstance(own, Tensor) and name not in module._parameters:
@@ -294,8 +296,17 @@ def _foreign(module: nn.Module) -> str:
         return "a factor already"
     base = derived_from(module)
     if base is not None:
-        return f"a {type(module).__name__}, which may use it differently from {base.__name__}"
-    return f"a weight of {type(module).__name__}, an unsupported layer"
+        return f"of {type(module).__name__}, a {base.__name__} that may use it in another way"
+    unsupported = f"a weight of {type(module).__name__}, an unsupported layer"
+    for conversion in CONVERSIONS:
+        if callable(getattr(module, conversion, None)):
+            return f"{unsupported}: replace it by its {conversion}()"
+    return unsupported
+
+
+def _parametrized(name: str) -> str:
+    remedy = f"parametrize.remove_parametrizations(module, {name!r})"
+    return f"parametrized: recomputed at every step; {remedy} makes it a parameter again"
 
 
 def _dotted(path: str, own: str) -> str:
