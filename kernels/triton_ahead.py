@@ -32,6 +32,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import MockTensor, create_function_from_signature
 
 from . import (
+    triton_delta,
     triton_factors,
     triton_gradient,
     triton_recurrence,
@@ -113,6 +114,8 @@ def shipped() -> Iterator[Build]:
             yield _build(triton_factors.join_kernel, dtype, triton_factors.join_config(), aligned)
         yield from _recurrent(aligned)
         yield from _scans(aligned)
+        if aligned:  # what these kernels are given is compiled once for all sizes
+            yield from _deltas()
         for (dtype, precision), keep in product(KINDS, (True, False)):
             flags: dict[str, Any] = {"KEEP": keep, "PRECISION": precision}
             for width in (4, 8) if precision == "ieee" else (8,):
@@ -162,6 +165,17 @@ def _scans(aligned: bool) -> Iterator[Build]:
         config = {"FIRST": first} | triton_scan.gated_config()
         yield _build(triton_scan.gated_scan_kernel, "fp32", config, aligned)
         yield _build(triton_scan.gated_gradient_kernel, "fp32", config, aligned)
+
+
+def _deltas() -> Iterator[Build]:
+    """The delta rule with keys of every length, and all that may be given."""
+    for precision, d_k, more in product(("ieee", "bf16x6", "tf32"), (16, 32), (0, 1)):
+        config = triton_delta.delta_config(d_k, precision)
+        for kernel, flag in (
+            (triton_delta.delta_states_kernel, "WRITES"),
+            (triton_delta.delta_gradient_kernel, "STATES"),
+        ):
+            yield _build(kernel, "fp32", {flag: bool(more)} | config, True)
 
 
 def _tiled(precision: str, aligned: bool) -> Iterator[tuple[Any, dict[str, Any]]]:

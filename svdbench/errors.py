@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,20 @@ def as_user_error(kind: type[Exception] = ValueError) -> Iterator[None]:
         yield
     except kind as error:
         raise UserError(one_line(error)) from error
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse what no name of a file can have.
+
+    Raises:
+        ValueError: a NUL character, or half of a surrogate pair.
+    """
+    if "\0" in text:
+        raise ValueError(f"{name} has a NUL character: leave it out")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} has half of a surrogate pair: leave it out") from error
 
 
 def is_interrupt(error: BaseException | None) -> bool:

@@ -11,7 +11,7 @@ import torch
 from promises import idle_driver
 from triton.backends.compiler import GPUTarget
 
-from svdbench.kernels import triton_ahead, triton_recurrence, triton_scan
+from svdbench.kernels import triton_ahead, triton_delta, triton_recurrence, triton_scan
 from svdbench.kernels.apply import Apply
 from svdbench.kernels.plans import Plan
 
@@ -45,6 +45,13 @@ if __name__ == "__main__":
             triton_scan.scan(factors, added, none)
             triton_scan.scan(factors, added, none, backward=True)
         triton_scan.gated_gradient(a, b, none, triton_scan.gated_scan(a, b, none), b)
+    for d_k, values in ((16, True), (20, False)):
+        v, square = torch.randn(40, 3, 2, 16), torch.randn(5, 3, 16, 16)
+        K, Q = torch.randn(5, 3, 16, d_k), torch.randn(5, 3, 8, d_k)
+        MD, b, first = square[..., :8, :], square[..., 0], torch.randn(3, d_k, 16)
+        triton_delta.states(K, Q, square, MD, b, v if values else None, first, 40, 2)
+        at_states = torch.randn(5, 3, d_k, 16) if values else None
+        triton_delta.gradients(K, Q, square, MD, b, v[:, :, 0], at_states, 2)
     target = GPUTarget("cuda", 90, 32)
     ahead = {key(triton_ahead.source(b, target), b.options) for b in triton_ahead.shipped()}
     for kernel in idle_driver.compiled:

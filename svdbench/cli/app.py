@@ -23,6 +23,8 @@ from svdbench.errors import (
     Failed,
     Interrupted,
     UserError,
+    as_user_error,
+    check_text,
     is_interrupt,
     name_too_long,
     one_line,
@@ -136,9 +138,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(typed: list[str]) -> int:
     """Run the command that was typed; its exit code."""
-    for word in typed:
-        if "\0" in word:  # which no shell passes on, but a program may
-            raise UserError(f"{word!r} has a NUL character: leave it out")
+    for word in typed:  # no shell passes such words on, but a program may
+        with as_user_error():
+            check_text(f"{word!r}", word)
     if completion.VARIABLE in os.environ:  # asked by a shell
         return _complete(typed)
     command = typer.main.get_command(app)

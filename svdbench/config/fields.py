@@ -15,6 +15,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from svdbench.errors import check_text
 from svdbench.members import Registry, plain, refuse_repeated, refuse_unknown
 
 _KEY = "svdbench"
@@ -108,8 +109,8 @@ class Key:
         if self.unique:
             refuse_repeated(name, values)
         for each in values:
-            if isinstance(each, str) and "\0" in each:
-                raise ValueError(f"{name} has a NUL character: leave it out")
+            if isinstance(each, str):
+                check_text(name, each)
             if each is not None and not self._allows(each):
                 shown = f"{each!r}" if isinstance(each, str) else f"{each}"
                 remedy = self.remedy or self._range(each, verb)

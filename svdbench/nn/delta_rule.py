@@ -21,7 +21,8 @@ by a coefficient that may be 0.
 
 What holds keys alone is one batched product over all chunks. What holds values goes from chunk to
 chunk, as H does: so a chunk is in the processor's cache from its first product to its last, and
-nothing as large as the values is written but w, H and what is returned.
+nothing as large as the values is written but w, H and what is returned. On a GPU that Triton has,
+the way from chunk to chunk is one launch (:mod:`svdbench.kernels.triton_delta`).
 
 P comes by substitution: powers of N, which doubling sums, cancel where keys are equal and β is 2.
 
@@ -29,14 +30,17 @@ Sources: Yang et al., Parallelizing Linear Transformers with the Delta Rule over
 NeurIPS 2024, arXiv 2406.06484; Siems et al., DeltaProduct, 2025, arXiv 2502.10297.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from svdbench.kernels.triton_support import triton_runs_on
 from svdbench.kernels.ut import identity
 
-# Reflectors to a chunk, about. Of sizes from 8 to 64, 16 and 32 were the fastest on a CPU.
+# Reflectors to a chunk, about. Of sizes from 8 to 64, 16 and 32 were the fastest on a CPU; a tile
+# of the kernels holds 16.
 CHUNK = 16
 
 
@@ -93,6 +97,15 @@ def delta_rule(
     return outputs, states
 
 
+def runs_in_kernels(keys: Tensor, reflectors: int) -> bool:
+    """Whether the chunks, of so many reflectors, follow one another in one launch."""
+    if not (keys.is_cuda and triton_runs_on(keys.device)):
+        return False
+    from svdbench.kernels import triton_delta
+
+    return triton_delta.fits(reflectors, keys.shape[-1], keys.dtype)
+
+
 class _DeltaRule(torch.autograd.Function):
     """Inside, N chunks of C steps with R = C r reflectors come first, then the sequences."""
 
@@ -117,6 +130,15 @@ class _DeltaRule(torch.autograd.Function):
         one = identity(R, K.dtype, K.device).expand_as(gram)
         P = torch.linalg.solve_triangular(b * gram, one, upper=True, unitriangular=True)
         MD, DK = M * b.mT, K * b
+        ctx.T, ctx.r, ctx.writes, ctx.in_kernels = T, r, values is not None, False
+        ctx.set_materialize_grads(False)
+        if runs_in_kernels(keys, R):
+            from svdbench.kernels import triton_delta
+
+            outputs, H, w = triton_delta.states(K, Q, P, MD, b, values, first, T, r)
+            ctx.in_kernels = True
+            ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
+            return outputs, H[1:]
         H, w = new(N + 1, Z, d_k, d_v), new(N, Z, R, d_v)
         H[0].copy_(first)
         outputs, X, O = new(T, Z, d_v), new(Z, R, d_v), new(Z, C, d_v)
@@ -131,8 +153,6 @@ class _DeltaRule(torch.autograd.Function):
             _put(outputs, O, n)
             torch.baddbmm(before, DK[n].mT, left, out=after)
         ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
-        ctx.T, ctx.r, ctx.writes = T, r, values is not None
-        ctx.set_materialize_grads(False)
         return outputs, H[1:]
 
     @staticmethod
@@ -147,6 +167,9 @@ class _DeltaRule(torch.autograd.Function):
         T, r, new = ctx.T, ctx.r, K.new_empty
         if given is None:
             given = K.new_zeros(1, 1, 1).expand(T, Z, d_v)
+        if ctx.in_kernels:
+            saved = (K, Q, b, gram, M, P, H, w)
+            return _by_kernels(saved, given, at_states, r, ctx.writes)
         dK, dQ, db = new(T, Z, r, d_k), new(T, Z, d_k), new(T, Z, r)
         dV = new(T, Z, r, d_v) if ctx.writes else None
         after, before = K.new_zeros(2, Z, d_k, d_v).unbind()  # Γ
@@ -175,6 +198,36 @@ class _DeltaRule(torch.autograd.Function):
         return dK, dV, db, dQ, after, None
 
 
+def _by_kernels(
+    saved: tuple[Tensor, ...], given: Tensor, at_states: Tensor | None, r: int, writes: bool
+) -> tuple[Tensor | None, ...]:
+    """The gradients, with Y and Γ of all chunks from one launch, and the rest for all at once."""
+    from svdbench.kernels import triton_delta
+
+    K, Q, b, gram, M, P, H, w = saved
+    T, C = len(given), Q.shape[2]
+    Y, at = triton_delta.gradients(K, Q, P, M, b, given, at_states, r)
+    first, after, before = at[0], at[1:], H[:-1]
+    G = _in_chunks(given, C)
+    GU = _times(M.mT, G) + _times(K, after) - _times(gram, Y)  # Y/β, without a division
+    E = _products(G, w).mul_(b.mT * _reach(C, r, K.dtype, K.device))
+    F = _products(Y, w).mul_(b.mT).tril_(-1)
+    dQ = _products(G, before) + _times(E, K)
+    dK = _products(w, after).mul_(b) - _products(Y, before)
+    dK += _times(E.mT, Q) - _times(F + F.mT, K)
+    steps = partial(_in_steps, T=T, C=C)
+    parts = (dK, Y if writes else None, (GU * w).sum(-1))
+    at_keys, at_values, at_beta = (
+        None if each is None else steps(each.unflatten(2, (C, r))) for each in parts
+    )
+    return at_keys, at_values, at_beta, steps(dQ), first, None
+
+
+def _times(left: Tensor, right: Tensor) -> Tensor:
+    """Matrices (N, Z, …) times others."""
+    return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).unflatten(0, left.shape[:2])
+
+
 def _products(left: Tensor, right: Tensor) -> Tensor:
     """Of rows (N, Z, …) with one another, (N, Z, rows, rows)."""
     return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).unflatten(0, left.shape[:2])
@@ -189,6 +242,11 @@ def _in_chunks(rows: Tensor, C: int) -> Tensor:
     if T % C:
         _fill(chunks[full], rows, full)
     return chunks
+
+
+def _in_steps(chunks: Tensor, T: int, C: int) -> Tensor:
+    """The reverse of :func:`_in_chunks`."""
+    return chunks.transpose(1, 2).flatten(0, 1)[:T]
 
 
 def _fill(chunk: Tensor, rows: Tensor, n: int) -> None:

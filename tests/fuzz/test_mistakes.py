@@ -184,6 +184,13 @@ def test_no_path_has_a_nul_character(key: str) -> None:
         svdbench.run("time-fasth", d=[8], methods=["fasth"], overrides=[f"{key}='a\0b'"])
 
 
+def test_no_path_has_half_of_a_surrogate_pair() -> None:
+    with pytest.raises(svdbench.UserError, match="results has half of a surrogate pair"):
+        svdbench.run("time-fasth", d=[8], methods=["fasth"], results="\ud800")
+    for line in ([*TIME, "results='\ud800'"], ["report", "\ud800"]):
+        assert "has half of a surrogate pair: leave it out" in judged(line, codes=(2,)).err
+
+
 @pytest.mark.parametrize("target", ["os.system", "svdbench.__main__.main", "svdbench.cli.main", ""])
 def test_only_a_class_of_the_group_is_made(target: str) -> None:
     sizes = {"input_size": 2, "output_size": 1, "hidden_size": 3}

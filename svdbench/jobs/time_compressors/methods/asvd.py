@@ -75,7 +75,8 @@ class ASVD(ComponentMethod):
         self, problem: CompressionProblem, frontier: Frontier
     ) -> dict[str, dict[int, float]]:
         """The loss with one weight at a time at each of nine ranks, by name and rank."""
-        few, found = problem.first(self.examples), {}
+        few = problem.first(self.examples)
+        found: dict[str, dict[int, float]] = {}
         for name, each in frontier.layers.items():
             whole = each.weight.most
             ranks = sorted({max(1, round(part * whole / 10)) for part in range(1, 10) if whole})
