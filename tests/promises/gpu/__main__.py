@@ -63,7 +63,7 @@ def parts(folder: Path, rehearsal: str | None, short: bool = False) -> list[Part
         junit = f"--junitxml={folder / name}.xml"
         return Part(name, what, (*pytest, junit, *options), slower * limit_s)
 
-    once = ("--count", "8") if short else ()
+    once = ("--count", "9") if short else ()
     return [
         ours("kernels", "does each kernel run, and agree with float64?", 60, "kernels", *once),
         ours("steps", "host, device and graph replay; plans; kernels", 60, "steps"),

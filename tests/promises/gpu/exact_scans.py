@@ -63,8 +63,63 @@ def gated_gradient(before: Arguments, after: Arguments) -> Iterator[float]:
     yield relative(after["p_dfirst"], carried)
 
 
+def _chunks(before: Arguments) -> Iterator[tuple[Tensor, ...]]:
+    """Keys (Z, R, d_k), queries, P and coefficients (Z, R, 1) of each chunk."""
+    N, Z, R, C, d_k = (before[name] for name in ("N", "Z", "R", "C", "d_k"))
+    K, Q = before["p_K"].view(N, Z, R, d_k), before["p_Q"].view(N, Z, C, d_k)
+    P, b = before["p_P"].view(N, Z, R, R), before["p_b"].view(N, Z, R, 1)
+    return zip(K, Q, P, b, strict=True)
+
+
+def _steps(t: Tensor, before: Arguments, *shape: int) -> Tensor:
+    """Of (T, Z, …) the steps of each chunk, (N, Z, C, …), with zeros after the last."""
+    T, N, Z, C = (before[name] for name in ("T", "N", "Z", "C"))
+    t = t.view(T, Z, *shape)
+    whole = torch.cat([t, t.new_zeros(N * C - T, Z, *shape)])
+    return whole.unflatten(0, (N, C)).transpose(1, 2)
+
+
+def delta_states(before: Arguments, after: Arguments) -> Iterator[float]:
+    T, N, Z, R, C, r, d_k, d_v = (
+        before[name] for name in ("T", "N", "Z", "R", "C", "r", "d_k", "d_v")
+    )
+    M = before["p_MD"].view(N, Z, C, R)
+    V = torch.zeros(N, Z, R, d_v, dtype=M.dtype)
+    if before["WRITES"]:
+        V = _steps(before["p_V"], before, r, d_v).flatten(2, 3)
+    H = before["p_H"].view(N + 1, Z, d_k, d_v)[0]
+    states, w, O = [H], [], []
+    for n, (K, Q, P, b) in enumerate(_chunks(before)):
+        w.append(P.mT @ (V[n] - K @ H))
+        O.append(Q @ H + M[n] @ w[-1])
+        H = H + (K * b).mT @ w[-1]
+        states.append(H)
+    yield relative(after["p_H"].view(N + 1, Z, d_k, d_v), torch.stack(states))
+    yield relative(after["p_w"].view(N, Z, R, d_v), torch.stack(w))
+    outputs = torch.stack(O).transpose(1, 2).flatten(0, 1)[:T]
+    yield relative(after["p_O"].view(T, Z, d_v), outputs)
+
+
+def delta_gradient(before: Arguments, after: Arguments) -> Iterator[float]:
+    N, Z, R, C, d_k, d_v = (before[name] for name in ("N", "Z", "R", "C", "d_k", "d_v"))
+    G, M = _steps(before["p_G"], before, d_v), before["p_M"].view(N, Z, C, R)
+    A = torch.zeros(Z, d_k, d_v, dtype=G.dtype)
+    Y, at = [], []
+    for n, (K, Q, P, b) in reversed(list(enumerate(_chunks(before)))):
+        if before["STATES"]:
+            A = A + before["p_S"].view(N, Z, d_k, d_v)[n]
+        at.append(A)
+        Y.append(P @ (b * (M[n].mT @ G[n] + K @ A)))
+        A = A + Q.mT @ G[n] - K.mT @ Y[-1]
+    at.append(A)
+    yield relative(after["p_Y"].view(N, Z, R, d_v), torch.stack(Y[::-1]))
+    yield relative(after["p_A"].view(N + 1, Z, d_k, d_v), torch.stack(at[::-1]))
+
+
 ERRORS = {
     "scan": scan,
     "gated_scan": gated_scan,
     "gated_gradient": gated_gradient,
+    "delta_states": delta_states,
+    "delta_gradient": delta_gradient,
 }

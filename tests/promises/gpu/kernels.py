@@ -66,7 +66,7 @@ class KernelCase(NamedTuple):
         return max(allowed, stored)
 
 
-AnyCase = KernelCase | scans.ScanCase
+AnyCase = KernelCase | scans.ScanCase | scans.DeltaCase
 
 
 def cases() -> list[AnyCase]:
@@ -74,7 +74,7 @@ def cases() -> list[AnyCase]:
     resident, small, joined = (Plan(k, "triton") for k in (16, 32, 64))
     tiles, large = (Plan(k, "tiles") for k in (128, 256))
     half, coarse = torch.bfloat16, "tf32"
-    every_kind, more_scans = scans.cases()[:3], scans.cases()[3:]
+    every_kind, more_scans = scans.cases()[:4], scans.cases()[4:]
     found: list[AnyCase] = [
         KernelCase(resident, 33, 65, 17),
         KernelCase(small, 33, 65, 17),
@@ -153,7 +153,7 @@ def max_or_nan(errors: Iterator[float]) -> float:
 
 def run_case(case: AnyCase, device: str, judge: bool, write: Callable[..., None]) -> None:
     """Both passes on random numbers, some rows zero, in buffers of NaN; then all of it at once."""
-    if isinstance(case, scans.ScanCase):
+    if not isinstance(case, KernelCase):
         case.run(device, lambda kernel: Watch(kernel, case, judge, write))
         return
     torch.manual_seed(0)

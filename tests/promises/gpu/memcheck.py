@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-CASES = 8  # of ``promises.gpu.kernels``: every kernel once
+CASES = 9  # of ``promises.gpu.kernels``: every kernel once
 PLACES = (Path("/usr/local/cuda/bin"), Path("/opt/cuda/bin"))
 CANNOT = ("not supported", "Unable to find", "Failed to", "Internal Sanitizer Error", "Timed out")
 
