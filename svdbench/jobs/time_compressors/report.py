@@ -25,6 +25,7 @@ from svdbench.reporting.metrics import MetricValue, headline
 from svdbench.reporting.plots import (
     add_title_and_legend,
     fix_ticks,
+    name_log_ticks,
     panels,
     plot_band,
     plot_line,
@@ -34,7 +35,7 @@ from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.styles import styles_of
 from svdbench.reporting.words import known, number, quantity, share, size
 
-# A loss so many times the dense model's is outside the plot.
+# Where a loss rises so many times as much as the best one, the axis is logarithmic.
 MOST = 6.0
 
 
@@ -192,11 +193,10 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
     methods = sorted({each.method for each in found})
     styles = styles_of([*methods, DENSE])
     budgets = sorted({each.budget for each in found})
-    lowest = min([each.lowest for each in found] + [dense])
-    # What is far above the others says only that.
+    lowest, highest = min(each.lowest for each in found), max(each.highest for each in found)
+    # Where losses lie far apart, only a logarithmic axis shows them all.
     best = max(min(e.loss for e in found if e.budget == budget) for budget in budgets)
-    top = dense + MOST * max(best - dense, 0.02 * abs(dense))
-    highest = max(each.highest for each in found)
+    is_wide = highest > dense + MOST * max(best - dense, 0.02 * abs(dense)) and lowest > 0
     for axes, tuned in zip(places, tunings, strict=True):
         for method in methods:
             own = sorted(
@@ -206,17 +206,18 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             if not own:
                 continue
             x = [100 * each.kept for each in own]
-            beyond = " (above)" if min(each.loss for each in own) > top else ""
-            losses = [each.loss for each in own]
-            plot_line(axes, x, losses, label=f"{method}{beyond}", **styles[method])
+            plot_line(axes, x, [each.loss for each in own], label=method, **styles[method])
             low, high = [each.lowest for each in own], [each.highest for each in own]
             plot_band(axes, x, low, high, styles[method]["color"])
         axes.axhline(dense, color=styles[DENSE]["color"], lw=1, ls=":", label=DENSE)
         fix_ticks(axes.xaxis, [100 * budget for budget in budgets], lambda x: f"{size(x)}%")
         axes.set_xlabel("numbers kept in the weights")
         axes.set_title("fine-tuned" if tuned else "compressed", loc="left", fontsize=10)
-        if highest > top:
-            axes.set_ylim(lowest - 0.04 * (top - lowest), top)
+        if is_wide:
+            axes.set_yscale("log")
+            name_log_ticks(axes.yaxis, size)
+            # The loss of a model that is its own teacher is rounding noise: left out.
+            axes.set_ylim((dense if dense > lowest / 10 else lowest) * 0.9, highest * 1.1)
         quiet(axes)
     places[0].set_ylabel("loss on examples held out")
     draws = max(each.draws for each in found)
