@@ -40,13 +40,7 @@ SPELLINGS = {
 
 def dtype_option(help: str = "precision: float64, float32, bfloat16 or float16") -> Any:
     """The precision of a job."""
-    return option(
-        Dtype.float32,
-        help,
-        typed="--dtype DTYPE",
-        aliases=SPELLINGS,
-        panel=MACHINE,
-    )
+    return option(Dtype.float32, help, "--dtype DTYPE", aliases=SPELLINGS, panel=MACHINE)
 
 
 def device_option() -> Any:
@@ -78,7 +72,17 @@ def threads_option(help: str, null: str) -> Any:
 
 def seed_option(help: str) -> Any:
     """The first seed of a job."""
-    return option(0, help, typed="--seed N", at_least=0, at_most=LAST_SEED, panel=MACHINE)
+    return option(0, help, "--seed N", at_least=0, at_most=LAST_SEED, panel=MACHINE)
+
+
+def trained_option(default: Any, help: str, typed: str, **declared: Any) -> Any:
+    """A key about the networks that a job trains."""
+    return option(default, help, typed, panel=TRAINED, **declared)
+
+
+def own_option(default: Any, help: str, typed: str, **declared: Any) -> Any:
+    """A key about a model of the user's own."""
+    return option(default, help, typed, panel=OWN, **declared)
 
 
 @dataclass
@@ -115,11 +119,10 @@ class RunConfig:
 class FollowedConfig:
     """Of jobs whose training can be followed in TensorBoard."""
 
-    tensorboard: bool = option(
+    tensorboard: bool = trained_option(
         False,
         "also write TensorBoard event files, to the folder tensorboard of the run",
-        typed="--tensorboard",
-        panel=TRAINED,
+        "--tensorboard",
     )
 
 

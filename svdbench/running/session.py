@@ -23,19 +23,18 @@ from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity
 
 
+def live_progress(console: Console, left: str, right: str) -> Progress:
+    """A bar between two texts, with the time; it disappears when it ends."""
+    columns = TextColumn(left), BarColumn(bar_width=30), TextColumn(right), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
 class RunDisplay:
     """A live bar on a terminal, a line per finished size everywhere."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
-        self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[doing]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self.progress = live_progress(console, "[bold]{task.description}", "{task.fields[doing]}")
         self.task = self.progress.add_task("", total=total, doing="")
         self.total = total
         self.done = 0

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 from svdbench.config.fields import option
-from svdbench.user_models.config import RankChoice, WeightChoice, increase_option
+from svdbench.user_models.config import (
+    RankChoice,
+    WeightChoice,
+    calibration_option,
+    increase_option,
+)
 
 SIZE, LATENCY = "size", "latency"
 
@@ -23,13 +28,7 @@ class CompressModel(RankChoice, WeightChoice):
         choices=(SIZE, LATENCY),
         noun="keep_if",
     )
-    calibration: int | None = option(
-        None,
-        "number of examples to calibrate on",
-        null="half of them",
-        typed="--calibration N",
-        at_least=1,
-    )
+    calibration: int | None = calibration_option("examples to calibrate on", "half of them")
     timing_s: float = option(
         4.0, "seconds for timing the model, and again for its layers; 0: time nothing", at_least=0
     )

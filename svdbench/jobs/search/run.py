@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from rich.console import Console
-
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
 from svdbench.jobs.search import JOB
@@ -63,17 +61,10 @@ def check(config: Search) -> None:
     parts(config)
 
 
-def search_all(
-    configs: Sequence[Search],
-    text: str,
-    folder: str | None = None,
-    *,
-    clock: Clock | None = None,
-    console: Console | None = None,
-) -> Path:
+def search_all(configs: Sequence[Search], text: str, folder: str | None = None) -> Path:
     """Search for the model of each configuration, one after the other; the folder."""
     place = configs[0].trainer.where()
-    clock, console = clock or ProcessClock(device_of(place)), console or screen()
+    clock, console = ProcessClock(device_of(place)), screen()
     for config in configs:  # errors before anything is written
         loop = loop_of(config, config.seed, clock)
         _refuse_without_validation(loop)

@@ -6,7 +6,12 @@ from typing import Any
 from svdbench.config.base import seed_option
 from svdbench.config.fields import members, option, several
 from svdbench.members import MODEL_COMPRESSORS
-from svdbench.user_models.config import FRACTION, LossChoice, WeightChoice
+from svdbench.user_models.config import (
+    FRACTION,
+    LossChoice,
+    WeightChoice,
+    calibration_option,
+)
 
 
 @dataclass
@@ -39,12 +44,8 @@ class TimeCompressors(LossChoice, WeightChoice):
     draws: int = option(
         3, "number of times that the calibration examples are drawn", typed="--draws N", at_least=1
     )
-    calibration: int | None = option(
-        None,
-        "number of examples to calibrate on, in each draw",
-        null="two thirds of those that are not held out",
-        typed="--calibration N",
-        at_least=1,
+    calibration: int | None = calibration_option(
+        "examples to calibrate on, in each draw", "two thirds of those that are not held out"
     )
     timing_s: float = option(
         2.0,
