@@ -10,8 +10,7 @@ from command import assert_mistake, run, table
 
 from svdbench.datasets.base import DatasetError
 from svdbench.datasets.text import MOST_TEST, MOST_TRAIN, library_name, text_windows
-from svdbench.jobs.accelerate.costs import multiplications
-from svdbench.jobs.accelerate.ranks import alpha_rank, alpha_rule
+from svdbench.jobs.accelerate.costs import alpha_rank, alpha_rule, multiplications
 from svdbench.lowrank import factor
 from svdbench.side_by_side.byte_lm import ByteLmFamily, heads_of
 from svdbench.side_by_side.convolutional import ConvFamily

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from svdbench.jobs.accelerate.arms.base import ArmPlan, ArmState, LowRankArm, overrides
-from svdbench.jobs.accelerate.costs import training_bytes
+from svdbench.jobs.accelerate.costs import StepSchedule, training_bytes
 from svdbench.jobs.accelerate.moments import add_product_decay
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import Clock, ProcessClock, timed
 from svdbench.side_by_side.arms import Arm, Batches, EpochScores

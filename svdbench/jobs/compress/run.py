@@ -13,11 +13,12 @@ from svdbench.jobs.compress import JOB
 from svdbench.jobs.compress.arms import (
     CompressedArm,
     CompressExperiment,
+    Compression,
     CompressSetting,
+    deployed,
     latencies,
 )
 from svdbench.jobs.compress.config import Compress
-from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.record.events import require_tensorboard

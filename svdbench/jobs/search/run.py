@@ -9,9 +9,7 @@ from svdbench.errors import UserError
 from svdbench.job import Job, Request
 from svdbench.jobs.search import JOB
 from svdbench.jobs.search.config import Search
-from svdbench.jobs.search.presets import write_preset
-from svdbench.jobs.search.rounds import FAILED, Round, Score, best, rounds, survivors
-from svdbench.jobs.search.rows import SearchRows
+from svdbench.jobs.search.rounds import FAILED, Round, Score, SearchRows, best, rounds, survivors
 from svdbench.jobs.search.space import (
     RATES,
     Dimension,
@@ -20,6 +18,7 @@ from svdbench.jobs.search.space import (
     drawn,
     settings_of,
     with_settings,
+    write_preset,
 )
 from svdbench.measure.clock import Clock, ProcessClock
 from svdbench.models.base import SequenceModel

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.arguments import check_whole
-from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.jobs.time_compressors.methods.scaled import column_sums, scaled_spectrum
+from svdbench.jobs.time_compressors.methods.base import (
+    ComponentMethod,
+    CompressionProblem,
+    column_sums,
+    scaled_spectrum,
+)
 from svdbench.lowrank import Frontier, Ranks, example_losses, uniform_ranks
 
 

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from svdbench.arguments import check_whole
-from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.jobs.time_compressors.methods.scaled import scaled_spectrum
+from svdbench.jobs.time_compressors.methods.base import (
+    ComponentMethod,
+    CompressionProblem,
+    scaled_spectrum,
+)
 from svdbench.lowrank import Frontier, Ranks, uniform_ranks
 from svdbench.lowrank.layers.weights import FactorableWeight, copied
 from svdbench.lowrank.ranks.evaluation import batch_loss

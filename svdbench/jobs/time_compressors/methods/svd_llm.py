@@ -9,8 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.jobs.time_compressors.methods.scaled import rows_of
+from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem, rows_of
 from svdbench.lowrank import Frontier, Ranks, Weight, uniform_ranks
 from svdbench.lowrank.ranks.examples import DataWarning
 
