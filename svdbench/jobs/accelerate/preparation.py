@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.jobs.accelerate.config import TrainingBudget
+from svdbench.jobs.accelerate import TrainingBudget
 from svdbench.jobs.accelerate.costs import StepSchedule, weighted
 from svdbench.jobs.accelerate.experiment import (
     DENSE,

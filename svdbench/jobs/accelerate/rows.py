@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from svdbench.jobs.accelerate.config import TrainingBudget
+from svdbench.jobs.accelerate import TrainingBudget
 from svdbench.jobs.accelerate.costs import ceiling, size_of, weighted
 from svdbench.jobs.accelerate.experiment import (
     DENSE,

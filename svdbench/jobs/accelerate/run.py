@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from svdbench.errors import as_user_error
-from svdbench.jobs.accelerate import JOB
-from svdbench.jobs.accelerate.config import Accelerate, TrainingBudget
+from svdbench.jobs.accelerate import JOB, Accelerate, TrainingBudget
 from svdbench.jobs.accelerate.experiment import (
     AccelerateArm,
     AccelerateExperiment,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svdbench.jobs.compress import Compress
 from svdbench.jobs.compress.compressors import Compressor
-from svdbench.jobs.compress.config import Compress
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
 from svdbench.lowrank.layers.factor import Factored, factor
 from svdbench.measure.clock import Clock

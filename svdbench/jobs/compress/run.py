@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from svdbench.errors import UserError
-from svdbench.jobs.compress import JOB
+from svdbench.jobs.compress import JOB, Compress
 from svdbench.jobs.compress.arms import (
     CompressedArm,
     CompressExperiment,
@@ -18,7 +18,6 @@ from svdbench.jobs.compress.arms import (
     deployed,
     latencies,
 )
-from svdbench.jobs.compress.config import Compress
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.record.events import require_tensorboard

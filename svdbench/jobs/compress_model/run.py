@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from svdbench.jobs.compress_model import JOB
-from svdbench.jobs.compress_model.config import CompressModel
+from svdbench.jobs.compress_model import JOB, CompressModel
 from svdbench.lowrank import compress, save
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase

@@ -6,8 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.job import Job, Request
-from svdbench.jobs.gradients import JOB
-from svdbench.jobs.gradients.config import Gradients
+from svdbench.jobs.gradients import JOB, Gradients
 from svdbench.measure.clock import WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.rank_reveal import JOB
+from svdbench.jobs.rank_reveal import EXACT, FRONTIER, JOB, RankReveal
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks, Revealer
-from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
 from svdbench.jobs.rank_reveal.subject import (
     RevealSubject,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from svdbench.config.base import Dtype
 from svdbench.datasets.splits import hold_out
 from svdbench.errors import UserError, as_user_error
-from svdbench.jobs.rank_reveal.config import RankReveal
+from svdbench.jobs.rank_reveal import RankReveal
 from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.evaluation import Unit, losses_of
 from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from svdbench.jobs.rank_reveal import FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks
-from svdbench.jobs.rank_reveal.config import FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import FrontierPoint
 from svdbench.jobs.rank_reveal.subject import TestScores
 from svdbench.lowrank import Curve, Increase

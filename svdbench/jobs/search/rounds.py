@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.jobs.search.config import Search
+from svdbench.jobs.search import Search
 from svdbench.jobs.search.space import Settings
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
-from svdbench.jobs.search import JOB
-from svdbench.jobs.search.config import Search
+from svdbench.jobs.search import JOB, Search
 from svdbench.jobs.search.rounds import FAILED, Round, Score, SearchRows, best, rounds, survivors
 from svdbench.jobs.search.space import (
     RATES,

@@ -16,7 +16,7 @@ import torch
 from svdbench.config.compose import compose
 from svdbench.config.presets import own_file
 from svdbench.files import configurations, flat, write_whole
-from svdbench.jobs.search.config import LINEAR, Search
+from svdbench.jobs.search import LINEAR, Search
 from svdbench.models.base import SequenceModel
 from svdbench.record.lines import as_record_error
 from svdbench.record.resumption import CONFIG

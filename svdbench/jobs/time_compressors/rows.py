@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import one_line
-from svdbench.jobs.time_compressors.config import TimeCompressors
+from svdbench.jobs.time_compressors import TimeCompressors
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.measure.plan import failure

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.errors import UserError, one_line
-from svdbench.jobs.time_compressors import JOB
-from svdbench.jobs.time_compressors.config import TimeCompressors
+from svdbench.jobs.time_compressors import JOB, TimeCompressors
 from svdbench.jobs.time_compressors.costs import decoding, prefill, watched
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
 from svdbench.jobs.time_compressors.rows import DENSE, CompressorRows, of_data

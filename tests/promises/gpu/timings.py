@@ -23,8 +23,8 @@ from rich.console import Console
 
 from promises.figures import BASELINE, Promise, at_least, ratios, value
 from svdbench.config.base import Dtype, RunConfig
+from svdbench.jobs.time_fasth import TimeFastH
 from svdbench.jobs.time_fasth import run as time_fasth
-from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import Rates, rates_of
 from svdbench.measure.quiet import voids_floor
