@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.config.base import DeviceConfig, Placement, RunConfig
 from svdbench.errors import Interrupted, UserError, one_line
@@ -18,15 +17,9 @@ from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.reporting import render
-from svdbench.reporting.progress import report_progress
+from svdbench.reporting.progress import live_progress, report_progress
 from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity
-
-
-def live_progress(console: Console, left: str, right: str) -> Progress:
-    """A bar between two texts, with the time; it disappears when it ends."""
-    columns = TextColumn(left), BarColumn(bar_width=30), TextColumn(right), TimeElapsedColumn()
-    return Progress(*columns, console=console, transient=True)
 
 
 class RunDisplay:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from svdbench.jobs.rank_reveal.tables import by_rank, by_size
+from svdbench.jobs.rank_reveal.figures import by_rank, by_size
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, MetricValue, Values, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell

@@ -18,9 +18,9 @@ from svdbench.files import replace_atomically
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
+from svdbench.reporting.progress import live_progress
 from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity, seconds
-from svdbench.running.session import live_progress
 from svdbench.running.sweeps.engines import LOCAL, SLURM, launch_by_submitit
 from svdbench.running.sweeps.folder import (
     DIED,
