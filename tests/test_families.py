@@ -13,10 +13,8 @@ from svdbench.datasets.text import MOST_TEST, MOST_TRAIN, library_name, text_win
 from svdbench.jobs.accelerate.costs import alpha_rank, alpha_rule, multiplications
 from svdbench.lowrank import factor
 from svdbench.side_by_side.byte_lm import ByteLmFamily, heads_of
-from svdbench.side_by_side.convolutional import ConvFamily
-from svdbench.side_by_side.families import MlpFamily, NetworkFamily
+from svdbench.side_by_side.families import ConvFamily, LstmFamily, MlpFamily, NetworkFamily
 from svdbench.side_by_side.networks import evaluate
-from svdbench.side_by_side.recurrent import LstmFamily
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 LM = ByteLmFamily(width=16, layers=2, context=8)

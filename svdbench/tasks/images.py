@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from svdbench.arguments import check_whole
-from svdbench.datasets.splits import hold_out
+from svdbench.datasets.base import hold_out
 from svdbench.members import DATASETS
 
 from .base import Batch, Task

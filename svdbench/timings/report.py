@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
+from svdbench.measure import BUSY, LARGEST_FRACTION
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet

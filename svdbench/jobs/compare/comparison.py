@@ -20,7 +20,7 @@ from svdbench.jobs.compare.pairing import (
     unpaired_groups,
 )
 from svdbench.jobs.compare.runs import ComparedMetric, Side, choose, is_training, number
-from svdbench.measure.quiet import BUSY, voids_floor
+from svdbench.measure import BUSY, voids_floor
 from svdbench.record.schema import ended_well
 from svdbench.reporting import words
 from svdbench.statistics.tests import Ratio, by_pairs, by_ranks, holm

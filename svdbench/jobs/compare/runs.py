@@ -12,8 +12,7 @@ from svdbench.files import NAME
 from svdbench.record.lines import RecordError
 from svdbench.record.reader import CONFIG, ENVIRONMENT, RecordedRun
 from svdbench.record.schema import PLACE, ended_well
-from svdbench.reporting.columns import metric_of
-from svdbench.reporting.metrics import Metric
+from svdbench.reporting.metrics import Metric, metric_of
 
 Row = dict[str, str]
 

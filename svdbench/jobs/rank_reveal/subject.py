@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.config.base import Dtype
-from svdbench.datasets.splits import hold_out
+from svdbench.datasets.base import hold_out
 from svdbench.errors import UserError, as_user_error
 from svdbench.jobs.rank_reveal import RankReveal
 from svdbench.lowrank.ranks.curvature import needs_teacher

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdbench.measure.quiet import voids_floor
+from svdbench.measure import voids_floor
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import dress, label_panels, panels
 from svdbench.reporting.report import Lines, Report, Table, TableCell

@@ -17,8 +17,8 @@ from svdbench.job import Request
 from svdbench.kernels import Plan, Tuned, clear_tuned, tune, tuned
 from svdbench.kernels.plans import formula
 from svdbench.kernels.tuned_plans import cache_file, stored
+from svdbench.measure import BUSY
 from svdbench.measure.machine import Neighbours
-from svdbench.measure.quiet import BUSY
 from svdbench.members import refuse_repeated
 from svdbench.reporting.render import print_lines, screen, show_block
 from svdbench.reporting.report import Table, TableCell
