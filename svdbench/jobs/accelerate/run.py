@@ -1,6 +1,6 @@
 """Trains a network dense, in low rank, and with fewer hidden units; writes rows for each arm."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -26,7 +26,7 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import ACCELERATED, ACCELERATION, LAYERS, RIVALS
 from svdbench.reporting.words import number, quantity, seconds
 from svdbench.running.session import RunDisplay
-from svdbench.side_by_side.arms import WARM_UP_STEPS
+from svdbench.side_by_side.arms import WARM_UP_STEPS, Epoch
 from svdbench.side_by_side.execution import check_compiler
 from svdbench.side_by_side.networks import Scores, evaluate
 from svdbench.side_by_side.problems import problem_of
@@ -221,15 +221,13 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):
             arm = self.given.arm(setting, seed, network, budget=WARM_UP_STEPS, changes=changes)
             super().train_epoch(arm, self._prepared(self.batches(seed).epoch(0), WARM_UP_STEPS))
 
-    def train_epoch(self, arm: AccelerateArm, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+    def train_epoch(self, arm: AccelerateArm, batches: Epoch) -> bool:
         if self.given.config.budget_of is not TrainingBudget.steps:
             share = (arm.state.epoch + 1) / self.given.epochs
             batches = arm.round(self.batches(arm.seed), share)
         return super().train_epoch(arm, self._prepared(batches)) and arm.status == "ok"
 
-    def _prepared(
-        self, batches: Iterable[tuple[Tensor, Tensor]], most: int | None = None
-    ) -> Iterable[tuple[Tensor, Tensor]]:
+    def _prepared(self, batches: Epoch, most: int | None = None) -> Epoch:
         batches = batches if most is None else islice(batches, most)
         return _with_gradient(batches) if self.given.config.input_gradient else batches
 
@@ -248,7 +246,7 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):
         self.rows.summary(arm, stock, scores)
 
 
-def _with_gradient(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def _with_gradient(batches: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
     """The same batches, whose examples want a gradient."""
     for X, y in batches:
         yield X.detach().requires_grad_(), y

@@ -14,19 +14,15 @@ from dataclasses import dataclass
 
 from svdbench.config.fields import several
 from svdbench.job import Flag, Job
-from svdbench.timings.config import TimingConfig
+from svdbench.timings.config import TimingConfig, lengths_option
 
 
 @dataclass
 class AccelerateWhen(TimingConfig):
     """One layer, dense and of low rank, of every width on batches of every number of rows."""
 
-    widths: list[int] = several(
-        [64, 128, 256, 512, 1024],
-        "features of the layer, in and out",
-        "--widths N,N,…",
-        at_least=2,
-        quick=[64, 128, 256],
+    widths: list[int] = lengths_option(
+        "features of the layer, in and out", "--widths N,N,…", at_least=2, quick=[64, 128, 256]
     )
     rows: list[int] = several(
         [32, 256, 1024],

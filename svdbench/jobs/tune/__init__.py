@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from svdbench.config.base import DeviceConfig
 from svdbench.config.fields import option, section, several
 from svdbench.job import Flag, Job
+from svdbench.timings.config import lengths_option
 
 
 @dataclass
 class Shapes:
     """Reflectors V (n, d) applied to X (d, m), for every d and every m."""
 
-    d: list[int] = several(
-        [64, 128, 256, 512, 1024],
+    d: list[int] = lengths_option(
         "sizes d to measure, the length of a reflector",
         "--d D,D,…",
         default_text="none (list the known ones), or 64,128,256,512,1024 with --plot",
