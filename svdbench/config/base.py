@@ -6,6 +6,7 @@ from typing import Any
 
 from svdbench.config.fields import check_config, option
 from svdbench.files import refuse_name
+from svdbench.job import Subject
 
 # More would be a slip of the finger, and the system may refuse them in the middle of a run.
 MOST_THREADS = 1024
@@ -15,6 +16,12 @@ DEVICES = "choose cpu, cuda or cuda:N"
 
 # Headings of the options of a command that takes a data set, or a model of the user's own.
 TRAINED, OWN = "Networks that it trains", "A model of your own"
+# The first argument of the commands that take a model of the user's own.
+OWN_MODEL = Subject(
+    "MODULE:BUILD|FOLDER",
+    "A function that returns a model, or the folder of a Hugging Face model.",
+    function="model.build",
+)
 # The key that chooses a file of conf/experiment.
 EXPERIMENT = "experiment"
 # Headings of the options that all commands with a configuration have.

@@ -188,6 +188,12 @@ def several(default: list[Any] | None, help: str, typed: str, **declared: Any) -
     return option(default, help, typed, unique=True, not_empty=True, **declared)
 
 
+def shares(default: list[float], help: str, typed: str, **declared: Any) -> Any:
+    """Parts of a whole: at least one, none of them twice."""
+    remedy = "give numbers above 0 and at most 1"
+    return several(default, help, typed, above=0, at_most=1, remedy=remedy, **declared)
+
+
 def group(kind: type, help: str, **declared: Any) -> Any:
     """Keys that Hydra composes from a folder of ``conf``, such as an optimiser's."""
     return field(default_factory=kind, metadata={_KEY: Key(help, group=True, **declared)})

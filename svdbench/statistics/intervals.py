@@ -50,7 +50,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return _interval(values, confidence, of_one_more=False)
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def prediction_interval(values: Sequence[float]) -> Interval:
     """Where one more value of the same kind would lie, as a single published run.
 
     It is wider than :func:`mean_interval` by √(n + 1), as one run has the noise of one run.
@@ -58,7 +58,7 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
     Raises:
         ValueError: no values.
     """
-    return _interval(values, confidence, of_one_more=True)
+    return _interval(values, CONFIDENCE, of_one_more=True)
 
 
 def next_run_interval(values: Sequence[float], logarithmic: bool) -> Interval | None:
@@ -77,20 +77,16 @@ def next_run_interval(values: Sequence[float], logarithmic: bool) -> Interval | 
     return Interval(mean, low, high, found.count)
 
 
-def paired_difference(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE
-) -> Interval:
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Interval:
     """The mean of ``values − baseline``, pair by pair, with its t interval.
 
     Raises:
         ValueError: no pairs, or values without a partner.
     """
-    return mean_interval([a - b for a, b in _pairs(values, baseline)], confidence)
+    return mean_interval([a - b for a, b in _pairs(values, baseline)])
 
 
-def paired_ratio(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE
-) -> Interval:
+def paired_ratio(values: Sequence[float], baseline: Sequence[float]) -> Interval:
     """The geometric mean of ``values / baseline``, pair by pair, with its t interval.
 
     Raises:
@@ -99,7 +95,7 @@ def paired_ratio(
     pairs = _pairs(values, baseline)
     if any(a <= 0 or b <= 0 for a, b in pairs):
         raise ValueError("a ratio on logarithms is of positive values: leave out those that aren't")
-    found = mean_interval([math.log(a / b) for a, b in pairs], confidence)
+    found = mean_interval([math.log(a / b) for a, b in pairs])
     return Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high), found.count)
 
 

@@ -27,7 +27,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from svdbench.config.base import MACHINE, Dtype, FollowedConfig, dtype_option
-from svdbench.config.fields import members, option, several
+from svdbench.config.fields import members, option, several, shares
 from svdbench.job import Job
 from svdbench.members import ARMS
 from svdbench.side_by_side.config import BYTE_LM, DATASET, FamilyConfig, epochs_option
@@ -130,15 +130,12 @@ class Accelerate(FamilyConfig, FollowedConfig):
         "what weight decay is of: the product of two factors, or each of the factors",
     )
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
-    alphas: list[float] = several(
+    alphas: list[float] = shares(
         [0.5],
         "shares of the singular values to keep, 1 for the dense network; one arm for each, with "
         "each phi",
         "--alphas A,A,…",
         former=("--alpha",),
-        above=0,
-        at_most=1,
-        remedy="give numbers above 0 and at most 1",
     )
     alpha_meaning: AlphaMeaning = option(
         AlphaMeaning.code,

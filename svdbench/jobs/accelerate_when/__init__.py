@@ -12,7 +12,7 @@ Examples:
 
 from dataclasses import dataclass
 
-from svdbench.config.fields import several
+from svdbench.config.fields import several, shares
 from svdbench.job import Flag, Job
 from svdbench.timings.config import TimingConfig, lengths_option
 
@@ -31,14 +31,11 @@ class AccelerateWhen(TimingConfig):
         at_least=1,
         quick=[256],
     )
-    alphas: list[float] = several(
+    alphas: list[float] = shares(
         [0.5, 0.25, 0.125],
         "shares of the multiplications that the layer of low rank makes",
         "--alphas A,A,…",
         former=("--alpha",),
-        above=0,
-        at_most=1,
-        remedy="give numbers above 0 and at most 1",
     )
 
 

@@ -20,8 +20,9 @@ Examples:
 
 from dataclasses import dataclass
 
+from svdbench.config.base import OWN_MODEL
 from svdbench.config.fields import option
-from svdbench.job import Job, Subject
+from svdbench.job import Job
 from svdbench.user_models.config import (
     RankChoice,
     WeightChoice,
@@ -62,11 +63,7 @@ JOB = Job(
     "compress-model",
     CompressModel,
     __name__,
-    Subject(
-        "MODULE:BUILD|FOLDER",
-        "A function that returns a model, or the folder of a Hugging Face model.",
-        function="model.build",
-    ),
+    OWN_MODEL,
     command="compress",
     panel="Low rank",
     place=1,

@@ -18,9 +18,9 @@ Examples:
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.base import seed_option
+from svdbench.config.base import OWN_MODEL, seed_option
 from svdbench.config.fields import members, option, several
-from svdbench.job import Job, Subject
+from svdbench.job import Job
 from svdbench.members import MODEL_COMPRESSORS
 from svdbench.user_models.config import (
     FRACTION,
@@ -74,11 +74,7 @@ JOB = Job(
     "time-compressors",
     TimeCompressors,
     __name__,
-    Subject(
-        "MODULE:BUILD|FOLDER",
-        "A function that returns a model, or the folder of a Hugging Face model.",
-        function="model.build",
-    ),
+    OWN_MODEL,
     panel="Low rank",
     place=2,
 )
