@@ -8,8 +8,7 @@ from torch import Tensor
 
 from svdbench.errors import UserError, one_line
 from svdbench.files import existing_regular_file
-from svdbench.pretrained.padded import labels
-from svdbench.pretrained.sequences import Batch, ExamplePart, deal
+from svdbench.pretrained.sequences import Batch, ExamplePart, deal, labels
 from svdbench.pretrained.source import PretrainedSource, read_part
 from svdbench.pretrained.texts import PARTS
 

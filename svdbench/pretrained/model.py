@@ -10,10 +10,9 @@ from torch import nn
 from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.splits import Splits
 from svdbench.pretrained.images import image_parts
-from svdbench.pretrained.padded import pool, text_parts
 from svdbench.pretrained.perplexity import PerplexityChange, compare_perplexity
 from svdbench.pretrained.saving import save_pretrained
-from svdbench.pretrained.sequences import ExamplePart, TokenSequences, context_of
+from svdbench.pretrained.sequences import ExamplePart, TokenSequences, context_of, pool, text_parts
 from svdbench.pretrained.source import (
     CAUSAL,
     ENCODER,

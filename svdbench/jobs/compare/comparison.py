@@ -23,7 +23,7 @@ from svdbench.jobs.compare.runs import ComparedMetric, Side, choose, is_training
 from svdbench.measure import BUSY, voids_floor
 from svdbench.record.schema import ended_well
 from svdbench.reporting import words
-from svdbench.statistics.tests import Ratio, by_pairs, by_ranks, holm
+from svdbench.statistics.intervals import Ratio, by_pairs, by_ranks, holm
 
 Verdict = Literal["better", "worse", "same", "can't tell"]
 

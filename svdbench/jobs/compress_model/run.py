@@ -14,8 +14,7 @@ from svdbench.lowrank import compress, save
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.measure.machine import device_name, threads_of
-from svdbench.measure.threads import fastest_threads
+from svdbench.measure.machine import device_name, fastest_threads, threads_of
 from svdbench.pretrained.perplexity import PerplexityChange
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id

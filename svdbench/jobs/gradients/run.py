@@ -16,8 +16,7 @@ from svdbench.training.build import loop_of, start_models
 from svdbench.training.display import TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
-from svdbench.training.progress import Evaluation
-from svdbench.training.rows import TrainingRows
+from svdbench.training.progress import Evaluation, TrainingRows
 
 # A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
 _OF = ("model", "task", "seed", "hidden_size", "length")

@@ -25,7 +25,7 @@ from svdbench.jobs.rank_reveal.subject import (
 from svdbench.jobs.rank_reveal.tables import RankRows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.measure.threads import fastest_threads
+from svdbench.measure.machine import fastest_threads
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import number, seconds, share, signed
 from svdbench.running.session import RunDisplay, interrupted, running

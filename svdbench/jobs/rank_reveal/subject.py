@@ -16,7 +16,7 @@ from svdbench.jobs.rank_reveal import RankReveal
 from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.evaluation import Unit, losses_of
 from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take
-from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.ranks.outputs import with_teacher
 from svdbench.lowrank.trial import try_batch
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of

@@ -18,8 +18,7 @@ from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TRAINING_STATUSES, TableSchema, cell_id
 from svdbench.tasks.base import Task
-from svdbench.training.progress import TrainingOutcome
-from svdbench.training.rows import TrainingRows
+from svdbench.training.progress import TrainingOutcome, TrainingRows
 
 FACTOR = 3
 
