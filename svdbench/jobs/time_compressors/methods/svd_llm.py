@@ -57,6 +57,9 @@ class SVDLLM(ComponentMethod):
                 stacklevel=2,
             )
 
+    def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
+        return uniform_ranks(frontier, params)
+
 
 class SVDLLMv2(SVDLLM):
     """The same weights, with a fraction for each that its own truncation loss decides.
