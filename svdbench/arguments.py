@@ -39,6 +39,13 @@ def check_whole(least: int, **values: int) -> None:
             raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
 
 
+def check_share(**values: float) -> None:
+    """Raise ValueError for the first that is not above 0 and below 1."""
+    for name, value in values.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} is {value}: give a number above 0 and below 1")
+
+
 def number(name: str, value: Any) -> float:
     """A real argument as a float.
 

@@ -18,9 +18,15 @@ from svdbench.config.compose import compose
 from svdbench.jobs.accelerate import run as accelerate_session
 from svdbench.jobs.accelerate.arms.base import ArmPlan
 from svdbench.jobs.accelerate.arms.svd_dnn import SvdDnn
-from svdbench.jobs.accelerate.costs import ceiling, multiplications
+from svdbench.jobs.accelerate.costs import (
+    StepSchedule,
+    alpha_rank,
+    alpha_rule,
+    ceiling,
+    layer_rule,
+    multiplications,
+)
 from svdbench.jobs.accelerate.moments import carry_moments
-from svdbench.jobs.accelerate.ranks import alpha_rank, alpha_rule, layer_rule
 from svdbench.jobs.accelerate.report import (
     AcceleratedArmSummary,
     answers_of,
@@ -29,7 +35,6 @@ from svdbench.jobs.accelerate.report import (
     speed_table,
     summarise_arms,
 )
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import LowRankLinear, factor
 from svdbench.record.reader import RecordedRun

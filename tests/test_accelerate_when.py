@@ -6,7 +6,7 @@ import pytest
 from command import EVERY_RUN, assert_mistake, run, table
 
 import svdbench
-from svdbench.jobs.accelerate.ranks import alpha_rank
+from svdbench.jobs.accelerate.costs import alpha_rank
 from svdbench.jobs.accelerate_when.report import (
     LayerSpeed,
     impossible,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from svdbench.jobs.compare.runs import load
 from svdbench.record.schema import COMPRESSED, SAMPLES, SUMMARY, TableSchema, cell_id
-from svdbench.statistics.tests import by_pairs, by_ranks, holm
+from svdbench.statistics.intervals import by_pairs, by_ranks, holm
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

@@ -10,9 +10,14 @@ from fake_clock import FakeClock
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from svdbench.jobs.compress.arms import CompressedArm, CompressSetting, latencies
+from svdbench.jobs.compress.arms import (
+    CompressedArm,
+    Compression,
+    CompressSetting,
+    deployed,
+    latencies,
+)
 from svdbench.jobs.compress.compressors import Compressor
-from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.side_by_side.arms import Arm, Batches

@@ -8,7 +8,7 @@ import torch
 from command import EVERY_RUN, assert_mistake, run, table
 
 from svdbench.config.compose import compose
-from svdbench.datasets.splits import Split
+from svdbench.datasets.base import Split
 from svdbench.job import find_job
 from svdbench.jobs.compress import run as compress_session
 from svdbench.jobs.compress.arms import CompressedArm

@@ -17,7 +17,7 @@ from svdbench.lowrank.losses import Distillation, usual_loss
 from svdbench.lowrank.ranks.curvature import Curvature
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.lowrank.ranks.moments import calibrate
-from svdbench.lowrank.ranks.teacher import TeacherData
+from svdbench.lowrank.ranks.outputs import TeacherData
 
 Loss = Callable[..., Tensor]
 

@@ -10,14 +10,11 @@ from command import assert_mistake, run, table
 
 from svdbench.datasets.base import DatasetError
 from svdbench.datasets.text import MOST_TEST, MOST_TRAIN, library_name, text_windows
-from svdbench.jobs.accelerate.costs import multiplications
-from svdbench.jobs.accelerate.ranks import alpha_rank, alpha_rule
+from svdbench.jobs.accelerate.costs import alpha_rank, alpha_rule, multiplications
 from svdbench.lowrank import factor
 from svdbench.side_by_side.byte_lm import ByteLmFamily, heads_of
-from svdbench.side_by_side.convolutional import ConvFamily
-from svdbench.side_by_side.families import MlpFamily, NetworkFamily
+from svdbench.side_by_side.families import ConvFamily, LstmFamily, MlpFamily, NetworkFamily
 from svdbench.side_by_side.networks import evaluate
-from svdbench.side_by_side.recurrent import LstmFamily
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 LM = ByteLmFamily(width=16, layers=2, context=8)

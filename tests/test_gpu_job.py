@@ -27,8 +27,8 @@ from rich.console import Console
 
 from svdbench.errors import UserError
 from svdbench.job import find_job
+from svdbench.jobs.time_fasth import TimeFastH
 from svdbench.jobs.time_fasth import run as time_fasth
-from svdbench.jobs.time_fasth.config import TimeFastH
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates
 from svdbench.measure.plan import TimingPlan, forever

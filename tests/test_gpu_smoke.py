@@ -15,10 +15,10 @@ import torch
 from promises.gpu.timings import as_yaml
 from torch import Tensor, nn
 
+from svdbench.jobs.time_rnn import LoopSizes, TimeRNN
 from svdbench.jobs.time_rnn import run as time_rnn
-from svdbench.jobs.time_rnn.config import LoopSizes, TimeRNN
+from svdbench.jobs.time_svd import MatrixSizes, TimeSVD
 from svdbench.jobs.time_svd import run as time_svd
-from svdbench.jobs.time_svd.config import MatrixSizes, TimeSVD
 from svdbench.jobs.train import run as train
 from svdbench.lowrank import compress, truncated_svd
 from svdbench.lowrank.costs import latencies

@@ -28,13 +28,13 @@ from svdbench.jobs.accelerate.arms.self_guided import GuidedLinear, SelfGuided, 
 from svdbench.jobs.accelerate.arms.sltrain import SparsePlusLowRank
 from svdbench.jobs.accelerate.arms.spectral import SpectralStart
 from svdbench.jobs.accelerate.arms.svd_dnn import SvdDnn
+from svdbench.jobs.accelerate.costs import StepSchedule
 from svdbench.jobs.accelerate.experiment import optimizer_of
 from svdbench.jobs.accelerate.moments import add_product_decay, factors_in
 from svdbench.jobs.accelerate.outcomes import verdict_of
 from svdbench.jobs.accelerate.preparation import best_rate
 from svdbench.jobs.accelerate.rivals import Rival, distinct, interleaved, rivals_of, share_for
 from svdbench.jobs.accelerate.run import AccelerateSession
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import factor
 from svdbench.members import ARMS

@@ -27,11 +27,11 @@ from svdbench.lowrank import (
     loss_curves,
     rank_frontier,
 )
+from svdbench.lowrank.compressed import output_errors
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.losses import usual_loss
-from svdbench.lowrank.output_errors import output_errors
 from svdbench.lowrank.ranks.allocation import Cost
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.lowrank.splits import split_examples

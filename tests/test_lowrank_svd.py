@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from svdbench.jobs.time_svd.config import SPECTRA
+from svdbench.jobs.time_svd import SPECTRA
 from svdbench.jobs.time_svd.run import Spectra
 from svdbench.lowrank import (
     SVD,

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from svdbench.jobs.time_svd_ops.config import TimeSvdOps, operation_names, operation_of
+from svdbench.jobs.time_svd_ops import TimeSvdOps, operation_names, operation_of
 from svdbench.jobs.time_svd_ops.operations import MatrixOp
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops, Problem

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from svdbench.config.compose import compose
-from svdbench.datasets.splits import Split
+from svdbench.datasets.base import Split
 from svdbench.side_by_side.arms import Arm
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")

@@ -21,7 +21,7 @@ from svdbench.record.reader import Sheet, endings, find_runs, progress, read_run
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import SUMMARY, TRAINED, TableSchema
 from svdbench.reporting.html.columns import payload
-from svdbench.reporting.html.pictures import pictures
+from svdbench.reporting.html.page import pictures
 from svdbench.reporting.report import Report
 from svdbench.running.repeat import repeat
 
@@ -204,7 +204,7 @@ class TestPage:
         run_ = read_run(make("time-odd", "one", SUMMARY, timing()))
         (run_.folder / "old.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
         figures = {"old": fails, "new": lambda: Figure(figsize=(4, 1), dpi=50)}
-        monkeypatch.setattr("svdbench.reporting.html.pictures.MOST_BYTES", 1)
+        monkeypatch.setattr("svdbench.reporting.html.page.MOST_BYTES", 1)
         found = pictures(Report("time-odd", figures=figures), run_)
         assert [picture.name for picture in found] == ["new", "old"]
         assert all(picture.address.startswith("data:image/png") for picture in found)

@@ -26,6 +26,7 @@ from svdbench.jobs.reproduce.judges.timings import ratio
 from svdbench.jobs.reproduce.judges.trainings import further
 from svdbench.jobs.reproduce.numbers import CurvePoint, Evidence, Number
 from svdbench.jobs.reproduce.result import (
+    SOURCES,
     PublishedResult,
     ResultVerdict,
     all_results,
@@ -33,7 +34,6 @@ from svdbench.jobs.reproduce.result import (
     load,
     verdict,
 )
-from svdbench.jobs.reproduce.sources import SOURCES
 from svdbench.record.run import RunWriter as Record
 from svdbench.record.schema import SUMMARY
 from svdbench.reporting.claims import Claim

@@ -9,9 +9,8 @@ import yaml
 from command import run, table
 
 from svdbench.config.compose import compose
-from svdbench.jobs.search.config import Search
-from svdbench.jobs.search.rounds import FAILED, best, rounds, survivors
-from svdbench.jobs.search.rows import BEST, TRIALS
+from svdbench.jobs.search import Search
+from svdbench.jobs.search.rounds import BEST, FAILED, TRIALS, best, rounds, survivors
 from svdbench.jobs.search.space import Dimension, dimensions, drawn, settings_of, with_settings
 from svdbench.training.build import overrides_of, parts
 from svdbench.training.config import Schedule

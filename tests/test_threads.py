@@ -4,8 +4,8 @@ import pytest
 import torch
 from fake_clock import FakeClock
 
-from svdbench.measure import threads
-from svdbench.measure.threads import fastest_threads, seconds_by_threads
+from svdbench.measure import machine
+from svdbench.measure.machine import fastest_threads, seconds_by_threads
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def four() -> object:
 def test_takes_as_many_as_are_fastest(
     took: dict[int, float], best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "seconds_by_threads", lambda *args: took)
+    monkeypatch.setattr(machine, "seconds_by_threads", lambda *args: took)
     with fastest_threads(None, "cpu") as said:
         assert torch.get_num_threads() == best
     assert said.startswith(f"threads: {best} of 4" if best != 4 else "")
@@ -37,7 +37,7 @@ def test_takes_as_many_as_are_fastest(
 
 
 def test_what_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "seconds_by_threads", None)
+    monkeypatch.setattr(machine, "seconds_by_threads", None)
     for asked, device in ((4, "cpu"), (None, "cuda")):
         with fastest_threads(asked, device) as said:
             assert (said, torch.get_num_threads()) == ("", 4)

@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 import svdbench
 from svdbench.jobs.time_compressors.methods.asvd import ASVD
-from svdbench.jobs.time_compressors.methods.base import CompressionProblem
+from svdbench.jobs.time_compressors.methods.base import (
+    CompressionProblem,
+    column_sums,
+    rows_of,
+    scaled_spectrum,
+)
 from svdbench.jobs.time_compressors.methods.fwsvd import FWSVD
-from svdbench.jobs.time_compressors.methods.scaled import column_sums, rows_of, scaled_spectrum
 from svdbench.jobs.time_compressors.methods.svd_llm import SVDLLM
 from svdbench.jobs.time_compressors.summaries import summarise
 from svdbench.lowrank.layers.base import Side

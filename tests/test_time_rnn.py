@@ -12,7 +12,7 @@ from command import EVERY_RUN, assert_mistake, run, table
 from torch import Tensor, nn
 
 from svdbench.config.fields import check_config
-from svdbench.jobs.time_rnn.config import LoopSizes
+from svdbench.jobs.time_rnn import LoopSizes
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.kernels import apply_reflectors_reference
 from svdbench.measure.algorithm import Flops

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from svdbench.cli import main
 from svdbench.config.fields import check_config
-from svdbench.jobs.time_svd.config import SPECTRA, MatrixSizes
+from svdbench.jobs.time_svd import SPECTRA, MatrixSizes
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, check_factors
 from svdbench.jobs.time_svd.run import Spectra, singular_values

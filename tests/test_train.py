@@ -15,7 +15,7 @@ from svdbench.config.compose import compose
 from svdbench.errors import Interrupted
 from svdbench.jobs.train import run as job
 from svdbench.jobs.train.models import configurations
-from svdbench.jobs.train.report import read_runs
+from svdbench.jobs.train.report import labelled_tables
 from svdbench.members import MODELS
 from svdbench.record.reader import RecordedRun
 from svdbench.record.schema import LENGTHS, TRAINED, TRAINING
@@ -102,8 +102,8 @@ def test_several_models_and_their_comparison() -> None:
     assert code == 0
     folder = Path("results/train/two")
     assert {"gru", "lstm", "loss.png"} <= {path.name for path in folder.iterdir()}
-    _, summary, swept = read_runs(RecordedRun(folder))
-    assert (sorted(summary["label"]), swept) == (["gru", "lstm"], [])
+    tables, swept = labelled_tables(RecordedRun(folder))
+    assert (sorted(tables["summary"]["label"]), swept) == (["gru", "lstm"], [])
     assert out.count("steps and seconds to the target") == 1
 
 
@@ -112,7 +112,8 @@ def test_a_sweep_of_several_models_is_one_folder() -> None:
     assert run(sweep).code == 0
     folder = Path("results/train/both")
     assert {"gru-0", "gru-1", "lstm-0", "lstm-1"} <= {path.name for path in folder.iterdir()}
-    assert sorted(read_runs(RecordedRun(folder))[1]["label"])[-1] == "lstm, lr = 0.01"
+    summary = labelled_tables(RecordedRun(folder))[0]["summary"]
+    assert sorted(summary["label"])[-1] == "lstm, lr = 0.01"
 
 
 def test_all_is_every_model() -> None:
@@ -125,9 +126,9 @@ def test_a_sweep_over_two_keys_is_a_heat_map() -> None:
     assert code == 0
     folder = Path("results/train/grid")
     assert {"0", "1", "2", "3", "sweep.png", "loss.png"} <= {path.name for path in folder.iterdir()}
-    _, summary, swept = read_runs(RecordedRun(folder))
+    tables, swept = labelled_tables(RecordedRun(folder))
     assert swept == ["model.m1", "model.m2"]
-    assert list(summary["label"])[1] == "m1 = 2, m2 = 3"
+    assert list(tables["summary"]["label"])[1] == "m1 = 2, m2 = 3"
     assert "sweep.png" in out
 
 

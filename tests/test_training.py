@@ -58,7 +58,7 @@ class Timed(Addition):
 
 def learner_of(task: Addition, model: SequenceModel | None = None, **options: Any) -> Learner:
     torch.manual_seed(0)
-    model = model or GRU(2, 4, 1)
+    model = model or GRU(input_size=2, hidden_size=4, output_size=1)
     config = options.pop("config", Adam())
     known = {"steps": 20, "batch_size": 3, "generator": torch.Generator().manual_seed(1)}
     return Learner(model, task, config, **{**known, **options})
@@ -249,7 +249,7 @@ def test_an_epoch_goes_on_where_it_was() -> None:
     def make() -> Learner:
         task = TASKS.load("smnist", dataset="digits", pool=4)
         torch.manual_seed(0)
-        model = GRU(1, 4, 10)
+        model = GRU(input_size=1, hidden_size=4, output_size=10)
         generator = torch.Generator().manual_seed(1)
         options = {"steps": 9, "batch_size": 400, "generator": generator}
         return Learner(model, task, Adam(), **options)
@@ -291,7 +291,7 @@ def test_a_set_in_parts_has_the_scores_of_the_whole(
     at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = TASKS.load("addition", length=6) if at_end else TASKS.load("copy", lag=3)
-    model = GRU(task.input_size, 8, task.output_size)
+    model = GRU(input_size=task.input_size, hidden_size=8, output_size=task.output_size)
     whole = evaluate(model, task, task.test_set(), torch.device("cpu"))
     assert task.test_set()[0].shape[0] * 8 * 1000 < PART
     monkeypatch.setattr("svdbench.training.evaluation.PART", 8 * task.length * 13)

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from svdbench.jobs.tune import run as tune_blocks
 from svdbench.jobs.tune import shapes as tune_job
-from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
 from svdbench.jobs.tune.run import choosers, plans_of, rules, runs_with
+from svdbench.jobs.tune.shapes import TERMS, Shape, fit
 from svdbench.kernels import Plan, Tuned, tuned
 from svdbench.kernels.plans import Case
 from svdbench.kernels.tuned_plans import cache_file

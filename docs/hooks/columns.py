@@ -15,7 +15,7 @@ TABLES = {
     "tune": {"svdbench.jobs.tune.run": ("SUMMARY", "MODEL", "FIT")},
     "train": {"svdbench.record.schema": ("TRAINING", "TRAINED", "LENGTHS")},
     "gradients": {"svdbench.jobs.gradients.run": ("NORMS",)},
-    "search": {"svdbench.jobs.search.rows": ("TRIALS", "BEST")},
+    "search": {"svdbench.jobs.search.rounds": ("TRIALS", "BEST")},
     "compress": {"svdbench.record.schema": ("COMPRESSION", "COMPRESSED", "LAYERS")},
     "accelerate-when": {"svdbench.jobs.accelerate_when.run": ("WHEN_SAMPLES", "WHEN_SUMMARY")},
     "accelerate": {"svdbench.record.schema": ("ACCELERATION", "ACCELERATED", "LAYERS", "RIVALS")},

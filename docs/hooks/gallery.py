@@ -45,8 +45,7 @@ CAPTIONS = {
 
 def gallery_page() -> str:
     """Plots of our runs, then those of the published results, each linked to its source."""
-    from svdbench.jobs.reproduce.result import all_results
-    from svdbench.jobs.reproduce.sources import SOURCES
+    from svdbench.jobs.reproduce.result import SOURCES, all_results
 
     lines = ["## Our own runs", "", '<div class="gallery" markdown="1">', ""]
     for place, caption in CAPTIONS.items():

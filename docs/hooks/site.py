@@ -34,8 +34,7 @@ LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    from svdbench.jobs.reproduce.result import all_results
-    from svdbench.jobs.reproduce.sources import SOURCES
+    from svdbench.jobs.reproduce.result import SOURCES, all_results
 
     pages = {source.cited: [] for source in SOURCES.values()}
     for result in all_results():

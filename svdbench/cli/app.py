@@ -15,8 +15,14 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 import svdbench
-from svdbench.cli.help import OrderedGroup, PlainCommand, flowing, place_of, shown_examples
-from svdbench.cli.options import later
+from svdbench.cli.options import (
+    OrderedGroup,
+    PlainCommand,
+    flowing,
+    later,
+    place_of,
+    shown_examples,
+)
 from svdbench.cli.streams import OutputLost, standard_streams
 from svdbench.config import completion
 from svdbench.errors import (

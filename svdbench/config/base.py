@@ -6,6 +6,7 @@ from typing import Any
 
 from svdbench.config.fields import check_config, option
 from svdbench.files import refuse_name
+from svdbench.job import Subject
 
 # More would be a slip of the finger, and the system may refuse them in the middle of a run.
 MOST_THREADS = 1024
@@ -15,6 +16,12 @@ DEVICES = "choose cpu, cuda or cuda:N"
 
 # Headings of the options of a command that takes a data set, or a model of the user's own.
 TRAINED, OWN = "Networks that it trains", "A model of your own"
+# The first argument of the commands that take a model of the user's own.
+OWN_MODEL = Subject(
+    "MODULE:BUILD|FOLDER",
+    "A function that returns a model, or the folder of a Hugging Face model.",
+    function="model.build",
+)
 # The key that chooses a file of conf/experiment.
 EXPERIMENT = "experiment"
 # Headings of the options that all commands with a configuration have.
@@ -40,13 +47,7 @@ SPELLINGS = {
 
 def dtype_option(help: str = "precision: float64, float32, bfloat16 or float16") -> Any:
     """The precision of a job."""
-    return option(
-        Dtype.float32,
-        help,
-        typed="--dtype DTYPE",
-        aliases=SPELLINGS,
-        panel=MACHINE,
-    )
+    return option(Dtype.float32, help, "--dtype DTYPE", aliases=SPELLINGS, panel=MACHINE)
 
 
 def device_option() -> Any:
@@ -78,7 +79,17 @@ def threads_option(help: str, null: str) -> Any:
 
 def seed_option(help: str) -> Any:
     """The first seed of a job."""
-    return option(0, help, typed="--seed N", at_least=0, at_most=LAST_SEED, panel=MACHINE)
+    return option(0, help, "--seed N", at_least=0, at_most=LAST_SEED, panel=MACHINE)
+
+
+def trained_option(default: Any, help: str, typed: str, **declared: Any) -> Any:
+    """A key about the networks that a job trains."""
+    return option(default, help, typed, panel=TRAINED, **declared)
+
+
+def own_option(default: Any, help: str, typed: str, **declared: Any) -> Any:
+    """A key about a model of the user's own."""
+    return option(default, help, typed, panel=OWN, **declared)
 
 
 @dataclass
@@ -115,11 +126,10 @@ class RunConfig:
 class FollowedConfig:
     """Of jobs whose training can be followed in TensorBoard."""
 
-    tensorboard: bool = option(
+    tensorboard: bool = trained_option(
         False,
         "also write TensorBoard event files, to the folder tensorboard of the run",
-        typed="--tensorboard",
-        panel=TRAINED,
+        "--tensorboard",
     )
 
 

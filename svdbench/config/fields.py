@@ -170,15 +170,15 @@ class Member:
     key: Key
 
 
-def option(default: Any, help: str, **declared: Any) -> Any:
-    """A key of a configuration; ``declared`` are the attributes of :class:`Key`.
+def option(default: Any, help: str, typed: str | None = None, **declared: Any) -> Any:
+    """A key of a configuration; the others are attributes of :class:`Key`.
 
     Example:
         >>> @dataclass
         ... class Sizes:
         ...     d: list[int] = option([64, 128], "lengths of a reflector", typed="--d D,D,…")
     """
-    metadata = {_KEY: Key(help, **declared)}
+    metadata = {_KEY: Key(help, typed=typed, **declared)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -186,7 +186,13 @@ def option(default: Any, help: str, **declared: Any) -> Any:
 
 def several(default: list[Any] | None, help: str, typed: str, **declared: Any) -> Any:
     """A key with at least one value, none of them twice."""
-    return option(default, help, typed=typed, unique=True, not_empty=True, **declared)
+    return option(default, help, typed, unique=True, not_empty=True, **declared)
+
+
+def shares(default: list[float], help: str, typed: str, **declared: Any) -> Any:
+    """Parts of a whole: at least one, none of them twice."""
+    remedy = "give numbers above 0 and at most 1"
+    return several(default, help, typed, above=0, at_most=1, remedy=remedy, **declared)
 
 
 def group(kind: type, help: str, **declared: Any) -> Any:

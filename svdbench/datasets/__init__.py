@@ -3,6 +3,6 @@
 ``load`` reads a split in its own shape, ``classification`` as a table for a classifier.
 """
 
-from svdbench.datasets.splits import Split, classification, load
+from svdbench.datasets.base import Split, classification, load
 
 __all__ = ["Split", "classification", "load"]

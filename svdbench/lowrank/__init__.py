@@ -16,9 +16,8 @@ from svdbench.lowrank.layers.attention import LowRankAttention
 from svdbench.lowrank.layers.base import Weight
 from svdbench.lowrank.layers.conv import LowRankConv1d, LowRankConv2d
 from svdbench.lowrank.layers.embedding import LowRankEmbedding
-from svdbench.lowrank.layers.factor import Factored, factor, unfactor
+from svdbench.lowrank.layers.factor import Factored, factor, plain_layers, unfactor
 from svdbench.lowrank.layers.linear import LowRankLinear
-from svdbench.lowrank.layers.plain import plain_layers
 from svdbench.lowrank.layers.recurrent import LowRankRecurrent
 from svdbench.lowrank.ranks.certify import Certificate, Increase, certify
 from svdbench.lowrank.ranks.curves import Curve, loss_curves

@@ -12,12 +12,17 @@ from torch import Tensor, nn
 
 from svdbench.arguments import integer, number
 from svdbench.lowrank.checks import check_model
-from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
+from svdbench.lowrank.compressed import (
+    BeforeAfter,
+    Compressed,
+    CompressedLayer,
+    OutputError,
+    output_errors,
+)
 from svdbench.lowrank.costs import latencies, layer_latencies, layer_macs, multiply_adds
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.judgement import Judgement
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
-from svdbench.lowrank.output_errors import OutputError, output_errors
 from svdbench.lowrank.ranks.certify import (
     Certificate,
     Evaluate,
@@ -40,7 +45,7 @@ from svdbench.lowrank.ranks.examples import (
     take,
 )
 from svdbench.lowrank.ranks.frontier import Frontier, Kind, Ranks, rank_frontier
-from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.ranks.outputs import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
 from svdbench.members import refuse_unknown

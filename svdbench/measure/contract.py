@@ -19,8 +19,8 @@ from svdbench.contract import (
     plain_dtype,
 )
 from svdbench.measure.algorithm import Algorithm, Flops, Problem, Tensors
+from svdbench.measure.costs import operations_counted
 from svdbench.measure.gate import check
-from svdbench.measure.operations_counted import operations_counted
 
 ADVICE = {
     "error": "apply and reference must compute the same function: compare them on a 2 × 2 example",

@@ -5,11 +5,20 @@ name in ``conf/model``; nothing else is edited.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Required, TypedDict
 
 from torch import Tensor, nn
 
 from svdbench.arguments import check_whole
+
+
+class ModelSizes(TypedDict, total=False):
+    """Sizes and options that all models take; see :class:`SequenceModel`."""
+
+    input_size: Required[int]
+    hidden_size: Required[int]
+    output_size: Required[int]
+    readout_bias: bool
 
 
 class Readout(nn.Linear):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from svdbench.arguments import check_whole
 
-from .base import SequenceModel
+from .base import ModelSizes, SequenceModel
 
 
 class Mixer(nn.Module, ABC):
@@ -78,6 +78,12 @@ class Block(nn.Module):
         return x + F.glu(self.gate(F.gelu(mixed)))
 
 
+class BlockOptions(ModelSizes, total=False):
+    """ModelSizes and options that all models of blocks take; see :class:`BlockModel`."""
+
+    layers: int
+
+
 class BlockModel(SequenceModel):
     """An encoder, L blocks of width d = ``hidden_size``, LN, and a linear readout.
 
@@ -86,7 +92,7 @@ class BlockModel(SequenceModel):
     d(n_i + 1) + L(2d + P + 2d² + 2d) + 2d + n_o(d + 1) parameters.
 
     Args:
-        mixer: makes the mixer of a block; it is called L times.
+        mixer: makes the mixer of a block of width d; it is called L times.
         layers: L.
 
     Raises:
@@ -97,16 +103,16 @@ class BlockModel(SequenceModel):
 
     def __init__(
         self,
+        mixer: Callable[[int], Mixer],
+        *,
         input_size: int,
         hidden_size: int,
         output_size: int,
-        *,
-        layers: int,
-        readout_bias: bool,
-        mixer: Callable[[], Mixer],
+        layers: int = 2,
+        readout_bias: bool = True,
     ) -> None:
         check_whole(1, hidden_size=hidden_size, layers=layers)
-        blocks = [Block(hidden_size, mixer()) for _ in range(layers)]
+        blocks = [Block(hidden_size, mixer(hidden_size)) for _ in range(layers)]
         self.sizes = [block.mixer.state_size for block in blocks] + [hidden_size]
         super().__init__(
             *(input_size, hidden_size, output_size),

@@ -1,5 +1,7 @@
 """DeltaNet and DeltaProduct: a matrix state that is corrected along keys of the input."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 from svdbench.arguments import check_whole
 from svdbench.nn.delta_rule import delta_rule
 
-from .blocks import BlockModel, Mixer
+from .blocks import BlockModel, BlockOptions, Mixer
 
 
 class DeltaMixer(Mixer):
@@ -35,7 +37,6 @@ class DeltaMixer(Mixer):
     def __init__(
         self,
         d: int,
-        *,
         heads: int,
         key_size: int,
         reflectors: int,
@@ -129,33 +130,19 @@ class DeltaProduct(BlockModel):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
-        layers: int = 2,
         heads: int = 1,
         key_size: int = 16,
         reflectors: int = 2,
         beta: float = 2.0,
         beta_bias: float = 0.0,
         writes: bool = True,
-        readout_bias: bool = True,
+        **shared: Unpack[BlockOptions],
     ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=lambda: DeltaMixer(
-                hidden_size,
-                heads=heads,
-                key_size=key_size,
-                reflectors=reflectors,
-                beta=beta,
-                beta_bias=beta_bias,
-                writes=writes,
-            ),
-        )
+        def mixer(d: int) -> Mixer:
+            return DeltaMixer(d, heads, key_size, reflectors, beta, beta_bias, writes)
+
+        super().__init__(mixer, **shared)
 
 
 class DeltaNet(DeltaProduct):
@@ -177,22 +164,6 @@ class DeltaNet(DeltaProduct):
     )
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        layers: int = 2,
-        heads: int = 1,
-        key_size: int = 16,
-        readout_bias: bool = True,
+        self, *, heads: int = 1, key_size: int = 16, **shared: Unpack[BlockOptions]
     ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            heads=heads,
-            key_size=key_size,
-            reflectors=1,
-            beta=1,
-            readout_bias=readout_bias,
-        )
+        super().__init__(heads=heads, key_size=key_size, reflectors=1, beta=1, **shared)

@@ -1,12 +1,12 @@
 """LSTM and GRU, by torch's own implementations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from .base import SequenceModel
+from .base import ModelSizes, SequenceModel
 
 
 class Gated(SequenceModel):
@@ -24,18 +24,11 @@ class Gated(SequenceModel):
     kind = "gated"
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        gates: int,
-        rnn: Callable[[int, int], Any],
-        readout_bias: bool,
+        self, gates: int, rnn: Callable[[int, int], Any], **shared: Unpack[ModelSizes]
     ) -> None:
-        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        super().__init__(**shared)
         self.gates = gates
-        self.rnn = rnn(input_size, hidden_size)
+        self.rnn = rnn(self.input_size, self.hidden_size)
         self.rnn.bias_hh_l0.requires_grad_(False)
         self._reset_biases()
 
@@ -82,19 +75,9 @@ class LSTM(Gated):
         "forget bias: Jozefowicz, Zaremba and Sutskever, ICML 2015"
     )
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        forget_bias: float = 1.0,
-        readout_bias: bool = True,
-    ) -> None:
+    def __init__(self, *, forget_bias: float = 1.0, **shared: Unpack[ModelSizes]) -> None:
         self.forget_bias = forget_bias
-        super().__init__(
-            input_size, hidden_size, output_size, gates=4, rnn=nn.LSTM, readout_bias=readout_bias
-        )
+        super().__init__(gates=4, rnn=nn.LSTM, **shared)
 
     def _reset_biases(self) -> None:
         super()._reset_biases()
@@ -111,9 +94,5 @@ class GRU(Gated):
     name = "gru"
     source = "Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014"
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, *, readout_bias: bool = True
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, output_size, gates=3, rnn=nn.GRU, readout_bias=readout_bias
-        )
+    def __init__(self, **shared: Unpack[ModelSizes]) -> None:
+        super().__init__(gates=3, rnn=nn.GRU, **shared)

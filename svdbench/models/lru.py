@@ -1,6 +1,7 @@
 """LRU: a complex diagonal recurrence inside the unit circle."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from svdbench.arguments import check_whole
 from svdbench.nn.deferred import assign
 from svdbench.nn.diagonal import diagonal_recurrence, diagonal_states
 
-from .blocks import BlockModel, Mixer
+from .blocks import BlockModel, BlockOptions, Mixer
 
 
 class DiagonalMixer(Mixer):
@@ -98,21 +99,15 @@ class LRU(BlockModel):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
-        layers: int = 2,
         state_units: int | None = None,
         r_min: float = 0.0,
         r_max: float = 1.0,
         max_phase: float = 6.28,
-        readout_bias: bool = True,
+        **shared: Unpack[BlockOptions],
     ) -> None:
-        units = hidden_size if state_units is None else state_units
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=lambda: DiagonalMixer(hidden_size, units, r_min, r_max, max_phase),
-        )
+        def mixer(d: int) -> Mixer:
+            units = d if state_units is None else state_units
+            return DiagonalMixer(d, units, r_min, r_max, max_phase)
+
+        super().__init__(mixer, **shared)

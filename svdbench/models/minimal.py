@@ -1,6 +1,6 @@
 """minGRU and minLSTM: gates that do not look at the state, so that the recurrence is linear."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from svdbench.nn.scans import gated_scan
 
-from .blocks import BlockModel, Mixer
+from .blocks import BlockModel, BlockOptions, Mixer
 
 SOURCE = "Feng et al., Were RNNs All We Needed?, 2024, arXiv 2410.01201"
 
@@ -83,22 +83,8 @@ class MinGRU(BlockModel):
     source = SOURCE
     gates: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        layers: int = 2,
-        memory: float | None = None,
-        readout_bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=lambda: MinimalMixer(hidden_size, self.gates, memory),
-        )
+    def __init__(self, *, memory: float | None = None, **shared: Unpack[BlockOptions]) -> None:
+        super().__init__(lambda d: MinimalMixer(d, self.gates, memory), **shared)
 
 
 class MinLSTM(MinGRU):

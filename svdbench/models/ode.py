@@ -2,11 +2,12 @@
 
 import math
 from abc import abstractmethod
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from .base import SequenceModel
+from .base import ModelSizes, SequenceModel
 
 
 class Discretised(SequenceModel):
@@ -31,7 +32,7 @@ class Discretised(SequenceModel):
         *,
         dt: float,
         maps: int,
-        readout_bias: bool,
+        readout_bias: bool = True,
     ) -> None:
         super().__init__(
             *(input_size, hidden_size, output_size), readout_bias=readout_bias, read=hidden_size
@@ -96,20 +97,11 @@ class LEM(Discretised):
         "ICLR 2022, arXiv 2110.04744"
     )
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        dt: float = 1.0,
-        readout_bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size), dt=dt, maps=4, readout_bias=readout_bias
-        )
-        self.of_y = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
-        self.of_z = nn.Linear(hidden_size, hidden_size, bias=False)
+    def __init__(self, *, dt: float = 1.0, **shared: Unpack[ModelSizes]) -> None:
+        super().__init__(dt=dt, maps=4, **shared)
+        n = self.hidden_size
+        self.of_y = nn.Linear(n, 3 * n, bias=False)
+        self.of_z = nn.Linear(n, n, bias=False)
         self._start(self.of_y)
         self._start(self.of_z)
 
@@ -146,23 +138,18 @@ class CoRNN(Discretised):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         dt: float = 0.042,
         gamma: float = 2.7,
         epsilon: float = 4.7,
-        readout_bias: bool = True,
+        **shared: Unpack[ModelSizes],
     ) -> None:
-        super().__init__(
-            *(input_size, hidden_size, output_size), dt=dt, maps=1, readout_bias=readout_bias
-        )
+        super().__init__(dt=dt, maps=1, **shared)
         for name, value in {"gamma": gamma, "epsilon": epsilon}.items():
             if not value >= 0:
                 raise ValueError(f"{name} is {value}: give a number of at least 0")
         self.gamma, self.epsilon = gamma, epsilon
-        self.of_state = nn.Linear(2 * hidden_size, hidden_size, bias=False)
+        self.of_state = nn.Linear(2 * self.hidden_size, self.hidden_size, bias=False)
         self._start(self.of_state)
 
     def step(self, u: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

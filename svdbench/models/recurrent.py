@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, Required, TypedDict, Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,13 @@ from svdbench.nn.deferred import assign
 from svdbench.nn.recurrence import recurrence
 from svdbench.nn.spectral_weight import STARTS, OrthogonalWeight, SpectralWeight, start
 
-from .base import SequenceModel
+from .base import ModelSizes, SequenceModel
 
 
-class Shared(TypedDict, total=False):
-    """Sizes and options that all models of this kind take; see :class:`Recurrent`."""
+class Shared(ModelSizes, total=False):
+    """ModelSizes and options that all models of this kind take; see :class:`Recurrent`."""
 
-    input_size: Required[int]
-    hidden_size: Required[int]
-    output_size: Required[int]
     input_std: float | None
-    readout_bias: bool
     learn_h0: bool
 
 
@@ -239,7 +235,6 @@ class IRNN(RNN):
     """
 
     name = "irnn"
-    kind = "free"
     source = "Le, Jaitly and Hinton, A Simple Way to Initialize Recurrent Networks, 2015"
 
     def __init__(

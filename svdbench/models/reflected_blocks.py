@@ -1,12 +1,14 @@
 """Blocks that mix along time by a recurrence whose weight is made of reflectors."""
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
 from svdbench.nn.activations import ACTIVATIONS
 from svdbench.nn.recurrent_stack import RecurrentLayer
 from svdbench.nn.spectral_weight import OrthogonalWeight, SpectralWeight
 
-from .blocks import BlockModel, Mixer
+from .blocks import BlockModel, BlockOptions, Mixer
 from .recurrent import distance_to_interval, distance_to_isometry
 
 CHOICES = ("modrelu", "tanh", "relu", "identity")
@@ -94,34 +96,24 @@ class SpectralBlocks(BlockModel):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
-        layers: int = 2,
         activation: str = "modrelu",
         m1: int | None = None,
         m2: int | None = None,
         sigma: float = 1.0,
         radius: float = 0.01,
         init: str = "henaff",
-        readout_bias: bool = True,
+        **shared: Unpack[BlockOptions],
     ) -> None:
         low, high = sigma - radius, sigma + radius
         interval = max(0.0, low, -high), max(high, -low)  # of |σ|
 
-        def mixer() -> Mixer:
-            half = (hidden_size + 1) // 2
-            m = (half if each is None else each for each in (m1, m2))
-            weight = SpectralWeight(hidden_size, *m, sigma=sigma, radius=radius, init=init)
+        def mixer(d: int) -> Mixer:
+            m = ((d + 1) // 2 if each is None else each for each in (m1, m2))
+            weight = SpectralWeight(d, *m, sigma=sigma, radius=radius, init=init)
             return ReflectedMixer(weight, activation, interval)
 
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=mixer,
-        )
+        super().__init__(mixer, **shared)
 
 
 class OrthogonalBlocks(BlockModel):
@@ -147,23 +139,15 @@ class OrthogonalBlocks(BlockModel):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
-        layers: int = 2,
         activation: str = "modrelu",
         m: int | None = None,
         init: str = "henaff",
-        readout_bias: bool = True,
+        **shared: Unpack[BlockOptions],
     ) -> None:
-        def mixer() -> Mixer:
-            weight = OrthogonalWeight(hidden_size, hidden_size if m is None else m, init=init)
-            return ReflectedMixer(weight, activation, None)
+        def mixer(d: int) -> Mixer:
+            return ReflectedMixer(
+                OrthogonalWeight(d, d if m is None else m, init=init), activation, None
+            )
 
-        super().__init__(
-            *(input_size, hidden_size, output_size),
-            layers=layers,
-            readout_bias=readout_bias,
-            mixer=mixer,
-        )
+        super().__init__(mixer, **shared)

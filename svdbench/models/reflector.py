@@ -1,6 +1,6 @@
 """A linear network whose transition is a product of reflectors that depend on the input."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from svdbench.arguments import check_whole
 from svdbench.kernels import apply_reflectors
 
-from .base import SequenceModel
+from .base import ModelSizes, SequenceModel
 
 
 class ReflectorRNN(SequenceModel):
@@ -42,21 +42,19 @@ class ReflectorRNN(SequenceModel):
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
         *,
         reflectors: int = 4,
         copies: int = 3,
         heads: int = 4,
-        readout_bias: bool = True,
+        **shared: Unpack[ModelSizes],
     ) -> None:
-        check_whole(1, reflectors=reflectors, copies=copies, heads=heads, hidden_size=hidden_size)
+        check_whole(1, reflectors=reflectors, copies=copies, heads=heads)
         self.numbers_per_unit = heads * copies
-        super().__init__(input_size, hidden_size, output_size, readout_bias=readout_bias)
+        super().__init__(**shared)
+        n = self.hidden_size
         self.reflectors, self.copies, self.heads = reflectors, copies, heads
-        self.directions = nn.Linear(input_size, heads * reflectors * hidden_size, bias=False)
-        self.h0 = nn.Parameter(torch.empty(heads, copies, hidden_size))
+        self.directions = nn.Linear(self.input_size, heads * reflectors * n, bias=False)
+        self.h0 = nn.Parameter(torch.empty(heads, copies, n))
         self._reset_directions()
 
     def reset_parameters(self) -> None:

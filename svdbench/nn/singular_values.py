@@ -15,7 +15,7 @@ class FreeSigma(nn.Module):
 
     def __init__(self, n: int, values: Values, *, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        self.start = _constant(values)
+        self.start = values.detach().double() if isinstance(values, Tensor) else float(values)
         self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -27,7 +27,7 @@ class FreeSigma(nn.Module):
         return self.raw
 
 
-class ClippedSigma(nn.Module):
+class ClippedSigma(FreeSigma):
     """σ is the parameter, clipped to [lo, hi].
 
     The gradient goes through unless it would push a clipped value further out: with that of
@@ -40,13 +40,10 @@ class ClippedSigma(nn.Module):
     def __init__(
         self, n: int, lo: float, hi: float, values: Values, *, device: Any = None, dtype: Any = None
     ) -> None:
-        super().__init__()
         if not lo <= hi:
             raise ValueError(f"singular values cannot be clipped to [{lo}, {hi}]: give lo ≤ hi")
         self.lo, self.hi = lo, hi
-        self.start = _constant(values)
-        self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
-        self.reset_parameters()
+        super().__init__(n, values, device=device, dtype=dtype)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -61,7 +58,7 @@ class ClippedSigma(nn.Module):
         return f"lo={self.lo}, hi={self.hi}"
 
 
-class IntervalSigma(nn.Module):
+class IntervalSigma(FreeSigma):
     """σ = 2r(sigmoid(σ̂) − ½) + σ*, which lies in [σ* − r, σ* + r]; σ̂ is the parameter.
 
     Source: Zhang, Lei, Dhillon, ICML 2018.
@@ -80,13 +77,10 @@ class IntervalSigma(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
         if not radius >= 0:
             raise ValueError(f"the radius about sigma = {center} must be 0 or more, not {radius}")
         self.center, self.radius = center, radius
-        self.start = _constant(values)
-        self.raw = nn.Parameter(torch.empty(n, device=device, dtype=dtype))
-        self.reset_parameters()
+        super().__init__(n, values, device=device, dtype=dtype)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -101,10 +95,6 @@ class IntervalSigma(nn.Module):
 
     def extra_repr(self) -> str:
         return f"center={self.center}, radius={self.radius}"
-
-
-def _constant(values: Values) -> Values:
-    return values.detach().double() if isinstance(values, Tensor) else float(values)
 
 
 @torch.fx.wrap  # symbolic tracing can't look into a function with a gradient of its own

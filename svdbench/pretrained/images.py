@@ -8,9 +8,8 @@ from torch import Tensor
 
 from svdbench.errors import UserError, one_line
 from svdbench.files import existing_regular_file
-from svdbench.pretrained.padded import labels
-from svdbench.pretrained.sequences import Batch, ExamplePart, deal
-from svdbench.pretrained.source import PretrainedSource, readable, silent, transformers
+from svdbench.pretrained.sequences import Batch, ExamplePart, deal, labels
+from svdbench.pretrained.source import PretrainedSource, read_part
 from svdbench.pretrained.texts import PARTS
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
@@ -59,10 +58,7 @@ def _processor(source: PretrainedSource) -> Any:
             f"{source.folder} has no preprocessor_config.json, which says how pictures become "
             "inputs: give --data FILE with pixel_values (.npy or .safetensors)"
         )
-    with silent(), readable(source.folder):
-        return transformers().AutoImageProcessor.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False
-        )
+    return read_part(source.folder, "AutoImageProcessor")
 
 
 def _loaded(rows: list[tuple[Path, Any]], processor: Any) -> ExamplePart:

@@ -94,10 +94,7 @@ class PretrainedSource:
             UserError: there is none, or one that is not known here.
         """
         package, folder = transformers(), find_folder(name)
-        with silent(), readable(folder):
-            config = package.AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+        config = read_part(folder, "AutoConfig")
         named = config.architectures or []
         if not named:
             raise UserError(
@@ -168,10 +165,15 @@ class PretrainedSource:
                 f"{self.folder} has no tokenizer: save it there with "
                 "tokenizer.save_pretrained, or give --data MODULE:FUNCTION"
             )
-        with silent(), readable(self.folder):
-            return transformers().AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
+        return read_part(self.folder, "AutoTokenizer")
+
+
+def read_part(folder: Path, auto: str) -> Any:
+    """What a class of transformers such as ``AutoTokenizer`` makes of the files of a folder."""
+    with silent(), readable(folder):
+        return getattr(transformers(), auto).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
 
 
 def find_folder(name: str | Path) -> Path:

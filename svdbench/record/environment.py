@@ -30,8 +30,8 @@ def environment() -> dict[str, Any]:
         "source": _source(),
         "source_hash": source_hash(),
         "python": platform.python_version(),
-        "triton": _version("triton"),
-        "numpy": _version("numpy"),
+        "triton": installed("triton"),
+        "numpy": installed("numpy"),
         "platform": platform.platform(),
         **_torch(),
         "cpu": _cpu_model(),
@@ -157,7 +157,8 @@ def _memory_bytes() -> int | None:
     return _or_none(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package; None where it isn't installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Listener = Callable[[float, str], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -47,3 +48,11 @@ def bar(console: Console) -> Iterator[None]:
     with progress, listening(lambda done, what: progress.update(task, completed=done, doing=what)):
         yield
         progress.update(task, completed=1.0, doing="done")
+
+
+def live_progress(console: Console, left: str, right: str) -> Progress:
+    """A bar between two texts, with the time; it disappears when it ends."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn(left), BarColumn(bar_width=30), TextColumn(right), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True)

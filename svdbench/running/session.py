@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.config.base import DeviceConfig, Placement, RunConfig
 from svdbench.errors import Interrupted, UserError, one_line
@@ -18,7 +17,7 @@ from svdbench.members import Registry
 from svdbench.record.reader import RecordedRun
 from svdbench.record.run import RunWriter
 from svdbench.reporting import render
-from svdbench.reporting.progress import report_progress
+from svdbench.reporting.progress import live_progress, report_progress
 from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity
 
@@ -28,14 +27,7 @@ class RunDisplay:
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
-        self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[doing]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self.progress = live_progress(console, "[bold]{task.description}", "{task.fields[doing]}")
         self.task = self.progress.add_task("", total=total, doing="")
         self.total = total
         self.done = 0

@@ -16,6 +16,9 @@ from svdbench.measure.plan import failure
 from svdbench.side_by_side.execution import Execution, TrainingPass
 from svdbench.side_by_side.networks import Loss
 
+Epoch = Iterable[tuple[Tensor, Tensor]]  # its batches
+Hook = Callable[[], None] | None
+
 
 @dataclass(frozen=True)
 class EpochScores:
@@ -64,7 +67,7 @@ class Arm:
         self.status, self.reason = "ok", ""
         self.history: list[EpochScores] = []
 
-    def train(self, batches: "Epoch", clock: Clock) -> EpochScores | None:
+    def train(self, batches: Epoch, clock: Clock) -> EpochScores | None:
         """Train for an epoch of the history; None if the arm has failed, now or before."""
         if self.status != "ok":
             return None
@@ -80,18 +83,14 @@ class Arm:
             self._diverged(f"the loss is {done.loss}", len(self.history))
         return done
 
-    def _epoch(self, batches: "Epoch", clock: Clock) -> EpochScores:
+    def _epoch(self, batches: Epoch, clock: Clock) -> EpochScores:
         return self.train_epoch(batches, clock)
 
     def _diverged(self, how: str, epoch: int) -> None:
         self.status, self.reason = "nan", f"{how} in epoch {epoch}: lower lr"
 
     def train_epoch(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        clock: Clock,
-        after_batch: Callable[[], None] | None = None,
-        before_update: Callable[[], None] | None = None,
+        self, batches: Epoch, clock: Clock, after_batch: Hook = None, before_update: Hook = None
     ) -> EpochScores:
         """One step of the optimiser for each batch.
 
@@ -127,9 +126,7 @@ class Arm:
         mean = torch.stack(losses).double().cpu() @ weights / weights.sum()
         return EpochScores(float(mean), clock.seconds(start, end), len(losses))
 
-    def _ready(
-        self, batches: Iterable[tuple[Tensor, Tensor]]
-    ) -> tuple[Iterable[tuple[Tensor, Tensor]], TrainingPass]:
+    def _ready(self, batches: Epoch) -> tuple[Epoch, TrainingPass]:
         """The batches, and their loss; compiled, if it is to be, where no time is taken."""
         if self._pass is None or self._pass.network is not self.network:
             self._pass = self.execution.pass_of(self.network, self.loss)
@@ -199,7 +196,6 @@ class Batches:
 
 A = TypeVar("A", bound=Arm)
 R = TypeVar("R")
-Epoch = Iterable[tuple[Tensor, Tensor]]
 WARM_UP_STEPS = 20
 
 

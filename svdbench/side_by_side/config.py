@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from svdbench.config.base import TRAINED, DeviceConfig, Dtype
+from svdbench.config.base import TRAINED, DeviceConfig, Dtype, trained_option
 from svdbench.config.fields import group, option, section
 from svdbench.job import Subject
 from svdbench.members import DATASETS
-from svdbench.training.config import OptimizerConfig, Schedule
+from svdbench.training.config import OptimizerConfig, Schedule, minutes_option
 
 # The families of networks that are no list of sizes.
 CONV, LSTM, BYTE_LM = "conv", "lstm", "byte-lm"
@@ -28,37 +28,22 @@ DATASET_OR_MODEL = replace(
 
 
 def epochs_option(null: str) -> Any:
-    return option(
-        None, "epochs of training", null=null, typed="--epochs N", at_least=1, panel=TRAINED
-    )
+    return trained_option(None, "epochs of training", "--epochs N", null=null, at_least=1)
 
 
 def net_option(null: str) -> Any:
-    return option(
-        None,
-        "sizes of the layers, such as 784-512-256-10",
-        null=null,
-        typed="--net SIZES",
-        panel=TRAINED,
-    )
+    help = "sizes of the layers, such as 784-512-256-10"
+    return trained_option(None, help, "--net SIZES", null=null)
 
 
 def batch_option(default: int | None, null: str | None = None) -> Any:
-    return option(
-        default,
-        "examples in a batch",
-        null=null,
-        typed="--batch B",
-        former=("--batch-size",),
-        at_least=1,
-        panel=TRAINED,
-    )
+    former = ("--batch-size",)
+    help = "examples in a batch"
+    return trained_option(default, help, "--batch B", null=null, former=former, at_least=1)
 
 
 def seeds_option(default: int) -> Any:
-    return option(
-        default, "number of seeds: seed, seed + 1, …", typed="--seeds N", at_least=1, panel=TRAINED
-    )
+    return trained_option(default, "number of seeds: seed, seed + 1, …", "--seeds N", at_least=1)
 
 
 @dataclass
@@ -92,14 +77,7 @@ class SideBySide(DeviceConfig):
         True, "shuffle the examples before every epoch, the same way for all arms"
     )
     seeds: int = seeds_option(5)
-    max_minutes: float | None = option(
-        None,
-        "time limit of all training, in minutes",
-        null="no limit",
-        typed="--max-minutes MINUTES",
-        above=0,
-        panel=TRAINED,
-    )
+    max_minutes: float | None = minutes_option("all training", panel=TRAINED)
     optimizer: OptimizerConfig = group(OptimizerConfig, "the optimiser")
 
     # Types that networks are trained in; bfloat16 is of products alone.
@@ -126,39 +104,31 @@ class SideBySide(DeviceConfig):
 class FamilyConfig(SideBySide):
     """Networks of several families: multilayer, convolutional, and byte-level transformers."""
 
-    net: str | None = option(
+    net: str | None = trained_option(
         None,
         "sizes of the layers, such as 784-512-256-10; or conv, or lstm, which reads rows, for "
         "images; or byte-lm, a transformer that predicts the next byte of a text",
+        "--net SIZES|conv|lstm|byte-lm",
         null="512 and 256 hidden units",
-        typed="--net SIZES|conv|lstm|byte-lm",
-        panel=TRAINED,
     )
-    width: int | None = option(
+    width: int | None = trained_option(
         None,
         "hidden units of lstm, or features of byte-lm, then a multiple of 4",
+        "--width N",
         null="128",
-        typed="--width N",
         at_least=4,
-        panel=TRAINED,
     )
-    layers: int | None = option(
-        None, "layers of byte-lm", null="4", typed="--layers N", at_least=1, panel=TRAINED
+    layers: int | None = trained_option(
+        None, "layers of byte-lm", "--layers N", null="4", at_least=1
     )
-    context: int | None = option(
-        None,
-        "bytes that byte-lm sees at once",
-        null="128",
-        typed="--context N",
-        at_least=2,
-        panel=TRAINED,
+    context: int | None = trained_option(
+        None, "bytes that byte-lm sees at once", "--context N", null="128", at_least=2
     )
-    text: str | None = option(
+    text: str | None = trained_option(
         None,
         "text for byte-lm: a file, or a folder of text files",
+        "--text FILE|FOLDER",
         null="Python's standard library",
-        typed="--text FILE|FOLDER",
-        panel=TRAINED,
     )
     batch_size: int | None = batch_option(
         None, "2048, of a text windows with 2048 bytes, or an eighth of a smaller data set"

@@ -13,11 +13,14 @@ from svdbench.members import DATASETS
 from svdbench.running.session import device_of
 from svdbench.side_by_side.byte_lm import ByteLmFamily
 from svdbench.side_by_side.config import BYTE_LM, CONV, LSTM, FamilyConfig, SideBySide
-from svdbench.side_by_side.convolutional import ConvFamily
-from svdbench.side_by_side.families import MlpFamily, NetworkFamily
+from svdbench.side_by_side.families import (
+    LSTM_WIDTH,
+    ConvFamily,
+    LstmFamily,
+    MlpFamily,
+    NetworkFamily,
+)
 from svdbench.side_by_side.networks import check_sizes, parse_net
-from svdbench.side_by_side.recurrent import HIDDEN as LSTM_WIDTH
-from svdbench.side_by_side.recurrent import LstmFamily
 
 Examples = tuple[Tensor, Tensor]
 WIDTH, LAYERS, CONTEXT = 128, 4, 128

@@ -3,13 +3,13 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from svdbench.job import Job
 from svdbench.lowrank import Factored
@@ -19,7 +19,7 @@ from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, TableSchema, cell_id
 from svdbench.reporting.words import share
 from svdbench.running.session import RunDisplay, interrupted, running
-from svdbench.side_by_side.arms import Arm, Batches, side_by_side
+from svdbench.side_by_side.arms import Arm, Batches, Epoch, side_by_side
 from svdbench.side_by_side.config import SideBySide
 from svdbench.side_by_side.families import NetworkFamily
 from svdbench.side_by_side.networks import Scores
@@ -209,7 +209,7 @@ class ArmsSession(ABC, Generic[G, A]):
     def begin(self, arms: list[A], seed: int) -> None:
         """Warm up, before the first of all seeds, with other arms than these."""
 
-    def train_epoch(self, arm: A, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+    def train_epoch(self, arm: A, batches: Epoch) -> bool:
         """Train an arm for an epoch, if it has not failed; whether there is one to write down."""
         return arm.train(batches, self.clock) is not None
 

@@ -55,16 +55,17 @@ class TimingConfig(DeviceConfig):
     measure: Measure = group(Measure, "how long and how precisely to measure", quick="quick")
 
 
+def lengths_option(help: str, typed: str, **declared: Any) -> Any:
+    """Sizes: the powers of 2 from 64 to 1024."""
+    return several([64, 128, 256, 512, 1024], help, typed, **declared)
+
+
 @dataclass
 class Sizes:
     """Reflectors V (n, d) applied to X (d, m)."""
 
-    d: list[int] = several(
-        [64, 128, 256, 512, 1024],
-        "sizes d, the length of a reflector",
-        "--d D,D,…",
-        at_least=1,
-        quick=[64, 128, 256],
+    d: list[int] = lengths_option(
+        "sizes d, the length of a reflector", "--d D,D,…", at_least=1, quick=[64, 128, 256]
     )
     n: int | None = option(
         None, "number of reflectors", null="as many as d", typed="--n N", at_least=1

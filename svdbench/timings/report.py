@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from svdbench.measure.quiet import BUSY, LARGEST_FRACTION
+from svdbench.measure import BUSY, LARGEST_FRACTION
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import logarithmic, name_log_ticks, plot_band, quiet
@@ -16,6 +16,7 @@ from svdbench.reporting.words import fixed, grid, quantity, ratio, seconds, size
 from svdbench.statistics.intervals import Interval, paired_ratio
 
 Styles = dict[str, dict[str, Any]]
+Place = Callable[[Any], str]  # the size of a row in words
 
 # The columns that have a floor over the time, and what is shown of one that is void.
 FRACTIONS = ("of_floor", "of_larger_floor")
@@ -29,6 +30,10 @@ SIZES = ("length", "d", "m")
 
 # Lines about disturbed cells, at most, before they are counted in one.
 MOST_LINES = 3
+
+
+def at_d(row: Any) -> str:
+    return f"d = {row['d']}"
 
 
 def read_summary(run: RecordedRun) -> pd.DataFrame:
@@ -47,14 +52,21 @@ def read_summary(run: RecordedRun) -> pd.DataFrame:
 
 def report_of_steps(run: RecordedRun, title: str) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
     """A report with warnings, metrics and headline; the rows of steps, and those with a time."""
-    summary = read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report(title, frames={"step": step})
-    found.warnings = list(disturbed(step))
+    found, step, timed = empty_report(run, title)
     found.metrics = times_of(timed)
     summarise_times(found, timed)
     return found, step, timed
+
+
+def empty_report(
+    run: RecordedRun, title: str, sizes: Sequence[str] = ("d",), place: Place = at_d
+) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
+    """A report with warnings alone; the rows of steps, and those with a time."""
+    summary = read_summary(run)
+    step = summary[summary["pass"] == "step"]
+    found = Report(title, frames={"step": step})
+    found.warnings += disturbed(step, sizes, place)
+    return found, step, step[step["status"] == "ok"]
 
 
 def times_of(timed: pd.DataFrame, metric: Metric = STEP) -> list[MetricValue]:
@@ -153,9 +165,7 @@ def below_floor(rows: pd.DataFrame) -> "pd.Series[bool]":
     return _largest_fraction(rows) > LARGEST_FRACTION
 
 
-def _void_floors(
-    rows: pd.DataFrame, sizes: Sequence[str], place: Callable[[Any], str]
-) -> Iterator[str]:
+def _void_floors(rows: pd.DataFrame, sizes: Sequence[str], place: Place) -> Iterator[str]:
     """A line for each cell in which a method was faster than its floor allows."""
     timed = rows[rows["status"] == "ok"]
     for _, cell in timed[below_floor(timed)].groupby(list(sizes)):
@@ -174,9 +184,7 @@ def _largest_fraction(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 def disturbed(
-    step: pd.DataFrame,
-    sizes: Sequence[str] = ("d",),
-    place: Callable[[Any], str] = lambda row: f"d = {row['d']}",
+    step: pd.DataFrame, sizes: Sequence[str] = ("d",), place: Place = at_d
 ) -> Iterator[str]:
     """A line for each cell whose times other processes have disturbed; one for many of them.
 
@@ -201,7 +209,7 @@ def disturbed(
         )
 
 
-def not_timed(step: pd.DataFrame, place: Callable[[Any], str]) -> Iterator[str]:
+def not_timed(step: pd.DataFrame, place: Place) -> Iterator[str]:
     """A line for each method and reason, with the places at which it has no time."""
     missing = step[step["status"] != "ok"]
     for (method, status, reason), rows in missing.groupby(["method", "status", "reason"]):

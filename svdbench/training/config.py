@@ -5,12 +5,12 @@ from enum import Enum
 from typing import Any
 
 from svdbench.config.base import (
-    TRAINED,
     FollowedConfig,
     Placement,
     RunConfig,
     device_option,
     threads_option,
+    trained_option,
 )
 from svdbench.config.fields import Key, Member, group, members, option
 from svdbench.job import Flag, Subject
@@ -36,6 +36,16 @@ PRESET = "the preset's"
 SHARE = "give a number from 0 to below 1"
 
 
+def preset_option(default: Any, help: str, typed: str, **declared: Any) -> Any:
+    """A key that the preset of a model and a task sets."""
+    return option(default, help, typed, default_text=PRESET, **declared)
+
+
+def minutes_option(of: str, **declared: Any) -> Any:
+    help = f"time limit of {of}, in minutes"
+    return option(None, help, "--max-minutes MINUTES", null="no limit", above=0, **declared)
+
+
 class Schedule(Enum):
     """How learning rates go down, from the first step to the last: not at all, or to zero."""
 
@@ -49,13 +59,12 @@ class OptimizerConfig:
     """What every optimiser has; those below add their own keys."""
 
     name: str = option("", "the optimiser, chosen by optimizer=NAME")
-    lr: float = option(
+    lr: float = trained_option(
         1e-3,
         "learning rate",
-        typed="--lr RATE",
+        "--lr RATE",
         default_text="as the optimiser or the preset has it",
         above=0,
-        panel=TRAINED,
     )
     orthogonal_lr: float | None = option(
         None, "learning rate of the recurrent weight's parameters", null="lr", above=0
@@ -103,50 +112,26 @@ class SGD(OptimizerConfig):
 class Trainer:
     """How long to train, how often to evaluate, and where."""
 
-    steps: int = option(
-        5000,
-        "maximum number of optimiser steps",
-        typed="--steps N",
-        default_text=PRESET,
-        at_least=1,
-    )
-    batch_size: int = option(
+    steps: int = preset_option(5000, "maximum number of optimiser steps", "--steps N", at_least=1)
+    batch_size: int = preset_option(
         50,
         "sequences in a batch, of all processes together",
-        typed="--batch B",
-        default_text=PRESET,
+        "--batch B",
         former=("--batch-size",),
         at_least=1,
     )
-    evaluate_every: int = option(
-        100,
-        "steps between evaluations",
-        typed="--evaluate-every N",
-        default_text=PRESET,
-        former=("--every",),
-        at_least=1,
+    evaluate_every: int = preset_option(
+        100, "steps between evaluations", "--evaluate-every N", former=("--every",), at_least=1
     )
-    target: float = option(
+    target: float = preset_option(
         0.01,
         "stop when the loss is this fraction of the baseline; 0: never",
-        typed="--target SHARE",
-        default_text=PRESET,
+        "--target SHARE",
         at_least=0,
     )
-    max_minutes: float | None = option(
-        None,
-        "time limit of each training, in minutes",
-        null="no limit",
-        typed="--max-minutes MINUTES",
-        default_text="no limit",
-        above=0,
-    )
+    max_minutes: float | None = minutes_option("each training", default_text="no limit")
     seeds: int = option(
-        1,
-        "number of seeds: seed, seed + 1, …",
-        typed="--seeds N",
-        default_text="1",
-        at_least=1,
+        1, "number of seeds: seed, seed + 1, …", "--seeds N", default_text="1", at_least=1
     )
     device: str = device_option()
     threads: int | None = threads_option(
@@ -155,17 +140,16 @@ class Trainer:
     processes: int = option(
         1,
         "processes per node, which share each batch; on GPUs, one each",
-        typed="--processes N",
+        "--processes N",
         default_text="1",
         at_least=1,
     )
     nodes: int = option(1, "machines that train together", at_least=1)
     checkpoint: bool = option(True, "save the best and the last weights of each seed")
-    extrapolate: list[int] = option(
+    extrapolate: list[int] = preset_option(
         [],
         "test also on sequences so many times as long",
-        typed="--extrapolate FACTORS",
-        default_text=PRESET,
+        "--extrapolate FACTORS",
         unique=True,
         at_least=2,
         remedy="give whole numbers from 2, such as 2,4,8",

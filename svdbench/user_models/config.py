@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svdbench.config.base import OWN, DeviceConfig, Dtype, RunConfig
+from svdbench.config.base import DeviceConfig, Dtype, RunConfig, own_option
 from svdbench.config.fields import option, section
 
 # What a loss may rise by where nothing is said of it.
@@ -16,24 +16,17 @@ FRACTION = "give a fraction of the dense network, above 0 and at most 1, such as
 
 def fraction_option(help: str, flag: str) -> Any:
     """A budget as a fraction of the dense network's."""
-    return option(
-        None,
-        f"budget instead of a bound on the loss: fraction of {help}",
-        typed=f"{flag} FRACTION",
-        above=0,
-        at_most=1,
-        remedy=FRACTION,
-    )
+    help = f"budget instead of a bound on the loss: fraction of {help}"
+    return option(None, help, f"{flag} FRACTION", above=0, at_most=1, remedy=FRACTION)
 
 
 def increase_option(help: str) -> Any:
-    return option(
-        None,
-        help,
-        null=f"{USUAL_INCREASE}, or no limit with a budget",
-        typed="--max-loss-increase LOSS",
-        at_least=0,
-    )
+    null = f"{USUAL_INCREASE}, or no limit with a budget"
+    return option(None, help, "--max-loss-increase LOSS", null=null, at_least=0)
+
+
+def calibration_option(what: str, null: str) -> Any:
+    return option(None, f"number of {what}", "--calibration N", null=null, at_least=1)
 
 
 @dataclass
@@ -47,37 +40,33 @@ class UserModelConfig:
         null="none",
         calls=True,
     )
-    weights: str | None = option(
+    weights: str | None = own_option(
         None,
         "weights: .safetensors, or a state_dict or checkpoint of torch.save",
+        "--weights FILE",
         null="as built",
-        typed="--weights FILE",
-        panel=OWN,
     )
-    loader: str | None = option(
+    loader: str | None = own_option(
         None,
         "MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader; or a dict "
         "with the keys calibration, validation and test; for a model of transformers, text files "
         "or images",
-        typed="--data FUNCTION",
+        "--data FUNCTION",
         calls=True,
-        panel=OWN,
     )
-    context: int | None = option(
+    context: int | None = own_option(
         None,
         "tokens of a sequence, of a language model of transformers",
+        "--context N",
         null="512, or fewer where the model or the text has no more",
-        typed="--context N",
         at_least=2,
-        panel=OWN,
     )
-    max_examples: int | None = option(
+    max_examples: int | None = own_option(
         None,
         "maximum number of examples to read from each split; a loader that never ends needs it",
+        "--max-examples N",
         null="all",
-        typed="--max-examples N",
         at_least=1,
-        panel=OWN,
     )
 
 
@@ -99,30 +88,24 @@ class Budget:
 class LossChoice(RunConfig):
     """What compressed models are judged by: a loss, or their distance from the dense one."""
 
-    loss: str | None = option(
+    loss: str | None = own_option(
         None,
         "loss of outputs and targets, as MODULE:FUNCTION",
+        "--loss FUNCTION",
         null="cross entropy or mean squared error; distillation if there are no targets",
-        typed="--loss FUNCTION",
         calls=True,
-        panel=OWN,
     )
-    distill: str | None = option(
+    distill: str | None = own_option(
         None,
         "compare outputs with those of the dense model instead of targets: by the cosine, mse "
         "(mean squared error), kl (of logits), or auto for the one that suits",
+        "--distill NAME",
         null="only if there are no targets",
-        typed="--distill NAME",
         choices=DISTILLATIONS,
         noun="distillation",
-        panel=OWN,
     )
-    temperature: float = option(
-        1.0,
-        "number that logits are divided by, for --distill kl",
-        typed="--temperature T",
-        above=0,
-        panel=OWN,
+    temperature: float = own_option(
+        1.0, "number that logits are divided by, for --distill kl", "--temperature T", above=0
     )
 
     def check(self) -> None:
@@ -150,7 +133,7 @@ class RankChoice(LossChoice):
     multiple_of: int = option(
         1,
         "make every rank a multiple of this number, such as 8 or 16",
-        typed="--multiple-of N",
+        "--multiple-of N",
         at_least=1,
     )
 
@@ -177,10 +160,10 @@ class Finetune:
     epochs: int = option(
         0,
         "epochs of AdamW after compression, on the calibration examples",
-        typed="--finetune-epochs N",
+        "--finetune-epochs N",
         at_least=0,
     )
-    lr: float = option(1e-4, "learning rate", typed="--lr RATE", above=0)
+    lr: float = option(1e-4, "learning rate", "--lr RATE", above=0)
 
 
 @dataclass

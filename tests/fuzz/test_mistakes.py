@@ -8,7 +8,7 @@ from judge import judged
 
 import svdbench
 from svdbench.config.compose import read
-from svdbench.jobs.compress_model.config import CompressModel
+from svdbench.jobs.compress_model import CompressModel
 from svdbench.members import MODELS
 
 TIME = ["time-fasth", "--methods", "fasth", "--d", "8"]

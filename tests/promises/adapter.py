@@ -19,8 +19,8 @@ from torch import nn
 
 from promises.core import SECONDS, Step, interleaved, step, threads
 from promises.figures import Promise, measure_parts
+from svdbench.measure import BUSY
 from svdbench.measure.machine import Neighbours, peak_bytes
-from svdbench.measure.quiet import BUSY
 from svdbench.nn import HouseholderAdapter
 from svdbench.record.environment import environment
 

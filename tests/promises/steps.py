@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from promises.figures import BASELINE, Promise, at_least, finish, ratios
-from svdbench.measure.quiet import voids_floor
+from svdbench.measure import voids_floor
 from svdbench.record.reader import RecordedRun
 from svdbench.running.start import launch
 from svdbench.timings.report import read_summary

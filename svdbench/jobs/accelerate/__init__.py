@@ -22,8 +22,179 @@ Examples:
     svdbench accelerate experiment=svd_dnn_mnist_corrected
 """
 
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+from svdbench.config.base import MACHINE, Dtype, FollowedConfig, dtype_option
+from svdbench.config.fields import members, option, several, shares
 from svdbench.job import Job
-from svdbench.jobs.accelerate.config import Accelerate
-from svdbench.side_by_side.config import DATASET
+from svdbench.members import ARMS
+from svdbench.side_by_side.config import BYTE_LM, DATASET, FamilyConfig, epochs_option
+
+NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
+
+
+class AlphaMeaning(Enum):
+    """Of what α is a part: see :func:`svdbench.jobs.accelerate.arms.alpha_rank`."""
+
+    code = "code"
+    text = "text"
+
+
+class Start(Enum):
+    """How weights are drawn: as torch does it, or Glorot's way with biases of zero."""
+
+    torch = "torch"
+    glorot = "glorot"
+
+
+class TrainingBudget(Enum):
+    """What all arms are given alike: steps, the multiplications of those steps, or seconds."""
+
+    steps = "steps"
+    multiplications = "multiplications"
+    seconds = "seconds"
+
+
+class DecayOf(Enum):
+    """What ``optimizer.weight_decay`` pulls to zero: the product of two factors, or each factor."""
+
+    product = "product"
+    factors = "factors"
+
+
+@dataclass
+class PublishedSpeed:
+    alpha: float | None = option(None, "α of the arm", null="the dense one")
+    phi: float | None = option(None, "φ of the arm", null="the dense one")
+    column: str = option(
+        "",
+        "speed of the whole training relative to the dense arm's, or a result after the last epoch",
+        choices=NUMBERS,
+        noun="published.column",
+    )
+    value: float = option(0.0, "the number as published")
+    tolerance: float = option(0.0, "its uncertainty, from rounding or from reading a figure")
+
+
+@dataclass
+class Accelerate(FamilyConfig, FollowedConfig):
+    """``svdbench accelerate``: trained dense, in low rank, and dense with fewer hidden units."""
+
+    dtype: Dtype = dtype_option(
+        "precision: float32, float64, or bfloat16: parameters in float32, products in bfloat16"
+    )
+    compile: bool = option(
+        False, "compile all networks with torch.compile", typed="--compile", panel=MACHINE
+    )
+    epochs: int | None = epochs_option(
+        "20, of a text 1, or enough for 200 batches; 10 rounds of seconds"
+    )
+    arm: dict[str, Any] = members(ARMS)
+    arms: list[str] = several(
+        ["svd_dnn"],
+        "arms beside the dense network, such as svd-dnn,factors,cola",
+        "--arms NAME,…",
+        choices=ARMS,
+    )
+    rivals: bool | None = option(
+        None,
+        "train smaller dense networks, too: of each arm's step time and multiplications, and of "
+        "¼, ⅜ and ½ the width",
+        null="yes, but not where published numbers are compared",
+        typed="--no-rivals",
+    )
+    budget: TrainingBudget | None = option(
+        None,
+        "what all arms are given alike: steps, multiplications, or seconds",
+        null="steps, or seconds with budget_s",
+        typed="--equal steps|multiplications|seconds",
+    )
+    budget_s: float | None = option(
+        None,
+        "seconds of training for each arm, as process seconds over the number of threads",
+        null="as many steps or multiplications as the dense network has in its epochs",
+        typed="--budget SECONDS",
+        above=0,
+    )
+    lrs: list[float] | None = several(
+        None,
+        "learning rates to choose from, for each arm, on a part of the training set",
+        "--lrs RATE,…",
+        null="optimizer.lr for all",
+        above=0,
+    )
+    decay: DecayOf = option(
+        DecayOf.product,
+        "what weight decay is of: the product of two factors, or each of the factors",
+    )
+    start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
+    alphas: list[float] = shares(
+        [0.5],
+        "shares of the singular values to keep, 1 for the dense network; one arm for each, with "
+        "each phi",
+        "--alphas A,A,…",
+        former=("--alpha",),
+    )
+    alpha_meaning: AlphaMeaning = option(
+        AlphaMeaning.code,
+        "what alpha is a share of: mn/(m + n), where factors begin to save (code), or the smaller "
+        "side of a weight (text)",
+        typed="--alpha-meaning code|text",
+    )
+    ranks: list[str] | None = option(
+        None,
+        "ranks of the layers instead of alpha, such as 154,85,none",
+        typed="--ranks L,L,…",
+        pattern=r"(?i:none)|0*[1-9]\d*",
+        remedy="give a whole number of at least 1, or none, for each layer, for example "
+        "ranks=[154,85,none]",
+    )
+    phis: list[float] = several(
+        [0.1, 0.0],
+        "shares of the training steps before the switch to factors",
+        "--phis P,P,…",
+        former=("--phi",),
+        at_least=0,
+        below=1,
+        remedy="give shares from 0 to below 1, such as 0.1",
+    )
+    skip_last: bool = option(True, "leave the last layer dense")
+    only_if_saves: bool = option(True, "leave a layer dense if its factors have no fewer numbers")
+    carry_moments: bool = option(True, "keep the optimiser's moments across the switch")
+    input_gradient: bool = option(
+        False, "also compute the gradient in the inputs, which nothing uses"
+    )
+    published: list[PublishedSpeed] = option([], "numbers to compare with: see conf/experiment")
+
+    trains_in: ClassVar[tuple[Dtype, ...]] = (Dtype.float32, Dtype.float64, Dtype.bfloat16)
+
+    def check(self) -> None:
+        super().check()
+        if self.input_gradient and self.net == BYTE_LM:
+            raise ValueError("input_gradient is for data of numbers, and byte-lm reads bytes")
+        if self.budget is TrainingBudget.seconds and self.budget_s is None:
+            raise ValueError("budget is seconds, without a number of them: add --budget 10")
+        if self.budget_of is not TrainingBudget.seconds and self.budget_s is not None:
+            raise ValueError(
+                f"budget is {self.budget_of.value}, and budget_s is of seconds: leave one of them "
+                "out"
+            )
+        if self.lrs is not None and sorted(self.lrs) != self.lrs:
+            raise ValueError(f"lrs is {self.lrs}: give the rates in ascending order")
+
+    @property
+    def budget_of(self) -> TrainingBudget:
+        """What all arms are given alike."""
+        if self.budget is None:
+            return TrainingBudget.steps if self.budget_s is None else TrainingBudget.seconds
+        return self.budget
+
+    @property
+    def with_rivals(self) -> bool:
+        """Whether smaller dense networks are trained, too."""
+        return not self.published if self.rivals is None else self.rivals
+
 
 JOB = Job("accelerate", Accelerate, __name__, DATASET, panel="Low rank", place=3)

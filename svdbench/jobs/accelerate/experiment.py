@@ -10,12 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from svdbench.config.base import Dtype
+from svdbench.jobs.accelerate import Accelerate, DecayOf, Start, TrainingBudget
 from svdbench.jobs.accelerate.arms.base import ArmPlan, LowRankArm
-from svdbench.jobs.accelerate.config import Accelerate, DecayOf, Start, TrainingBudget
-from svdbench.jobs.accelerate.costs import multiplications
+from svdbench.jobs.accelerate.costs import StepSchedule, alpha_rule, layer_rule, multiplications
 from svdbench.jobs.accelerate.moments import factors_in
-from svdbench.jobs.accelerate.ranks import alpha_rule, layer_rule
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import Factored
 from svdbench.lowrank.layers.factor import RankRule

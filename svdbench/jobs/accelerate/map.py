@@ -13,17 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from svdbench.jobs.accelerate.summaries import DENSE
-from svdbench.reporting import plots
+from svdbench.reporting import plots, words
 from svdbench.reporting.report import Lines, Report, Table, TableCell
-from svdbench.reporting.words import (
-    number,
-    percent,
-    plus_minus,
-    ratio,
-    seconds,
-    setting,
-    signed,
-)
 from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, paired_difference
 
@@ -114,23 +105,25 @@ def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
 def map_tables(found: AlphaPhiMap) -> list[Table]:
     """A line for each α: the loss less the dense network's at each φ; and the seconds."""
     note = (
-        f"less the dense network's {number(mean(found.dense_losses), 4)} nats, with half its "
+        f"less the dense network's {words.number(mean(found.dense_losses), 4)} nats, with half its "
         f"95% interval; {sides.noise(len(found.dense_losses))}"
     )
-    columns = [f"φ {percent(phi, 0)}" for phi in found.phis]
+    columns = [f"φ {words.percent(phi, 0)}" for phi in found.phis]
     losses = Table.of("test loss over α and φ", ["α"], columns, note=note)
     times = Table.of("seconds of training", ["α"], columns)
     for alpha in found.alphas:
         cells = (_cell(found.against_dense(alpha, phi)) for phi in found.phis)
-        losses.add(setting(alpha), *cells)
+        losses.add(words.setting(alpha), *cells)
         each = (mean(found.times[alpha, phi]) for phi in found.phis)
-        times.add(setting(alpha), *(TableCell.number(value, seconds) for value in each))
-    times.add("1: dense", *[TableCell.number(mean(found.dense_times), seconds)] * len(found.phis))
+        times.add(words.setting(alpha), *(TableCell.number(value, words.seconds) for value in each))
+    times.add(
+        "1: dense", *[TableCell.number(mean(found.dense_times), words.seconds)] * len(found.phis)
+    )
     return [losses, times]
 
 
 def _cell(interval: Interval) -> TableCell:
-    return sides.difference(interval, lambda x: signed(x, 2), lambda x: number(x, 2))
+    return sides.difference(interval, lambda x: words.signed(x, 2), lambda x: words.number(x, 2))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -146,7 +139,7 @@ def advice(found: AlphaPhiMap) -> Iterator[str]:
         yield f"α 0.5 is best with φ of 10 to 20%: {_half(found)}"
     few = [alpha for alpha in found.alphas if alpha <= QUARTER]
     for alpha in few:
-        yield f"α {setting(alpha)}: more dense steps always help: {_more_helps(found, alpha)}"
+        yield f"α {words.setting(alpha)}: more dense steps always help: {_more_helps(found, alpha)}"
     if few:
         yield f"more dense steps cost seconds: {_costs(found)}"
 
@@ -171,7 +164,7 @@ def _half(found: AlphaPhiMap) -> str:
     if worst is None:
         return "open, as there are no others"
     return (
-        f"{ANSWERS[answer]} (φ {percent(best, 0)} less φ {percent(worst, 0)}: "
+        f"{ANSWERS[answer]} (φ {words.percent(best, 0)} less φ {words.percent(worst, 0)}: "
         f"{_difference(pairs[worst])} nats)"
     )
 
@@ -181,7 +174,7 @@ def _more_helps(found: AlphaPhiMap, alpha: float) -> str:
     answer = judged(list(steps.values()))
     (more, less), worst = max(steps.items(), key=lambda item: item[1].mean)
     return (
-        f"{ANSWERS[answer]} (least from φ {percent(less, 0)} to {percent(more, 0)}: "
+        f"{ANSWERS[answer]} (least from φ {words.percent(less, 0)} to {words.percent(more, 0)}: "
         f"{_difference(worst)} nats)"
     )
 
@@ -194,13 +187,14 @@ def _costs(found: AlphaPhiMap) -> str:
     ]
     longer = mean([mean(found.times[a, last]) / mean(found.times[a, first]) for a in few])
     return (
-        f"{ANSWERS[judged(saved)]} (φ {percent(last, 0)} takes {ratio(longer)} the time of "
-        f"φ {percent(first, 0)})"
+        f"{ANSWERS[judged(saved)]} (φ {words.percent(last, 0)} takes {words.ratio(longer)} the "
+        f"time of φ {words.percent(first, 0)})"
     )
 
 
 def _difference(interval: Interval) -> str:
-    return f"{signed(interval.mean, 2)}{plus_minus(interval.halfwidth, lambda x: number(x, 2))}"
+    half = words.plus_minus(interval.halfwidth, lambda x: words.number(x, 2))
+    return f"{words.signed(interval.mean, 2)}{half}"
 
 
 # ------------------------------------------------------------------------------ the figure
@@ -238,15 +232,15 @@ def draw_map(found: AlphaPhiMap, title: str) -> Figure:
         labels = axes.clabel(lines, fmt=lambda value: f"{value:g} s", fontsize=8)
         for label in labels:
             label.set_path_effects(outline)
-    axes.set_xticks(range(len(phis)), [percent(phi, 0) for phi in phis])
-    names = ["1: dense", *map(setting, found.alphas)]
+    axes.set_xticks(range(len(phis)), [words.percent(phi, 0) for phi in phis])
+    names = ["1: dense", *map(words.setting, found.alphas)]
     axes.set_yticks(range(len(alphas)), names)
     axes.set_xlabel("φ, share of dense steps before the switch")
     axes.set_ylabel("α, share of the singular values")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes)
-    plots.name_ticks(bar.ax.yaxis, lambda value: "0" if not value else signed(value, 2))
+    plots.name_ticks(bar.ax.yaxis, lambda value: "0" if not value else words.signed(value, 2))
     bar.set_label("test loss less the dense network's, nats")
     what = "* more than noise; dashed: equal seconds of training"
     figure.suptitle(f"{title}\n{what}", x=0.01, ha="left", fontsize=10)
@@ -255,6 +249,6 @@ def draw_map(found: AlphaPhiMap, title: str) -> Figure:
 
 def _words(found: AlphaPhiMap, alpha: float, phi: float) -> str:
     if alpha == 1:
-        return number(mean(found.dense_losses))
+        return words.number(mean(found.dense_losses))
     interval = found.against_dense(alpha, phi)
-    return f"{signed(interval.mean, 2)}{'*' if interval.excludes(0) else ''}"
+    return f"{words.signed(interval.mean, 2)}{'*' if interval.excludes(0) else ''}"

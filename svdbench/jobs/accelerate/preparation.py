@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.jobs.accelerate.config import TrainingBudget
-from svdbench.jobs.accelerate.costs import weighted
+from svdbench.jobs.accelerate import TrainingBudget
+from svdbench.jobs.accelerate.costs import StepSchedule, weighted
 from svdbench.jobs.accelerate.experiment import (
     DENSE,
     RIVAL,
@@ -29,7 +29,6 @@ from svdbench.jobs.accelerate.rivals import (
     interleaved,
     rivals_of,
 )
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.jobs.accelerate.trained import StagedArm, endless, used_seconds
 from svdbench.measure.clock import Clock
 from svdbench.side_by_side.arms import Batches

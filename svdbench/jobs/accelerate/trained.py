@@ -1,6 +1,6 @@
 """An arm of ``svdbench accelerate``: a network that changes as it is trained."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
 import torch
@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from svdbench.jobs.accelerate.arms.base import ArmPlan, ArmState, LowRankArm, overrides
-from svdbench.jobs.accelerate.costs import training_bytes
+from svdbench.jobs.accelerate.costs import StepSchedule, training_bytes
 from svdbench.jobs.accelerate.moments import add_product_decay
-from svdbench.jobs.accelerate.schedule import StepSchedule
 from svdbench.lowrank import Factored
 from svdbench.measure.clock import Clock, ProcessClock, timed
-from svdbench.side_by_side.arms import Arm, Batches, EpochScores
+from svdbench.side_by_side.arms import Arm, Batches, Epoch, EpochScores, Hook
 from svdbench.side_by_side.execution import Execution, TrainingPass
 from svdbench.side_by_side.networks import Loss
 
@@ -81,11 +80,7 @@ class StagedArm(Arm):
         return sum(d.seconds for d in self.history) + (self.switch_s or 0.0) + self.asked_s
 
     def train_epoch(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        clock: Clock,
-        after_batch: Callable[[], None] | None = None,
-        before_update: Callable[[], None] | None = None,
+        self, batches: Epoch, clock: Clock, after_batch: Hook = None, before_update: Hook = None
     ) -> EpochScores:
         """As of every arm; the seconds of changes are not among the epoch's."""
         batches, parts = iter(batches), []
@@ -134,11 +129,7 @@ class StagedArm(Arm):
         return self.schedule.ends[self.stage] - self.steps
 
     def _train_stage(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        clock: Clock,
-        after_batch: Callable[[], None] | None,
-        before_update: Callable[[], None] | None,
+        self, batches: Epoch, clock: Clock, after_batch: Hook, before_update: Hook
     ) -> EpochScores:
         follows = self.method is not None and overrides(self.method, "before_step")
         counted = 0

@@ -10,8 +10,34 @@ Examples:
     svdbench accelerate --when --widths 128,256 --rows 1024 --alphas 0.5
 """
 
+from dataclasses import dataclass
+
+from svdbench.config.fields import several, shares
 from svdbench.job import Flag, Job
-from svdbench.jobs.accelerate_when.config import AccelerateWhen
+from svdbench.timings.config import TimingConfig, lengths_option
+
+
+@dataclass
+class AccelerateWhen(TimingConfig):
+    """One layer, dense and of low rank, of every width on batches of every number of rows."""
+
+    widths: list[int] = lengths_option(
+        "features of the layer, in and out", "--widths N,N,…", at_least=2, quick=[64, 128, 256]
+    )
+    rows: list[int] = several(
+        [32, 256, 1024],
+        "rows of a batch: examples, or of sequences all their places",
+        "--rows N,N,…",
+        at_least=1,
+        quick=[256],
+    )
+    alphas: list[float] = shares(
+        [0.5, 0.25, 0.125],
+        "shares of the multiplications that the layer of low rank makes",
+        "--alphas A,A,…",
+        former=("--alpha",),
+    )
+
 
 JOB = Job(
     "accelerate-when",

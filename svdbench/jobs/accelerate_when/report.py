@@ -82,11 +82,7 @@ class LayerSpeed:
 
 
 def report(run: RecordedRun) -> Report:
-    summary = timings.read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report("when low rank pays", frames={"step": step})
-    found.warnings += timings.disturbed(step, ["m", "d"], place)
+    found, step, timed = timings.empty_report(run, "when low rank pays", ["m", "d"], place)
     speeds = speeds_of(run.frame("samples"), timed) if run.has("samples") else []
     if not speeds:
         found.blocks.append(Lines(timings.not_timed(step, place)))

@@ -5,8 +5,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from svdbench.jobs.accelerate_when import JOB
-from svdbench.jobs.accelerate_when.config import AccelerateWhen
+from svdbench.jobs.accelerate_when import JOB, AccelerateWhen
 from svdbench.measure.algorithm import Problem
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.running.session import device_of

@@ -7,20 +7,23 @@ from statistics import fmean, median
 from typing import Literal
 
 from svdbench.errors import UserError
-from svdbench.jobs.compare.environments import (
+from svdbench.jobs.compare.pairing import (
+    Cell,
     EnvironmentFact,
+    What,
     check,
     differing,
+    families,
     fields,
+    pair,
     refuse_other_job,
+    unpaired_groups,
 )
-from svdbench.jobs.compare.metrics import ComparedMetric, choose, is_training, number
-from svdbench.jobs.compare.pairing import Cell, What, families, pair, unpaired_groups
-from svdbench.jobs.compare.runs import Side
-from svdbench.measure.quiet import BUSY, voids_floor
+from svdbench.jobs.compare.runs import ComparedMetric, Side, choose, is_training, number
+from svdbench.measure import BUSY, voids_floor
 from svdbench.record.schema import ended_well
 from svdbench.reporting import words
-from svdbench.statistics.tests import Ratio, by_pairs, by_ranks, holm
+from svdbench.statistics.intervals import Ratio, by_pairs, by_ranks, holm
 
 Verdict = Literal["better", "worse", "same", "can't tell"]
 

@@ -13,7 +13,7 @@ from svdbench.jobs.compare.runs import Side
 from svdbench.reporting.formats import to_csv
 from svdbench.reporting.report import Lines, Report, Style, Table, TableCell
 from svdbench.reporting.words import UNKNOWN, interval, quantity, ratio, setting, share
-from svdbench.statistics.tests import Ratio
+from svdbench.statistics.intervals import Ratio
 
 STYLES: dict[str, Style] = {
     **{"regression": "bad", "slower": "warn", "worse": "warn"},

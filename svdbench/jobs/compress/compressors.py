@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from svdbench.arguments import check_whole
 from svdbench.lowrank import randomized_svd, truncated_svd
 
 
@@ -123,9 +124,7 @@ class RSVD(Compressor):
     source = "Halko, Martinsson and Tropp, Finding structure with randomness, SIAM Review 2011"
 
     def __init__(self, oversampling: int = 10, power_iterations: int = 2) -> None:
-        for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
-            if not (isinstance(value, int) and value >= 0):
-                raise ValueError(f"{name} is {value!r}: give a whole number of at least 0")
+        check_whole(0, oversampling=oversampling, power_iterations=power_iterations)
         self.oversampling = oversampling
         self.power_iterations = power_iterations
 
@@ -155,8 +154,7 @@ class TruncSVD(Compressor):
     source = "Eckart and Young, The approximation of one matrix by another, Psychometrika 1936"
 
     def __init__(self, extra: int = 0) -> None:
-        if not (isinstance(extra, int) and extra >= 0):
-            raise ValueError(f"extra is {extra!r}: give a whole number of at least 0")
+        check_whole(0, extra=extra)
         self.extra = extra
 
     def kept(self, rank: int) -> int:

@@ -39,10 +39,7 @@ from svdbench.reporting.words import (
     tick,
 )
 from svdbench.side_by_side import report as sides
-from svdbench.statistics.intervals import (
-    mean_interval,
-    prediction_interval,
-)
+from svdbench.statistics.intervals import mean_interval, prediction_interval
 
 # Columns that may have published numbers, with their format specifications.
 FORMS = {"accuracy": ".1%", "loss": ".2f", "time_ratio": "×"}

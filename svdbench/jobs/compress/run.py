@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from svdbench.errors import UserError
-from svdbench.jobs.compress import JOB
+from svdbench.jobs.compress import JOB, Compress
 from svdbench.jobs.compress.arms import (
     CompressedArm,
     CompressExperiment,
+    Compression,
     CompressSetting,
+    deployed,
     latencies,
 )
-from svdbench.jobs.compress.config import Compress
-from svdbench.jobs.compress.network import Compression, deployed
 from svdbench.measure.plan import TimingPlan
 from svdbench.members import COMPRESSORS
 from svdbench.record.events import require_tensorboard

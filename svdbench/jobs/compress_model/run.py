@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from svdbench.jobs.compress_model import JOB
-from svdbench.jobs.compress_model.config import CompressModel
+from svdbench.jobs.compress_model import JOB, CompressModel
 from svdbench.lowrank import compress, save
 from svdbench.lowrank.compressed import BeforeAfter, Compressed, CompressedLayer
 from svdbench.lowrank.ranks.certify import Increase
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.measure.machine import device_name, threads_of
-from svdbench.measure.threads import fastest_threads
+from svdbench.measure.machine import device_name, fastest_threads, threads_of
 from svdbench.pretrained.perplexity import PerplexityChange
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema, cell_id
@@ -68,6 +66,13 @@ def _saved(found: Compressed, brought: LoadedUserModel, folder: Path) -> Path:
     return save(found, folder / "model.safetensors")
 
 
+# Keys that are arguments of svdbench.lowrank.compress, as they are.
+PASSED_ON = (
+    *("kind", "distill", "temperature", "multiple_of", "keep_if", "timing_s", "seed"),
+    *("embeddings", "skip_last", "folding"),
+)
+
+
 def _compressed(
     config: CompressModel,
     brought: LoadedUserModel,
@@ -76,6 +81,7 @@ def _compressed(
 ) -> Compressed:
     assert brought.splits is not None  # as the configuration has a loader
     options: dict[str, Any] = config.budget.given()
+    options |= {name: getattr(config, name) for name in PASSED_ON}
     options["max_loss_increase"] = config.allowed
     options["layers"] = brought.layers if config.layers is None else config.layers
     with warnings.catch_warnings():  # shown by the report
@@ -84,19 +90,9 @@ def _compressed(
             brought.model,
             brought.splits,
             loss=loss,
-            distill=config.distill,
-            temperature=config.temperature,
-            embeddings=config.embeddings,
-            kind=config.kind,  # type: ignore[arg-type]
-            multiple_of=config.multiple_of,
-            keep_if=config.keep_if,
             finetune_epochs=config.finetune.epochs,
             lr=config.finetune.lr,
-            timing_s=config.timing_s,
-            seed=config.seed,
             on_progress=shown.doing,
-            skip_last=config.skip_last,
-            folding=config.folding,
             **options,
         )
 

@@ -5,11 +5,11 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
-from svdbench.record.environment import environment
+from svdbench.record.environment import environment, installed
 
 Facts = dict[str, Any]
 
@@ -20,9 +20,6 @@ VARIABLES = (
     *("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"),
     *("PYTORCH_NO_CUDA_MEMORY_CACHING", "TRITON_INTERPRET", "PYTHONDEVMODE", "LD_PRELOAD"),
 )
-
-
-_LOW_PRECISION = ("avx512_bf16", "avx512_fp16", "amx_bf16")
 
 
 def facts(root: Path = Path("/")) -> Facts:
@@ -244,14 +241,6 @@ def packages(requirements: list[str] | None = None) -> Iterator[dict[str, Any]]:
         }
 
 
-def installed(package: str) -> str | None:
-    """Its version; None where it isn't installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _own() -> list[str]:
     """Of the checkout that runs, as its metadata may be older; else of the installed package."""
     try:
@@ -336,7 +325,7 @@ def gpus(ask: Callable[[Sequence[str]], str | None] = ask) -> list[dict[str, Any
         values = [_known(value) for value in line.split(",")]
         if len(values) == len(_ASKED):
             gpu: dict[str, Any] = dict(zip(_ASKED, values, strict=True))
-            gpu |= {name: _number(gpu[name]) for name in _NUMBERS}
+            gpu |= {name: number(gpu[name]) for name in _NUMBERS}
             found.append(gpu | {"slowed_by": _reasons(gpu["slowed_by"])})
     named = not seen or any(gpu["uuid"] in devices for gpu in found)  # not of parts of a GPU (MIG)
     for gpu in found:
@@ -381,10 +370,3 @@ def _known(value: str) -> str | None:
     """What nvidia-smi says, unless it is that it doesn't know."""
     value = value.strip()
     return None if not value or value.startswith("[") else value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from svdbench.measure.quiet import BUSY
+from svdbench.measure import BUSY
 from svdbench.reporting.words import fixed, number, percent, quantity, share
 
 # From which on the quartiles of one product, or its two halves, are too far apart.

@@ -6,9 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from svdbench.job import Job, Request
-from svdbench.jobs.gradients import JOB
-from svdbench.jobs.gradients.config import Gradients
-from svdbench.measure.clock import Clock, WallClock
+from svdbench.jobs.gradients import JOB, Gradients
+from svdbench.measure.clock import WallClock
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import TableSchema
 from svdbench.reporting.render import screen
@@ -17,8 +16,7 @@ from svdbench.training.build import loop_of, start_models
 from svdbench.training.display import TrainingDisplay
 from svdbench.training.evaluation import state_gradient_norms
 from svdbench.training.loop import Loop
-from svdbench.training.progress import Evaluation
-from svdbench.training.rows import TrainingRows
+from svdbench.training.progress import Evaluation, TrainingRows
 
 # A row for each evaluation and each step t = 1 … T of the sequence; ``norm`` is ‖∂L/∂h_t‖.
 _OF = ("model", "task", "seed", "hidden_size", "length")
@@ -35,17 +33,10 @@ def finish_run(job: Job, configs: Sequence[Gradients], text: str, folder: Path) 
     return train_all(configs, text, str(folder))
 
 
-def train_all(
-    configs: Sequence[Gradients],
-    text: str,
-    folder: str | None = None,
-    *,
-    clock: Clock | None = None,
-    console: Console | None = None,
-) -> Path:
+def train_all(configs: Sequence[Gradients], text: str, folder: str | None = None) -> Path:
     """Train the model of each configuration, one after the other; the folder of the results."""
     place = configs[0].trainer.where()
-    clock, console = clock or WallClock(device_of(place)), console or screen()
+    clock, console = WallClock(device_of(place)), screen()
     for config in configs:  # errors before anything is written
         loop_of(config, config.seed, clock)
     status = ""

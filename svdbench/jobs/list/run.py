@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from inspect import getdoc
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from svdbench.config.presets import SEARCHED
 from svdbench.errors import UserError, as_user_error
@@ -11,6 +12,7 @@ from svdbench.files import conf_names
 from svdbench.job import all_jobs
 from svdbench.jobs.list.kinds import KINDS
 from svdbench.members import (
+    METHODS,
     TASKS,
     Registry,
     groups,
@@ -19,8 +21,12 @@ from svdbench.members import (
     refuse_unknown,
 )
 from svdbench.record.reader import find_runs, progress, read_run
-from svdbench.reporting.report import Table
+from svdbench.reporting.report import Table, TableCell
 from svdbench.running.output import TableOutput
+from svdbench.user_code import user_code
+
+if TYPE_CHECKING:
+    from svdbench.measure.algorithm import Problem
 
 GROUPS = {group.plural: group for group in groups()}
 
@@ -79,9 +85,42 @@ def _said_by(group: Registry, name: str) -> str:
 
 
 def _methods() -> Table:
-    from svdbench.jobs.list.methods import methods
+    """A row per YAML in ``conf/orthogonal`` and per installed method."""
+    from svdbench.measure.algorithm import Problem
 
-    return methods()
+    problem = Problem(d=512, n=512, m=32)
+    floor = 12 * problem.n * problem.d * problem.m / 1e9
+    table = Table.of(
+        "methods",
+        ["name", "kind", "builds"],
+        ["Gflop a step"],
+        keys=1,
+        more_words=["gradients, and source", "package"],
+        note=f"Gflop at d = n = {problem.d}, m = {problem.m}, where 12ndm is {floor:.3g}.",
+    )
+    packages = METHODS.packages()
+    for name in METHODS.known():
+        package = packages.get(name, "svdbench")
+        try:
+            with as_user_error():
+                method = METHODS.load(name)
+            with user_code(name):
+                cells = [*_cells(method, problem)]
+        except (AttributeError, UserError) as error:  # such as a class attribute that it lacks
+            if package == "svdbench":
+                raise
+            cells = ["", "", "", f"can't be used: {error}"]
+        table.add(name, *cells, package)
+    return table
+
+
+def _cells(method: Any, problem: "Problem") -> Iterator[str | TableCell]:
+    yield method.kind
+    yield method.builds
+    yield f"{method.flops(problem).step / 1e9:.3g}"
+    missing = method.skip(problem)
+    skipped = f"; skipped here: {missing}" if missing else ""
+    yield TableCell(method.gradients, below=method.source + skipped)
 
 
 def _presets() -> Table:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, PUBLISHED, RankReveal
+from svdbench.jobs.rank_reveal import EXACT, FRONTIER, PUBLISHED, RankReveal
 from svdbench.jobs.rank_reveal.subject import Progress, RevealSubject
 from svdbench.lowrank import (
     Curve,

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from svdbench.errors import UserError
-from svdbench.jobs.rank_reveal import JOB
+from svdbench.jobs.rank_reveal import EXACT, FRONTIER, JOB, RankReveal
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks, Revealer
-from svdbench.jobs.rank_reveal.config import EXACT, FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import points, seconds_of_points
 from svdbench.jobs.rank_reveal.subject import (
     RevealSubject,
@@ -26,7 +25,7 @@ from svdbench.jobs.rank_reveal.subject import (
 from svdbench.jobs.rank_reveal.tables import RankRows
 from svdbench.lowrank.costs import latencies, multiply_adds
 from svdbench.lowrank.ranks.examples import DataWarning
-from svdbench.measure.threads import fastest_threads
+from svdbench.measure.machine import fastest_threads
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import number, seconds, share, signed
 from svdbench.running.session import RunDisplay, interrupted, running

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.config.base import Dtype
-from svdbench.datasets.splits import hold_out
+from svdbench.datasets.base import hold_out
 from svdbench.errors import UserError, as_user_error
-from svdbench.jobs.rank_reveal.config import RankReveal
+from svdbench.jobs.rank_reveal import RankReveal
 from svdbench.lowrank.ranks.curvature import needs_teacher
 from svdbench.lowrank.ranks.evaluation import Unit, losses_of
 from svdbench.lowrank.ranks.examples import Data, Loss, check_batch, size, take
-from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.ranks.outputs import with_teacher
 from svdbench.lowrank.trial import try_batch
 from svdbench.measure.clock import clock_of
 from svdbench.running.session import device_of

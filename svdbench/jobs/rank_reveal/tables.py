@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from svdbench.jobs.rank_reveal import FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.algorithms import RevealedRanks
-from svdbench.jobs.rank_reveal.config import FRONTIER, RankReveal
 from svdbench.jobs.rank_reveal.points import FrontierPoint
 from svdbench.jobs.rank_reveal.subject import TestScores
 from svdbench.lowrank import Curve, Increase

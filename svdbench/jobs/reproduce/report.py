@@ -19,12 +19,13 @@ from svdbench.jobs.reproduce.result import (
     ANSWERS,
     FULL,
     RULE,
+    SOURCES,
     CurveFigure,
     PublishedResult,
     ResultVerdict,
+    Source,
     all_results,
 )
-from svdbench.jobs.reproduce.sources import SOURCES, Source
 from svdbench.reporting.claims import Answer, Claim, written
 from svdbench.reporting.html.page import fill
 from svdbench.reporting.plots import (

@@ -31,13 +31,14 @@ from svdbench.jobs.reproduce.report import VERDICTS, write, write_index
 from svdbench.jobs.reproduce.result import (
     FULL,
     QUICK,
+    SOURCES,
     NeededRun,
     PublishedResult,
     ResultVerdict,
     all_results,
+    lines_of,
     load,
 )
-from svdbench.jobs.reproduce.sources import SOURCES, lines_of
 from svdbench.members import plain
 from svdbench.record.environment import environment
 from svdbench.record.lines import as_record_error

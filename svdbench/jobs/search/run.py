@@ -5,15 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from rich.console import Console
-
 from svdbench.errors import UserError
 from svdbench.job import Job, Request
-from svdbench.jobs.search import JOB
-from svdbench.jobs.search.config import Search
-from svdbench.jobs.search.presets import write_preset
-from svdbench.jobs.search.rounds import FAILED, Round, Score, best, rounds, survivors
-from svdbench.jobs.search.rows import SearchRows
+from svdbench.jobs.search import JOB, Search
+from svdbench.jobs.search.rounds import FAILED, Round, Score, SearchRows, best, rounds, survivors
 from svdbench.jobs.search.space import (
     RATES,
     Dimension,
@@ -22,6 +17,7 @@ from svdbench.jobs.search.space import (
     drawn,
     settings_of,
     with_settings,
+    write_preset,
 )
 from svdbench.measure.clock import Clock, ProcessClock
 from svdbench.models.base import SequenceModel
@@ -63,17 +59,10 @@ def check(config: Search) -> None:
     parts(config)
 
 
-def search_all(
-    configs: Sequence[Search],
-    text: str,
-    folder: str | None = None,
-    *,
-    clock: Clock | None = None,
-    console: Console | None = None,
-) -> Path:
+def search_all(configs: Sequence[Search], text: str, folder: str | None = None) -> Path:
     """Search for the model of each configuration, one after the other; the folder."""
     place = configs[0].trainer.where()
-    clock, console = clock or ProcessClock(device_of(place)), console or screen()
+    clock, console = ProcessClock(device_of(place)), screen()
     for config in configs:  # errors before anything is written
         loop = loop_of(config, config.seed, clock)
         _refuse_without_validation(loop)

@@ -1,18 +1,26 @@
-"""What a search varies, and where its trials lie: a Sobol sequence over the same ranges for all.
+"""What a search varies, where its trials lie, and the preset that it ends with.
 
-PyTorch has the sequence, so no further library is needed: with a few dozen short trials, halved by
-rounds, a model of the scores would have little to learn from.
+Trials lie on a Sobol sequence over the same ranges for all models. PyTorch has the sequence, so no
+further library is needed: with a few dozen short trials, halved by rounds, a model of the scores
+would have little to learn from.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from svdbench.jobs.search.config import LINEAR, Search
+from svdbench.config.compose import compose
+from svdbench.config.presets import own_file
+from svdbench.files import configurations, flat, write_whole
+from svdbench.jobs.search import LINEAR, Search
 from svdbench.models.base import SequenceModel
+from svdbench.record.lines import as_record_error
+from svdbench.record.resumption import CONFIG
+from svdbench.training.build import overrides_of
 from svdbench.training.config import Schedule
 
 Settings = dict[str, Any]
@@ -131,3 +139,53 @@ def with_settings(config: Search, settings: Settings) -> Search:
         else:
             optimizer[name] = Schedule(value) if name == "schedule" else value
     return replace(config, model=model, optimizer=replace(config.optimizer, **optimizer))
+
+
+FOLDER = "presets"
+# The keys that a preset may set.
+KEYS = ("model.", "task.", "optimizer.")
+TRAINER = ("batch_size", "evaluate_every", "target")
+
+
+def write_preset(folder: Path, config: Search, settings: Settings, steps: int, outcome: str) -> str:
+    """Write the settings of a model's best trial, and return the file's place in the folder.
+
+    It has all that differs from the defaults, so that it stands for itself.
+
+    Args:
+        steps: of the trial.
+        outcome: of the trial, in words.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    path = own_file(folder / FOLDER, config.model_name)
+    lines = [
+        f"# Found by svdbench search {config.model_name} --task {config.task_name} --trials "
+        f"{config.trials} --minutes {config.minutes:g}:",
+        f"# {outcome}, on validation.",
+    ]
+    found = _different(folder, config) | {"trainer.steps": steps} | settings
+    text = "\n".join(lines) + "\n"
+    text += yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+    with as_record_error(path):
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_whole(path, text)
+    return f"{FOLDER}/{path.name}"
+
+
+def _different(folder: Path, config: Search) -> dict[str, Any]:
+    """What a configuration has other than the defaults, by key; the optimiser first."""
+    trees = configurations((folder / CONFIG).read_text(encoding="utf-8"))
+    (own,) = [tree for tree in trees if tree["model_name"] == config.model_name]
+    overrides = overrides_of(config.model_name, config.task_name, [], presets=False)
+    optimizer = f"optimizer={config.optimizer.name}"
+    plain = compose("train", [*overrides[config.model_name], optimizer])[1]
+    before = dict(flat(configurations(plain)[0]))
+    kept = {
+        key: value
+        for key, value in flat(own)
+        if before.get(key, before) != value
+        and (key.startswith(KEYS) or key.removeprefix("trainer.") in TRAINER)
+    }
+    return {"optimizer": config.optimizer.name} | kept

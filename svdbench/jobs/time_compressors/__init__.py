@@ -15,18 +15,66 @@ Examples:
     svdbench time-compressors my_net:build --data my_net:loader --params 0.5 --draws 1
 """
 
-from svdbench.job import Job, Subject
-from svdbench.jobs.time_compressors.config import TimeCompressors
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.base import OWN_MODEL, seed_option
+from svdbench.config.fields import members, option, several
+from svdbench.job import Job
+from svdbench.members import MODEL_COMPRESSORS
+from svdbench.user_models.config import (
+    FRACTION,
+    LossChoice,
+    WeightChoice,
+    calibration_option,
+)
+
+
+@dataclass
+class TimeCompressors(LossChoice, WeightChoice):
+    """``svdbench time-compressors``: ways to compress a model, side by side."""
+
+    seed: int = seed_option("seed for parting the examples; each draw has one of its own")
+    model_compressor: dict[str, Any] = members(MODEL_COMPRESSORS)
+    methods: list[str] | None = several(
+        None,
+        "methods to compare, such as svd_llm,kronecker",
+        "--methods NAME,…",
+        null="all",
+        choices=MODEL_COMPRESSORS,
+    )
+    against: str = option(
+        "kronecker",
+        "method that the others are compared with",
+        typed="--against NAME",
+        choices=MODEL_COMPRESSORS,
+    )
+    params: list[float] = several(
+        [0.7, 0.5, 0.3],
+        "budgets: fractions of the numbers in the weights that are compressed",
+        "--params FRACTION,…",
+        above=0,
+        at_most=1,
+        remedy=FRACTION,
+    )
+    draws: int = option(
+        3, "number of times that the calibration examples are drawn", typed="--draws N", at_least=1
+    )
+    calibration: int | None = calibration_option(
+        "examples to calibrate on, in each draw", "two thirds of those that are not held out"
+    )
+    timing_s: float = option(
+        2.0,
+        "seconds for timing each compressed model beside the dense one; 0: time nothing",
+        at_least=0,
+    )
+
 
 JOB = Job(
     "time-compressors",
     TimeCompressors,
     __name__,
-    Subject(
-        "MODULE:BUILD|FOLDER",
-        "A function that returns a model, or the folder of a Hugging Face model.",
-        function="model.build",
-    ),
+    OWN_MODEL,
     panel="Low rank",
     place=2,
 )

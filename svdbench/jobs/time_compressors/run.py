@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.errors import UserError, one_line
-from svdbench.jobs.time_compressors import JOB
-from svdbench.jobs.time_compressors.config import TimeCompressors
-from svdbench.jobs.time_compressors.costs import decoding, prefill, watched
+from svdbench.jobs.time_compressors import JOB, TimeCompressors
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
-from svdbench.jobs.time_compressors.rows import DENSE, CompressorRows, of_data
+from svdbench.jobs.time_compressors.rows import (
+    DENSE,
+    CompressorRows,
+    decoding,
+    of_data,
+    prefill,
+    watched,
+)
 from svdbench.lowrank.finetuning import finetune
 from svdbench.lowrank.judgement import Judgement
 from svdbench.lowrank.layers.base import bytes_of, numbers_of
@@ -32,7 +37,7 @@ from svdbench.lowrank.ranks.examples import (
     size,
     take,
 )
-from svdbench.lowrank.ranks.teacher import with_teacher
+from svdbench.lowrank.ranks.outputs import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
 from svdbench.members import MODEL_COMPRESSORS, is_reference

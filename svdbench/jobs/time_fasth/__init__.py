@@ -13,7 +13,21 @@ Examples:
     svdbench time-fasth --device cuda --dtype bfloat16
 """
 
+from dataclasses import dataclass
+from typing import Any
+
+from svdbench.config.fields import members
 from svdbench.job import Job
-from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.members import METHODS
+from svdbench.timings.config import StepTimingConfig, methods_option
+
+
+@dataclass
+class TimeFastH(StepTimingConfig):
+    orthogonal: dict[str, Any] = members(METHODS)
+    methods: list[str] | None = methods_option(
+        METHODS, "methods to time; `svdbench list methods` lists them"
+    )
+
 
 JOB = Job("time-fasth", TimeFastH, __name__, panel="Timing", place=1)

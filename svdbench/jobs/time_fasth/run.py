@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from svdbench.jobs.time_fasth import JOB
-from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.jobs.time_fasth import JOB, TimeFastH
 from svdbench.jobs.time_fasth.methods.base import Method
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.machine import Rates

@@ -30,11 +30,7 @@ NOTE = "× nn.Linear: the geometric mean over rounds, with its 95% confidence in
 
 
 def report(run: RecordedRun) -> Report:
-    summary = timings.read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report("a training step of a layer", frames={"step": step})
-    found.warnings += timings.disturbed(step, ["m", "d"], place)
+    found, step, timed = timings.empty_report(run, "a training step of a layer", ["m", "d"], place)
     if timed.empty:
         found.blocks.append(Lines(timings.not_timed(step, place)))
         return found

@@ -3,8 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from svdbench.jobs.time_layers import JOB
-from svdbench.jobs.time_layers.config import TimeLayers
+from svdbench.jobs.time_layers import JOB, TimeLayers
 from svdbench.members import LAYERS
 from svdbench.record.schema import SAMPLES, SUMMARY, TableSchema
 from svdbench.running.session import device_of

@@ -7,6 +7,7 @@ A step computes all states (T, B, n) from the inputs X (T, B, n_in), with h₀ =
 gradients of X and of every parameter, from a gradient of every state.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -175,6 +176,18 @@ class TorchModule(RNNLoop):
     gradients = "torch's"
     module: ClassVar[type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]]
     gates: ClassVar[int]
+
+    @abstractmethod
+    def step(self, x: Tensor, hidden: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """h and c (B, d) after a step from M x + c and W h + b, by plain formulas."""
+
+    def reference(self, M: Tensor, W: Tensor, c: Tensor, b: Tensor, X: Tensor) -> Tensor:
+        h = cell = X.new_zeros(X.shape[1], W.shape[1])
+        states = []
+        for x in X.unbind():
+            h, cell = self.step(x @ M.T + c, h @ W.T + b, h, cell)
+            states.append(h)
+        return torch.stack(states)
 
     def parameter(
         self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor
@@ -361,15 +374,11 @@ class TorchGRU(TorchModule):
     module = nn.GRU
     gates = 3
 
-    def reference(self, M: Tensor, W: Tensor, c: Tensor, b: Tensor, X: Tensor) -> Tensor:
-        h, states = X.new_zeros(X.shape[1], W.shape[1]), []
-        for x in X.unbind():
-            r_x, z_x, g_x = (x @ M.T + c).chunk(3, -1)
-            r_h, z_h, g_h = (h @ W.T + b).chunk(3, -1)
-            z = (z_x + z_h).sigmoid()
-            h = (1 - z) * (g_x + (r_x + r_h).sigmoid() * g_h).tanh() + z * h
-            states.append(h)
-        return torch.stack(states)
+    def step(self, x: Tensor, hidden: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        r_x, z_x, g_x = x.chunk(3, -1)
+        r_h, z_h, g_h = hidden.chunk(3, -1)
+        z = (z_x + z_h).sigmoid()
+        return (1 - z) * (g_x + (r_x + r_h).sigmoid() * g_h).tanh() + z * h, c
 
 
 class TorchLSTM(TorchModule):
@@ -381,15 +390,10 @@ class TorchLSTM(TorchModule):
     module = nn.LSTM
     gates = 4
 
-    def reference(self, M: Tensor, W: Tensor, c: Tensor, b: Tensor, X: Tensor) -> Tensor:
-        h = cell = X.new_zeros(X.shape[1], W.shape[1])
-        states = []
-        for x in X.unbind():
-            i, f, g, o = (h @ W.T + b + x @ M.T + c).chunk(4, -1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * cell.tanh()
-            states.append(h)
-        return torch.stack(states)
+    def step(self, x: Tensor, hidden: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = (x + hidden).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
 
 
 class TorchRNN(TorchModule):
@@ -401,9 +405,5 @@ class TorchRNN(TorchModule):
     module = nn.RNN
     gates = 1
 
-    def reference(self, M: Tensor, W: Tensor, c: Tensor, b: Tensor, X: Tensor) -> Tensor:
-        h, states = X.new_zeros(X.shape[1], len(b)), []
-        for x in X.unbind():
-            h = torch.tanh(h @ W.T + b + x @ M.T + c)
-            states.append(h)
-        return torch.stack(states)
+    def step(self, x: Tensor, hidden: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tanh(x + hidden), c

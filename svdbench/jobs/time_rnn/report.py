@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdbench.measure.quiet import voids_floor
+from svdbench.measure import voids_floor
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.plots import dress, label_panels, panels
 from svdbench.reporting.report import Lines, Report, Table, TableCell
@@ -33,11 +33,7 @@ Draw = Callable[[Axes, pd.DataFrame, timings.Styles, str], None]
 
 
 def report(run: RecordedRun) -> Report:
-    summary = timings.read_summary(run)
-    step = summary[summary["pass"] == "step"]
-    timed = step[step["status"] == "ok"]
-    found = Report("recurrent loops", frames={"step": step})
-    found.warnings = list(timings.disturbed(step, ["length", "d"], place))
+    found, step, timed = timings.empty_report(run, "recurrent loops", ["length", "d"], place)
     found.metrics = timings.times_of(timed)
     # Of any number of reflectors; the hidden units are called n.
     timings.summarise_times(found, timed.drop(columns="n"), called={"d": "n", "length": "T"})

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from svdbench.jobs.time_rnn import JOB
-from svdbench.jobs.time_rnn.config import TimeRNN
+from svdbench.jobs.time_rnn import JOB, TimeRNN
 from svdbench.jobs.time_rnn.loops import LoopProblem, RNNLoop
 from svdbench.measure.machine import same_precision
 from svdbench.members import LOOPS

@@ -15,7 +15,7 @@ from svdbench.contract import (
     expect_texts,
     plain_dtype,
 )
-from svdbench.jobs.time_svd.config import SPECTRA
+from svdbench.jobs.time_svd import SPECTRA
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, check_factors
 from svdbench.jobs.time_svd.run import Spectra

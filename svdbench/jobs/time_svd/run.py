@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svdbench.jobs.time_svd import JOB
-from svdbench.jobs.time_svd.config import TimeSVD
+from svdbench.jobs.time_svd import JOB, TimeSVD
 from svdbench.jobs.time_svd.drivers import SVDDriver, SVDProblem
 from svdbench.jobs.time_svd.gate import Exact, FactorsVerdict, check_factors
 from svdbench.measure.machine import device_name

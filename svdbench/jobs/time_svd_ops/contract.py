@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from svdbench.contract import Make, expect
-from svdbench.jobs.time_svd_ops.config import operation_names
+from svdbench.jobs.time_svd_ops import operation_names
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.contract import ReadyCell, algorithm_contract, each, prepared
 from svdbench.nn import factored

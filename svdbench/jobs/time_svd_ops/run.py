@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from svdbench.errors import UserError
-from svdbench.jobs.time_svd_ops import JOB
-from svdbench.jobs.time_svd_ops.config import TimeSvdOps, operation_of
+from svdbench.jobs.time_svd_ops import JOB, TimeSvdOps, operation_of
 from svdbench.jobs.time_svd_ops.operations import MatrixOp
 from svdbench.measure.algorithm import Problem
 from svdbench.measure.clock import clock_of

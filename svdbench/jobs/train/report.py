@@ -80,14 +80,6 @@ def report(run: RecordedRun) -> Report:
     return found
 
 
-def read_runs(
-    run: RecordedRun, unread: list[str] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """``samples.csv`` and ``summary.csv`` of all runs of a folder, and the keys of a sweep."""
-    tables, swept = labelled_tables(run, unread)
-    return tables["samples"], tables["summary"], swept
-
-
 def labelled_tables(
     run: RecordedRun, unread: list[str] | None = None
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:

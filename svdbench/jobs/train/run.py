@@ -20,8 +20,7 @@ from svdbench.training.config import Train
 from svdbench.training.display import PLAIN, TrainingDisplay
 from svdbench.training.loop import Loop
 from svdbench.training.parallel import ALONE, Ranks, packed
-from svdbench.training.progress import Evaluation
-from svdbench.training.rows import TrainingRows
+from svdbench.training.progress import Evaluation, TrainingRows
 
 BEST, LAST = "best.pt", "last.pt"  # of each seed
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from svdbench.jobs.tune import JOB
-from svdbench.jobs.tune.config import TuneBlocks
-from svdbench.jobs.tune.cost_model import TERMS, Shape, fit
+from svdbench.jobs.tune import JOB, TuneBlocks
+from svdbench.jobs.tune.shapes import TERMS, Shape, fit
 from svdbench.kernels import Plan, time_plans
 from svdbench.kernels.choice import case_of
 from svdbench.kernels.plans import Case, candidates, even_block, formula

@@ -103,12 +103,18 @@ def _gram_us(m: int, n: int, k: int) -> float:
 
 def _randomized_us(m: int, n: int, k: int) -> float:
     c, L = sorted((m, n))
-    p = default_oversampling(k)
-    l, q = k + p, default_iterations(k, p)
+    l, q, bases = _passes(k)
     products = (2 * q + 2) * (4 + 2e-5 * c * L * l)
-    bases = (2 * q + 1 if q < 3 else q + 1) * (12 + 1.5e-4 * c * l**2)
+    orthonormal = bases * (12 + 1.5e-4 * c * l**2)
     shifts = 0 if q < 3 else q * (140 + 0.012 * l**2 + 1.4e-4 * l**3)
-    return 60 + products + bases + shifts + _gram_us(l, L, k)
+    return 60 + products + orthonormal + shifts + _gram_us(l, L, k)
+
+
+def _passes(k: int) -> tuple[int, int, int]:
+    """The probes, power iterations and orthonormal bases of a randomised SVD of rank k."""
+    p = default_oversampling(k)
+    q = default_iterations(k, p)
+    return k + p, q, 2 * q + 1 if q < 3 else q + 1
 
 
 # On a GPU operations wait for each other, and products cost next to nothing beside that: an
@@ -133,9 +139,8 @@ def _gram_us_on_gpu(m: int, n: int) -> float:
 
 def _randomized_us_on_gpu(m: int, n: int, k: int) -> float:
     c, L = sorted((m, n))
-    p = default_oversampling(k)
-    l, q = k + p, default_iterations(k, p)
+    l, q, bases = _passes(k)
     products = (2 * q + 2) * (10 + 2e-7 * c * L * l)
-    bases = (2 * q + 1 if q < 3 else q + 1) * (150 + 4e-7 * c * l**2)
+    orthonormal = bases * (150 + 4e-7 * c * l**2)
     shifts = 0 if q < 3 else q * 0.7 * _eigenproblem_us_on_gpu(l)
-    return products + bases + shifts + _gram_us_on_gpu(l, L)
+    return products + orthonormal + shifts + _gram_us_on_gpu(l, L)

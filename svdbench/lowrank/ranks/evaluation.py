@@ -1,5 +1,6 @@
 """The losses of a model: of a batch, and of each example in it."""
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -83,14 +84,7 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
         >>> example_losses(net, (X, y), nn.functional.cross_entropy).shape
         torch.Size([64])
     """
-    check_data(data)
-    check_loss(loss)
-    found = []
-    with torch.no_grad(), evaluating(model):
-        for x, y in batches(data, model):
-            found.append(losses_of_examples(loss, called(model, x), y, size(x)))
-            give_back()
-    return torch.cat(found)
+    return torch.cat([*_of_batches(model, data, loss, losses_of_examples)])
 
 
 def batch_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
@@ -98,14 +92,20 @@ def batch_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
 
     For a loss that is no mean over examples, as a contrastive one.
     """
+    found = _of_batches(model, data, loss, lambda loss, output, y, _: batch_loss(loss, output, y))
+    return torch.stack([value.detach().double().reshape(()) for value in found])
+
+
+def _of_batches(
+    model: nn.Module, data: Data, loss: Loss, losses: Callable[[Loss, Any, Targets, int], Tensor]
+) -> Iterator[Tensor]:
+    """The losses of each batch: of the model's output, the targets and the number of examples."""
     check_data(data)
     check_loss(loss)
-    found = []
     with torch.no_grad(), evaluating(model):
         for x, y in batches(data, model):
-            found.append(batch_loss(loss, called(model, x), y))
+            yield losses(loss, called(model, x), y, size(x))
             give_back()
-    return torch.stack([value.detach().double().reshape(()) for value in found])
 
 
 def losses_of(model: nn.Module, data: Data, loss: Loss, unit: Unit) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svdbench.record.reader import SIZES, Sheet
-from svdbench.reporting.columns import BYTES, FRACTION, TIMES, metric_of
+from svdbench.reporting.metrics import BYTES, FRACTION, TIMES, metric_of
 
 # What the page says of a run anyway, if it is the same in all rows.
 KNOWN = ("schema_version", "job", "run_id")

@@ -11,7 +11,6 @@ from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from svdbench.config.grammar import override
 from svdbench.errors import Failed, Interrupted, UserError, one_line
@@ -19,6 +18,7 @@ from svdbench.files import replace_atomically
 from svdbench.record.lines import RecordError, as_record_error, read_rows
 from svdbench.record.resumption import may_mix_versions
 from svdbench.record.schema import SCHEMA_VERSION, ended_well
+from svdbench.reporting.progress import live_progress
 from svdbench.reporting.render import print_lines, screen, several_versions
 from svdbench.reporting.words import quantity, seconds
 from svdbench.running.sweeps.engines import LOCAL, SLURM, launch_by_submitit
@@ -139,13 +139,8 @@ POLL_S = 0.5
 @contextmanager
 def watching(jobs: Sequence[SweepJob], states: States, console: Console) -> Iterator[None]:
     """Show how far the jobs are, until the block is left."""
-    progress = Progress(
-        TextColumn("{task.completed}/{task.total} jobs"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[running]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
+    progress = live_progress(
+        console, "{task.completed}/{task.total} jobs", "{task.fields[running]}"
     )
     left = {job.folder: job for job in jobs}
     bar = progress.add_task("", total=len(jobs), running="")

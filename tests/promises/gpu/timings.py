@@ -23,11 +23,11 @@ from rich.console import Console
 
 from promises.figures import BASELINE, Promise, at_least, ratios, value
 from svdbench.config.base import Dtype, RunConfig
+from svdbench.jobs.time_fasth import TimeFastH
 from svdbench.jobs.time_fasth import run as time_fasth
-from svdbench.jobs.time_fasth.config import TimeFastH
+from svdbench.measure import voids_floor
 from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import Rates, rates_of
-from svdbench.measure.quiet import voids_floor
 from svdbench.members import METHODS
 from svdbench.record.reader import RecordedRun
 from svdbench.timings.config import L2, Measure, Sizes

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from svdbench.arguments import check_share
 from svdbench.jobs.accelerate.arms.base import ArmPlan, LowRankArm
 
 
@@ -19,8 +20,7 @@ class LowRankFirst(LowRankArm):
     truncates = True
 
     def __init__(self, last: float = 0.25) -> None:
-        if not 0 < last < 1:
-            raise ValueError(f"last is {last}: give a number above 0 and below 1")
+        check_share(last=last)
         self.last = last
 
     def changes(self, plan: ArmPlan) -> tuple[float, ...]:

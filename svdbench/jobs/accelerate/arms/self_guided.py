@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from svdbench.arguments import check_share
 from svdbench.jobs.accelerate.arms.base import (
     ArmPlan,
     ArmState,
@@ -78,8 +79,7 @@ class SelfGuided(LowRankArm):
     truncates = True
 
     def __init__(self, guided: float = 0.5) -> None:
-        if not 0 < guided < 1:
-            raise ValueError(f"guided is {guided}: give a number above 0 and below 1")
+        check_share(guided=guided)
         self.guided = guided
 
     def check(self, network: nn.Module, plan: ArmPlan) -> list[Factored]:

@@ -6,8 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.jobs.time_compressors.methods.scaled import column_sums, scaled_spectrum
+from svdbench.arguments import check_whole
+from svdbench.jobs.time_compressors.methods.base import (
+    ComponentMethod,
+    CompressionProblem,
+    column_sums,
+    scaled_spectrum,
+)
 from svdbench.lowrank import Frontier, Ranks, example_losses, uniform_ranks
 
 
@@ -32,8 +37,7 @@ class ASVD(ComponentMethod):
     def __init__(self, alpha: float = 0.5, examples: int = 32) -> None:
         if not (isinstance(alpha, int | float) and 0 <= alpha <= 4):
             raise ValueError(f"alpha is {alpha!r}: give a number from 0 to 4")
-        if not (isinstance(examples, int) and examples >= 0):
-            raise ValueError(f"examples is {examples!r}: give a whole number of at least 0")
+        check_whole(0, examples=examples)
         self.alpha, self.examples = alpha, examples
         self.losses: dict[str, dict[int, float]] = {}
 

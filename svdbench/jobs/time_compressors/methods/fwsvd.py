@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.jobs.time_compressors.methods.scaled import scaled_spectrum
+from svdbench.arguments import check_whole
+from svdbench.jobs.time_compressors.methods.base import (
+    ComponentMethod,
+    CompressionProblem,
+    scaled_spectrum,
+)
 from svdbench.lowrank import Frontier, Ranks, uniform_ranks
 from svdbench.lowrank.layers.weights import FactorableWeight, copied
 from svdbench.lowrank.ranks.evaluation import batch_loss
@@ -33,8 +37,7 @@ class FWSVD(ComponentMethod):
     needs = "labels, and the gradient of every single example"
 
     def __init__(self, examples: int = 256) -> None:
-        if not (isinstance(examples, int) and examples >= 1):
-            raise ValueError(f"examples is {examples!r}: give a whole number of at least 1")
+        check_whole(1, examples=examples)
         self.examples = examples
 
     def components(self, problem: CompressionProblem) -> Frontier:
