@@ -66,7 +66,8 @@ def delta_rule(
         o (T, Z, d_v), and Sᵀ after each chunk, (⌈T/chunk⌉, Z, d_k, d_v).
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't fit, no step, or a chunk below 1.
+        TypeError: dtypes that differ.
         RuntimeError: in the backward pass, if it is to be differentiated itself.
 
     Example:
@@ -75,6 +76,12 @@ def delta_rule(
         >>> delta_rule(k, v, torch.ones(100, 8, 2), q, torch.zeros(8, 16, 16))[0].shape
         torch.Size([100, 8, 16])
     """
+    if keys.ndim != 4 or not keys.shape[0] or not keys.shape[2]:
+        raise ValueError(
+            f"keys must be (T, Z, r, d_k) with T and r of at least 1, not {tuple(keys.shape)}"
+        )
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}: give a number of steps from 1")
     T, Z, r, d_k = keys.shape
     shapes = {
         "values": (values, (T, Z, r, first.shape[-1])),
@@ -88,6 +95,8 @@ def delta_rule(
                 f"keys of shape {tuple(keys.shape)} need {name} of shape {wanted}, "
                 f"not {tuple(tensor.shape)}"
             )
+        if tensor is not None and tensor.dtype != keys.dtype:
+            raise TypeError(f"keys are {keys.dtype} and {name} {tensor.dtype}: convert one")
     chunk = min(max(1, CHUNK // r) if chunk is None else chunk, T)
     outputs, states = _DeltaRule.apply(keys, values, beta, queries, first, chunk)
     return outputs, states
