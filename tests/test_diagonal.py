@@ -123,8 +123,8 @@ def test_no_sequence_and_a_state_in_any_order_of_memory() -> None:
 def test_shapes_and_dtypes_that_do_not_fit_are_refused(at: int) -> None:
     tensors = [t.detach() for t in given(3, True)]
     other = [*tensors[:at], tensors[at][..., :-1], *tensors[at + 1 :]]
-    with pytest.raises(ValueError, match="need (eigenvalues|B|C|D|h0) of shape"):
+    with pytest.raises(ValueError, match=r"need (eigenvalues|B|C|D|h0) of shape"):
         diagonal_recurrence(*other)
     to = torch.complex64 if tensors[at].is_complex() else torch.float32
-    with pytest.raises(TypeError, match="inputs are torch.float64, so"):
+    with pytest.raises(TypeError, match=r"inputs are torch.float64, so"):
         diagonal_recurrence(*tensors[:at], tensors[at].to(to), *tensors[at + 1 :])
