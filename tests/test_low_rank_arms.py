@@ -1,6 +1,7 @@
 """The arms of ``svdbench accelerate``: their equations, budgets, rivals and rates."""
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -439,6 +440,19 @@ class TestStages:
         one.train_epoch(batches(4), FakeClock())
         assert one.switch_s is not None
         assert one.schedule.ends == [4, 36]
+
+    def test_measuring_a_step_after_a_change_is_no_training(self) -> None:
+        def measured(arm: StagedArm) -> float:
+            start = time.process_time()
+            while time.process_time() - start < 0.5:
+                pass
+            return 0.5
+
+        one = staged(Cuttlefish(slope=1e9, window=1), plan(), 20, cost=measured)
+        for _ in range(2):
+            one.train_epoch(batches(4), FakeClock())
+        assert one.measured_s >= 0.5
+        assert one.used_s < 0.5
 
     def test_the_decay_of_the_product_is_added(self) -> None:
         weights = []
