@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svdbench.errors import refuse_second_derivative
 from svdbench.kernels.ut import identity
 
 # Reflectors to a chunk, about. Of sizes from 8 to 64, 16 and 32 were the fastest on a CPU.
@@ -146,11 +147,7 @@ class _DeltaRule(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, given: Tensor | None, at_states: Tensor | None) -> tuple[Any, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "delta_rule has first derivatives only: leave create_graph out, or train a model "
-                "without it"
-            )
+        refuse_second_derivative("delta_rule")
         K, Q, b, gram, M, P, H, w = ctx.saved_tensors
         (N, Z, R, d_v), (_, _, C, d_k) = w.shape, Q.shape
         T, r, new = ctx.T, ctx.r, K.new_empty
