@@ -158,9 +158,7 @@ def differentiable_gradients(
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        V, X, tau = (None if t is None else t.view_as(t) for t in (V, X, tau))
-        assert V is not None
-        assert X is not None
+        V, X, tau = V.view_as(V), X.view_as(X), None if tau is None else tau.view_as(tau)
         wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
         out = _plain(V, X, tau, None, transpose, "plain")
         needed = [t for t in wanted if t is not None]
