@@ -151,10 +151,15 @@ _apply_eagerly: Any = super(torch.autograd.Function, Apply).apply
 def differentiable_gradients(
     V: Tensor, X: Tensor, tau: Tensor | None, G: Tensor, transpose: bool, needs: tuple[bool, ...]
 ) -> core.Gradients:
-    """Gradients at V, X and τ by operations that torch differentiates itself."""
-    wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
+    """Gradients at V, X and τ by operations that torch differentiates itself.
+
+    At views of them, as X may have been made of V, by the same reflectors before: autograd adds
+    what V does by way of X itself, and it must not be counted twice.
+    """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
+        V, X, tau = V.view_as(V), X.view_as(X), None if tau is None else tau.view_as(tau)
+        wanted = [t if need else None for t, need in zip((V, X, tau), needs, strict=False)]
         out = _plain(V, X, tau, None, transpose, "plain")
         needed = [t for t in wanted if t is not None]
         found = iter(torch.autograd.grad(out, needed, G, create_graph=graph))

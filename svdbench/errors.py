@@ -153,3 +153,18 @@ def _too_little_memory(error: BaseException) -> str:
             amount, unit = amount / 1024**power, ("bytes", *(f"{c}iB" for c in "KMGTPE"))[power]
         return f"not enough {what} for {amount:.3g} {unit}"
     return f"not enough {what}"
+
+
+def refuse_second_derivative(what: str) -> None:
+    """Raise RuntimeError within a backward pass that is to be differentiated itself.
+
+    ``torch.autograd.function.once_differentiable`` is not enough: where another path leads to a
+    tensor, ``torch.autograd.grad`` leaves out what can't be differentiated, and says nothing.
+    """
+    import torch
+
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            f"{what} has first derivatives only: leave create_graph out, or train a model without "
+            "it"
+        )

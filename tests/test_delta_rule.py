@@ -125,3 +125,11 @@ def test_what_does_not_fit_is_refused() -> None:
         delta_rule(k, v, beta[..., :1], q, first)
     with pytest.raises(ValueError, match="need queries of shape"):
         delta_rule(k, v, beta, q[..., :2], first)
+    with pytest.raises(ValueError, match="with T and r of at least 1"):
+        delta_rule(*(t[:0] for t in (k, v, beta, q)), first)
+    with pytest.raises(ValueError, match="with T and r of at least 1"):
+        delta_rule(k[:, :, :0], v[:, :, :0], beta[:, :, :0], q, first)
+    with pytest.raises(ValueError, match="chunk is 0: give a number of steps from 1"):
+        delta_rule(k, v, beta, q, first, chunk=0)
+    with pytest.raises(TypeError, match=r"keys are torch.float64 and values torch.float32"):
+        delta_rule(k, v.float(), beta, q, first)

@@ -88,3 +88,43 @@ def test_no_step_is_refused() -> None:
     u, *rest = given(1, False)
     with pytest.raises(ValueError, match="T of at least 1"):
         diagonal_recurrence(u[:0], *rest)
+
+
+def test_a_gradient_with_a_graph_is_the_same_where_two_layers_share_their_weights() -> None:
+    """The inputs of the second depend on the weights, which autograd must not count twice."""
+    u, *weights = given(4, False)
+
+    def twice(u: Tensor, *weights: Tensor) -> Tensor:
+        return diagonal_recurrence(torch.tanh(diagonal_recurrence(u, *weights)), *weights)
+
+    outputs = twice(u, *weights)
+    both = [
+        torch.autograd.grad(outputs.square().sum(), weights, retain_graph=True, create_graph=graph)
+        for graph in (False, True)
+    ]
+    torch.testing.assert_close(*both)
+    assert torch.autograd.gradgradcheck(twice, (u, *weights))
+
+
+def test_no_sequence_and_a_state_in_any_order_of_memory() -> None:
+    u, *weights, h0 = given(3, True)
+    empty = u[:, :0].detach().requires_grad_()
+    diagonal_recurrence(empty, *weights).sum().backward()
+    assert empty.grad is not None
+    assert empty.grad.shape == (3, 0, D)
+    turned = h0.detach().t().contiguous().t()
+    assert turned.stride(-1) != 1
+    torch.testing.assert_close(
+        diagonal_recurrence(u, *weights, turned), diagonal_recurrence(u, *weights, h0)
+    )
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_shapes_and_dtypes_that_do_not_fit_are_refused(at: int) -> None:
+    tensors = [t.detach() for t in given(3, True)]
+    other = [*tensors[:at], tensors[at][..., :-1], *tensors[at + 1 :]]
+    with pytest.raises(ValueError, match=r"need (eigenvalues|B|C|D|h0) of shape"):
+        diagonal_recurrence(*other)
+    to = torch.complex64 if tensors[at].is_complex() else torch.float32
+    with pytest.raises(TypeError, match=r"inputs are torch.float64, so"):
+        diagonal_recurrence(*tensors[:at], tensors[at].to(to), *tensors[at + 1 :])

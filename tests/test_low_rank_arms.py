@@ -1,6 +1,7 @@
 """The arms of ``svdbench accelerate``: their equations, budgets, rivals and rates."""
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -440,6 +441,19 @@ class TestStages:
         assert one.switch_s is not None
         assert one.schedule.ends == [4, 36]
 
+    def test_measuring_a_step_after_a_change_is_no_training(self) -> None:
+        def measured(arm: StagedArm) -> float:
+            start = time.process_time()
+            while time.process_time() - start < 0.5:
+                pass
+            return 0.5
+
+        one = staged(Cuttlefish(slope=1e9, window=1), plan(), 20, cost=measured)
+        for _ in range(2):
+            one.train_epoch(batches(4), FakeClock())
+        assert one.measured_s >= 0.5
+        assert one.used_s < 0.5
+
     def test_the_decay_of_the_product_is_added(self) -> None:
         weights = []
         for decay in (0.0, 10.0):
@@ -502,6 +516,26 @@ class TestCommand:
         assert int(rows["factors α 0.5"]["step"]) > int(rows["DNN"]["step"])
         assert not (FOLDER / "rivals.csv").exists()
 
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            (["--budget", "1e-5"], "and DNN has 0 steps in 2 rounds: give "),
+            (
+                [
+                    *("--equal", "multiplications", "--arms", "self-guided", "--alphas", "0.9"),
+                    *("--batch", "2000"),
+                ],
+                "self-guided α 0.9 has 17 steps in 20 rounds: give a smaller batch_size",
+            ),
+        ],
+    )
+    def test_a_budget_of_too_few_steps_is_refused(self, more: list[str], says: str) -> None:
+        """Each round has a step at least, and would go beyond the budget."""
+        epochs = "2" if "--budget" in more else "20"
+        code, _, err = run([*TINY, "--no-rivals", "--epochs", epochs, *more])
+        assert code == 2
+        assert says in err
+
     def test_bytes(self) -> None:
         given = [*TINY, "--arms", "galore,sltrain", "--seeds", "1", "--epochs", "1", "--no-rivals"]
         assert run([*given, "--alphas", "0.25"])[0] == 0
@@ -515,6 +549,8 @@ class TestCommand:
             (["--equal", "steps", "--budget", "3"], "budget_s is of seconds"),
             (["--equal", "money"], "money"),
             (["--lrs", "0.1,0.01"], "ascending"),
+            (["--alphas", "0.5,0.50000001"], "the list of arms has SVD-DNN α 0.5, φ 10 % twice"),
+            (["--arms", "galore", "optimizer=sgd"], "galore projects the moments of Adam"),
             (["--arms", "cole"], "did you mean 'cola'"),
             (["arm.self_guided.guided=2", "--arms", "self-guided"], "guided is 2"),
             (["arm.cola.start=zero", "--arms", "cola"], "choose variance or published"),

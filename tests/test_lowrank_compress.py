@@ -4,7 +4,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
@@ -16,7 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+)
 
 from svdbench.lowrank import (
     Frontier,
@@ -524,6 +530,36 @@ def test_fine_tuning_helps_and_keeps_the_best(trained: tuple[nn.Module, Any]) ->
         finetune(small.bfloat16(), parts.calibration, usual_loss, search=parts.search)
 
 
+def test_fine_tuning_leaves_torchs_generator_where_it_was(
+    trained: tuple[nn.Module, Any],
+) -> None:
+    model, data = trained
+    before = torch.get_rng_state()
+    compress(model, data, params=0.5, timing_s=0, finetune_epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:the loss of a batch")
+def test_fine_tuning_by_a_loss_of_batches_is_judged_by_batches(
+    trained: tuple[nn.Module, Any],
+) -> None:
+    """Of one example alone a contrastive loss is 0."""
+    model, (X, y) = trained
+    batches = list(zip(X.split(40), y.split(40), strict=True))
+
+    def contrastive(output: Tensor, target: Tensor) -> Tensor:
+        rows = F.normalize(output, dim=-1)
+        return F.cross_entropy(rows @ rows.mT / 0.1, torch.arange(len(rows)))
+
+    found = compress(
+        model, batches, loss=contrastive, params=0.2, timing_s=0, finetune_epochs=2, lr=1e-3
+    )
+    assert found.unit == "batch"
+    search = found.certificate.search
+    assert min(found.tuned) == pytest.approx(search.dense + search.mean)
+    assert min(found.tuned) < found.tuned[0]
+
+
 def test_the_bound_holds_where_it_calibrated(trained: tuple[nn.Module, Any]) -> None:
     model, data = trained
     for kind in ("kronecker", "whitened", "plain"):
@@ -658,6 +694,26 @@ def test_parts_examples_without_overlap() -> None:
     assert half[0].dtype is torch.float64  # type: ignore[index]
     with pytest.raises(ValueError, match="can't be split in 3"):
         split_examples((X[:2], y[:2]))
+
+
+@pytest.mark.parametrize("kind", ["no end", "sampler"])
+def test_examples_to_judge_by_are_the_same_each_time(kind: str) -> None:
+    """Models are compared in pairs: of what can't be gone through again, examples are kept."""
+    X, y = torch.arange(40.0).reshape(40, 1), torch.arange(40)
+
+    def without_end() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from zip(X.split(4), y.split(4), strict=True)
+
+    if kind == "no end":
+        held_out: Any = without_end()
+    else:
+        batch_sampler = BatchSampler(RandomSampler(y), 4, drop_last=False)
+        held_out = DataLoader(TensorDataset(X, y), batch_sampler=batch_sampler)
+    parts = split_examples((X, y), (X, y), held_out, max_examples=12)
+    first, second = (torch.cat([y for _, y in parts.held_out]) for _ in range(2))  # type: ignore[misc]
+    assert len(first) == 12
+    assert torch.equal(first, second)
 
 
 def test_the_usual_loss_is_what_fits() -> None:

@@ -89,3 +89,29 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         scan(*arguments)
+
+
+@pytest.mark.parametrize("alone", [0, 1, 2])
+def test_second_derivatives_where_one_argument_alone_is_differentiated(alone: int) -> None:
+    tensors = [t.detach() for t in given(torch.float64, False)]
+    tensors[alone].requires_grad_()
+
+    def at_one(t: Tensor) -> Tensor:
+        return gated_scan(*(t if i == alone else other for i, other in enumerate(tensors)))
+
+    assert torch.autograd.gradgradcheck(at_one, (tensors[alone],))
+
+
+def test_a_gradient_with_a_graph_is_the_same_where_content_is_made_of_the_gates() -> None:
+    """Autograd goes from content to gates itself, which must not be counted twice."""
+    p, *_ = given(torch.float64, False)
+
+    def made_of_one(p: Tensor) -> Tensor:
+        return gated_scan(p, torch.tanh(2 * p), p[0].sin())
+
+    both = [
+        torch.autograd.grad(made_of_one(p).square().sum(), p, create_graph=graph)[0]
+        for graph in (False, True)
+    ]
+    torch.testing.assert_close(*both)
+    assert torch.autograd.gradgradcheck(made_of_one, (p,))

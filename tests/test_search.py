@@ -4,14 +4,17 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from command import run, table
 
 from svdbench.config.compose import compose
 from svdbench.jobs.search import Search
+from svdbench.jobs.search.report import commands
 from svdbench.jobs.search.rounds import BEST, FAILED, TRIALS, best, rounds, survivors
 from svdbench.jobs.search.space import Dimension, dimensions, drawn, settings_of, with_settings
+from svdbench.record.reader import RecordedRun
 from svdbench.training.build import overrides_of, parts
 from svdbench.training.config import Schedule
 
@@ -173,9 +176,55 @@ def test_the_test_set_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["search", "gru", *SHORT, "--trials", "2"])[0] == 0
 
 
+def test_a_preset_that_diverges_is_one_trial_without_a_loss() -> None:
+    """Its pace is still measured; and a loss from before it diverged is not shown as its own."""
+    code, out, _ = run(["search", "gru", *SHORT, "optimizer.lr=1e30", "--name", "far"])
+    assert code == 0
+    rows = table("results/search/far/summary.csv")
+    assert [row["status"] for row in rows if row["trial"] == "0"] == ["nan", "nan"]
+    (best_row,) = table("results/search/far/best.csv")
+    assert best_row["trial"] != "0"
+    own = [row for row in rows if (row["trial"], row["round"]) == (best_row["trial"], "2")]
+    (line,) = [line for line in out.splitlines() if line.startswith(" gru ")]
+    assert line.split()[4:6] == [f"{100 * float(own[0]['relative_loss']):.0f}%", "–"]
+
+
+def test_where_no_trial_has_a_loss_there_is_no_preset() -> None:
+    far = ["optimizer.lr=1e30", "space.lr=[]"]
+    code, out, _ = run(["search", "gru", *SHORT, *far, "--name", "far"])
+    assert code == 0
+    assert "no trial has a loss" in out
+    assert "svdbench train" not in out
+    assert "loss over the baseline" not in out
+    assert not Path("results/search/far/presets").exists()
+
+
+def test_only_models_with_a_preset_are_to_be_trained() -> None:
+    trials = pd.DataFrame({"task": ["addition"]})
+    found = pd.DataFrame({"model": ["gru", "lstm"], "preset": [None, "presets/lstm.yaml"]})
+    run_ = RecordedRun.__new__(RecordedRun)
+    object.__setattr__(run_, "folder", Path("x"))
+    assert [*commands(run_, trials, found)] == [
+        "svdbench train lstm --task addition --presets x/presets"
+    ]
+
+
+def test_values_stay_within_their_range_when_they_are_rounded() -> None:
+    narrow = Dimension("model.r_min", 0.9876, 0.9999, log=False)
+    assert [narrow.at(share) for share in (0.0, 0.5, 1.0)] == [0.988, 0.994, 0.9999]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (
+            ["search", "lru", "model.r_max=0.5"],
+            "space.r_min is [0,0.99], which does not fit lru: r_min is 0.99 and r_max 0.5",
+        ),
+        (
+            ["search", "mingru", "space.memory=[0.5,9]"],
+            "space.memory is [0.5,9], which does not fit mingru: memory is 0.5",
+        ),
         (["search", "gru", "--trials", "1"], "--trials is 1: it must be from 2 to 4096"),
         (["search", "gru", "space.lr=[0.1,0.01]"], "give the lowest and the highest value"),
         (["search", "gru", "space.lr=[0,1]"], "space.lr begins at 0"),

@@ -331,6 +331,7 @@ class _Subject:
             epochs=epochs,
             lr=lr,
             seed=seed,
+            unit=self.judged.unit,
             on_epoch=lambda n, now: self.on_progress(
                 0.7 + 0.2 * n / epochs, f"fine-tuning, {n}/{epochs} epochs"
             ),

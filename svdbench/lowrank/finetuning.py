@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank.ranks.evaluation import batch_loss, example_losses
+from svdbench.lowrank.ranks.evaluation import Unit, batch_loss, losses_of
 from svdbench.lowrank.ranks.examples import (
     Data,
     Loss,
@@ -31,6 +31,7 @@ def finetune(
     lr: float = 1e-4,
     batch_size: int = 64,
     seed: int = 0,
+    unit: Unit = "example",
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> list[float]:
     """Train all parameters by AdamW, and leave the model as it was best.
@@ -43,7 +44,9 @@ def finetune(
             the first epoch counts as well.
         lr: the learning rate, constant.
         batch_size: of (X, y).
-        seed: of the order, and of torch, as for dropout.
+        seed: of the order, and of torch, as for dropout; torch's generators are then where they
+            were.
+        unit: what the mean is over: "batch" for a loss that is no mean over examples.
         on_epoch: called with each epoch's number, 0 before the first, and its mean loss.
 
     Returns:
@@ -61,19 +64,21 @@ def finetune(
             raise ValueError(
                 f"fine-tuning in {each.dtype} loses its steps to rounding: use float32"
             )
-    torch.manual_seed(seed)
+    devices = {each.device for each in parameters if each.device.type == "cuda"}
     optimizer = torch.optim.AdamW(parameters, lr)
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     lowest, best = math.inf, dict[str, Tensor]()
-    for epoch in range(epochs + 1):
-        if epoch:
-            _train(model, data, loss, optimizer, batch_size, generator)
-        losses.append(float(example_losses(model, search, loss).mean()))
-        on_epoch(epoch, losses[-1])
-        if not epoch or losses[-1] < lowest:
-            lowest = losses[-1]
-            best = {name: each.detach().clone() for name, each in model.state_dict().items()}
+    with torch.random.fork_rng(list(devices)):
+        torch.manual_seed(seed)
+        for epoch in range(epochs + 1):
+            if epoch:
+                _train(model, data, loss, optimizer, batch_size, generator)
+            losses.append(float(losses_of(model, search, loss, unit).mean()))
+            on_epoch(epoch, losses[-1])
+            if not epoch or losses[-1] < lowest:
+                lowest = losses[-1]
+                best = {name: each.detach().clone() for name, each in model.state_dict().items()}
     model.load_state_dict(best)
     return losses
 

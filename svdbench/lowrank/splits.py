@@ -188,11 +188,14 @@ def _again(data: Data, on_reading: Callable[[int], None]) -> Data:
     """Examples that come again in the same order, as models are compared by them in pairs."""
     if (split := whole(data)) is not None:
         return split
-    if isinstance(data, Iterator):
-        return _kept(data, on_reading)
     if isinstance(data, DataLoader) and _parts_by_example(data):
         return _reloaded(data, torch.arange(len(data.dataset)))  # type: ignore[arg-type]
-    return data
+    source = data.batches if isinstance(data, _First) else data
+    # A sampler of batches may draw another order each time.
+    once = isinstance(source, Iterator) or (
+        isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset)
+    )
+    return _kept(data, on_reading) if once else data
 
 
 def _first(data: Data, most: int) -> Data:

@@ -81,7 +81,10 @@ class DeltaMixer(Mixer):
         heads, key_size, rows = self.shape
         parts = self.inputs(u).split(self.sizes, -1)
         # (T, B·c, …): a head is a sequence of its own.
-        keys, values, beta, queries = (part.reshape(T, B * heads, -1) for part in parts)
+        keys, values, beta, queries = (
+            part.reshape(T, B * heads, size // heads)
+            for part, size in zip(parts, self.sizes, strict=True)
+        )
         k = F.normalize(keys.unflatten(-1, (-1, key_size)), dim=-1)
         v = values.unflatten(-1, (-1, rows)) if self.writes else None
         b = self.beta * torch.sigmoid(beta + self.bias.view(heads, -1).repeat(B, 1))

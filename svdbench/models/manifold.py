@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from svdbench.errors import refuse_second_derivative
 from svdbench.nn.spectral_weight import start
 
 
@@ -126,8 +126,8 @@ class _ExpSkew(torch.autograd.Function):
         return ((Q * torch.exp(-1j * omega)) @ Q.mH).real
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, G: Tensor) -> Tensor:
+        refuse_second_derivative("exp_skew")
         omega, Q = ctx.saved_tensors
         half = torch.exp(-0.5j * omega)
         gaps = torch.sinc((omega.unsqueeze(-1) - omega) / (2 * math.pi))

@@ -59,6 +59,8 @@ class Discretised(SequenceModel):
         """z and y (B, n) after a step with the maps u (B, maps · n) of its input."""
 
     def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
+        if not len(x):
+            return x.new_empty(0, x.shape[1], self.state_size)
         return torch.stack(self.unrolled(x, h0))
 
     def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from svdbench.arguments import check_whole
+from svdbench.errors import refuse_second_derivative
 from svdbench.kernels import apply_reflectors
 
 from .base import ModelSizes, SequenceModel
@@ -115,8 +116,8 @@ class _Products(torch.autograd.Function):
         return H
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        refuse_second_derivative("reflector_rnn")
         Q, first, H = ctx.saved_tensors
         delta = gradients[0].clone(memory_format=torch.contiguous_format)
         rows = delta.unbind()

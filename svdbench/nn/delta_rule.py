@@ -36,6 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svdbench.errors import refuse_second_derivative
 from svdbench.kernels.triton_support import triton_runs_on
 from svdbench.kernels.ut import identity
 
@@ -70,7 +71,8 @@ def delta_rule(
         o (T, Z, d_v), and Sᵀ after each chunk, (⌈T/chunk⌉, Z, d_k, d_v).
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't fit, no step, or a chunk below 1.
+        TypeError: dtypes that differ.
         RuntimeError: in the backward pass, if it is to be differentiated itself.
 
     Example:
@@ -79,6 +81,12 @@ def delta_rule(
         >>> delta_rule(k, v, torch.ones(100, 8, 2), q, torch.zeros(8, 16, 16))[0].shape
         torch.Size([100, 8, 16])
     """
+    if keys.ndim != 4 or not keys.shape[0] or not keys.shape[2]:
+        raise ValueError(
+            f"keys must be (T, Z, r, d_k) with T and r of at least 1, not {tuple(keys.shape)}"
+        )
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}: give a number of steps from 1")
     T, Z, r, d_k = keys.shape
     shapes = {
         "values": (values, (T, Z, r, first.shape[-1])),
@@ -92,6 +100,8 @@ def delta_rule(
                 f"keys of shape {tuple(keys.shape)} need {name} of shape {wanted}, "
                 f"not {tuple(tensor.shape)}"
             )
+        if tensor is not None and tensor.dtype != keys.dtype:
+            raise TypeError(f"keys are {keys.dtype} and {name} {tensor.dtype}: convert one")
     chunk = min(max(1, CHUNK // r) if chunk is None else chunk, T)
     outputs, states = _DeltaRule.apply(keys, values, beta, queries, first, chunk)
     return outputs, states
@@ -157,11 +167,7 @@ class _DeltaRule(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, given: Tensor | None, at_states: Tensor | None) -> tuple[Any, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "delta_rule has first derivatives only: leave create_graph out, or train a model "
-                "without it"
-            )
+        refuse_second_derivative("delta_rule")
         K, Q, b, gram, M, P, H, w = ctx.saved_tensors
         (N, Z, R, d_v), (_, _, C, d_k) = w.shape, Q.shape
         T, r, new = ctx.T, ctx.r, K.new_empty

@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .scans import scan
+from .scans import differentiable_gradients, scan
 
 # Rows, of any step and sequence, that go through all operations together: of 256 numbers each
 # and with what is made of them, about a megabyte.
 ROWS = 400
+
+# What the states are of, by the dtype of the inputs.
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
 def diagonal_recurrence(
@@ -41,7 +44,8 @@ def diagonal_recurrence(
         y (T, batch, d).
 
     Raises:
-        ValueError: no step.
+        ValueError: no step, or shapes that don't fit.
+        TypeError: dtypes that don't.
 
     Example:
         >>> half = torch.tensor([0.5 + 0j])
@@ -49,8 +53,7 @@ def diagonal_recurrence(
         >>> diagonal_recurrence(torch.ones(3, 1, 1), half, B, C, D).flatten()
         tensor([1.0000, 1.5000, 1.7500])
     """
-    if not len(u):
-        raise ValueError("inputs must be (T, batch, d) with T of at least 1")
+    _check(u, eigenvalues, B, C, D, h0)
     if not u.is_cpu:  # on a GPU, kernels of PyTorch or Triton are faster one operation at a time
         return diagonal_states(u, eigenvalues, B, C, D, h0)[0]
     outputs: Tensor = _Diagonal.apply(u, eigenvalues, B, C, D, h0)
@@ -66,9 +69,49 @@ def diagonal_states(
     return torch.addcmul(F.linear(h, C), D, u), h
 
 
+def _outputs(*given: Any) -> Tensor:
+    return diagonal_states(*given)[0]
+
+
 def _complex(pairs: Tensor) -> Tensor:
-    """(…, 2N) real numbers as (…, N) complex ones."""
-    return torch.view_as_complex(pairs.unflatten(-1, (-1, 2)))
+    """(…, 2N) real numbers as (…, N) complex ones, of the same memory if that can be."""
+    pairs = pairs.unflatten(-1, (-1, 2))
+    return torch.view_as_complex(pairs if _can_be_viewed(pairs) else pairs.contiguous())
+
+
+def _can_be_viewed(pairs: Tensor) -> bool:
+    *others, last = pairs.stride()
+    return last == 1 and not any(stride % 2 for stride in others) and not pairs.storage_offset() % 2
+
+
+def _check(
+    u: Tensor, eigenvalues: Tensor, B: Tensor, C: Tensor, D: Tensor, h0: Tensor | None
+) -> None:
+    if u.ndim != 3 or not len(u):
+        raise ValueError(f"inputs must be (T, batch, d) with T of at least 1, not {tuple(u.shape)}")
+    if u.dtype not in COMPLEX:
+        raise TypeError(f"inputs must be float32 or float64, not {u.dtype}: convert them")
+    (_, batch, d), N = u.shape, eigenvalues.numel()
+    shapes = {
+        "eigenvalues": (eigenvalues, (N,)),
+        "B": (B, (2 * N, d)),
+        "C": (C, (d, 2 * N)),
+        "D": (D, (d,)),
+        "h0": (h0, (batch, 2 * N)),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
+            raise ValueError(
+                f"inputs of shape {tuple(u.shape)} and {N} eigenvalues need {name} of shape "
+                f"{shape}, not {tuple(tensor.shape)}"
+            )
+        dtype = COMPLEX[u.dtype] if tensor is eigenvalues else u.dtype
+        if tensor.dtype != dtype:
+            raise TypeError(
+                f"inputs are {u.dtype}, so {name} must be {dtype}, not {tensor.dtype}: convert one"
+            )
 
 
 class _Diagonal(torch.autograd.Function):
@@ -101,12 +144,8 @@ class _Diagonal(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         u, eigenvalues, B, C, D, h0, h = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives are wanted
-            given = [t for t in (u, eigenvalues, B, C, D, h0) if t is not None]
-            wanted = [t for t in given if t.requires_grad]
-            outputs = diagonal_states(u, eigenvalues, B, C, D, h0)[0]
-            found = iter(torch.autograd.grad(outputs, wanted, G, create_graph=True))
-            needed = ctx.needs_input_grad
-            return tuple(next(found) if need else None for need in needed)
+            given = (u, eigenvalues, B, C, D, h0)
+            return differentiable_gradients(_outputs, ctx.needs_input_grad, G, *given)
         G = G.contiguous()
         (T, batch, size), signs = h.shape, B.new_tensor([1.0, -1.0]).repeat(len(eigenvalues))
         B_conj, C_conj = B * signs.unsqueeze(-1), C * signs
@@ -123,7 +162,7 @@ class _Diagonal(torch.autograd.Function):
             g, x, kept, dx = (t[part].flatten(0, 1) for t in (G, u, h, du))
             room = rooms[i % 2, : len(g)]
             torch.mm(g, C_conj, out=room)
-            epsilons = _complex(room.view(-1, batch, size)).unbind()
+            epsilons = _complex(room.view(part.stop - part.start, batch, size)).unbind()
             for epsilon, before in zip(
                 reversed(epsilons), reversed(states[part.start : part.stop]), strict=True
             ):

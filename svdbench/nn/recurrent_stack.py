@@ -62,6 +62,8 @@ class RecurrentLayer(nn.Module):
 
         With a layout, x and the states are (N, ...), a row for each step of each sequence.
         """
+        if not len(x):
+            raise ValueError(f"the input of shape {tuple(x.shape)} has no step: give at least one")
         u = self.input(x)
         states = recurrence(
             _reversed(u, layout) if self.reverse else u,

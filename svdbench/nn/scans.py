@@ -10,6 +10,7 @@ thread of a CPU that is faster than a scan of depth log T, which passes over all
 that Triton has, each way is one launch (:mod:`svdbench.kernels.triton_scan`).
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -191,6 +192,30 @@ def _at_factors(a: Tensor, later: Tensor, earlier: Tensor, first: Tensor | None)
     return found
 
 
+def _by_scan(gates: Tensor, content: Tensor, h0: Tensor | None) -> Tensor:
+    return scan(torch.sigmoid(-gates), torch.sigmoid(gates) * content, h0)
+
+
+def differentiable_gradients(
+    function: Callable[..., Tensor], needed: Sequence[bool], G: Tensor, *given: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a function's arguments, with a graph; None where none is needed.
+
+    One argument may have been made of another, as gates and content are of the same layer. So they
+    are differentiated at views of their own, which leaves out what the one does by way of the
+    other: autograd adds that itself.
+
+    Args:
+        function: of ``given``, in operations that can be differentiated any number of times.
+        needed: for each argument, whether its gradient is wanted.
+        G: the gradient of what the function returns.
+    """
+    own = [None if t is None else t.view_as(t) for t in given]
+    wanted = [t for t, need in zip(own, needed, strict=True) if need and t is not None]
+    found = iter(torch.autograd.grad(function(*own), wanted, G, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
+
+
 class _GatedScan(torch.autograd.Function):
     """The steps z c + (1 − z) h one by one; with δ at the states, those at c are z ∘ δ."""
 
@@ -219,10 +244,7 @@ class _GatedScan(torch.autograd.Function):
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         gates, content, h0, z, h = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives are wanted
-            given = [t for t in (gates, content, h0) if t is not None]
-            states = scan(torch.sigmoid(-gates), torch.sigmoid(gates) * content, h0)
-            found = torch.autograd.grad(states, given, G, create_graph=True)
-            return found if h0 is not None else (*found, None)
+            return differentiable_gradients(_by_scan, ctx.needs_input_grad, G, gates, content, h0)
         if z is None:
             from svdbench.kernels import triton_scan
 

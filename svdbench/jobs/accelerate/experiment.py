@@ -18,7 +18,7 @@ from svdbench.jobs.accelerate.trained import StagedArm
 from svdbench.lowrank import Factored
 from svdbench.lowrank.layers.factor import RankRule
 from svdbench.measure.clock import Clock
-from svdbench.members import ARMS
+from svdbench.members import ARMS, refuse_repeated
 from svdbench.running.session import load
 from svdbench.side_by_side import session as side_by_side
 from svdbench.side_by_side.execution import Execution
@@ -164,6 +164,13 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
         X = X.detach().requires_grad_(self.config.input_gradient)
         return multiplications(network, X, y, self.family.loss)
 
+    def refuse_optimizer(self, setting: AccelerateSetting) -> None:
+        """Raise ValueError if an arm can't go on with the optimiser that was asked for."""
+        arm = self.arm(setting, 0, self.built(setting), budget=1)
+        if arm.method is not None and arm.schedule.changes:
+            new = arm.method.changed(arm.network, arm.plan, 0)
+            arm.method.optimizer(arm.optimizer, arm.network, new, arm.plan, arm.make)
+
     def counted(self, setting: AccelerateSetting, clock: Clock) -> list[float]:
         """The multiplications of a training step of an arm in each of its stages, per example."""
         arm = self.arm(setting, 0, self.built(setting), budget=1)
@@ -240,6 +247,7 @@ def settings_of(config: Accelerate, family: NetworkFamily) -> list[AccelerateSet
                 found.append(
                     AccelerateSetting(name, alpha, phi, rule, layers, options, title, make)
                 )
+    refuse_repeated("the list of arms", [each.label for each in found])
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svdbench.errors import UserError
 from svdbench.jobs.accelerate import TrainingBudget
 from svdbench.jobs.accelerate.costs import StepSchedule, weighted
 from svdbench.jobs.accelerate.experiment import (
@@ -31,6 +32,7 @@ from svdbench.jobs.accelerate.rivals import (
 )
 from svdbench.jobs.accelerate.trained import StagedArm, endless, used_seconds
 from svdbench.measure.clock import Clock
+from svdbench.reporting.words import quantity
 from svdbench.side_by_side.arms import Batches
 from svdbench.side_by_side.families import NetworkFamily
 from svdbench.side_by_side.networks import evaluate
@@ -185,7 +187,7 @@ class Preparation:
         """An arm with its budget and its rate, about to begin."""
         given, label = self.given, setting.label
         budget, costs = self._budget(label)
-        return given.arm(
+        arm = given.arm(
             setting,
             seed,
             drawn(given, setting, seed),
@@ -194,6 +196,9 @@ class Preparation:
             lr=self.lrs.get(label) if lr is None else lr,
             cost=self._cost_now,
         )
+        if arm.schedule.steps < given.epochs:
+            raise UserError(_too_few(arm, given.epochs, given.config.budget_of))
+        return arm
 
     def _budget(self, label: str) -> tuple[float, list[float] | None]:
         given, config = self.given, self.given.config
@@ -250,7 +255,9 @@ class Preparation:
         order = torch.randperm(len(X), generator=torch.Generator().manual_seed(len(X)))
         order = order.to(X.device)
         kept, out = order[held:].sort().values, order[:held].sort().values
-        batches = Batches(X[kept], y[kept], given.batch_size, given.config.seed)
+        batches = Batches(
+            X[kept], y[kept], given.batch_size, given.config.seed, given.config.shuffle
+        )
         arm = self.arm(setting, given.config.seed, lr)
         rounds = given.epochs
         for number in range(rounds):
@@ -259,6 +266,15 @@ class Preparation:
                 return math.inf
         loss = evaluate(arm.dense(), X[out], y[out], arm.loss).loss
         return loss if math.isfinite(loss) else math.inf
+
+
+def _too_few(arm: StagedArm, rounds: int, budget: TrainingBudget) -> str:
+    """Why an arm has fewer steps than rounds, each of which has one at least."""
+    steps = f"{arm.name} has {quantity(arm.schedule.steps, 'step')} in {quantity(rounds, 'round')}"
+    if budget is TrainingBudget.seconds:
+        least = f"{rounds * max(arm.schedule.costs):.2g}"
+        return f"budget_s is {arm.schedule.budget:g}, and {steps}: give {least} seconds at least"
+    return f"at equal {budget.value} {steps}: give a smaller batch_size"
 
 
 def narrow(family: NetworkFamily, share: float) -> AccelerateSetting:

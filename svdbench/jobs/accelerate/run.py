@@ -174,7 +174,10 @@ def prepare(config: Accelerate) -> AccelerateExperiment:
         check_compiler(problem.train[0].device)
     with as_user_error():
         settings = settings_of(config, problem.family)
-    return AccelerateExperiment(config, settings, problem)
+        given = AccelerateExperiment(config, settings, problem)
+        for setting in {each.method: each for each in settings}.values():
+            given.refuse_optimizer(setting)
+    return given
 
 
 class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):

@@ -41,6 +41,7 @@ class StagedArm(Arm):
         steps: so far.
         used_s: seconds of training so far, see :func:`used_seconds`.
         compile_s: those of compiling, which are no part of them.
+        measured_s: nor are these, of finding out what a step costs after a change.
         later_products: multiplications of a step after changes that were not foreseen.
         train_bytes: the most of parameters and optimiser so far.
     """
@@ -67,7 +68,7 @@ class StagedArm(Arm):
         self.switched_s: float | None = None
         self.rel_error: float | None = None
         self.steps, self.stage = 0, 0
-        self.used_s, self.compile_s, self.train_bytes = 0.0, 0.0, 0
+        self.used_s, self.compile_s, self.measured_s, self.train_bytes = 0.0, 0.0, 0.0, 0
         self.state = ArmState()
         self.device = next(network.parameters()).device
         self.asked_s = 0.0
@@ -84,7 +85,7 @@ class StagedArm(Arm):
     ) -> EpochScores:
         """As of every arm; the seconds of changes are not among the epoch's."""
         batches, parts = iter(batches), []
-        began, self.switched_s = used_seconds(self.device) - self.compile_s, None
+        began, self.switched_s = self._spent(), None
         while True:
             left = self._left()
             if left == 0:
@@ -100,7 +101,7 @@ class StagedArm(Arm):
             if left is None or self.steps - before < left:
                 break
         self._ask(clock)
-        self.used_s += used_seconds(self.device) - self.compile_s - began
+        self.used_s += self._spent() - began
         steps = sum(part.steps for part in parts)
         mean = sum(part.loss * part.steps for part in parts) / steps
         return EpochScores(mean, sum(part.seconds for part in parts), steps)
@@ -162,6 +163,9 @@ class StagedArm(Arm):
         self.train_bytes = max(self.train_bytes, training_bytes(self.network, self.optimizer))
         return found
 
+    def _spent(self) -> float:
+        return used_seconds(self.device) - self.compile_s - self.measured_s
+
     def _compile(self, forward: TrainingPass, X: Tensor, y: Tensor) -> None:
         before = used_seconds(self.device)
         super()._compile(forward, X, y)
@@ -193,7 +197,10 @@ class StagedArm(Arm):
                 self.rel_error = _relative_change(before, method.dense(self.network))
         if self._wants_change:
             self._wants_change = False
-            self.schedule.change_now(self.steps, self.cost(self))
+            start = used_seconds(self.device)
+            cost = self.cost(self)
+            self.measured_s += used_seconds(self.device) - start
+            self.schedule.change_now(self.steps, cost)
 
     def _ask(self, clock: Clock) -> None:
         """Ask whether the method wants to change now."""

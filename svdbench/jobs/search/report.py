@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
+from svdbench.record.schema import GOOD_ENDINGS
 from svdbench.reporting.metrics import Metric, MetricValue, headline
 from svdbench.reporting.plots import add_title_and_legend, name_log_ticks, panels, quiet
 from svdbench.reporting.report import Lines, Report, Table, TableCell
@@ -40,10 +41,11 @@ HIGHEST = 1.5
 def report(run: RecordedRun) -> Report:
     if not run.has("summary"):  # interrupted before the first trial ended
         return Report("search")
-    trials = run.frame("summary")
-    best = run.frame("best") if run.has("best") else pd.DataFrame(columns=["model"])
+    whole = run.frame("summary")
+    trials = judged(whole)
+    best = run.frame("best") if run.has("best") else pd.DataFrame(columns=["model", "preset"])
     task = str(trials["task_title"].iloc[0])
-    found = Report(f"{task}: settings searched", frames={"summary": trials, "best": best})
+    found = Report(f"{task}: settings searched", frames={"summary": whole, "best": best})
     values = {
         str(model): values_of(rows, best[best["model"] == model])
         for model, rows in trials.groupby("model", sort=False)
@@ -59,6 +61,12 @@ def report(run: RecordedRun) -> Report:
     found.closing = Lines(commands(run, trials, best), wrap=False)
     found.figures["trials"] = partial(losses_by_rate, trials, best, task)
     return found
+
+
+def judged(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials as the search judges them: one that failed has no loss, however low it was."""
+    ended = trials["status"].isin(GOOD_ENDINGS)
+    return trials.assign(relative_loss=trials["relative_loss"].where(ended))
 
 
 def _known(value: MetricValue) -> bool:
@@ -113,6 +121,8 @@ def results_table(
 
 def _said(row: "pd.Series") -> str:
     """The settings of the best trial."""
+    if row["status"] != "ok":
+        return "no trial has a loss"
     if row["trial"] == 0:
         return "the preset"
     found = json.loads(row["settings"])
@@ -135,8 +145,8 @@ def failures(trials: pd.DataFrame) -> Iterator[str]:
 
 def commands(run: RecordedRun, trials: pd.DataFrame, best: pd.DataFrame) -> Iterator[str]:
     """How to train with what was found."""
-    models = [str(model) for model in best.get("model", []) if model]
-    if models and best["preset"].notna().any():
+    models = [str(model) for model in best.loc[best["preset"].notna(), "model"]]
+    if models:
         task = str(trials["task"].iloc[0])
         yield (
             f"svdbench train {','.join(models)} --task {task} --presets {run.folder / 'presets'}"

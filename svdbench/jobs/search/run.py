@@ -20,6 +20,7 @@ from svdbench.jobs.search.space import (
     write_preset,
 )
 from svdbench.measure.clock import Clock, ProcessClock
+from svdbench.measure.plan import failure
 from svdbench.models.base import SequenceModel
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import GOOD_ENDINGS
@@ -34,7 +35,9 @@ from svdbench.running.session import (
     resumption,
     show_results,
 )
+from svdbench.tasks.base import Batch
 from svdbench.training.build import loop_of, parts, start_models
+from svdbench.training.learner import Diverged, Learner
 from svdbench.training.loop import Loop
 from svdbench.training.progress import StepProgress, TrainingOutcome
 
@@ -108,7 +111,23 @@ def _space(config: Search, model: SequenceModel) -> list[Dimension]:
             f"space is empty for {config.model_name}: leave in at least one range of a key that "
             "it has"
         )
+    for each in found:
+        if not each.choices and each.key.startswith("model."):
+            _refuse_misfit(config, each)
     return found
+
+
+def _refuse_misfit(config: Search, each: Dimension) -> None:
+    """Refuse a range that has ends which the model can't be made with."""
+    for end in (each.low, each.high):
+        try:
+            parts(with_settings(config, {each.key: end}))
+        except UserError as error:
+            name = each.key.partition(".")[2]
+            raise UserError(
+                f"space.{name} is [{each.low:g},{each.high:g}], which does not fit "
+                f"{config.model_name}: {error}: give another range, or space.{name}=[]"
+            ) from error
 
 
 @dataclass
@@ -181,17 +200,32 @@ class ModelSearch:
             learner = loop_of(self.config, self.config.seed, self.clock).learner
             x, y = learner.task.validation_set()
             batch = next(learner.task.split(x, y, self.config.trainer.batch_size))
-            learner.learn_from(batch)
             times: list[float] = []
-            while len(times) < PACE_STEPS and sum(times) < PACE_S:
+            while len(times) <= PACE_STEPS and sum(times[1:]) < PACE_S:
                 self.clock.sync()
                 start = self.clock.stamp()
-                learner.learn_from(batch)
+                self._step(learner, batch)
                 self.clock.sync()
                 times.append(self.clock.seconds(start, self.clock.stamp()))
-            self.record.finish(unit, **{unit: min(times)})
+            self.record.finish(unit, **{unit: min(times[1:])})
         with self.record.recalling() as memo:
             return float(memo[unit])
+
+    def _step(self, learner: Learner, batch: Batch) -> None:
+        """A step with the preset, which takes as long where it diverges.
+
+        Raises:
+            UserError: no step can be taken.
+        """
+        try:
+            learner.learn_from(batch)
+        except Diverged:
+            pass
+        except (RuntimeError, ValueError) as error:
+            _, reason = failure(error)
+            raise UserError(
+                f"{self.config.model_name} can't be trained with its preset: {reason}"
+            ) from error
 
     def _widen(self, of: Round, scores: dict[int, Score]) -> dict[int, Score]:
         """More trials beyond an edge of a rate's range, where the best trial lies at one."""

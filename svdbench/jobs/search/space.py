@@ -49,14 +49,14 @@ class Dimension:
     choices: tuple[str, ...] = ()
 
     def at(self, share: float) -> Any:
-        """The value at a share of the range, from 0 to 1, with three digits."""
+        """The value at a share of the range, from 0 to 1, with three digits; never outside."""
         if self.choices:
             return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
         if self.log:
             value = self.low * (self.high / self.low) ** share
         else:
             value = self.low + share * (self.high - self.low)
-        return float(f"{value:.{DIGITS}g}")
+        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def share(self, value: Any) -> float | None:
         """Where a number lies in the range: below 0 and above 1 outside of it."""

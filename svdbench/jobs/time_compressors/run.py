@@ -280,6 +280,7 @@ class CompressorsSession:
                 epochs=config.finetune.epochs,
                 lr=config.finetune.lr,
                 seed=config.seed,
+                unit=self.judged.unit,
             )
             more = {"tune_s": time.perf_counter() - start, "tuned_epochs": config.finetune.epochs}
             said += f", tuned {number(self._row(name, budget, draw, True, small, row | more), 4)}"

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from svdbench.arguments import integer
+from svdbench.errors import refuse_second_derivative
 
 
 class SVD(NamedTuple):
@@ -162,8 +163,8 @@ class _Differentiable(torch.autograd.Function):
         return tuple(found)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
+        refuse_second_derivative("a truncated SVD")
         gU, gS, gVh = grads
         if gU is not None or gVh is not None:
             raise RuntimeError(

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from svdbench.errors import refuse_second_derivative
 from svdbench.lowrank.layers.recurrent_loops import (
     Parts,
     fits,
@@ -140,8 +140,8 @@ class _LSTMLoop(torch.autograd.Function):
         return y[1:], y[-1].clone(), cells[-1].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dh: Tensor, dc: Tensor) -> tuple[Tensor, ...]:
+        refuse_second_derivative("an LSTM in factors")
         gates, p, cells, y, tanhs, W1, W2 = ctx.saved_tensors
         n = tanhs.shape[2]
         dz, dp = torch.empty_like(gates), torch.empty_like(p)

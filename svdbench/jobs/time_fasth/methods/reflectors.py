@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from svdbench.errors import refuse_second_derivative
 from svdbench.kernels import apply_reflectors, apply_reflectors_reference
 from svdbench.measure.costs import Blocks, wy_flops
 
@@ -165,7 +165,6 @@ class _Sweep(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor, Tensor]:
         """With A after a reflector, G the gradient there, g = Gᵀu, and a of the forward pass:
 
@@ -175,6 +174,7 @@ class _Sweep(torch.autograd.Function):
         Aᵀ above Gᵀ is one matrix C, and [−a | g | a] one row of ``rows``, so that a
         reflector takes three calls: g, then A g + G a = Cᵀ[g; a], then C − 2[−a; g]uᵀ.
         """
+        refuse_second_derivative("the sequential sweep")
         U, length, a, out = ctx.saved_tensors
         m = a.shape[1]
         C = torch.cat([out.t(), G.t()])
