@@ -5,8 +5,7 @@ Depends on torch (and, on GPUs, Triton) and on nothing of svdbench.
 
 from .apply import apply_reflectors
 from .choice import choose_block_size
-from .lapack import householder_product, ormqr
-from .matrix import reflector_matrix
+from .matrix import householder_product, ormqr, reflector_matrix
 from .plans import Plan
 from .reference import apply_reflectors_reference
 from .timing import time_plans, tune

@@ -235,7 +235,6 @@ class IRNN(RNN):
     """
 
     name = "irnn"
-    kind = "free"
     source = "Le, Jaitly and Hinton, A Simple Way to Initialize Recurrent Networks, 2015"
 
     def __init__(

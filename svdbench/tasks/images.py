@@ -44,14 +44,16 @@ class SequentialImages(Task):
     source = "Le, Jaitly and Hinton, A Simple Way to Initialize RNNs of ReLUs, 2015"
     input_size = 1
     manner: ClassVar[str] = "Sequential"
+    usual_pool: ClassVar[int] = 1
 
     def __init__(
         self,
         dataset: str = "mnist",
-        pool: int = 1,
+        pool: int | None = None,
         validation: float = 0.0,
         data_dir: str | None = None,
     ) -> None:
+        pool = self.usual_pool if pool is None else pool
         self.dataset = DATASETS.load(dataset, data_dir=data_dir)
         check_whole(1, pool=pool)
         if len(self.dataset.shape) != 2:
@@ -182,15 +184,7 @@ class PooledPermutedImages(PermutedImages):
     """Permuted MNIST pooled 2 × 2, in 196 steps: :class:`PermutedImages` for minutes."""
 
     name = "pmnist_pooled"
-
-    def __init__(
-        self,
-        dataset: str = "mnist",
-        pool: int = 2,
-        validation: float = 0.0,
-        data_dir: str | None = None,
-    ) -> None:
-        super().__init__(dataset, pool, validation, data_dir)
+    usual_pool = 2
 
 
 def _in_steps(pixels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from svdbench.lowrank import Frontier, Ranks, rank_frontier, uniform_ranks
+from svdbench.lowrank import Frontier, Ranks, rank_frontier
 from svdbench.lowrank.layers.base import Arrange, Folding, Side, numbers_of
 from svdbench.lowrank.layers.weights import FactorableWeight
 from svdbench.lowrank.ranks.examples import Data, Inputs, Loss, Targets, batches, size, take
@@ -164,12 +164,9 @@ class ComponentMethod(ModelCompressor):
     def components(self, problem: CompressionProblem) -> Frontier:
         """The components of the weights, the most valuable first."""
 
+    @abstractmethod
     def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
-        """The ranks of the weights of ``frontier`` with at most so many numbers.
-
-        As it is, the same fraction of every weight.
-        """
-        return uniform_ranks(frontier, params)
+        """The ranks of the weights of ``frontier`` with at most so many numbers."""
 
     def calibrated(self, problem: CompressionProblem) -> Callable[[int], nn.Module]:
         frontier = self.components(problem)

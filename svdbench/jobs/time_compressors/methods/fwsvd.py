@@ -11,7 +11,7 @@ from svdbench.jobs.time_compressors.methods.base import (
     CompressionProblem,
     scaled_spectrum,
 )
-from svdbench.lowrank import Frontier
+from svdbench.lowrank import Frontier, Ranks, uniform_ranks
 from svdbench.lowrank.layers.weights import FactorableWeight, copied
 from svdbench.lowrank.ranks.evaluation import batch_loss
 from svdbench.lowrank.ranks.examples import called, evaluating, size, take
@@ -48,6 +48,9 @@ class FWSVD(ComponentMethod):
             scale = squares[name].sum(-1 if lookup else -2).sqrt()
             layers[name] = scaled_spectrum(site, scale, "rows" if lookup else "columns")
         return Frontier(layers)
+
+    def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
+        return uniform_ranks(frontier, params)
 
     def _fisher(self, problem: CompressionProblem) -> dict[str, Tensor]:
         """The mean square of each number's gradient, arranged as its weight."""

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem, rows_of
-from svdbench.lowrank import Frontier, Ranks, Weight
+from svdbench.lowrank import Frontier, Ranks, Weight, uniform_ranks
 from svdbench.lowrank.ranks.examples import DataWarning
 
 # What is said of moments that have no Cholesky factor, and the damping beyond which to give up.
@@ -56,6 +56,9 @@ class SVDLLM(ComponentMethod):
                 DataWarning,
                 stacklevel=2,
             )
+
+    def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
+        return uniform_ranks(frontier, params)
 
 
 class SVDLLMv2(SVDLLM):

@@ -1,7 +1,7 @@
 """Truncated SVDs of the weights alone, with three ways to share out the ranks."""
 
 from svdbench.jobs.time_compressors.methods.base import ComponentMethod, CompressionProblem
-from svdbench.lowrank import Frontier, Ranks, energy_ranks, minimax_ranks
+from svdbench.lowrank import Frontier, Ranks, energy_ranks, minimax_ranks, uniform_ranks
 
 
 class PlainSVD(ComponentMethod):
@@ -19,6 +19,9 @@ class UniformSVD(PlainSVD):
     name = "uniform"
     title = "truncated SVD, the same fraction of every weight"
     source = "Eckart and Young, The approximation of one matrix by another, Psychometrika 1936"
+
+    def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
+        return uniform_ranks(frontier, params)
 
 
 class EnergySVD(PlainSVD):
