@@ -25,8 +25,10 @@ from svdbench.running.request import (
     switches,
 )
 
-KEYS = "Further keys of the configuration, such as seed=1; --show-config lists them."
-SHOW_CONFIG = Flag("--show-config", "Print the configuration with all its keys.", panel=RUN)
+KEYS = "Any key of the configuration, such as seed=1; --show-config lists them all."
+SHOW_CONFIG = Flag(
+    "--show-config", "Print the configuration with all its keys, explained.", panel=RUN
+)
 
 
 def command_of(jobs: Sequence[Job]) -> Callable[..., None]:

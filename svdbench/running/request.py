@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from svdbench.errors import Failed, UserError, as_user_error
 from svdbench.job import Flag, Job, Request, names_model
 from svdbench.members import plain
 
-RESUME = "Folder of an interrupted run to finish; give only this."
-CHECKPOINT = RESUME.rstrip(".") + ". Or a checkpoint to start from, such as last.pt."
-QUICK = Flag("--quick", "A first look, within half a minute.")
+RESUME = "Finish the interrupted run in this folder, with its own settings."
+CHECKPOINT = f"{RESUME} Or start from a checkpoint, such as last.pt."
+QUICK = Flag("--quick", "Small sizes and a short budget: a first look in half a minute.")
 FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.", panel=RUN)
 MULTIRUN = Flag(
-    "--multirun", "Sweep: a run for each combination of KEY=a,b,… values.", panel=RUN, short="-m"
+    "--multirun", "Sweep: one run for each combination of KEY=a,b,… values.", panel=RUN, short="-m"
 )
 
 
@@ -27,8 +27,12 @@ def frame_of(jobs: Sequence[Job]) -> tuple[Flag, ...]:
     job = jobs[0]
     help, metavar = (CHECKPOINT, "RUN|FILE") if job.checkpoint else (RESUME, "RUN")
     found = [Flag("--resume", help, str, None, metavar, panel=RUN)]
-    if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
-        found.insert(0, QUICK)
+    quick = [
+        each for each in jobs if any(leaf.key.quick is not None for leaf in leaves(each.config))
+    ]
+    if quick:
+        switch = quick[0].switch  # with which alone it is of use
+        found.insert(0, QUICK if switch is None else replace(QUICK, panel=switch.panel))
     found += [FORCE] if job.same else []
     found += [MULTIRUN] if job.sweeps else []
     return tuple(found)

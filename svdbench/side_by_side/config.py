@@ -57,7 +57,11 @@ def batch_option(default: int | None, null: str | None = None) -> Any:
 
 def seeds_option(default: int) -> Any:
     return option(
-        default, "number of seeds: seed, seed + 1, …", typed="--seeds N", at_least=1, panel=TRAINED
+        default,
+        "number of seeds; the first is --seed, and each next one is higher by 1",
+        typed="--seeds N",
+        at_least=1,
+        panel=TRAINED,
     )
 
 
@@ -94,7 +98,7 @@ class SideBySide(DeviceConfig):
     seeds: int = seeds_option(5)
     max_minutes: float | None = option(
         None,
-        "time limit of all training, in minutes",
+        "time limit for all trainings together, in minutes",
         null="no limit",
         typed="--max-minutes MINUTES",
         above=0,
@@ -117,7 +121,9 @@ class SideBySide(DeviceConfig):
             raise ValueError(f"dtype is {self.dtype.value}: train in {', '.join(others)} or {last}")
         optimizer = self.optimizer
         if optimizer.clip is not None or optimizer.orthogonal_lr is not None:
-            raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")
+            raise ValueError(
+                "optimizer.clip and optimizer.orthogonal_lr are for svdbench train: leave them out"
+            )
         if optimizer.schedule is not Schedule.constant:
             raise ValueError("optimizer.schedule must be constant here: leave it out")
 
@@ -128,26 +134,26 @@ class FamilyConfig(SideBySide):
 
     net: str | None = option(
         None,
-        "sizes of the layers, such as 784-512-256-10; or conv, or lstm, which reads rows, for "
-        "images; or byte-lm, a transformer that predicts the next byte of a text",
+        "sizes of the layers, such as 784-512-256-10; for images also conv, or lstm, which reads "
+        "them row by row; for text byte-lm, a transformer that predicts the next byte",
         null="512 and 256 hidden units",
         typed="--net SIZES|conv|lstm|byte-lm",
         panel=TRAINED,
     )
     width: int | None = option(
         None,
-        "hidden units of lstm, or features of byte-lm, then a multiple of 4",
+        "hidden units of lstm, or features of byte-lm (a multiple of 4)",
         null="128",
         typed="--width N",
         at_least=4,
         panel=TRAINED,
     )
     layers: int | None = option(
-        None, "layers of byte-lm", null="4", typed="--layers N", at_least=1, panel=TRAINED
+        None, "number of layers of byte-lm", null="4", typed="--layers N", at_least=1, panel=TRAINED
     )
     context: int | None = option(
         None,
-        "bytes that byte-lm sees at once",
+        "context of byte-lm, in bytes",
         null="128",
         typed="--context N",
         at_least=2,
@@ -161,7 +167,7 @@ class FamilyConfig(SideBySide):
         panel=TRAINED,
     )
     batch_size: int | None = batch_option(
-        None, "2048, of a text windows with 2048 bytes, or an eighth of a smaller data set"
+        None, "2048, or an eighth of a smaller data set; for a text, windows of 2048 bytes in all"
     )
 
     def check(self) -> None:

@@ -53,7 +53,7 @@ class OptimizerConfig:
         1e-3,
         "learning rate",
         typed="--lr RATE",
-        default_text="as the optimiser or the preset has it",
+        default_text="that of the preset or the optimiser",
         above=0,
         panel=TRAINED,
     )
@@ -64,10 +64,11 @@ class OptimizerConfig:
         0.0, "weight decay of all parameters except those of orthogonal factors", at_least=0
     )
     clip: float | None = option(
-        None, "largest norm of all gradients together", null="no limit", above=0
+        None, "clip the norm of all gradients together to this value", null="no clipping", above=0
     )
     schedule: Schedule = option(
-        Schedule.constant, "constant; linear or cosine: down to zero at the last step"
+        Schedule.constant,
+        "learning rate over time: constant, or linear or cosine, down to zero at the end",
     )
 
 
@@ -112,7 +113,7 @@ class Trainer:
     )
     batch_size: int = option(
         50,
-        "sequences in a batch, of all processes together",
+        "number of sequences in a batch, for all processes together",
         typed="--batch B",
         default_text=PRESET,
         former=("--batch-size",),
@@ -128,14 +129,14 @@ class Trainer:
     )
     target: float = option(
         0.01,
-        "stop when the loss is this fraction of the baseline; 0: never",
+        "stop when the loss falls to this fraction of the baseline; 0: never",
         typed="--target SHARE",
         default_text=PRESET,
         at_least=0,
     )
     max_minutes: float | None = option(
         None,
-        "time limit of each training, in minutes",
+        "time limit for each training, in minutes",
         null="no limit",
         typed="--max-minutes MINUTES",
         default_text="no limit",
@@ -143,7 +144,7 @@ class Trainer:
     )
     seeds: int = option(
         1,
-        "number of seeds: seed, seed + 1, …",
+        "number of seeds; the first is --seed, and each next one is higher by 1",
         typed="--seeds N",
         default_text="1",
         at_least=1,
@@ -154,7 +155,7 @@ class Trainer:
     )
     processes: int = option(
         1,
-        "processes per node, which share each batch; on GPUs, one each",
+        "number of processes per node, which share each batch; on GPUs, one process per GPU",
         typed="--processes N",
         default_text="1",
         at_least=1,
@@ -163,7 +164,7 @@ class Trainer:
     checkpoint: bool = option(True, "save the best and the last weights of each seed")
     extrapolate: list[int] = option(
         [],
-        "test also on sequences so many times as long",
+        "also test on sequences that are longer by these factors, such as 2,4,8",
         typed="--extrapolate FACTORS",
         default_text=PRESET,
         unique=True,

@@ -18,7 +18,7 @@ def fraction_option(help: str, flag: str) -> Any:
     """A budget as a fraction of the dense network's."""
     return option(
         None,
-        f"budget instead of a bound on the loss: fraction of {help}",
+        f"keep this fraction of {help}, instead of limiting the loss",
         typed=f"{flag} FRACTION",
         above=0,
         at_most=1,
@@ -49,23 +49,23 @@ class UserModelConfig:
     )
     weights: str | None = option(
         None,
-        "weights: .safetensors, or a state_dict or checkpoint of torch.save",
-        null="as built",
+        "weights of the trained model: .safetensors, or a state_dict or checkpoint from torch.save",
+        null="those that the function sets",
         typed="--weights FILE",
         panel=OWN,
     )
     loader: str | None = option(
         None,
-        "MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader; or a dict "
-        "with the keys calibration, validation and test; for a model of transformers, text files "
-        "or images",
+        "examples: MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader, or "
+        "a dict of these with the keys calibration, validation and test; for a Hugging Face model "
+        "also text files or images",
         typed="--data FUNCTION",
         calls=True,
         panel=OWN,
     )
     context: int | None = option(
         None,
-        "tokens of a sequence, of a language model of transformers",
+        "tokens per sequence, for a Hugging Face language model",
         null="512, or fewer where the model or the text has no more",
         typed="--context N",
         at_least=2,
@@ -73,7 +73,7 @@ class UserModelConfig:
     )
     max_examples: int | None = option(
         None,
-        "maximum number of examples to read from each split; a loader that never ends needs it",
+        "maximum number of examples to read from each split; required for an endless loader",
         null="all",
         typed="--max-examples N",
         at_least=1,
@@ -86,7 +86,7 @@ class Budget:
     """A budget instead of a bound on the loss, as a fraction of the dense network's."""
 
     params: float | None = fraction_option(
-        "the numbers in the weights that may be factored", "--params"
+        "the parameters (of the weights that can be factored)", "--params"
     )
     macs: float | None = fraction_option("the layers' multiply-adds", "--macs")
     latency: float | None = fraction_option("the layers' measured time", "--latency")
@@ -101,7 +101,7 @@ class LossChoice(RunConfig):
 
     loss: str | None = option(
         None,
-        "loss of outputs and targets, as MODULE:FUNCTION",
+        "loss, as a MODULE:FUNCTION of outputs and targets",
         null="cross entropy or mean squared error; distillation if there are no targets",
         typed="--loss FUNCTION",
         calls=True,
@@ -109,8 +109,8 @@ class LossChoice(RunConfig):
     )
     distill: str | None = option(
         None,
-        "compare outputs with those of the dense model instead of targets: by the cosine, mse "
-        "(mean squared error), kl (of logits), or auto for the one that suits",
+        "compare outputs with those of the dense model instead of targets: by cosine, mse (mean "
+        "squared error), kl (of logits), or auto, which chooses one of them",
         null="only if there are no targets",
         typed="--distill NAME",
         choices=DISTILLATIONS,
@@ -119,7 +119,7 @@ class LossChoice(RunConfig):
     )
     temperature: float = option(
         1.0,
-        "number that logits are divided by, for --distill kl",
+        "temperature that logits are divided by, for --distill kl",
         typed="--temperature T",
         above=0,
         panel=OWN,
@@ -128,9 +128,9 @@ class LossChoice(RunConfig):
     def check(self) -> None:
         super().check()
         if self.loss is not None and self.distill is not None:
-            raise ValueError("loss and distill are given: give one of them")
+            raise ValueError("loss and distill are both given: give only one of them")
         if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
-            raise ValueError("temperature is for distillation by kl: leave it out")
+            raise ValueError("temperature is only for --distill kl: leave it out")
 
 
 @dataclass
@@ -145,7 +145,7 @@ class RankChoice(LossChoice):
         choices=KINDS,
         noun="kind of frontier",
     )
-    max_loss_increase: float | None = increase_option("increase of the loss to allow")
+    max_loss_increase: float | None = increase_option("largest increase of the loss")
     budget: Budget = section(Budget)
     multiple_of: int = option(
         1,
@@ -160,7 +160,7 @@ class RankChoice(LossChoice):
         if self.max_loss_increase is not None:
             limits.append("max_loss_increase")
         if len(limits) > 1:
-            raise ValueError(f"{' and '.join(limits)} are given: give one of them")
+            raise ValueError(f"{' and '.join(limits)} are given: give only one of them")
 
     @property
     def allowed(self) -> float | None:
@@ -193,14 +193,14 @@ class WeightChoice(DeviceConfig):
     )
     embeddings: bool = option(
         True,
-        "whether embeddings are factored, and layers tied to them",
+        "whether embeddings, and layers tied to them, are factored",
         typed="--no-embeddings",
-        default_text="they are",
+        off="leave embeddings, and layers tied to them, as they are",
     )
     skip_last: bool = option(False, "leave the last layer dense")
     folding: str = option(
         FOLDINGS[0],
-        "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
+        "how kernels of convolutions are split: h×1 then 1×w (spatial), or h×w then 1×1 (channel)",
         choices=FOLDINGS,
     )
     finetune: Finetune = section(Finetune)
@@ -209,14 +209,14 @@ class WeightChoice(DeviceConfig):
         super().check()
         if self.model.build is None:
             raise ValueError(
-                "there is no model: name a function that returns it, such as my_net:build"
+                "no model is given: name a function that returns it, such as my_net:build"
             )
         if self.model.loader is None:
             raise ValueError(
-                "there are no examples: name a function that returns them, such as "
-                "--data my_net:loader; for a Hugging Face model also --data text.txt"
+                "no examples are given: name a function that returns them, such as "
+                "--data my_net:loader, or, for a Hugging Face model, --data text.txt"
             )
         if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
             raise ValueError(
-                f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"
+                f"fine-tuning in {self.dtype.value} would lose its updates to rounding: use float32"
             )

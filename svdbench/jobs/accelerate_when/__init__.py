@@ -1,6 +1,6 @@
-"""With --when: times one linear layer, forward and backward, dense and of low rank, over widths,
-rows and α, in interleaved rounds, and says where low rank begins to pay on this machine. The
-speed is shown beside its ceiling: what the saved multiplications allow.
+"""With --when: times one linear layer, forward and backward, with a dense and a low-rank weight,
+for several widths, rows and α, in interleaved rounds, and reports where low rank begins to pay on
+this machine. The speed is compared with its ceiling: what the saved multiplications allow.
 
 Writes results/accelerate-when/NAME: CSV tables of all samples and a summary, a heat map, the
 configuration and the environment.
@@ -20,7 +20,7 @@ JOB = Job(
     command="accelerate --when",
     switch=Flag(
         "--when",
-        "Time one layer, and say where low rank begins to pay on this machine.",
+        "Time one layer, and report where low rank begins to pay on this machine.",
         panel="When low rank pays, with --when",
     ),
     panel="Low rank",

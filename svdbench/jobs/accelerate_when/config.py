@@ -12,21 +12,21 @@ class AccelerateWhen(TimingConfig):
 
     widths: list[int] = several(
         [64, 128, 256, 512, 1024],
-        "features of the layer, in and out",
+        "input and output features of the layer",
         "--widths N,N,…",
         at_least=2,
         quick=[64, 128, 256],
     )
     rows: list[int] = several(
         [32, 256, 1024],
-        "rows of a batch: examples, or of sequences all their places",
+        "rows of a batch: examples, or the positions of all sequences",
         "--rows N,N,…",
         at_least=1,
         quick=[256],
     )
     alphas: list[float] = several(
         [0.5, 0.25, 0.125],
-        "shares of the multiplications that the layer of low rank makes",
+        "shares of the dense layer's multiplications that the low-rank layer makes",
         "--alphas A,A,…",
         former=("--alpha",),
         above=0,

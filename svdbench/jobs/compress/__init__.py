@@ -1,12 +1,12 @@
-"""Compress networks to low rank: a model of your own, or one as it is trained.
+"""Compress networks to low rank: your own model, or a network while it is trained.
 
-With DATASET: trains a network with and without compression, side by side. All arms start from
+With DATASET: trains a network with and without compression, side by side. All networks start from
 the same weights and see the same batches, one epoch of each in turn. The report says which
-differences are more than noise. A layer becomes two factors only if that saves
-parameters; operations are counted and the latency is measured.
+differences are more than noise. A layer is replaced by two factors only if that saves parameters;
+operations are counted and the latency is measured.
 
 experiment=three_layer_published follows the code of Keene (2022), and
-experiment=three_layer_corrected the text.
+experiment=three_layer_corrected his text.
 
 Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.

@@ -3,14 +3,14 @@ are chosen together, from one pass over calibration examples and a search on the
 and the result is judged on held-out examples. MODULE is looked up in the current folder
 first. Only the functions that you name are called.
 
-With FOLDER: a model of Hugging Face transformers, as save_pretrained wrote it, or its name in the
-local cache; nothing is downloaded. --data is a text file or a folder of them, or images. The
-perplexity of a language model is measured before and after.
+With FOLDER: compresses a model of Hugging Face transformers: a folder that save_pretrained wrote,
+or a model's name in the local cache; nothing is downloaded. --data is a text file, a folder of
+text files, or images. The perplexity of a language model is measured before and after.
 
-Writes results/compress-model/NAME: the compressed model as safetensors and JSON, which
-svdbench.lowrank.load(build(), PATH) restores, and that of a FOLDER
-svdbench.pretrained.from_pretrained(results/compress-model/NAME); CSV tables of the summary, the
-layers and the frontier, a plot, the configuration and the environment.
+Writes results/compress-model/NAME: the compressed model as safetensors and JSON; CSV tables of the
+summary, the layers and the frontier, a plot, the configuration and the environment. To load the
+model, call svdbench.lowrank.load(build(), "results/compress-model/NAME/low-rank.safetensors") or,
+for a Hugging Face model, svdbench.pretrained.from_pretrained("results/compress-model/NAME").
 
 Examples:
     svdbench compress my_net:build --data my_net:loader --weights my_net.safetensors --params 0.5

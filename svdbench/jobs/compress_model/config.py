@@ -13,12 +13,12 @@ class CompressModel(RankChoice, WeightChoice):
     """``svdbench compress MODULE:BUILD``: ranks for all weights of a model together."""
 
     max_loss_increase: float | None = increase_option(
-        "increase of the loss to allow, in the loss's unit (nats for cross entropy)"
+        "largest increase of the loss, in its unit (nats for cross entropy)"
     )
     keep_if: str = option(
         SIZE,
-        "factor a layer if it gets smaller (size), or only if it is measured to be faster, too "
-        "(latency)",
+        "factor a layer if that makes it smaller (size), or only if it is also measured to be "
+        "faster (latency)",
         typed="--keep-if NAME",
         choices=(SIZE, LATENCY),
         noun="keep_if",
@@ -26,15 +26,15 @@ class CompressModel(RankChoice, WeightChoice):
     calibration: int | None = option(
         None,
         "number of examples to calibrate on",
-        null="half of them",
+        null="half of all",
         typed="--calibration N",
         at_least=1,
     )
     timing_s: float = option(
-        4.0, "seconds for timing the model, and again for its layers; 0: time nothing", at_least=0
+        4.0, "seconds for timing the model, and as many for its layers; 0: time nothing", at_least=0
     )
 
     def check(self) -> None:
         super().check()
         if not self.timing_s and (self.keep_if == LATENCY or self.budget.latency is not None):
-            raise ValueError("timing_s is 0, but a latency takes seconds to measure: raise it")
+            raise ValueError("timing_s is 0, but latencies take time to measure: use timing_s=4")

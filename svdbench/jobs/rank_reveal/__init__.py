@@ -1,10 +1,10 @@
 """Find the rank that each weight of a network needs.
 
-Trains a network on DATASET, or takes a model of your own. Three algorithms choose ranks:
+Trains a network on DATASET, or uses your own model. Three algorithms choose ranks:
 [b]exact[/b] computes the loss for every rank of every layer, [b]frontier[/b] chooses the
 ranks of all layers together and checks them on the true loss, and [b]published[/b] is the
 algorithm of Keene (2022). The result is measured on test examples that were not used for
-choosing, beside other ways to choose ranks.
+choosing, and compared with other ways to choose ranks.
 
 experiment=rank_reveal_three_layer asks Keene's question: is 10 the right rank?
 

@@ -1,13 +1,13 @@
-"""Search the learning rates and other settings of recurrent networks, equally for all of them.
+"""Search learning rates and other settings of recurrent networks, with equal effort for each model.
 
-Every model gets as many trials, over the same ranges, and as many minutes of training, and
-is judged on held-out sequences, never on the test set. All trials train briefly, the preset and
-the best third of the others three times as long, and so on. A learning rate that is best at an edge
-of its range widens the range.
+Every model gets the same number of trials, the same ranges and the same minutes of training, and
+is judged on held-out sequences, never on the test set. All trials are trained briefly, the preset
+and the best third of the others three times as long, and so on. If the best learning rate is at an
+edge of its range, the range is widened.
 
 Writes results/search/NAME: CSV tables of all trials and of the best of each model, a preset for
 each model, a plot, the configuration and the environment. `svdbench train … --presets
-results/search/NAME/presets` trains with what was found.
+results/search/NAME/presets` trains with the settings found.
 
 Examples:
     svdbench search lstm,spectral-rnn --task words

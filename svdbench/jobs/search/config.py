@@ -9,7 +9,9 @@ from svdbench.training.config import Schedule, Train
 
 def range_option(low: float, high: float, what: str) -> Any:
     """A range that is searched."""
-    return option([low, high], f"{what}: lowest and highest; []: as in the preset", at_least=0)
+    return option(
+        [low, high], f"{what}: lowest and highest value; []: keep the preset's", at_least=0
+    )
 
 
 # Whose values are spread evenly; those of the others by their logarithm.
@@ -24,12 +26,12 @@ class Space:
     orthogonal_lr: list[float] = range_option(1e-5, 1e-2, "learning rate of orthogonal parameters")
     clip: list[float] = range_option(0.1, 10.0, "largest norm of the gradient")
     input_std: list[float] = range_option(1e-3, 1.0, "standard deviation of initial input weights")
-    radius: list[float] = range_option(1e-4, 1e-1, "how far σ may be from σ*")
+    radius: list[float] = range_option(1e-4, 1e-1, "largest distance of σ from σ*")
     forget_bias: list[float] = range_option(0.0, 4.0, "initial bias of forget gates")
-    memory: list[float] = range_option(2.0, 1000.0, "steps that gates remember for at first")
-    r_min: list[float] = range_option(0.0, 0.99, "least modulus of eigenvalues at first")
-    max_phase: list[float] = range_option(0.01, 6.28, "largest angle of eigenvalues at first")
-    scale: list[float] = range_option(0.01, 1.0, "scale of a tanh's coordinates at first")
+    memory: list[float] = range_option(2.0, 1000.0, "initial memory of gates, in steps")
+    r_min: list[float] = range_option(0.0, 0.99, "smallest initial modulus of eigenvalues")
+    max_phase: list[float] = range_option(0.01, 6.28, "largest initial angle of eigenvalues")
+    scale: list[float] = range_option(0.01, 1.0, "initial scale of a tanh's coordinates")
     beta_bias: list[float] = range_option(
         0.0, 6.0, "initial bias of the coefficients of reflectors"
     )
@@ -50,8 +52,8 @@ class Space:
                 )
             if value[0] == 0 and each.name not in LINEAR:
                 raise ValueError(
-                    f"space.{each.name} begins at 0, but its values are spread by their "
-                    "logarithm: begin above 0"
+                    f"space.{each.name} begins at 0, but its values are spread on a logarithmic "
+                    "scale: begin above 0"
                 )
 
 
@@ -61,7 +63,7 @@ class Search(Train):
 
     trials: int = option(
         24,
-        "number of trials of each model; the first is the preset",
+        "number of trials for each model; the first is the preset",
         typed="--trials N",
         at_least=2,
         at_most=4096,

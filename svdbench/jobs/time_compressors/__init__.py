@@ -1,11 +1,10 @@
-"""Compare ways to compress a model to low rank: at equal numbers, on the same examples.
+"""Compare methods that compress a model to low rank, with equal parameters and the same examples.
 
-MODULE:BUILD names a function that returns the model, --data one that returns its examples; or
-FOLDER a model of Hugging Face transformers, and --data a text file. Every
-method gets the same weights to compress, the same calibration examples in each of several draws
-and the same budgets, and is judged by the loss on examples that none of them sees. Differences
-from svdbench's own method are paired, example by example. Only the functions that you name are
-called.
+MODULE:BUILD names a function that returns the model, and --data one that returns its examples.
+Alternatively FOLDER is a model of Hugging Face transformers, and --data a text file. Every method
+compresses the same weights, with the same calibration examples in each of several draws and the
+same budgets, and is judged by the loss on examples that none of them sees. Differences from
+svdbench's own method are paired, example by example. Only the functions that you name are called.
 
 Writes results/time-compressors/NAME: CSV tables of the losses and a summary, a plot, the
 configuration and the environment.

@@ -13,7 +13,7 @@ from svdbench.user_models.config import FRACTION, LossChoice, WeightChoice
 class TimeCompressors(LossChoice, WeightChoice):
     """``svdbench time-compressors``: ways to compress a model, side by side."""
 
-    seed: int = seed_option("seed for parting the examples; each draw has one of its own")
+    seed: int = seed_option("seed for splitting the examples; each draw has its own seed")
     model_compressor: dict[str, Any] = members(MODEL_COMPRESSORS)
     methods: list[str] | None = several(
         None,
@@ -30,24 +30,24 @@ class TimeCompressors(LossChoice, WeightChoice):
     )
     params: list[float] = several(
         [0.7, 0.5, 0.3],
-        "budgets: fractions of the numbers in the weights that are compressed",
+        "budgets: fractions of the parameters to keep in the compressed weights",
         "--params FRACTION,…",
         above=0,
         at_most=1,
         remedy=FRACTION,
     )
     draws: int = option(
-        3, "number of times that the calibration examples are drawn", typed="--draws N", at_least=1
+        3, "how often the calibration examples are drawn anew", typed="--draws N", at_least=1
     )
     calibration: int | None = option(
         None,
-        "number of examples to calibrate on, in each draw",
-        null="two thirds of those that are not held out",
+        "number of calibration examples in each draw",
+        null="two thirds of the examples that are not held out",
         typed="--calibration N",
         at_least=1,
     )
     timing_s: float = option(
         2.0,
-        "seconds for timing each compressed model beside the dense one; 0: time nothing",
+        "seconds for timing each compressed model and the dense one; 0: time nothing",
         at_least=0,
     )

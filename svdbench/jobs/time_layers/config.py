@@ -14,7 +14,7 @@ class LayerSizes:
 
     width: list[int] = several(
         [128, 256, 512, 1024],
-        "features of a layer, in and out",
+        "input and output features of a layer",
         "--width N,N,…",
         at_least=2,
         quick=[64, 128],
@@ -31,6 +31,6 @@ class TimeLayers(TimingConfig):
     methods: list[str] | None = methods_option(LAYERS, "layers to time, such as linear,orthogonal")
     update: Update = option(
         Update.none,
-        "the update that belongs to a step: none, sgd or adam",
+        "optimiser whose update is part of a step: none, sgd or adam",
         typed="--optimizer NAME",
     )

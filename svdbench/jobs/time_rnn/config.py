@@ -20,11 +20,11 @@ class LoopSizes:
     length: list[int] = several(
         [200], "steps of a sequence", "--length T,T,…", at_least=1, quick=[50]
     )
-    batch: int = option(128, "sequences at once", typed="--batch B", at_least=1)
+    batch: int = option(128, "number of sequences in a batch", typed="--batch B", at_least=1)
     inputs: int = option(2, "inputs at each step", at_least=1)
     reflectors: list[int | None] = option(
         [16, None],
-        "reflectors of U, and of V; null: as many as hidden units",
+        "numbers of reflectors of U, and of V; null: as many as hidden units",
         at_least=1,
         unique=True,
         not_empty=True,
@@ -35,7 +35,7 @@ class LoopSizes:
         if most > least:
             raise ValueError(
                 f"sizes.reflectors has {most}, more than the {least} hidden units: "
-                f"give at most {least}, or null for as many"
+                f"give at most {least}, or null for as many as there are"
             )
 
 
@@ -46,5 +46,5 @@ class TimeRNN(TimingConfig):
         LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}
     )
     methods: list[str] | None = methods_option(
-        LOOPS, "ways to run the loop, such as spectral,torch_rnn"
+        LOOPS, "implementations of the loop to time, such as spectral,torch_rnn"
     )

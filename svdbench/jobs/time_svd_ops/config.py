@@ -23,7 +23,7 @@ def operation_of(name: str) -> str:
 class TimeSvdOps(StepTimingConfig):
     matrix_op: dict[str, Any] = members(OPERATIONS)
     methods: list[str] | None = methods_option(
-        OPERATIONS, "ways to time, such as inverse_svd,inverse_solve"
+        OPERATIONS, "methods to time, such as inverse_svd,inverse_solve"
     )
     ops: list[str] | None = several(
         None,
