@@ -512,7 +512,7 @@ class TestCommand:
         ("more", "says"),
         [
             (["--equal", "seconds"], "add --budget 10"),
-            (["--equal", "steps", "--budget", "3"], "budget_s is of seconds"),
+            (["--equal", "steps", "--budget", "3"], "budget_s gives seconds"),
             (["--equal", "money"], "money"),
             (["--lrs", "0.1,0.01"], "ascending"),
             (["--arms", "cole"], "did you mean 'cola'"),

@@ -160,9 +160,7 @@ class Accelerate(FamilyConfig, FollowedConfig):
                 "input_gradient needs floating-point inputs, and byte-lm reads bytes: leave it out"
             )
         if self.budget is TrainingBudget.seconds and self.budget_s is None:
-            raise ValueError(
-                "budget is seconds, but their number is missing: add it, such as --budget 10"
-            )
+            raise ValueError("budget is seconds, but their number is missing: add --budget 10")
         if self.budget_of is not TrainingBudget.seconds and self.budget_s is not None:
             raise ValueError(
                 f"budget is {self.budget_of.value}, but budget_s gives seconds: leave one of them "
