@@ -859,7 +859,7 @@ def tokens():
         (
             ["--data", "forms:inputs", "--distill", "kl", "--temperature", "3"],
             {"loss": "distillation (kl)"},
-            "% of the numbers in the weights that svdbench may factor, ",
+            "% of the parameters of the weights that can be factored, ",
         ),
     ],
 )

@@ -213,7 +213,7 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             plot_band(axes, x, low, high, styles[method]["color"])
         axes.axhline(dense, color=styles[DENSE]["color"], lw=1, ls=":", label=DENSE)
         fix_ticks(axes.xaxis, [100 * budget for budget in budgets], lambda x: f"{size(x)}%")
-        axes.set_xlabel("numbers kept in the weights")
+        axes.set_xlabel("parameters kept in the weights")
         axes.set_title("fine-tuned" if tuned else "compressed", loc="left", fontsize=10)
         if highest > top:
             axes.set_ylim(lowest - 0.04 * (top - lowest), top)

@@ -43,8 +43,8 @@ from svdbench.training.report import (
 )
 
 NOTE = (
-    "last, test: loss over the baseline's, median of the seeds, and its range; steps, time: "
-    "to the target, of the seeds that reached it"
+    "last, test: loss as a fraction of the baseline, median over seeds; lowest–highest: its range; "
+    "steps, time: to the target, median over the seeds that reached it"
 )
 TABLES = ("samples", "summary", "lengths")
 # More lines than these can't be told apart; a sweep of so many has its heat map.
