@@ -283,6 +283,7 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
     ("arguments", "says"),
     [
         (["compress", "my_net:build"], "no examples are given"),
+        (["compress", "net.pt", *MINE[2:]], "net.pt is a file of weights: name the function"),
         (["compress", "my_nt:build", *MINE[4:]], "there is no module 'my_nt'"),
         ([*MINE, "--weights", "pickle.pt"], "loading it could run arbitrary code"),
         ([*MINE, "--ranks", "3"], "--ranks is for networks that are trained"),

@@ -238,6 +238,7 @@ class TestPage:
         (folder / "summary.csv").write_text("schema_version,job\n9,time-fasth\n")
         words = "the report of time-fasth can't be made from these files"
         assert words in page_of(str(folder)).text
+        assert words in run(["report", str(folder), "--format", "markdown"]).out
 
     def test_brackets_are_no_markup(self) -> None:
         folder = make("time-fasth", "one", SUMMARY, timing(method="[/bold]", kind="x"))

@@ -15,6 +15,8 @@ from svdbench.members import plain
 
 RESUME = "Finish the interrupted run in this folder, with its own settings."
 CHECKPOINT = f"{RESUME} Or start from a checkpoint, such as last.pt."
+# How files of weights end.
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 QUICK = Flag("--quick", "Small sizes and a short budget: a first look in half a minute.")
 FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.", panel=RUN)
 MULTIRUN = Flag(
@@ -100,6 +102,7 @@ def request_of(
     if subject is not None and "=" in subject:  # KEY=VALUE may stand first
         subject, typed = None, [subject, *typed]
     refuse_no_keys(typed)
+    _refuse_checkpoint(jobs, subject)
     job = _job_for(jobs, subject, given)
     if subject is not None and job.subject is None:
         raise UserError(f"svdbench {job.words} takes no {subject!r}: leave it out")
@@ -220,6 +223,16 @@ def _plain_name(text: str) -> str:
 def former_spellings(options: Mapping[str, Spelling]) -> dict[str, str]:
     """Older spellings of a command's options, with today's."""
     return dict(pair for spelling in options.values() for pair in spelling.former.items())
+
+
+def _refuse_checkpoint(jobs: Sequence[Job], subject: str | None) -> None:
+    """Refuse a file of weights where the function belongs that builds the model."""
+    takes_models = any(job.subject is not None and job.subject.function for job in jobs)
+    if subject is not None and takes_models and Path(subject).suffix.lower() in CHECKPOINTS:
+        raise UserError(
+            f"{subject} is a file of weights: name the function that builds the model, such as "
+            f"my_net:build, and add --weights {subject}"
+        )
 
 
 def _job_for(jobs: Sequence[Job], subject: str | None, given: Mapping[str, Any]) -> Job:
