@@ -137,7 +137,7 @@ MISTAKES = [
     (["time-fasth", "--name", "../up"], "can't name a run"),
     (["time-fasth", "--name", "a b'c"], "can't name a run"),
     (["time-fasth", "orthogonal.fasth.block_size=wide", "--methods", "fasth"], "block_size"),
-    (["time-fasth", "hydra/launcher=joblib"], "is for sweeps, of several jobs: add -m"),
+    (["time-fasth", "hydra/launcher=joblib"], "is for sweeps: add -m"),
     (["time-fasth", "--bogus"], "No such option"),
     (["time-fasht"], "No such command"),
     (["tune", "--d", "0"], "--d is '0'"),

@@ -61,7 +61,7 @@ def test_mistakes_are_one_line() -> None:
     assert_mistake(run(["list", "--format", "xml"]), "known: table, markdown, csv, json")
     assert_mistake(run(["list", "--output", "."]), "is a folder: give a file")
     assert_mistake(run(["list", "--output", "no/such.md"]), "can't write no/such.md")
-    assert_mistake(run(["list", "--output", "\ud800"]), "which is no name of a file")
+    assert_mistake(run(["list", "--output", "\ud800"]), "which is not a valid file name")
 
 
 @pytest.mark.parametrize("form", FORMATS)

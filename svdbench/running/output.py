@@ -83,7 +83,7 @@ class TableOutput:
             ) from error
         except UnicodeEncodeError as error:
             raise UserError(
-                f"can't write {str(self.path)!r}, which is no name of a file: choose another name"
+                f"can't write {str(self.path)!r}, which is not a valid file name: change it"
             ) from error
 
     def show(self, made: Report | Table, **forms: Callable[[], str]) -> None:

@@ -9,7 +9,7 @@ text files, or images. The perplexity of a language model is measured before and
 
 Writes results/compress-model/NAME: the compressed model as safetensors and JSON; CSV tables of the
 summary, the layers and the frontier, a plot, the configuration and the environment. To load the
-model, call svdbench.lowrank.load(build(), "results/compress-model/NAME/low-rank.safetensors") or,
+model, call svdbench.lowrank.load(build(), "results/compress-model/NAME/model.safetensors") or,
 for a Hugging Face model, svdbench.pretrained.from_pretrained("results/compress-model/NAME").
 
 Examples:
