@@ -332,6 +332,13 @@ class TestPayload:
             *("2e3", None, "inf", None, 90, 1.5, "nan", "456")
         ]
 
+    def test_columns_say_what_they_mean(self) -> None:
+        sheet = Sheet("summary", ["m", "k", "x"], [["3", "1", "a"], ["4", "2", "b"]], 2)
+        columns = json.loads(payload(sheet, "time-svd").json)["columns"]
+        assert [column["means"] for column in columns] == [
+            *("rows of the matrix", "rank of the truncated decomposition", "")
+        ]
+
     def test_a_count_is_no_share(self) -> None:
         table = json.loads(payload(Sheet("layers", ["kept"], [["154"], ["85"]], 2)).json)
         assert table["columns"][0]["kind"] == "int"

@@ -271,6 +271,12 @@ OF_JOB = {
 }
 
 
+def described(job: str, column: str) -> str:
+    """What a column means, as plain text; empty if that is not known."""
+    found = OF_JOB.get(job, {}).get(column) or MEANINGS.get(column, "")
+    return found.replace("`", "")
+
+
 def meaning(job: str, column: str) -> str:
     """What a column of a job's tables means.
 
