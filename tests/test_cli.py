@@ -118,7 +118,10 @@ class TestTimeFastH:
 
 
 MISTAKES = [
-    (["time-fasth", "sizes.q=3"], "there is no key 'sizes.q'"),
+    (["time-fasth", "sizes.q=3"], "there is no key 'sizes.q': --show-config"),
+    (["time-fasth", "size.m=3"], "did you mean 'sizes.m'?"),
+    (["train", "lstm", "task.lenght=3"], "did you mean 'task.length'?"),
+    (["train", "lstm", "model.m1=3"], "there is no key 'model.m1': --show-config"),
     (["time-fasth", "sizes.m=many"], "cannot set 'sizes.m'"),
     (["time-fasth", "sizes.m=0"], "sizes.m is 0: it must be 1 or more"),
     (["time-fasth", "sizes.d=[]"], "sizes.d is empty"),
@@ -134,7 +137,7 @@ MISTAKES = [
     (["time-fasth", "--name", "../up"], "can't name a run"),
     (["time-fasth", "--name", "a b'c"], "can't name a run"),
     (["time-fasth", "orthogonal.fasth.block_size=wide", "--methods", "fasth"], "block_size"),
-    (["time-fasth", "hydra/launcher=joblib"], "is for sweeps, of several jobs: add -m"),
+    (["time-fasth", "hydra/launcher=joblib"], "is for sweeps: add -m"),
     (["time-fasth", "--bogus"], "No such option"),
     (["time-fasht"], "No such command"),
     (["tune", "--d", "0"], "--d is '0'"),

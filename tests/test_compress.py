@@ -193,7 +193,7 @@ def test_a_network_is_deployed_with_factors_where_they_save() -> None:
     torch.testing.assert_close(made.network(X), network(X))
     assert [layer.rank for layer in made.layers] == [8, None, None]
     assert [layer.reason for layer in made.layers] == [
-        *("", "rank 8 has no fewer numbers", "left as it is, because its rank is at most 8")
+        *("", "rank 8 saves no parameters", "left as it is, because its rank is at most 8")
     ]
     assert made.macs == 8 * (60 + 12) + 12 * 12 + 12 * 8
     assert (

@@ -74,8 +74,8 @@ def test_says_what_becomes_of_each_weight() -> None:
         "2.weight": ("10", "dense", "144"),
         "4.weight": ("", "dense", "120"),
     }
-    assert "12×64 as factors, 760 of 768 numbers" in out
-    assert "12×12 dense at rank 10, its factors would have 240 numbers" in out
+    assert "12×64 as factors, 760 of 768 parameters" in out
+    assert "12×12 dense at rank 10, its factors would have 240 parameters" in out
     assert "10×12 left as it is, because its rank is at most 10" in out
     stock, own = rows_of("summary")[:2]
     assert int(stock["macs"]) - int(own["macs"]) == 8

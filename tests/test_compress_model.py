@@ -282,13 +282,14 @@ def test_what_the_user_brings_must_fit(given: dict[str, str], says: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["compress", "my_net:build"], "there are no examples"),
+        (["compress", "my_net:build"], "no examples are given"),
+        (["compress", "net.pt", *MINE[2:]], "net.pt is a file of weights: name the function"),
         (["compress", "my_nt:build", *MINE[4:]], "there is no module 'my_nt'"),
         ([*MINE, "--weights", "pickle.pt"], "loading it could run arbitrary code"),
         ([*MINE, "--ranks", "3"], "--ranks is for networks that are trained"),
         (["compress", "digits", "--params", "0.5"], "--params is for a model of your own"),
         ([*MINE, "--params", "1.5"], "give a fraction"),
-        ([*MINE, "--params", "0.5", "--macs", "0.5"], "give one of them"),
+        ([*MINE, "--params", "0.5", "--macs", "0.5"], "give only one of them"),
         ([*MINE, "--kind", "other"], "no kind of frontier is called 'other'"),
         ([*MINE, "--keep-if", "smaller"], "no keep_if is called 'smaller'"),
         ([*MINE, "folding=other"], "no folding is called 'other'"),
@@ -859,7 +860,7 @@ def tokens():
         (
             ["--data", "forms:inputs", "--distill", "kl", "--temperature", "3"],
             {"loss": "distillation (kl)"},
-            "% of the numbers in the weights that svdbench may factor, ",
+            "% of the parameters of the weights that can be factored, ",
         ),
     ],
 )
@@ -893,8 +894,8 @@ def test_embeddings_in_or_out_by_one_switch() -> None:
     ("more", "says"),
     [
         (["--distill", "cosinus"], "no distillation is called 'cosinus'"),
-        (["--distill", "kl", "--loss", "my_net:loss"], "loss and distill are given"),
-        (["--distill", "mse", "--temperature", "2"], "temperature is for distillation by kl"),
+        (["--distill", "kl", "--loss", "my_net:loss"], "loss and distill are both given"),
+        (["--distill", "mse", "--temperature", "2"], "temperature is only for --distill kl"),
         (["--temperature", "0"], "--temperature is 0"),
     ],
 )

@@ -243,7 +243,7 @@ def test_accelerate_runs_with_other_networks(net: str, tmp_path: Path) -> None:
         (["xor", "--net", "conv"], "conv is for images"),
         (["mnist", "--net", "byte-lm"], "byte-lm learns text, not mnist"),
         (["--net", "byte-lm", "--text", "nowhere"], "can't read nowhere"),
-        (["--net", "byte-lm", "input_gradient=true"], "input_gradient is for data of numbers"),
+        (["--net", "byte-lm", "input_gradient=true"], "input_gradient needs floating-point inputs"),
     ],
 )
 def test_refuses(words: list[str], says: str) -> None:

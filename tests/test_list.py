@@ -96,3 +96,11 @@ def test_a_job_writes_nothing_but_json_to_standard_output() -> None:
     assert json.loads(run(["report", "results/time-fasth/one", "--format", "json"]).out) == told
     assert run(["report", "results/time-fasth/one", "-o", "-"]).out.startswith("<!")
     assert run(["report", "--format", "csv"]).out.startswith("folder,result,started\n")
+
+
+def test_columns_are_listed_with_their_meaning() -> None:
+    rows = json.loads(run(["list", "columns", "--format", "json"]).out)
+    assert all(row["column"] and row["meaning"] for row in rows)
+    ours = [row for row in rows if row["column"] == "m"]
+    assert [row["command"] for row in ours] == ["", "accelerate-when", "time-svd"]
+    assert ours[2]["meaning"] == "rows of the matrix"

@@ -546,7 +546,7 @@ class TestCommand:
         ("more", "says"),
         [
             (["--equal", "seconds"], "add --budget 10"),
-            (["--equal", "steps", "--budget", "3"], "budget_s is of seconds"),
+            (["--equal", "steps", "--budget", "3"], "budget_s gives seconds"),
             (["--equal", "money"], "money"),
             (["--lrs", "0.1,0.01"], "ascending"),
             (["--alphas", "0.5,0.50000001"], "the list of arms has SVD-DNN α 0.5, φ 10 % twice"),

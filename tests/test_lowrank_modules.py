@@ -229,7 +229,7 @@ class TestFactor:
     def test_leaves_what_would_not_be_the_same(self) -> None:
         square = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 1))
         _, report = factor(square, 10)
-        assert report[0].reason == "rank 10 has no fewer numbers"
+        assert report[0].reason == "rank 10 saves no parameters"
         normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(9, 9)))
         _, report = factor(normed, 2, skip_last=False)
         assert report == []

@@ -221,7 +221,7 @@ def test_what_cannot_be_tied_stays() -> None:
     assert "tables.1.weight" not in reasons
     assert "add_zero_attn" in reasons["odd.q_proj_weight"]
     assert "proj_size" in reasons["projected.weight_hh_l0"]
-    assert reasons["depthwise.weight"] == "8 groups of 1×3: rank 1 has no fewer numbers"
+    assert reasons["depthwise.weight"] == "8 groups of 1×3: rank 1 saves no parameters"
 
 
 @pytest.mark.parametrize("name", ["encoder", "encoder, padded"])

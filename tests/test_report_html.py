@@ -238,6 +238,7 @@ class TestPage:
         (folder / "summary.csv").write_text("schema_version,job\n9,time-fasth\n")
         words = "the report of time-fasth can't be made from these files"
         assert words in page_of(str(folder)).text
+        assert words in run(["report", str(folder), "--format", "markdown"]).out
 
     def test_brackets_are_no_markup(self) -> None:
         folder = make("time-fasth", "one", SUMMARY, timing(method="[/bold]", kind="x"))
@@ -329,6 +330,13 @@ class TestPayload:
         assert [column["kind"] for column in table["columns"]] == kinds
         assert [values[1] for values in rows_of(table).values()] == [
             *("2e3", None, "inf", None, 90, 1.5, "nan", "456")
+        ]
+
+    def test_columns_say_what_they_mean(self) -> None:
+        sheet = Sheet("summary", ["m", "k", "x"], [["3", "1", "a"], ["4", "2", "b"]], 2)
+        columns = json.loads(payload(sheet, "time-svd").json)["columns"]
+        assert [column["means"] for column in columns] == [
+            *("rows of the matrix", "rank of the truncated decomposition", "")
         ]
 
     def test_a_count_is_no_share(self) -> None:

@@ -351,4 +351,4 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
 
 
 def test_a_model_without_examples_is_refused() -> None:
-    assert_mistake(run(["time-compressors", "my_net:build"]), "there are no examples")
+    assert_mistake(run(["time-compressors", "my_net:build"]), "no examples are given")

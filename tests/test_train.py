@@ -248,7 +248,7 @@ MISTAKES = [
     (["lstm", "trainer.device=tpu"], "choose cpu, cuda or cuda:N"),
     (["lstm", "model=gru"], "svdbench train lstm --task copy"),
     (["lstm", "nonsense"], "is not KEY=VALUE"),
-    (["model.m1=3"], "the first argument must be MODEL"),
+    (["model.m1=3"], "no model is given"),
     (["lstm", "--resume", "nowhere.pt", "--name", "x"], "can't read nowhere.pt"),
     (["lstm", "--resume", "x.pt", "--seeds", "2"], "leave --seeds out"),
     (["gru,spectral-rnn", "--hidden", "0"], "hidden_size is 0"),

@@ -28,13 +28,16 @@ def prefixed(prefix: str, state: dict[str, Tensor] = TRAINED) -> dict[str, Tenso
     ("checkpoint", "notes"),
     [
         (TRAINED, []),
-        ({"model": TRAINED}, ["the weights are those of ['model']"]),
-        ({"whatever": TRAINED, "epoch": 3, "optimizer": ADAM}, ["those of ['whatever']"]),
-        ({"a": {"b": {"net": TRAINED}}}, ["those of ['a']['b']['net']"]),
-        ({"other": OTHER, "net": TRAINED}, ["those of ['net']"]),
+        ({"model": TRAINED}, ["weights under ['model']"]),
+        (
+            {"whatever": TRAINED, "epoch": 3, "optimizer": ADAM},
+            ["weights under ['whatever']"],
+        ),
+        ({"a": {"b": {"net": TRAINED}}}, ["weights under ['a']['b']['net']"]),
+        ({"other": OTHER, "net": TRAINED}, ["weights under ['net']"]),
         (prefixed("module."), ["names are read without module."]),
         ({"state_dict": prefixed("net.model.")}, ["['state_dict']", "without net.model."]),
-        ({"generator": TRAINED, "discriminator": OTHER}, ["those of ['generator']"]),
+        ({"generator": TRAINED, "discriminator": OTHER}, ["weights under ['generator']"]),
     ],
 )
 def test_a_checkpoint_is_found_by_what_fits(

@@ -45,9 +45,10 @@ app = typer.Typer(
     name="svdbench",
     cls=OrderedGroup,
     help="Benchmarks and experiments for neural networks whose weights carry an SVD.",
-    epilog="[b]svdbench COMMAND --help[/b] lists the options of a command, with examples. Every "
-    "key of a command's configuration can be set as KEY=VALUE, too, as in [b]svdbench time-fasth "
-    "measure.precision=0.01[/b].",
+    epilog="Start with [b]svdbench time-fasth --quick[/b]. [b]svdbench COMMAND --help[/b] lists "
+    "the options of a command, with examples; [b]svdbench list[/b] lists methods, models, data "
+    "sets and runs. Every key of a command's configuration can also be set as KEY=VALUE, as in "
+    "[b]svdbench time-fasth measure.precision=0.01[/b].",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,7 +60,7 @@ def _main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     traced: Annotated[
-        bool, typer.Option(TRACEBACK, help="Show the traceback of an error.")
+        bool, typer.Option(TRACEBACK, help="Show the full traceback of an error.")
     ] = False,
 ) -> None:
     if version:

@@ -125,8 +125,10 @@ class OrderedGroup(TyperGroup):
         return sorted(self.commands, key=lambda name: order.get(name, (0, 0, "")))
 
 
-KEYS = "Further keys of the configuration, such as seed=1; --show-config lists them."
-SHOW_CONFIG = Flag("--show-config", "Print the configuration with all its keys.", panel=RUN)
+KEYS = "Any key of the configuration, such as seed=1; --show-config lists them all."
+SHOW_CONFIG = Flag(
+    "--show-config", "Print the configuration with all its keys, explained.", panel=RUN
+)
 
 
 def command_of(jobs: Sequence[Job]) -> Callable[..., None]:

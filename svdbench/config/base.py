@@ -108,7 +108,7 @@ class RunConfig:
 
     seed: int = seed_option("seed for initialisation and samples")
     name: str | None = option(
-        None, "name of the run's folder", null="the time", typed="--name NAME", panel=RUN
+        None, "name of the run's folder", null="the current time", typed="--name NAME", panel=RUN
     )
     results: str = option(
         "results", "folder for the results of all runs", typed="--results FOLDER", panel=RUN
@@ -128,7 +128,7 @@ class FollowedConfig:
 
     tensorboard: bool = trained_option(
         False,
-        "also write TensorBoard event files, to the folder tensorboard of the run",
+        "also write TensorBoard event files, into the folder tensorboard of the run",
         "--tensorboard",
     )
 

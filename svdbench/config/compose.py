@@ -37,9 +37,7 @@ def compose(job: str, overrides: Sequence[str]) -> tuple[Any, str]:
     """
     for given in parsed(overrides):
         if is_for_hydra(given):
-            raise UserError(
-                f"{given.input_line!r} is for sweeps, of several jobs: add -m, or leave it out"
-            )
+            raise UserError(f"{given.input_line!r} is for sweeps: add -m, or leave it out")
     with composing() as hydra:
         return checked(composed(hydra, job, overrides), job, overrides)
 
@@ -180,7 +178,7 @@ def read(job: str, text: str) -> list[Any]:
             found.append(OmegaConf.to_object(merged))
     except (OmegaConfBaseException, RecursionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            "config.yaml is no configuration of this svdbench: "
+            "config.yaml is not a configuration of this version of svdbench: "
             f"{explain(error, job)}: run the command again"
         ) from error
     return found

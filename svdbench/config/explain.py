@@ -3,15 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
-from svdbench.config.fields import without_none
+from svdbench.config.fields import leaves, without_none
 from svdbench.config.grammar import parsed
 from svdbench.errors import name_too_long, one_line
 from svdbench.files import conf_names
 from svdbench.job import find_job
-from svdbench.members import refuse_unknown
+from svdbench.members import Registry, refuse_unknown
 
 SHOWN = 60  # characters of a value
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
@@ -45,10 +46,10 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
         return _no_choice(typed)
     if name_too_long(error):  # of a file of the group that a key may be
         longest = max(typed, key=len)
-        return _no_key(longest) if len(longest) > LONGEST_NAME else _no_choice(typed)
+        return _no_key(longest, job) if len(longest) > LONGEST_NAME else _no_choice(typed)
     if match := re.search(r"Key '(.+?)' is not in struct|Key '(.+?)' not in '", detail or text):
         key = _key(text) or match[1] or match[2]
-        return _no_key(key)
+        return _no_key(key, job)
     if match := re.search(
         r"An item is already at '([^']+)'|^(\S+) appears more than once in the final", text
     ):
@@ -57,7 +58,7 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
         return _no_fit(match[1], str(error))
     key = _key(text) or getattr(error, "full_key", None)
     if key and "No match in the defaults list" in text:
-        return _no_key(key)
+        return _no_key(key, job)
     if not key:
         key = next((own for own, line in typed.items() if "${" in line), None)
     if not key:
@@ -73,8 +74,30 @@ def explain(error: BaseException, job: str = "", overrides: Sequence[str] = ()) 
     return f"cannot set {key!r}{value}: {reason}"
 
 
-def _no_key(key: str) -> str:
-    return f"there is no key {key!r}: --show-config lists all keys"
+def _no_key(key: str, job: str) -> str:
+    near = _nearest_key(key, job) if job and len(key) < SHOWN else None
+    hint = "" if near is None else f"did you mean {near!r}? "
+    return f"there is no key {key!r}: {hint}--show-config lists all keys"
+
+
+def _nearest_key(key: str, job: str) -> str | None:
+    """A key of a job that is spelt much like this one; None if there is none.
+
+    None, too, for a key of a member that was not chosen, as ``model.m1`` is of an LSTM.
+    """
+    known: set[str] = set()
+    for leaf in leaves(find_job(job).config):
+        group = leaf.key.choices
+        if not (leaf.key.group and isinstance(group, Registry)):
+            known.add(leaf.name)
+        elif key.startswith(f"{leaf.name}."):
+            for member in group.names():
+                for option in group.options_of(member):
+                    known |= {f"{leaf.name}.{option}", f"{leaf.name}.{member}.{option}"}
+    if key in known:
+        return None
+    alike = [each for each in known if each.count(".") == key.count(".")]
+    return next(iter(get_close_matches(key, alike, n=1, cutoff=0.88)), None)
 
 
 def _key(text: str) -> str | None:

@@ -31,6 +31,7 @@ class Key:
         help: a phrase for its comment and for ``--help``, without a full stop.
         null: what null means, in words.
         default_text: the default in words, for ``--help``, where its value does not say enough.
+        off: what the option does, for ``--help``, if it turns the key off: ``--no-embeddings``.
         typed: its option on the command line and the placeholder of its value, ``--d D,D,…``. Of
             one that is true by default the option turns it off: ``--no-embeddings``.
         former: older spellings of the option; they are still understood.
@@ -51,6 +52,7 @@ class Key:
     help: str
     null: str | None = None
     default_text: str | None = None
+    off: str | None = None
     typed: str | None = None
     former: tuple[str, ...] = ()
     at_least: float | None = None
@@ -247,6 +249,8 @@ class Leaf:
 
     def help(self, set_by_command: Any = None) -> str:
         """What ``--help`` says: the phrase, the range and the default."""
+        if self.key.off is not None:
+            return f"{self.key.off[0].upper()}{self.key.off[1:]}."
         text = self.key.help[0].upper() + self.key.help[1:]
         default = self._default() if set_by_command is None else _in_words(set_by_command)
         says = [self.key.limits, f"by default {default}" if default else ""]

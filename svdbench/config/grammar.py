@@ -117,19 +117,19 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
         values = list(leaves(given))
         if any("_target_" in re.split(r"[./]", own) for own in (key, *(own for own, _ in values))):
             raise UserError(
-                f"{text!r} names a class, which is for svdbench's own files: choose methods, "
+                f"{text!r} names a class, which only svdbench's own files may do: choose methods, "
                 "models, tasks and launchers by their names"
             )
         if given.is_delete():
             raise UserError(
-                f"{text!r} takes a key out of the configuration, all of which the job needs: leave "
+                f"{text!r} takes a key out of the configuration, and the job needs all keys: leave "
                 "it in, or set another value"
             )
         if given.package is not None:
             raise UserError(f"{text!r} moves a group to another key: leave out @{given.package}")
         words = [value for _, value in values if isinstance(value, str)]
         if _is_group(key) and any(".." in word for word in words):
-            raise UserError(f"{text!r} leaves the folder of its group: give a name in it")
+            raise UserError(f"{text!r} points outside the folder of its group: give a name in it")
         if any(map(_calls_resolver, words)):
             raise UserError(
                 f"{text!r} calls a resolver, such as oc.env, which svdbench does not allow: write "
@@ -217,7 +217,7 @@ def refuse_nests(config: Any) -> None:
             for inner in node._iter_ex(resolve=False):
                 if isinstance(inner, Container):
                     whole = node._get_full_key(None)
-                    raise UserError(f"cannot set {whole!r}: {inner} stands where {word} belongs")
+                    raise UserError(f"cannot set {whole!r}: {inner} is given where {word} belongs")
 
 
 def refuse_unknown_keys(config: Any) -> None:

@@ -64,7 +64,7 @@ def own_preset(own: str, task: str, model: str, typed: Sequence[str] = ()) -> li
         if key.partition(".")[0] not in GROUPS or key in GROUPS[:2] or key == "trainer":
             raise UserError(f"{path} sets {key!r}, which no preset sets: leave it out")
         if references({key: value}):
-            raise UserError(f"{path} names code in {key}, which a file must not: type it instead")
+            raise UserError(f"{path} names code in {key}, which a file may not do: type it instead")
     return [override(key, value) for key, value in _left(settings, _keys(typed)).items()]
 
 

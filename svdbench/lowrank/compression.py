@@ -88,41 +88,44 @@ def compress(
     on_progress: Callable[[float, str], None] = lambda part, doing: None,
     **options: Any,
 ) -> Compressed:
-    """Factor weights of a model at ranks that are chosen for all of them together.
+    """Compress a model: replace weights by two factors, with ranks chosen for all together.
 
-    Either within a budget, where the predicted loss is lowest; or, by bisection on the true
-    loss, the smallest model whose loss is at most so much higher.
+    With a budget, the ranks are those with the lowest predicted loss. Otherwise a bisection on
+    the true loss finds the smallest model whose loss increases by at most ``max_loss_increase``.
 
     Args:
-        model: any module, on any device; it stays as it is.
-        data: (X, y), X alone, or batches, as of a ``DataLoader``; or all three parts. X is a
-            tensor, or several in a tuple or dict; of a dict alone ``labels`` are y.
-        loss: of what the model returns and y, the mean over a batch; by default cross entropy
-            for whole numbers, mean squared error for others, and distillation where there is no
-            y. With a :class:`svdbench.lowrank.losses.Distillation` targets are the model's own
-            outputs, and those of the data are passed over.
-        distill: in place of a loss: "cosine", "mse" or "kl", the kind of distillation, or "auto"
+        model: any module, on any device; it is not changed.
+        data: (X, y), X alone, or batches, such as a ``DataLoader``; or
+            :class:`~svdbench.lowrank.splits.Splits`. X is a tensor, or a tuple or dict of
+            tensors; in a dict on its own, ``labels`` are y.
+        loss: a function of what the model returns and of y, the mean over a batch; by default
+            cross entropy for whole numbers, mean squared error for other targets, and
+            distillation without targets. With a
+            :class:`svdbench.lowrank.losses.Distillation`, the targets are the dense model's own
+            outputs, and those of the data are ignored.
+        distill: instead of a loss: "cosine", "mse" or "kl", the kind of distillation, or "auto"
             for the one that suits the model's output.
-        temperature: of distillation by "kl".
-        max_loss_increase: in the loss's own unit (nats, for cross entropy), on the search
-            examples; by default 0.01, where no budget is given.
-        params, macs, latency: a budget in its place: a fraction of the numbers in the weights
-            that may be factored, or of the multiply-adds or measured seconds that their layers
-            take while dense.
+        temperature: temperature of the distillation "kl".
+        max_loss_increase: largest increase of the loss on the search examples, in the loss's own
+            unit (nats for cross entropy); by default 0.01 if no budget is given.
+        params, macs, latency: a budget instead: a fraction of the parameters of the weights that
+            can be factored, or of the multiply-adds or the measured time of their dense layers.
         kind, embeddings: see :func:`svdbench.lowrank.rank_frontier`.
-        multiple_of: of every rank.
-        keep_if: "size": a weight may become factors where they have fewer numbers;
-            "latency": where they are measured to be faster besides.
-        finetune_epochs, lr: of :func:`svdbench.lowrank.finetuning.finetune` on the calibration
-            examples, 0 for none.
-        validation, held_out: examples to search on and to judge by; what is not given is
-            parted from ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
-        calibration: examples of ``data`` to calibrate on.
-        max_examples: to read of each of the three, at most; what has no end needs it.
-        timing_s: seconds for timing the model, and again for its layers; 0: time nothing.
-        seed: of the parting and of fine-tuning.
-        on_progress: called with the part that is done, roughly, from 0 to 1, and what is next.
-        options: more of :func:`svdbench.lowrank.rank_frontier`, as ``layers``.
+        multiple_of: make every rank a multiple of this number.
+        keep_if: "size": factor a weight if that saves parameters; "latency": only if it is also
+            measured to be faster.
+        finetune_epochs, lr: epochs and learning rate of
+            :func:`svdbench.lowrank.finetuning.finetune` on the calibration examples; 0 epochs:
+            no fine-tuning.
+        validation, held_out: examples for the search and for judging the result; those that are
+            not given are split off ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
+        calibration: number of examples of ``data`` to calibrate on.
+        max_examples: largest number of examples to read from each of the three; required for an
+            endless loader.
+        timing_s: seconds for timing the model, and as many for its layers; 0: time nothing.
+        seed: seed for splitting the examples and for fine-tuning.
+        on_progress: called with the fraction that is done, roughly, from 0 to 1, and what is next.
+        options: further arguments of :func:`svdbench.lowrank.rank_frontier`, such as ``layers``.
 
     Raises:
         TypeError: no module, no examples, or an option of another type.

@@ -94,7 +94,7 @@ def _array(path: Path) -> tuple[Tensor, Tensor | None]:
             found = {"pixel_values": torch.from_numpy(np.load(path, allow_pickle=False))}
         else:
             raise UserError(
-                f"{path} has no images that are understood: give a folder of pictures, .npy or "
+                f"{path} has no images in a supported format: give a folder of pictures, .npy or "
                 ".safetensors"
             )
     except OSError as error:

@@ -66,7 +66,7 @@ def _of_file(path: Path) -> Texts:
     if path.suffix in ROWS:
         rows = [*_rows(path, text)]
         if not rows or any("text" not in row for row in rows):
-            raise UserError(f"{path} has no column text: name the column with the texts so")
+            raise UserError(f"{path} has no column text: rename the column with the texts to text")
         return _of_rows(rows, path)
     return _whole(_paragraphs(text), None, "paragraph", path)
 
@@ -124,7 +124,7 @@ def _rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}, line {number}, is no JSON: {one_line(error)}") from error
+                raise UserError(f"{path}, line {number}, is not JSON: {one_line(error)}") from error
             yield row if isinstance(row, dict) else {}
     else:
         import csv

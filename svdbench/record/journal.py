@@ -143,7 +143,7 @@ class Journal:
         with as_record_error(self.path):
             size = os.fstat(self._file).st_size
             if size > LARGEST:
-                raise RecordError(f"{self.path} is larger than any journal: delete the folder")
+                raise RecordError(f"{self.path} is too large for a journal: delete the folder")
             text = os.pread(self._file, size, 0)
         good = 0
         for number, line in enumerate(text.splitlines(keepends=True), start=1):

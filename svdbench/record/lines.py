@@ -87,7 +87,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     path = Path(path)
     try:
         if existing_regular_file(path).stat().st_size > LARGEST_TABLE:
-            raise RecordError(f"{path} is larger than {LARGEST_TABLE >> 30} GiB: no table is")
+            raise RecordError(f"{path} is larger than {LARGEST_TABLE >> 30} GiB: that is no table")
         whole, _, torn = path.read_bytes().rpartition(b"\n")
         lines = list(csv.reader(whole.decode().split("\n"), strict=True))
     except OSError as error:

@@ -30,8 +30,8 @@ _FREE = {
     *("methods", "alphas", "phis"),
 }
 AGREEMENT = (
-    "A published number agrees if it lies in the interval of one more run, and that is narrow "
-    "enough to say something"
+    "A published number agrees with ours if it lies in the interval for one more run, and that "
+    "interval is narrow enough"
 )
 # The usual reach: of numbers between 0 and 1 that are shown in percent, and of all others
 # relative to them.

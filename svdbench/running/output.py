@@ -27,8 +27,8 @@ SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".json": "json",
 }
-FORMAT_HELP = "Format: table, markdown, csv or json; by default as FILE ends, or table."
-OUTPUT_HELP = "Write the table into FILE, in place of one that is there; -: standard output."
+FORMAT_HELP = "Format: table, markdown, csv or json; by default by FILE's ending, or table."
+OUTPUT_HELP = "Write the table to FILE, which is overwritten; -: standard output."
 
 
 # The options of a command that is no job.
@@ -83,7 +83,7 @@ class TableOutput:
             ) from error
         except UnicodeEncodeError as error:
             raise UserError(
-                f"can't write {str(self.path)!r}, which is no name of a file: choose another name"
+                f"can't write {str(self.path)!r}, which is not a valid file name: change it"
             ) from error
 
     def show(self, made: Report | Table, **forms: Callable[[], str]) -> None:

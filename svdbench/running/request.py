@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from svdbench.errors import Failed, UserError, as_user_error
 from svdbench.job import Flag, Job, Request, names_model
 from svdbench.members import plain
 
-RESUME = "Folder of an interrupted run to finish; give only this."
-CHECKPOINT = RESUME.rstrip(".") + ". Or a checkpoint to start from, such as last.pt."
-QUICK = Flag("--quick", "A first look, within half a minute.")
+RESUME = "Finish the interrupted run in this folder, with its own settings."
+CHECKPOINT = f"{RESUME} Or start from a checkpoint, such as last.pt."
+# How files of weights end.
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+QUICK = Flag("--quick", "Small sizes and a short budget: a first look in half a minute.")
 FORCE = Flag("--force", "Resume even if svdbench has changed since the run was started.", panel=RUN)
 MULTIRUN = Flag(
-    "--multirun", "Sweep: a run for each combination of KEY=a,b,… values.", panel=RUN, short="-m"
+    "--multirun", "Sweep: one run for each combination of KEY=a,b,… values.", panel=RUN, short="-m"
 )
 
 
@@ -27,8 +29,12 @@ def frame_of(jobs: Sequence[Job]) -> tuple[Flag, ...]:
     job = jobs[0]
     help, metavar = (CHECKPOINT, "RUN|FILE") if job.checkpoint else (RESUME, "RUN")
     found = [Flag("--resume", help, str, None, metavar, panel=RUN)]
-    if any(leaf.key.quick is not None for each in jobs for leaf in leaves(each.config)):
-        found.insert(0, QUICK)
+    quick = [
+        each for each in jobs if any(leaf.key.quick is not None for leaf in leaves(each.config))
+    ]
+    if quick:
+        switch = quick[0].switch  # with which alone it is of use
+        found.insert(0, QUICK if switch is None else replace(QUICK, panel=switch.panel))
     found += [FORCE] if job.same else []
     found += [MULTIRUN] if job.sweeps else []
     return tuple(found)
@@ -96,6 +102,7 @@ def request_of(
     if subject is not None and "=" in subject:  # KEY=VALUE may stand first
         subject, typed = None, [subject, *typed]
     refuse_no_keys(typed)
+    _refuse_checkpoint(jobs, subject)
     job = _job_for(jobs, subject, given)
     if subject is not None and job.subject is None:
         raise UserError(f"svdbench {job.words} takes no {subject!r}: leave it out")
@@ -216,6 +223,16 @@ def _plain_name(text: str) -> str:
 def former_spellings(options: Mapping[str, Spelling]) -> dict[str, str]:
     """Older spellings of a command's options, with today's."""
     return dict(pair for spelling in options.values() for pair in spelling.former.items())
+
+
+def _refuse_checkpoint(jobs: Sequence[Job], subject: str | None) -> None:
+    """Refuse a file of weights where the function belongs that builds the model."""
+    takes_models = any(job.subject is not None and job.subject.function for job in jobs)
+    if subject is not None and takes_models and Path(subject).suffix.lower() in CHECKPOINTS:
+        raise UserError(
+            f"{subject} is a file of weights: name the function that builds the model, such as "
+            f"my_net:build, and add --weights {subject}"
+        )
 
 
 def _job_for(jobs: Sequence[Job], subject: str | None, given: Mapping[str, Any]) -> Job:

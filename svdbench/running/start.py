@@ -158,4 +158,4 @@ def find_job_of(name: str, what: str) -> Job:
     try:
         return find_job(name)
     except UserError as error:
-        raise UserError(f"{what} of another program: {error}") from None
+        raise UserError(f"{what} comes from another program: {error}") from None

@@ -43,7 +43,12 @@ def batch_option(default: int | None, null: str | None = None) -> Any:
 
 
 def seeds_option(default: int) -> Any:
-    return trained_option(default, "number of seeds: seed, seed + 1, …", "--seeds N", at_least=1)
+    return trained_option(
+        default,
+        "number of seeds; the first is --seed, and each next one is higher by 1",
+        "--seeds N",
+        at_least=1,
+    )
 
 
 @dataclass
@@ -77,7 +82,7 @@ class SideBySide(DeviceConfig):
         True, "shuffle the examples before every epoch, the same way for all arms"
     )
     seeds: int = seeds_option(5)
-    max_minutes: float | None = minutes_option("all training", panel=TRAINED)
+    max_minutes: float | None = minutes_option("all trainings together", panel=TRAINED)
     optimizer: OptimizerConfig = group(OptimizerConfig, "the optimiser")
 
     # Types that networks are trained in; bfloat16 is of products alone.
@@ -95,7 +100,9 @@ class SideBySide(DeviceConfig):
             raise ValueError(f"dtype is {self.dtype.value}: train in {', '.join(others)} or {last}")
         optimizer = self.optimizer
         if optimizer.clip is not None or optimizer.orthogonal_lr is not None:
-            raise ValueError("optimizer.clip and optimizer.orthogonal_lr are for svdbench train")
+            raise ValueError(
+                "optimizer.clip and optimizer.orthogonal_lr are for svdbench train: leave them out"
+            )
         if optimizer.schedule is not Schedule.constant:
             raise ValueError("optimizer.schedule must be constant here: leave it out")
 
@@ -106,23 +113,23 @@ class FamilyConfig(SideBySide):
 
     net: str | None = trained_option(
         None,
-        "sizes of the layers, such as 784-512-256-10; or conv, or lstm, which reads rows, for "
-        "images; or byte-lm, a transformer that predicts the next byte of a text",
+        "sizes of the layers, such as 784-512-256-10; for images also conv, or lstm, which reads "
+        "them row by row; for text byte-lm, a transformer that predicts the next byte",
         "--net SIZES|conv|lstm|byte-lm",
         null="512 and 256 hidden units",
     )
     width: int | None = trained_option(
         None,
-        "hidden units of lstm, or features of byte-lm, then a multiple of 4",
+        "hidden units of lstm, or features of byte-lm (a multiple of 4)",
         "--width N",
         null="128",
         at_least=4,
     )
     layers: int | None = trained_option(
-        None, "layers of byte-lm", "--layers N", null="4", at_least=1
+        None, "number of layers of byte-lm", "--layers N", null="4", at_least=1
     )
     context: int | None = trained_option(
-        None, "bytes that byte-lm sees at once", "--context N", null="128", at_least=2
+        None, "context of byte-lm, in bytes", "--context N", null="128", at_least=2
     )
     text: str | None = trained_option(
         None,
@@ -131,7 +138,7 @@ class FamilyConfig(SideBySide):
         null="Python's standard library",
     )
     batch_size: int | None = batch_option(
-        None, "2048, of a text windows with 2048 bytes, or an eighth of a smaller data set"
+        None, "2048, or an eighth of a smaller data set; for a text, windows of 2048 bytes in all"
     )
 
     def check(self) -> None:

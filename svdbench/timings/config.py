@@ -10,7 +10,7 @@ from svdbench.members import Registry
 
 
 class L2(Enum):
-    """A GPU's last cache at the start of each repetition: as the one before left it, or emptied."""
+    """A GPU's last-level cache at the start of each repetition: as it is, or emptied."""
 
     warm = "warm"
     cold = "cold"
@@ -32,17 +32,19 @@ class Measure:
         150.0,
         "measuring time in seconds, all sizes together",
         typed="--budget SECONDS",
-        default_text="150, of time-svd-ops 40, with --quick 8",
+        default_text="150 (40 for time-svd-ops; 8 with --quick)",
         above=0,
     )
-    precision: float = option(0.02, "relative precision of its median at which a method is done")
+    precision: float = option(
+        0.02, "a method is done when its median is known to this relative precision"
+    )
     min_reps: int = option(5, "minimum number of repetitions of a method")
     max_reps: int = option(300, "maximum number of repetitions of a method")
     warmup_reps: int = option(2, "warm-up repetitions, which are not counted")
-    timeout_s: float = option(
-        20.0, "time limit of a step, in seconds; a slower method gets no number"
+    timeout_s: float = option(20.0, "time limit for a step, in seconds; slower methods are skipped")
+    l2: L2 = option(
+        L2.warm, "state of a GPU's cache: warm, or cold (emptied before every repetition)"
     )
-    l2: L2 = option(L2.warm, "warm, or cold: empty a GPU's cache before every repetition")
 
 
 def methods_option(group: Registry, help: str) -> Any:
@@ -65,7 +67,10 @@ class Sizes:
     """Reflectors V (n, d) applied to X (d, m)."""
 
     d: list[int] = lengths_option(
-        "sizes d, the length of a reflector", "--d D,D,…", at_least=1, quick=[64, 128, 256]
+        "sizes d of the matrix V (d, d), the length of a reflector",
+        "--d D,D,…",
+        at_least=1,
+        quick=[64, 128, 256],
     )
     n: int | None = option(
         None, "number of reflectors", null="as many as d", typed="--n N", at_least=1

@@ -33,7 +33,8 @@ def models_of(request: Request) -> str:
     """
     if request.subject is None:
         raise UserError(
-            f"the first argument must be MODEL, for example svdbench {request.job.words} lstm"
+            f"no model is given: name one, such as svdbench {request.job.words} lstm; "
+            "svdbench list models lists them"
         )
     return request.subject
 

@@ -63,7 +63,7 @@ class OptimizerConfig:
         1e-3,
         "learning rate",
         "--lr RATE",
-        default_text="as the optimiser or the preset has it",
+        default_text="that of the preset or the optimiser",
         above=0,
     )
     orthogonal_lr: float | None = option(
@@ -73,10 +73,11 @@ class OptimizerConfig:
         0.0, "weight decay of all parameters except those of orthogonal factors", at_least=0
     )
     clip: float | None = option(
-        None, "largest norm of all gradients together", null="no limit", above=0
+        None, "clip the norm of all gradients together to this value", null="no clipping", above=0
     )
     schedule: Schedule = option(
-        Schedule.constant, "constant; linear or cosine: down to zero at the last step"
+        Schedule.constant,
+        "learning rate over time: constant, or linear or cosine, down to zero at the end",
     )
 
 
@@ -115,7 +116,7 @@ class Trainer:
     steps: int = preset_option(5000, "maximum number of optimiser steps", "--steps N", at_least=1)
     batch_size: int = preset_option(
         50,
-        "sequences in a batch, of all processes together",
+        "number of sequences in a batch, for all processes together",
         "--batch B",
         former=("--batch-size",),
         at_least=1,
@@ -125,13 +126,17 @@ class Trainer:
     )
     target: float = preset_option(
         0.01,
-        "stop when the loss is this fraction of the baseline; 0: never",
+        "stop when the loss falls to this fraction of the baseline; 0: never",
         "--target SHARE",
         at_least=0,
     )
     max_minutes: float | None = minutes_option("each training", default_text="no limit")
     seeds: int = option(
-        1, "number of seeds: seed, seed + 1, …", "--seeds N", default_text="1", at_least=1
+        1,
+        "number of seeds; the first is --seed, and each next one is higher by 1",
+        "--seeds N",
+        default_text="1",
+        at_least=1,
     )
     device: str = device_option()
     threads: int | None = threads_option(
@@ -139,7 +144,7 @@ class Trainer:
     )
     processes: int = option(
         1,
-        "processes per node, which share each batch; on GPUs, one each",
+        "number of processes per node, which share each batch; on GPUs, one process per GPU",
         "--processes N",
         default_text="1",
         at_least=1,
@@ -148,7 +153,7 @@ class Trainer:
     checkpoint: bool = option(True, "save the best and the last weights of each seed")
     extrapolate: list[int] = preset_option(
         [],
-        "test also on sequences so many times as long",
+        "also test on sequences that are longer by these factors, such as 2,4,8",
         "--extrapolate FACTORS",
         unique=True,
         at_least=2,

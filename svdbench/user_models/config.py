@@ -16,7 +16,7 @@ FRACTION = "give a fraction of the dense network, above 0 and at most 1, such as
 
 def fraction_option(help: str, flag: str) -> Any:
     """A budget as a fraction of the dense network's."""
-    help = f"budget instead of a bound on the loss: fraction of {help}"
+    help = f"keep this fraction of {help}, instead of limiting the loss"
     return option(None, help, f"{flag} FRACTION", above=0, at_most=1, remedy=FRACTION)
 
 
@@ -42,28 +42,28 @@ class UserModelConfig:
     )
     weights: str | None = own_option(
         None,
-        "weights: .safetensors, or a state_dict or checkpoint of torch.save",
+        "weights of the trained model: .safetensors, or a state_dict or checkpoint from torch.save",
         "--weights FILE",
-        null="as built",
+        null="those that the function sets",
     )
     loader: str | None = own_option(
         None,
-        "MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader; or a dict "
-        "with the keys calibration, validation and test; for a model of transformers, text files "
-        "or images",
+        "examples: MODULE:FUNCTION that returns (X, y), inputs alone, batches or a DataLoader, or "
+        "a dict of these with the keys calibration, validation and test; for a Hugging Face model "
+        "also text files or images",
         "--data FUNCTION",
         calls=True,
     )
     context: int | None = own_option(
         None,
-        "tokens of a sequence, of a language model of transformers",
+        "tokens per sequence, for a Hugging Face language model",
         "--context N",
         null="512, or fewer where the model or the text has no more",
         at_least=2,
     )
     max_examples: int | None = own_option(
         None,
-        "maximum number of examples to read from each split; a loader that never ends needs it",
+        "maximum number of examples to read from each split; required for an endless loader",
         "--max-examples N",
         null="all",
         at_least=1,
@@ -75,7 +75,7 @@ class Budget:
     """A budget instead of a bound on the loss, as a fraction of the dense network's."""
 
     params: float | None = fraction_option(
-        "the numbers in the weights that may be factored", "--params"
+        "the parameters (of the weights that can be factored)", "--params"
     )
     macs: float | None = fraction_option("the layers' multiply-adds", "--macs")
     latency: float | None = fraction_option("the layers' measured time", "--latency")
@@ -90,30 +90,30 @@ class LossChoice(RunConfig):
 
     loss: str | None = own_option(
         None,
-        "loss of outputs and targets, as MODULE:FUNCTION",
+        "loss, as a MODULE:FUNCTION of outputs and targets",
         "--loss FUNCTION",
         null="cross entropy or mean squared error; distillation if there are no targets",
         calls=True,
     )
     distill: str | None = own_option(
         None,
-        "compare outputs with those of the dense model instead of targets: by the cosine, mse "
-        "(mean squared error), kl (of logits), or auto for the one that suits",
+        "compare outputs with those of the dense model instead of targets: by cosine, mse (mean "
+        "squared error), kl (of logits), or auto, which chooses one of them",
         "--distill NAME",
         null="only if there are no targets",
         choices=DISTILLATIONS,
         noun="distillation",
     )
     temperature: float = own_option(
-        1.0, "number that logits are divided by, for --distill kl", "--temperature T", above=0
+        1.0, "temperature that logits are divided by, for --distill kl", "--temperature T", above=0
     )
 
     def check(self) -> None:
         super().check()
         if self.loss is not None and self.distill is not None:
-            raise ValueError("loss and distill are given: give one of them")
+            raise ValueError("loss and distill are both given: give only one of them")
         if self.temperature != 1 and (self.loss or self.distill in ("cosine", "mse")):
-            raise ValueError("temperature is for distillation by kl: leave it out")
+            raise ValueError("temperature is only for --distill kl: leave it out")
 
 
 @dataclass
@@ -128,7 +128,7 @@ class RankChoice(LossChoice):
         choices=KINDS,
         noun="kind of frontier",
     )
-    max_loss_increase: float | None = increase_option("increase of the loss to allow")
+    max_loss_increase: float | None = increase_option("largest increase of the loss")
     budget: Budget = section(Budget)
     multiple_of: int = option(
         1,
@@ -143,7 +143,7 @@ class RankChoice(LossChoice):
         if self.max_loss_increase is not None:
             limits.append("max_loss_increase")
         if len(limits) > 1:
-            raise ValueError(f"{' and '.join(limits)} are given: give one of them")
+            raise ValueError(f"{' and '.join(limits)} are given: give only one of them")
 
     @property
     def allowed(self) -> float | None:
@@ -176,14 +176,14 @@ class WeightChoice(DeviceConfig):
     )
     embeddings: bool = option(
         True,
-        "whether embeddings are factored, and layers tied to them",
+        "whether embeddings, and layers tied to them, are factored",
         typed="--no-embeddings",
-        default_text="they are",
+        off="leave embeddings, and layers tied to them, as they are",
     )
     skip_last: bool = option(False, "leave the last layer dense")
     folding: str = option(
         FOLDINGS[0],
-        "how kernels of convolutions are split: h×1 then 1×w (spatial), h×w then 1×1 (channel)",
+        "how kernels of convolutions are split: h×1 then 1×w (spatial), or h×w then 1×1 (channel)",
         choices=FOLDINGS,
     )
     finetune: Finetune = section(Finetune)
@@ -192,14 +192,14 @@ class WeightChoice(DeviceConfig):
         super().check()
         if self.model.build is None:
             raise ValueError(
-                "there is no model: name a function that returns it, such as my_net:build"
+                "no model is given: name a function that returns it, such as my_net:build"
             )
         if self.model.loader is None:
             raise ValueError(
-                "there are no examples: name a function that returns them, such as "
-                "--data my_net:loader; for a Hugging Face model also --data text.txt"
+                "no examples are given: name a function that returns them, such as "
+                "--data my_net:loader, or, for a Hugging Face model, --data text.txt"
             )
         if self.finetune.epochs and self.dtype in (Dtype.bfloat16, Dtype.float16):
             raise ValueError(
-                f"fine-tuning in {self.dtype.value} loses its steps to rounding: use float32"
+                f"fine-tuning in {self.dtype.value} would lose its updates to rounding: use float32"
             )

@@ -110,7 +110,7 @@ def _chosen(
             )
         states = fits
     ((key, (state, prefix)),) = states.items()
-    notes = [f"the weights are those of {_indexed(key)}"] if key else []
+    notes = [f"using the weights under {_indexed(key)}"] if key else []
     return state, notes + ([f"names are read without {prefix}"] if prefix else [])
 
 

@@ -126,8 +126,8 @@ MISTAKES = [
     # names that leave their folder
     ([*TIME, "--name", "../up", "-m"], "can't name a run"),
     ([*TIME, "--name", "../up"], "can't name a run"),
-    ([*TIME, "measure=../task/addition"], "leaves the folder of its group"),
-    ([*TIME, "+schema/optimizer=../../x"], "leaves the folder of its group"),
+    ([*TIME, "measure=../task/addition"], "points outside the folder of its group"),
+    ([*TIME, "+schema/optimizer=../../x"], "points outside the folder of its group"),
     # code
     ([*TIME, "orthogonal.fasth._target_=os.system"], "names a class"),
     (["train", "lstm", "model._target_=os.system"], "names a class"),
@@ -147,7 +147,7 @@ MISTAKES = [
     ([*TIME, "+optimizer@hydra.sweep=adam"], "is for sweeps"),
     ([*TIME, "measure@sizes=quick"], "moves a group to another key"),
     ([*TIME, "+x=[{y:{_target_:os.system}}]"], "names a class"),
-    ([*TIME, "measure=[../task/addition]"], "leaves the folder of its group"),
+    ([*TIME, "measure=[../task/addition]"], "points outside the folder of its group"),
     ([*TIME, "-m", "++name=a,b"], "name can't be swept"),
     # resolvers
     ([*TIME, "name=${oc.env:HOME}"], "calls a resolver"),

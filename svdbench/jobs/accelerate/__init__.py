@@ -1,17 +1,18 @@
-"""Train a network dense and in low rank, and see whether low rank pays.
+"""Train a network with dense and with low-rank weights, and see whether low rank pays.
 
-SVD-DNN, for one, trains dense for a fraction φ of the steps; then each weight W is replaced by
-two factors W₁W₂ of low rank, which need fewer multiplications. `svdbench list arms` lists the
-others. All arms start from the same weights and see the same batches, one epoch of each in turn.
+Each way of training is called an arm. The arm SVD-DNN, for example, trains dense for a fraction φ
+of the steps; then each weight W is replaced by two factors W₁W₂ of low rank, which need fewer
+multiplications. `svdbench list arms` lists the others. All arms start from the same weights and
+see the same batches, one epoch of each in turn.
 
-Beside the dense network stand smaller ones: of each arm's step time, of its multiplications, and
-of ¼, ⅜ and ½ the width. All are given as many steps, multiplications or seconds. The report
-says whether an arm is better than the best of the smaller networks, and shows the speed, the
-speed that the saved multiplications allow, and the accuracy with its interval.
+Smaller dense networks are trained as well: with each arm's step time, with its multiplications,
+and of ¼, ⅜ and ½ the width. All get the same number of steps, multiplications or seconds. The
+report says whether an arm is better than the best of the smaller networks, and shows the speed,
+the speed that the saved multiplications allow, and the accuracy with its interval.
 
 experiment=svd_dnn_mnist_published follows the code of Sarnayak et al. (2020), and
-experiment=svd_dnn_mnist_corrected corrects its errors. The same holds for svd_dnn_xor_…
-and svd_dnn_cats_…; svd_dnn_alpha varies α. They have no smaller networks.
+experiment=svd_dnn_mnist_corrected corrects its errors; likewise svd_dnn_xor_… and
+svd_dnn_cats_…; svd_dnn_alpha varies α. These experiments train no smaller networks.
 
 Writes results/accelerate/NAME: CSV tables of epochs, arms, layers and smaller networks, plots,
 the configuration and the environment.
@@ -36,21 +37,21 @@ NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
 
 
 class AlphaMeaning(Enum):
-    """Of what α is a part: see :func:`svdbench.jobs.accelerate.arms.alpha_rank`."""
+    """What α is a fraction of: see :func:`svdbench.jobs.accelerate.arms.alpha_rank`."""
 
     code = "code"
     text = "text"
 
 
 class Start(Enum):
-    """How weights are drawn: as torch does it, or Glorot's way with biases of zero."""
+    """How weights are initialised: as torch does, or by Glorot's method with zero biases."""
 
     torch = "torch"
     glorot = "glorot"
 
 
 class TrainingBudget(Enum):
-    """What all arms are given alike: steps, the multiplications of those steps, or seconds."""
+    """What is equal for all arms: steps, the multiplications of those steps, or seconds."""
 
     steps = "steps"
     multiplications = "multiplications"
@@ -58,7 +59,7 @@ class TrainingBudget(Enum):
 
 
 class DecayOf(Enum):
-    """What ``optimizer.weight_decay`` pulls to zero: the product of two factors, or each factor."""
+    """What ``optimizer.weight_decay`` applies to: the product of two factors, or each factor."""
 
     product = "product"
     factors = "factors"
@@ -89,51 +90,54 @@ class Accelerate(FamilyConfig, FollowedConfig):
         False, "compile all networks with torch.compile", typed="--compile", panel=MACHINE
     )
     epochs: int | None = epochs_option(
-        "20, of a text 1, or enough for 200 batches; 10 rounds of seconds"
+        "20 (1 for a text), or more if needed for 200 batches; 10 rounds with a budget of seconds"
     )
     arm: dict[str, Any] = members(ARMS)
     arms: list[str] = several(
         ["svd_dnn"],
-        "arms beside the dense network, such as svd-dnn,factors,cola",
+        "arms to compare with the dense network, such as svd-dnn,factors,cola; `svdbench list "
+        "arms` lists them",
         "--arms NAME,…",
         choices=ARMS,
     )
     rivals: bool | None = option(
         None,
-        "train smaller dense networks, too: of each arm's step time and multiplications, and of "
-        "¼, ⅜ and ½ the width",
-        null="yes, but not where published numbers are compared",
+        "also train smaller dense networks: with each arm's step time, with its multiplications, "
+        "and of ¼, ⅜ and ½ the width",
+        null="yes, unless the run is compared with published numbers",
+        off="do not train smaller dense networks; by default they are trained, unless the run is "
+        "compared with published numbers",
         typed="--no-rivals",
     )
     budget: TrainingBudget | None = option(
         None,
-        "what all arms are given alike: steps, multiplications, or seconds",
-        null="steps, or seconds with budget_s",
+        "what is equal for all arms: steps, multiplications, or seconds",
+        null="steps, or seconds with --budget",
         typed="--equal steps|multiplications|seconds",
     )
     budget_s: float | None = option(
         None,
-        "seconds of training for each arm, as process seconds over the number of threads",
-        null="as many steps or multiplications as the dense network has in its epochs",
+        "seconds of training for each arm (processor time divided by the number of threads)",
+        null="no limit: as many steps or multiplications as the dense network takes",
         typed="--budget SECONDS",
         above=0,
     )
     lrs: list[float] | None = several(
         None,
-        "learning rates to choose from, for each arm, on a part of the training set",
+        "learning rates; each arm gets the best of them on a part of the training set",
         "--lrs RATE,…",
         null="optimizer.lr for all",
         above=0,
     )
     decay: DecayOf = option(
         DecayOf.product,
-        "what weight decay is of: the product of two factors, or each of the factors",
+        "what weight decay applies to: the product of two factors, or each of them",
     )
     start: Start = option(Start.torch, "initial weights: torch's, or glorot with zero biases")
     alphas: list[float] = shares(
         [0.5],
-        "shares of the singular values to keep, 1 for the dense network; one arm for each, with "
-        "each phi",
+        "shares of the singular values to keep (1: the dense network); one arm for each alpha and "
+        "phi",
         "--alphas A,A,…",
         former=("--alpha",),
     )
@@ -161,10 +165,10 @@ class Accelerate(FamilyConfig, FollowedConfig):
         remedy="give shares from 0 to below 1, such as 0.1",
     )
     skip_last: bool = option(True, "leave the last layer dense")
-    only_if_saves: bool = option(True, "leave a layer dense if its factors have no fewer numbers")
+    only_if_saves: bool = option(True, "leave a layer dense if factors would not save parameters")
     carry_moments: bool = option(True, "keep the optimiser's moments across the switch")
     input_gradient: bool = option(
-        False, "also compute the gradient in the inputs, which nothing uses"
+        False, "also compute the gradient with respect to the inputs, which nothing uses"
     )
     published: list[PublishedSpeed] = option([], "numbers to compare with: see conf/experiment")
 
@@ -173,12 +177,14 @@ class Accelerate(FamilyConfig, FollowedConfig):
     def check(self) -> None:
         super().check()
         if self.input_gradient and self.net == BYTE_LM:
-            raise ValueError("input_gradient is for data of numbers, and byte-lm reads bytes")
+            raise ValueError(
+                "input_gradient needs floating-point inputs, and byte-lm reads bytes: leave it out"
+            )
         if self.budget is TrainingBudget.seconds and self.budget_s is None:
-            raise ValueError("budget is seconds, without a number of them: add --budget 10")
+            raise ValueError("budget is seconds, but their number is missing: add --budget 10")
         if self.budget_of is not TrainingBudget.seconds and self.budget_s is not None:
             raise ValueError(
-                f"budget is {self.budget_of.value}, and budget_s is of seconds: leave one of them "
+                f"budget is {self.budget_of.value}, but budget_s gives seconds: leave one of them "
                 "out"
             )
         if self.lrs is not None and sorted(self.lrs) != self.lrs:

@@ -31,9 +31,9 @@ WORTH = 0.05
 # The part of a budget of seconds by which arms may miss it without a warning.
 MISSED = 0.15
 RULE = (
-    "better: the 95% interval of the difference to the best smaller network is below 0; not "
-    f"better: it leaves out that the loss is lower by {share(WORTH)} or more; else can't tell. The "
-    "best smaller network has the lowest mean test loss of those trained, which favours it"
+    "better: the 95% interval of the difference from the best smaller network is below 0; not "
+    f"better: the interval excludes a loss that is lower by {share(WORTH)} or more; else can't "
+    "tell. The best smaller network has the lowest mean test loss, a choice that favours it"
 )
 Verdict = Literal["better", "not better", "can't tell"]
 

@@ -193,9 +193,9 @@ def _speed(speed: MetricValue, arm: AcceleratedArmSummary) -> TableCell:
 def _meaning(arms: list[AcceleratedArmSummary]) -> str:
     return (
         f"{sides.noise(arms[0].accuracy_difference.count)}; "
-        "final loss: geometric mean of the seeds; train, test: mean accuracy; "
-        "switched: speed of the epochs in factors, median of pairs; training: speed of the "
-        "whole training; ceiling: the speed that the multiplications allow"
+        "final loss: geometric mean over seeds; train, test: mean accuracy; "
+        "switched: speed of the epochs with factors, median of pairs; training: speed of the "
+        "whole training; ceiling: the speed that the saved multiplications allow"
     )
 
 
@@ -247,7 +247,7 @@ def _layer(row: Any) -> str:
     if row["form"] == "dense":
         return f"{size} dense, {row['reason']}"
     kept, of = integer(row["numbers"]), integer(row["dense_numbers"])
-    return f"{size} at rank {integer(row['kept'])}, {kept} of {of}"
+    return f"{size} at rank {integer(row['kept'])}, {kept} of {of} parameters"
 
 
 # ----------------------------------------------------------------------- published numbers

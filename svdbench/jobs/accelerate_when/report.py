@@ -40,9 +40,9 @@ SPEED = Metric(
 # Widths from here on are those that a low-rank layer is made for.
 WIDE = 256
 NOTE = (
-    "time of nn.Linear over that of the layer of low rank, forward and backward, the geometric "
-    "mean over rounds with half its 95% interval; then its share of the ceiling, the speed that "
-    "the saved multiplications allow: 1/α"
+    "speed: time of nn.Linear divided by that of the low-rank layer, forward and backward, as the "
+    "geometric mean over rounds with half the 95% interval; then its share of the ceiling 1/α, the "
+    "speed that the saved multiplications allow"
 )
 
 
@@ -150,7 +150,7 @@ def impossible(speeds: list[LayerSpeed]) -> Iterator[str]:
     if places:
         yield (
             f"warning: faster than the multiplications can explain: {few(places)}: other processes "
-            "disturbed the run, repeat it on an idle machine"
+            "disturbed the run; repeat it on an idle machine"
         )
 
 
@@ -237,9 +237,9 @@ def heat_map(speeds: list[LayerSpeed], where: str) -> Figure:
         axes.set_xlabel("rows of a batch")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    grid[0].set_ylabel("width, features in and out")
+    grid[0].set_ylabel("width: input and output features")
     bar = figure.colorbar(image, ax=grid)
     plots.name_log_ticks(bar.ax.yaxis, lambda value: f"{number(value)}×")
-    title = "Speed of one layer of low rank, × nn.Linear; below it, of what is possible"
+    title = "Speed of one low-rank layer, × nn.Linear; below it, the share of the ceiling"
     figure.suptitle(f"{title}\nforward and backward; {where}", x=0.01, ha="left", fontsize=11)
     return figure

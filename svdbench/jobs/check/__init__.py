@@ -12,7 +12,7 @@ def check(
         str,
         typer.Argument(
             metavar="MODULE:CLASS",
-            help="A class in a module of this folder or on the path, or the name of a member.",
+            help="A class in a module of this folder or on the path, or a name (`svdbench list`).",
         ),
     ],
     options: Annotated[
@@ -21,25 +21,25 @@ def check(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(metavar="GROUP", help="The group, such as methods, where a name is in two."),
+        typer.Option(metavar="GROUP", help="Group, such as methods, if the name is in several."),
     ] = None,
     limit: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=0.1,
-            help="Time limit for each question; by default 30.",
+            help="Time limit for each test; by default 30.",
             show_default=False,
         ),
     ] = 30.0,
 ) -> None:
-    """Check that a class of your own does what its group asks for.
+    """Check that your own method, model, task, … meets the requirements of its kind.
 
-    The class derives from a base class of svdbench.extend, which decides the questions: shapes,
-    dtypes, values against its reference, gradients, side effects, reproducibility and counts. They
-    are those that svdbench's own members are tested with. Each wrong answer comes with advice.
+    The class derives from a base class of svdbench.extend, which determines the tests: shapes,
+    dtypes, values against its reference, gradients, side effects, reproducibility and counts.
+    svdbench's own members pass the same tests. Each failure comes with advice.
 
-    Exit code 1 if an answer is wrong, 2 if there is no such class.
+    Exit code 1 if a test fails, 2 if there is no such class.
 
     Examples:
         svdbench check my_net:MyMethod

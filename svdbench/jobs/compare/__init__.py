@@ -49,17 +49,17 @@ def compare(
         bool, typer.Option("--force", help="Compare even if the environments do not match.")
     ] = False,
     fail_undecided: Annotated[
-        bool, typer.Option("--fail-undecided", help="Fail also if a cell is undecided or missing.")
+        bool, typer.Option("--fail-undecided", help="Also fail if a cell is undecided or missing.")
     ] = False,
     format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Compare two runs: what is faster, slower, the same, and what the samples do not decide.
+    """Compare two runs: what is faster, slower, the same, or undecided.
 
-    Times are compared by a Mann–Whitney test of all samples that must also hold between
-    bursts, and results of training seed by seed. Each cell has an interval of the ratio
-    B / A, corrected for the number of cells. A folder of several runs of the same cells
-    counts as one side.
+    A cell is a method at one size, or a model on one task. Times are compared by a Mann–Whitney
+    test of all samples; a difference must also show between bursts of repetitions. Results of
+    training are compared seed by seed. Each cell has an interval of the ratio B / A, corrected
+    for the number of cells. A folder with several runs of the same cells counts as one side.
 
     Exit code 0: no regression. 1: a significant regression beyond the threshold, or a cell
     that works in A and fails in B. 2: usage error. 3: the runs are not comparable, because

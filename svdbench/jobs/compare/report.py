@@ -128,8 +128,8 @@ def _conclusions(comparison: Comparison) -> Iterator[str]:
         )
     if len(unknown) > len(few):
         yield (
-            f"can't tell: {len(unknown) - len(few)} may differ by more than "
-            f"{setting(comparison.threshold)}, or not at all: measure longer (--budget), "
+            f"can't tell: {len(unknown) - len(few)} may differ by more than a "
+            f"factor of {setting(comparison.threshold)}, or not at all: measure longer (--budget), "
             "on a quiet machine, or several runs"
         )
     if any(cell.metric.is_time for cell in comparison.regressions):

@@ -1,12 +1,12 @@
-"""Compress networks to low rank: a model of your own, or one as it is trained.
+"""Compress networks to low rank: your own model, or a network while it is trained.
 
-With DATASET: trains a network with and without compression, side by side. All arms start from
+With DATASET: trains a network with and without compression, side by side. All networks start from
 the same weights and see the same batches, one epoch of each in turn. The report says which
-differences are more than noise. A layer becomes two factors only if that saves
-parameters; operations are counted and the latency is measured.
+differences are more than noise. A layer is replaced by two factors only if that saves parameters;
+operations are counted and the latency is measured.
 
 experiment=three_layer_published follows the code of Keene (2022), and
-experiment=three_layer_corrected the text.
+experiment=three_layer_corrected his text.
 
 Writes results/compress/NAME: CSV tables of epochs, arms and layers, plots, the
 configuration and the environment.
@@ -57,32 +57,32 @@ class Compress(SideBySide, FollowedConfig):
     """``svdbench compress``: a network trained with and without compression, side by side."""
 
     net: str | None = net_option("15 and 15 hidden units")
-    epochs: int | None = epochs_option("10, or enough for 1,200 batches")
+    epochs: int | None = epochs_option("10, or more if needed for 1,200 batches")
     batch_size: int = batch_option(64)
     methods: list[str] = several(
         ["rsvd", "truncsvd"],
-        "compressors, an arm for each: rsvd, truncsvd, whitened",
+        "compressors to compare: rsvd, truncsvd, whitened",
         "--methods NAME,…",
         former=("--method",),
         choices=COMPRESSORS,
     )
     ranks: list[int] = several(
-        [10], "ranks of the weights, an arm each", "--ranks K,K,…", former=("--rank",), at_least=1
+        [10], "ranks of the weights to compare", "--ranks K,K,…", former=("--rank",), at_least=1
     )
     every: str = option(
         EPOCH,
-        "compress after each epoch (epoch), each batch (batch), or so many batches (a number)",
+        "compress after each epoch (epoch), each batch (batch), or every N batches (a number)",
         typed="--every WHEN",
         pattern=rf"{EPOCH}|{BATCH}|0*[1-9]\d*",
         remedy=f"choose {EPOCH}, {BATCH}, or a number of batches",
     )
-    calibration: int = option(2048, "training examples that whitened looks at", at_least=1)
+    calibration: int = option(2048, "number of training examples that whitened uses", at_least=1)
     latency: Latency = section(Latency)
     compressor: dict[str, Any] = members(
         COMPRESSORS,
         members={
             "rsvd.oversampling": Member(
-                int, Key("probes of rsvd beyond the rank", typed="--oversampling P")
+                int, Key("probes of rsvd in addition to the rank", typed="--oversampling P")
             ),
             "rsvd.power_iterations": Member(
                 int, Key("power iterations of rsvd", typed="--power-iterations Q")

@@ -192,10 +192,10 @@ def _layer(row: Any) -> str:
         return f"{size} {row['reason']}"
     if row["form"] == "factors":
         kept, of = integer(row["numbers"]), integer(row["dense_numbers"])
-        return f"{size} as factors, {kept} of {of} numbers"
+        return f"{size} as factors, {kept} of {of} parameters"
     factors = integer(int(row["kept"]) * (row["rows"] + row["columns"]))
     rank = integer(row["kept"])
-    return f"{size} dense at rank {rank}, its factors would have {factors} numbers"
+    return f"{size} dense at rank {rank}, its factors would have {factors} parameters"
 
 
 # ----------------------------------------------------------------------- published numbers

@@ -162,8 +162,8 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     else:
         yield f"{change}, for {share(row['budget'])} of the {_BUDGETS[row['budget_of']]}"
     yield (
-        f"kept: {share(row['weights'] / row['dense_weights'])} of the numbers in the weights that "
-        f"svdbench may factor, {share(row['n_params'] / row['dense_n_params'])} of the whole "
+        f"kept: {share(row['weights'] / row['dense_weights'])} of the parameters of the weights "
+        f"that can be factored, {share(row['n_params'] / row['dense_n_params'])} of the whole "
         "model's parameters"
     )
 
@@ -207,7 +207,7 @@ def warnings_of(row: dict[Any, Any]) -> Iterator[str]:
 
 
 _BUDGETS = {
-    "params": "numbers in the weights that may be factored",
+    "params": "parameters of the weights that can be factored",
     "macs": "multiply-adds of their layers",
     "latency": "time of their layers",
 }
@@ -282,7 +282,7 @@ def frontier(points: pd.DataFrame, row: dict[Any, Any]) -> Figure:
     lowest = min((increase - 2 * error for increase, error in known), default=0.0)
     axes.set_ylim(bottom=min(1.3 * lowest, -least / 3))
     name_log_ticks(axes.xaxis, lambda x: f"{size(x)}%")
-    axes.set_xlabel("numbers kept in the weights")
+    axes.set_xlabel("parameters kept in the weights")
     axes.set_ylabel("increase of the loss (bars: two standard errors)")
     axes.set_title(f"{row['model']}: size and loss", loc="left")
     quiet(axes)

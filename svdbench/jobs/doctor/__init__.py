@@ -8,8 +8,8 @@ def doctor(format: FormatOption = None, output: OutputOption = None) -> None:
     """Check this machine: what is installed, and what would make timings unreliable.
 
     Shows versions, extras, devices, threads, clocks, memory and data sets. Repeats a small
-    matrix product for two seconds to see how steady the machine is, and whether other
-    processes are busy.
+    matrix product for two seconds to see whether the machine is steady and other processes
+    are busy.
 
     Examples:
         svdbench doctor

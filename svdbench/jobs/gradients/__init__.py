@@ -1,7 +1,7 @@
 """Train recurrent networks and measure how their gradients decay over time, ‖∂L/∂h_t‖.
 
 Trains as `svdbench train` does, with the same presets and keys, but always to the last step
-and without checkpoints. Vanishing and exploding gradients show as a slope over t.
+and without checkpoints. Vanishing and exploding gradients appear as a slope over t.
 
 Writes results/gradients/NAME: CSV tables of norms, evaluations and a summary, heat maps
 over t and training, curves, the configuration and the environment.

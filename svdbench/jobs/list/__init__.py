@@ -32,7 +32,7 @@ def listing(
     format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """List models, methods, tasks, data sets, experiments, runs; without WHAT, what can be listed.
+    """List models, methods, tasks, data sets, presets, runs, …; without WHAT, what can be listed.
 
     Members of other installed packages are listed after those of svdbench, with their package.
 

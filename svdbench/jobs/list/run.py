@@ -172,7 +172,19 @@ def _nn() -> Table:
     return table
 
 
+def _columns() -> Table:
+    from svdbench.record.columns import MEANINGS, OF_JOB
+
+    table = Table.of("columns", ["column", "command", "meaning"], [], keys=2)
+    everywhere = [(name, "", text) for name, text in MEANINGS.items()]
+    special = [(name, job, text) for job, own in OF_JOB.items() for name, text in own.items()]
+    for name, job, text in sorted(everywhere + special, key=lambda row: row[:2]):
+        table.add(name, job, text.replace("`", ""))
+    return table
+
+
 _OTHERS: dict[str, Callable[[], Table]] = {
+    "columns": _columns,
     "methods": _methods,
     "presets": _presets,
     "optimizers": _optimizers,

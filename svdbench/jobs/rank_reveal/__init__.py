@@ -1,10 +1,10 @@
 """Find the rank that each weight of a network needs.
 
-Trains a network on DATASET, or takes a model of your own. Three algorithms choose ranks:
+Trains a network on DATASET, or uses your own model. Three algorithms choose ranks:
 [b]exact[/b] computes the loss for every rank of every layer, [b]frontier[/b] chooses the
 ranks of all layers together and checks them on the true loss, and [b]published[/b] is the
 algorithm of Keene (2022). The result is measured on test examples that were not used for
-choosing, beside other ways to choose ranks.
+choosing, and compared with other ways to choose ranks.
 
 experiment=rank_reveal_three_layer asks Keene's question: is 10 the right rank?
 
@@ -36,16 +36,16 @@ ALGORITHMS = (EXACT, FRONTIER, PUBLISHED)
 
 @dataclass
 class Examples:
-    """How many examples there are for what, at most."""
+    """The largest numbers of examples for each purpose."""
 
     calibration: int = option(
-        20000, "number of training examples that calibrate the frontier", at_least=1
+        20000, "number of training examples for calibrating the frontier", at_least=1
     )
     search: int = option(
         5000, "number of examples held out for the search; at most a fifth of all", at_least=1
     )
     curves: int = option(
-        1000, "number of these for exact curves and the published algorithm", at_least=1
+        1000, "how many of these are used for exact curves and the published algorithm", at_least=1
     )
 
 
@@ -53,31 +53,31 @@ class Examples:
 class RankReveal(RankChoice, SideBySide):
     """``svdbench rank-reveal``: the ranks of a network's weights, by several algorithms."""
 
-    epochs: int | None = epochs_option("3, or enough for 400 batches")
+    epochs: int | None = epochs_option("3, or more if needed for 400 batches")
     batch_size: int = batch_option(128)
     seeds: int = seeds_option(3)
     model: UserModelConfig = section(UserModelConfig)
     algorithms: list[str] | None = several(
         None,
-        "algorithms: exact, frontier, published",
+        "algorithms to run: exact, frontier, published",
         "--algorithms NAME,…",
         former=("--algorithm",),
-        null="frontier, and exact if it is expected to take at most affordable_s",
+        null="frontier, and exact if it takes at most affordable_s seconds",
         choices=ALGORITHMS,
         noun="algorithm",
     )
     epsilon: float = option(
         0.01,
-        "exact, published: increase of the loss allowed for one layer, in nats",
+        "largest increase of the loss for one layer, in nats (exact, published)",
         typed="--epsilon NATS",
         at_least=0,
     )
     max_loss_increase: float | None = increase_option(
-        "frontier: increase of the loss allowed for all layers together, in nats"
+        "largest increase of the loss for all layers together, in nats (frontier)"
     )
     asked_rank: int | None = option(
         None,
-        "a further rank to evaluate, the same for all weights",
+        "also evaluate this rank for all weights",
         null="none",
         typed="--rank K",
         former=("--asked-rank",),
@@ -86,14 +86,14 @@ class RankReveal(RankChoice, SideBySide):
     examples: Examples = section(Examples)
     fractions: list[float] = option(
         [0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0],
-        "fractions of the numbers in the weights at which frontiers are compared",
+        "fractions of the parameters at which frontiers are compared",
         above=0,
         at_most=1,
         remedy="give numbers above 0 and at most 1",
         unique=True,
     )
     affordable_s: float = option(
-        60.0, "limit in seconds above which methods that were not named are skipped", above=0
+        60.0, "seconds above which algorithms that were not named are skipped", above=0
     )
     latency: Latency = section(Latency)
 

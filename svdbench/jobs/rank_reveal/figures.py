@@ -115,7 +115,7 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     least = axes.get_xlim()[0]
     plots.fix_ticks(axes.xaxis, [t for t in ticks if t >= least], lambda t: f"{size(t)}%")
     plots.name_log_ticks(axes.yaxis, number)
-    axes.set_xlabel("numbers in the weights that are kept")
+    axes.set_xlabel("parameters kept in the weights")
     axes.set_ylabel("test loss, nats")
     plots.quiet(axes)
     plots.add_title_and_legend(figure, _about(points, "loss over size, without fine-tuning"))

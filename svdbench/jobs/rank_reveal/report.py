@@ -26,7 +26,7 @@ from svdbench.reporting.words import (
 from svdbench.statistics.intervals import Interval, mean_interval
 
 DENSE = "dense"
-BUDGETS = {"params": "numbers", "macs": "multiply-adds", "latency": "measured latency"}
+BUDGETS = {"params": "parameters", "macs": "multiply-adds", "latency": "measured latency"}
 ALGORITHMS = ("exact", "frontier", "published")
 OVER_SEEDS = "mean over seeds"
 KEPT = Metric("weights kept", "kept", "fraction", "lower", OVER_SEEDS, share)

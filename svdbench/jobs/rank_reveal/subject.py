@@ -114,7 +114,7 @@ class TrainedSubject(side_by_side.Experiment[RankReveal, None]):
         part = min(MOST_SEARCHED, config.examples.search / len(X))
         kept, held = hold_out(len(X), part)
         if not len(held):
-            raise UserError(f"{config.data.name} has too few examples to hold some out: {len(X)}")
+            raise UserError(f"{config.data.name} has {len(X)} examples, too few to hold some out")
         own = X[kept], y[kept]
         torch.manual_seed(seed)
         network = self.network()

@@ -29,7 +29,7 @@ def report(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Format: html, table, markdown, csv or json; by default as FILE ends, or html.",
+            help="Format: html, table, markdown, csv, json; by default by FILE's ending, or html.",
             autocompletion=names((HTML, *FORMATS)),
         ),
     ] = None,
@@ -39,7 +39,7 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write one page about all given runs, or their tables; -: standard output.",
+            help="Write one page about all RUNs, or their tables, to FILE; -: standard output.",
         ),
     ] = None,
     results: Annotated[
@@ -49,11 +49,11 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the page of a run (report.html in its folder), or a page that lists all runs.
+    """Write an HTML page of a run (report.html in its folder), or a page that lists all runs.
 
-    A page is a single file that needs no network and no server. It has the findings and
-    plots of the run, what failed and why, its tables to sort and filter, its environment,
-    and the command that repeats it. The index is index.html in the folder of results.
+    A page is a single file that needs no network and no server. It shows the findings and
+    plots of the run, what failed and why, tables to sort and filter, the environment, and the
+    command that repeats the run. Without RUN, it writes index.html in the folder of results.
 
     Examples:
         svdbench report

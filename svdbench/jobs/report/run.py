@@ -12,7 +12,7 @@ from svdbench.record.reader import RecordedRun, find_runs, is_run, read_run
 from svdbench.reporting.formats import format_reports
 from svdbench.reporting.html.page import REPORT, RunPage, render, render_index, run_line, run_page
 from svdbench.reporting.render import several_versions
-from svdbench.reporting.report import Report, Table
+from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.words import quantity
 from svdbench.running.output import TableOutput
 from svdbench.running.repeat import repeat, repeat_sweep
@@ -53,7 +53,10 @@ def show(folders: Sequence[Path], root: Path, output: TableOutput) -> None:
     """
     for folder in folders:
         _check(folder)
-    reports = [report_of(_read(folder)) for folder in dict.fromkeys(folders)]
+    reports = []
+    for run in map(_read, dict.fromkeys(folders)):
+        reports.append(report_of(run))
+        reports[-1].blocks.append(Lines(run.notes))  # such as why there is no report
     if not reports:
         output.show(listing(root))
     elif len(reports) == 1:

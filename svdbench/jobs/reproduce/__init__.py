@@ -21,7 +21,7 @@ def reproduce(
         typer.Argument(metavar="NAME", help="Results to repeat; or all.", autocompletion=published),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A small version of each, in minutes.")
+        bool, typer.Option("--quick", help="Run small versions, which take minutes.")
     ] = False,
     results: Annotated[
         Path | None,
@@ -30,14 +30,19 @@ def reproduce(
         ),
     ] = None,
     run: Annotated[
-        bool, typer.Option("--run/--no-run", help="Run what is missing.", show_default=False)
+        bool,
+        typer.Option(
+            "--run/--no-run",
+            help="Run what is missing, or only judge the runs that are there.",
+            show_default=False,
+        ),
     ] = True,
     show: Annotated[
         bool, typer.Option("--show", help="Print the commands of the runs without running them.")
     ] = False,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Fail if a verdict differs from that in FOLDER."),
+        typer.Option(metavar="FOLDER", help="Fail if a verdict differs from the one in FOLDER."),
     ] = None,
     format: FormatOption = None,
     output: OutputOption = None,
@@ -47,8 +52,8 @@ def reproduce(
     The results are those of four reports: Kovtun et al., Shcherbakov et al. (2019), Keene
     (2022) and Sarnayak et al. (2020); and of a paper, Siems et al. (2025). Each consists of
     ordinary runs with fixed names, so finished runs are not repeated, and the same command
-    resumes after an interruption. Our numbers stand beside the published ones with their
-    intervals, and one rule gives the verdict: holds, holds in part, doesn't hold, can't be
+    resumes after an interruption. Our numbers are compared with the published ones, with
+    intervals, and one rule gives the verdict: holds, holds in part, doesn't hold, or can't be
     judged.
 
     Writes FOLDER/NAME: numbers and curves as CSV, plots, and a page in Markdown and HTML;

@@ -266,8 +266,8 @@ class ResultVerdict(Enum):
 
 
 RULE = (
-    "A claim is shown if the whole interval of our number lies where it says, refuted if none "
-    f"of it does, and open otherwise. {AGREEMENT} (± as the table has it). The result "
+    "A claim is shown if the whole interval of our number satisfies it, refuted if no part of the "
+    f"interval does, and open otherwise. {AGREEMENT} (± as given in the table). The result "
     "holds if all its claims are shown, in part if some are, doesn't hold if none is and at least "
     "one is refuted, and can't be judged if all are open."
 )

@@ -1,13 +1,13 @@
-"""Search the learning rates and other settings of recurrent networks, equally for all of them.
+"""Search learning rates and other settings of recurrent networks, with equal effort for each model.
 
-Every model gets as many trials, over the same ranges, and as many minutes of training, and
-is judged on held-out sequences, never on the test set. All trials train briefly, the preset and
-the best third of the others three times as long, and so on. A learning rate that is best at an edge
-of its range widens the range.
+Every model gets the same number of trials, the same ranges and the same minutes of training, and
+is judged on held-out sequences, never on the test set. All trials are trained briefly, the preset
+and the best third of the others three times as long, and so on. If the best learning rate is at an
+edge of its range, the range is widened.
 
 Writes results/search/NAME: CSV tables of all trials and of the best of each model, a preset for
 each model, a plot, the configuration and the environment. `svdbench train … --presets
-results/search/NAME/presets` trains with what was found.
+results/search/NAME/presets` trains with the settings found.
 
 Examples:
     svdbench search lstm,spectral-rnn --task words
@@ -24,7 +24,9 @@ from svdbench.training.config import MODEL, TASK, Schedule, Train
 
 def range_option(low: float, high: float, what: str) -> Any:
     """A range that is searched."""
-    return option([low, high], f"{what}: lowest and highest; []: as in the preset", at_least=0)
+    return option(
+        [low, high], f"{what}: lowest and highest value; []: keep the preset's", at_least=0
+    )
 
 
 # Whose values are spread evenly; those of the others by their logarithm.
@@ -39,12 +41,12 @@ class Space:
     orthogonal_lr: list[float] = range_option(1e-5, 1e-2, "learning rate of orthogonal parameters")
     clip: list[float] = range_option(0.1, 10.0, "largest norm of the gradient")
     input_std: list[float] = range_option(1e-3, 1.0, "standard deviation of initial input weights")
-    radius: list[float] = range_option(1e-4, 1e-1, "how far σ may be from σ*")
+    radius: list[float] = range_option(1e-4, 1e-1, "largest distance of σ from σ*")
     forget_bias: list[float] = range_option(0.0, 4.0, "initial bias of forget gates")
-    memory: list[float] = range_option(2.0, 1000.0, "steps that gates remember for at first")
-    r_min: list[float] = range_option(0.0, 0.99, "least modulus of eigenvalues at first")
-    max_phase: list[float] = range_option(0.01, 6.28, "largest angle of eigenvalues at first")
-    scale: list[float] = range_option(0.01, 1.0, "scale of a tanh's coordinates at first")
+    memory: list[float] = range_option(2.0, 1000.0, "initial memory of gates, in steps")
+    r_min: list[float] = range_option(0.0, 0.99, "smallest initial modulus of eigenvalues")
+    max_phase: list[float] = range_option(0.01, 6.28, "largest initial angle of eigenvalues")
+    scale: list[float] = range_option(0.01, 1.0, "initial scale of a tanh's coordinates")
     beta_bias: list[float] = range_option(
         0.0, 6.0, "initial bias of the coefficients of reflectors"
     )
@@ -65,8 +67,8 @@ class Space:
                 )
             if value[0] == 0 and each.name not in LINEAR:
                 raise ValueError(
-                    f"space.{each.name} begins at 0, but its values are spread by their "
-                    "logarithm: begin above 0"
+                    f"space.{each.name} begins at 0, but its values are spread on a logarithmic "
+                    "scale: begin above 0"
                 )
 
 
@@ -76,7 +78,7 @@ class Search(Train):
 
     trials: int = option(
         24,
-        "number of trials of each model; the first is the preset",
+        "number of trials for each model; the first is the preset",
         typed="--trials N",
         at_least=2,
         at_most=4096,

@@ -1,11 +1,10 @@
-"""Compare ways to compress a model to low rank: at equal numbers, on the same examples.
+"""Compare methods that compress a model to low rank, with equal parameters and the same examples.
 
-MODULE:BUILD names a function that returns the model, --data one that returns its examples; or
-FOLDER a model of Hugging Face transformers, and --data a text file. Every
-method gets the same weights to compress, the same calibration examples in each of several draws
-and the same budgets, and is judged by the loss on examples that none of them sees. Differences
-from svdbench's own method are paired, example by example. Only the functions that you name are
-called.
+MODULE:BUILD names a function that returns the model, and --data one that returns its examples.
+Alternatively FOLDER is a model of Hugging Face transformers, and --data a text file. Every method
+compresses the same weights, with the same calibration examples in each of several draws and the
+same budgets, and is judged by the loss on examples that none of them sees. Differences from
+svdbench's own method are paired, example by example. Only the functions that you name are called.
 
 Writes results/time-compressors/NAME: CSV tables of the losses and a summary, a plot, the
 configuration and the environment.
@@ -34,7 +33,7 @@ from svdbench.user_models.config import (
 class TimeCompressors(LossChoice, WeightChoice):
     """``svdbench time-compressors``: ways to compress a model, side by side."""
 
-    seed: int = seed_option("seed for parting the examples; each draw has one of its own")
+    seed: int = seed_option("seed for splitting the examples; each draw has its own seed")
     model_compressor: dict[str, Any] = members(MODEL_COMPRESSORS)
     methods: list[str] | None = several(
         None,
@@ -51,21 +50,21 @@ class TimeCompressors(LossChoice, WeightChoice):
     )
     params: list[float] = several(
         [0.7, 0.5, 0.3],
-        "budgets: fractions of the numbers in the weights that are compressed",
+        "budgets: fractions of the parameters to keep in the compressed weights",
         "--params FRACTION,…",
         above=0,
         at_most=1,
         remedy=FRACTION,
     )
     draws: int = option(
-        3, "number of times that the calibration examples are drawn", typed="--draws N", at_least=1
+        3, "how often the calibration examples are drawn anew", typed="--draws N", at_least=1
     )
     calibration: int | None = calibration_option(
-        "examples to calibrate on, in each draw", "two thirds of those that are not held out"
+        "calibration examples in each draw", "two thirds of the examples that are not held out"
     )
     timing_s: float = option(
         2.0,
-        "seconds for timing each compressed model beside the dense one; 0: time nothing",
+        "seconds for timing each compressed model and the dense one; 0: time nothing",
         at_least=0,
     )
 

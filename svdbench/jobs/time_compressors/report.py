@@ -84,7 +84,7 @@ def losses_table(budget: float, tuned: bool, rows: list[CompressorSummary]) -> T
     """A line for each method, from the lowest loss to the highest."""
     against = rows[0].against
     metric = more_than(against)
-    columns = ["kept", "loss", "of the draws", f"− {against}", "95% interval"]
+    columns = ["kept", "loss", "range of draws", f"− {against}", "95% interval"]
     table = Table.of(_place(budget, tuned), ["method"], columns)
     for each in rows:
         more = each.metrics.get(metric)
@@ -112,7 +112,7 @@ def costs_table(found: list[CompressorSummary]) -> Table:
         for metric in shown
         if any(each.metrics[metric].value == each.metrics[metric].value for each in found)
     ]
-    names = {SPENT: "to compress", MEMORY: "memory", LATENCY: "latency", DECODING: "a token"}
+    names = {SPENT: "time to compress", MEMORY: "memory", LATENCY: "latency", DECODING: "a token"}
     columns = [
         f"{names[metric]}{' × dense' if metric in (LATENCY, DECODING) else ''}" for metric in shown
     ]
@@ -157,11 +157,11 @@ def about(summary: pd.DataFrame, dense: float) -> Iterator[str]:
     draws = summary["draw"].nunique()
     yield (
         f"dense: loss {known(dense, partial(number, digits=4))}; "
-        f"{quantity(draws, 'draw')} of calibration examples: {row['splits']}"
+        f"{quantity(draws, 'draw')} of the calibration examples; {row['splits']}"
     )
     yield (
-        "95% intervals are of paired differences, over examples or over draws, whichever is "
-        "wider; kept is counted alike for all, in the weights that are compressed"
+        "95% intervals are those of paired differences, over examples or over draws, whichever is "
+        "wider; kept: share of the parameters of the weights that are compressed"
     )
     for method, rows in summary.groupby("method", sort=False):
         yield f"{method}: {rows['source'].iloc[0]}; needs {rows['needs'].iloc[0]}"
@@ -211,7 +211,7 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             plot_band(axes, x, low, high, styles[method]["color"])
         axes.axhline(dense, color=styles[DENSE]["color"], lw=1, ls=":", label=DENSE)
         fix_ticks(axes.xaxis, [100 * budget for budget in budgets], lambda x: f"{size(x)}%")
-        axes.set_xlabel("numbers kept in the weights")
+        axes.set_xlabel("parameters kept in the weights")
         axes.set_title("fine-tuned" if tuned else "compressed", loc="left", fontsize=10)
         if is_wide:
             axes.set_yscale("log")

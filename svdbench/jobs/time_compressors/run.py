@@ -254,7 +254,7 @@ class CompressorsSession:
         config, model = self.config, self.brought.model
         params, kept = int(budget * problem.plain.n_params), problem.numbers_in(small)
         if kept > params:
-            raise ValueError(f"{name} kept {kept:,} numbers, where {params:,} are allowed")
+            raise ValueError(f"{name} kept {kept:,} parameters, where {params:,} are allowed")
         row = own | {
             "weights": kept,
             "dense_weights": problem.plain.n_params,

@@ -1,10 +1,10 @@
-"""Time a training step of a linear layer, and of layers in its place.
+"""Time a training step of nn.Linear, and of layers that replace it.
 
-A step is the forward and the backward pass of one layer from WIDTH to WIDTH features, for a
-batch of rows, and with --optimizer its update. nn.Linear is timed beside orthogonal(nn.Linear),
-torch's three orthogonal parametrisations, SVDLinear and LowRankLinear, all from the same weight,
-in interleaved rounds. Every layer is checked against float64 before and after its timing; one
-that fails gets no time.
+A step is the forward and the backward pass of one layer with WIDTH input and output features, for
+a batch of rows, and with --optimizer also the update. nn.Linear is compared with
+orthogonal(nn.Linear), torch's three orthogonal parametrisations, SVDLinear and LowRankLinear, all
+from the same weight, in interleaved rounds. Every layer is checked against float64 before and
+after its timing; one that fails gets no time.
 
 Writes results/time-layers/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment.
@@ -29,7 +29,7 @@ class LayerSizes:
 
     width: list[int] = several(
         [128, 256, 512, 1024],
-        "features of a layer, in and out",
+        "input and output features of a layer",
         "--width N,N,…",
         at_least=2,
         quick=[64, 128],
@@ -46,7 +46,7 @@ class TimeLayers(TimingConfig):
     methods: list[str] | None = methods_option(LAYERS, "layers to time, such as linear,orthogonal")
     update: Update = option(
         Update.none,
-        "the update that belongs to a step: none, sgd or adam",
+        "optimiser whose update is part of a step: none, sgd or adam",
         typed="--optimizer NAME",
     )
 

@@ -1,9 +1,9 @@
 """Time the loop of a recurrent network over T steps, forward and backward.
 
-The Spectral-RNN is timed with single reflectors at every step, with FastH at every step,
-and with W built once per pass, beside torch.nn.RNN, LSTM and GRU. One repetition computes
-all states of 128 sequences, and the gradients in the inputs and all parameters. Every way
-is checked against float64 before and after its timing; one that fails gets no time.
+The Spectral-RNN is timed with single reflectors at every step, with FastH at every step, and with
+W built once per pass, and compared with torch.nn.RNN, LSTM and GRU. One repetition computes all
+states of 128 sequences, and the gradients with respect to the inputs and all parameters. Every
+implementation is checked against float64 before and after its timing; one that fails gets no time.
 
 Writes results/time-rnn/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment.
@@ -34,11 +34,11 @@ class LoopSizes:
     length: list[int] = several(
         [200], "steps of a sequence", "--length T,T,…", at_least=1, quick=[50]
     )
-    batch: int = option(128, "sequences at once", typed="--batch B", at_least=1)
+    batch: int = option(128, "number of sequences in a batch", typed="--batch B", at_least=1)
     inputs: int = option(2, "inputs at each step", at_least=1)
     reflectors: list[int | None] = option(
         [16, None],
-        "reflectors of U, and of V; null: as many as hidden units",
+        "numbers of reflectors of U, and of V; null: as many as hidden units",
         at_least=1,
         unique=True,
         not_empty=True,
@@ -49,7 +49,7 @@ class LoopSizes:
         if most > least:
             raise ValueError(
                 f"sizes.reflectors has {most}, more than the {least} hidden units: "
-                f"give at most {least}, or null for as many"
+                f"give at most {least}, or null for as many as there are"
             )
 
 
@@ -60,7 +60,7 @@ class TimeRNN(TimingConfig):
         LOOPS, members={"fasth_each_step.tune": UNTUNED, "spectral.tune": UNTUNED}
     )
     methods: list[str] | None = methods_option(
-        LOOPS, "ways to run the loop, such as spectral,torch_rnn"
+        LOOPS, "implementations of the loop to time, such as spectral,torch_rnn"
     )
 
 

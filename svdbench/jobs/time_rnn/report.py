@@ -39,7 +39,7 @@ def report(run: RecordedRun) -> Report:
     timings.summarise_times(found, timed.drop(columns="n"), called={"d": "n", "length": "T"})
     for length, rows in timed.groupby("length"):
         found.blocks.append(times_table(rows, f"time of a step, T = {length}"))
-        title = f"times {BASELINE}'s, T = {length}"
+        title = f"time relative to {BASELINE}, T = {length}"
         found.blocks.append(timings.ratio_table(rows, title, BASELINE, "n"))
     if len(timed):
         found.blocks.append(costs_table(timed))

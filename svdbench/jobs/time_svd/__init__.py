@@ -1,9 +1,9 @@
-"""Time drivers of the truncated SVD: ours, PyTorch's, scikit-learn's and SciPy's.
+"""Time truncated SVDs: svdbench's drivers, PyTorch's, scikit-learn's and SciPy's.
 
-Each driver computes the first k singular triplets of matrices with polynomial,
-exponential, stepped and flat spectra. The report compares times at equal error. A driver
-gets no time if its factors are not orthonormal, if its error is below the least possible,
-or if it promises the optimum and its singular values disagree with float64.
+Each driver computes the first k singular triplets of matrices with polynomial, exponential,
+stepped and flat spectra. The report compares times at equal error. A driver gets no time if its
+factors are not orthonormal, if its error is below the smallest possible, or if it claims to be
+exact and its singular values disagree with float64.
 
 Writes results/time-svd/NAME: CSV tables of all samples and a summary, plots, the
 configuration and the environment. Takes about ten minutes.

@@ -1,9 +1,9 @@
 """Time matrix operations through the factors of W = UΣVᵀ, and through torch.linalg.
 
-The operations are inverse, log-determinant, exponential and Cayley map of W (d, d), on
-X (d, 32). One repetition computes the value, and its gradients in U, Σ, V and X, or in W
-and X. Every method is checked against float64 before and after its timing, and its error
-is shown beside its time.
+The operations are the inverse, log-determinant, exponential and Cayley map of W (d, d), applied
+to X (d, 32). One repetition computes the value and its gradients with respect to U, Σ, V and X, or
+to W and X. Every method is checked against float64 before and after its timing, and its error is
+shown next to its time.
 
 Writes results/time-svd-ops/NAME: CSV tables of all samples and a summary, a plot, the
 configuration and the environment.
@@ -37,7 +37,7 @@ def operation_of(name: str) -> str:
 class TimeSvdOps(StepTimingConfig):
     matrix_op: dict[str, Any] = members(OPERATIONS)
     methods: list[str] | None = methods_option(
-        OPERATIONS, "ways to time, such as inverse_svd,inverse_solve"
+        OPERATIONS, "methods to time, such as inverse_svd,inverse_solve"
     )
     ops: list[str] | None = several(
         None,

@@ -1,13 +1,12 @@
 """Train recurrent networks on a task and compare their losses with the baseline.
 
-Settings that converge come from presets (`svdbench list presets`); options and KEY=VALUE
-take precedence.
-Training evaluates on held-out sequences, keeps the best and the last weights, stops when
-the target is reached, and uses the test set once, at the end.
+Presets provide settings that converge (`svdbench list presets`); options and KEY=VALUE take
+precedence. Training evaluates on held-out sequences, keeps the best and the last weights, stops
+when the target is reached, and uses the test set once, at the end.
 
 Writes results/train/NAME: CSV tables of all evaluations and a summary, checkpoints, plots
-over steps and seconds, the configuration and the environment. Several models, or
---multirun, get a folder each and common plots.
+over steps and seconds, the configuration and the environment. With several models, or
+--multirun, each model or job has its own folder, and there are common plots.
 
 Examples:
     svdbench train spectral-rnn --task addition
@@ -27,7 +26,7 @@ JOB = Job(
         TASK,
         Flag(
             "--preset/--no-preset",
-            "Start from the settings of the preset, or from the defaults.",
+            "Start from the settings of the preset (usual), or from the model's defaults.",
             default=True,
             panel="Presets",
         ),

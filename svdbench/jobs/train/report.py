@@ -43,9 +43,10 @@ from svdbench.training.report import (
 )
 
 NOTE = (
-    "last, test: loss over the baseline's, median of the seeds, and its range; steps, time: "
-    "to the target, of the seeds that reached it"
+    "last, test: loss as a fraction of the baseline{}; steps, time: to the target, of {} that "
+    "reached it"
 )
+OF_SEEDS = ", median over seeds, and lowest–highest of the last", "the seeds"
 TABLES = ("samples", "summary", "lengths")
 # More lines than these can't be told apart; a sweep of so many has its heat map.
 MOST_LINES = 24
@@ -148,11 +149,14 @@ def best_first(summary: pd.DataFrame) -> list[str]:
 def results_table(summary: pd.DataFrame, swept: list[str], values: dict[str, Values]) -> Table:
     """A line for each model or combination, best first; medians over seeds, and a range."""
     several = summary["model"].nunique() > 1 or not swept
+    seeds = bool(summary.groupby("label")["relative_loss"].count().max() > 1)
     columns = (
-        *("params", "last", "lowest–highest", "test", "test loss", "accuracy"),
+        *("params", "last", *["lowest–highest"] * seeds, "test", "test loss", "accuracy"),
         *("steps", "reached", "time", "steps/s", "seeds"),
     )
-    table = Table.of("", ["model"] * several, (*map(short, swept), *columns), note=NOTE)
+    keys, note = several + len(swept), NOTE.format(*OF_SEEDS if seeds else ("", "the trainings"))
+    numbers = (*map(short, swept), *columns)
+    table = Table.of("", ["model"] * several, numbers, keys=keys, note=note)
     for label, own in values.items():
         rows = summary[summary["label"] == label]
         table.add(
@@ -160,7 +164,7 @@ def results_table(summary: pd.DataFrame, swept: list[str], values: dict[str, Val
             *(rows[key].iloc[0] for key in swept),
             integer(rows["n_params"].iloc[0]),
             own[LAST],
-            _range(rows["relative_loss"]),
+            *[_range(rows["relative_loss"])] * seeds,
             *(own[metric] for metric in (ON_TEST, TEST_LOSS, ACCURACY, STEPS)),
             _reached(rows),
             own[SECONDS],

@@ -93,7 +93,7 @@ def factor(
             :class:`Weight` that returns it, or None.
         skip_last: leave the last layer dense, where truncation costs most accuracy and
             saves least.
-        only_if_saves: leave a weight dense whose factors would have no fewer numbers.
+        only_if_saves: leave a weight dense if its factors would not save parameters.
         inplace: change ``model`` instead of a copy.
         folding: of convolutions, see :class:`LowRankConv2d`.
         svd, split: see :meth:`LowRankLinear.from_linear`.
@@ -237,7 +237,7 @@ def _decide(
         return None, "not asked for"
     rank = check_rank(rank, site.weight.rows, site.weight.columns)
     if only_if_saves and rank > site.weight.most:
-        return None, f"rank {rank} has no fewer numbers"
+        return None, f"rank {rank} saves no parameters"
     return rank, ""
 
 

@@ -154,7 +154,7 @@ class ConvKind(LayerKind):
             module.bias is not None,
         )
         if module.groups > 1 and rows * columns <= rows + columns:
-            reason = f"{module.groups} groups of {rows}×{columns}: rank 1 has no fewer numbers"
+            reason = f"{module.groups} groups of {rows}×{columns}: rank 1 saves no parameters"
             return [part._replace(refusal=reason)]
         return [part]
 

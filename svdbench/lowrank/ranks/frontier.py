@@ -83,9 +83,8 @@ class Frontier:
     def points(self) -> Path:
         """The frontier: sizes ``.params`` rise and predicted ``.losses`` fall, both (P,).
 
-        Components of all layers by σ²/(m + n), sorted once. A layer has rank 1 at least and
-        is dense from where its factors would have no fewer numbers. The last point is the
-        dense network.
+        The components of all layers, sorted once by σ²/(m + n). A layer has at least rank 1, and
+        is dense where its factors would not save parameters. The last point is the dense network.
         """
         return greedy_path(self._choices())
 
@@ -106,11 +105,11 @@ class Frontier:
         """The ranks with the lowest predicted loss for a budget, or the smallest for a loss.
 
         Args:
-            params: numbers in the weights, at most.
-            fraction: of ``n_params``, in their place.
-            macs, latency: a fraction of what all layers take while dense, in their place.
-            predicted_loss: above the dense network's, at most, in their place.
-            multiple_of: in the place of the frontier's own.
+            params: largest number of parameters in the weights.
+            fraction: the same as a fraction of ``n_params``.
+            macs, latency: instead: a fraction of the multiply-adds or the time of all dense layers.
+            predicted_loss: instead: largest predicted increase of the loss.
+            multiple_of: make every rank a multiple of this number; by default the frontier's own.
 
         Raises:
             ValueError: not exactly one limit, one that nothing is small enough for,

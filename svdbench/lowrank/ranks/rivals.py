@@ -193,4 +193,4 @@ def _saving(rank: int, weight: Weight) -> int | None:
 
 
 def _too_small(params: int) -> ValueError:
-    return ValueError(f"no ranks have {params:,} numbers or fewer: give a larger budget")
+    return ValueError(f"no ranks have {params:,} parameters or fewer: give a larger budget")

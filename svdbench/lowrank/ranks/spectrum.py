@@ -90,7 +90,7 @@ class Spectrum:
         k = check_rank(k, self.weight.rows, self.weight.columns)
         if k > self.weight.most:
             raise ValueError(
-                f"rank {k} of {self.weight.name} has no fewer numbers than the dense weight: "
+                f"rank {k} of {self.weight.name} saves no parameters: "
                 f"leave it dense, or give {self.weight.most} at most"
             )
         W1, W2 = self.components(site.matrix, k)

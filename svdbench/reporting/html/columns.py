@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from svdbench.record.columns import described
 from svdbench.record.reader import SIZES, Sheet
 from svdbench.reporting.metrics import BYTES, FRACTION, TIMES, metric_of
 
@@ -38,11 +39,11 @@ class Payload:
     total: int
 
 
-def payload(sheet: Sheet) -> Payload:
-    """The table as the page's script takes it.
+def payload(sheet: Sheet, job: str = "") -> Payload:
+    """The table of a job as the page's script takes it.
 
-    A column is ``{"name", "kind"}`` with ``"values"``, or with ``"dict"`` and ``"codes"`` into
-    it where values repeat. Kinds: ``text``, ``plain`` (a size), ``int``, ``number``, ``s``,
+    A column is ``{"name", "means", "kind"}`` with ``"values"``, or with ``"dict"`` and ``"codes"``
+    into it where values repeat. Kinds: ``text``, ``plain`` (a size), ``int``, ``number``, ``s``,
     ``bytes``, ``share`` (a fraction) and ``ratio``. An empty cell is null, a number has seven
     digits, and infinity and NaN are text.
     """
@@ -55,17 +56,17 @@ def payload(sheet: Sheet) -> Payload:
         elif len(distinct) == 1:
             same += [(name, distinct[0])] if name not in KNOWN else []
         else:
-            columns.append(_column(name, values, distinct))
+            columns.append(_column(name, described(job, name), values, distinct))
     text = f'{{"name":{json.dumps(sheet.name)},"columns":[{",".join(columns)}]}}'
     # So that no text from a file ends the element that it stands in.
     return Payload(text.replace("<", "\\u003c"), same, empty, len(sheet.rows), sheet.total)
 
 
-def _column(name: str, values: Sequence[str], distinct: list[str]) -> str:
+def _column(name: str, means: str, values: Sequence[str], distinct: list[str]) -> str:
     found = None if name in WORDS else _numbers(distinct)
     kind = "text" if found is None else _kind(name, distinct)
     encoded = found or [json.dumps(text) if text else "null" for text in distinct]
-    head = f'{{"name":{json.dumps(name)},"kind":"{kind}",'
+    head = f'{{"name":{json.dumps(name)},"means":{json.dumps(means)},"kind":"{kind}",'
     if 2 * len(distinct) <= len(values):
         code = {text: str(i) for i, text in enumerate(distinct)}
         codes = ",".join([code[text] for text in values])

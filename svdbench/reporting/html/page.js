@@ -73,7 +73,7 @@ class Table {
     if (this.count > 1) tools.append(this.filterBox(), ...this.facets());
     this.head = element("tr");
     this.columns.forEach((column, i) => {
-      const button = element("button", { type: "button", textContent: column.name, title: "sort" });
+      const button = element("button", { type: "button", textContent: column.name, title: column.means || "sort" });
       button.addEventListener("click", () => this.sort(i));
       this.head.append(element("th", { scope: "col", className: this.style(column) }, button));
     });

@@ -148,7 +148,7 @@ def run_page(run: RecordedRun, report: Report, repeat: Repeat, place: Path) -> R
         warnings=report.warnings,
         blocks=[part for part in parts(report) if isinstance(part, Table) or any(part)],
         pictures=pictures(report, run),
-        tables=[(sheet.name, payload(sheet)) for sheet in run.sheets],
+        tables=[(sheet.name, payload(sheet, run.job)) for sheet in run.sheets],
         repeat=repeat,
         environment=list(_flat(run.environment)),
         files=list(islice(_files(run.folder, place), MOST_FILES)),

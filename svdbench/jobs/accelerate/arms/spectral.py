@@ -1,4 +1,4 @@
-"""Factors by truncated SVDs of the initial weights, with Frobenius decay."""
+"""Factors from truncated SVDs of the initial weights, with Frobenius decay."""
 
 from torch import nn
 

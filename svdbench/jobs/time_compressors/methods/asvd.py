@@ -73,7 +73,7 @@ class ASVD(ComponentMethod):
             ranks = at(threshold)
             if frontier.params(ranks) <= params:
                 return ranks
-        raise ValueError(f"no ranks have {params:,} numbers or fewer: give a larger budget")
+        raise ValueError(f"no ranks have {params:,} parameters or fewer: give a larger budget")
 
     def _tried(
         self, problem: CompressionProblem, frontier: Frontier

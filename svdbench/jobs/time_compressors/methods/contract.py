@@ -55,7 +55,7 @@ def budget(make: Make) -> None:
         expect(isinstance(small, nn.Module), f"it returned a {type(small).__name__}, no module")
         outputs(small)
         found = given.numbers_in(small)
-        expect(found <= params, f"{found} numbers, where {params} were allowed")
+        expect(found <= params, f"{found} parameters, where {params} were allowed")
 
 
 @CONTRACT.question("leaves the model unchanged", "change a copy: copy.deepcopy(problem.model)")

@@ -86,7 +86,7 @@ class SVDLLMv2(SVDLLM):
             ranks = _at(float(ratio), weights, left)
             if frontier.params(ranks) <= params:
                 return ranks
-        raise ValueError(f"no ranks have {params:,} numbers or fewer: give a larger budget")
+        raise ValueError(f"no ranks have {params:,} parameters or fewer: give a larger budget")
 
 
 def _left_out(lost: Tensor) -> "np.ndarray":
