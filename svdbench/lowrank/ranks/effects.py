@@ -7,6 +7,7 @@ of layers' outputs are in units of their own.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from svdbench.lowrank.layers.base import numbers_of
 from svdbench.lowrank.ranks.curvature import Curvature, needs_teacher
-from svdbench.lowrank.ranks.evaluation import loss_input
+from svdbench.lowrank.ranks.evaluation import batch_loss, loss_input
 from svdbench.lowrank.ranks.examples import (
     Data,
     Inputs,
@@ -46,6 +47,9 @@ PART = 4
 # The least scale, as a part of the median: a few examples may not need a weight at all.
 LEAST = 0.01
 
+# Powers of the scales that are compared, and the parts of the numbers that they are compared at.
+POWERS, BUDGETS = (1.0, 0.5, 0.0), (0.5, 0.25)
+
 
 class Batch:
     """A batch, with the dense model's outputs and random directions at them.
@@ -61,9 +65,11 @@ class Batch:
         output = self._output(model)
         self.dense = tensors_of(output)
         self.draws: list[list[tuple[int, Tensor]]] = []
+        self.target: Any = None
         if curvature is None:
             return
         target = output if needs_teacher(curvature.loss) else y
+        self.target = each(target, Tensor.detach)
         place = {id(part): i for i, part in enumerate(self.dense)}
         with torch.enable_grad():
             for draw in curvature.draws(output, target, self.count):
@@ -76,6 +82,14 @@ class Batch:
         if self.curvature is None:
             return output
         return each_output(loss_input(self.curvature.loss, output), _leaf)
+
+    def lost(self, model: nn.Module) -> float:
+        """By another model, summed over the examples: the loss, or ‖δ‖² where there is none."""
+        if self.curvature is None:
+            return self.change(model)
+        with evaluating(model):
+            output = called(model, each(self.x, torch.clone))
+        return self.count * float(batch_loss(self.curvature.loss, output, self.target))
 
     def change(self, model: nn.Module) -> float:
         """Of another model's output, summed over the examples: ½ δᵀHδ, or ‖δ‖²."""
@@ -127,7 +141,33 @@ def output_scales(
     if not any(found.values()):
         return {}
     usual = median(scale for scale in found.values() if scale)
-    return {name: max(found.get(name, usual), LEAST * usual) for name in frontier.layers}
+    scales = {name: max(found.get(name, usual), LEAST * usual) for name in frontier.layers}
+    return _best(frontier, model, some, scales)
+
+
+def _best(
+    frontier: "Frontier", model: nn.Module, some: Sequence[Batch], scales: dict[str, float]
+) -> dict[str, float]:
+    """The power of the scales, about their median, whose ranks lose the least."""
+    usual, known, totals = median(scales.values()), dict[tuple[Any, ...], float](), []
+    for power in POWERS:
+        raised = {name: usual * (scale / usual) ** power for name, scale in scales.items()}
+        scaled, total = replace(frontier, scales=raised), 0.0
+        for budget in BUDGETS:
+            try:
+                ranks = scaled.ranks(fraction=budget)
+            except ValueError:  # no ranks are small enough
+                continue
+            key = tuple(ranks.items())
+            if key not in known:
+                small = frontier.view(model, ranks)
+                lost = sum(batch.lost(small) for batch in some)
+                known[key] = lost if math.isfinite(lost) else math.inf
+                del small
+                give_back()
+            total += known[key]
+        totals.append((total, raised))
+    return min(totals, key=lambda place: place[0])[1]  # the first of equal ones
 
 
 def _some(model: nn.Module, data: Data, curvature: Curvature | None, left: int) -> Sequence[Batch]:

@@ -271,7 +271,8 @@ def rank_frontier(
         kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output; "plain"
             with C = I too, the error of the weight, which needs no data.
         effects: measures what each weight alone, at a low rank, does to the model's output on a few
-            examples, and scales its components to it: a forward pass for each weight. Not for
+            examples, and scales its components to it: a forward pass for each weight. The scales
+            are weakened or left out if the ranks that follow lose less on these examples. Not for
             "plain", a single weight, or data that can be gone through only once.
         curvature: "ggn", the generalised Gauss-Newton matrix, by random directions at the model's
             output: right wherever the loss is smooth, at its minimum too; "fisher", the second
