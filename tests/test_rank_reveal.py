@@ -333,7 +333,7 @@ def test_the_experiment_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--max-loss-increase", "-0.1"], "--max-loss-increase is -0.1"),
         (["--params", "0"], "--params is 0"),
         (["--macs", "1.5"], "--macs is 1.5"),
-        (["--params", "0.5", "--macs", "0.5"], "params and macs are given: give one"),
+        (["--params", "0.5", "--macs", "0.5"], "params and macs are given: give only one"),
         (["--params", "0.5", "--max-loss-increase", "1"], "params and max_loss_increase"),
         (["--algorithms", "exakt"], "did you mean 'exact'?"),
         (["--algorithms", "exact,exact"], "twice"),
