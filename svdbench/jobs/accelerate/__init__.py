@@ -36,7 +36,7 @@ NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
 
 
 class AlphaMeaning(Enum):
-    """Of what α is a part: see :func:`svdbench.jobs.accelerate.arms.alpha_rank`."""
+    """Of what α is a part: see :func:`svdbench.jobs.accelerate.costs.alpha_rank`."""
 
     code = "code"
     text = "text"
