@@ -37,7 +37,7 @@ NUMBERS = ("speed", "train_loss", "train_accuracy", "test_accuracy")
 
 
 class AlphaMeaning(Enum):
-    """What α is a fraction of: see :func:`svdbench.jobs.accelerate.arms.alpha_rank`."""
+    """What α is a fraction of: see :func:`svdbench.jobs.accelerate.costs.alpha_rank`."""
 
     code = "code"
     text = "text"
