@@ -68,6 +68,36 @@ def test_any_layers_are_compressed(attentive: CompressionProblem) -> None:
     assert all(torch.equal(each, after[name]) for name, each in before.items())
 
 
+class Repeated(nn.Module):
+    """Two layers that are used in turn, five times; what the first is given at first is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input, self.last = nn.Linear(10, 32), nn.Linear(32, 5)
+        self.inner, self.outer = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 32)
+        for _ in range(5):
+            h = torch.tanh(self.outer(torch.tanh(self.inner(h))) + self.input(x))
+        found: Tensor = self.last(h)
+        return found
+
+
+def test_a_layer_that_is_used_again_is_made_for_all_of_its_inputs() -> None:
+    torch.manual_seed(0)
+    model, X = Repeated().eval(), torch.randn(400, 10)
+    y = model(X).detach()
+    noisy = y[:300] + 0.1 * torch.randn(300, 5)
+    problem = CompressionProblem(model, (X[:300], noisy), (X[300:], y[300:]), F.mse_loss)
+    params = int(0.6 * problem.plain.n_params)
+    plain, corrected = (
+        float(F.mse_loss(method.calibrated(problem)(params)(X[300:]), y[300:]))
+        for method in (KroneckerFrontier(), SequentialKronecker())
+    )
+    assert corrected < 1.2 * plain
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), [(12, 7), (7, 12)])
 def test_a_weight_makes_up_for_changed_inputs(rows: int, columns: int, bias: bool) -> None:

@@ -1,6 +1,6 @@
 """Ours with sequential correction: layers made for what compressed ones before them give."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +34,8 @@ class SequentialKronecker(KroneckerFrontier):
 
     Weights of one module, and of modules with the same input, are factored at once. Embeddings and
     weights that modules share are as in ``kronecker``. Every other group takes a pass over the
-    calibration examples, through both models.
+    calibration examples, through both models. A weight that a forward pass comes to several times
+    is made for what it gets in all of them.
 
     Args:
         damping: of both moments, as a fraction of their mean diagonal entry.
@@ -60,12 +61,15 @@ class SequentialKronecker(KroneckerFrontier):
                 moments[site.name] = several[0]
 
         frontier = problem.frontier("kronecker", damping=self.damping, on_moments=keep)
-        order = forward_order(problem, [problem.sites[name] for name in moments])
+        sites = [problem.sites[name] for name in moments]
+        inputs = inputs_in_order(problem, sites)
+        order = forward_order(problem, sites, inputs)
+        again = {name for name, several in inputs.items() if len(several) > 1}
         dense = problem.plain.n_params - frontier.n_params
 
         def compressed(params: int) -> nn.Module:
             ranks = self.ranks(problem, frontier, params - dense)
-            return self._compressed(problem, frontier, ranks, moments, order)
+            return self._compressed(problem, frontier, ranks, moments, order, again)
 
         return compressed
 
@@ -77,8 +81,13 @@ class SequentialKronecker(KroneckerFrontier):
         ranks: Ranks,
         moments: Mapping[str, Moments],
         order: Order,
+        again: Set[str],
     ) -> nn.Module:
-        """The model with one group of weights after the other as factors."""
+        """The model with one group of weights after the other as factors.
+
+        Args:
+            again: weights that a forward pass comes to more than once.
+        """
         others = {name: rank for name, rank in ranks.items() if name not in moments}
         small = frontier.view(problem.model, others)
         for number, names in enumerate(order):
@@ -90,6 +99,8 @@ class SequentialKronecker(KroneckerFrontier):
             ]
             if pairs:
                 following = order[number + 1][0] if number + 1 < len(order) else None
+                if not again.isdisjoint(names):  # they may be used after it
+                    following = None
                 _compare(problem, small, pairs, following)
                 chosen = [(pair.here, self._factors(pair, moments[pair.name])) for pair in pairs]
                 small = with_factors(small, chosen)
@@ -189,23 +200,38 @@ class InputPair:
         return [total / self.rows for total in self.sums]
 
 
-def forward_order(problem: CompressionProblem, sites: Sequence[FactorableWeight]) -> Order:
+def inputs_in_order(
+    problem: CompressionProblem, sites: Sequence[FactorableWeight]
+) -> dict[str, list[Tensor]]:
+    """What each weight is applied to, call by call, as a forward pass of one example reaches it."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def see(name: str, X: Tensor) -> None:
+        seen.setdefault(name, []).append(X)
+
+    observers = [(site.uses[0], _InputObserver(partial(see, site.name))) for site in sites]
+    ((x, _),) = problem.first(1)
+    observe(problem.model, [(x, None)], observers, folding=problem.folding)
+    return seen
+
+
+def forward_order(
+    problem: CompressionProblem,
+    sites: Sequence[FactorableWeight],
+    inputs: Mapping[str, Sequence[Tensor]] | None = None,
+) -> Order:
     """The weights in the order in which a forward pass reaches them.
 
     Weights of one module form one group, and so do those of successive modules with the same input.
+
+    Args:
+        inputs: as of :func:`inputs_in_order`, which is called without them.
     """
-    seen: dict[str, Tensor] = {}
-
-    def first(name: str, X: Tensor) -> None:
-        seen.setdefault(name, X)
-
-    observers = [(site.uses[0], _InputObserver(partial(first, site.name))) for site in sites]
-    ((x, _),) = problem.first(1)
-    observe(problem.model, [(x, None)], observers, folding=problem.folding)
+    seen = inputs_in_order(problem, sites) if inputs is None else inputs
     module = {site.name: site.uses[0].module for site in sites}
     order: Order = []
     last: tuple[nn.Module, Any] | None = None
-    for name, X in seen.items():
+    for name, (X, *_) in seen.items():
         own = X.data_ptr(), X._version, X.shape, X.stride()  # all are alive: one tensor has one
         if last is not None and (module[name] is last[0] or own == last[1]):
             order[-1].append(name)
