@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -15,6 +15,7 @@ from svdbench.lowrank import compress, example_losses, rank_frontier
 from svdbench.lowrank.layers.weights import factorable_weights
 from svdbench.lowrank.losses import Distillation, usual_loss
 from svdbench.lowrank.ranks.curvature import Curvature
+from svdbench.lowrank.ranks.effects import BUDGET, _some, best_scales
 from svdbench.lowrank.ranks.examples import DataWarning
 from svdbench.lowrank.ranks.moments import calibrate
 from svdbench.lowrank.ranks.outputs import TeacherData
@@ -334,3 +335,25 @@ def test_the_scale_makes_the_prediction_that_of_the_quadratic_model() -> None:
         with torch.no_grad():
             true = float((frontier.view(model, ranks)(x) - model(x)).square().mean())
         assert frontier.predicted_loss(ranks) == pytest.approx(true, rel=0.25)
+
+
+def test_scales_that_make_the_ranks_worse_are_left_out() -> None:
+    """As of a network whose outputs saturate: weights that alone do little may do much together."""
+    first, second, last = nn.Linear(40, 60), nn.Linear(60, 40), nn.Linear(40, 3)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last).double()
+    x = torch.randn(200, 40, dtype=torch.float64)
+    loss = Distillation("mse")
+    frontier = rank_frontier(model, x, loss, effects=False)
+    some = _some(model, x, Curvature(loss, "auto", 4), 200)
+    lost = {}
+    for cheap in frontier.layers:
+        scales = {name: 1e-6 if name == cheap else 1.0 for name in frontier.layers}
+        chosen = best_scales(frontier, model, some, scales)
+        lost[cheap] = [
+            some[0].lost(
+                frontier.view(model, replace(frontier, scales=each).ranks(fraction=BUDGET))
+            )
+            for each in (chosen, scales, {})
+        ]
+    assert all(chosen <= min(others) for chosen, *others in lost.values())
+    assert any(given > chosen for chosen, given, _ in lost.values())

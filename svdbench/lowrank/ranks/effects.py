@@ -47,8 +47,9 @@ PART = 4
 # The least scale, as a part of the median: a few examples may not need a weight at all.
 LEAST = 0.01
 
-# Powers of the scales that are compared, and the parts of the numbers that they are compared at.
-POWERS, BUDGETS = (1.0, 0.5, 0.0), (0.5, 0.25)
+# Powers of the scales that are compared, and the part of the numbers that they are compared at. A
+# larger part would take more memory than all the rest.
+POWERS, BUDGET = (1.0, 0.5, 0.0), 0.2
 
 
 class Batch:
@@ -142,32 +143,29 @@ def output_scales(
         return {}
     usual = median(scale for scale in found.values() if scale)
     scales = {name: max(found.get(name, usual), LEAST * usual) for name in frontier.layers}
-    return _best(frontier, model, some, scales)
+    return best_scales(frontier, model, some, scales)
 
 
-def _best(
+def best_scales(
     frontier: "Frontier", model: nn.Module, some: Sequence[Batch], scales: dict[str, float]
 ) -> dict[str, float]:
     """The power of the scales, about their median, whose ranks lose the least."""
-    usual, known, totals = median(scales.values()), dict[tuple[Any, ...], float](), []
+    usual, known, found = median(scales.values()), dict[tuple[Any, ...], float](), []
     for power in POWERS:
         raised = {name: usual * (scale / usual) ** power for name, scale in scales.items()}
-        scaled, total = replace(frontier, scales=raised), 0.0
-        for budget in BUDGETS:
-            try:
-                ranks = scaled.ranks(fraction=budget)
-            except ValueError:  # no ranks are small enough
-                continue
-            key = tuple(ranks.items())
-            if key not in known:
-                small = frontier.view(model, ranks)
-                lost = sum(batch.lost(small) for batch in some)
-                known[key] = lost if math.isfinite(lost) else math.inf
-                del small
-                give_back()
-            total += known[key]
-        totals.append((total, raised))
-    return min(totals, key=lambda place: place[0])[1]  # the first of equal ones
+        try:
+            ranks = replace(frontier, scales=raised).ranks(fraction=BUDGET)
+        except ValueError:  # no ranks are small enough
+            return scales
+        key = tuple(ranks.items())
+        if key not in known:
+            small = frontier.view(model, ranks)
+            lost = sum(batch.lost(small) for batch in some)
+            known[key] = lost if math.isfinite(lost) else math.inf
+            del small
+            give_back()
+        found.append((known[key], raised))
+    return min(found, key=lambda each: each[0])[1]  # the first of equal ones
 
 
 def _some(model: nn.Module, data: Data, curvature: Curvature | None, left: int) -> Sequence[Batch]:
