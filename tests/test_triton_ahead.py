@@ -21,7 +21,7 @@ KERNELS = {
     *("factors", "join", "sweep_resident", "sweep_streamed", "gradient"),
     *("scale", "gram", "invert", "join_strip", "join_tile", "rows", "triangle", "update"),
     *("half_product", "tile_gradient", "recurrence"),
-    *("scan", "gated_scan", "gated_gradient"),
+    *("scan", "gated_scan", "gated_gradient", "delta_states", "delta_gradient"),
 }
 
 
