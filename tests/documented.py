@@ -130,7 +130,7 @@ def shortened(words: list[str]) -> list[str]:
         return [*kept, "timing_s=0.01"]
     if {"--resume", "--help", "--show-config"} & set(kept):
         return kept
-    if "pmnist" in words or "smnist" in words:  # the names of tasks stay
+    if any(word.startswith(("pmnist", "smnist")) for word in words):  # the names of tasks stay
         kept = [word.replace("pdigits", "pmnist").replace("sdigits", "smnist") for word in kept]
         return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
     extra = SHORT.get(command, [])
