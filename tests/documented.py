@@ -132,7 +132,8 @@ def shortened(words: list[str]) -> list[str]:
         return kept
     if any(word.startswith(("pmnist", "smnist")) for word in words):  # the names of tasks stay
         kept = [word.replace("pdigits", "pmnist").replace("sdigits", "smnist") for word in kept]
-        return [*kept, "task.dataset=digits", "--steps", "2", "--hidden", "8"]
+        small = [] if "--presets" in kept else ["--hidden", "8"]  # which have sizes of their own
+        return [*kept, "task.dataset=digits", "--steps", "2", *small]
     extra = SHORT.get(command, [])
     if command == "accelerate" and "--when" in kept:
         extra = ["--widths", "8", "--rows", "4", "--budget", "0.2"]
