@@ -45,7 +45,7 @@ def load_tile(p_x, rows, columns, stride, m_rows, m_columns):
     return tl.load(p_x + rows[:, None] * stride + columns[None, :], mask, 0.0)
 
 
-# Sizes are not worth a compilation each: what is loaded fits in a cache line or two.
+# Sizes do not justify separate compilations: what is loaded fits in a cache line or two.
 @triton.jit(do_not_specialize=SIZES)
 def delta_states_kernel(
     p_K,  # (N, Z, R, d_k) keys of each chunk
@@ -191,7 +191,7 @@ def states(
         (T, Z, d_v), (N + 1, Z, d_k, d_v) from the first state on, and (N, Z, R, d_v).
     """
     (N, Z, R, d_k), C, d_v = K.shape, Q.shape[2], first.shape[-1]
-    H, w, outputs = K.new_empty(N + 1, Z, d_k, d_v), K.new_empty(N, Z, R, d_v), None
+    H, w = K.new_empty(N + 1, Z, d_k, d_v), K.new_empty(N, Z, R, d_v)
     outputs = K.new_empty(T, Z, d_v)
     H[0].copy_(first)
     given = K if values is None else values.contiguous()
@@ -199,7 +199,7 @@ def states(
     if outputs.numel():
         with current(K.device):
             delta_states_kernel[_grid(Z, d_v)](
-                *(_each_contiguous(K, Q, P, MD, b)),
+                *_each_contiguous(K, Q, P, MD, b),
                 *(given, H, w, outputs, T, N, Z, R, C, r, d_k, d_v),
                 **flags,
             )

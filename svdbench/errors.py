@@ -4,7 +4,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -55,6 +55,13 @@ def check_text(name: str, text: str) -> None:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         raise ValueError(f"{name} has half of a surrogate pair: leave it out") from error
+
+
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The one of the known names that is spelt most like this one; None if none is alike."""
+    from difflib import get_close_matches  # only mistakes need it
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
 def is_interrupt(error: BaseException | None) -> bool:

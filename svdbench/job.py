@@ -21,7 +21,7 @@ from inspect import cleandoc
 from pkgutil import iter_modules
 from typing import Any
 
-from svdbench.errors import UserError
+from svdbench.errors import UserError, nearest
 from svdbench.files import conf_names, is_pretrained
 
 # In the docstring of a command, what stands before its examples, a line each.
@@ -262,10 +262,8 @@ def find_job(name: str) -> Job:
         for each in _declared_by(root):
             if isinstance(each, Job):
                 return each
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, [job.name for job in all_jobs()], n=1)
-    hint = f": did you mean {close[0]!r}?" if close else ""
+    close = nearest(name, [job.name for job in all_jobs()])
+    hint = f": did you mean {close!r}?" if close else ""
     raise UserError(f"{name!r} is not an svdbench job{hint}")
 
 

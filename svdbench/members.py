@@ -18,7 +18,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from svdbench.errors import Failed, UserError
+from svdbench.errors import Failed, UserError, nearest
 from svdbench.files import conf_names, documents
 from svdbench.user_code import described, user_code
 
@@ -316,8 +316,6 @@ def imported(reference: str, what: str) -> Any:
         UserError: there is no such module or name.
         Failed: the module fails.
     """
-    from difflib import get_close_matches
-
     module, colon, path = reference.partition(":")
     if not (colon and module and path) or ":" in path:
         raise UserError(
@@ -332,8 +330,8 @@ def imported(reference: str, what: str) -> Any:
             )
         for name in path.split("."):
             if not hasattr(found, name):
-                close = get_close_matches(name, [n for n in dir(found) if n[0] != "_"], n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "check the spelling"
+                close = nearest(name, [n for n in dir(found) if n[0] != "_"])
+                hint = f"did you mean {close!r}?" if close else "check the spelling"
                 raise UserError(f"{reference}: {module} has no {name!r}: {hint}")
             found = getattr(found, name)
     return found
@@ -360,10 +358,8 @@ def refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> Non
     """Raise ValueError for the first of ``given`` that is not known, with the nearest that is."""
     for name in given:
         if name not in known:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name.lower(), known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            close = nearest(name.lower(), known)
+            hint = f"did you mean {close!r}? " if close else ""
             listed = ", ".join(known) or "none"
             raise ValueError(f"no {what} is called {name!r}: {hint}known: {listed}")
 

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 from svdbench.config.fields import leaves, without_none
 from svdbench.config.grammar import parsed
-from svdbench.errors import name_too_long, one_line
+from svdbench.errors import name_too_long, nearest, one_line
 from svdbench.files import conf_names
 from svdbench.job import find_job
 from svdbench.members import Registry, refuse_unknown
@@ -97,7 +96,7 @@ def _nearest_key(key: str, job: str) -> str | None:
     if key in known:
         return None
     alike = [each for each in known if each.count(".") == key.count(".")]
-    return next(iter(get_close_matches(key, alike, n=1, cutoff=0.88)), None)
+    return nearest(key, alike, cutoff=0.88)
 
 
 def _key(text: str) -> str | None:

@@ -129,39 +129,23 @@ class _DeltaRule(torch.autograd.Function):
         first: Tensor,
         C: int,
     ) -> tuple[Tensor, Tensor]:
-        T, Z, r, d_k = keys.shape
-        N, R, d_v = -(-T // C), C * r, first.shape[-1]
-        new = keys.new_empty
+        T, _, r, _ = keys.shape
         # Of keys alone: all chunks at once.
         K, Q = _in_chunks(keys, C).flatten(2, 3), _in_chunks(queries, C)
         b = _in_chunks(beta, C).flatten(2, 3).unsqueeze(-1)
         gram, M = _products(K, K).triu_(1), _products(Q, K)
         M.mul_(_reach(C, r, K.dtype, K.device))
-        one = identity(R, K.dtype, K.device).expand_as(gram)
+        one = identity(C * r, K.dtype, K.device).expand_as(gram)
         P = torch.linalg.solve_triangular(b * gram, one, upper=True, unitriangular=True)
-        MD, DK = M * b.mT, K * b
-        ctx.T, ctx.r, ctx.writes, ctx.in_kernels = T, r, values is not None, False
+        ctx.T, ctx.r, ctx.writes = T, r, values is not None
+        ctx.in_kernels = runs_in_kernels(keys, C * r)
         ctx.set_materialize_grads(False)
-        if runs_in_kernels(keys, R):
+        if ctx.in_kernels:
             from svdbench.kernels import triton_delta
 
-            outputs, H, w = triton_delta.states(K, Q, P, MD, b, values, first, T, r)
-            ctx.in_kernels = True
-            ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
-            return outputs, H[1:]
-        H, w = new(N + 1, Z, d_k, d_v), new(N, Z, R, d_v)
-        H[0].copy_(first)
-        outputs, X, O = new(T, Z, d_v), new(Z, R, d_v), new(Z, C, d_v)
-        for n, (k, q, before, after, left) in enumerate(zip(K, Q, H, H[1:], w, strict=False)):
-            if values is None:
-                torch.baddbmm(X, k, before, beta=0, alpha=-1, out=X)
-            else:
-                _fill(X.view(Z, C, r, d_v), values, n)
-                X.baddbmm_(k, before, alpha=-1)
-            torch.bmm(P[n].mT, X, out=left)
-            torch.bmm(q, before, out=O).baddbmm_(MD[n], left)
-            _put(outputs, O, n)
-            torch.baddbmm(before, DK[n].mT, left, out=after)
+            outputs, H, w = triton_delta.states(K, Q, P, M * b.mT, b, values, first, T, r)
+        else:
+            outputs, H, w = _by_operations(K, Q, P, M * b.mT, b, values, first, T, r)
         ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
         return outputs, H[1:]
 
@@ -202,6 +186,36 @@ class _DeltaRule(torch.autograd.Function):
             torch.baddbmm(after, q.mT, G, out=before).baddbmm_(k.mT, Y, alpha=-1)
             after, before = before, after
         return dK, dV, db, dQ, after, None
+
+
+def _by_operations(
+    K: Tensor,
+    Q: Tensor,
+    P: Tensor,
+    MD: Tensor,
+    b: Tensor,
+    values: Tensor | None,
+    first: Tensor,
+    T: int,
+    r: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`svdbench.kernels.triton_delta.states` returns, chunk by chunk."""
+    (N, Z, R, d_k), C, d_v, new = K.shape, Q.shape[2], first.shape[-1], K.new_empty
+    DK = K * b
+    H, w = new(N + 1, Z, d_k, d_v), new(N, Z, R, d_v)
+    H[0].copy_(first)
+    outputs, X, O = new(T, Z, d_v), new(Z, R, d_v), new(Z, C, d_v)
+    for n, (k, q, before, after, left) in enumerate(zip(K, Q, H, H[1:], w, strict=False)):
+        if values is None:
+            torch.baddbmm(X, k, before, beta=0, alpha=-1, out=X)
+        else:
+            _fill(X.view(Z, C, r, d_v), values, n)
+            X.baddbmm_(k, before, alpha=-1)
+        torch.bmm(P[n].mT, X, out=left)
+        torch.bmm(q, before, out=O).baddbmm_(MD[n], left)
+        _put(outputs, O, n)
+        torch.baddbmm(before, DK[n].mT, left, out=after)
+    return outputs, H, w
 
 
 def _by_kernels(

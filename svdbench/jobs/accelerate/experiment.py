@@ -165,7 +165,7 @@ class AccelerateExperiment(side_by_side.Experiment[Accelerate, AccelerateSetting
         return multiplications(network, X, y, self.family.loss)
 
     def refuse_optimizer(self, setting: AccelerateSetting) -> None:
-        """Raise ValueError if an arm can't go on with the optimiser that was asked for."""
+        """Raise ValueError if an arm can't use the chosen optimiser after its switch."""
         arm = self.arm(setting, 0, self.built(setting), budget=1)
         if arm.method is not None and arm.schedule.changes:
             new = arm.method.changed(arm.network, arm.plan, 0)

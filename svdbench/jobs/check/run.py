@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from svdbench.contract import Fault, Make, NotAsked, Question
-from svdbench.errors import Failed, UserError, as_user_error, one_line
+from svdbench.errors import Failed, UserError, as_user_error, nearest, one_line
 from svdbench.files import documents
 from svdbench.members import Registry, groups, imported, is_reference, plain
 from svdbench.reporting.render import screen
@@ -258,11 +258,9 @@ def group_of(name: str, group_name: str | None = None) -> Registry:
         choices = " or ".join(f"--group {group.plural}" for group in fitting)
         raise UserError(f"{name!r} is in several groups: add {choices}")
     if not fitting:
-        from difflib import get_close_matches
-
         names = [n for group in chosen for n in group.known()]
-        close = get_close_matches(plain(name), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "write MODULE:CLASS for one of your own"
+        close = nearest(plain(name), names)
+        hint = f"did you mean {close!r}?" if close else "write MODULE:CLASS for one of your own"
         raise UserError(f"no member is called {name!r}: {hint}")
     return fitting[0]
 

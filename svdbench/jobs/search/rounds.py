@@ -1,6 +1,6 @@
 """The rounds of a search, by successive halving, and a row for each of their trials.
 
-Of many short trials the best third goes on, three times as long: Jamieson and Talwalkar,
+After many short trials, the best third is trained three times as long: Jamieson and Talwalkar,
 Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016, with a factor
 of 3 as in Hyperband. Each round trains anew, with a seed of its own: a schedule then fits its
 number of steps, and a lucky seed is not carried along.

@@ -77,9 +77,12 @@ class Batch:
                 self.draws.append([(place[id(part)], v) for part, v in draw])
         self.dense = [part.detach() for part in self.dense]
 
-    def _output(self, model: nn.Module) -> Any:
+    def _called(self, model: nn.Module) -> Any:
         with evaluating(model):
-            output = called(model, each(self.x, torch.clone))
+            return called(model, each(self.x, torch.clone))
+
+    def _output(self, model: nn.Module) -> Any:
+        output = self._called(model)
         if self.curvature is None:
             return output
         return each_output(loss_input(self.curvature.loss, output), _leaf)
@@ -88,9 +91,7 @@ class Batch:
         """By another model, summed over the examples: the loss, or ‖δ‖² where there is none."""
         if self.curvature is None:
             return self.change(model)
-        with evaluating(model):
-            output = called(model, each(self.x, torch.clone))
-        return self.count * float(batch_loss(self.curvature.loss, output, self.target))
+        return self.count * float(batch_loss(self.curvature.loss, self._called(model), self.target))
 
     def change(self, model: nn.Module) -> float:
         """Of another model's output, summed over the examples: ½ δᵀHδ, or ‖δ‖²."""

@@ -34,8 +34,8 @@ class SequentialKronecker(KroneckerFrontier):
 
     Weights of one module, and of modules with the same input, are factored at once. Embeddings and
     weights that modules share are as in ``kronecker``. Every other group takes a pass over the
-    calibration examples, through both models. A weight that a forward pass comes to several times
-    is made for what it gets in all of them.
+    calibration examples, through both models. A weight that a forward pass uses several times is
+    fitted to its inputs in all of these uses.
 
     Args:
         damping: of both moments, as a fraction of their mean diagonal entry.
@@ -86,7 +86,7 @@ class SequentialKronecker(KroneckerFrontier):
         """The model with one group of weights after the other as factors.
 
         Args:
-            again: weights that a forward pass comes to more than once.
+            again: weights that a forward pass uses more than once.
         """
         others = {name: rank for name, rank in ranks.items() if name not in moments}
         small = frontier.view(problem.model, others)
