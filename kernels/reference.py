@@ -6,10 +6,16 @@ derivative, vmap, forward mode and torch.export, at the price of autograd's memo
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+
+# Above this many numbers for the iterates of the loop (1 GiB in float64), autograd keeps one
+# in √n of them and computes the others again.
+LARGEST_GRAPH = 2**27
 
 
 def reflect(v: Tensor, X: Tensor, tau: Tensor | None = None) -> Tensor:
@@ -54,7 +60,18 @@ def apply_reflectors_reference(
     """
     taus = [None] * V.shape[-2] if tau is None else (tau.conj() if transpose else tau).unbind(-1)
     steps = list(zip(V.unbind(-2), taus, strict=True))
-    for v, coefficient in steps if transpose else reversed(steps):
+    if not transpose:
+        steps.reverse()
+    if not torch.is_grad_enabled() or len(steps) * X.numel() <= LARGEST_GRAPH:
+        return _reflect_all(steps, X)
+    k = math.isqrt(len(steps))
+    for first in range(0, len(steps), k):
+        X = checkpoint(_reflect_all, steps[first : first + k], X, use_reentrant=False)
+    return X
+
+
+def _reflect_all(steps: Sequence[tuple[Tensor, Tensor | None]], X: Tensor) -> Tensor:
+    for v, coefficient in steps:
         X = reflect(v, X, coefficient)
     return X
 

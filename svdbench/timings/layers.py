@@ -105,6 +105,13 @@ class Layer(Algorithm):
             parameters: float64, by name; to be used in place of the module's own.
         """
 
+    def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
+        """X Wᵀ for the rows of X (m, d), by default with :meth:`weight`.
+
+        Define it where W is a long product, of which autograd would keep every partial one.
+        """
+        return X @ self.weight(module, parameters).T
+
     def parameter(self, W: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         """The parameters of the layer that is made from a weight W (d, d) and a bias b (d,)."""
         linear = nn.Linear(len(b), len(b), device=W.device, dtype=W.dtype)
@@ -127,10 +134,10 @@ class Layer(Algorithm):
         return output
 
     def reference(self, *inputs: Tensor) -> Tensor:
-        """X Wᵀ + b with W by :meth:`weight`."""
+        """X Wᵀ + b, with X Wᵀ by :meth:`matmul`."""
         *parameters, X = inputs
         named = self._named(parameters)
-        return X @ self.weight(self.module, named).T + named["bias"]
+        return self.matmul(self.module, named, X) + named["bias"]
 
     def family(self) -> tuple[Any, ...]:
         return (type(self),)

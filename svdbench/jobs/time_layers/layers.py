@@ -33,7 +33,20 @@ def and_product(problem: Problem, built: Flops) -> Flops:
     return Flops(built.forward + once.forward, built.backward + once.backward)
 
 
-class OrthogonalLinear(Layer):
+class MatrixFreeLayer(Layer):
+    """A layer whose check applies the factors of W to the rows of X, and builds no W."""
+
+    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
+        some = next(iter(parameters.values()))
+        eye = torch.eye(len(parameters["bias"]), dtype=some.dtype, device=some.device)
+        return self.matmul(module, parameters, eye).T
+
+    @abstractmethod
+    def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
+        """X Wᵀ for the rows of X (m, d), factor by factor."""
+
+
+class OrthogonalLinear(MatrixFreeLayer):
     """``svdbench.nn.orthogonal(nn.Linear)``: reflectors, applied to small batches directly."""
 
     name = "orthogonal"
@@ -43,11 +56,10 @@ class OrthogonalLinear(Layer):
     def made(self, linear: nn.Linear) -> nn.Module:
         return orthogonal(linear)
 
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
+    def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
         V = parameters["parametrizations.weight.original"]
         signs = module.get_buffer("parametrizations.weight.0.signs").to(V.dtype)
-        eye = torch.eye(len(V), dtype=V.dtype, device=V.device)
-        return apply_reflectors_reference(V, eye) * signs
+        return apply_reflectors_reference(V, (X * signs).T).T
 
     def block(self, problem: Problem) -> int:
         return best_block(problem)
@@ -59,7 +71,7 @@ class OrthogonalLinear(Layer):
         return and_product(problem, wy_flops(square, best_block(square)))
 
 
-class SVDForm(Layer):
+class SVDForm(MatrixFreeLayer):
     """``svdbench.nn.SVDLinear``: W = U diag(σ) Vᵀ, U and V by reflectors."""
 
     name = "svd_linear"
@@ -69,11 +81,11 @@ class SVDForm(Layer):
     def made(self, linear: nn.Linear) -> nn.Module:
         return SVDLinear.from_linear(linear)
 
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
+    def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
         U, V, s = (parameters[name] for name in ("U", "V", "singular_values.raw"))
-        eye = torch.eye(len(s), dtype=U.dtype, device=U.device)
         scale = s * module.get_buffer("signs").to(U.dtype)
-        return (apply_reflectors_reference(U, eye) * scale) @ apply_reflectors_reference(V, eye).T
+        Z = apply_reflectors_reference(V, X.T, transpose=True)
+        return apply_reflectors_reference(U, scale.unsqueeze(-1) * Z).T
 
     def block(self, problem: Problem) -> int:
         return best_block(problem)
@@ -82,7 +94,7 @@ class SVDForm(Layer):
         return factors_flops(problem, self.block(problem))
 
 
-class TorchOrthogonal(Layer):
+class TorchOrthogonal(MatrixFreeLayer):
     """``torch.nn.utils.parametrizations.orthogonal(nn.Linear)`` by one of its three maps.
 
     Class attributes:
@@ -99,14 +111,14 @@ class TorchOrthogonal(Layer):
         made: nn.Module = parametrizations.orthogonal(linear, orthogonal_map=self.map)
         return made
 
-    def weight(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
-        X = parameters["parametrizations.weight.original"]
-        base = module.get_buffer("parametrizations.weight.0.base").to(X.dtype)
-        return base @ self.matrix(X)
+    def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
+        P = parameters["parametrizations.weight.original"]
+        base = module.get_buffer("parametrizations.weight.0.base").to(P.dtype)
+        return (base @ self.orthogonal_matmul(P, X.T)).T
 
     @abstractmethod
-    def matrix(self, X: Tensor) -> Tensor:
-        """The orthogonal matrix of a parameter X (d, d), by a plain formula."""
+    def orthogonal_matmul(self, P: Tensor, Y: Tensor) -> Tensor:
+        """Q Y (d, m), with the orthogonal matrix Q of a parameter P (d, d) by a plain formula."""
 
 
 class TorchExponentialLinear(TorchOrthogonal):
@@ -114,17 +126,17 @@ class TorchExponentialLinear(TorchOrthogonal):
     source = "torch, orthogonal_map='matrix_exp'; Lezcano-Casado and Martínez-Rubio, ICML 2019"
     map = "matrix_exp"
 
-    def matrix(self, X: Tensor) -> Tensor:
-        A = X.tril() - X.tril().T
+    def orthogonal_matmul(self, P: Tensor, Y: Tensor) -> Tensor:
+        A = P.tril() - P.tril().T
         norm = torch.linalg.matrix_norm(A.detach(), 1).clamp_min(1.0)
         halvings = int(norm.log2().ceil()) + 1
-        term = total = torch.eye(len(X), dtype=X.dtype, device=X.device)
+        term = total = torch.eye(len(P), dtype=P.dtype, device=P.device)
         for j in range(1, 19):
             term = term @ A / (j * 2**halvings)
             total = total + term
         for _ in range(halvings):
             total = total @ total
-        return total
+        return total @ Y
 
     def flops(self, problem: Problem) -> Flops:
         return matrix_exp_flops(problem, 1.0)
@@ -135,10 +147,10 @@ class TorchCayleyLinear(TorchOrthogonal):
     source = "torch, orthogonal_map='cayley'; Helfrich, Willmott and Ye, ICML 2018"
     map = "cayley"
 
-    def matrix(self, X: Tensor) -> Tensor:
-        A = X.tril() - X.tril().T
-        eye = torch.eye(len(X), dtype=X.dtype, device=X.device)
-        return torch.linalg.inv(eye - A / 2) @ (eye + A / 2)
+    def orthogonal_matmul(self, P: Tensor, Y: Tensor) -> Tensor:
+        A = P.tril() - P.tril().T
+        eye = torch.eye(len(P), dtype=P.dtype, device=P.device)
+        return torch.linalg.inv(eye - A / 2) @ (Y + A @ Y / 2)
 
     def flops(self, problem: Problem) -> Flops:
         """LU and d solves, 8/3 d³; backward d solves and a product, 4d³; and a product with W."""
@@ -151,10 +163,10 @@ class TorchHouseholderLinear(TorchOrthogonal):
     constants = "the diagonal of its parameter is ±1, rounded to whole numbers"
     map = "householder"
 
-    def matrix(self, X: Tensor) -> Tensor:
-        eye = torch.eye(len(X), dtype=X.dtype, device=X.device)
-        rows = (X.tril(-1) + eye).T
-        return apply_reflectors_reference(rows, eye) * X.detach().diagonal().int()
+    def orthogonal_matmul(self, P: Tensor, Y: Tensor) -> Tensor:
+        rows = (P.tril(-1) + torch.eye(len(P), dtype=P.dtype, device=P.device)).T
+        signs = P.detach().diagonal().int()
+        return apply_reflectors_reference(rows, signs.unsqueeze(-1) * Y)
 
     def flops(self, problem: Problem) -> Flops:
         """4/3 d³ forward; backward twelve operations on d × d for each reflector, half of them."""

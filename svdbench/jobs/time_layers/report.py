@@ -26,7 +26,7 @@ RATIO = Metric(
     ratio,
 )
 UPDATES = {"none": "", "sgd": " and SGD", "adam": " and Adam"}
-NOTE = "× nn.Linear: the geometric mean over rounds, with its 95% confidence interval"
+NOTE = "the geometric mean over rounds, with its 95% confidence interval"
 
 
 def report(run: RecordedRun) -> Report:
@@ -37,7 +37,9 @@ def report(run: RecordedRun) -> Report:
     ratios = paired(run.frame("samples"), timed)
     found.metrics = [*times(timed), *ratios]
     for batch, rows in timed.groupby("m"):
-        found.blocks.append(times_table(rows, ratios, int(batch)))
+        found.blocks.append(times_table(rows, int(batch)))
+        if ratios:
+            found.blocks.append(ratios_table(rows, ratios, int(batch)))
     found.blocks.append(costs_table(timed))
     found.blocks.append(Lines(timings.not_timed(step, place)))
     largest = timed.sort_values(["m", "d"]).iloc[-1]
@@ -70,28 +72,32 @@ def paired(samples: pd.DataFrame, timed: pd.DataFrame) -> list[MetricValue]:
     ]
 
 
-def times_table(timed: pd.DataFrame, ratios: list[MetricValue], batch: int) -> Table:
+def times_table(timed: pd.DataFrame, batch: int) -> Table:
     """Layers by width at one batch size, fastest at the largest width first."""
     medians = timings.by_size(timed)
-    against = {
-        (value.of["method"], value.of["d"]): value for value in ratios if value.of["m"] == batch
-    }
-    widths = list(medians.columns)
-    columns = [name for d in widths for name in (f"width {d}", "× nn.Linear")]
     update = UPDATES[str(timed.iloc[0]["optimizer"])]
-    title = f"time of a step: forward, backward{update}; batch {batch}"
-    table = Table.of(title, ["layer"], columns, note=NOTE)
+    title = f"time of a step: forward, backward{update}; batch {integer(batch)}"
+    table = Table.of(title, ["layer"], [f"width {integer(d)}" for d in medians.columns])
     for layer, row in medians.iterrows():
-        cells = []
-        for d in widths:
-            value = against.get((layer, d))
-            cells += [known(row[d], seconds), _with_interval(value)]
-        table.add(str(layer), *cells, style="strong" if layer == BASELINE else "")
+        style = "strong" if layer == BASELINE else ""
+        table.add(str(layer), *(known(median, seconds) for median in row), style=style)
     return table
 
 
-def _with_interval(value: MetricValue | None) -> str:
-    return "" if value is None else f"{value.text} ({value.interval})"
+def ratios_table(timed: pd.DataFrame, ratios: list[MetricValue], batch: int) -> Table:
+    """Layers by width as :func:`times_table` orders them: time over ``nn.Linear``'s."""
+    against = {
+        (value.of["method"], value.of["d"]): f"{value.text} ({value.interval})"
+        for value in ratios
+        if value.of["m"] == batch
+    }
+    medians = timings.by_size(timed)
+    widths = [f"width {integer(d)}" for d in medians.columns]
+    title = f"time of a step, × nn.Linear; batch {integer(batch)}"
+    table = Table.of(title, ["layer"], widths, note=NOTE)
+    for layer in medians.index.drop(BASELINE, errors="ignore"):
+        table.add(str(layer), *(against.get((layer, d), "") for d in medians.columns))
+    return table
 
 
 def costs_table(timed: pd.DataFrame) -> Table:
