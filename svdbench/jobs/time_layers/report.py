@@ -79,8 +79,8 @@ def times_table(timed: pd.DataFrame, batch: int) -> Table:
     title = f"time of a step: forward, backward{update}; batch {integer(batch)}"
     table = Table.of(title, ["layer"], [f"width {integer(d)}" for d in medians.columns])
     for layer, row in medians.iterrows():
-        style = "strong" if layer == BASELINE else ""
-        table.add(str(layer), *(known(median, seconds) for median in row), style=style)
+        cells = (known(median, seconds) for median in row)
+        table.add(str(layer), *cells, style="strong" if layer == BASELINE else "")
     return table
 
 
