@@ -28,6 +28,8 @@ CAPTIONS = {
     "time-fasth/step_time.png": "Time of a gradient step against the size of the matrix",
     "time-fasth/ratio_to_fasth.png": "The same, as a multiple of FastH's time",
     "time-fasth/times_floor.png": "Time of a step over the matrix-multiply floor",
+    "time-layers/step_time.png": "Time of a training step of one layer against its width",
+    "time-layers/ratio_to_linear.png": "The same, as a multiple of nn.Linear's time",
     "tune/best_block.png": "Best block size, measured and by the cost model",
     "tune/step_time.png": "Time of a step against the block size",
     "tune/regret.png": "What rules of thumb for the block size lose",
