@@ -23,7 +23,7 @@ CAPTIONS = {
     "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
     "eight ways to compress a small GPT-2",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "
-    "kept, for six ways to compress a pitch tracker",
+    "kept, for nine ways to compress a pitch tracker",
     "time-compressors/speaker/loss_by_budget.png": "The same for five ways to compress an LSTM",
     "time-fasth/step_time.png": "Time of a gradient step against the size of the matrix",
     "time-fasth/ratio_to_fasth.png": "The same, as a multiple of FastH's time",
