@@ -287,7 +287,7 @@ def test_from_python_with_latency() -> None:
     )
     assert set(found.summary["method"]) == {"kronecker", "svd_llm"}
     assert (found.summary["latency_s"] > 0).all()
-    assert found.report.headline.startswith("50% of the weights: loss ")
+    assert found.report.headline.startswith("50% of the weights, kronecker: loss ")
     assert set(found.figures) == {"loss_by_budget"}
 
 

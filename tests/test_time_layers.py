@@ -103,7 +103,9 @@ def test_from_python() -> None:
     options: dict[str, Any] = {"width": [6], "batch": [4], "methods": ["linear", "svd_linear"]}
     found = svdbench.run("time-layers", **options, budget=0.05)
     assert set(found.summary["method"]) == {"linear", "svd_linear"}
-    assert found.report.headline.startswith("width 6, batch 4: svd_linear: time of a step ")
+    assert found.report.headline.startswith(
+        "width 6, batch 4, time of a step over nn.Linear's: svd_linear "
+    )
     assert set(found.figures) == {"step_time", "ratio_to_linear"}
 
 

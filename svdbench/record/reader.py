@@ -25,6 +25,8 @@ CONFIG, ENVIRONMENT, SWEEP = "config.yaml", "env.json", "sweep.yaml"
 MOST_ROWS = 200_000
 # The reason of a cell that has samples and no row in the summary.
 STOPPED = "the run was stopped before it was finished"
+# The method of samples of the uncompressed model: they have no row in the summary.
+UNCOMPRESSED = "dense"
 # Columns that may distinguish cells, in this order; settings are the same in all.
 NAMES = ("operation", "method", "arm", "model", "task", "layer")
 SIZES = ("length", "d", "n", "m", "k", "rank", "alpha", "phi", "block_size", "spectrum", "seed")
@@ -177,7 +179,10 @@ class RecordedRun:
 
     @cached_property
     def outcomes(self) -> list[dict[str, str]]:
-        """The rows of the summary, and the first sample of each cell that was not finished."""
+        """The rows of the summary, and the first sample of each cell that was not finished.
+
+        A cell of the uncompressed model, with which others are compared, has samples alone.
+        """
         summary, samples = self.sheet("summary"), self.sheet("samples")
         rows = list(summary.records()) if summary else []
         if samples is None:
@@ -185,8 +190,8 @@ class RecordedRun:
         known = {row.get("cell") for row in rows}
         first = dict(zip(reversed(samples.column("cell")), reversed(samples.rows), strict=False))
         for cell, row in reversed(first.items()):
-            if cell not in known:
-                begun = dict(zip(samples.columns, row, strict=True))
+            begun = dict(zip(samples.columns, row, strict=True))
+            if cell not in known and not (rows and begun.get("method") == UNCOMPRESSED):
                 rows.append(begun | {"status": "unfinished", "reason": STOPPED})
         return rows
 

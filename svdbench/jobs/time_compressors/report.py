@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from svdbench.jobs.time_compressors.summaries import (
     DECODING,
-    DENSE,
     KEPT,
     LATENCY,
     LOSS,
@@ -20,8 +19,8 @@ from svdbench.jobs.time_compressors.summaries import (
     more_than,
     summarise,
 )
-from svdbench.record.reader import RecordedRun
-from svdbench.reporting.metrics import MetricValue, headline
+from svdbench.record.reader import UNCOMPRESSED, RecordedRun
+from svdbench.reporting.metrics import headline
 from svdbench.reporting.plots import (
     add_title_and_legend,
     fix_ticks,
@@ -49,7 +48,9 @@ def report(run: RecordedRun) -> Report:
     ]
     made = Report(
         model,
-        headline([(_place(*key), _best(rows)) for key, rows in parts]),
+        headline(
+            [(f"{_place(*key)}, {rows[0].method}", [rows[0].metrics[LOSS]]) for key, rows in parts]
+        ),
         frames={"summary": summary},
         metrics=[value for each in found for value in each.metrics.values()],
     )
@@ -73,11 +74,6 @@ def report(run: RecordedRun) -> Report:
 
 def _place(budget: float, tuned: bool) -> str:
     return f"{share(budget)} of the weights{', fine-tuned' if tuned else ''}"
-
-
-def _best(rows: list[CompressorSummary]) -> list[MetricValue]:
-    best = rows[0]
-    return [best.metrics[LOSS]]
 
 
 def losses_table(budget: float, tuned: bool, rows: list[CompressorSummary]) -> Table:
@@ -191,7 +187,7 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
     tunings = sorted({each.tuned for each in found})
     figure, places = panels(len(tunings), 2, (5.2, 4.4), (2.6, 0.9), sharey=True)
     methods = sorted({each.method for each in found})
-    styles = styles_of([*methods, DENSE])
+    styles = styles_of([*methods, UNCOMPRESSED])
     budgets = sorted({each.budget for each in found})
     lowest, highest = min(each.lowest for each in found), max(each.highest for each in found)
     # Where losses lie far apart, only a logarithmic axis shows them all.
@@ -209,7 +205,7 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             plot_line(axes, x, [each.loss for each in own], label=method, **styles[method])
             low, high = [each.lowest for each in own], [each.highest for each in own]
             plot_band(axes, x, low, high, styles[method]["color"])
-        axes.axhline(dense, color=styles[DENSE]["color"], lw=1, ls=":", label=DENSE)
+        axes.axhline(dense, color=styles[UNCOMPRESSED]["color"], lw=1, ls=":", label=UNCOMPRESSED)
         fix_ticks(axes.xaxis, [100 * budget for budget in budgets], lambda x: f"{size(x)}%")
         axes.set_xlabel("parameters kept in the weights")
         axes.set_title("fine-tuned" if tuned else "compressed", loc="left", fontsize=10)

@@ -117,7 +117,6 @@ def _resident() -> int:
     return pages * resource.getpagesize()
 
 
-DENSE = "dense"
 # Losses of single examples are written as means of so many blocks, at most.
 BLOCKS = 200
 

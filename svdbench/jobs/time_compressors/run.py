@@ -17,7 +17,6 @@ from svdbench.errors import UserError, one_line
 from svdbench.jobs.time_compressors import JOB, TimeCompressors
 from svdbench.jobs.time_compressors.methods.base import CompressionProblem, ModelCompressor
 from svdbench.jobs.time_compressors.rows import (
-    DENSE,
     CompressorRows,
     decoding,
     of_data,
@@ -41,6 +40,7 @@ from svdbench.lowrank.ranks.outputs import with_teacher
 from svdbench.lowrank.splits import Splits, split_examples
 from svdbench.lowrank.trial import try_batch
 from svdbench.members import MODEL_COMPRESSORS, is_reference
+from svdbench.record.reader import UNCOMPRESSED
 from svdbench.record.run import RunWriter
 from svdbench.reporting.words import number, quantity
 from svdbench.running.session import RunDisplay, device_of, running
@@ -185,11 +185,11 @@ class CompressorsSession:
         """Judge the dense model; refuse what no method can compress."""
         with _data_warnings():
             _ = self.subject.plain, self.subject.sites
-            if DENSE in self.record.units:
+            if UNCOMPRESSED in self.record.units:
                 return
-            self.shown.begin(DENSE)
-            self.rows.samples(DENSE, 1.0, 0, False, self.dense)
-        self.record.finish(DENSE)
+            self.shown.begin(UNCOMPRESSED)
+            self.rows.samples(UNCOMPRESSED, 1.0, 0, False, self.dense)
+        self.record.finish(UNCOMPRESSED)
         self.shown.finish(
             f"{self.brought.build}: loss {number(float(self.dense.mean()), 4)} on "
             f"{quantity(len(self.dense), 'example')} held out"

@@ -12,7 +12,6 @@ from svdbench.reporting.metrics import Metric, Values
 from svdbench.reporting.words import clock_time, mebibytes, number, ratio, share, signed
 from svdbench.statistics.intervals import Interval, mean_interval
 
-DENSE = "dense"
 KEPT = Metric("weights kept", "kept", "fraction", "lower", "mean of the draws", share)
 LOSS = Metric("loss", "loss", "", "lower", "mean of the draws, held out", partial(number, digits=4))
 MORE = Metric(

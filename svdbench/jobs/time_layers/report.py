@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from svdbench.record.reader import RecordedRun
-from svdbench.reporting.metrics import Metric, MetricValue, headline
+from svdbench.reporting.metrics import Metric, MetricValue
 from svdbench.reporting.plots import dress, label_lines, logarithmic, panels
 from svdbench.reporting.report import Lines, Report, Table
 from svdbench.reporting.styles import styles_of
-from svdbench.reporting.words import integer, known, mebibytes, number, ratio, seconds
+from svdbench.reporting.words import few, integer, known, mebibytes, number, ratio, seconds
 from svdbench.timings import report as timings
 
 BASELINE = "linear"
@@ -48,8 +48,8 @@ def report(run: RecordedRun) -> Report:
         key=lambda value: value.value,
     )
     if here:
-        groups = [(str(value.of["method"]), [value]) for value in here]
-        found.headline = f"{place(largest)}: {headline(groups)}"
+        layers = few([f"{value.of['method']} {value.text}" for value in here], 4)
+        found.headline = f"{place(largest)}, time of a step over nn.Linear's: {layers}"
     found.figures = figures(timed, ratios)
     return found
 
