@@ -11,7 +11,7 @@ from command import run, table
 
 from svdbench.config.compose import compose
 from svdbench.jobs.search import Search
-from svdbench.jobs.search.report import commands
+from svdbench.jobs.search.report import commands, undecided
 from svdbench.jobs.search.rounds import BEST, FAILED, TRIALS, best, rounds, survivors
 from svdbench.jobs.search.space import Dimension, dimensions, drawn, settings_of, with_settings
 from svdbench.record.reader import RecordedRun
@@ -197,6 +197,14 @@ def test_where_no_trial_has_a_loss_there_is_no_preset() -> None:
     assert "svdbench train" not in out
     assert "loss over the baseline" not in out
     assert not Path("results/search/far/presets").exists()
+
+
+def test_settings_chosen_by_chance_are_reported() -> None:
+    trials = pd.DataFrame(
+        {"model": ["gru"] * 2 + ["lstm"] * 2, "relative_loss": [1.04, 0.99, 1.02, 0.6]}
+    )
+    (line,) = undecided(trials)
+    assert line.startswith("gru: no trial is clearly better than the baseline")
 
 
 def test_only_models_with_a_preset_are_to_be_trained() -> None:

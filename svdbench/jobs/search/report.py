@@ -36,6 +36,8 @@ NOTE = (
 )
 # What a picture shows of a loss above the baseline.
 HIGHEST = 1.5
+# A loss over the baseline's that a model which has learnt nothing can have by chance.
+AT_BASELINE = 0.98
 
 
 def report(run: RecordedRun) -> Report:
@@ -58,6 +60,7 @@ def report(run: RecordedRun) -> Report:
     )
     found.metrics = [value for own in values.values() for value in own]
     found.blocks = [results_table(task, trials, best, values), Lines(failures(trials))]
+    found.warnings = list(undecided(trials))
     found.closing = Lines(commands(run, trials, best), wrap=False)
     found.figures["trials"] = partial(losses_by_rate, trials, best, task)
     return found
@@ -141,6 +144,16 @@ def failures(trials: pd.DataFrame) -> Iterator[str]:
     failed = trials[trials["status"].isin(["nan", "failed", "oom"])]
     for model, rows in failed.groupby("model", sort=False):
         yield f"{model}: {quantity(len(rows), 'trial')} without a loss; {rows['reason'].iloc[0]}"
+
+
+def undecided(trials: pd.DataFrame) -> Iterator[str]:
+    """Models whose trials all stay at the baseline, which ranks them by chance."""
+    for model, rows in trials.groupby("model", sort=False):
+        if rows["relative_loss"].min() >= AT_BASELINE:
+            yield (
+                f"{model}: no trial is clearly better than the baseline, so its settings are "
+                "chosen by chance: give more --minutes"
+            )
 
 
 def commands(run: RecordedRun, trials: pd.DataFrame, best: pd.DataFrame) -> Iterator[str]:
