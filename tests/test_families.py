@@ -142,19 +142,23 @@ def test_multiplications_of_a_recurrence_are_those_of_the_formula(
     T, n, outputs = (8, 8, 5) if task is None else (task.length, family.inputs, family.outputs)
     network = family.build()
     X, y = examples(family)
-    inputs, recurrent, made = gates * h * n, gates * h * h, 0.0
+    m, inputs, recurrent, made = gates * h, gates * h * n, gates * h * h, 0.0
+    first = T * inputs + recurrent  # the input has no gradient to find, nor has the first state
     if alpha is not None:
         network, layers = factor(network, alpha_rule(alpha))
         assert [layer.weight.name for layer in layers if layer.rank] == [
             "rnn.weight_ih_l0",
             "rnn.weight_hh_l0",
         ]
-        # The weights are made of their factors once a step, and then torch's loop is run.
-        ranks = [alpha_rank(alpha, gates * h, columns) for columns in (n, h)]
-        made = 3 * (ranks[0] * inputs + ranks[1] * recurrent) / len(X)
+        ranks = [alpha_rank(alpha, m, columns) for columns in (n, h)]
+        if cell == "lstm":
+            # The weights are made of their factors once a step, and then torch's loop is run.
+            made = 3 * (ranks[0] * inputs + ranks[1] * recurrent) / len(X)
+        else:
+            inputs, recurrent = ranks[0] * (m + n), ranks[1] * (m + h)
+            first = T * ranks[0] * n + ranks[1] * h
     read = T if task is not None and not task.at_end else 1
-    # The input has no gradient to find, nor has the first state.
-    loop = 3 * (T * (inputs + recurrent) + read * outputs * h) - T * inputs - recurrent
+    loop = 3 * (T * (inputs + recurrent) + read * outputs * h) - first
     assert multiplications(network, X, y, family.loss) == loop + made
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from svdbench.lowrank.layers.recurrent_training import as_trained
 from svdbench.members import refuse_unknown
 from svdbench.side_by_side.families import NetworkFamily, scaled_width
 from svdbench.side_by_side.networks import CountRight, Loss, loss_for
@@ -37,7 +38,8 @@ class SequenceReader(nn.Module):
         self.at_end, self.rows = at_end, rows
 
     def forward(self, X: Tensor) -> Tensor:
-        states, _ = self.rnn(X if self.rows is None else X.unflatten(1, (self.rows, -1)))
+        sequences = X if self.rows is None else X.unflatten(1, (self.rows, -1))
+        states, _ = as_trained(self.rnn, sequences)
         outputs: Tensor = self.readout(states[:, -1] if self.at_end else states)
         return outputs
 

@@ -95,11 +95,11 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
         ],
     )
     found.blocks = [
-        scores_table(arms, found.title),
+        scores_table(arms, found.title, by_loss),
         speed_table(arms),
         Lines(
             [
-                _meaning(arms, _metric(frames.summary)),
+                _meaning(arms, _metric(frames.summary), equal, by_loss),
                 *filter(None, [scale.words]),
                 *(conclusions(arms) if equal else ()),
                 *frames.failed,
@@ -166,14 +166,21 @@ def _execution(row: Any) -> str:
 # -------------------------------------------------------------------- tables and sentences
 
 
-def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
-    """A line for each arm after its last epoch; without accuracies, its losses alone."""
+def scores_table(arms: list[AcceleratedArmSummary], title: str, short: bool = False) -> Table:
+    """A line for each arm after its last epoch; without accuracies, its losses alone.
+
+    Args:
+        short: whether another table has the test losses.
+    """
     if arms[0].accuracy_difference is None:
-        table = Table.of(title, ["arm"], ["training loss", "test loss", f"− {DENSE}", "seeds"])
+        tested = () if short else ("test loss", f"− {DENSE}")
+        table = Table.of(title, ["arm"], ["training loss", *tested, "seeds"])
         for arm in arms:
-            own, less = arm.metrics, difference_of_losses(arm.loss_difference)
-            same = "" if arm.name == DENSE else less
-            table.add(sides.name_of(arm.name), own[FINAL_LOSS], own[LOSS], same, integer(arm.seeds))
+            own, cells = arm.metrics, []
+            if not short:
+                less = difference_of_losses(arm.loss_difference)
+                cells = [own[LOSS], "" if arm.name == DENSE else less]
+            table.add(sides.name_of(arm.name), own[FINAL_LOSS], *cells, integer(arm.seeds))
         return table
     columns = ["final loss", "train", "test", f"− {DENSE}, points", "seeds"]
     table = Table.of(title, ["arm"], columns)
@@ -221,22 +228,26 @@ def _speed(speed: MetricValue, arm: AcceleratedArmSummary) -> TableCell:
     return TableCell(speed.text, value=speed.value)
 
 
-def _meaning(arms: list[AcceleratedArmSummary], metric: str) -> str:
+def _meaning(arms: list[AcceleratedArmSummary], metric: str, speeds: bool, short: bool) -> str:
     """What the columns mean.
 
     Args:
         metric: what the accuracy is the share of, where it isn't that of right labels.
+        speeds: whether there is a table of them.
+        short: see :func:`scores_table`.
     """
     scores = "final loss: geometric mean over seeds; train, test: mean accuracy"
     if arms[0].accuracy_difference is None:
-        scores = "training loss: geometric mean over seeds; test loss: mean"
+        scores = "training loss: geometric mean over seeds" + ("" if short else "; test loss: mean")
     elif metric:
         scores += f", the share of {metric}"
-    return (
-        f"{sides.noise(arms[0].seeds)}; {scores}; "
-        "switched: speed of the epochs with factors, median of pairs; training: speed of the "
-        "whole training; ceiling: the speed that the saved multiplications allow"
-    )
+    words = [sides.noise(arms[0].seeds), scores]
+    if speeds:
+        words.append(
+            "switched: speed of the epochs with factors, median of pairs; training: speed of the "
+            "whole training; ceiling: the speed that the saved multiplications allow"
+        )
+    return "; ".join(words)
 
 
 def impossible(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
@@ -354,7 +365,8 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary], scale: sides.Loss
             style = styles[arm.name]
             plots.plot_line(axes, across, middle, label=sides.name_of(arm.name), **style)
             plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
-        axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
+        turn = "epoch" if _equal_steps(run) else "round"
+        axes.set_xlabel({"epoch": turn, "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
         plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
