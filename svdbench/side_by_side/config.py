@@ -114,10 +114,10 @@ class FamilyConfig(SideBySide):
 
     net: str | None = trained_option(
         None,
-        "sizes of the layers, such as 784-512-256-10; for images also conv; for images, row by "
-        "row, and for a task also lstm, gru, or rnn, h ← φ(W h + M x + b); for text byte-lm, a "
-        "transformer that predicts the next byte",
-        "--net SIZES|conv|lstm|gru|rnn|byte-lm",
+        "sizes of the layers, such as 784-512-256-10; conv for images; lstm, gru or rnn for a "
+        "task, or for images row by row; byte-lm for text, a transformer that predicts the next "
+        "byte",
+        "--net NETWORK",
         null="512 and 256 hidden units; for a task lstm",
     )
     activation: str = option(
