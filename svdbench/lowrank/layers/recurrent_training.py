@@ -85,7 +85,7 @@ def as_trained(rnn: nn.Module, input: Any, hx: Any = None) -> Any:
         >>> torch.allclose(as_trained(rnn, x)[0], rnn(x)[0], atol=1e-5)
         True
     """
-    if type(rnn) in (nn.GRU, nn.RNN):
+    if isinstance(rnn, nn.GRU | nn.RNN) and type(rnn) in (nn.GRU, nn.RNN):
         parts = {name: (parameter,) for name, parameter in rnn.named_parameters()}
         if trains(rnn, parts, input, hx):
             return trained(rnn, parts, input, hx)
