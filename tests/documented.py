@@ -140,6 +140,9 @@ def shortened(words: list[str]) -> list[str]:
     elif command == "accelerate" and "byte-lm" in kept:
         small = ["--width", "8", "--layers", "1", "--context", "8"]
         extra = [*extra, *small, "--budget", "0.2", "--no-rivals"]
+    elif command == "accelerate" and "--task" in kept:
+        small = ["--width", "8", "--length", "4", "--sequences", "40"]
+        extra = [*extra, *small, "--budget", "0.2", "--no-rivals"]
     if any(word.startswith("experiment=") for word in kept):  # of MNIST, which may not be here
         extra = [*extra, "data.name=digits", "net=64-15-10"]
     if command == "train" and any(".batch_size" in word for word in kept):

@@ -371,11 +371,11 @@ class TestCommand:
     def test_an_interrupt_keeps_the_epochs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         evaluate, calls = accelerate_session.evaluate, []
 
-        def interrupted(*arguments: Any) -> Any:
+        def interrupted(*arguments: Any, **options: Any) -> Any:
             calls.append(1)
             if len(calls) == 8:
                 raise KeyboardInterrupt
-            return evaluate(*arguments)
+            return evaluate(*arguments, **options)
 
         monkeypatch.setattr(accelerate_session, "evaluate", interrupted)
         code, out, err = run(["accelerate", *TINY, "--name", "one"])

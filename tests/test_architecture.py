@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "side_by_side": {
         *("config", "datasets", "job", "lowrank", "measure", "members", "record", "reporting"),
-        *("running", "statistics", "training"),
+        *("running", "statistics", "tasks", "training"),
     },
     "cli": {"config", "job", "members", "record", "running"},
     "jobs": {

@@ -3,6 +3,7 @@
 import math
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,23 +11,39 @@ from command import assert_mistake, run, table
 
 from svdbench.datasets.base import DatasetError
 from svdbench.datasets.text import MOST_TEST, MOST_TRAIN, library_name, text_windows
+from svdbench.jobs.accelerate import Accelerate
 from svdbench.jobs.accelerate.costs import alpha_rank, alpha_rule, multiplications
+from svdbench.jobs.accelerate.run import AccelerateSession
 from svdbench.lowrank import factor
 from svdbench.side_by_side.byte_lm import ByteLmFamily, heads_of
-from svdbench.side_by_side.families import ConvFamily, LstmFamily, MlpFamily, NetworkFamily
+from svdbench.side_by_side.families import ConvFamily, MlpFamily, NetworkFamily
 from svdbench.side_by_side.networks import evaluate
+from svdbench.side_by_side.problems import TrainingProblem, by_sequence, problem_of
+from svdbench.side_by_side.recurrent import RecurrentFamily, row_reader, sequence_reader
+from svdbench.tasks.base import Task
+from svdbench.tasks.memory import Addition, Copying
+from svdbench.tasks.recall import Recall
 
 pytestmark = pytest.mark.usefixtures("elsewhere", "one_thread")
 LM = ByteLmFamily(width=16, layers=2, context=8)
 FAMILIES: list[NetworkFamily] = [
     MlpFamily((12, 8, 6, 3)),
     ConvFamily((8, 8), 5),
-    LstmFamily((8, 8), 5, hidden=12),
+    *(row_reader(cell, (8, 8), 5, hidden=12) for cell in ("lstm", "gru", "rnn")),
+    sequence_reader("lstm", Addition(6), 12),
+    sequence_reader("gru", Recall(2, 8, symbols=4), 12),
+    sequence_reader("rnn", Copying(3), 12, "tanh"),
     LM,
 ]
 
 
 def examples(family: NetworkFamily, count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    if isinstance(family, RecurrentFamily):
+        if family.task is not None:
+            return by_sequence(
+                family.task, family.task.batch(count, torch.Generator().manual_seed(0))
+            )
+        return torch.rand(count, family.rows * family.inputs), torch.randint(3, (count,))
     if isinstance(family, ByteLmFamily):
         shape = count, family.context
         return torch.randint(256, shape), torch.randint(256, shape)
@@ -115,24 +132,58 @@ def test_multiplications_of_a_convolution_are_those_of_the_formula(alpha: float 
 
 
 @pytest.mark.parametrize("alpha", [None, 0.5])
-def test_multiplications_of_an_lstm_are_those_of_the_formula(alpha: float | None) -> None:
-    T, n, h = 8, 8, 12
-    family = LstmFamily((T, n), 5, hidden=h)
+@pytest.mark.parametrize("task", [None, Addition(8), Copying(4)], ids=["rows", "adding", "copying"])
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
+def test_multiplications_of_a_recurrence_are_those_of_the_formula(
+    cell: str, gates: int, task: Task | None, alpha: float | None
+) -> None:
+    h = 12
+    family = row_reader(cell, (8, 8), 5, h) if task is None else sequence_reader(cell, task, h)
+    T, n, outputs = (8, 8, 5) if task is None else (task.length, family.inputs, family.outputs)
     network = family.build()
     X, y = examples(family)
-    inputs, recurrent, made = 4 * h * n, 4 * h * h, 0.0
+    m, inputs, recurrent, made = gates * h, gates * h * n, gates * h * h, 0.0
+    first = T * inputs + recurrent  # the input has no gradient to find, nor has the first state
     if alpha is not None:
         network, layers = factor(network, alpha_rule(alpha))
         assert [layer.weight.name for layer in layers if layer.rank] == [
             "rnn.weight_ih_l0",
             "rnn.weight_hh_l0",
         ]
-        # The weights are made of their factors once a step, and then torch's loop is run.
-        ranks = [alpha_rank(alpha, 4 * h, columns) for columns in (n, h)]
-        made = 3 * (ranks[0] * inputs + ranks[1] * recurrent) / len(X)
-    # The input has no gradient to find, nor has the first state.
-    loop = 3 * (T * (inputs + recurrent) + 5 * h) - T * inputs - recurrent
+        ranks = [alpha_rank(alpha, m, columns) for columns in (n, h)]
+        if cell == "lstm":
+            # The weights are made of their factors once a step, and then torch's loop is run.
+            made = 3 * (ranks[0] * inputs + ranks[1] * recurrent) / len(X)
+        else:
+            inputs, recurrent = ranks[0] * (m + n), ranks[1] * (m + h)
+            first = T * ranks[0] * n + ranks[1] * h
+    read = T if task is not None and not task.at_end else 1
+    loop = 3 * (T * (inputs + recurrent) + read * outputs * h) - first
     assert multiplications(network, X, y, family.loss) == loop + made
+
+
+def test_an_rnn_begins_with_an_orthogonal_weight() -> None:
+    for share in (1, 0.4):
+        W = sequence_reader("rnn", Addition(6), 12).scaled(share).build().rnn.weight_hh_l0
+        assert torch.allclose(W @ W.mT, torch.eye(len(W)), atol=1e-5)
+    with pytest.raises(ValueError, match="for rnn, give relu or tanh"):
+        sequence_reader("rnn", Addition(6), activation="sigmoid")
+
+
+@pytest.mark.parametrize("task", [Addition(6), Copying(3), Recall(2, 8, symbols=4)])
+def test_scores_of_a_task_are_its_own(task: Task) -> None:
+    family = sequence_reader("gru", task, 8)
+    network = family.build()
+    x, y = task.batch(7, torch.Generator().manual_seed(1))
+    X, labels = by_sequence(task, (x, y))
+    assert X.shape == (7, task.length, task.input_size)
+    outputs = network(X)
+    own = outputs if task.at_end else outputs.transpose(0, 1)
+    for chunk in (1, 2 * task.length, 2048):
+        scores = evaluate(network, X, labels, family.loss, chunk, family.count_right)
+        assert scores.loss == pytest.approx(task.loss(own, y).item(), rel=1e-5)
+        right = task.metrics(own, y)["accuracy"]
+        assert scores.accuracy == (None if task.name == "addition" else pytest.approx(right))
 
 
 class TestText:
@@ -209,6 +260,66 @@ def lm_words(folder: Path) -> list[str]:
     return [*TINY, "--net", "byte-lm", *small, "--text", "text.txt", "--batch", "64"]
 
 
+class TestTasks:
+    SMALL: ClassVar[list[str]] = [*TINY, "--sequences", "60", "--width", "8", "--batch", "10"]
+
+    def test_a_regression_has_losses_and_no_accuracies(self) -> None:
+        words = [*self.SMALL, "--task", "adding", "--length", "6", "--seeds", "2", "--name", "r"]
+        answer = run([*words, "--no-rivals", "task.addition.test_size=20"])
+        assert (answer.code, answer.err) == (0, "")
+        assert "baseline: 0.1667 squared error" in answer.out
+        assert "training loss" in answer.out
+        assert "nan" not in answer.out.lower()
+        assert "accuracy" not in answer.out
+        assert "nats" not in answer.out
+        dense, factored = table("results/accelerate/r/summary.csv")[:2]
+        assert (dense["model"], dense["dataset"]) == ("lstm-2-8-1", "Adding, length 6")
+        assert dense["accuracy"] == dense["metric"] == ""
+        assert dense["loss_unit"] == "squared error"
+        assert float(dense["baseline_loss"]) == pytest.approx(1 / 6)
+        assert int(factored["n_params"]) < int(dense["n_params"])
+
+    def test_an_interrupted_run_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        words = [*self.SMALL, "--task", "copying", "--net", "rnn", "--length", "3", "--name", "r"]
+        equal = ["--equal", "multiplications", "task.copy.test_size=20"]
+
+        def interrupted(*arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(AccelerateSession, "begin", interrupted)
+            assert run([*words, *equal]).code == 130
+        answer = run(["accelerate", "--resume", "results/accelerate/r"])
+        assert (answer.code, answer.err) == (0, "")
+        assert "resuming: 1 of 2 parts done" in answer.out
+        assert "the share of symbols right in the last 10 steps" in answer.out
+        rows = table("results/accelerate/r/summary.csv")
+        assert {row["method"] for row in rows} == {"dnn", "svd_dnn", "narrow_dnn"}
+        assert {row["loss_unit"] for row in rows} == {"nats a step"}
+        assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+    def test_sequences_are_drawn_from_the_seed_and_the_test_set_stays(self) -> None:
+        def problem(seed: int) -> TrainingProblem:
+            config = Accelerate(
+                seed=seed, task_name="addition", task={"addition": {}}, length=6, sequences=20
+            )
+            return problem_of(config, (4,))
+
+        one, same, other = (problem(seed) for seed in (0, 0, 1))
+        assert torch.equal(one.train[0], same.train[0])
+        assert not torch.equal(one.train[0], other.train[0])
+        assert torch.equal(one.test[0], other.test[0])
+        assert one.train[0].shape == (20, 6, 2)
+        assert one.is_regression
+
+    def test_ranks_are_given_to_every_weight(self) -> None:
+        words = [*self.SMALL, "--task", "adding", "--length", "6", "--ranks", "none,2,none"]
+        answer = run([*words, "--no-rivals", "--epochs", "1", "--name", "r"])
+        assert (answer.code, answer.err) == (0, "")
+        layers = table("results/accelerate/r/layers.csv")[:3]
+        assert [row["form"] for row in layers] == ["dense", "factors", "dense"]
+
+
 @pytest.mark.parametrize("net", ["conv", "lstm", "byte-lm"])
 def test_accelerate_runs_with_other_networks(net: str, tmp_path: Path) -> None:
     words = lm_words(Path.cwd()) if net == "byte-lm" else [*TINY, "--net", net, "--epochs", "1"]
@@ -239,6 +350,16 @@ def test_accelerate_runs_with_other_networks(net: str, tmp_path: Path) -> None:
     [
         (["--net", "conf"], "joined by '-'"),
         (["--width", "8"], "width is for the network byte-lm: add --net byte-lm"),
+        (["--length", "8"], "length is of a task's sequences: add --task adding"),
+        (["--task", "adding", "--net", "conv"], "addition is read step by step"),
+        (["mnist", "--task", "copy"], "copy has sequences of its own, not mnist"),
+        (["--task", "adding", "--length", "1"], "length is 1: give a whole number of at least 2"),
+        (["--task", "words"], "add task.words.curriculum=false"),
+        (["--task", "smnist", "--length", "9"], "sequences of smnist have one length only"),
+        (["--task", "copi"], "did you mean 'copy'"),
+        (["task=addition"], "task=… does not choose a task"),
+        (["--task", "adding", "--arms", "cola"], "no linear layer would have a low rank"),
+        (["--net", "rnn", "activation=sigmoid"], "for rnn, give relu or tanh"),
         (["--net", "byte-lm", "--width", "6"], "give a multiple of 4"),
         (["xor", "--net", "conv"], "conv is for images"),
         (["mnist", "--net", "byte-lm"], "byte-lm learns text, not mnist"),

@@ -113,6 +113,7 @@ SHARED = {
     "--threads": {"threads", "trainer.threads"},
     "--seeds": {"seeds", "trainer.seeds"},
     "--budget": {"measure.budget_s", "budget_s"},
+    "--length": {"sizes.length", "length"},
     "--width": {"sizes.width", "width"},
     "--context": {"model.context", "context"},
     "--max-minutes": {"max_minutes", "trainer.max_minutes"},

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from svdbench.lowrank import LowRankRecurrent
 from svdbench.lowrank.costs import multiply_adds, plain_products
 from svdbench.lowrank.layers.recurrent_loops import inferred, pays
-from svdbench.lowrank.layers.recurrent_training import trained, trains
+from svdbench.lowrank.layers.recurrent_training import as_trained, trained, trains
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -194,19 +194,21 @@ class TestGradients:
 
 
 class TestTraining:
-    """The loop through the factors of an LSTM, with its gradients."""
+    """The loop through the factors of recurrent weights, with its gradients."""
 
     @pytest.mark.parametrize("form", FORMS[:3])
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.usefixtures("poisoned")
-    def test_is_that_of_torch(self, options: dict[str, Any], form: str) -> None:
+    def test_is_that_of_torch(self, kind: str, options: dict[str, Any], form: str) -> None:
         """Outputs, states and all gradients, those of inputs and first states too."""
         torch.manual_seed(0)
-        rnn = nn.LSTM(5, 7, **options).double()
+        rnn = KINDS[kind](5, 7, **options).double()
         layer = low_rank(rnn)
         x, hx = given(rnn, form)
-        inputs = [each.detach().requires_grad_() for each in (x, *(hx or ()))]
-        state = tuple(inputs[1:]) or None
+        states = () if hx is None else (hx if isinstance(hx, tuple) else (hx,))
+        inputs = [each.detach().requires_grad_() for each in (x, *states)]
+        state = None if hx is None else (tuple(inputs[1:]) if kind == "LSTM" else inputs[1])
         wanted = [*inputs, *layer.parameters()]
         found, loop = [], layer._loop[0]
         for result in (
@@ -219,9 +221,32 @@ class TestTraining:
         for ours, theirs in zip(*found, strict=True):
             torch.testing.assert_close(ours, theirs)
 
-    def test_gradients_are_those_of_differences(self) -> None:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_takes_dense_weights(self, kind: str) -> None:
         torch.manual_seed(0)
-        rnn = nn.LSTM(2, 3, bidirectional=True).double()
+        rnn = KINDS[kind](5, 7).double()
+        x = torch.randn(6, 4, 5, dtype=torch.float64)
+        parts = {name: (parameter,) for name, parameter in rnn.named_parameters()}
+        found = []
+        for output in (trained(rnn, parts, x)[0], rnn(x)[0]):
+            gradients = torch.autograd.grad(output.cos().sum(), list(rnn.parameters()))
+            found.append([output, *gradients])
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_dense_weights_are_trained_by_it_where_it_is_faster(self, kind: str) -> None:
+        """So that factors are compared with a dense weight in a loop as fast as theirs."""
+        rnn, x = KINDS[kind](5, 64), torch.randn(6, 4, 5)
+        ours = as_trained(rnn, x)[0].grad_fn.name() != rnn(x)[0].grad_fn.name()
+        assert ours == (kind != "LSTM")
+        with torch.no_grad():
+            assert torch.equal(as_trained(rnn, x)[0], rnn(x)[0])
+
+    @pytest.mark.parametrize("kind", ["LSTM", "GRU", "relu"])
+    def test_gradients_are_those_of_differences(self, kind: str) -> None:
+        torch.manual_seed(0)
+        rnn = KINDS[kind](2, 3, bidirectional=True).double()
         layer = low_rank(rnn, 2)
         names, parameters = zip(*layer.named_parameters(), strict=True)
 
@@ -231,14 +256,14 @@ class TestTraining:
                 name: tuple(named[own] for own in layer.factors.get(name, (name,)))
                 for name in layer.names
             }
-            output, (h, c) = trained(layer._loop[0], parts, x)
-            return torch.cat([output.flatten(), h.flatten(), c.flatten()])
+            return torch.cat([one.flatten() for one in tensors(trained(layer._loop[0], parts, x))])
 
         x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(run, (x, *parameters))
 
-    def test_a_second_backward_pass(self) -> None:
-        layer = low_rank(nn.LSTM(5, 7).double())
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_second_backward_pass(self, kind: str) -> None:
+        layer = low_rank(KINDS[kind](5, 7).double())
         x = torch.randn(6, 4, 5, dtype=torch.float64)
         output, _ = trained(layer._loop[0], layer._parts(), x)
         several = [
@@ -249,21 +274,24 @@ class TestTraining:
             assert torch.equal(first, second)
 
     def test_is_chosen_where_it_is_faster(self) -> None:
-        def chosen(units: int, batch: int, **options: Any) -> bool:
-            rnn = nn.LSTM(units, units, **options)
+        def chosen(units: int, batch: int, kind: str = "LSTM", **options: Any) -> bool:
+            rnn = KINDS[kind](units, units, **options)
             layer = low_rank(rnn, 2 * units // 5)
             return trains(layer._loop[0].train(), layer._parts(), torch.randn(10, batch, units))
 
         assert chosen(512, 64)
         assert not chosen(64, 64)
+        for kind in ("GRU", "tanh", "relu"):
+            assert chosen(64, 64, kind)
         assert not chosen(512, 64, num_layers=2, dropout=0.5)
         with torch.no_grad():
             assert not chosen(512, 64)
 
-    def test_is_what_the_layer_does(self) -> None:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_is_what_the_layer_does(self, kind: str) -> None:
         """And it has fewer multiplications than the dense module."""
         torch.manual_seed(0)
-        rnn = nn.LSTM(512, 512)
+        rnn = KINDS[kind](512, 512)
         layer = low_rank(rnn, 100)
         x = torch.randn(8, 4, 512)
         products, outputs = [], []

@@ -13,7 +13,7 @@ from torch import Tensor
 from svdbench.jobs.time_fasth.methods.reflectors import _Sweep
 from svdbench.kernels import apply_reflectors
 from svdbench.lowrank import truncated_svd
-from svdbench.lowrank.layers.recurrent_training import _LSTMLoop
+from svdbench.lowrank.layers.recurrent_training import _Loop
 from svdbench.members import MODELS
 from svdbench.models.manifold import exp_skew
 
@@ -48,9 +48,16 @@ def by_a_reflector_rnn(x: Tensor) -> Tensor:
     return outputs
 
 
-def by_an_lstm_in_factors(x: Tensor) -> Tensor:
-    h, c, W1, W2 = (torch.ones(*shape, dtype=DOUBLE) for shape in ((1, 1), (1, 1), (4, 1), (1, 1)))
-    states: Tensor = _LSTMLoop.apply(x.unsqueeze(1) * 1, h, c, W1, W2)[0]
+def in_factors(mode: str, gates: int) -> Callable[[Tensor], Tensor]:
+    """A recurrent network of one unit, as a function of what comes from its inputs."""
+    ones = torch.ones(1, 1, dtype=DOUBLE)
+    start = (ones, ones) if mode == "LSTM" else (ones,)
+
+    def states(x: Tensor) -> Tensor:
+        u = x[:, :gates].unsqueeze(1) * 1
+        found: Tensor = _Loop.apply(mode, u, None, ones.repeat(gates, 1), ones, *start)[0]
+        return found
+
     return states
 
 
@@ -58,7 +65,9 @@ ONCE: dict[str, Callable[[Tensor], Tensor]] = {
     "reflector_rnn": by_a_reflector_rnn,
     "exp_skew": lambda x: exp_skew(x - x.mT),
     "a truncated SVD": lambda x: truncated_svd(x, 2).S,
-    "an LSTM in factors": by_an_lstm_in_factors,
+    "an LSTM in factors": in_factors("LSTM", 4),
+    "a GRU in factors": in_factors("GRU", 3),
+    "an RNN in factors": in_factors("RNN_TANH", 1),
     "the sequential sweep": lambda x: _Sweep.apply(x, x.detach()),
 }
 

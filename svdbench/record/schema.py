@@ -165,11 +165,15 @@ COMPRESSED = TableSchema(
 # ``multiplications`` are those of the training so far, and ``train_bytes`` parameters, buffers
 # and the optimiser's state. ``dtype`` is that of products; ``compile_s`` are the used seconds of
 # compiling in a training, which no other column has, without what was compiled before it.
+# ``baseline_loss``, ``metric`` and ``chance`` are of a sequence task.
 _BUDGETED = ("budget_of", "budget_s", "used_s", "dtype", "compiled")
 ACCELERATION = TableSchema("samples", (*COMPRESSION.own, *_BUDGETED), TRAINING_STATUSES)
 ACCELERATED = TableSchema(
     "summary",
-    (*COMPRESSED.own, *_BUDGETED, "multiplications", "train_bytes", "search_s", "compile_s"),
+    (
+        *(*COMPRESSED.own, *_BUDGETED, "multiplications", "train_bytes", "search_s", "compile_s"),
+        *("loss_unit", "baseline_loss", "metric", "chance"),
+    ),
     TRAINING_STATUSES,
 )
 # What a step of each arm costs, on average over its training; and for each smaller dense network

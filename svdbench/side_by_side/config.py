@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from svdbench.config.base import TRAINED, DeviceConfig, Dtype, trained_option
-from svdbench.config.fields import group, option, section
+from svdbench.config.fields import group, members, option, section
 from svdbench.job import Subject
-from svdbench.members import DATASETS
+from svdbench.members import DATASETS, TASKS
 from svdbench.training.config import OptimizerConfig, Schedule, minutes_option
 
 # The families of networks that are no list of sizes.
-CONV, LSTM, BYTE_LM = "conv", "lstm", "byte-lm"
+CONV, LSTM, GRU, RNN, BYTE_LM = "conv", "lstm", "gru", "rnn", "byte-lm"
+RECURRENT = LSTM, GRU, RNN
 
 # The first argument of the commands that train networks; of some it may be a model, too.
 DATASET = Subject(
@@ -109,18 +110,22 @@ class SideBySide(DeviceConfig):
 
 @dataclass
 class FamilyConfig(SideBySide):
-    """Networks of several families: multilayer, convolutional, and byte-level transformers."""
+    """Networks of several families: multilayer, convolutional, recurrent, and transformers."""
 
     net: str | None = trained_option(
         None,
-        "sizes of the layers, such as 784-512-256-10; for images also conv, or lstm, which reads "
-        "them row by row; for text byte-lm, a transformer that predicts the next byte",
-        "--net SIZES|conv|lstm|byte-lm",
-        null="512 and 256 hidden units",
+        "sizes of the layers, such as 784-512-256-10; conv for images; lstm, gru or rnn for a "
+        "task, or for images row by row; byte-lm for text, a transformer that predicts the next "
+        "byte",
+        "--net NETWORK",
+        null="512 and 256 hidden units; for a task lstm",
+    )
+    activation: str = option(
+        "relu", "activation between the layers: relu, sigmoid or tanh; φ of rnn: relu or tanh"
     )
     width: int | None = trained_option(
         None,
-        "hidden units of lstm, or features of byte-lm (a multiple of 4)",
+        "hidden units of lstm, gru and rnn, or features of byte-lm (a multiple of 4)",
         "--width N",
         null="128",
         at_least=4,
@@ -137,20 +142,62 @@ class FamilyConfig(SideBySide):
         "--text FILE|FOLDER",
         null="Python's standard library",
     )
+    task_name: str | None = trained_option(
+        None,
+        "sequence task for lstm, gru or rnn, such as adding; `svdbench list tasks` lists them",
+        "--task TASK",
+        choices=TASKS,
+        null="a data set",
+    )
+    task: dict[str, Any] = members(TASKS)
+    length: int | None = trained_option(
+        None,
+        "length of the task's sequences; of copying, its lag",
+        "--length N",
+        null="the task's",
+        at_least=1,
+    )
+    sequences: int | None = trained_option(
+        None, "number of training sequences of the task", "--sequences N", null="10000", at_least=16
+    )
     batch_size: int | None = batch_option(
-        None, "2048, or an eighth of a smaller data set; for a text, windows of 2048 bytes in all"
+        None,
+        "2048, or an eighth of a smaller data set; for a text, windows of 2048 bytes in all; for "
+        "a task, 50 sequences",
     )
 
     def check(self) -> None:
         super().check()
-        takes = {"width": (LSTM, BYTE_LM)}
+        if any(not isinstance(options, dict) for options in self.task.values()):
+            raise ValueError("task=… does not choose a task: write task_name=…, or --task …")
+        takes = {"width": (*RECURRENT, BYTE_LM)}
         for name in ("width", "layers", "context", "text"):
-            if getattr(self, name) is not None and self.net not in takes.get(name, (BYTE_LM,)):
+            if getattr(self, name) is not None and self._net not in takes.get(name, (BYTE_LM,)):
                 raise ValueError(f"{name} is for the network byte-lm: add --net byte-lm")
-        if self.net == BYTE_LM and self.data.name != Data().name:
-            raise ValueError(
-                f"byte-lm learns text, not {self.data.name}: leave the data set out, or name a "
-                "text with --text"
-            )
-        if self.net == BYTE_LM and (self.width or 0) % 4:
+        if self._net == BYTE_LM and (self.width or 0) % 4:
             raise ValueError(f"width is {self.width}: give a multiple of 4")
+        is_data = self.data.name != Data().name
+        if self.task_name is None:
+            for name in ("length", "sequences"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is of a task's sequences: add --task adding")
+            if self._net == BYTE_LM and is_data:
+                raise ValueError(
+                    f"byte-lm learns text, not {self.data.name}: leave the data set out, or name a "
+                    "text with --text"
+                )
+        elif self._net not in RECURRENT:
+            raise ValueError(
+                f"{self.task_name} is read step by step, and the network is {self.net}: choose "
+                "--net lstm, gru or rnn"
+            )
+        elif is_data:
+            raise ValueError(
+                f"{self.task_name} has sequences of its own, not {self.data.name}: leave the data "
+                "set or --task out"
+            )
+
+    @property
+    def _net(self) -> str | None:
+        """The network's family; None for sizes of layers by default."""
+        return LSTM if self.net is None and self.task_name is not None else self.net

@@ -1,10 +1,9 @@
 """Families of networks that differ in the widths of their hidden layers alone.
 
-Multilayer networks; convolutional ones for images, of four convolutions, pooling and one linear
-layer; and a recurrent one that reads images row by row.
+Multilayer networks; and convolutional ones for images, of four convolutions, pooling and one linear
+layer.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,14 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from svdbench.side_by_side.networks import ACTIVATIONS, Loss, loss_for, mlp
+from svdbench.side_by_side.networks import (
+    ACTIVATIONS,
+    CountRight,
+    Loss,
+    count_right,
+    loss_for,
+    mlp,
+)
 
 
 class NetworkFamily(ABC):
@@ -42,7 +48,12 @@ class NetworkFamily(ABC):
     @property
     @abstractmethod
     def loss(self) -> Loss:
-        """Of outputs and labels: the mean of a batch, in nats."""
+        """Of outputs and labels: the mean of a batch, in nats unless a task says otherwise."""
+
+    @property
+    def count_right(self) -> CountRight:
+        """How many labels of a batch are right, for outputs and labels that are classes."""
+        return count_right
 
 
 @dataclass(frozen=True)
@@ -146,61 +157,6 @@ class ConvFamily(NetworkFamily):
 
     def scaled(self, share: float) -> "ConvFamily":
         return replace(self, channels=tuple(scaled_width(n, share) for n in self.channels))
-
-    @property
-    def loss(self) -> Loss:
-        return loss_for(self.classes)
-
-
-LSTM_WIDTH = 128
-
-
-class RowReader(nn.Module):
-    """Logits (N, classes) of flat images (N, d), from the last state of an LSTM over the rows.
-
-    Args:
-        shape: of an image: (height, width), or (height, width, channels).
-    """
-
-    def __init__(self, shape: Sequence[int], hidden: int, classes: int) -> None:
-        super().__init__()
-        self.rows = shape[0]
-        self.rnn = nn.LSTM(math.prod(shape[1:]), hidden, batch_first=True)
-        self.readout = nn.Linear(hidden, classes)
-
-    def forward(self, X: Tensor) -> Tensor:
-        states, _ = self.rnn(X.unflatten(1, (self.rows, -1)))
-        logits: Tensor = self.readout(states[:, -1])
-        return logits
-
-
-@dataclass(frozen=True)
-class LstmFamily(NetworkFamily):
-    """An LSTM that reads an image row by row, and one linear layer.
-
-    Args:
-        shape: of an image: (height, width), or (height, width, channels).
-        classes: logits.
-        hidden: units of the LSTM.
-
-    Example:
-        >>> LstmFamily((28, 28), 10).scaled(0.25).label
-        'lstm-28-32-10'
-    """
-
-    shape: Sequence[int]
-    classes: int
-    hidden: int = LSTM_WIDTH
-
-    @property
-    def label(self) -> str:
-        return f"lstm-{math.prod(self.shape[1:])}-{self.hidden}-{self.classes}"
-
-    def build(self) -> nn.Module:
-        return RowReader(self.shape, self.hidden, self.classes)
-
-    def scaled(self, share: float) -> "LstmFamily":
-        return replace(self, hidden=scaled_width(self.hidden, share))
 
     @property
     def loss(self) -> Loss:

@@ -67,6 +67,8 @@ def linear_layers(network: nn.Module) -> dict[str, nn.Linear]:
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+# Of outputs and labels: how many of the labels are right, a number or a tensor ().
+CountRight = Callable[[Tensor, Tensor], Tensor | float]
 
 
 def loss_for(outputs: int) -> Loss:
@@ -94,35 +96,53 @@ def predictions(logits: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
+def count_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many labels (…) are the likeliest of logits (…, outputs)."""
+    return (predictions(logits) == labels).sum()
+
+
 # Labels at once: enough for fast products, and their activations stay in the cache.
 CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean loss, in nats, and the fraction of labels that were right."""
+    """Mean loss, and the fraction of labels that were right; None where labels are no classes."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, X: Tensor, y: Tensor, loss: Loss, chunk: int = CHUNK) -> Scores:
-    """The scores of a network, in evaluation mode, on examples (N, …) and labels (N,) or (N, T).
+def evaluate(
+    network: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    loss: Loss,
+    chunk: int = CHUNK,
+    count: CountRight = count_right,
+) -> Scores:
+    """The scores of a network, in evaluation mode, on examples (N, …) and labels (N, …).
+
+    Labels that are floating-point numbers, as those of a regression, have no accuracy.
 
     Args:
-        chunk: labels at once; at least one example.
+        chunk: labels at once, or steps of sequences (N, T, inputs); at least one example.
+        count: how many labels of a batch are right.
     """
     if not len(X):
         raise ValueError("there are no examples to evaluate on: give at least one")
-    examples = max(1, chunk // y[0].numel())
+    steps = X.shape[1] if X.ndim == 3 else 1
+    examples = max(1, chunk // max(steps, y[0].numel()))
     training = network.training
     network.eval()
     losses = torch.zeros((), dtype=torch.float64, device=X.device)
-    right = torch.zeros((), dtype=torch.int64, device=X.device)
+    right = torch.zeros((), dtype=torch.float64, device=X.device)
+    classes = not y.is_floating_point()
     for x, labels in zip(X.split(examples), y.split(examples), strict=True):
-        logits = network(x)
-        losses += labels.numel() * loss(logits, labels)
-        right += (predictions(logits) == labels).sum()
+        outputs = network(x)
+        losses += labels.numel() * loss(outputs, labels)
+        if classes:
+            right += count(outputs, labels)
     network.train(training)
-    return Scores(float(losses) / y.numel(), int(right) / y.numel())
+    return Scores(float(losses) / y.numel(), float(right) / y.numel() if classes else None)

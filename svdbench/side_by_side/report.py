@@ -6,13 +6,14 @@ The arm that all others are compared with is the ``base``: the unchanged network
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import pandas as pd
 
 from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
-from svdbench.reporting.words import fixed, integer, percent, quantity, ratio, share
+from svdbench.reporting.words import fixed, integer, number, percent, quantity, ratio, share
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 STOPPED = ("timeout", "interrupted")
@@ -25,6 +26,8 @@ TOTAL_SPEED = Metric(
     "of the total times, median over seeds",
     ratio,
 )
+LOSS = Metric("test loss", "loss", "", "lower", "mean over seeds", lambda value: number(value, 4))
+NATS = "nats"
 ALONE = (
     "training speed: total time of the unchanged network over that of the arm, median over seeds; "
     "the run's samples, which give the paired medians, were not kept"
@@ -73,6 +76,36 @@ def failures(summary: pd.DataFrame, base: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
+class LossScale:
+    """What losses are measured in, and beside what.
+
+    Attributes:
+        unit: nats, or that of a task.
+        baseline: of the task, the loss of the best answer that remembers nothing; else None.
+    """
+
+    unit: str = NATS
+    baseline: float | None = None
+
+    @classmethod
+    def of(cls, summary: pd.DataFrame) -> Self:
+        """That of ``summary.csv``; earlier versions had nats alone."""
+        units, baselines = (
+            list(summary[column].dropna()) if column in summary else []
+            for column in ("loss_unit", "baseline_loss")
+        )
+        return cls(units[0] if units else NATS, float(baselines[0]) if baselines else None)
+
+    @property
+    def words(self) -> str:
+        """What the baseline is, as a sentence; empty without one."""
+        if self.baseline is None:
+            return ""
+        loss = f"{number(self.baseline, 4)} {self.unit}"
+        return f"baseline: {loss}, the loss of the best answer that remembers nothing"
+
+
+@dataclass(frozen=True)
 class SidesFrames:
     """The tables of a run of arms.
 
@@ -113,11 +146,12 @@ def of_summary(title: str, summary: pd.DataFrame, base: str, failed: Iterable[st
     """The report of a run of which ``summary.csv`` alone was kept: means over the seeds."""
     rows = summary[summary["status"] == "ok"]
     found = Report(title, frames={"summary": summary})
-    table = Table.of(title, ["arm"], ["test accuracy", "training speed", "seeds"], note=ALONE)
+    score = ACCURACY if rows["accuracy"].notna().any() else LOSS
+    table = Table.of(title, ["arm"], [score.name, "training speed", "seeds"], note=ALONE)
     groups = []
     for arm, own in rows.groupby("arm", sort=False):
         seeds = own["seed"].nunique()
-        accuracy = ACCURACY.of(own["accuracy"].mean(), seeds=seeds, arm=arm)
+        accuracy = score.of(own[score.column].mean(), seeds=seeds, arm=arm)
         times = math.nan if arm == base else own["speedup"].median()
         speed = TOTAL_SPEED.of(times, seeds=seeds, arm=arm)
         table.add(name_of(arm), accuracy, "" if arm == base else speed, integer(seeds))

@@ -17,7 +17,7 @@ from svdbench.measure.clock import clock_of
 from svdbench.measure.machine import device_name, threads_of
 from svdbench.record.run import RunWriter
 from svdbench.record.schema import COMPRESSED, TableSchema, cell_id
-from svdbench.reporting.words import share
+from svdbench.reporting.words import UNKNOWN, number, share
 from svdbench.running.session import RunDisplay, interrupted, running
 from svdbench.side_by_side.arms import Arm, Batches, Epoch, side_by_side
 from svdbench.side_by_side.config import SideBySide
@@ -27,7 +27,7 @@ from svdbench.side_by_side.problems import Examples, TrainingProblem
 
 Config = TypeVar("Config", bound=SideBySide)
 Setting = TypeVar("Setting")
-BATCH, LEAST_BATCHES = 2048, 8
+LEAST_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,9 @@ class Experiment(Generic[Config, Setting]):
 
     @property
     def batch_size(self) -> int:
-        """Examples of a batch; by default those of 2048 labels, of which a sequence has many."""
+        """Examples of a batch; by default the problem's, or an eighth of a smaller set."""
         small = math.ceil(len(self.train[0]) / LEAST_BATCHES)
-        return self.config.batch_size or min(max(1, BATCH // self.labels), small)
-
-    @property
-    def labels(self) -> int:
-        """Those of an example: 1, or of a sequence one for each place."""
-        return self.train[1][0].numel()
+        return self.config.batch_size or min(self.problem.batch_size, small)
 
     @property
     def batches(self) -> int:
@@ -76,8 +71,7 @@ class Experiment(Generic[Config, Setting]):
     @property
     def epochs(self) -> int:
         enough = math.ceil(self.least_steps / self.batches)
-        usual = 1 if self.labels > 1 else self.usual_epochs  # a text is read once
-        return self.config.epochs or max(usual, enough)
+        return self.config.epochs or max(self.problem.epochs or self.usual_epochs, enough)
 
     @property
     def preparations(self) -> int:
@@ -153,7 +147,9 @@ class SharedRows:
         if arm.history:
             row["train_loss"] = arm.history[-1].loss
         if scores is not None:
-            row |= {"loss": scores.loss, "accuracy": scores.accuracy}
+            row["loss"] = scores.loss
+            if scores.accuracy is not None:
+                row["accuracy"] = scores.accuracy
         return row | size
 
     def end(self, row: dict[str, Any]) -> None:
@@ -259,27 +255,32 @@ class ArmsSession(ABC, Generic[G, A]):
     def _epochs(self, arms: list[A], scores: dict[str, Scores], seed: int) -> None:
         epochs = self.given.epochs
         turns = side_by_side(arms, self.batches(seed), epochs, self.train_epoch)
-        for turn, (number, arm, done) in enumerate(turns, 1):
-            self.shown.doing(turn / (epochs * len(arms)), f"epoch {number + 1}/{epochs}")
+        for turn, (epoch, arm, done) in enumerate(turns, 1):
+            self.shown.doing(turn / (epochs * len(arms)), f"epoch {epoch + 1}/{epochs}")
             if done:
-                scores[arm.name] = self.epoch(arm, number + 1 == epochs)
+                scores[arm.name] = self.epoch(arm, epoch + 1 == epochs)
             # All arms of an epoch or none, so that those that there are can be compared.
             if turn % len(arms) == 0 and self._time_is_up() and turn < epochs * len(arms):
                 self.ending = "timeout"
                 return
 
     def _told(self, arms: list[A], scores: dict[str, Scores]) -> str:
+        score = "loss" if self.given.problem.is_regression else self.score_name
         words = []
         for arm in arms:
-            number = "–"
-            if arm.name in scores:
-                right = scores[arm.name].accuracy
-                number = share(right if self.score_name == "accuracy" else 1 - right)
-            words.append(f"{arm.name} {number}" + (f" ({arm.reason})" if arm.reason else ""))
-        return f"test {self.score_name} {'; '.join(words)}"
+            known = f"{_score(scores[arm.name], score)}" if arm.name in scores else UNKNOWN
+            words.append(f"{arm.name} {known}" + (f" ({arm.reason})" if arm.reason else ""))
+        return f"test {score} {'; '.join(words)}"
 
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
+
+
+def _score(scores: Scores, name: str) -> str:
+    """A score in words: loss, accuracy or error."""
+    if name == "loss" or scores.accuracy is None:
+        return number(scores.loss)
+    return share(scores.accuracy if name == "accuracy" else 1 - scores.accuracy)
 
 
 def run_session(

@@ -10,6 +10,9 @@ and of ¼, ⅜ and ½ the width. All get the same number of steps, multiplicatio
 report says whether an arm is better than the best of the smaller networks, and shows the speed,
 the speed that the saved multiplications allow, and the accuracy with its interval.
 
+The examples are those of a data set, a text (--net byte-lm), or a sequence task, such as adding or
+copying, for a recurrent network (--task). A regression, such as adding, is judged by its loss.
+
 experiment=svd_dnn_mnist_published follows the code of Sarnayak et al. (2020), and
 experiment=svd_dnn_mnist_corrected corrects its errors; likewise svd_dnn_xor_… and
 svd_dnn_cats_…; svd_dnn_alpha varies α. These experiments train no smaller networks.
@@ -20,6 +23,7 @@ the configuration and the environment.
 Examples:
     svdbench accelerate mnist --alphas 0.5 --phis 0.1
     svdbench accelerate mnist --arms svd-dnn,cola --budget 2.5
+    svdbench accelerate --task adding --net rnn --length 50 --budget 20
     svdbench accelerate experiment=svd_dnn_mnist_corrected
 """
 
@@ -149,10 +153,10 @@ class Accelerate(FamilyConfig, FollowedConfig):
     )
     ranks: list[str] | None = option(
         None,
-        "ranks of the layers instead of alpha, such as 154,85,none",
+        "ranks of the weights instead of alpha, such as 154,85,none",
         typed="--ranks L,L,…",
         pattern=r"(?i:none)|0*[1-9]\d*",
-        remedy="give a whole number of at least 1, or none, for each layer, for example "
+        remedy="give a whole number of at least 1, or none, for each weight, for example "
         "ranks=[154,85,none]",
     )
     phis: list[float] = several(

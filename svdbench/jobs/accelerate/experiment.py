@@ -222,7 +222,7 @@ def settings_of(config: Accelerate, family: NetworkFamily) -> list[AccelerateSet
         ranks = [None if rank.lower() == "none" else int(rank) for rank in config.ranks]
         # A rank for the last layer says that it is meant.
         options["skip_last"] = False
-        names = [f"{name}.weight" for name in linear_layers(network)]
+        names = [found.weight.name for found in ArmPlan(lambda weight: None).weights(network)]
         rules = [(None, layer_rule(ranks, names))]
     else:
         # At α = 1 factors save nothing, and the dense network is there.

@@ -67,8 +67,9 @@ def add_map(report: Report, summary: pd.DataFrame, title: str) -> None:
         title: of the figure: data set, network and seeds.
     """
     if (found := map_of(summary)) is not None:
-        report.blocks += [*map_tables(found), Lines(advice(found))]
-        report.figures["map"] = partial(draw_map, found, title)
+        unit = sides.LossScale.of(summary).unit
+        report.blocks += [*map_tables(found, unit), Lines(advice(found, unit))]
+        report.figures["map"] = partial(draw_map, found, title, unit)
 
 
 def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
@@ -102,11 +103,11 @@ def map_of(summary: pd.DataFrame) -> AlphaPhiMap | None:
     )
 
 
-def map_tables(found: AlphaPhiMap) -> list[Table]:
+def map_tables(found: AlphaPhiMap, unit: str = sides.NATS) -> list[Table]:
     """A line for each α: the loss less the dense network's at each φ; and the seconds."""
     note = (
-        f"less the dense network's {words.number(mean(found.dense_losses), 4)} nats, with half its "
-        f"95% interval; {sides.noise(len(found.dense_losses))}"
+        f"less the dense network's {words.number(mean(found.dense_losses), 4)} {unit}, with half "
+        f"its 95% interval; {sides.noise(len(found.dense_losses))}"
     )
     columns = [f"φ {words.percent(phi, 0)}" for phi in found.phis]
     losses = Table.of("test loss over α and φ", ["α"], columns, note=note)
@@ -133,13 +134,14 @@ def mean(values: Sequence[float]) -> float:
 # ------------------------------------------------------------------------------ the advice
 
 
-def advice(found: AlphaPhiMap) -> Iterator[str]:
+def advice(found: AlphaPhiMap, unit: str = sides.NATS) -> Iterator[str]:
     """What this run says of the usual advice, a line for each α that it is about."""
     if HALF in found.alphas and set(ADVISED) & set(found.phis):
-        yield f"α 0.5 is best with φ of 10 to 20%: {_half(found)}"
+        yield f"α 0.5 is best with φ of 10 to 20%: {_half(found, unit)}"
     few = [alpha for alpha in found.alphas if alpha <= QUARTER]
     for alpha in few:
-        yield f"α {words.setting(alpha)}: more dense steps always help: {_more_helps(found, alpha)}"
+        helps = _more_helps(found, alpha, unit)
+        yield f"α {words.setting(alpha)}: more dense steps always help: {helps}"
     if few:
         yield f"more dense steps cost seconds: {_costs(found)}"
 
@@ -154,7 +156,7 @@ def judged(claims: Sequence[Interval], at_most: float = 0.0) -> bool | None:
     return True if all(one.high < at_most for one in claims) else None
 
 
-def _half(found: AlphaPhiMap) -> str:
+def _half(found: AlphaPhiMap, unit: str) -> str:
     advised = [phi for phi in found.phis if ADVISED[0] <= phi <= ADVISED[1]]
     best = min(advised, key=lambda phi: mean(found.losses[HALF, phi]))
     others = [phi for phi in found.phis if phi not in advised]
@@ -165,17 +167,17 @@ def _half(found: AlphaPhiMap) -> str:
         return "open, as there are no others"
     return (
         f"{ANSWERS[answer]} (φ {words.percent(best, 0)} less φ {words.percent(worst, 0)}: "
-        f"{_difference(pairs[worst])} nats)"
+        f"{_difference(pairs[worst])} {unit})"
     )
 
 
-def _more_helps(found: AlphaPhiMap, alpha: float) -> str:
+def _more_helps(found: AlphaPhiMap, alpha: float, unit: str) -> str:
     steps = {(more, less): found.between(alpha, more, less) for less, more in pairwise(found.phis)}
     answer = judged(list(steps.values()))
     (more, less), worst = max(steps.items(), key=lambda item: item[1].mean)
     return (
         f"{ANSWERS[answer]} (least from φ {words.percent(less, 0)} to {words.percent(more, 0)}: "
-        f"{_difference(worst)} nats)"
+        f"{_difference(worst)} {unit})"
     )
 
 
@@ -200,7 +202,7 @@ def _difference(interval: Interval) -> str:
 # ------------------------------------------------------------------------------ the figure
 
 
-def draw_map(found: AlphaPhiMap, title: str) -> Figure:
+def draw_map(found: AlphaPhiMap, title: str, unit: str = sides.NATS) -> Figure:
     """The loss less the dense network's over α and φ, with lines of equal seconds.
 
     Args:
@@ -241,7 +243,7 @@ def draw_map(found: AlphaPhiMap, title: str) -> Figure:
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes)
     plots.name_ticks(bar.ax.yaxis, lambda value: "0" if not value else words.signed(value, 2))
-    bar.set_label("test loss less the dense network's, nats")
+    bar.set_label(f"test loss less the dense network's, {unit}")
     what = "* more than noise; dashed: equal seconds of training"
     figure.suptitle(f"{title}\n{what}", x=0.01, ha="left", fontsize=10)
     return figure

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svdbench.jobs.accelerate.summaries import DENSE, RIVAL
+from svdbench.jobs.accelerate.summaries import DENSE, LOSS, LOSS_DIFFERENCE, RIVAL
 from svdbench.reporting import plots
 from svdbench.reporting.metrics import Metric, Values
 from svdbench.reporting.report import Lines, Table, TableCell
@@ -37,12 +38,6 @@ RULE = (
 )
 Verdict = Literal["better", "not better", "can't tell"]
 
-_digits = partial(number, digits=4)
-LOSS = Metric("test loss", "test_loss", "", "lower", "mean over seeds", _digits)
-SAME = Metric(
-    "test loss against the DNN",
-    *("loss_difference", "", "lower", "mean of the seeds' differences", signed),
-)
 SMALLER = Metric(
     "test loss against the best smaller DNN",
     *("smaller_difference", "", "lower", "mean of the seeds' differences", signed),
@@ -91,7 +86,7 @@ class ArmOutcome:
         seeds = len(self.loss)
         found = [LOSS.of(float(self.loss.mean()), seeds=seeds, arm=self.name)]
         if self.name != DENSE:
-            found.append(SAME.of_interval(self.same, seeds=seeds, arm=self.name))
+            found.append(LOSS_DIFFERENCE.of_interval(self.same, seeds=seeds, arm=self.name))
         if self.verdict is not None and self.smaller is not None:
             found.append(SMALLER.of_interval(self.smaller, seeds=seeds, arm=self.name))
         return {value.metric: value for value in found} | self.costs
@@ -182,7 +177,7 @@ def losses_table(outcomes: list[ArmOutcome], given: str) -> Table:
     if best is None:
         table = Table.of(title, ["arm"], columns)
         for one in outcomes:
-            difference = "" if one.name == DENSE else _cell(one.same)
+            difference = "" if one.name == DENSE else difference_of_losses(one.same)
             table.add(sides.name_of(one.name), one.metrics[LOSS], difference)
         return table
     columns.append("− best smaller")
@@ -193,8 +188,8 @@ def losses_table(outcomes: list[ArmOutcome], given: str) -> Table:
         table.add(
             sides.name_of(one.name) + (" (best smaller)" if one is best else ""),
             one.metrics[LOSS],
-            "" if one.name == DENSE else _cell(one.same),
-            "" if one.smaller is None or one is best else _cell(one.smaller),
+            "" if one.name == DENSE else difference_of_losses(one.same),
+            "" if one.smaller is None or one is best else difference_of_losses(one.smaller),
             TableCell("dense throughout", "dim")
             if one.unchanged and one.name != DENSE
             else _verdict(one.verdict),
@@ -212,7 +207,8 @@ def costs_table(outcomes: list[ArmOutcome]) -> Table:
     return table
 
 
-def _cell(found: Interval) -> TableCell:
+def difference_of_losses(found: Interval) -> TableCell:
+    """With its sign, half its interval, and a star where it is more than noise."""
     return sides.difference(found, signed, partial(number, digits=2))
 
 
@@ -288,7 +284,9 @@ def search_cost(summary: pd.DataFrame) -> Lines:
 # ------------------------------------------------------------------------------- the figure
 
 
-def loss_over_seconds(run: pd.DataFrame, outcomes: list[ArmOutcome]) -> Figure:
+def loss_over_seconds(
+    run: pd.DataFrame, outcomes: list[ArmOutcome], scale: sides.LossScale
+) -> Figure:
     """Test loss over the seconds used, medians of the seeds, a line for each arm.
 
     Of the smaller networks the best has a label; the others are thin and grey.
@@ -321,13 +319,26 @@ def loss_over_seconds(run: pd.DataFrame, outcomes: list[ArmOutcome]) -> Figure:
     plots.quiet(axes)
     axes.set_yscale("log")
     plots.name_log_ticks(axes.yaxis, number)
-    axes.set_title("test loss, nats", loc="left", fontsize=10)
+    axes.set_title(f"test loss, {scale.unit}", loc="left", fontsize=10)
+    draw_baseline(axes, scale)
     figure.suptitle(
         sides.about(run, "median of {} seeds, bands from lowest to highest"), x=0.01, ha="left"
     )
     figure.draw_without_rendering()
     plots.label_lines(axes)
     return figure
+
+
+def draw_baseline(axes: Axes, scale: sides.LossScale) -> None:
+    """A dotted line at the loss of the best answer that remembers nothing, where a task has one."""
+    if scale.baseline is not None:
+        dotted: dict[str, Any] = {
+            "color": "#777777",
+            "linestyle": ":",
+            "linewidth": 1.2,
+            "zorder": 0,
+        }
+        axes.axhline(scale.baseline, label="baseline", **dotted)
 
 
 def given_of(epochs: pd.DataFrame) -> str:

@@ -12,6 +12,8 @@ from svdbench.jobs.accelerate.map import add_map
 from svdbench.jobs.accelerate.outcomes import (
     ArmOutcome,
     costs_table,
+    difference_of_losses,
+    draw_baseline,
     given_of,
     has_costs,
     headline_of,
@@ -26,6 +28,8 @@ from svdbench.jobs.accelerate.summaries import (
     CEILING,
     DENSE,
     FINAL_LOSS,
+    LOSS,
+    LOSS_DIFFERENCE,
     SPEED,
     SWITCHED,
     TRAINED,
@@ -71,40 +75,55 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
     if not arms:
         return None
     equal = _equal_steps(epochs)  # else epochs of other arms are other work
+    scale = sides.LossScale.of(frames.summary)
+    outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
+    chosen = outcomes and bool(frames.summary["search_s"].notna().any())
+    by_loss = chosen or any(one.narrow for one in outcomes) or not equal
+    told = (sides.ACCURACY, LOSS, *([SPEED] if equal else []))
+    # What the tables by loss say, too.
+    known = (LOSS, LOSS_DIFFERENCE) if by_loss else ()
     found = Report(
         _title(epochs, equal),
-        headline(
-            (sides.name_of(arm.name), _of(arm.metrics, sides.ACCURACY, *([SPEED] if equal else [])))
-            for arm in arms
-        ),
+        headline((sides.name_of(arm.name), _of(arm.metrics, *told)) for arm in arms),
         frames={"samples": frames.samples, "summary": frames.summary},
         warnings=list(impossible(arms)) if equal else [],
         metrics=[
             value
             for arm in arms
             for metric, value in arm.metrics.items()
-            if equal or metric not in (SPEED, SWITCHED, CEILING)
+            if metric not in known and (equal or metric not in (SPEED, SWITCHED, CEILING))
         ],
     )
     found.blocks = [
-        scores_table(arms, found.title),
+        scores_table(arms, found.title, by_loss),
         speed_table(arms),
-        Lines([_meaning(arms), *(conclusions(arms) if equal else ()), *frames.failed]),
+        Lines(
+            [
+                _meaning(arms, _metric(frames.summary), equal, by_loss),
+                *filter(None, [scale.words]),
+                *(conclusions(arms) if equal else ()),
+                *frames.failed,
+            ]
+        ),
         Lines(() if layers is None else ranks_of_layers(layers)),
     ]
     if not equal:
         del found.blocks[1]
-    outcomes = outcomes_of(epochs, frames.summary) if has_costs(epochs) else []
-    chosen = outcomes and bool(frames.summary["search_s"].notna().any())
-    if chosen or any(one.narrow for one in outcomes) or not equal:
+    if by_loss:
         _add_outcomes(found, epochs, frames.summary, outcomes)
     add_map(found, frames.summary, sides.about(epochs, "mean of {} seeds", _batches(epochs)))
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
-    found.figures["loss"] = partial(loss, epochs, arms)
+    found.figures["loss"] = partial(loss, epochs, arms, scale)
     if equal and any(arm.speed is not None for arm in arms):
         found.figures["speed"] = partial(draw_speeds, epochs, arms)
     return found
+
+
+def _metric(summary: pd.DataFrame) -> str:
+    """What the accuracy of a task is the share of, in words; empty without one."""
+    known = list(summary["metric"].dropna()) if "metric" in summary else []
+    return str(known[0]) if known else ""
 
 
 def _equal_steps(epochs: pd.DataFrame) -> bool:
@@ -120,7 +139,9 @@ def _add_outcomes(
     tables = [losses_table(outcomes, given_of(epochs)), costs_table(outcomes)]
     found.blocks = [*tables, Lines(verdicts(outcomes)), search_cost(summary), *found.blocks]
     found.warnings += missed_budgets(epochs, outcomes)
-    found.figures["loss_over_seconds"] = partial(loss_over_seconds, epochs, outcomes)
+    found.figures["loss_over_seconds"] = partial(
+        loss_over_seconds, epochs, outcomes, sides.LossScale.of(summary)
+    )
 
 
 def _of(values: Values, *metrics: Metric) -> list[MetricValue]:
@@ -145,19 +166,36 @@ def _execution(row: Any) -> str:
 # -------------------------------------------------------------------- tables and sentences
 
 
-def scores_table(arms: list[AcceleratedArmSummary], title: str) -> Table:
-    """A line for each arm after its last epoch."""
+def scores_table(arms: list[AcceleratedArmSummary], title: str, short: bool = False) -> Table:
+    """A line for each arm after its last epoch; without accuracies, its losses alone.
+
+    Args:
+        short: whether another table has the test losses.
+    """
+    if arms[0].accuracy_difference is None:
+        tested = () if short else ("test loss", f"− {DENSE}")
+        table = Table.of(title, ["arm"], ["training loss", *tested, "seeds"])
+        for arm in arms:
+            own, cells = arm.metrics, []
+            if not short:
+                less = difference_of_losses(arm.loss_difference)
+                cells = [own[LOSS], "" if arm.name == DENSE else less]
+            table.add(sides.name_of(arm.name), own[FINAL_LOSS], *cells, integer(arm.seeds))
+        return table
     columns = ["final loss", "train", "test", f"− {DENSE}, points", "seeds"]
     table = Table.of(title, ["arm"], columns)
     for arm in arms:
         own, found = arm.metrics, arm.accuracy_difference
+        points_less: str | TableCell = ""
+        if arm.name != DENSE and found is not None:
+            points_less = sides.difference(found, points, sides.points_of)
         table.add(
             sides.name_of(arm.name),
             own[FINAL_LOSS],
             own[TRAINED],
             own[sides.ACCURACY],
-            sides.difference(found, points, sides.points_of) if arm.name != DENSE else "",
-            integer(found.count),
+            points_less,
+            integer(arm.seeds),
         )
     return table
 
@@ -167,7 +205,7 @@ def speed_table(arms: list[AcceleratedArmSummary]) -> Table:
     columns = ["epoch", "switched", "training", "95% interval", "ceiling", "seeds"]
     table = Table.of(f"speed of training, × {DENSE}'s", ["arm"], columns)
     for arm in arms:
-        own, seeds = arm.metrics, integer(arm.accuracy_difference.count)
+        own, seeds = arm.metrics, integer(arm.seeds)
         if arm.name == DENSE:
             table.add(arm.name, own[EPOCH], "", "", "", "", seeds)
             continue
@@ -190,13 +228,26 @@ def _speed(speed: MetricValue, arm: AcceleratedArmSummary) -> TableCell:
     return TableCell(speed.text, value=speed.value)
 
 
-def _meaning(arms: list[AcceleratedArmSummary]) -> str:
-    return (
-        f"{sides.noise(arms[0].accuracy_difference.count)}; "
-        "final loss: geometric mean over seeds; train, test: mean accuracy; "
-        "switched: speed of the epochs with factors, median of pairs; training: speed of the "
-        "whole training; ceiling: the speed that the saved multiplications allow"
-    )
+def _meaning(arms: list[AcceleratedArmSummary], metric: str, speeds: bool, short: bool) -> str:
+    """What the columns mean.
+
+    Args:
+        metric: what the accuracy is the share of, where it isn't that of right labels.
+        speeds: whether there is a table of them.
+        short: see :func:`scores_table`.
+    """
+    scores = "final loss: geometric mean over seeds; train, test: mean accuracy"
+    if arms[0].accuracy_difference is None:
+        scores = "training loss: geometric mean over seeds" + ("" if short else "; test loss: mean")
+    elif metric:
+        scores += f", the share of {metric}"
+    words = [sides.noise(arms[0].seeds), scores]
+    if speeds:
+        words.append(
+            "switched: speed of the epochs with factors, median of pairs; training: speed of the "
+            "whole training; ceiling: the speed that the saved multiplications allow"
+        )
+    return "; ".join(words)
 
 
 def impossible(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
@@ -219,7 +270,9 @@ def conclusions(arms: list[AcceleratedArmSummary]) -> Iterator[str]:
         if arm.impossible:
             against = f"{IMPOSSIBLE} ({own[CEILING].text})"
         pace = f"{own[SPEED].text} as fast, {against}"
-        yield f"{sides.name_of(arm.name)}: {pace}; {_accuracy(arm.accuracy_difference)}"
+        found = arm.accuracy_difference
+        scored = _loss(arm) if found is None else _accuracy(found)
+        yield f"{sides.name_of(arm.name)}: {pace}; {scored}"
 
 
 def _accuracy(found: Interval) -> str:
@@ -228,6 +281,13 @@ def _accuracy(found: Interval) -> str:
     if not found.mean:
         return "the same test accuracy"
     return f"test accuracy {points(found.mean)} points, {sides.verdict(found, 0)}"
+
+
+def _loss(arm: AcceleratedArmSummary) -> str:
+    words = f"test loss {arm.metrics[LOSS_DIFFERENCE].text}"
+    if arm.seeds < 2:
+        return f"{words}, from one seed"
+    return f"{words}, {sides.verdict(arm.loss_difference, 0)}"
 
 
 def ranks_of_layers(layers: pd.DataFrame) -> Iterator[str]:
@@ -285,13 +345,19 @@ def _is_of(arm: AcceleratedArmSummary, stated: PublishedNumber) -> bool:
 # ----------------------------------------------------------------------------- the figures
 
 
-def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
-    """Training loss over epochs and over seconds, and test accuracy over seconds."""
+def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary], scale: sides.LossScale) -> Figure:
+    """Training loss over epochs and over seconds, and over seconds the test error, or loss."""
     figure = plots.new_figure(13.5, 4.6)
     grid = figure.subplots(1, 3)
     styles = lines_of([arm.name for arm in arms], run["epoch"].max())
     run = run[run["split"] == "test"].assign(error=1 - run["accuracy"])
-    panels = (("epoch", "train_loss"), ("elapsed_s", "train_loss"), ("elapsed_s", "error"))
+    last = "loss" if arms[0].accuracy_difference is None else "error"
+    panels = (("epoch", "train_loss"), ("elapsed_s", "train_loss"), ("elapsed_s", last))
+    titles = {
+        "train_loss": f"training loss, {scale.unit}",
+        "error": "test error",
+        "loss": f"test loss, {scale.unit}",
+    }
     for axes, (x, y) in zip(grid, panels, strict=True):
         for arm in arms:
             rows = run[run["arm"] == arm.name].groupby("epoch")
@@ -299,13 +365,15 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary]) -> Figure:
             style = styles[arm.name]
             plots.plot_line(axes, across, middle, label=sides.name_of(arm.name), **style)
             plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
-        axes.set_xlabel({"epoch": "epoch", "elapsed_s": "seconds of training"}[x])
+        turn = "epoch" if _equal_steps(run) else "round"
+        axes.set_xlabel({"epoch": turn, "elapsed_s": "seconds of training"}[x])
         axes.set_xlim(left=0)
         plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
         plots.name_ticks(axes.yaxis, share if y == "error" else number)
-        title = "test error" if y == "error" else "training loss, nats"
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(titles[y], loc="left", fontsize=10)
+        if y != "error":
+            draw_baseline(axes, scale)
     plots.count_epochs(grid[0], run["epoch"].max())
     title = sides.about(run, "median of {} seeds, lowest to highest", _batches(run))
     plots.add_title_and_legend(figure, title)

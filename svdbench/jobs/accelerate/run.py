@@ -29,7 +29,7 @@ from svdbench.running.session import RunDisplay
 from svdbench.side_by_side.arms import WARM_UP_STEPS, Epoch
 from svdbench.side_by_side.execution import check_compiler
 from svdbench.side_by_side.networks import Scores, evaluate
-from svdbench.side_by_side.problems import problem_of
+from svdbench.side_by_side.problems import problem_of, task_options
 from svdbench.side_by_side.session import ArmsSession, SharedRows, run_session, weight_columns
 
 
@@ -49,6 +49,10 @@ class AccelerateRows(SharedRows):
         }
         if config.compile:
             self.options |= {"compile": True}
+        if config.task_name is not None:
+            own = task_options(config)
+            own.pop("data_dir", None)  # where files are defines nothing
+            self.options |= {"sequences": len(given.train[0]), "task": own}
         if config.budget_of is not TrainingBudget.steps:
             self.options |= {"budget": config.budget_of.value, "budget_s": config.budget_s}
 
@@ -97,7 +101,12 @@ class AccelerateRows(SharedRows):
             "decompose_s": arm.switch_s,
             "multiplications": self._examples(arm) * weighted(products, arm.schedule.shares),
             "train_bytes": arm.train_bytes,
+            "loss_unit": self.given.problem.loss_unit,
         }
+        if (task := self.given.problem.task) is not None:
+            row |= {"baseline_loss": task.baseline}
+            if not self.given.problem.is_regression:
+                row |= {"metric": task.metric, "chance": task.chance}
         if config.compile:
             row["compile_s"] = arm.compile_s
         if arm.history:
@@ -236,10 +245,12 @@ class AccelerateSession(ArmsSession[AccelerateExperiment, AccelerateArm]):
 
     def epoch(self, arm: AccelerateArm, last: bool) -> Scores:
         network = arm.dense() if last else arm.network
-        scores = evaluate(network, *self.given.test, arm.loss)
+        count = self.given.family.count_right
+        scores = evaluate(network, *self.given.test, arm.loss, count=count)
         self.rows.epoch(arm, "test", scores)
         if last:
-            self.rows.epoch(arm, "train", evaluate(network, *self.given.problem.scored, arm.loss))
+            seen = evaluate(network, *self.given.problem.scored, arm.loss, count=count)
+            self.rows.epoch(arm, "train", seen)
         return scores
 
     def end(self, arms: list[AccelerateArm]) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 import pandas as pd
 
 from svdbench.reporting.metrics import EPOCH, Metric, Values
-from svdbench.reporting.words import number, percent, points, ratio
+from svdbench.reporting.words import number, percent, points, ratio, signed
 from svdbench.side_by_side import report as sides
 from svdbench.statistics.intervals import Interval, paired_difference
 from svdbench.statistics.summaries import geometric_mean_or_nan, mean_or_nan, summarise
 
 DENSE, RIVAL = "DNN", "narrow_dnn"
-FINAL_LOSS = Metric(
-    "final loss", "train_loss", "", "lower", "geometric mean over seeds", partial(number, digits=4)
+_digits = partial(number, digits=4)
+FINAL_LOSS = Metric("final loss", "train_loss", "", "lower", "geometric mean over seeds", _digits)
+LOSS = Metric("test loss", "test_loss", "", "lower", "mean over seeds", _digits)
+LOSS_DIFFERENCE = Metric(
+    "test loss against the DNN",
+    *("loss_difference", "", "lower", "mean of the seeds' differences", signed),
 )
 TRAINED = Metric(
     "training accuracy", "train_accuracy", "fraction", "higher", "mean over seeds", percent
@@ -45,7 +49,9 @@ class AcceleratedArmSummary:
     Attributes:
         name, alpha, phi, ranks: its settings; NaN where it has none.
         train_loss, train_accuracy, test_accuracy: a value for each seed.
-        accuracy_difference: of the test set, this arm's less the dense arm's.
+        test_loss: likewise.
+        loss_difference: of the test set, this arm's less the dense arm's.
+        accuracy_difference: likewise; None, and no accuracies, where labels are no classes.
         epoch_s: a median epoch after the switch.
         after: the dense arm's time over this one's, epoch by epoch after the switch: the
             median, and an interval that assumes no distribution.
@@ -60,7 +66,9 @@ class AcceleratedArmSummary:
     train_loss: list[float]
     train_accuracy: list[float]
     test_accuracy: list[float]
-    accuracy_difference: Interval
+    test_loss: list[float]
+    loss_difference: Interval
+    accuracy_difference: Interval | None
     epoch_s: float
     after: Interval | None
     speed: Interval | None
@@ -71,26 +79,34 @@ class AcceleratedArmSummary:
         """Whether it is faster than the multiplications can explain."""
         return self.speed is not None and self.speed.low > self.ceiling
 
+    @property
+    def seeds(self) -> int:
+        """Those that the dense arm has, too."""
+        return self.loss_difference.count
+
     @cached_property
     def metrics(self) -> Values:
-        """The numbers of an arm; those against the dense arm of the others only."""
-        seeds = self.accuracy_difference.count
+        """The numbers of an arm; those against the dense arm of the others only.
+
+        Without an accuracy, the test loss takes its place.
+        """
+        seeds = self.seeds
         of: dict[str, Any] = {"arm": self.name}
         if self.name != DENSE:
             of |= {"alpha": self.alpha, "phi": self.phi}
+        scores = [(LOSS, self.test_loss)]
+        difference: tuple[Metric, Interval | None] = (LOSS_DIFFERENCE, self.loss_difference)
+        if self.accuracy_difference is not None:
+            scores = [(TRAINED, self.train_accuracy), (sides.ACCURACY, self.test_accuracy)]
+            difference = (DIFFERENCE, self.accuracy_difference)
         found = [
             FINAL_LOSS.of(geometric_mean_or_nan(self.train_loss), seeds=seeds, **of),
-            TRAINED.of(mean_or_nan(self.train_accuracy), seeds=seeds, **of),
-            sides.ACCURACY.of(mean_or_nan(self.test_accuracy), seeds=seeds, **of),
+            *(value.of(mean_or_nan(own), seeds=seeds, **of) for value, own in scores),
             EPOCH.of(self.epoch_s, seeds=seeds, **of),
         ]
         if self.name != DENSE:
             found.append(CEILING.of(self.ceiling, seeds=seeds, **of))
-            pairs = (
-                (DIFFERENCE, self.accuracy_difference),
-                (SWITCHED, self.after),
-                (SPEED, self.speed),
-            )
+            pairs = (difference, (SWITCHED, self.after), (SPEED, self.speed))
             for metric, got in pairs:
                 if got is not None:
                     found.append(metric.of_interval(got, seeds=seeds, **of))
@@ -132,16 +148,22 @@ def _summary(
         phi=first["phi"],
         ranks=str(first["rank"]),
         train_loss=list(train["loss"]),
-        train_accuracy=list(train["accuracy"]),
-        test_accuracy=list(test.loc[seeds, "accuracy"]),
-        accuracy_difference=paired_difference(
-            list(test.loc[seeds, "accuracy"]), list(base.loc[seeds, "accuracy"])
-        ),
+        train_accuracy=list(train["accuracy"].dropna()),
+        test_accuracy=list(test.loc[seeds, "accuracy"].dropna()),
+        test_loss=list(test.loc[seeds, "loss"]),
+        loss_difference=_less(test.loc[seeds, "loss"], base.loc[seeds, "loss"]),
+        accuracy_difference=_less(test.loc[seeds, "accuracy"], base.loc[seeds, "accuracy"])
+        if test["accuracy"].notna().all()
+        else None,
         epoch_s=float((rows if factored.empty else factored)["epoch_s"].median()),
         after=after,
         speed=speed,
         ceiling=ceiling,
     )
+
+
+def _less(own: pd.Series, base: pd.Series) -> Interval:
+    return paired_difference(list(own), list(base))
 
 
 def _after_switch(rows: pd.DataFrame, dense: pd.DataFrame) -> tuple[pd.DataFrame, Interval | None]:

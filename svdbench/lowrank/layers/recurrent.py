@@ -31,10 +31,11 @@ class LowRankRecurrent(LowRankLayer):
 
     Where no gradient is needed, on a CPU, and where it is faster, a forward pass is a loop over
     time with two thin products a step, :mod:`svdbench.lowrank.layers.recurrent_loops`: from
-    about 256 units on, or 128 in large batches. An LSTM is trained by such a loop, too, with
-    gradients of its own, :mod:`svdbench.lowrank.layers.recurrent_training`: from about 512 units
-    on, or 256 at a low rank. Otherwise it makes the dense weights once and hands them to torch's
-    own loop, which then takes as long as it did.
+    about 256 units on, or 128 in large batches. It is trained by such a loop, too, with gradients
+    of its own, :mod:`svdbench.lowrank.layers.recurrent_training`: an RNN or GRU wherever factors
+    save multiplications, an LSTM from about 512 units on, or 256 at a low rank; there it has no
+    second derivatives. Otherwise it makes the dense weights once and hands them to torch's own
+    loop, which then takes as long as it did.
 
     Args:
         rnn: the dense module; its numbers are the start of what is not factored.
