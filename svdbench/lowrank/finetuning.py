@@ -34,7 +34,7 @@ def finetune(
     unit: Unit = "example",
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> list[float]:
-    """Train all parameters by AdamW, and leave the model as it was best.
+    """Train all parameters with AdamW, and keep the best epoch.
 
     Args:
         model: trained in place, in training mode meanwhile.
@@ -44,8 +44,8 @@ def finetune(
             the first epoch counts as well.
         lr: the learning rate, constant.
         batch_size: of (X, y).
-        seed: of the order, and of torch, as for dropout; torch's generators are then where they
-            were.
+        seed: seed of the order and of torch, for example for dropout; torch's generators are
+            restored.
         unit: what the mean is over: "batch" for a loss that is no mean over examples.
         on_epoch: called with each epoch's number, 0 before the first, and its mean loss.
 
