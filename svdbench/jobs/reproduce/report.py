@@ -54,7 +54,7 @@ BADGES = {
 BESIDE = "–"
 QUICK_NOTE = (
     "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
-    "is there to see whether anything changes; the full version's verdict counts."
+    "shows whether anything has changed; only the full version's verdict counts."
 )
 
 
