@@ -239,7 +239,7 @@ def _here(result: PublishedResult, variant: str) -> Provenance:
 
 
 def _verdicts(found: Sequence[JudgedResult]) -> Table:
-    table = Table.of("published and repeated", ["result", "verdict", "claims"], [], keys=2)
+    table = Table.of("published results, reproduced", ["result", "verdict", "claims"], [], keys=2)
     for judged in found:
         table.add(judged.result.title, _styled(judged.verdict), judged.reason)
     return table
