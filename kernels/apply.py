@@ -26,15 +26,14 @@ def apply_reflectors(
 ) -> Tensor:
     """H(v₁) H(v₂) ⋯ H(vₙ) X with H(v) = I − 2 v vᴴ/‖v‖² and H(0) = I.
 
-    With coefficients, H(v) = I − τ v vᴴ, as LAPACK has them (``geqrf``), and DeltaNet's
-    I − β k kᵀ; such an H is unitary only where it is a reflector.
+    With coefficients, H(v) = I − τ v vᴴ, as in LAPACK (``geqrf``) and DeltaNet (I − β k kᵀ); such
+    an H is unitary only if it is a reflector.
 
-    Differentiable in V, X and τ, in closed form, with matrix products only; in
-    blocks of compact-WY form (FastH, Mathiasen et al., NeurIPS 2020). Costs
-    about 4ndm operations forward and 8ndm backward, and keeps one copy of X per
-    block. Second derivatives, forward mode and ``torch.func`` work too, through plain
-    operations that torch differentiates itself; ``torch.compile`` sees one operator,
-    and ``torch.export`` plain operations.
+    Differentiable in V, X and τ, in closed form, with matrix products only, in blocks of compact-WY
+    form (FastH, Mathiasen et al., NeurIPS 2020). Takes about 4ndm operations forward and 8ndm
+    backward, and saves one copy of X per block. Second derivatives, forward mode and ``torch.func``
+    work too, through plain operations that torch differentiates itself; ``torch.compile`` sees one
+    operator, and ``torch.export`` plain operations.
 
     Args:
         V: reflectors as rows, shape (n, d) or (..., n, d), real or complex, of any length;
@@ -43,21 +42,21 @@ def apply_reflectors(
             those of V.
         tau: coefficients, shape (n,) or (..., n); by default 2/‖v‖². A coefficient of 0
             is the identity.
-        block_size: reflectors to a block. By default a formula's, or on a GPU the one that
+        block_size: reflectors per block. By default from a formula, or on a GPU the one that
             ``tune`` found for this shape.
-        transpose: apply the (conjugate) transpose H(vₙ)ᴴ ⋯ H(v₁)ᴴ X, which is also the
-            inverse where there is no ``tau``.
-        backend: "auto"; "wy", the hand-differentiated compact-WY form by matrix
-            products; "triton", the same in fused kernels for GPUs; "plain", left
-            to autograd; "reference", reflector by reflector.
+        transpose: apply the (conjugate) transpose H(vₙ)ᴴ ⋯ H(v₁)ᴴ X, which is also the inverse if
+            there is no ``tau``.
+        backend: "auto"; "wy", the compact-WY form with a hand-written gradient, by matrix products;
+            "triton", the same in fused kernels for GPUs; "plain", differentiated by autograd;
+            "reference", reflector by reflector.
 
     Returns:
         The product, in the shape of X (broadcast), its strides, and the dtype of V and X;
-        bfloat16 and float16 are computed in float32. On a GPU, float32 products
-        use TF32 where PyTorch's own may (``torch.set_float32_matmul_precision``).
+        bfloat16 and float16 are computed in float32. On a GPU, float32 products use TF32 if
+        PyTorch's own may (``torch.set_float32_matmul_precision``).
 
     Raises:
-        ValueError: shapes that don't fit, an unknown backend, a block size below 1.
+        ValueError: shapes that don't match, an unknown backend, a block size below 1.
         TypeError: dtypes that differ or are not floating point.
 
     Example:

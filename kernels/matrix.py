@@ -1,9 +1,9 @@
-"""Products of reflectors as ``torch.linalg`` has them, and as a matrix.
+"""Products of reflectors with the interface of ``torch.linalg``, and as a matrix.
 
-``householder_product`` and ``ormqr`` have the calls of torch.linalg, by blocks of reflectors.
+``householder_product`` and ``ormqr`` are torch's functions, computed in blocks of reflectors.
 LAPACK stores a product of reflectors H(v₁)⋯H(vₙ), H(v) = I − τ v vᴴ, as the columns below the
-diagonal of a matrix, the ones on the diagonal left out, and the τ (``geqrf``).
-``reflector_matrix`` makes a matrix of rows of reflectors, without multiplying an identity.
+diagonal of a matrix, without the ones on the diagonal, and the τ (``geqrf``). ``reflector_matrix``
+builds the matrix from reflectors as rows, without multiplying an identity.
 """
 
 from typing import Any
@@ -20,19 +20,19 @@ from .wy import gram_gradient
 def reflector_matrix(V: Tensor, columns: int | None = None, *, transpose: bool = False) -> Tensor:
     """The first columns of H(v₁) H(v₂) ⋯ H(vₙ), or of its conjugate transpose.
 
-    As ``apply_reflectors`` of the first columns of the identity, and a third cheaper where
-    all reflectors fit into one block.
+    Equal to ``apply_reflectors`` on the first columns of the identity, and a third cheaper if all
+    reflectors fit into one block.
 
     Args:
         V: reflectors as rows, shape (n, d) or (..., n, d).
-        columns: r ≤ d; by default d.
-        transpose: those of H(vₙ)ᴴ ⋯ H(v₁)ᴴ instead.
+        columns: number of columns r ≤ d; by default d.
+        transpose: return those of H(vₙ)ᴴ ⋯ H(v₁)ᴴ instead.
 
     Returns:
         (..., d, r), with orthonormal columns.
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't match.
         TypeError: V is not floating point.
 
     Example:
@@ -83,18 +83,18 @@ class _Matrix(torch.autograd.Function):
 
 
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
-    """The first n columns of H(v₁)⋯H(v_k), as ``torch.linalg.householder_product``.
+    """The first n columns of H(v₁)⋯H(v_k), like ``torch.linalg.householder_product``.
 
     Args:
-        A: (..., m, n), n ≤ m; column j holds v_j below its diagonal, where v_j is 1.
+        A: (..., m, n), n ≤ m; column j holds v_j below the diagonal; on it, v_j is 1.
         tau: (..., k), k ≤ n.
 
     Returns:
-        (..., m, n), of orthonormal columns where A and tau come from ``torch.geqrf``.
-        Differentiable in A and tau.
+        (..., m, n), with orthonormal columns if A and tau come from ``torch.geqrf``. Differentiable
+        in A and tau.
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't match.
         TypeError: dtypes that differ or are not floating point.
 
     Example:
@@ -113,20 +113,20 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 def ormqr(
     input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
-    """Q other, or other Q, with Q = H(v₁)⋯H(v_k), as ``torch.ormqr``.
+    """Q other, or other Q, with Q = H(v₁)⋯H(v_k), like ``torch.ormqr``.
 
     Args:
-        input: (..., m, n); column j holds v_j below its diagonal, where v_j is 1.
+        input: (..., m, n); column j holds v_j below the diagonal; on it, v_j is 1.
         tau: (..., k), k ≤ min(m, n).
         other: (..., m, c), or (..., c, m) if not ``left``.
         left: multiply from the left.
         transpose: use Qᴴ.
 
     Returns:
-        The product, of the shape of ``other``. Differentiable in all three.
+        The product, in the shape of ``other``. Differentiable in input, tau and other.
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't match.
         TypeError: dtypes that differ or are not floating point.
 
     Example:

@@ -1,9 +1,8 @@
-"""How large a block: the plan of a product, and the formulas that choose it.
+"""The block size: the plan of a product, and the formulas that choose it.
 
-More reflectors to a block make fewer steps but more work: 2ndk for the Gram
-matrices and as much in the gradient, beside the 12ndm of a step. On a CPU a formula
-is as good as measuring, and what is measured on a machine that others use is noise. On
-a GPU ``tune`` measures (``tuned_plans``).
+More reflectors per block mean fewer steps but more work: 2ndk for the Gram matrices and as much in
+the gradient, besides the 12ndm of a step. On a CPU a formula is as good as measuring, and
+measurements on a shared machine are noisy. On a GPU ``tune`` measures (``tuned_plans``).
 """
 
 from functools import lru_cache
@@ -24,11 +23,10 @@ WIDE = 512
 
 
 class Plan(NamedTuple):
-    """How many reflectors to a block, and who goes over the blocks.
+    """How many reflectors a block has, and what computes the blocks.
 
-    ``sweep`` is "torch", with a matrix product at a time (cuBLAS on a GPU); "triton", with one
-    kernel for all blocks, which are small; or "tiles", with kernels whose programs share a
-    large block.
+    ``sweep`` is "torch", one matrix product at a time (cuBLAS on a GPU); "triton", one kernel for
+    all blocks, which are small; or "tiles", kernels whose programs share a large block.
 
     Example:
         >>> Plan(block_size=64)

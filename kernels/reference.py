@@ -1,8 +1,8 @@
 """Householder products in operations that autograd and torch.func differentiate themselves.
 
-``apply_reflectors_reference`` goes reflector by reflector, slow on purpose: everything else is
-checked against it. ``apply_reflectors_plain`` is the plain sibling of ``wy``: every order of
-derivative, vmap, forward mode and torch.export, at the price of autograd's memory and time.
+``apply_reflectors_reference`` applies one reflector at a time; it is slow, and everything else is
+checked against it. ``apply_reflectors_plain`` is ``wy`` under autograd: it supports derivatives of
+any order, vmap, forward mode and torch.export, and takes autograd's memory and time.
 """
 
 import math

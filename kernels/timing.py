@@ -19,17 +19,17 @@ from .tuned_plans import Tuned, answers, remember
 def tune(
     V: Tensor, X: Tensor, *, budget_s: float = 1.0, again: bool = True, keep: bool = True
 ) -> Tuned:
-    """Measure which plan makes a step on these shapes fastest.
+    """Measure which plan gives the fastest step on these shapes.
 
     A step is the product and its gradients in V and X, on random data of the
-    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). On a GPU the answer is used
-    by every later ``apply_reflectors`` of that shape, and kept on disk; on a CPU it is
-    information only, and ``apply_reflectors`` follows its formula.
+    shapes, dtype and device of ``V`` (n, d) and ``X`` (d, m). On a GPU the result is used by every
+    later ``apply_reflectors`` of that shape, and kept on disk; on a CPU it is for information only,
+    and ``apply_reflectors`` follows its formula.
 
     Args:
-        budget_s: seconds to measure for, after one warm-up of every plan.
-        again: measure even if the answer is known already, or is the formula's.
-        keep: have the answer on disk; if not, it holds for this process alone.
+        budget_s: seconds of measuring, after one warm-up of every plan.
+        again: measure even if a result is stored, or the formula decides.
+        keep: store the result on disk; otherwise it applies to this process only.
 
     Example:
         >>> answer = tune(torch.randn(64, 64), torch.randn(64, 8), budget_s=0.01)
@@ -50,10 +50,10 @@ def tune(
 def time_plans(
     V: Tensor, X: Tensor, plans: Sequence[Plan], *, budget_s: float = 1.0
 ) -> dict[Plan, float]:
-    """The median seconds of a step with each of these plans, interleaved.
+    """The median seconds of a step with each of these plans, measured in turn.
 
-    A step is as for ``tune``. Plans that are clearly behind after three rounds are
-    not measured further, and those that the device cannot run not at all.
+    A step is as in ``tune``. Plans that are clearly slower after three rounds are dropped, and
+    plans that the device cannot run are left out.
 
     Example:
         >>> V, X = torch.randn(64, 64), torch.randn(64, 8)

@@ -1,4 +1,4 @@
-"""What ``tune`` measured on this machine's GPUs, kept on disk per shape, dtype and device."""
+"""Results of ``tune`` on this machine's GPUs, kept on disk by shape, dtype and device."""
 
 import json
 import math
@@ -25,7 +25,7 @@ LARGEST = 16 << 20  # bytes of the file
 
 @dataclass(frozen=True)
 class Tuned:
-    """A measured answer: the best plan and the seconds of a step with every plan tried.
+    """A result of ``tune``: the best plan, and the seconds of a step with every plan tried.
 
     Example:
         >>> answer = tune(torch.randn(64, 64), torch.randn(64, 8), budget_s=0.01)
@@ -56,7 +56,7 @@ def cache_file() -> Path:
 
 
 def tuned() -> list[Tuned]:
-    """Everything measured so far on this machine's GPUs, sorted by case.
+    """All results measured so far on this machine's GPUs, sorted by case.
 
     Example:
         >>> for answer in tuned():
@@ -81,7 +81,7 @@ def plan_on_gpu(n: int, d: int, m: int, dtype: torch.dtype, device: torch.device
 
 
 def clear_tuned() -> None:
-    """Forget every measured answer.
+    """Delete all measured results.
 
     Example:
         >>> clear_tuned()

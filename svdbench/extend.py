@@ -21,14 +21,14 @@ base class           what it is                                          used by
 ``LowRankArm``       a way to train a network in low rank                ``accelerate``
 ===================  ==================================================  ====================
 
-A package brings members of its own by entry points, whose group is the last word of
-``svdbench.methods``, ``operations``, ``loops``, ``layers``, ``drivers``, ``models``,
-``tasks``, ``datasets``, ``compressors``, ``modelcompressors`` or ``arms``::
+A package adds its own members through entry points, in one of the groups ``svdbench.methods``,
+``.operations``, ``.loops``, ``.layers``, ``.drivers``, ``.models``, ``.tasks``, ``.datasets``,
+``.compressors``, ``.modelcompressors`` and ``.arms``::
 
     [project.entry-points."svdbench.methods"]
     my_method = "my_net:MyMethod"
 
-Names in this module stay as they are from one version to the next.
+The names in this module are stable across versions.
 """
 
 from svdbench.datasets.base import Dataset, DatasetError

@@ -404,7 +404,7 @@ class TestCommand:
         experiment = ["accelerate", "experiment=svd_dnn_xor_published", "epochs=3", "seeds=2"]
         code, out, _ = run([*experiment, "--name", "one"])
         assert code == 0
-        assert "ours beside the published numbers" in out
+        assert "our numbers and the published ones" in out
         assert table("results/accelerate/one/summary.csv")[1]["rank"] == "1-5-none"
 
 

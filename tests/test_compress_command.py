@@ -179,12 +179,12 @@ def test_experiments_are_compared_with_what_was_published(
     monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = run(["compress", "mnist", f"experiment={name}", *TINY[4:]])
     assert code == 0
-    assert "ours beside the published numbers" in out
+    assert "our numbers and the published ones" in out
     assert "stock accuracy, epoch 1" in out
     assert "truncsvd time, × stock" in out
     assert "other settings than the published ones" in out
     assert "epochs" in out.split("other settings than the published ones")[1]
-    assert " yes " not in out.split("ours beside the published numbers")[1]
+    assert " yes " not in out.split("our numbers and the published ones")[1]
     kept = {row["kept"] for row in rows_of("layers", method="truncsvd")}
     assert kept == ({"11", ""} if name.endswith("published") else {"10", ""})
 

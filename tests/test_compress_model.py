@@ -173,7 +173,7 @@ def test_writes_what_it_promises() -> None:
     assert "200 + 100 + 100 examples to calibrate, to search, held out" in out
     assert "held out: the loss changed by" in out
     assert "calibration ≤" in out
-    assert "a bound on the calibration examples, by the spectrum; held out: measured" in out
+    assert "bound on the calibration examples, from the spectrum; held out: measured" in out
     assert "which the bound does not cover" in out
     assert out.splitlines()[-1].startswith("load it: import my_net, svdbench.lowrank; ")
 

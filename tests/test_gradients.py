@@ -124,7 +124,7 @@ class TestCommand:
         assert list(norms) == ["lstm", "rnn"]
         assert norms["rnn"].shape == (3, 6)
         assert "Adding, length 6: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖" in out
-        assert "an LSTM also remembers in its cells" in out
+        assert "an LSTM also passes gradients through its cell state" in out
 
     def test_trains_as_train_does(self) -> None:
         """The looks change nothing: the losses are those of ``svdbench train``."""

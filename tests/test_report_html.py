@@ -209,7 +209,7 @@ class TestPage:
         assert [picture.name for picture in found] == ["new", "old"]
         assert all(picture.address.startswith("data:image/png") for picture in found)
         assert found[0].wide
-        assert run_.notes == ["old can't be drawn of these files (ValueError: no axis)"]
+        assert run_.notes == ["old can't be drawn from these files (ValueError: no axis)"]
 
     @pytest.mark.parametrize(
         ("spoil", "told"),

@@ -202,7 +202,7 @@ class TestCommand:
         assert slides == {f"{name}_{m}" for name in REFLECTORS[:2] for m in ("2", "n")}
         assert {row["length"] for row in table(FOLDER / "samples.csv")} == {"4", "6"}
         assert all(label in out for label in LABELS)
-        assert "n = 8, T = 6: from reflectors_each_step_2 to fasth_each_step_2" in out
+        assert "n = 8, T = 6: reflectors_each_step_2 takes" in out
 
     def test_what_is_too_slow_is_not_tried_again_at_that_length(self) -> None:
         only = ["--methods", "torch_rnn,spectral", "--hidden", "8,12", "measure.timeout_s=1e-9"]

@@ -1,8 +1,7 @@
 """The interface of a data set of labelled examples, and reading its splits.
 
-Adding one is a file here with a subclass of :class:`Dataset` (of
-:class:`~svdbench.datasets.files.FileDataset` where it has files) and a YAML of the same
-name in ``conf/dataset``; nothing else is edited.
+To add one, define a subclass of :class:`Dataset` (of :class:`~svdbench.datasets.files.FileDataset`
+if it has files) in a file here and add a YAML of the same name to ``conf/dataset``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SPLITS = ("train", "test")
 
 
 class DatasetError(ValueError):
-    """The files of a data set are missing or damaged. One line: the cause, then the remedy.
+    """The files of a data set are missing or damaged. The message is one line: cause, then remedy.
 
     Example:
         >>> def read(path):
@@ -31,25 +30,25 @@ class DatasetError(ValueError):
 
 
 class Dataset(ABC):
-    """Examples with labels, in a training and a test split that never change.
+    """Labelled examples in a fixed training and test split.
 
     Define ``read``, which returns the examples (N, *shape) of a split and their labels (N,).
 
     Args:
-        data_dir: the folder that has a folder per data set, by default that of the
-            environment variable ``SVDBENCH_DATA``, else one in the user's cache; not
-            used by those that have no files.
+        data_dir: the folder with a subfolder per data set; by default that of the environment
+            variable ``SVDBENCH_DATA``, else one in the user's cache. Not used by data sets without
+            files.
 
     Class attributes:
         name: in lower case, with hyphens; also the folder of its files.
-        title: as reports write it.
-        what: its examples, in a few words.
-        shape: of an example: (H, W) of a grey image, (H, W, 3) of one in RGB, (d,) else.
-        examples: how many there are to train on and to test.
-        classes: how many labels there are, 0 … classes − 1.
-        licence: of the data, by its usual short name.
-        source: who made it, and where it was published.
-        comes_with: whence it comes if it has no files.
+        title: name in reports.
+        what: the examples, in a few words.
+        shape: shape of an example: (H, W) for a grey image, (H, W, 3) for RGB, else (d,).
+        examples: number of training examples and of test examples.
+        classes: number of classes, with labels 0 … classes − 1.
+        licence: short name of the licence of the data.
+        source: the authors, and where the data were published.
+        comes_with: the package that contains it, if it has no files.
 
     Example:
         .. code-block:: python
@@ -116,16 +115,16 @@ def load(name: str, split: SplitName, data_dir: str | None = None) -> tuple[Tens
     """Examples in their own shape and labels of one split, from files checked by SHA-256.
 
     Args:
-        name: of a YAML in ``conf/dataset``, as ``"digits"``, which needs no files.
+        name: name of a YAML in ``conf/dataset``, such as ``"digits"``, which needs no files.
         split: ``"train"`` or ``"test"``.
-        data_dir: the folder that has a folder per data set; by default that of the
-            environment variable ``SVDBENCH_DATA``, else one in the user's cache.
+        data_dir: the folder with a subfolder per data set; by default that of the environment
+            variable ``SVDBENCH_DATA``, else one in the user's cache.
 
     Returns:
         Examples (N, *shape), float32 in [0, 1], as images (N, H, W), and labels (N,), int64.
 
     Raises:
-        ValueError: there is no such data set or split.
+        ValueError: an unknown data set or split.
         svdbench.datasets.base.DatasetError: files are missing or damaged.
 
     Example:
@@ -140,19 +139,19 @@ def load(name: str, split: SplitName, data_dir: str | None = None) -> tuple[Tens
 def classification(
     name: str, split: str, *, validation: float = 0.0, data_dir: str | None = None, **options: Any
 ) -> Split:
-    """One split of a data set, whole and in memory; every call reads the files anew.
+    """One split of a data set, whole and in memory; every call reads the files again.
 
     Args:
-        name: of a YAML in ``conf/dataset``, as ``"digits"``, which needs no files.
+        name: name of a YAML in ``conf/dataset``, such as ``"digits"``, which needs no files.
         split: ``"train"``, ``"test"``, both as published, or ``"validation"``.
-        validation: the part of the training examples to hold out, in [0, 1): the same
-            ones always. They are in ``"validation"``, and not in ``"train"``.
-        data_dir: the folder that has a folder per data set; by default that of the
-            environment variable ``SVDBENCH_DATA``, else one in the user's cache.
-        options: others that the YAML has.
+        validation: the fraction of the training examples to hold out, in [0, 1), always the same
+            ones. They are in ``"validation"``, and not in ``"train"``.
+        data_dir: the folder with a subfolder per data set; by default that of the environment
+            variable ``SVDBENCH_DATA``, else one in the user's cache.
+        options: further options of the YAML.
 
     Raises:
-        ValueError: there is no such data set, split or option; nothing is held out.
+        ValueError: an unknown data set, split or option; or nothing is held out.
         svdbench.datasets.base.DatasetError: files are missing or damaged.
 
     Example:
@@ -180,7 +179,7 @@ def classification(
 def hold_out(n: int, fraction: float) -> tuple[Tensor, Tensor]:
     """Indices of n training examples: those kept, in order, and those held out, in random order.
 
-    The same ones always, by NumPy's legacy generator, whose stream never changes.
+    They are always the same, from NumPy's legacy generator, whose stream never changes.
 
     Raises:
         ValueError: the fraction is not in [0, 1).

@@ -30,13 +30,13 @@ class PublishedFile(NamedTuple):
 
 
 def data_root(data_dir: str | None = None) -> Path:
-    """The folder that has a folder per data set; it need not exist.
+    """The folder with a subfolder per data set; it need not exist.
 
-    ``data_dir``, else ``$SVDBENCH_DATA``, else ``svdbench/data`` in the user's cache
-    folder, which every platform has in another place.
+    ``data_dir``, else ``$SVDBENCH_DATA``, else ``svdbench/data`` in the user's cache folder, whose
+    place depends on the platform.
 
     Raises:
-        DatasetError: it is no folder and can't become one.
+        DatasetError: the path is not a folder and can't be made one.
     """
     if own := data_dir or os.environ.get("SVDBENCH_DATA"):
         what = f"the folder of the data sets is {own!r}"
@@ -55,13 +55,13 @@ def data_root(data_dir: str | None = None) -> Path:
 
 
 class FileDataset(Dataset):
-    """A data set whose files are in ``<data_root>/<name>/``; they are never downloaded unasked.
+    """A data set whose files are in ``<data_root>/<name>/``; downloaded only on request.
 
     Class attributes:
-        files: what was published, by file name. ``….gz`` and the same unpacked are
-            alternatives; the packed one is taken where both are there.
-        mirrors: addresses, ending in a slash, of the folders that have the files, in
-            the order to try; none if nobody may hand them on.
+        files: the published files by name. ``….gz`` and its unpacked file are alternatives; if both
+            are there, the packed one is used.
+        mirrors: addresses of folders with the files, ending in a slash, in the order to try; none
+            if the files may not be redistributed.
 
     Example:
         >>> class Letters(FileDataset):
@@ -84,11 +84,11 @@ class FileDataset(Dataset):
 
     @classmethod
     def published_names(cls) -> list[str]:
-        """The files as they are downloaded, sorted: packed ones where there are both."""
+        """The names of the files to download, sorted; packed ones where both exist."""
         return sorted(name for name in cls.files if f"{name}.gz" not in cls.files)
 
     def faults(self) -> dict[str, str]:
-        """Faults by published name; empty if all files are there and as published."""
+        """Faults by published name; empty if all files are present and as published."""
         found = {}
         for name in self.published_names():
             path = self._path(name)

@@ -1,4 +1,4 @@
-"""What compressing a model finds out: of each weight and its output, and of the whole."""
+"""Results of compressing a model: for each weight and its output, and for the whole model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ class OutputError:
     """‖(W − W_k)X‖_F/‖WX‖_F for the inputs X of a weight.
 
     Attributes:
-        bound: of those that calibrated, at most, by the spectrum alone; None where it does not
-            tell, as of the plain kind, which saw none.
-        measured: of others that were held out; None where none came.
+        bound: upper bound on the calibration inputs, from the spectrum; None if unknown, as for the
+            plain kind, which uses no inputs.
+        measured: on held-out inputs; None if there were none.
     """
 
     bound: float | None
@@ -108,7 +108,7 @@ def _error(sums: list[_Sums]) -> float | None:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """Something of the dense model, and of the compressed one."""
+    """A value for the dense model, and for the compressed one."""
 
     before: float
     after: float
@@ -116,16 +116,16 @@ class BeforeAfter:
 
 @dataclass(frozen=True)
 class CompressedLayer:
-    """A weight before and after.
+    """A weight before and after compression.
 
     Attributes:
-        name, rows, columns: of the weight as a matrix.
-        rank: of its factors; None: dense.
-        numbers: in it.
-        macs: multiply-adds for an example, of its part of the layer that it is in.
-        latency_s: of a batch in the whole layer, with its other weights dense; None where
-            it stays dense or nothing was timed.
-        error: how far its output is off; None where it stays dense.
+        name, rows, columns: name of the weight, and its size as a matrix.
+        rank: rank of its factors; None: dense.
+        numbers: number of parameters.
+        macs: multiply-adds per example in the weight's part of its layer.
+        latency_s: seconds per batch of the whole layer, with its other weights dense; None if the
+            weight stays dense or nothing was timed.
+        error: relative error of its output; None if it stays dense.
     """
 
     name: str
@@ -140,26 +140,29 @@ class CompressedLayer:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A compressed model, and all that was found out about it.
+    """A compressed model and its measurements.
 
     Attributes:
-        model: another module than the one it was made from.
-        ranks: of the weights by name; None: dense.
+        model: the compressed model; the original is unchanged.
+        ranks: ranks by the names of the weights; None: dense.
         layers: the result for each weight.
-        skipped: weights that were not looked at, and why.
-        certificate: by how much its loss is higher. After fine-tuning, that of the tuned model.
-        n_params, bytes: of the whole model's parameters, those that are shared counted once.
-        macs: multiply-adds of the whole model for an example.
-        latency_s: of a batch through the whole model, measured in turns; None where nothing was.
-        batch: how many examples that is.
+        skipped: weights that were left out, with the reasons.
+        certificate: the measured increase of the loss; after fine-tuning, that of the tuned model.
+        n_params, bytes: number and size of the whole model's parameters, shared ones counted once.
+        macs: multiply-adds of the whole model per example.
+        latency_s: seconds per batch of the whole model, both models timed in turn; None if not
+            timed.
+        batch: number of examples in that batch.
         tuned: the mean loss on the search examples, before fine-tuning and after each epoch.
-        warnings: what to keep in mind of the data, each a line.
-        splits: how the examples were parted, in words.
-        loss: which loss it was judged by, in words.
-        unit: what losses were compared of: each "example", or each "batch".
-        curvature: of the loss that the choice is by, see :class:`svdbench.lowrank.Frontier`.
-        frontier: from which the point was chosen. Its components went into ``model``: for models
-            at other points make one with :func:`svdbench.lowrank.rank_frontier`.
+        warnings: warnings about the data, one line each.
+        splits: how the examples were split, in words.
+        loss: the loss, in words.
+        unit: what the losses are of: each "example" or each "batch".
+        curvature: the curvature behind the predicted losses, see
+            :class:`svdbench.lowrank.Frontier`.
+        frontier: the frontier from which the ranks were chosen. Its components were moved into
+            ``model``; for models of other sizes, make a new one with
+            :func:`svdbench.lowrank.rank_frontier`.
 
     Example:
         >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)

@@ -88,7 +88,7 @@ def compress(
     on_progress: Callable[[float, str], None] = lambda part, doing: None,
     **options: Any,
 ) -> Compressed:
-    """Compress a model: replace weights by two factors, with ranks chosen for all together.
+    """Compress a model: replace weights by two factors each, with jointly chosen ranks.
 
     With a budget, the ranks are those with the lowest predicted loss. Otherwise a bisection on
     the true loss finds the smallest model whose loss increases by at most ``max_loss_increase``.
@@ -96,20 +96,20 @@ def compress(
     Args:
         model: any module, on any device; it is not changed.
         data: (X, y), X alone, or batches, such as a ``DataLoader``; or
-            :class:`~svdbench.lowrank.splits.Splits`. X is a tensor, or a tuple or dict of
-            tensors; in a dict on its own, ``labels`` are y.
-        loss: a function of what the model returns and of y, the mean over a batch; by default
-            cross entropy for whole numbers, mean squared error for other targets, and
-            distillation without targets. With a
-            :class:`svdbench.lowrank.losses.Distillation`, the targets are the dense model's own
-            outputs, and those of the data are ignored.
-        distill: instead of a loss: "cosine", "mse" or "kl", the kind of distillation, or "auto"
-            for the one that suits the model's output.
+            :class:`~svdbench.lowrank.splits.Splits`. X is a tensor, or a tuple or dict of tensors;
+            in a dict without y, the entry ``labels`` is y.
+        loss: a function of the model's output and y, the mean over a batch; by default cross
+            entropy for integer targets, mean squared error for other targets, and distillation
+            without targets. With a :class:`svdbench.lowrank.losses.Distillation`, the targets are
+            the dense model's own outputs, and those of the data are ignored.
+        distill: kind of distillation, instead of a loss: "cosine", "mse", "kl", or "auto" for the
+            one that suits the model's output.
         temperature: temperature of the distillation "kl".
         max_loss_increase: largest increase of the loss on the search examples, in the loss's own
             unit (nats for cross entropy); by default 0.01 if no budget is given.
-        params, macs, latency: a budget instead: a fraction of the parameters of the weights that
-            can be factored, or of the multiply-adds or the measured time of their dense layers.
+        params, macs, latency: a budget instead of ``max_loss_increase``: a fraction of the
+            parameters of the weights that can be factored, or of the multiply-adds or the measured
+            time of their dense layers.
         kind, embeddings: see :func:`svdbench.lowrank.rank_frontier`.
         multiple_of: make every rank a multiple of this number.
         keep_if: "size": factor a weight if that saves parameters; "latency": only if it is also
@@ -117,20 +117,21 @@ def compress(
         finetune_epochs, lr: epochs and learning rate of
             :func:`svdbench.lowrank.finetuning.finetune` on the calibration examples; 0 epochs:
             no fine-tuning.
-        validation, held_out: examples for the search and for judging the result; those that are
-            not given are split off ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
-        calibration: number of examples of ``data`` to calibrate on.
+        validation, held_out: examples for the search and for evaluating the result; if not given,
+            they are split off ``data``, see :func:`svdbench.lowrank.splits.split_examples`.
+        calibration: number of examples of ``data`` for calibration.
         max_examples: largest number of examples to read from each of the three; required for an
             endless loader.
-        timing_s: seconds for timing the model, and as many for its layers; 0: time nothing.
+        timing_s: seconds for timing the model, and as many for its layers; 0: no timing.
         seed: seed for splitting the examples and for fine-tuning.
-        on_progress: called with the fraction that is done, roughly, from 0 to 1, and what is next.
+        on_progress: called with the approximate fraction done, from 0 to 1, and a description of
+            the next step.
         options: further arguments of :func:`svdbench.lowrank.rank_frontier`, such as ``layers``.
 
     Raises:
-        TypeError: no module, no examples, or an option of another type.
-        ValueError: more than one budget, one that can't be kept, NaN in the data, nothing to
-            factor, or a loss that doesn't fit the model.
+        TypeError: ``model`` is no module, ``data`` no examples, or an option has the wrong type.
+        ValueError: more than one budget, one that can't be met, NaN in the data, nothing to factor,
+            or a loss that doesn't fit the model.
 
     Example:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""Costs of layers at the shapes they run with: multiply-adds counted, latency measured."""
+"""Costs of layers at the shapes of their inputs: counted multiply-adds, measured latency."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,24 +28,25 @@ Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def multiply_adds(model: nn.Module, x: Inputs) -> int:
-    """Multiply-adds of a forward pass, those in products with matrices and convolutions.
+    """Multiply-adds of a forward pass in matrix products and convolutions.
 
     Args:
-        x: a batch of inputs: a tensor, or what a tuple or a dict of them is passed on as.
+        x: a batch of inputs: a tensor, or a tuple or dict of tensors.
     """
     return _counted(lambda: called(model, x), model)
 
 
 def layer_macs(frontier: Frontier, model: nn.Module, x: Inputs, examples: int) -> dict[str, Cost]:
-    """The multiply-adds of each weight's part of its layer, for one of the examples in ``x``.
+    """The multiply-adds per example of each weight's part of its layer.
 
-    Counted at two ranks, as they are a straight line in the rank. A layer with several weights,
-    as attention, is counted with the others dense; of what it takes while dense each weight
-    has a part by its numbers, and factors save what they save of the whole.
+    Counted at two ranks, because they are linear in the rank. A layer with several weights, such as
+    attention, is counted with the other weights dense; its dense cost is shared among the weights
+    in proportion to their sizes, and factors reduce a weight's share by what they save in the whole
+    layer.
 
     Args:
-        model: that which the frontier was made of.
-        x: a batch of so many ``examples``.
+        model: the model that the frontier was made from.
+        x: a batch with this number of ``examples``.
     """
 
     def cost(layer: "_Layer", ranks: Sequence[int]) -> Cost:
@@ -68,16 +69,16 @@ def layer_latencies(
     clock: Clock | None = None,
     on_layer: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Cost]:
-    """The seconds of each weight's part of its layer for the batch ``x``, medians.
+    """The median seconds of each weight's part of its layer for the batch ``x``.
 
-    The dense layer and the factors at four ranks take turns, as machines drift; layers that
-    are alike are measured once. The latency at other ranks is on straight lines between.
-    Parts of a layer with several weights are as in :func:`layer_macs`.
+    The dense layer and the factors at four ranks are timed in turn, because machines drift; equal
+    layers are measured once. Latencies at other ranks are interpolated linearly. Parts of a layer
+    with several weights are as in :func:`layer_macs`.
 
     Args:
-        ranks: to measure those weights alone, each at its rank; not a part, but the layer.
-        budget_s: seconds of measuring, all layers together.
-        clock: to tell the time by; real time by default.
+        ranks: measure only these weights, each at its rank, and the whole layer instead of a part.
+        budget_s: seconds of measuring, for all layers together.
+        clock: the clock; real time by default.
         on_layer: called with each layer before it is measured.
     """
     used = clock or clock_of(_device(model))
@@ -96,7 +97,7 @@ def layer_latencies(
 def latencies(
     models: Mapping[str, nn.Module], x: Inputs, *, budget_s: float = 2.0, clock: Clock | None = None
 ) -> dict[str, float]:
-    """The median seconds of a forward pass of the batch ``x``, all models in turn."""
+    """The median seconds of a forward pass of the batch ``x``, with all models timed in turn."""
     first = next(iter(models.values()))
     runs = {name: (lambda model=model: called(model, x)) for name, model in models.items()}
     with ExitStack() as stack:

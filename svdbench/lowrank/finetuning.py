@@ -34,27 +34,27 @@ def finetune(
     unit: Unit = "example",
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> list[float]:
-    """Train all parameters by AdamW, and leave the model as it was best.
+    """Train all parameters with AdamW, and keep the best epoch.
 
     Args:
-        model: trained in place, in training mode meanwhile.
-        data: (X, y), cut anew in every epoch; or batches, as they come.
+        model: the model, trained in place, in training mode.
+        data: (X, y), split into new random batches in every epoch; or batches, in their order.
         loss: the mean over a batch.
-        search: examples by which the best epoch is chosen, none of them in ``data``; before
-            the first epoch counts as well.
-        lr: the learning rate, constant.
+        search: examples for choosing the best epoch, separate from ``data``; the model before the
+            first epoch is also a candidate.
+        lr: constant learning rate.
         batch_size: of (X, y).
-        seed: of the order, and of torch, as for dropout; torch's generators are then where they
-            were.
-        unit: what the mean is over: "batch" for a loss that is no mean over examples.
+        seed: seed of the order and of torch, for example for dropout; torch's generators are
+            restored.
+        unit: "batch" for a loss that is not a mean over examples.
         on_epoch: called with each epoch's number, 0 before the first, and its mean loss.
 
     Returns:
         The mean loss on ``search`` before the first epoch and after each.
 
     Raises:
-        ValueError: weights in half precision, in which small steps are lost to rounding; nothing
-            that has a gradient.
+        ValueError: weights in half precision, in which small steps are lost to rounding; no
+            parameter that requires a gradient.
     """
     parameters = [each for each in model.parameters() if each.requires_grad]
     if not parameters:

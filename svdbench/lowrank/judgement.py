@@ -1,4 +1,4 @@
-"""How a model is judged: by which loss, of what, and how it is called. Found on one batch."""
+"""How a model is evaluated: its loss, its targets and how it is called; found on one batch."""
 
 import math
 from collections.abc import Mapping
@@ -35,16 +35,16 @@ MISFITS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a model is judged on examples.
+    """How a model is evaluated on examples.
 
     Attributes:
-        loss: of what the model returns and the targets, the mean over a batch.
-        name: of the loss, in words.
-        unit: what losses are compared of: each "example", or each "batch", where the loss of a
-            batch is not the mean of its examples'.
-        value: the loss of the batch that was tried; 0 of distillation.
-        change: of the inputs and targets of every batch; None: they stay as they are.
-        note: what to keep in mind of the loss; "" for nothing.
+        loss: function of the model's output and the targets, the mean over a batch.
+        name: name of the loss, in words.
+        unit: what losses are of: each "example", or each "batch" if the loss of a batch is not the
+            mean over its examples.
+        value: the loss of the batch that was tried; 0 for distillation.
+        change: function applied to the inputs and targets of every batch; None: no change.
+        note: a remark about the loss, or "".
         graph_bytes: that autograd keeps between the forward and the backward pass, for each number
             among the inputs; 0 where there is no backward pass.
         blockwise: whether what it keeps of a single example is so much that blocks of the model
@@ -67,11 +67,11 @@ class Judgement:
         return max(1, int(budget / self.graph_bytes))
 
     def of(self, splits: Splits) -> Splits:
-        """The examples as the model and the loss take them."""
+        """The examples in the form that the model and the loss take."""
         return splits if self.change is None else splits.changed(self.change)
 
     def losses(self, model: nn.Module, data: Data) -> Tensor:
-        """The losses of a model on some of these examples, one for each unit."""
+        """The losses of a model on some of these examples, one per unit."""
         return losses_of(model, data, self.loss, self.unit)
 
 

@@ -21,14 +21,14 @@ def usual_loss(output: Any, target: Tensor) -> Tensor:
     """Cross entropy for classes, mean squared error for numbers; the mean over a batch.
 
     Args:
-        output: of the model. For classes (B, …, C) or (B, C, …), or (B, …, 1) where there are
-            two, whose logit it is; for numbers of the targets' shape.
+        output: output of the model: (B, …, C) or (B, C, …) for classes, (B, …, 1) for the logit of
+            two classes, and the shape of the targets for numbers.
         target: whole numbers (B, …) of any dtype, and booleans, are classes.
 
-    Targets of −100 are no class and don't count, as in PyTorch.
+    Targets of −100 are ignored, as in PyTorch.
 
     Raises:
-        ValueError: an output that doesn't fit either.
+        ValueError: an output that fits neither.
     """
     if not isinstance(output, Tensor):
         raise ValueError(
@@ -109,18 +109,19 @@ def cross_entropy_direction(output: Tensor, target: Tensor, signs: Tensor) -> Te
 
 
 class Distillation:
-    """The distance of a model's output from another model's, for the same inputs; no labels.
+    """The distance between a model's output and another model's, for the same inputs; needs no
+    labels.
 
-    Where a loss has ``needs_teacher``, :func:`svdbench.lowrank.compress` gives it the dense
-    model's outputs as targets. There it is at its minimum, where its gradient is zero: the
-    curvature tells what compression costs.
+    For a loss with ``needs_teacher``, :func:`svdbench.lowrank.compress` takes the dense model's
+    outputs as targets. The dense model is then at the loss's minimum, where the gradient is zero,
+    so the cost of compression follows from the curvature.
 
     Args:
         kind: "cosine", 1 − cos between vectors along the last dimension, for embeddings; "mse",
             the mean squared difference, for numbers; "kl", the Kullback-Leibler divergence from
             the other model's probabilities, times temperature², for logits of classes along the
             last dimension. Each is the mean over a batch, and over all positions.
-        temperature: that logits are divided by, for "kl".
+        temperature: divisor of the logits, for "kl".
 
     Raises:
         ValueError: an unknown kind; a temperature that is not above 0, or of another kind.

@@ -1,4 +1,4 @@
-"""Examples parted for three purposes: to calibrate, to choose by, and to judge the choice."""
+"""Examples split for three purposes: calibration, search, and evaluation of the result."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ Change = Callable[[Inputs, Targets], tuple[Inputs, Targets]]
 
 @dataclass(frozen=True)
 class Splits:
-    """Three parts of some examples that have none in common.
+    """Three disjoint sets of examples.
 
     Attributes:
-        calibration: what statistics are of, and what a model is fine-tuned on.
-        search: what chooses among compressed models.
-        held_out: what judges the chosen one, and chooses nothing.
-        description: how the examples were parted, in words.
+        calibration: for statistics and fine-tuning.
+        search: for choosing among compressed models.
+        held_out: for evaluating the chosen model, and nothing else.
+        description: how the examples were split, in words.
         labelled: whether the targets of splits given whole are the ``labels`` in a dict.
     """
 
@@ -84,29 +84,29 @@ def split_examples(
     seed: int = 0,
     on_reading: Callable[[int], None] = lambda examples: None,
 ) -> Splits:
-    """Split examples for calibration, search and judging; splits that are given stay whole.
+    """Split examples for calibration, search and evaluation; given splits stay whole.
 
-    ``data`` alone is parted into a half and two quarters, after a shuffle; with one of the
-    other two it gives a third of itself in place of the missing one. A ``DataLoader`` is
-    parted by the examples of its data set, and keeps its batch size, workers and way to
-    collate. Of any other iterable whole batches are drawn, all of which are kept in memory:
-    it may be one that can be gone through only once.
+    ``data`` alone is shuffled and split into a half and two quarters; if one of the other two is
+    given, a third of ``data`` replaces the missing one. A ``DataLoader`` is split by the examples
+    of its data set, and keeps its batch size, workers and collate function. Any other iterable is
+    split into whole batches, which are all kept in memory, so it may be one that can be read only
+    once.
 
     Args:
         data: (X, y), X alone, or batches.
-        validation: to search on.
-        held_out: to judge on.
+        validation: examples for the search.
+        held_out: examples for evaluation.
         calibration: examples of ``data`` to calibrate on (of an iterable, rounded up to whole
             batches); None: a half, or with one of the others two thirds, or all.
-        max_examples: to read of each of the three, the first; of an iterable whole batches, until
-            there are so many. An iterable without an end needs it. None: all.
-        seed: of the shuffle.
+        max_examples: largest number of examples to read from each of the three; an iterable is read
+            by whole batches until there are that many. Required for an endless iterable. None: all.
+        seed: seed of the shuffle.
         on_reading: called after each batch of an iterable that is kept, with the number of examples
             so far.
 
     Raises:
-        TypeError: what are no examples.
-        ValueError: too few examples or batches to part, or X and y of different lengths.
+        TypeError: an argument holds no examples.
+        ValueError: too few examples or batches to split, or X and y of different lengths.
     """
     check_data(data)
     labelled = has_labels(data)

@@ -1,8 +1,8 @@
 """Compressed models on disk: tensors in a safetensors file, their structure in a JSON file.
 
-Neither holds code. ``model.safetensors`` has every number once, also those of weights that are
-tied; ``model.json`` says which weights are factors, at which rank, and what else is needed to
-put the tensors into a model that the user builds anew.
+Neither holds code. ``model.safetensors`` has every tensor once, even if weights are tied;
+``model.json`` lists which weights are factored, at which rank, and whatever else is needed to load
+the tensors into a model that the user builds again.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ FORMAT = 1
 
 
 def save(model: Any, path: str | Path) -> Path:
-    """Write a compressed model; each file is the old one or the new one, never half of it.
+    """Write a compressed model; each file is replaced atomically.
 
     Args:
-        model: a module, as :func:`svdbench.lowrank.factor` and :func:`~svdbench.lowrank.compress`
-            make them, or what ``compress`` returns.
-        path: of the tensors; .safetensors is added where it is missing, and the JSON beside
-            it has the same name, ending in .json.
+        model: a module made by :func:`svdbench.lowrank.factor` or
+            :func:`~svdbench.lowrank.compress`, or the result of ``compress``.
+        path: path of the tensors; .safetensors is added if missing. The JSON file beside it has the
+            same name, ending in .json.
 
     Returns:
         The path of the tensors.
 
     Raises:
-        TypeError: no module.
-        ValueError: a module whose state is not of tensors alone.
+        TypeError: ``model`` is no module.
+        ValueError: the state of the module has entries other than tensors.
         OSError: the files can't be written.
 
     Example:
@@ -75,19 +75,19 @@ def save(model: Any, path: str | Path) -> Path:
 
 
 def load(model: nn.Module, path: str | Path) -> nn.Module:
-    """The compressed model that :func:`save` wrote, made in the place of a dense one.
+    """Load a compressed model that :func:`save` wrote.
 
     Args:
-        model: the dense model as it was before it was compressed, whatever its numbers; it
-            stays as it is, and the tensors go where it is.
+        model: the dense model as it was built before compression, with any weights; it is not
+            changed. The tensors are loaded to its device.
         path: as in :func:`save`.
 
     Returns:
-        The compressed model, in the dtype of the model given: what was compressed in half
-        precision may be loaded into single precision, and the other way round.
+        The compressed model in the dtype of ``model``: one compressed in half precision may be
+        loaded into single precision, and vice versa.
 
     Raises:
-        ValueError: files that are missing, damaged, of a later version or of another model.
+        ValueError: files that are missing, damaged, from a later version or from another model.
 
     Example:
         >>> model, _ = factor(torch.nn.Linear(20, 30), 5, skip_last=False)

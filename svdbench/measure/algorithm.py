@@ -1,7 +1,7 @@
-"""What anything that is timed has to say of itself.
+"""The interface of a timed algorithm.
 
-Adding one is a file with a subclass in its group's package and a YAML of the same
-name in the group's folder of ``conf``; nothing else is edited.
+To add one, define a subclass in a file of its group's package and add a YAML of the same name to
+the group's folder in ``conf``.
 """
 
 from abc import ABC, abstractmethod
@@ -56,20 +56,20 @@ class Flops:
         return self.forward + self.backward
 
     def of_pass(self, name: str) -> float:
-        """Those of ``fwd``, ``bwd`` or ``step``."""
+        """The operations of ``fwd``, ``bwd`` or ``step``."""
         return {"fwd": self.forward, "bwd": self.backward, "step": self.step}[name]
 
 
 class Algorithm(ABC):
     """One differentiable way to compute something from parameters and X (d, m).
 
-    ``apply``, ``reference`` and ``prepare`` take the parameters and then X, each a
-    tensor; a group's base class names them, which (*Any, **Any) leaves open here.
+    ``apply``, ``reference`` and ``prepare`` take the parameters and then X, each a tensor, under
+    the names that the base class of a group defines.
 
     Class attributes:
         kind: the family; ``vs_best`` compares with the fastest of another kind.
-        builds: what is formed on the way.
-        gradients: how they are computed, in a few words.
+        builds: the matrix that is formed.
+        gradients: how gradients are computed, in a few words.
         source: where the algorithm comes from.
         operation: what is computed, in groups that compute several things.
         orthogonal: whether the output is X times an orthogonal matrix, so that
@@ -96,15 +96,15 @@ class Algorithm(ABC):
     constants: ClassVar[str] = ""
 
     def skip(self, problem: Problem) -> str | None:
-        """Why this one does not run on ``problem``, or None if it does."""
+        """The reason why it does not run on ``problem``; None if it does."""
         return None
 
     def parameter(self, *given: Any, **_: Any) -> Tensors:
-        """The parameters, a tensor or a tuple, made (untimed) from what the cell gives."""
+        """The parameters, a tensor or a tuple, made (untimed) from the tensors of the cell."""
         return given
 
     def block(self, problem: Problem) -> int | None:
-        """Reflectors to a block, for those that work in blocks."""
+        """Reflectors per block, for algorithms that work in blocks."""
         return None
 
     def prepare(self, *inputs: Any, **_: Any) -> None:
@@ -117,7 +117,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def reference(self, *inputs: Any, **_: Any) -> Tensors:
-        """The same value by the plainest differentiable formula there is.
+        """The same value by the simplest differentiable formula.
 
         The gate runs it in float64 and compares; it must not share code with
         :meth:`apply`.
@@ -125,17 +125,17 @@ class Algorithm(ABC):
 
     @abstractmethod
     def flops(self, problem: Problem) -> Flops:
-        """The operations that ``apply`` and its backward pass need, by count of the algorithm."""
+        """The operations of ``apply`` and its backward pass, counted from the algorithm."""
 
     def floor(self, problem: Problem) -> Flops | None:
-        """The operations that time is compared with, the same for all in a cell; None: none."""
+        """The operations that times are compared with, the same for all in a cell; or None."""
         ndm = problem.n * problem.d * problem.m
         return Flops(4 * ndm, 8 * ndm) if self.orthogonal else None
 
     def family(self) -> tuple[Any, ...]:
-        """What tells those apart that compute different functions of the same parameters."""
+        """A key shared by algorithms that compute the same function of the same parameters."""
         return type(self).reference, type(self).parameter
 
     def described(self, problem: Problem) -> dict[str, Any]:
-        """Further columns of this one's row in the summary, in jobs whose table has them."""
+        """Further columns of its row in the summary, in jobs whose table has them."""
         return {}

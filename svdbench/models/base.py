@@ -13,7 +13,7 @@ from svdbench.arguments import check_whole
 
 
 class ModelSizes(TypedDict, total=False):
-    """Sizes and options that all models take; see :class:`SequenceModel`."""
+    """Sizes and options of all models; see :class:`SequenceModel`."""
 
     input_size: Required[int]
     hidden_size: Required[int]
@@ -31,10 +31,10 @@ class Readout(nn.Linear):
 class SequenceModel(nn.Module, ABC):
     """A recurrent network with a linear readout of its states.
 
-    Define ``states`` and ``unrolled``, which give all states (T, B, s) for inputs
-    x (T, B, input_size), and ``expected_parameters``. T is the number of steps, B the batch, s the
-    state size: ``hidden_size``, but twice that where the hidden units are complex. One training
-    step is::
+    Define ``states`` and ``unrolled``, which return all states (T, B, s) for inputs x (T, B,
+    input_size), and ``expected_parameters``. T is the number of steps, B the batch size, s the
+    state size: ``hidden_size``, or twice that if the hidden units are complex. One training step
+    is::
 
         loss.backward(); optimizer.step()      # on the groups that are the optimizer's
         if model.own_step: model.step_own(lr)  # with the orthogonal group's learning rate
@@ -43,18 +43,18 @@ class SequenceModel(nn.Module, ABC):
     Args:
         input_size, hidden_size, output_size: widths; a complex hidden unit counts once.
         readout_bias: whether the readout has a bias.
-        state_size: s, where it is another than ``numbers_per_unit`` times ``hidden_size``.
-        read: how many numbers of a state are read out, the last ones; all by default.
+        state_size: s, if it is not ``numbers_per_unit`` times ``hidden_size``.
+        read: number of entries of a state that are read out, the last ones; all by default.
 
     Class attributes:
         kind: the family, in a word.
         source: where the model comes from.
-        numbers_per_unit: of the state; 2 where the hidden units are complex, 1 elsewhere.
-        own_step: whether the "orthogonal" group moves by ``step_own``, along its manifold,
-            and must be kept from the optimizer.
+        numbers_per_unit: entries of the state per hidden unit; 2 if the units are complex, else 1.
+        own_step: whether ``step_own`` moves the "orthogonal" group along its manifold; the
+            optimizer must then not update it.
 
     Raises:
-        ValueError: a size that is no whole number above 0.
+        ValueError: a size that is not a positive whole number.
 
     Example:
         .. code-block:: python
@@ -107,10 +107,9 @@ class SequenceModel(nn.Module, ABC):
         self._reset_readout()
 
     def reset_parameters(self) -> None:
-        """Start anew, as the model did when it was made; random parts are drawn again.
+        """Initialise all parameters again, with new random numbers.
 
-        Every submodule is reset by its own method. A subclass with parameters besides those
-        adds them.
+        Every submodule is reset by its own method. A subclass with further parameters resets those.
         """
         for child in self.children():
             if (reset := getattr(child, "reset_parameters", None)) is not None:
@@ -124,14 +123,14 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def states(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
-        """All states (T, B, s) for x (T, B, input_size) and the state before, h0 (B, s)."""
+        """All states (T, B, s) for x (T, B, input_size) and the initial state h0 (B, s)."""
 
     @abstractmethod
     def unrolled(self, x: Tensor, h0: Tensor | None = None) -> list[Tensor]:
-        """The same states one by one, (B, s) each, every one computed from the one before.
+        """The same states one by one, (B, s) each, every one computed from the previous one.
 
-        Slower than ``states``; but after ``retain_grad()`` on one of them the backward pass
-        leaves the whole ∂L/∂h_t there, by way of all later states.
+        Slower than ``states``, but after ``retain_grad()`` on one of them the backward pass stores
+        ∂L/∂h_t in it, through all later states.
         """
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -160,14 +159,14 @@ class SequenceModel(nn.Module, ABC):
         return None
 
     def sigma(self) -> Tensor | None:
-        """The singular values of W where they are parameters, in their order; else None."""
+        """The singular values of W, in their order; None if they are not parameters."""
         return None
 
     def promise(self) -> float | None:
-        """The error of W against the promise of its parametrisation; None without a promise.
+        """The error of W relative to what its parametrisation guarantees; None without a guarantee.
 
-        ‖WᴴW − I‖_F where W is to be orthogonal or unitary; where its singular values have
-        an interval, how far the worst is outside. Computed in float64.
+        ‖WᴴW − I‖_F if W should be orthogonal or unitary; if its singular values should lie in an
+        interval, the largest distance from it. Computed in float64.
         """
         return None
 
@@ -181,7 +180,7 @@ class SequenceModel(nn.Module, ABC):
 
     @property
     def n_params(self) -> int:
-        """Free parameters: the numbers trained, less the equations that hold among them."""
+        """Free parameters: the number of trained values minus the equations among them."""
         numbers = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return numbers - self.constraints()
 
@@ -194,6 +193,6 @@ class SequenceModel(nn.Module, ABC):
         """The expected ``n_params``, by the formula for this kind of model."""
 
     def readout_parameters(self) -> int:
-        """The readout's part of the formula."""
+        """The number of parameters of the readout."""
         biases = 0 if self.readout.bias is None else self.output_size
         return self.output_size * self.readout.in_features + biases

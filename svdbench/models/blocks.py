@@ -1,6 +1,6 @@
-"""Deep networks of one block: x ← x + GLU(GELU(mix(LN x))), with any recurrence to mix along time.
+"""Deep networks of blocks x ← x + GLU(GELU(mix(LN x))), where a recurrence mixes along time.
 
-So recurrences are compared without confounding them with depth: only :class:`Mixer` differs.
+Recurrences are compared at the same depth: only the :class:`Mixer` differs.
 """
 
 from abc import ABC, abstractmethod
@@ -17,21 +17,21 @@ from .base import ModelSizes, SequenceModel
 
 
 class Mixer(nn.Module, ABC):
-    """What moves along time in a block: y (T, B, d) for u (T, B, d), by a recurrence.
+    """The recurrence of a block, which maps u (T, B, d) to y (T, B, d).
 
     Attributes:
-        state_size: s, the numbers that the recurrence takes on to the next step.
+        state_size: s, the size of the recurrent state.
     """
 
     state_size: int
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Start anew, as the mixer did when it was made."""
+        """Initialise all parameters again."""
 
     @abstractmethod
     def forward(self, u: Tensor, h0: Tensor | None = None) -> Tensor:
-        """y (T, B, d) for u (T, B, d) and the state before the first step, (B, s)."""
+        """y (T, B, d) for u (T, B, d) and the initial state (B, s)."""
 
     @abstractmethod
     def states(self, u: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -51,14 +51,14 @@ class Mixer(nn.Module, ABC):
 
 
 class Block(nn.Module):
-    """x + GLU(GELU(mix(LN x))) for x (T, B, d); GLU(v) is one half of Gv + g times σ(the other)."""
+    """x + GLU(GELU(mix(LN x))) for x (T, B, d); GLU(v) = a ∘ σ(b), a and b the halves of Gv + g."""
 
     def __init__(self, d: int, mixer: Mixer) -> None:
         super().__init__()
         self.norm, self.mixer, self.gate = nn.LayerNorm(d), mixer, nn.Linear(d, 2 * d)
 
     def reset_parameters(self) -> None:
-        """Start anew, as the block did when it was made."""
+        """Initialise all parameters again."""
         for part in (self.norm, self.mixer, self.gate):
             part.reset_parameters()
 
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class BlockOptions(ModelSizes, total=False):
-    """ModelSizes and options that all models of blocks take; see :class:`BlockModel`."""
+    """Sizes and options of all models of blocks; see :class:`BlockModel`."""
 
     layers: int
 
@@ -87,16 +87,16 @@ class BlockOptions(ModelSizes, total=False):
 class BlockModel(SequenceModel):
     """An encoder, L blocks of width d = ``hidden_size``, LN, and a linear readout.
 
-    A state is those of all mixers and the d numbers that are read out, which the next step does
-    not need. With n_i inputs, n_o outputs and P numbers in a mixer there are
+    The state consists of the states of all mixers and the d numbers that are read out, which the
+    next step does not use. With n_i inputs, n_o outputs and P parameters in a mixer there are
     d(n_i + 1) + L(2d + P + 2d² + 2d) + 2d + n_o(d + 1) parameters.
 
     Args:
-        mixer: makes the mixer of a block of width d; it is called L times.
-        layers: L.
+        mixer: function that returns the mixer of a block of width d; it is called L times.
+        layers: L, number of blocks.
 
     Raises:
-        ValueError: a size that is no whole number above 0.
+        ValueError: a size that is not a positive whole number.
     """
 
     kind = "linear"

@@ -15,23 +15,23 @@ from .blocks import BlockModel, BlockOptions, Mixer
 class DeltaMixer(Mixer):
     """S ← S(I − β_j k_j k_jᵀ) + β_j v_j k_jᵀ for j = 1 … n_h, o = S q, in heads side by side.
 
-    k_j and q are linear in u, divided by their lengths; v_j is linear in u, and β_j a multiple of
-    a sigmoid. With c heads there are d(c(n_h + 1)d_k + c n_h + n_h d) + c n_h parameters; without
-    writes n_h d² fewer, and d_k d more for the state before the first step.
+    k_j and q are linear in u and normalised; v_j is linear in u, and β_j a multiple of a sigmoid.
+    With c heads there are d(c(n_h + 1)d_k + c n_h + n_h d) + c n_h parameters; without writes there
+    are n_h d² fewer, and d_k d more for the initial state.
 
     Args:
         d: width; a head has d/c rows of S.
         heads: c.
         key_size: d_k.
-        reflectors: n_h, for each step.
-        beta: the largest β. Up to 1 eigenvalues are positive; 2 makes reflectors of all lengths
-            down to −1, which state tracking needs.
-        beta_bias: of the sigmoid in β, at first.
-        writes: whether there are values; without them S starts at numbers that are learnt.
+        reflectors: n_h, corrections per step.
+        beta: the largest β. Up to 1, eigenvalues stay non-negative; up to 2, they go down to −1,
+            which state tracking needs.
+        beta_bias: initial bias of the sigmoid in β.
+        writes: whether values are written to S; otherwise the initial S is learnt.
 
     Raises:
-        ValueError: a size that is no whole number above 0, heads that don't divide d, or a β that
-            is neither 1 nor 2.
+        ValueError: a size that is not a positive whole number, heads that don't divide d, or a β
+            that is neither 1 nor 2.
     """
 
     def __init__(
@@ -106,23 +106,23 @@ class DeltaMixer(Mixer):
 
 
 class DeltaProduct(BlockModel):
-    """Blocks of DeltaProduct: n_h steps of the delta rule for each of the input, β up to 2.
+    """Blocks of DeltaProduct: n_h delta-rule corrections per input step, with β up to 2.
 
-    With β = 2 each is a reflector, and n_h of them follow any group of permutations whose
-    elements have at most n_h transpositions: 4 for S₅.
+    With β = 2 each is a reflector, and n_h of them represent any permutation group whose elements
+    are products of at most n_h transpositions: 4 for S₅.
 
     Args:
         layers: L, blocks.
         heads: matrices S side by side; each has ``hidden_size``/heads rows.
         key_size: d_k, columns of S.
-        reflectors: n_h, for each step.
-        beta: the largest β, 1 or 2. From 1 on eigenvalues are negative.
-        beta_bias: of the sigmoid in β at first; 6 starts with β close to the largest.
-        writes: whether there are values; without them S starts at numbers that are learnt.
+        reflectors: n_h, corrections per step.
+        beta: the largest β, 1 or 2; above 1, eigenvalues become negative.
+        beta_bias: initial bias of the sigmoid in β; 6 starts with β close to the largest.
+        writes: whether values are written to S; otherwise the initial S is learnt.
 
     Raises:
-        ValueError: a size that is no whole number above 0, heads that don't divide the width, or
-            a β that is neither 1 nor 2.
+        ValueError: a size that is not a positive whole number, heads that don't divide the width,
+            or a β that is neither 1 nor 2.
 
     Sources: Siems et al., DeltaProduct, 2025, arXiv 2502.10297; β up to 2: Grazzi et al.,
     Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues, 2024, arXiv 2411.12537.
@@ -157,7 +157,8 @@ class DeltaNet(DeltaProduct):
         key_size: d_k, columns of S.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or heads that don't divide the width.
+        ValueError: a size that is not a positive whole number, or heads that don't divide the
+            width.
     """
 
     name = "deltanet"

@@ -1,4 +1,4 @@
-"""LSTM and GRU, by torch's own implementations."""
+"""LSTM and GRU, in torch's implementations."""
 
 from collections.abc import Callable
 from typing import Any, Unpack
@@ -10,15 +10,15 @@ from .base import ModelSizes, SequenceModel
 
 
 class Gated(SequenceModel):
-    """A gated network, as ``torch.nn`` has it, with one bias per gate.
+    """A gated network of ``torch.nn``, with one bias per gate.
 
-    torch adds a second bias to each gate; it stays zero here, so that parameters are
-    counted, and learn, as in the sources. The state is what is read out: an LSTM's cell
-    starts at zero for any h₀.
+    torch adds a second bias to each gate; it stays zero here, so that the number of parameters and
+    training are as in the sources. The state is what is read out; an LSTM's cell state starts at
+    zero for any h₀.
 
     Args:
         gates: blocks of n rows in the weights.
-        rnn: makes the network proper, ``torch.nn.LSTM`` or ``torch.nn.GRU``.
+        rnn: class of the network, ``torch.nn.LSTM`` or ``torch.nn.GRU``.
     """
 
     kind = "gated"
@@ -57,7 +57,7 @@ class Gated(SequenceModel):
         return states
 
     def expected_parameters(self) -> int:
-        """Each gate sees the input and the state before, and has a bias; and the readout."""
+        """Each gate has weights for the input and the previous state, and a bias; plus readout."""
         gate = self.hidden_size * (self.input_size + self.hidden_size + 1)
         return self.gates * gate + self.readout_parameters()
 
@@ -66,7 +66,7 @@ class LSTM(Gated):
     """An LSTM with forget gates and without peepholes: 4n(n_i + n + 1) parameters.
 
     Args:
-        forget_bias: of the forget gates at first; 1 lets the cell remember from the start.
+        forget_bias: initial bias of the forget gates; with 1, the cell remembers from the start.
     """
 
     name = "lstm"
@@ -89,7 +89,7 @@ class LSTM(Gated):
 
 
 class GRU(Gated):
-    """A GRU as torch has it, resetting after the product: 3n(n_i + n + 1) parameters."""
+    """A GRU that resets after the product, as in torch: 3n(n_i + n + 1) parameters."""
 
     name = "gru"
     source = "Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014"

@@ -16,15 +16,15 @@ from .blocks import BlockModel, BlockOptions, Mixer
 class DiagonalMixer(Mixer):
     """h_t = λ ∘ h_{t−1} + e^γ ∘ (B u_t), y = Re(C h) + D ∘ u, λ = exp(−e^ν + i e^θ) in Cᴺ.
 
-    |λ|² is uniform from r_min² to r_max² at first, and the angle from 0 to ``max_phase``; γ is
-    such that white noise keeps its size. A state has real and imaginary part of each unit side by
-    side, 2N numbers, and B and C act on such pairs: 3N + 4Nd + d parameters.
+    Initially, |λ|² is uniform in [r_min², r_max²] and the angle in [0, ``max_phase``]; γ preserves
+    the size of white noise. A state holds the real and imaginary parts of each unit side by side,
+    2N numbers, and B and C act on such pairs: 3N + 4Nd + d parameters.
 
     Args:
         d: width.
         units: N.
-        r_min, r_max: moduli at first, 0 ≤ r_min < r_max ≤ 1.
-        max_phase: the largest angle at first, in radians, above 0.
+        r_min, r_max: range of the initial moduli, 0 ≤ r_min < r_max ≤ 1.
+        max_phase: the largest initial angle, in radians, above 0.
 
     Raises:
         ValueError: one of them is out of range.
@@ -84,11 +84,11 @@ class LRU(BlockModel):
     Args:
         layers: L, blocks.
         state_units: N, complex units in a block; None is ``hidden_size``.
-        r_min, r_max: moduli of λ at first.
-        max_phase: the largest angle of λ at first, in radians.
+        r_min, r_max: range of the initial moduli of λ.
+        max_phase: the largest initial angle of λ, in radians.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a number out of range.
+        ValueError: a size that is not a positive whole number, or a number out of range.
     """
 
     name = "lru"

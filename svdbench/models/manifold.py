@@ -13,14 +13,13 @@ from svdbench.nn.spectral_weight import start
 class CayleyStep(nn.Module):
     """Gradient descent that stays on the group: M ← (I + ½lr A)⁻¹(I − ½lr A) M, A = G Mᴴ − M Gᴴ.
 
-    G is the gradient at M. A is skew-Hermitian, so what multiplies M is unitary. A Newton
-    step towards the nearest unitary matrix follows, lest rounding add up over many steps.
+    G is the gradient at M. A is skew-Hermitian, so the factor of M is unitary. A Newton step
+    towards the nearest unitary matrix follows, so that rounding errors don't add up.
 
     Args:
         shape: of the parameter: (n, n), or (n, n, 2) for complex M, as real and imaginary part.
-        rms: divide each number of G by the root of its mean square over the past, as RMSprop
-            does, first.
-        alpha: of that running mean, the share of the past.
+        rms: first divide each entry of G by the root of its running mean square, as RMSprop does.
+        alpha: decay of that running mean.
 
     Source: Wisdom et al., "Full-Capacity Unitary Recurrent Neural Networks", NeurIPS 2016,
     eqs. 8 and 9, after Tagare's notes on the Stiefel manifold (2011), and its code, which
@@ -35,7 +34,7 @@ class CayleyStep(nn.Module):
         self.register_buffer("mean_square", torch.zeros(shape) if rms else None)
 
     def reset_parameters(self) -> None:
-        """Forget the gradients of the past."""
+        """Reset the running mean of squared gradients."""
         if self.mean_square is not None:
             self.mean_square.zero_()
 

@@ -1,4 +1,4 @@
-"""minGRU and minLSTM: gates that do not look at the state, so that the recurrence is linear."""
+"""minGRU and minLSTM: gates that do not depend on the state, so that the recurrence is linear."""
 
 from typing import ClassVar, Unpack
 
@@ -14,19 +14,20 @@ SOURCE = "Feng et al., Were RNNs All We Needed?, 2024, arXiv 2410.01201"
 
 
 class MinimalMixer(Mixer):
-    """h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, c = W_c u + b_c, which is also what it gives.
+    """h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, c = W_c u + b_c; the states are also the outputs.
 
     Args:
         d: width, of the input and of the state.
         gates: 1 for z = σ(p₁), 2 for z = i/(f + i) with i = σ(p₁) and f = σ(p₂); each p is
             an affine map of u.
-        memory: biases of the gates start so that at p's mean z is 1/(1 + m), m uniform from 1 to
-            this number, steps to remember; None: as ``torch.nn.Linear`` starts them.
+        memory: biases of the gates are initialised so that z is 1/(1 + m) at p's mean, with m, the
+            steps to remember, uniform from 1 to this number; None: as in ``torch.nn.Linear``.
 
     Raises:
         ValueError: a memory below 1.
 
-    Source of the start: Tallec and Ollivier, Can Recurrent Neural Networks Warp Time?, ICLR 2018.
+    Source of the initialisation: Tallec and Ollivier, Can Recurrent Neural Networks Warp Time?,
+    ICLR 2018.
     """
 
     def __init__(self, d: int, gates: int, memory: float | None) -> None:
@@ -68,15 +69,15 @@ class MinimalMixer(Mixer):
 
 
 class MinGRU(BlockModel):
-    """Blocks of minGRU: h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, z and c of the input alone.
+    """Blocks of minGRU: h_t = (1 − z_t) ∘ h_{t−1} + z_t ∘ c_t, z and c from the input alone.
 
     Args:
         layers: L, blocks.
-        memory: biases of z start so that it is 1/(1 + m), m uniform from 1 to this number of
-            steps; None: as ``torch.nn.Linear`` starts them.
+        memory: biases of z are initialised so that it is 1/(1 + m), m uniform from 1 to this number
+            of steps; None: as in ``torch.nn.Linear``.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a memory below 1.
+        ValueError: a size that is not a positive whole number, or a memory below 1.
     """
 
     name = "mingru"
@@ -88,13 +89,13 @@ class MinGRU(BlockModel):
 
 
 class MinLSTM(MinGRU):
-    """Blocks of minLSTM: as minGRU, with z = i/(f + i) of an input and a forget gate.
+    """Blocks of minLSTM: like minGRU, with z = i/(f + i) from an input and a forget gate.
 
     Args:
-        layers, memory: as :class:`MinGRU` has them.
+        layers, memory: as in :class:`MinGRU`.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a memory below 1.
+        ValueError: a size that is not a positive whole number, or a memory below 1.
     """
 
     name = "minlstm"

@@ -1,4 +1,4 @@
-"""LEM and coRNN: steps of a differential equation, with two numbers to a unit."""
+"""LEM and coRNN: discretised differential equations, with two numbers per unit."""
 
 import math
 from abc import abstractmethod
@@ -11,14 +11,14 @@ from .base import ModelSizes, SequenceModel
 
 
 class Discretised(SequenceModel):
-    """A state (z, y), 2n numbers, of which y is read out; the weights start in ±1/√n.
+    """A state (z, y) of 2n numbers; y is read out. Weights are initialised uniformly in ±1/√n.
 
     Args:
-        dt: Δt, the longest step, above 0.
+        dt: Δt, the largest step, above 0.
         maps: affine maps of the input, n numbers each.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a Δt that is not above 0.
+        ValueError: a size that is not a positive whole number, or a Δt that is not above 0.
     """
 
     kind = "free"
@@ -76,21 +76,21 @@ class Discretised(SequenceModel):
 
     @abstractmethod
     def recurrent_parameters(self) -> int:
-        """Numbers in the maps of the state."""
+        """Number of parameters in the maps of the state."""
 
 
 class LEM(Discretised):
-    """Long expressive memory: two gates are the lengths of the steps, 4n(n + n_i + 1) parameters.
+    """Long expressive memory: two gates set the step sizes; 4n(n + n_i + 1) parameters.
 
     z ← z + Δt σ(p₁) ∘ (tanh(p₃) − z), then y ← y + Δt σ(p₂) ∘ (tanh(W_y z + V_y x + b_y) − y),
-    where each p is an affine map of y and x. Autograd runs the steps one by one, so that a pass
+    where each p is an affine map of y and x. The steps run one by one under autograd, so a pass
     takes a few times as long as that of an LSTM of the same width.
 
     Args:
-        dt: Δt, the longest step, above 0.
+        dt: Δt, the largest step, above 0.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a Δt that is not above 0.
+        ValueError: a size that is not a positive whole number, or a Δt that is not above 0.
     """
 
     name = "lem"
@@ -129,7 +129,7 @@ class CoRNN(Discretised):
         epsilon: ε, the damping, at least 0.
 
     Raises:
-        ValueError: a size that is no whole number above 0, or a number that is too small.
+        ValueError: a size that is not a positive whole number, or a number that is too small.
     """
 
     name = "cornn"

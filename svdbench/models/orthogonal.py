@@ -31,7 +31,7 @@ class Orthogonal(Recurrent):
 
 
 class SkewSymmetric(Orthogonal):
-    """One whose weight is a map of a skew-symmetric matrix: n(n − 1)/2 parameters."""
+    """A recurrence whose weight is a map of a skew-symmetric matrix: n(n − 1)/2 parameters."""
 
     def __init__(self, *, activation: str, init: str, **shared: Unpack[Shared]) -> None:
         super().__init__(activation=activation, **shared)
@@ -49,12 +49,12 @@ class OrthogonalModel(Reflected, Orthogonal):
     """oRNN: W = H_n(u_n) ⋯ H_{n−m+1}(u_{n−m+1}), u_k ∈ Rᵏ: mn − m(m − 1)/2 parameters.
 
     Args:
-        m: reflectors, 1 to n; None is n, which reaches every orthogonal matrix.
-        init: W at first, or as near as m reflectors get: "henaff", "cayley", "identity" or
+        m: number of reflectors, 1 to n; None is n, which can represent every orthogonal matrix.
+        init: initial W, or its approximation by m reflectors: "henaff", "cayley", "identity" or
             "random".
 
     Raises:
-        ValueError: m out of range, or what :class:`Recurrent` refuses.
+        ValueError: m out of range, or a value that :class:`Recurrent` refuses.
     """
 
     weight: OrthogonalWeight
@@ -87,13 +87,13 @@ class ExpRNN(SkewSymmetric):
     """W = exp(A), or B exp(A), A skew-symmetric: n(n − 1)/2 parameters.
 
     Args:
-        init: W at first, a rotation: "henaff", "cayley", "identity" or "random".
-        dynamic: dtriv, the dynamic trivialisation: W = B exp(A), and every ``rebase_every``
-            steps B becomes W and A zero, where the exponential keeps lengths and directions.
-        rebase_every: K of the source; of no effect unless ``dynamic``.
+        init: initial W, a rotation: "henaff", "cayley", "identity" or "random".
+        dynamic: dtriv, the dynamic trivialisation: W = B exp(A), and every ``rebase_every`` steps B
+            becomes W and A zero, where the exponential preserves lengths and directions.
+        rebase_every: K of the source; has no effect unless ``dynamic``.
 
     Raises:
-        ValueError: ``rebase_every`` below 1, or what :class:`Recurrent` refuses.
+        ValueError: ``rebase_every`` below 1, or a value that :class:`Recurrent` refuses.
     """
 
     name = "exprnn"
@@ -148,15 +148,15 @@ class ExpRNN(SkewSymmetric):
 class ScoRNN(SkewSymmetric):
     """W = (I + A)⁻¹(I − A) D, A skew-symmetric: n(n − 1)/2 parameters.
 
-    D is diagonal and fixed, ρ entries −1 at its end and the rest 1; without it no W with an
-    eigenvalue −1 would be in reach. W is built as 2(I + A)⁻¹D − D.
+    D is diagonal and fixed: its last ρ entries are −1, the others 1. Without it, no W with an
+    eigenvalue −1 could be represented. W is built as 2(I + A)⁻¹D − D.
 
     Args:
         rho: ρ, 0 to n; None is n/2, the source's for copying (about n/10 for MNIST).
-        init: WD at first, a rotation: "cayley" (the source's), "henaff", "identity", "random".
+        init: initial WD, a rotation: "cayley" (the source's), "henaff", "identity", "random".
 
     Raises:
-        ValueError: ρ out of range, or what :class:`Recurrent` refuses.
+        ValueError: ρ out of range, or a value that :class:`Recurrent` refuses.
     """
 
     name = "scornn"

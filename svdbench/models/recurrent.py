@@ -1,4 +1,4 @@
-"""Networks h_t = φ(W h_{t−1} + M x_t + b): their base classes, and those whose W is free."""
+"""Networks h_t = φ(W h_{t−1} + M x_t + b): base classes, and networks with an unconstrained W."""
 
 import math
 from abc import abstractmethod
@@ -16,7 +16,7 @@ from .base import ModelSizes, SequenceModel
 
 
 class Shared(ModelSizes, total=False):
-    """ModelSizes and options that all models of this kind take; see :class:`Recurrent`."""
+    """Sizes and options of all models of this kind; see :class:`Recurrent`."""
 
     input_std: float | None
     learn_h0: bool
@@ -25,18 +25,18 @@ class Shared(ModelSizes, total=False):
 class Recurrent(SequenceModel):
     """h_t = φ(W h_{t−1} + M x_t + b), W built once for all steps.
 
-    The bias is inside φ where φ is modReLU, so there is one of them for every φ.
+    For modReLU the bias is inside φ, so there is one bias for every φ.
 
     Args:
         activation: φ, "tanh", "relu", "identity" or "modrelu".
-        input_std: standard deviation of M at first, Gaussian; None is He's √(2/input_size).
-        learn_h0: learn the state before the first, which is zero otherwise.
+        input_std: standard deviation of the initial, Gaussian M; None is He's √(2/input_size).
+        learn_h0: learn the initial state, which is zero otherwise.
 
     Class attributes:
-        activations: those there are to choose from.
+        activations: the possible values of ``activation``.
 
     Raises:
-        ValueError: a size, an activation or a standard deviation that does not fit.
+        ValueError: an invalid size, activation or standard deviation.
     """
 
     activations: ClassVar[tuple[str, ...]] = ("tanh", "relu", "identity", "modrelu")
@@ -80,7 +80,7 @@ class Recurrent(SequenceModel):
             nn.init.zeros_(self.h0)
 
     def reset_weight(self) -> None:
-        """Start the parameters of the recurrent weight anew that are not of a submodule."""
+        """Initialise the recurrent weight's parameters that are not in a submodule again."""
 
     @abstractmethod
     def recurrent_weight(self) -> Tensor:
@@ -133,7 +133,7 @@ def distance_to_isometry(W: Tensor) -> float:
 
 
 def distance_to_interval(W: Tensor, low: float, high: float) -> float:
-    """How far the singular value of W (n, n) that is farthest outside [low, high] is outside."""
+    """The largest distance of a singular value of W (n, n) from [low, high]."""
     if not W.isfinite().all():
         return math.inf
     sigma = torch.linalg.svdvals(W.detach().double())
@@ -179,7 +179,7 @@ class ComplexRecurrent(Recurrent):
         """W (n, n), complex and differentiable."""
 
     def default_input_std(self) -> float:
-        """Glorot's, for real and imaginary parts each, as the sources have it."""
+        """Glorot's, for real and imaginary parts each, as in the sources."""
         return math.sqrt(2 / (self.input_size + self.hidden_size))
 
     def recurrent_weight(self) -> Tensor:
@@ -192,12 +192,11 @@ class ComplexRecurrent(Recurrent):
 
 
 class RNN(Recurrent):
-    """h_t = φ(W h_{t−1} + M x_t + b), any W: n² parameters.
+    """h_t = φ(W h_{t−1} + M x_t + b) with an unconstrained W: n² parameters.
 
     Args:
-        init: W at first: "uniform" in ±1/√n, as in ``torch.nn.RNN``; or orthogonal,
-            "henaff", "cayley", "identity" or "random", see
-            :func:`svdbench.nn.spectral_weight.start`.
+        init: initial W: "uniform" in ±1/√n, as in ``torch.nn.RNN``; or orthogonal, "henaff",
+            "cayley", "identity" or "random", see :func:`svdbench.nn.spectral_weight.start`.
     """
 
     name = "rnn"
@@ -229,9 +228,9 @@ class RNN(Recurrent):
 
 
 class IRNN(RNN):
-    """h_t = relu(W h_{t−1} + M x_t + b) with W = I at first: n² parameters, all free.
+    """h_t = relu(W h_{t−1} + M x_t + b) with W initialised to I: n² parameters.
 
-    Its gradients can explode: the source clips them, which is up to who trains it.
+    Its gradients can explode: clip them, as the source does.
     """
 
     name = "irnn"

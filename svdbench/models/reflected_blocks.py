@@ -15,15 +15,15 @@ CHOICES = ("modrelu", "tanh", "relu", "identity")
 
 
 class ReflectedMixer(Mixer):
-    """h_t = φ(W h_{t−1} + M u_t + b), which is also what it gives; b is inside φ for modReLU.
+    """h_t = φ(W h_{t−1} + M u_t + b), also the output; b is inside φ for modReLU.
 
     Args:
         weight: W (d, d), a product of reflectors.
         activation: φ, "modrelu", "tanh", "relu" or "identity".
-        interval: of the singular values of W; None where W is orthogonal.
+        interval: interval of the singular values of W; None if W is orthogonal.
 
     Raises:
-        ValueError: an activation that there is none of.
+        ValueError: an unknown activation.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class SpectralBlocks(BlockModel):
         activation: φ, "modrelu", "tanh", "relu" or "identity".
         m1, m2: reflectors of U and V, 1 to d; None is d/2 rounded up.
         sigma: σ*, the middle of the interval.
-        radius: r, half its width, from 0 up.
-        init: W/σ* at first, or as near as the reflectors get: "henaff", "cayley",
-            "identity" or "random".
+        radius: r ≥ 0, half its width.
+        init: initial W/σ*, or its approximation by the reflectors: "henaff", "cayley", "identity"
+            or "random".
 
     Raises:
-        ValueError: a size, an activation or a number that does not fit.
+        ValueError: an invalid size, activation or other argument.
     """
 
     name = "spectral_blocks"
@@ -117,17 +117,17 @@ class SpectralBlocks(BlockModel):
 
 
 class OrthogonalBlocks(BlockModel):
-    """Blocks with the recurrence of the oRNN: W a product of m reflectors.
+    """Blocks with the recurrence of the oRNN: W is a product of m reflectors.
 
     Args:
         layers: L, blocks.
         activation: φ, "modrelu", "tanh", "relu" or "identity".
         m: reflectors, 1 to d; None is d.
-        init: W at first, or as near as m reflectors get: "henaff", "cayley", "identity" or
+        init: initial W, or its approximation by m reflectors: "henaff", "cayley", "identity" or
             "random".
 
     Raises:
-        ValueError: a size or an activation that does not fit.
+        ValueError: an invalid size or activation.
     """
 
     name = "orthogonal_blocks"

@@ -15,23 +15,23 @@ from .base import ModelSizes, SequenceModel
 class ReflectorRNN(SequenceModel):
     """h_t = H(A_1 x_t) ⋯ H(A_m x_t) h_{t−1} on c vectors of each head, with a linear readout.
 
-    H(v) = I − 2 v vᵀ/‖v‖². The transition is orthogonal, and any orthogonal matrix Q whose
-    rank(Q − I) is m at most, so that m of them can follow any group of permutations whose elements
-    have at most m transpositions: 4 for S₅. This is DeltaProduct with β = 2 and without writes.
-    There are heads·n·(m·n_i + c) numbers, and those of the readout.
+    H(v) = I − 2 v vᵀ/‖v‖². The transition can be any orthogonal matrix Q with rank(Q − I) ≤ m, so m
+    reflectors represent any permutation group whose elements are products of at most m
+    transpositions: 4 for S₅. This is DeltaProduct with β = 2 and without writes. There are
+    heads·n·(m·n_i + c) parameters, and those of the readout.
 
-    Each head learns a representation of the group, and not every one has elements of so low a
-    rank: the irreducible one of S₅ of dimension 6 needs rank 5 for its cycles of length 4 and 6.
-    A head that has come to it stays there. Of several heads one that fits is enough.
+    Each head learns a representation of the group, and some representations need a higher rank: the
+    irreducible one of S₅ of dimension 6 needs rank 5 for its elements of order 4 and 6. A head that
+    has learnt such a representation keeps it; of several heads, one suitable head is enough.
 
     Args:
-        hidden_size: n, of each of the c vectors.
-        reflectors: m, for each step.
-        copies: c, vectors that are carried along, each from a start of its own, which is learnt.
-        heads: networks of this kind side by side, which share the readout.
+        hidden_size: n, the size of each of the c vectors.
+        reflectors: m, reflectors per step.
+        copies: c, vectors per head, each with its own learnt initial value.
+        heads: independent networks of this kind that share the readout.
 
     Raises:
-        ValueError: a size that is no whole number above 0.
+        ValueError: a size that is not a positive whole number.
 
     Sources: Siems et al., DeltaProduct, 2025, arXiv 2502.10297; Grazzi et al., Unlocking
     State-Tracking in Linear RNNs Through Negative Eigenvalues, 2024, arXiv 2411.12537.

@@ -1,4 +1,4 @@
-"""asRNN: a tanh in coordinates that are learnt, so that it saturates as much as it should."""
+"""asRNN: a tanh in learnt coordinates, so that its saturation is learnt."""
 
 from typing import Unpack
 
@@ -17,16 +17,16 @@ class AsRNN(Orthogonal):
     """h_t = W_f⁻¹ tanh(W_f(W h_{t−1} + M x_t + b)), W and U orthogonal, W_f = U diag(|s| + ε).
 
     Small s keep tanh in its linear part, where the recurrence is orthogonal. W = exp(A) and
-    U = exp(C), A and C skew-symmetric: n² parameters. W_f h_t is a plain recurrence with the
-    weight W_f W W_f⁻¹, and run as that.
+    U = exp(C), A and C skew-symmetric: n² parameters. W_f h_t follows a plain recurrence with the
+    weight W_f W W_f⁻¹ and is computed by it.
 
     Args:
-        init: W at first, a rotation: "henaff", "cayley", "identity" or "random".
-        scale: s at first, uniform from 0 to this number.
+        init: initial W, a rotation: "henaff", "cayley", "identity" or "random".
+        scale: the initial s are uniform from 0 to this number.
         epsilon: ε, above 0.
 
     Raises:
-        ValueError: a scale or ε out of range, or what :class:`Recurrent` refuses.
+        ValueError: a scale or ε out of range, or a value that :class:`Recurrent` refuses.
     """
 
     name = "asrnn"
@@ -58,7 +58,7 @@ class AsRNN(Orthogonal):
         nn.init.uniform_(self.s, 0, self.scale)
 
     def recurrent_weight(self) -> Tensor:
-        """W, without what W_f does to it."""
+        """W, without W_f."""
         return exp_skew(skew(self.A, self.hidden_size))
 
     def _coordinates(self) -> tuple[Tensor, Tensor]:

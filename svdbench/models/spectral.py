@@ -1,4 +1,4 @@
-"""Networks whose recurrent weight has its singular values in an interval."""
+"""Networks whose recurrent weight has singular values in an interval."""
 
 from typing import Unpack
 
@@ -20,16 +20,16 @@ class SpectralModel(Reflected):
     (n_y + n_i + m₁ + m₂ + 2)n − (m₁² + m₂² − m₁ − m₂)/2 parameters.
 
     Args:
-        m1, m2: reflectors, 1 to n; None is n/2 rounded up: with σ = 1, every orthogonal
-            matrix but for the sign of its determinant. n and n reach every matrix with its
-            singular values in the interval.
+        m1, m2: number of reflectors, 1 to n; None is n/2 rounded up, which with σ = 1 can represent
+            every orthogonal matrix up to the sign of its determinant. n and n can represent every
+            matrix with singular values in the interval.
         sigma: σ*, the middle of the interval.
-        radius: r, half its width, from 0 up.
-        init: W/σ* at first, or as near as the reflectors get: "henaff", "cayley",
-            "identity" or "random".
+        radius: r ≥ 0, half its width.
+        init: initial W/σ*, or its approximation by the reflectors: "henaff", "cayley", "identity"
+            or "random".
 
     Raises:
-        ValueError: m₁, m₂ or r out of range, or what :class:`Recurrent` refuses.
+        ValueError: m₁, m₂ or r out of range, or a value that :class:`Recurrent` refuses.
     """
 
     weight: SpectralWeight
@@ -74,18 +74,18 @@ class SpectralModel(Reflected):
 class FactorizedRNN(Recurrent):
     """W = U diag(σ) Vᵀ with σ = 1 + 2·margin·(sigmoid(σ̂) − ½): n² free parameters.
 
-    U and V (n, n) are parameters themselves, 2n² numbers under n(n + 1) equations, and
-    σ̂ (n,) is one of the optimizer's. The optimizer must leave U and V alone: ``step_own``
-    moves them by the Cayley transforms of their gradients.
+    U and V (n, n) are parameters, 2n² numbers under n(n + 1) equations. The optimizer updates σ̂
+    (n,), but must not update U and V: ``step_own`` moves them by the Cayley transforms of their
+    gradients.
 
     Args:
         margin: how far a singular value may be from 1, 0 to 1.
-        init: W at first: "henaff", "cayley", "identity" or "random".
+        init: initial W: "henaff", "cayley", "identity" or "random".
         rms: scale the gradients of U and V as RMSprop does. The source doesn't, with
             a learning rate of 1e-6.
 
     Raises:
-        ValueError: a margin that is not in [0, 1], or what :class:`Recurrent` refuses.
+        ValueError: a margin that is not in [0, 1], or a value that :class:`Recurrent` refuses.
     """
 
     name = "factorized_rnn"

@@ -59,15 +59,14 @@ def reflect(v: Tensor, X: Tensor) -> Tensor:
 
 
 class FcURNN(ComplexRecurrent):
-    """W any unitary matrix (n, n), kept so by multiplicative steps: n² free parameters.
+    """W is any unitary matrix (n, n), kept unitary by multiplicative steps: n² free parameters.
 
-    W is a parameter itself, its real and imaginary parts as (n, n, 2), 2n² numbers under n²
-    equations. The optimizer must leave it alone: ``step_own`` moves it by the Cayley
-    transform of its gradient.
+    W is a parameter, with real and imaginary parts as (n, n, 2), 2n² numbers under n² equations.
+    The optimizer must not update it: ``step_own`` moves it by the Cayley transform of its gradient.
 
     Args:
-        rms: scale its gradient as RMSprop does, as the source did on MNIST; there its
-            learning rate was 1e-6, and 1e-4 to 1e-3 for all else.
+        rms: scale its gradient as RMSprop does, as the source did on MNIST, with a learning rate of
+            1e-6; elsewhere it used 1e-4 to 1e-3.
     """
 
     name = "fc_urnn"

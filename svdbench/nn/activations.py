@@ -17,8 +17,8 @@ aten = torch.ops.aten
 class Activation(ABC):
     """φ, elementwise or on pairs of elements.
 
-    What ends in an underscore works in place on one step: ``state``, ``grad`` and ``spare``,
-    room to work in, are (B, n), ``kept`` is (B, kept_size). The others may be differentiated.
+    Methods that end in an underscore work in place on one step: ``state``, ``grad`` and the work
+    space ``spare`` are (B, n), ``kept`` is (B, kept_size). The others can be differentiated.
     """
 
     needs_bias = False

@@ -15,33 +15,33 @@ from svdbench.nn.rows import number_of_rows
 class HouseholderAdapter(nn.Module):
     """y = W(Hx) + b around a frozen layer, with H a product of n Householder reflectors.
 
-    H = H(v₁)⋯H(vₙ) is orthogonal, so that WH has the singular values of W. It starts as the
-    identity, up to rounding, and only the reflectors are trained: n·d numbers, for vectors
-    x of length d. Of a convolution, x is a patch of the input, as long as a row of the weight
-    seen as (out_channels, in_channels/groups·kh·kw); groups share H.
+    H = H(v₁)⋯H(vₙ) is orthogonal, so that WH has the singular values of W. H is initialised to the
+    identity, up to rounding, and only the reflectors are trained: n·d parameters for vectors x of
+    length d. In a convolution, x is a patch of the input, as long as a row of the weight reshaped
+    to (out_channels, in_channels/groups·kh·kw); groups share H.
 
     A forward pass of a linear layer either applies H to the rows x or builds WH and
     multiplies, whichever takes fewer operations. In training the former is cheaper unless
     there are many more rows than out_features. A graph of ``torch.compile``,
-    ``torch.export`` or ``torch.jit.trace`` serves any number of rows, and applies H to
-    them, which adds at most 3n/out_features to the work of the layer. For a convolution WH
-    is built each time. For inference, :meth:`merge` builds it once. The layer itself isn't
-    called where WH is built, so hooks belong on the adapter.
+    ``torch.export`` or ``torch.jit.trace`` works for any number of rows and applies H to them,
+    which adds at most 3n/out_features to the work of the layer. For a convolution WH is built each
+    time. For inference, :meth:`merge` builds it once. The layer itself isn't called where WH is
+    built: register hooks on the adapter.
 
-    The layer is kept as ``layer`` and frozen (``requires_grad_(False)``). ``state_dict`` holds
-    the reflectors alone, and ``load_state_dict`` asks for nothing else. The weight and bias
-    are loaded too if they are there, under their names in ``layer`` or without an adapter
-    (``fc.layer.weight`` or ``fc.weight``); they are missing if the layer is on the meta device.
+    The layer is kept as ``layer`` and frozen (``requires_grad_(False)``). ``state_dict`` holds only
+    the reflectors, and ``load_state_dict`` requires only them. It also loads the weight and bias if
+    they are present, under their names in ``layer`` or without an adapter (``fc.layer.weight`` or
+    ``fc.weight``), and requires them if the layer is on the meta device.
 
     Args:
         layer: a ``torch.nn.Linear``, or a ``torch.nn.Conv2d`` of any stride, padding, dilation
             and groups. A subclass of ``Linear`` with a forward pass of its own, such as a
             quantised one, is called as it is, on rows Hx.
-        n_reflectors: n, an even number from 2 on. An odd number of reflectors has
-            determinant −1, and so can't start at the identity. More than d reach nothing new.
+        n_reflectors: n, even and at least 2: an odd number of reflectors has determinant −1 and
+            can't be initialised to the identity. More than d add nothing.
         dtype: of the reflectors; by default that of the weight, or PyTorch's default if that is
-            quantised. Take float32 around a layer in half precision, so that small
-            updates aren't rounded away; y then has the dtype of the layer.
+            quantised. Use float32 for a layer in half precision, so that small updates aren't
+            rounded away; y still has the dtype of the layer.
 
     Shapes:
         ``reflectors`` is (n, d). x is (..., in_features) and y (..., out_features), or x and y
@@ -98,10 +98,10 @@ class HouseholderAdapter(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """New random reflectors in equal pairs, H = I; unmerged.
+        """Draw new reflectors in equal pairs, so that H = I; not merged.
 
-        Their directions are uniform, and their lengths those of PEFT's HRA layer, on which the
-        size of a training step depends.
+        Their directions are uniform; their lengths, on which the size of a training step depends,
+        are those of PEFT's HRA layer.
         """
         self.unmerge()
         if holds_data(self.reflectors):
@@ -124,7 +124,7 @@ class HouseholderAdapter(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """WH, in the shape and dtype of W; built each time it is asked for, unless merged.
+        """WH, in the shape and dtype of W; built on each access unless merged.
 
         Raises:
             TypeError: the weight is quantised.
@@ -154,8 +154,8 @@ class HouseholderAdapter(nn.Module):
     def merge(self) -> None:
         """Replace ``layer.weight`` by WH, for inference, or to use ``layer`` without the adapter.
 
-        W is kept aside, and not written to, so that a weight tied to it stays as it is.
-        The reflectors have no gradient then. Does nothing if merged already.
+        W is kept unchanged, and so is a weight tied to it. While merged, the reflectors have no
+        gradient. Does nothing if already merged.
 
         Raises:
             TypeError: the weight is quantised.
@@ -169,7 +169,7 @@ class HouseholderAdapter(nn.Module):
         self.original_weight = W
 
     def unmerge(self) -> None:
-        """Put the original weight back, bit for bit; does nothing if not merged."""
+        """Restore the original weight, bit for bit. Does nothing if not merged."""
         W = self.original_weight
         if W is not None:
             self.layer.weight = W

@@ -1,6 +1,6 @@
 """``delta_rule``: a matrix state that every step corrects along keys, in chunks of steps.
 
-With keys k_j, values v_j and coefficients β_j, so many of them to a step,
+With keys k_j, values v_j and coefficients β_j, several per step,
 
     S_j = S_{j−1} (I − β_j k_j k_jᵀ) + β_j v_j k_jᵀ,    o_t = S q_t after those of step t.
 
@@ -54,26 +54,26 @@ def delta_rule(
     *,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """All o_t = S_t q_t, and the state after the last step of every chunk.
+    """Compute all o_t = S_t q_t, and the state after every chunk of steps.
 
-    Differentiable once, in all arguments; a second derivative is refused.
+    Differentiable once, in all arguments; second derivatives raise an error.
 
     Args:
-        keys: k (T, Z, r, d_k): r reflectors in each of T steps, for Z sequences. Of length 1 they
-            are orthogonal where β is 2, and let no state grow where β is from 0 to 2.
-        values: v (T, Z, r, d_v); None writes nothing, as if all of them were zero.
+        keys: k (T, Z, r, d_k): r reflectors in each of T steps, for Z sequences. Keys of length 1
+            make orthogonal factors for β = 2, and never let the state grow for 0 ≤ β ≤ 2.
+        values: v (T, Z, r, d_v); None means zeros.
         beta: coefficients (T, Z, r).
         queries: q (T, Z, d_k).
         first: Sᵀ before the first step, (Z, d_k, d_v).
-        chunk: steps to a chunk; by default as many as make about 16 reflectors.
+        chunk: steps per chunk; by default as many as give about 16 reflectors.
 
     Returns:
         o (T, Z, d_v), and Sᵀ after each chunk, (⌈T/chunk⌉, Z, d_k, d_v).
 
     Raises:
-        ValueError: shapes that don't fit, no step, or a chunk below 1.
+        ValueError: shapes that don't match, no step, or a chunk below 1.
         TypeError: dtypes that differ.
-        RuntimeError: in the backward pass, if it is to be differentiated itself.
+        RuntimeError: for a second derivative, in the backward pass.
 
     Example:
         >>> k, v, q = (torch.randn(100, 8, *shape) for shape in ((2, 16), (2, 16), (16,)))

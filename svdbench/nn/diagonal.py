@@ -36,16 +36,16 @@ def diagonal_recurrence(
         u: inputs (T, batch, d) with T ≥ 1.
         eigenvalues: λ (N,), complex.
         B: (2N, d), real: rows of real and imaginary parts in turn.
-        C: (d, 2N), real: what real and imaginary parts in turn are multiplied with.
+        C: (d, 2N), real: columns for real and imaginary parts in turn.
         D: (d,).
-        h0: the state before the first, (batch, 2N) in pairs; zeros by default.
+        h0: initial state, (batch, 2N) in pairs; zeros by default.
 
     Returns:
         y (T, batch, d).
 
     Raises:
-        ValueError: no step, or shapes that don't fit.
-        TypeError: dtypes that don't.
+        ValueError: no step, or shapes that don't match.
+        TypeError: dtypes that don't match.
 
     Example:
         >>> half = torch.tensor([0.5 + 0j])

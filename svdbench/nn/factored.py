@@ -1,4 +1,4 @@
-"""Functions of a matrix that is kept as its SVD, W = U Σ Vᵀ, without ever forming W.
+"""Functions of a matrix given by its SVD, W = U Σ Vᵀ, without forming W.
 
 U and V are products of Householder reflectors, given by the rows of ``U`` and ``V``,
 and Σ is ``diag(s)``. So W⁻¹X, log|det W|, and with V = U (W symmetric) e^W X and the

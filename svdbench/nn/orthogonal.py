@@ -17,8 +17,8 @@ PLAIN = (Tensor, nn.Parameter)  # not those of torch.fx, of a mode or of a distr
 def linear_forward(self: nn.Linear, input: Tensor) -> Tensor:
     """x Wᵀ + b by applying the reflectors to x, where that takes fewer operations than to build W.
 
-    W is built after all if it is cached, or if anything but ``Stiefel`` has a say in it:
-    another parametrisation, a hook, a tensor of another kind.
+    W is built if it is cached, or if it depends on more than ``Stiefel``: another parametrisation,
+    a hook, a tensor subclass.
     """
     entries: Any = self._modules.get("parametrizations")
     entry = entries._modules.get("weight") if entries is not None else None
@@ -62,58 +62,56 @@ def orthogonal(
     ``torch.nn.utils.parametrize`` and computed by ``svdbench.kernels.apply_reflectors``.
     The weight W (m × n) has orthonormal columns if m ≥ n (WᴴW = I) and orthonormal
     rows otherwise (WWᴴ = I), to a small multiple of max(m, n)·eps, however long it is
-    trained. A tensor of more dimensions, such as that of a convolution, is a batch of
+    trained. A tensor of more dimensions, such as the weight of a convolution, is a batch of
     matrices (..., m, n) in its last two.
 
-    A real ``torch.nn.Linear`` does not build W for an input of up to 2·min(m, n) rows, or any
-    number if there are half as many reflectors, but applies the reflectors to it. That costs
-    less, and its result differs by rounding.
+    A real ``torch.nn.Linear`` applies the reflectors to its input instead of building W, for up to
+    2·min(m, n) rows, or any number if n_reflectors ≤ min(m, n)/2. That costs less; the result
+    differs by rounding.
 
-    It starts at the old weight if that is orthonormal, of either determinant. A weight
-    that isn't becomes its Q factor, the one with diag(R) ≥ 0: Q of ``torch.linalg.qr`` with
-    its columns negated where R has a negative diagonal. If its rank is below min(m, n), the
+    The initial weight is the old one if that is orthonormal, with either determinant. Otherwise it
+    is the Q factor of the old weight with diag(R) ≥ 0: Q of ``torch.linalg.qr`` with its columns
+    negated where R has a negative diagonal. If the rank of the old weight is below min(m, n), the
     columns of Q that R doesn't determine are orthonormal but arbitrary, and a weight of zeros
-    becomes the identity, or its first columns or rows, up to signs. One with infinite or NaN
+    becomes the identity, or its first columns or rows, up to signs. A weight with infinite or NaN
     entries becomes NaN, until a checkpoint is loaded or a weight assigned. Assigning
-    ``module.<name> = W`` does the same, but refuses those. Training moves within the matrices
-    of the same determinant, if W is real and square.
+    ``module.<name> = W`` does the same, but raises for infinite or NaN entries. If W is real and
+    square, training keeps its determinant.
 
     The parameter, ``module.parametrizations.<name>.original``, holds the reflectors
     along the longer dimension: as rows, (..., n_reflectors, n), of a wide or square
-    weight, and as columns, (..., m, n_reflectors), of a tall one. Their lengths mean
-    nothing, so weight decay on them only changes the size of the steps.
+    weight, and as columns, (..., m, n_reflectors), of a tall one. Their lengths don't affect the
+    weight, so weight decay on them only changes the size of the steps.
 
-    The parametrisation has one buffer, ``signs`` (±1), chosen with the reflectors whenever a
-    weight is assigned, and constant once ``transfer_parametrizations_and_params``,
-    ``torch.ao``'s ``prepare_qat`` or you register it on a second module: that changes no
-    weight. ``deepcopy``, ``state_dict``, ``load_state_dict(assign=True)``,
-    ``parametrize.cached`` and stacked states under ``torch.func.vmap`` work. On the meta
-    device there is nothing to decompose: after ``to_empty``, load a checkpoint or assign a
-    weight. A checkpoint of torch's own ``orthogonal`` is converted where it determines its
-    weight, and refused otherwise.
+    The parametrisation has one buffer, ``signs`` (±1), chosen with the reflectors whenever a weight
+    is assigned. It is constant once the parametrisation is registered on a second module, by you,
+    ``transfer_parametrizations_and_params`` or ``torch.ao``'s ``prepare_qat``; that changes no
+    weight. ``deepcopy``, ``state_dict``, ``load_state_dict(assign=True)``, ``parametrize.cached``
+    and stacked states under ``torch.func.vmap`` work. On the meta device nothing is decomposed:
+    after ``to_empty``, load a checkpoint or assign a weight. A checkpoint of torch's own
+    ``orthogonal`` is converted if it determines the weight, and refused otherwise.
 
     Args:
         module: the module that owns the tensor.
         name: the tensor to keep orthonormal, a parameter or buffer of float32, float64,
             bfloat16, float16, complex64 or complex128, of two dimensions or more.
         orthogonal_map: None or "householder", which mean the same.
-        use_trivialization: accepted for torch's sake; without effect, as this map is the
-            same about every weight.
-        n_reflectors: 1 … max(m, n). By default min(m, n), which reaches every weight of
-            that shape; the parameter then has the weight's shape. Fewer, of real weights,
-            are less work and reach only weights with rank(W − I) ≤ n_reflectors, up to the
-            sign of the last column (row, if wide); the layer starts at the product of the
-            first reflectors of the QR factorisation if it can't start at the old weight.
-            More than min(m, n) reach nothing new.
+        use_trivialization: accepted for compatibility with torch; has no effect.
+        n_reflectors: number of reflectors, 1 … max(m, n). By default min(m, n), which can represent
+            every weight of that shape; the parameter then has the weight's shape. Fewer, for real
+            weights only, cost less and represent only weights with rank(W − I) ≤ n_reflectors, up
+            to the sign of the last column (row, if wide); if the old weight is not one of them, the
+            initial weight is the product of the first reflectors of its QR factorisation. More than
+            min(m, n) add nothing.
 
     Returns:
         The module, changed in place.
 
     Raises:
-        ValueError: no such tensor, or not a matrix or batch of matrices; empty, integer or
-            not initialised; another map; ``n_reflectors`` out of range. Later, when a weight
-            is assigned that has another shape, is not finite, or that ``n_reflectors``
-            reflectors cannot make.
+        ValueError: no such tensor, or one that is not a matrix or batch of matrices, is empty, of
+            integers or not initialised; an unknown map; ``n_reflectors`` out of range. Also when a
+            weight is assigned that has another shape, is not finite, or can't be represented by
+            ``n_reflectors`` reflectors.
 
     Example:
         >>> layer = orthogonal(torch.nn.Linear(20, 40))

@@ -5,8 +5,8 @@ Here the backward pass is one loop for δ_t, the gradient at W h_{t−1} + u_t,
 
     δ_t = φ'(h_t) ∘ (g_t + Wᵀ δ_{t+1}),
 
-and then dW = Σ_t δ_t h_{t−1}ᵀ is one product over all steps and sequences. The states are
-kept and room is taken for all δ_t, which are also the gradients at the inputs.
+and then dW = Σ_t δ_t h_{t−1}ᵀ is one product over all steps and sequences. The states are saved,
+and all δ_t are stored, which are also the gradients with respect to the inputs.
 """
 
 from typing import Any
@@ -40,32 +40,31 @@ def recurrence(
 ) -> Tensor:
     """All states h_1 … h_T of h_t = φ(W h_{t−1} + u_t).
 
-    Differentiable in inputs, W, h0 and bias, in closed form, by one loop over time and one
-    product for dW; it keeps the states only. So an operation in place on the result makes
-    the backward pass raise RuntimeError, as after ``torch.tanh``: clone the states first.
-    Second derivatives, forward mode, batched gradients, ``torch.func`` and
-    ``torch.jit.trace`` (for one T) use plain operations. Under ``torch.compile`` and
-    ``torch.export`` it is one operator, ``svdbench::recurrence``, with first derivatives
-    only; who loads such a program imports ``svdbench.nn`` before. Under autocast it runs in
-    the widest dtype among its arguments.
+    Differentiable in inputs, W, h0 and bias, in closed form, by one loop over time and one product
+    for dW. Only the states are saved, so an in-place operation on the result makes the backward
+    pass raise RuntimeError, as after ``torch.tanh``: clone the states first. Second derivatives,
+    forward mode, batched gradients, ``torch.func`` and ``torch.jit.trace`` (for one T) use plain
+    operations. Under ``torch.compile`` and ``torch.export`` it is one operator,
+    ``svdbench::recurrence``, with first derivatives only; import ``svdbench.nn`` before loading
+    such a program. Under autocast it runs in the widest dtype among its arguments.
 
     Args:
         inputs: all u_t = M x_t + b, shape (T, B, n).
         W: recurrent weight, (n, n).
-        h0: the state before the first, (B, n); zeros by default.
-        activation: φ, "tanh", "relu" or "identity"; "modrelu", φ(z) = sign(z)·relu(|z| + bias);
-            or "complex_modrelu", for n even: the halves of z are real and imaginary part,
-            and φ(z) = z·relu(|z| + bias)/|z|, φ(0) = 0.
+        h0: initial state, (B, n); zeros by default.
+        activation: φ, "tanh", "relu" or "identity"; "modrelu", φ(z) = sign(z)·relu(|z| + bias); or
+            "complex_modrelu", for n even: the halves of z are its real and imaginary parts, and
+            φ(z) = z·relu(|z| + bias)/|z|, φ(0) = 0.
         bias: of modReLU, (n,), or (n/2,) if complex; the other activations have none.
-        layout: of packed sequences, see :func:`svdbench.nn.recurrence_loops.packed_layout`; inputs
-            and states are (N, n) then, a row for each step of each sequence.
+        layout: layout of packed sequences, see :func:`svdbench.nn.recurrence_loops.packed_layout`;
+            inputs and states are then (N, n), a row for each step of each sequence.
 
     Returns:
         The states, (T, B, n), in the dtype of the arguments.
 
     Raises:
-        ValueError: shapes or devices that don't fit, an unknown activation, a bias that is
-            missing or has no use.
+        ValueError: shapes or devices that don't match, an unknown activation, a bias that is
+            missing or not used.
         TypeError: dtypes that differ or are not real floating point.
 
     Example:
@@ -99,7 +98,7 @@ def recurrence_reference(
     bias: Tensor | None = None,
     layout: PackedLayout | None = None,
 ) -> Tensor:
-    """The same step by step, differentiated by autograd: the reference for ``recurrence``."""
+    """``recurrence`` step by step, differentiated by autograd: its reference."""
     _check(inputs, W, h0, activation, bias, layout)
     return loop_plain(inputs, W, h0, bias, ACTIVATIONS[activation], layout)
 

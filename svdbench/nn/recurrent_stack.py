@@ -1,4 +1,4 @@
-"""Recurrent layers, stacked and called as ``torch.nn.RNN`` does it."""
+"""Stacked recurrent layers with the interface of ``torch.nn.RNN``."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ Weight = SpectralWeight | OrthogonalWeight
 
 
 class RecurrentLayer(nn.Module):
-    """One layer in one direction: h_t = φ(W h_{t−1} + M x_t + b), W built once a pass.
+    """One layer in one direction: h_t = φ(W h_{t−1} + M x_t + b), with W built once per pass.
 
-    M and b start uniform in ±1/√n, as in ``torch.nn.RNN``, and modReLU's bias at zero.
+    M and b are initialised uniformly in ±1/√n, as in ``torch.nn.RNN``, and modReLU's bias to zero.
     """
 
     weight: Weight
@@ -43,12 +43,12 @@ class RecurrentLayer(nn.Module):
         self.reset_input()
 
     def reset_parameters(self) -> None:
-        """Start anew, as the layer did when it was made."""
+        """Initialise all parameters again."""
         self.weight.reset_parameters()
         self.reset_input()
 
     def reset_input(self) -> None:
-        """Draw M and b anew, and set modReLU's bias to zero."""
+        """Initialise M, b and modReLU's bias again."""
         bound = self.weight.n**-0.5
         for parameter in self.input.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -58,7 +58,7 @@ class RecurrentLayer(nn.Module):
     def forward(
         self, x: Tensor, h0: Tensor | None = None, layout: PackedLayout | None = None
     ) -> tuple[Tensor, Tensor]:
-        """States (T, B, n) in the order of x (T, B, input_size), and the last ones made.
+        """States (T, B, n) in the order of x (T, B, input_size), and the last states.
 
         With a layout, x and the states are (N, ...), a row for each step of each sequence.
         """
@@ -151,12 +151,12 @@ class RecurrentStack(nn.Module):
         return 2 if self.bidirectional else 1
 
     def reset_parameters(self) -> None:
-        """Start anew, as the network did when it was made."""
+        """Initialise all parameters again."""
         for layer in self.layers:
             layer.reset_parameters()
 
     def flatten_parameters(self) -> None:
-        """Do nothing: there is no single buffer of weights here, as cuDNN has."""
+        """Do nothing; for compatibility with ``torch.nn.RNN``."""
 
     @property
     def all_weights(self) -> list[list[Tensor]]:
@@ -185,10 +185,10 @@ class RecurrentStack(nn.Module):
         """Output and last states, of the shapes that ``torch.nn.RNN`` returns.
 
         Args:
-            input: (T, B, input_size), (B, T, input_size) if batch_first, or (T, input_size);
-                or a ``torch.nn.utils.rnn.PackedSequence``, in order of length or not.
-            hx: first states (layers·directions, B, n), or (layers·directions, n) if the input
-                has no batch; zeros by default.
+            input: (T, B, input_size), (B, T, input_size) if batch_first, or (T, input_size); or a
+                ``torch.nn.utils.rnn.PackedSequence``, sorted by length or not.
+            hx: initial states (layers·directions, B, n), or (layers·directions, n) if the input has
+                no batch; zeros by default.
             h0: another name for hx.
 
         Returns:
@@ -196,7 +196,7 @@ class RecurrentStack(nn.Module):
 
         Raises:
             TypeError: the input is neither a tensor nor a packed sequence.
-            ValueError: shapes or dtypes that don't fit, or no time step at all.
+            ValueError: shapes or dtypes that don't match, or no time step.
         """
         if h0 is not None:
             if hx is not None:
@@ -268,15 +268,14 @@ class RecurrentStack(nn.Module):
 
     @torch.no_grad()
     def to_rnn(self) -> nn.RNN:
-        """A ``torch.nn.RNN`` with the same weights, no longer tied to this network.
+        """A ``torch.nn.RNN`` with copies of the weights.
 
-        For ONNX (``torch.onnx.export(rnn.to_rnn(), ..., dynamo=True)``, which takes any batch
-        size but, as PyTorch unrolls the network there, only one number of steps), for
-        ``torch.jit.trace``, which takes any number of steps, and for cuDNN. Its second bias
-        is zero.
+        For ONNX (``torch.onnx.export(rnn.to_rnn(), ..., dynamo=True)``: any batch size, but a fixed
+        number of steps, because PyTorch unrolls the network), for ``torch.jit.trace`` (any number
+        of steps) and for cuDNN. Its second bias is zero.
 
         Raises:
-            ValueError: a nonlinearity that ``torch.nn.RNN`` hasn't.
+            ValueError: a nonlinearity that ``torch.nn.RNN`` doesn't have.
         """
         if self.nonlinearity not in ("tanh", "relu"):
             raise ValueError(

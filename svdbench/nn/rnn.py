@@ -1,4 +1,4 @@
-"""``SpectralRNN`` and ``OrthogonalRNN``: called like ``torch.nn.RNN``."""
+"""``SpectralRNN`` and ``OrthogonalRNN``, used like ``torch.nn.RNN``."""
 
 from typing import Any
 
@@ -10,31 +10,31 @@ class SpectralRNN(RecurrentStack):
     """h_t = φ(W h_{t−1} + M x_t + b) with the singular values of W in [σ* − r, σ* + r].
 
     W = U diag(σ) Vᵀ is made of m₁ + m₂ Householder reflectors, see
-    :class:`svdbench.nn.SpectralWeight`. Called like ``torch.nn.RNN``, with the same shapes and
-    with packed sequences; but there is one bias where torch has two, and ``modrelu``,
-    ``complex_modrelu`` and ``identity`` are nonlinearities too. A layer in one direction has
+    :class:`svdbench.nn.SpectralWeight`. Used like ``torch.nn.RNN``, with the same shapes and with
+    packed sequences, but with one bias instead of two, and with ``modrelu``, ``complex_modrelu``
+    and ``identity`` as further nonlinearities. A layer in one direction has
     (input_size + m₁ + m₂ + 2)n − (m₁² + m₂² − m₁ − m₂)/2 parameters, and n more for modReLU.
-    ``to_rnn()`` makes a ``torch.nn.RNN`` of it, for ONNX and ``torch.jit``.
+    ``to_rnn()`` returns an equivalent ``torch.nn.RNN``, for ONNX and ``torch.jit``.
 
-    A program made by ``torch.export`` calls the operators of svdbench: who loads it imports
-    ``svdbench.nn`` before. ``torch.jit.trace`` records the number of steps it saw. The output
-    is saved for the backward pass, as by cuDNN: clone it before an operation in place.
+    A program made by ``torch.export`` calls operators of svdbench: import ``svdbench.nn`` before
+    loading it. ``torch.jit.trace`` fixes the number of steps. The output is saved for the backward
+    pass, as by cuDNN: clone it before an in-place operation.
 
     Args:
-        input_size: entries of x_t.
-        hidden_size: n, entries of h_t.
-        num_layers: layers, each of them fed the states of the one before.
+        input_size: size of x_t.
+        hidden_size: n, the size of h_t.
+        num_layers: number of layers; each takes the states of the one before as its input.
         nonlinearity: φ, "tanh", "relu", "identity", "modrelu" or "complex_modrelu", see
             :func:`svdbench.nn.recurrence`.
-        bias: whether there is a b.
+        bias: whether to add b.
         batch_first: whether x is (B, T, input_size), and the output likewise.
-        dropout: probability, between layers and when training.
-        bidirectional: run a second set of layers from the end to the start.
-        m1, m2: number of reflectors of U and V, 1 … n; by default n, which reaches every
+        dropout: dropout probability between layers, in training.
+        bidirectional: add layers that run from the end of a sequence to its start.
+        m1, m2: number of reflectors of U and V, 1 … n; by default n, which can represent every
             matrix with such singular values.
-        sigma: σ*.
-        radius: r ≥ 0.
-        init: what W starts at: σ* times "henaff", "cayley", "identity" or "random".
+        sigma: σ*, the centre of the interval.
+        radius: r ≥ 0, half its width.
+        init: initial W, σ* times "henaff", "cayley", "identity" or "random".
 
     Raises:
         ValueError: sizes, numbers of reflectors or r out of range; an unknown name.
@@ -95,12 +95,12 @@ class SpectralRNN(RecurrentStack):
 class OrthogonalRNN(RecurrentStack):
     """h_t = φ(W h_{t−1} + M x_t + b) with W orthogonal, a product of m Householder reflectors.
 
-    As :class:`SpectralRNN` with all singular values 1 and one product instead of two, see
+    Like :class:`SpectralRNN` with all singular values 1 and one product instead of two, see
     :class:`svdbench.nn.OrthogonalWeight`.
 
     Args:
-        n_reflectors: m, 1 … n; by default n, which reaches every orthogonal matrix.
-        others: as of :class:`SpectralRNN`.
+        n_reflectors: m, 1 … n; by default n, which can represent every orthogonal matrix.
+        others: as in :class:`SpectralRNN`.
 
     Raises:
         ValueError: sizes or n_reflectors out of range; an unknown name.

@@ -26,14 +26,14 @@ def scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
 
     Args:
         a: factors (T, B, n), or (n,): the same at all steps.
-        b: what is added, (T, B, n) with T ≥ 1.
-        h0: the state before the first, (B, n); zeros by default.
+        b: inputs, (T, B, n) with T ≥ 1.
+        h0: initial state, (B, n); zeros by default.
 
     Returns:
         The states, (T, B, n).
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't match.
         TypeError: dtypes that differ.
 
     Example:
@@ -53,13 +53,13 @@ def gated_scan(gates: Tensor, content: Tensor, h0: Tensor | None = None) -> Tens
     Args:
         gates: p (T, B, n) with T ≥ 1.
         content: c (T, B, n).
-        h0: the state before the first, (B, n); zeros by default.
+        h0: initial state, (B, n); zeros by default.
 
     Returns:
         The states, (T, B, n).
 
     Raises:
-        ValueError: shapes that don't fit.
+        ValueError: shapes that don't match.
         TypeError: dtypes that differ.
 
     Example:

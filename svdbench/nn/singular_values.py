@@ -20,7 +20,7 @@ class FreeSigma(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The values given when it was made."""
+        """Reset to the initial values."""
         assign(self.raw, self.start)
 
     def forward(self) -> Tensor:
@@ -30,8 +30,8 @@ class FreeSigma(nn.Module):
 class ClippedSigma(FreeSigma):
     """σ is the parameter, clipped to [lo, hi].
 
-    The gradient goes through unless it would push a clipped value further out: with that of
-    ``torch.clamp`` a value that once left the interval could never come back.
+    The gradient passes through unless it would push a clipped value further out: with the gradient
+    of ``torch.clamp``, a value that has left the interval could never return.
 
     Raises:
         ValueError: lo > hi.
@@ -47,7 +47,7 @@ class ClippedSigma(FreeSigma):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The values given when it was made, clipped."""
+        """Reset to the initial values, clipped."""
         assign(self.raw, self.start)
         self.raw.clamp_(self.lo, self.hi)
 
@@ -84,7 +84,7 @@ class IntervalSigma(FreeSigma):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The values given when it was made, or the nearest to them in the interval."""
+        """Reset to the initial values, or the nearest to them in the interval."""
         fraction = (self.start - self.center) / (2 * self.radius) if self.radius else 0.0
         assign(self.raw, 0.5 + fraction)
         # The ends of the interval would be at infinity.

@@ -35,7 +35,7 @@ def start(name: str, n: int, generator: torch.Generator | None = None) -> Tensor
             Willmott, Ye, ICML 2018); "identity"; "random", uniform (Haar measure).
             Where n is odd the last coordinate is not rotated.
         n: size.
-        generator: where random numbers come from; torch's own by default.
+        generator: random number generator; torch's default if None.
 
     Raises:
         ValueError: an unknown name.
@@ -69,7 +69,7 @@ def rotations(angles: Tensor, n: int) -> Tensor:
 
 
 class TrapezoidalReflectors(nn.Module):
-    """m reflectors as rows (m, n), the j-th with j zeros in front, which are no parameters.
+    """m reflectors as rows (m, n), the j-th with j leading zeros, which are not parameters.
 
     A row whose parameters are all zero is the identity, and has gradient zero.
 
@@ -88,7 +88,7 @@ class TrapezoidalReflectors(nn.Module):
         self.reset_parameters = reset
 
     def assign(self, rows: Tensor) -> None:
-        """Take over the entries of ``rows`` (m, n), those in front aside."""
+        """Copy the entries of ``rows`` (m, n), except for the leading zeros."""
         first, second = torch.triu_indices(*self.shape, device=rows.device).unbind(0)
         assign(self.free, rows[first, second])
 
@@ -102,12 +102,11 @@ class TrapezoidalReflectors(nn.Module):
 class SpectralWeight(nn.Module):
     """A matrix W = U diag(σ) Vᵀ (n, n) with σᵢ = 2r(sigmoid(σ̂ᵢ) − ½) + σ*, in [σ* − r, σ* + r].
 
-    It starts at σ*·Q for an orthogonal Q. Which Q are within reach: all if m₁ + m₂ ≥ n and
-    det Q = (−1)^(m₁ + m₂), or m₁ = n, or m₂ = n. Otherwise, as near as it gets: if only
-    the determinant is wrong, with one column of Q negated; if the reflectors are too few,
-    they make the first m₁ columns as those of Q, and then the next m₂ rows, and change
-    nothing else, which is to say that the first (m₁ + m₂)/2 rotations are made, and the
-    other coordinates remain as they are. m₁ = m₂ = n reach every real matrix with singular
+    The initial value is σ*·Q for an orthogonal Q. It is exact if m₁ + m₂ ≥ n and det
+    Q = (−1)^(m₁ + m₂), or m₁ = n, or m₂ = n. Otherwise it is approximate: if only the determinant
+    is wrong, one column of Q is negated; if there are too few reflectors, they match the first m₁
+    columns of Q and then the next m₂ rows, so that the first (m₁ + m₂)/2 rotations are exact and
+    the other coordinates are unchanged. m₁ = m₂ = n can represent every real matrix with singular
     values in the interval (Zhang et al., Theorem 1).
 
     Args:
@@ -115,15 +114,15 @@ class SpectralWeight(nn.Module):
         m1, m2: number of reflectors of U and V, 1 … n.
         sigma: σ*, the centre of the interval.
         radius: r ≥ 0, half its width.
-        init: Q. "henaff", 2×2 rotations on the diagonal by angles uniform in [−π, π]
-            (Henaff, Szlam, LeCun, ICML 2016); "cayley", by angles uniform in [0, π/2]
-            (Helfrich, Willmott, Ye, ICML 2018); "identity"; "random", uniform (Haar). Or
-            a matrix W (n, n) to start at, with singular values in the interval, for
-            m₁ = m₂ = n only.
-        generator: where random numbers come from, on the CPU; torch's own by default.
+        init: Q. "henaff", 2×2 rotations on the diagonal by angles uniform in [−π, π] (Henaff,
+            Szlam, LeCun, ICML 2016); "cayley", by angles uniform in [0, π/2] (Helfrich, Willmott,
+            Ye, ICML 2018); "identity"; "random", uniform (Haar). Or the initial W itself (n, n),
+            with singular values in the interval, for m₁ = m₂ = n only.
+        generator: random number generator, on the CPU; torch's default if None.
 
     Raises:
-        ValueError: m₁ or m₂ out of range, r < 0, an unknown init, or a matrix out of reach.
+        ValueError: m₁ or m₂ out of range, r < 0, an unknown init, or a matrix that can't be
+            represented.
 
     Example:
         >>> weight = SpectralWeight(8, 8, 8, sigma=1.0, radius=0.1)
@@ -167,7 +166,7 @@ class SpectralWeight(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, at another Q if it is random; see the arguments of the class."""
+        """Initialise the parameters again, with a new Q if ``init`` is random."""
         self.singular_values.reset_parameters()
         if not (holds_data(self.U.free) or holds_data(self.V.free)):
             return
@@ -205,14 +204,15 @@ class SpectralWeight(nn.Module):
 class OrthogonalWeight(nn.Module):
     """An orthogonal matrix W = U (n, n), a product of m reflectors.
 
-    It starts at Q = ``init``, as in :class:`SpectralWeight`, within the same limits for
-    m₁ = m and m₂ = 0. m = n reaches every orthogonal matrix. Parameters of zeros are W = I.
+    The initial value is Q = ``init``, exact or approximate as in :class:`SpectralWeight` with
+    m₁ = m and m₂ = 0. m = n can represent every orthogonal matrix. If all parameters are zero,
+    W = I.
 
     Args:
         n: size of W.
         m: number of reflectors, 1 … n.
         init: "henaff", "cayley", "identity" or "random".
-        generator: where random numbers come from, on the CPU; torch's own by default.
+        generator: random number generator, on the CPU; torch's default if None.
 
     Raises:
         ValueError: m out of range or an unknown init.
@@ -241,7 +241,7 @@ class OrthogonalWeight(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Start anew, at another Q if it is random; see the arguments of the class."""
+        """Initialise the parameters again, with a new Q if ``init`` is random."""
         if holds_data(self.U.free):
             U, _ = orthogonal_factors(start(self.init, self.n, generator), self.m, 0, 0)
             self.U.assign(U)

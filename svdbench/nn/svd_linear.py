@@ -1,4 +1,4 @@
-"""``SVDLinear``: a linear layer that is kept as its singular value decomposition."""
+"""``SVDLinear``: a linear layer stored as its singular value decomposition."""
 
 import math
 from collections.abc import Sequence
@@ -22,30 +22,31 @@ Sigma = str | Sequence[float]
 class SVDLinear(nn.Module):
     """y = W x + b with W = U Σ Vᵀ, where U and V are products of Householder reflectors.
 
-    Called like ``torch.nn.Linear``. With r = min(out_features, in_features), W has r singular
-    values: those of :meth:`sigma`, up to signs that are fixed (``signs``, ±1, which spare the
-    reflectors the wrong determinant). What a dense weight needs O(d³) for is cheap here:
-    :meth:`inverse`, :meth:`slogdet`, :meth:`spectral_norm`, :meth:`condition_number`.
+    Used like ``torch.nn.Linear``. W has r = min(out_features, in_features) singular values, given
+    by :meth:`sigma`. Fixed signs (``signs``, ±1) multiply them, so that W can have either
+    determinant. What takes O(d³) for a dense weight is cheap here: :meth:`inverse`,
+    :meth:`slogdet`, :meth:`spectral_norm`, :meth:`condition_number`.
 
     A forward pass of N rows either applies the factors to them or builds W and multiplies,
-    whichever takes fewer operations: with all reflectors of a square layer, W is built from
-    N = 5/3·d rows on. A graph of ``torch.compile``, ``torch.export`` or ``torch.jit.trace``
-    serves any N, and does what is cheaper for 256 rows.
+    whichever takes fewer operations: a square layer with all reflectors builds W from N = 5/3·d
+    rows on. A graph of ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` works for any N
+    and does what is cheaper for 256 rows.
 
-    It starts with U and V uniform (Haar measure, given all reflectors) and all
-    σ = √(out_features/r), so that outputs have the mean square of the inputs, or the nearest
-    to it in ``clip``, or σ*. The bias starts as in ``torch.nn.Linear``.
+    U and V are initialised uniformly (Haar measure, given all reflectors), and all σ to
+    √(out_features/r), so that outputs have the mean square of the inputs; to the nearest value in
+    ``clip`` if clipped, and to σ* for a pair. The bias is initialised as in ``torch.nn.Linear``.
 
     Args:
         in_features, out_features: sizes of x (..., in_features) and y (..., out_features).
-        bias: whether there is a b.
-        n_reflectors: of U and of V each, 1 … r. By default r, which reaches every W.
+        bias: whether to add b.
+        n_reflectors: number of reflectors of U and of V, 1 … r; by default r, which can represent
+            every W.
         sigma: "free"; "clipped", to the interval ``clip``; or a pair (σ*, r), for
             σ = 2r(sigmoid(σ̂) − ½) + σ*, in [σ* − r, σ* + r].
         clip: (lo, hi), used if sigma is "clipped".
 
     Raises:
-        TypeError: sizes that are no whole numbers.
+        TypeError: sizes that are not whole numbers.
         ValueError: sizes below 1, n_reflectors out of range, an unknown sigma, lo > hi, r < 0,
             a dtype that is not real floating point.
 
@@ -101,7 +102,7 @@ class SVDLinear(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """New random U, V and bias, and the singular values that the layer started with."""
+        """Draw new U, V and bias, and set the singular values to their initial values."""
         if not holds_data(self.U):
             return
         self.singular_values.reset_parameters()
@@ -124,8 +125,8 @@ class SVDLinear(nn.Module):
     ) -> "SVDLinear":
         """A layer equivalent to ``linear``, on the same device and in the same dtype.
 
-        Exact to rounding, except that singular values outside the limits, if ``sigma`` sets
-        any, move to the nearest value within.
+        Equal up to rounding, except that singular values outside the limits set by ``sigma`` move
+        to the nearest value inside.
         """
         weight = linear.weight
         P, values, Rt = torch.linalg.svd(weight.double(), full_matrices=False)
@@ -150,7 +151,7 @@ class SVDLinear(nn.Module):
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """A ``torch.nn.Linear`` with the same W and b, no longer tied to this layer."""
+        """A ``torch.nn.Linear`` with copies of W and b."""
         place = {"device": self.U.device, "dtype": self.U.dtype}
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **place)
         linear.weight.copy_(self.weight)
@@ -163,11 +164,11 @@ class SVDLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """W (out_features, in_features), built from the factors each time it is asked for."""
+        """W (out_features, in_features), built from the factors on each access."""
         return _matrix(self.U, self._diagonal(), self.V)
 
     def sigma(self) -> Tensor:
-        """The r singular values, unsorted; negative ones, if "free", count by their modulus."""
+        """The r singular values, unsorted; if "free", up to their signs."""
         values: Tensor = self.singular_values()
         return values
 
@@ -206,7 +207,7 @@ class SVDLinear(nn.Module):
         return self.sigma().abs().amax()
 
     def condition_number(self) -> Tensor:
-        """The largest singular value by the smallest; ∞ if that is 0."""
+        """The largest singular value divided by the smallest; ∞ if that is 0."""
         moduli = self.sigma().abs()
         return moduli.amax() / moduli.amin()
 
@@ -228,7 +229,7 @@ class SVDLinear(nn.Module):
 
 @torch.fx.wrap  # symbolic tracing records one call: what is cheaper depends on the shape of x
 def svd_linear(x: Tensor, U: Tensor, s: Tensor, V: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b for x (..., d_in) and W = U diag(s) Vᵀ, by the factors or by W as is cheaper.
+    """x Wᵀ + b for x (..., d_in), W = U diag(s) Vᵀ; uses the factors or W, whichever is cheaper.
 
     Args:
         U, s, V: as in :func:`svdbench.nn.factored.apply`.
@@ -253,7 +254,7 @@ def svd_linear(x: Tensor, U: Tensor, s: Tensor, V: Tensor, bias: Tensor | None) 
 
 
 def build_is_cheaper(rows: int, n: int, d_in: int, d_out: int) -> bool:
-    """Whether to build W (d_out, d_in) and multiply takes fewer operations than 2n reflectors."""
+    """Whether building W (d_out, d_in) takes fewer operations than applying 2n reflectors."""
     # A reflector of length d on a column takes 4d operations.
     reflect, multiply = 4 * n * (d_in + d_out), 2 * d_in * d_out
     return min(d_in, d_out) * (reflect + multiply) + rows * multiply < rows * reflect

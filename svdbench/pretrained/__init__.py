@@ -1,4 +1,4 @@
-"""Models of Hugging Face transformers: read from a folder, compressed, and saved in factors.
+"""Models of Hugging Face transformers: loaded from a folder, compressed, and saved as factors.
 
 ``svdbench compress FOLDER --data TEXT`` does all of it; :func:`from_pretrained` loads the result.
 """

@@ -19,15 +19,15 @@ ROWS = 16  # of a batch
 def image_parts(
     source: PretrainedSource, path: str | Path, *, most: dict[str, int | None], seed: int
 ) -> dict[str, ExamplePart]:
-    """Images to calibrate, to search and held out, as the model takes them.
+    """Images for calibration, search and evaluation, preprocessed for the model.
 
     Args:
-        path: a folder of pictures, with a folder for each label if they have any; or pixel
-            values (N, C, H, W) as .npy, or in a .safetensors file as ``pixel_values``, perhaps
-            with ``labels``.
+        path: a folder of pictures, with a subfolder per label if there are labels; or pixel values
+            (N, C, H, W) as .npy, or in a .safetensors file as ``pixel_values``, optionally with
+            ``labels``.
 
     Raises:
-        UserError: there are none, or not enough to part.
+        UserError: there are none, or too few to split.
     """
     path = Path(path).expanduser()
     dealt = torch.Generator().manual_seed(seed)

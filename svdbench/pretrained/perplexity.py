@@ -20,12 +20,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of a mean over tokens, and what it may be for other documents of the same kind.
+    """exp of a mean over tokens, with a confidence interval over documents.
 
     Attributes:
         value: exp(Σ loss/Σ tokens); or, of two models, the ratio of their perplexities.
         low, high: ends of the 95 % interval; of a single document, 0 and infinity.
-        documents, tokens: how many there were.
+        documents, tokens: their numbers.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Perplexity:
 
     @classmethod
     def of(cls, losses: Tensor, tokens: Tensor) -> "Perplexity":
-        """From sums over documents (D,).
+        """Compute it from sums over documents (D,).
 
         The variance is that of a ratio estimator, Σ(L − m·n)²·D/(D − 1)/(Σn)² with m = ΣL/Σn:
         documents are independent, and their tokens need not be.

@@ -1,4 +1,4 @@
-"""Compressed models of transformers on disk: saved with all that they need, and loaded again.
+"""Compressed models of transformers on disk: saving and loading.
 
 The folder has the tensors in ``low-rank.safetensors``, a name that transformers doesn't look
 for, so that its own ``from_pretrained`` refuses the folder instead of filling a dense model with
@@ -31,15 +31,16 @@ def save_pretrained(model: Any, folder: str | Path, source: str | Path) -> Path:
     """Write a compressed model of transformers to a folder, with its tokenizer and configuration.
 
     Args:
-        model: a module as :func:`svdbench.lowrank.compress` makes it, or what it returns.
-        folder: to write to; it may have other files.
+        model: a module made by :func:`svdbench.lowrank.compress` or
+            :func:`~svdbench.lowrank.factor`, or the result of ``compress``.
+        folder: folder to write to; it may contain other files.
         source: the folder, or the name in the local cache, that the dense model came from.
 
     Returns:
         The path of the tensors.
 
     Raises:
-        UserError: ``source`` is no such folder.
+        UserError: ``source`` is not such a folder.
         OSError: the files can't be written.
 
     Example:
@@ -81,18 +82,18 @@ def from_pretrained(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    """The compressed model in a folder that ``svdbench compress`` or :func:`save_pretrained` wrote.
+    """Load the compressed model that ``svdbench compress`` or :func:`save_pretrained` wrote.
 
-    It is of the class of transformers that the dense one has, with factored layers in it, in
-    evaluation mode; ``generate`` works as before.
+    It has the transformers class of the dense model, with factored layers, and is in evaluation
+    mode; ``generate`` works as before.
 
     Args:
-        folder: with config.json and low-rank.safetensors.
-        device: to load it to.
-        dtype: of its floating-point parameters; None: as saved.
+        folder: folder with config.json and low-rank.safetensors.
+        device: device to load it to.
+        dtype: dtype of its floating-point parameters; None: as saved.
 
     Raises:
-        UserError: it is not such a folder, or files in it are missing or damaged.
+        UserError: not such a folder, or files in it are missing or damaged.
 
     Example:
         >>> from transformers import BertConfig, BertModel

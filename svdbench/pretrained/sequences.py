@@ -1,4 +1,4 @@
-"""Token sequences for language models and encoders: documents packed, or one text an example.
+"""Token sequences for language models and encoders: packed documents, or one text per example.
 
 Documents are packed without padding. Texts as examples are padded in batches of similar lengths,
 with their labels if they have any.
@@ -65,10 +65,9 @@ class TokenSequences:
     seed: int
 
     def parts(self, texts: dict[str, Texts], most: dict[str, int | None]) -> dict[str, ExamplePart]:
-        """Sequences to calibrate, to search and held out; no document is in two of them.
+        """Sequences for calibration, search and evaluation; no document is in two of them.
 
-        Documents are taken in order, as many as make a sequence, and these passages are dealt
-        out: a half, a quarter and a quarter.
+        Consecutive documents are joined to sequences, which are split into a half and two quarters.
 
         Args:
             texts: by part, or all under "".

@@ -175,7 +175,7 @@ class Claims:
     """A block of a report: published numbers beside ours, and what the answers mean."""
 
     answers: Sequence[Answer]
-    title: str = "ours beside the published numbers"
+    title: str = "our numbers and the published ones"
 
     def blocks(self) -> list[Table | Lines]:
         return [self.table(), Lines(self.meanings())]
@@ -204,7 +204,7 @@ class Claims:
         differing = {key: text for one in self.answers for key, text in one.settings.items()}
         if differing:
             settings = ", ".join(f"{key} {text}" for key, text in differing.items())
-            yield f"{OTHER} than the published ones, which stand in brackets: {settings}"
+            yield f"{OTHER} than the published ones (in brackets): {settings}"
         if not all(one.settings for one in self.answers):
             yield (
                 f"{AGREEMENT}: ± {number(100 * SHARE_REACH)} points of an accuracy, "

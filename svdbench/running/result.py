@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RunResult:
-    """A run on disk, read when asked for.
+    """The results of a run, read from its folder on demand.
 
     Example:
         >>> result = svdbench.run("time-fasth", d=[16, 32], methods=["fasth"], budget=0.2)
@@ -51,10 +51,10 @@ class RunResult:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row per method and size, or per seed; of a sweep, the rows of all jobs.
+        """One row per method and size, or per seed; for a sweep, the rows of all its jobs.
 
         Raises:
-            UserError: the run stopped before it wrote any.
+            UserError: the run stopped before it wrote a summary.
         """
         return self.table("summary")
 
@@ -103,7 +103,7 @@ class RunResult:
 
     @property
     def figures(self) -> Mapping[str, Figure]:
-        """The figures by name; each is drawn when it is asked for."""
+        """The figures by name, each drawn on access."""
         return _Figures(self.report.figures)
 
     def __repr__(self) -> str:
@@ -148,22 +148,23 @@ def run(
 
     Args:
         job: name of the command, such as ``"time-fasth"``.
-        subject: its first argument where it has one: a data set, a model, ``"module:function"``.
-        overrides: further keys of the configuration, as ``"sizes.m=64"``.
+        subject: the first argument of the command, if it has one: a data set, a model or
+            ``"module:function"``.
+        overrides: further configuration keys, such as ``"sizes.m=64"``.
         quiet: print nothing.
-        progress: show a bar, in a notebook too; or a function of the fraction done and what is
-            done, in words.
+        progress: True for a progress bar, also in a notebook; or a function that is called with the
+            fraction done and a description.
         options: the command's options by name, with underscores: ``d=[64, 128]``,
-            ``max_minutes=5``, ``quick=True``. A method, model or other member may be a class,
-            one that is defined in a notebook, too.
+            ``max_minutes=5``, ``quick=True``. A method, model or other member may be given as a
+            class, even one defined in a notebook.
 
     Returns:
-        The result, also where an earlier run of that ``name`` was finished already.
+        The result; if a run of that ``name`` has already finished, its result.
 
     Raises:
         UserError: an unknown job, option or value.
-        Failed: the job was started and failed.
-        Interrupted: ^C.
+        Failed: the job failed.
+        Interrupted: the user pressed Ctrl-C.
 
     Example:
         >>> result = svdbench.run("time-fasth", d=[16], methods=["fasth", "cayley"], budget=0.2)
@@ -253,12 +254,12 @@ def _shown(progress: bool | Callable[[float, str], None]) -> AbstractContextMana
 
 
 def load(folder: str | Path) -> RunResult:
-    """The run in a folder, such as ``results/time-fasth/20260301-120000``.
+    """Load the run in a folder, such as ``results/time-fasth/20260301-120000``.
 
-    Nothing that the folder's files name is imported or called.
+    No code that the folder's files name is imported or called.
 
     Raises:
-        UserError: the folder has no run.
+        UserError: the folder contains no run.
 
     Example:
         >>> made = svdbench.run("time-fasth", d=[8], methods=["fasth"], budget=0.1)

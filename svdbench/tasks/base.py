@@ -22,24 +22,24 @@ class Task(ABC):
     Define ``batch``, ``test_set``, ``validation_set``, ``loss`` and ``metrics``; a task that draws
     its examples derives from :class:`GeneratedTask`, which makes both sets from ``batch``.
 
-    Samples are made on the CPU from a CPU generator, so that they are the same on
-    every device. ``loss`` and ``metrics`` are means over the B sequences: parts of a
-    batch count by their size.
+    Samples are drawn on the CPU with a CPU generator, so that they are the same on every device.
+    ``loss`` and ``metrics`` are means over the B sequences, so parts of a batch are weighted by
+    their size.
 
     Class attributes:
         name: as in ``conf/task``.
-        at_end: whether only the last output counts. Outputs are (B, output_size) if so,
-            else (T, B, output_size); the sequences of y are along its first dimension
-            if so, else along its second.
-        loss_unit: of ``loss`` and ``baseline``.
-        metric: what ``accuracy`` is the share of, in words.
+        at_end: whether only the last output counts. If so, outputs are (B, output_size) and the
+            batch is the first dimension of y; otherwise outputs are (T, B, output_size) and it is
+            the second.
+        loss_unit: unit of ``loss`` and ``baseline``.
+        metric: what ``accuracy`` counts, in words.
         source: where the task comes from.
 
     Attributes:
-        title: the task and its size, as reports write them.
-        input_size, output_size: of one step.
-        length: steps T.
-        baseline: the loss of the best answer that remembers nothing.
+        title: the task and its size, for reports.
+        input_size, output_size: sizes of the input and the output of a step.
+        length: number of steps T.
+        baseline: the loss of the best answer without memory.
         chance: the accuracy of that answer.
 
     Example:
@@ -83,16 +83,16 @@ class Task(ABC):
 
     @property
     def epoch_size(self) -> int | None:
-        """Sequences in an epoch; None where they are made as they are asked for."""
+        """Number of sequences in an epoch; None if they are drawn on demand."""
         return None
 
     @property
     def training_length(self) -> int:
-        """Steps of the next minibatch: less than ``length`` early in a curriculum."""
+        """Number of steps of the next minibatch: below ``length`` early in a curriculum."""
         return self.length
 
     def prepare(self) -> None:
-        """Read and check the files there are, so that nothing is missing later on.
+        """Read and check the files of the task, if it has any.
 
         Raises:
             svdbench.datasets.base.DatasetError: a file is missing or damaged.
@@ -103,20 +103,19 @@ class Task(ABC):
     def batch(self, batch_size: int, generator: torch.Generator) -> Batch:
         """The next minibatch of training sequences, and their answers.
 
-        Made from the generator alone: the same state of generator and task
-        gives the same minibatch. A task with epochs gives each of its sequences once
-        an epoch, in an order drawn from the generator at the start of the epoch; the
-        last minibatch of an epoch may be smaller than ``batch_size``. In a curriculum it may be
-        larger while its sequences are short.
+        Depends on the generator alone: the same state of generator and task gives the same
+        minibatch. A task with epochs returns each of its sequences once per epoch, in an order
+        drawn from the generator at the start of the epoch; the last minibatch of an epoch may be
+        smaller than ``batch_size``. In a curriculum, minibatches of short sequences may be larger.
         """
 
     @abstractmethod
     def test_set(self) -> Batch:
-        """The test sequences and their answers: always the same ones, made once."""
+        """The test sequences and their answers: always the same, made once."""
 
     @abstractmethod
     def validation_set(self) -> Batch:
-        """The same, of sequences that are neither trained on nor tested with.
+        """The same for sequences used neither for training nor for testing.
 
         Raises:
             ValueError: none are held out.
@@ -131,7 +130,7 @@ class Task(ABC):
         """``accuracy``, a fraction."""
 
     def longer(self, factor: int) -> "Task":
-        """The same task on sequences that are so many times as long, to test with.
+        """The same task on sequences ``factor`` times as long, for testing.
 
         Raises:
             ValueError: sequences have one length only.
@@ -139,14 +138,14 @@ class Task(ABC):
         raise ValueError(f"sequences of {self.name} have one length only: leave extrapolate out")
 
     def training_score(self, outputs: Tensor, y: Tensor) -> float | None:
-        """What a curriculum goes by, of the outputs for a minibatch; None where there is none.
+        """The score of a minibatch's outputs that controls a curriculum; None without a curriculum.
 
-        A mean over the sequences; :meth:`adapt` is called with it after the step.
+        The mean over the sequences; :meth:`adapt` is called with it after the step.
         """
         return None
 
     def adapt(self, score: float) -> None:
-        """Change the minibatches to come, in a curriculum."""
+        """Change the following minibatches, in a curriculum."""
         return None
 
     def split(self, x: Tensor, y: Tensor, size: int) -> Iterator[Batch]:
@@ -154,7 +153,7 @@ class Task(ABC):
         return zip(x.split(size, 1), y.split(size, 0 if self.at_end else 1), strict=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the epoch training is; empty for a task without epochs."""
+        """The position in the epoch; empty for a task without epochs."""
         return {}
 
     def check_state(self, state: Any) -> None:
@@ -180,10 +179,10 @@ TEST_SEED, VALIDATION_SEED = 7_368_787, 15_485_863
 
 
 class GeneratedTask(Task):
-    """A task without epochs: ``batch`` draws; the fixed sets are drawn by their own seeds.
+    """A task without epochs: ``batch`` draws examples; the fixed sets have seeds of their own.
 
     Args:
-        test_size: sequences in the test set, and in the validation set.
+        test_size: number of sequences in the test set, and in the validation set.
 
     Example:
         >>> class Ones(GeneratedTask):

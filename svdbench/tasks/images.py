@@ -1,4 +1,4 @@
-"""Images read one pixel at a time, in order or permuted, to be classified at the end."""
+"""Images read pixel by pixel, in order or permuted, and classified at the end."""
 
 import math
 from typing import Any, ClassVar
@@ -18,23 +18,22 @@ PERMUTATION_SEED = 92916
 
 
 class SequentialImages(Task):
-    """Sequential MNIST and its like: a pixel a step, row by row, then the class.
+    """Sequential MNIST and similar: one pixel per step, row by row, then the class.
 
-    x (H·W/pool², B, 1) is in [0, 1], and y (B,) the class; the loss is the
-    cross-entropy of the last output, ln 10 for ten classes without a look. All
-    training images make an epoch, but for the held-out part; the test set is that of
-    the data set, whole.
+    x (H·W/pool², B, 1) is in [0, 1], and y (B,) the class; the loss is the cross-entropy of the
+    last output, ln 10 for a guess among ten classes. An epoch consists of all training images that
+    are not held out; the test set is the whole test set of the data set.
 
     Args:
-        dataset: a name of ``conf/dataset``. Its files are read at the first use.
-        pool: the mean of pool × pool pixels is one step; 1 leaves them as they are.
-        validation: the part of the training images to hold out, in [0, 1): the same
-            ones for every seed.
+        dataset: a name in ``conf/dataset``. Its files are read on first use.
+        pool: each step is the mean of pool × pool pixels; 1: no pooling.
+        validation: the fraction of the training images to hold out, in [0, 1); the same images for
+            every seed.
         data_dir: where the data sets are; None: ``$SVDBENCH_DATA``, else the user's cache.
 
     Raises:
-        ValueError: no such data set; ``pool`` doesn't divide height and width;
-            ``validation`` out of range.
+        ValueError: an unknown data set; ``pool`` doesn't divide height and width; ``validation``
+            out of range.
     """
 
     name = "smnist"
@@ -80,7 +79,7 @@ class SequentialImages(Task):
         self._position = 0
 
     def steps(self) -> Tensor | None:
-        """The pixel that each step shows, (T,), or None for their own order."""
+        """The pixel index of each step, (T,), or None for row order."""
         return None
 
     @property
@@ -164,12 +163,12 @@ class SequentialImages(Task):
 
 
 class PermutedImages(SequentialImages):
-    """Permuted MNIST and its like: as :class:`SequentialImages`, in one fixed random order.
+    """Permuted MNIST and similar: like :class:`SequentialImages`, in one fixed random order.
 
     Step t shows pixel ``RandomState(92916).permutation(T)[t]``, by NumPy's legacy
-    generator, whose stream never changes. At 784 steps this is the permutation of the
-    code of scoRNN (Helfrich, Willmott and Ye, 2018) and expRNN (Lezcano and
-    Martínez-Rubio, 2019), and so of the figures they publish. Pooling comes first.
+    generator, whose stream never changes. At 784 steps this is the permutation in the code of
+    scoRNN (Helfrich, Willmott and Ye, 2018) and expRNN (Lezcano and Martínez-Rubio, 2019), and so
+    that of their published figures. Pooling comes first.
     """
 
     name = "pmnist"
@@ -181,7 +180,7 @@ class PermutedImages(SequentialImages):
 
 
 class PooledPermutedImages(PermutedImages):
-    """Permuted MNIST pooled 2 × 2, in 196 steps: :class:`PermutedImages` for minutes."""
+    """Permuted MNIST pooled 2 × 2, in 196 steps: :class:`PermutedImages` for short runs."""
 
     name = "pmnist_pooled"
     usual_pool = 2

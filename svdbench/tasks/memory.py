@@ -18,16 +18,16 @@ class Addition(GeneratedTask):
 
     x (L, B, 2) holds value and marker, which is 1 at one step of the first half (steps
     0 … ⌊L/2⌋ − 1) and at one of the second, and 0 elsewhere; y (B, 1). The loss is the
-    mean squared error of the last output, in the baseline 1/6: the variance of the sum
-    of two, which is the error of always answering 1. (One published code asks for the
-    sum over two, where that error is 1/24.)
+    mean squared error of the last output, with the baseline 1/6: the variance of the sum, which is
+    the error of always answering 1. (One published code takes half the sum, for which that error is
+    1/24.)
 
-    ``accuracy`` counts answers within 0.04, as Hochreiter and Schmidhuber do; always
-    answering 1 has 2·0.04 − 0.04².
+    ``accuracy`` counts answers within 0.04, as in Hochreiter and Schmidhuber; always answering 1
+    scores 2·0.04 − 0.04².
 
     Args:
-        length: L, 2 or more.
-        test_size: sequences in the test set, and in the validation set.
+        length: L, at least 2.
+        test_size: number of sequences in the test set, and in the validation set.
 
     Raises:
         ValueError: one of them is too small.
@@ -84,19 +84,18 @@ TO_COPY = 10
 class Copying(GeneratedTask):
     """Ten symbols, to be repeated after a lag of T steps.
 
-    A sequence has T + 20 steps: ten symbols uniform over a₀ … a₇, then blanks a₈, but
-    for the delimiter a₉ at step T + 10, counted from 1, where the answer is to begin
-    with the next step. x (T + 20, B, 10) is one-hot; y (T + 20, B) is a₈ and, in the
-    last ten steps, the symbols, so that nine outputs are enough. The loss is the
-    cross-entropy over all steps; knowing when to answer, but not what, costs
-    10 ln 8/(T + 20).
+    A sequence has T + 20 steps: ten symbols uniform over a₀ … a₇, then blanks a₈, except for the
+    delimiter a₉ at step T + 10, counted from 1; the answer begins at the next step. x
+    (T + 20, B, 10) is one-hot; y (T + 20, B) is a₈ and, in the last ten steps, the symbols, so nine
+    outputs are enough. The loss is the cross-entropy over all steps; the baseline, which knows when
+    to answer but not what, is 10 ln 8/(T + 20).
 
-    Where others differ: Shcherbakov et al. 2019 plots a mean squared error and has seven symbols,
-    a₁ … a₇, under its baseline; expRNN's code sets the delimiter one step late.
+    Differences in other work: Shcherbakov et al. 2019 plot a mean squared error, and their baseline
+    assumes seven symbols, a₁ … a₇; expRNN's code sets the delimiter one step late.
 
     Args:
-        lag: T, 1 or more.
-        test_size: sequences in the test set, and in the validation set.
+        lag: T, at least 1.
+        test_size: number of sequences in the test set, and in the validation set.
 
     Raises:
         ValueError: one of them is too small.

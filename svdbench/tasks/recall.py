@@ -1,4 +1,4 @@
-"""Associative recall of several pairs: what was said of a key is asked for later on."""
+"""Associative recall: values of keys are queried later in the sequence."""
 
 import math
 
@@ -14,22 +14,22 @@ NOT_ASKED = -1  # the answer at steps without a query
 
 
 class Recall(GeneratedTask):
-    """Pairs of a key and a value, then the keys again, each of which asks for its value.
+    """Pairs of a key and a value, then the keys again as queries for their values.
 
-    A sequence begins with ``pairs`` different keys, each followed by its value; in the
-    remaining steps every key comes once more, at a step and in an order drawn at random, among
-    blanks. x (L, B, 2·symbols + 1) is one-hot: keys, values, the blank. y (L, B) is the value at
-    the step of its query and −1 elsewhere, where nothing is asked. The loss is the cross
-    entropy over the queries, ln symbols where nothing is remembered.
+    A sequence begins with ``pairs`` different keys, each followed by its value; in the remaining
+    steps every key appears once more among blanks, at random steps in random order. x
+    (L, B, 2·symbols + 1) is one-hot: keys, values, the blank. y (L, B) is the value at the step of
+    its query and −1 elsewhere. The loss is the cross entropy over the queries, ln(symbols) without
+    memory.
 
-    Where others differ: Zoology draws the steps of the queries by a power law, so that most come
-    early, shows random symbols instead of blanks, and has 8,192 symbols.
+    Differences in other work: Zoology draws the steps of the queries by a power law, so that most
+    come early, shows random symbols instead of blanks, and has 8,192 symbols.
 
     Args:
-        pairs: K, as many as there are symbols at most.
+        pairs: K, at most ``symbols``.
         length: L, at least 3·pairs.
-        symbols: keys, and as many values.
-        test_size: sequences in the test set, and in the validation set.
+        symbols: number of keys, and of values.
+        test_size: number of sequences in the test set, and in the validation set.
 
     Raises:
         ValueError: a size that is too small, or too large for the others.

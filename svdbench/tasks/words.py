@@ -1,4 +1,4 @@
-"""Words of a finite group: the task of keeping track of a state."""
+"""Words of a finite group: the state-tracking task."""
 
 import math
 import re
@@ -24,27 +24,27 @@ FIRST_LENGTH = 2
 
 
 class Words(GeneratedTask):
-    """Products of the elements of a group, after each of them: y_t = x_t ∘ y_{t−1}.
+    """Running products of elements of a group: y_t = x_t ∘ y_{t−1}.
 
-    x (L, B, letters) is one-hot, uniform over the letters; y (L, B) is the number of the product
-    of the first t letters, one of |G| classes. The loss is the cross entropy over all steps,
-    ln |G| where nothing is remembered. ``accuracy`` is over the last quarter of the steps,
-    where a model that only looks back a few steps is at chance.
+    x (L, B, letters) is one-hot, uniform over the letters; y (L, B) is the index of the product of
+    the first t letters, one of |G| classes. The loss is the cross entropy over all steps, ln |G|
+    without memory. ``accuracy`` is over the last quarter of the steps, where a model that looks
+    back only a few steps is at chance.
 
-    Training begins with words of two letters. Whenever 90 % of the last products of the
-    minibatches are right, in a running mean, words grow by half, up to L. Validation and
-    test words have L letters throughout.
+    Training begins with words of two letters. Whenever the running mean of the minibatches'
+    accuracy at the last letter reaches 90 %, words grow by half, up to L. Validation and test words
+    have L letters throughout.
 
     Args:
         group: "parity", "Z" and an order (cyclic), "S" or "A" and a degree from 3 to 5 (symmetric
             and alternating), for example "S5".
         letters: "all" elements, or "generators": two for S and A, one and the identity for Z.
-        length: L, 2 or more.
+        length: L, at least 2.
         curriculum: whether training begins with short words.
-        test_size: sequences in the test set, and in the validation set.
+        test_size: number of sequences in the test set, and in the validation set.
 
     Raises:
-        ValueError: a group or letters that there are none of, or a size that is too small.
+        ValueError: an unknown group or letters, or a size that is too small.
 
     Source of the task: Merrill, Petty and Sabharwal, The Illusion of State in State-Space
     Models, ICML 2024.
@@ -87,7 +87,7 @@ class Words(GeneratedTask):
         return self._words(self._length, times * batch_size, generator)
 
     def longer(self, factor: int) -> "Words":
-        """The same task with words that are so many times as long, without a curriculum."""
+        """The same task with words ``factor`` times as long, without a curriculum."""
         size = max(1, self.test_size // factor)
         return Words(self.group, self.letters, factor * self.length, False, size)
 
@@ -144,13 +144,13 @@ class Words(GeneratedTask):
 
 @cache
 def group_table(group: str) -> tuple[Tensor, tuple[int, ...]]:
-    """The numbers of all products a ∘ b, (|G|, |G|), and of generators; the identity is 0.
+    """The indices of all products a ∘ b, (|G|, |G|), and of generators; the identity is 0.
 
     Args:
         group: as in :class:`Words`.
 
     Raises:
-        ValueError: there is no such group.
+        ValueError: an unknown group.
     """
     elements, generators = _permutations(group)
     number = {element: i for i, element in enumerate(elements)}

@@ -1,4 +1,4 @@
-"""Linear layers that are timed, dense and of low rank, and what they are compared by."""
+"""Timed linear layers, dense and of low rank, and their comparison."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -53,8 +53,8 @@ class Layer(Algorithm):
 
     Define ``made``, which returns the layer for an ``nn.Linear`` with a weight (d, d) and a bias;
     ``weight``, which computes its matrix (d, d) by a plain formula, for the check against float64;
-    and ``flops``. The weight of the ``nn.Linear`` is orthogonal, so that every layer but one of
-    low rank starts as the same map.
+    and ``flops``. The weight of the ``nn.Linear`` is orthogonal, so that all layers except those of
+    low rank start as the same map.
 
     Class attributes:
         kind: the family, such as ``"dense"``.
@@ -102,18 +102,18 @@ class Layer(Algorithm):
 
         Args:
             module: what :meth:`made` returned, for its buffers.
-            parameters: float64, by name; to be used in place of the module's own.
+            parameters: parameters by name, in float64, to use instead of the module's own.
         """
 
     def matmul(self, module: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> Tensor:
         """X Wᵀ for the rows of X (m, d), by default with :meth:`weight`.
 
-        Define it where W is a long product, of which autograd would keep every partial one.
+        Define it if W is a long product, because autograd would keep every partial product.
         """
         return X @ self.weight(module, parameters).T
 
     def parameter(self, W: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of the layer that is made from a weight W (d, d) and a bias b (d,)."""
+        """The parameters of the layer made from a weight W (d, d) and a bias b (d,)."""
         linear = nn.Linear(len(b), len(b), device=W.device, dtype=W.dtype)
         with torch.no_grad():
             linear.weight.copy_(W)
@@ -122,13 +122,13 @@ class Layer(Algorithm):
         return tuple(parameter.detach() for parameter in self.module.parameters())
 
     def prepare(self, *inputs: Tensor) -> None:
-        """Let the layer's parameters and those that the check knows share their memory."""
+        """Let the layer's parameters share memory with those of the check."""
         *parameters, _ = inputs
         for own, given in zip(self.module.parameters(), parameters, strict=True):
             own.data = given.data
 
     def apply(self, *inputs: Tensor) -> Tensor:
-        """The layer with other parameters, for the check. What is timed is the module itself."""
+        """The layer with other parameters, for the check. The module itself is timed."""
         *parameters, X = inputs
         output: Tensor = torch.func.functional_call(self.module, self._named(parameters), (X,))
         return output
@@ -143,7 +143,7 @@ class Layer(Algorithm):
         return (type(self),)
 
     def floor(self, problem: Problem) -> Flops:
-        """What ``nn.Linear`` needs: 2Bd² forward, twice that backward."""
+        """The operations of ``nn.Linear``: 2Bd² forward, twice that backward."""
         return product(problem)
 
     def described(self, problem: Problem) -> dict[str, Any]:

@@ -4,9 +4,9 @@ To add one, define a subclass of :class:`Compressor` with a ``name`` here and ad
 name to ``conf/compressor``.
 
 Small weights are compressed through the Gram matrix of their shorter side: for a weight of 15×784,
-checking a library's arguments already takes longer, and after each batch that is the difference
-between half the time of a step and twice of it. Gram matrices square the condition number, so they
-are formed in float64.
+a library's checks of its arguments take longer than that, so that compression after each batch
+would take twice the time of a step instead of half. Gram matrices square the condition number, so
+they are formed in float64.
 """
 
 from abc import ABC, abstractmethod
@@ -21,14 +21,14 @@ from svdbench.lowrank import randomized_svd, truncated_svd
 
 
 class Compressor(ABC):
-    """Replaces a weight W (m, n) by one of rank k, as two factors (m, k) and (k, n).
+    """Replaces a weight W (m, n) by two factors (m, k) and (k, n) of rank k.
 
-    Define ``factors``. ``kept`` says which rank is kept where another was asked for.
+    Define ``factors``. ``kept`` returns the rank that is kept for a requested one.
 
     Class attributes:
-        title: in a few words.
+        title: the method, in a few words.
         source: where the method comes from.
-        needs_inputs: whether it looks at what comes into a layer.
+        needs_inputs: whether it uses the inputs of a layer.
 
     Example:
         .. code-block:: python
@@ -52,20 +52,20 @@ class Compressor(ABC):
     needs_inputs: ClassVar[bool] = False
 
     def kept(self, rank: int) -> int:
-        """The singular values that are kept where ``rank`` was asked for."""
+        """The number of singular values kept for a requested ``rank``."""
         return rank
 
     @abstractmethod
     def factors(
         self, W: Tensor, k: int, inputs: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Two factors (m, k) and (k, n) whose product stands for the weight W (m, n).
+        """Two factors (m, k) and (k, n) whose product replaces the weight W (m, n).
 
         Args:
-            W: of a layer y = W x.
-            k: below min(m, n).
-            inputs: rows x of calibration (N, n), for those that need them.
-            generator: on W's device, for those that draw.
+            W: weight of a layer y = W x.
+            k: rank, below min(m, n).
+            inputs: calibration inputs x as rows (N, n), for methods that need them.
+            generator: random number generator on W's device.
         """
 
 
@@ -112,10 +112,10 @@ def sampled(G: Tensor, k: int, probes: int, iterations: int, generator: torch.Ge
 
 
 class RSVD(Compressor):
-    """About the nearest matrix of rank k, from k + oversampling probes cut back to k.
+    """A nearly optimal matrix of rank k, from k + oversampling probes truncated to k.
 
     Args:
-        oversampling: probes beyond k; as many as the smaller side has make it exact.
+        oversampling: probes beyond k; with as many probes as the smaller side, the result is exact.
         power_iterations: products with W Wᵀ that sharpen the range.
     """
 

@@ -124,7 +124,7 @@ def times_table(arms: list[CompressedArmSummary]) -> Table:
 
 def _meaning(arms: list[CompressedArmSummary]) -> str:
     count = arms[0].error_difference.count
-    adds = "; compressing adds: its time over that of the rest of the training" if count > 1 else ""
+    adds = "; compressing adds: its time / that of the rest of the training" if count > 1 else ""
     return sides.noise(count) + adds
 
 

@@ -130,8 +130,8 @@ def certificate(row: dict[Any, Any]) -> Iterator[str]:
     """The budget and the measured loss, each a line."""
     tuned = row["tuned_epochs"] == row["tuned_epochs"]
     yield (
-        "error: of a layer's output, relative; calibration ≤: a bound on the calibration "
-        "examples, by the spectrum; held out: measured on other examples"
+        "error: relative error of a layer's output; calibration ≤: bound on the "
+        "calibration examples, from the spectrum; held out: measured on held-out examples"
         f"{', before fine-tuning' if tuned else ''}, which the bound does not cover"
     )
     yield f"examples: {row['splits']}"
@@ -192,7 +192,7 @@ def perplexities(row: dict[Any, Any]) -> Iterator[str]:
 
         yield (
             f"perplexity: {told('dense_perplexity')} before and {told('perplexity')} after, "
-            f"{told('perplexity_ratio')} times as high; by {quantity(row['tokens'], 'token')}, "
+            f"{told('perplexity_ratio')} times as high; on {quantity(row['tokens'], 'token')}, "
             f"with 95% intervals over {quantity(row['documents'], row['document'])} held out"
         )
 

@@ -119,8 +119,8 @@ def _cores(cpu: dict[str, Any], threads: dict[str, Any]) -> Iterator[Verdict]:
     if cpu["virtual"]:
         yield Verdict(
             "note",
-            "a virtual machine: its neighbours show as steal at best, and their use "
-            "of caches and clocks never",
+            "a virtual machine: other machines on its host show only as steal; their "
+            "use of caches and clocks does not show",
             "repeat runs in turns, and let `svdbench compare` judge",
         )
     if (cpu["numa_nodes"] or 1) > 1 and visible == cpu["cores_logical"]:

@@ -30,7 +30,7 @@ MEANING = (
     "1 where gradients neither vanish nor explode on their way back through the sequence; "
     "at the start, in the middle and at the end of training"
 )
-LSTM = "an LSTM also remembers in its cells: gradients through the cells alone are not in its norms"
+LSTM = "an LSTM also passes gradients through its cell state alone; these are not in its norms"
 # Of norms below the largest, these are shown; a gradient that has shrunk by more is gone.
 DECADES = 8
 RATIOS = [

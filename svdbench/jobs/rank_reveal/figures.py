@@ -38,8 +38,8 @@ def by_rank(curves: pd.DataFrame, samples: pd.DataFrame, summary: pd.DataFrame) 
         axes.set_xlabel("rank")
         plots.quiet(axes)
     for axes in grid[::4]:
-        axes.set_ylabel("loss with this layer at the rank, nats")
-    plots.add_title_and_legend(figure, _about(curves, "loss over the rank of one layer"))
+        axes.set_ylabel("loss with this layer at this rank, nats")
+    plots.add_title_and_legend(figure, _about(curves, "loss by the rank of one layer"))
     return figure
 
 
@@ -118,7 +118,7 @@ def by_size(points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     axes.set_xlabel("parameters kept in the weights")
     axes.set_ylabel("test loss, nats")
     plots.quiet(axes)
-    plots.add_title_and_legend(figure, _about(points, "loss over size, without fine-tuning"))
+    plots.add_title_and_legend(figure, _about(points, "loss by size, without fine-tuning"))
     return figure
 
 

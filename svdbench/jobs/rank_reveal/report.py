@@ -208,7 +208,7 @@ def meanings(summary: pd.DataFrame) -> Iterator[str]:
             what = (
                 "from this rank of each layer on, the loss stays within {} of the dense one"
                 if method == "exact"
-                else "the first rank of each layer at which one more gains less than {}"
+                else "the first rank of each layer where one more reduces the loss by less than {}"
             )
             yield f"{method}: {what.format(number(by_method.loc[method, 'epsilon']))}"
 

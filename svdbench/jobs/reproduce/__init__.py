@@ -85,7 +85,7 @@ def reproduce(
         well = job.reproduce(wanted, root, variant, screen(), run=run)
         flipped = job.flips(root, before) if before else []
         for line in flipped:
-            typer.echo(f"another verdict: {line}")
+            typer.echo(f"verdict changed: {line}")
     if not shown.is_screen:
         shown.show(job.listing(root, wanted, headed=False))
     if flipped or not well:

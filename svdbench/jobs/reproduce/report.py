@@ -54,7 +54,7 @@ BADGES = {
 BESIDE = "–"
 QUICK_NOTE = (
     "This is the quick version, with fewer seeds and smaller sizes than the published result. It "
-    "is there to see whether anything changes; the full version's verdict counts."
+    "shows whether anything has changed; only the full version's verdict counts."
 )
 
 
@@ -129,7 +129,8 @@ def write_index(root: Path, variant: str) -> list[JudgedResult]:
     views = [result_page(judged, variant) for judged in found]
     write_whole(root / MARKDOWN, index_markdown(views))
     write_whole(
-        root / HTML, fill("results.html", title="Published and repeated", views=views, rule=RULE)
+        root / HTML,
+        fill("results.html", title="Published results, reproduced", views=views, rule=RULE),
     )
     lines = [f"{j.result.name},{j.result.source},{j.verdict.value}\n" for j in found]
     write_whole(root / VERDICTS, "result,source,verdict\n" + "".join(lines))

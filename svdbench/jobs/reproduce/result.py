@@ -292,6 +292,6 @@ def verdict(found: Sequence[Answer]) -> ResultVerdict:
 def reason(found: Sequence[Answer]) -> str:
     decided = [a.shown for a in found if a.claim.decides]
     counts = [(decided.count(shown), word) for shown, word in ANSWERS.items()]
-    return f"of {quantity(len(decided), 'claim')} " + ", ".join(
+    return f"{quantity(len(decided), 'claim')}: " + ", ".join(
         f"{n} {word}" for n, word in counts if n
     )

@@ -56,7 +56,7 @@ COLUMNS = ("result", "verdict")  # of verdicts.csv, those that are read
 UNREADABLE = (ArithmeticError, LookupError, OSError, TypeError, ValueError)
 NOTE = (
     "Minutes are for two cores, at the published size and with --quick. Our verdict is that of the "
-    "runs kept in results/reference; yours is of the runs in your results folder."
+    "runs kept in results/reference; yours is that of the runs in your results folder."
 )
 STYLES: dict[ResultVerdict, Style] = {
     ResultVerdict.holds: "good",
@@ -239,7 +239,7 @@ def _here(result: PublishedResult, variant: str) -> Provenance:
 
 
 def _verdicts(found: Sequence[JudgedResult]) -> Table:
-    table = Table.of("published and repeated", ["result", "verdict", "claims"], [], keys=2)
+    table = Table.of("published results, reproduced", ["result", "verdict", "claims"], [], keys=2)
     for judged in found:
         table.add(judged.result.title, _styled(judged.verdict), judged.reason)
     return table

@@ -30,9 +30,9 @@ STEPS = Metric(
 TRIALS = Metric("trials", "trials", "", "", "all rounds", integer)
 SECONDS = Metric("training", "elapsed_s", "s", "", "all trials together", clock_time)
 NOTE = (
-    "trials: all trainings, of every round; time: of training, all together; steps: to the target; "
-    "preset: the loss with the preset, after as many steps; at an edge: a rate that "
-    "is best in the outer tenth of its range, and what was widened"
+    "trials: number of trainings in all rounds; time: of all trainings together; steps: to the "
+    "target; preset: loss with the preset after the same number of steps; at an edge: rates whose "
+    "best value is in the outer tenth of their range, and ranges that were widened"
 )
 # What a picture shows of a loss above the baseline.
 HIGHEST = 1.5

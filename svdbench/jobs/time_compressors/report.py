@@ -215,7 +215,7 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             # The loss of a model that is its own teacher is rounding noise: left out.
             axes.set_ylim((dense if dense > lowest / 10 else lowest) * 0.9, highest * 1.1)
         quiet(axes)
-    places[0].set_ylabel("loss on examples held out")
+    places[0].set_ylabel("loss on held-out examples")
     draws = max(each.draws for each in found)
     add_title_and_legend(
         figure, f"{model}: mean of {quantity(draws, 'draw')}, bands from the lowest to the highest"

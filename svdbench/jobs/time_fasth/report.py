@@ -108,8 +108,8 @@ def step_time(step: pd.DataFrame, styles: timings.Styles) -> Figure:
 
 
 def ratio_to_fasth(step: pd.DataFrame, styles: timings.Styles) -> Figure:
-    title = f"Time of a step over FastH's  ({timings.where(step.iloc[0])})"
-    name = "time of a step / FastH's"
+    title = f"Time of a step relative to FastH  ({timings.where(step.iloc[0])})"
+    name = "time of a step / FastH"
     if step["d"].nunique() == 1:
         times = step.set_index("method")["median_s"]
         return _of_one_size(
@@ -126,7 +126,7 @@ def ratio_to_fasth(step: pd.DataFrame, styles: timings.Styles) -> Figure:
 def times_floor(step: pd.DataFrame, styles: timings.Styles) -> Figure:
     """The time over the larger of the two floors."""
     name, where = "time of a step / floor", timings.where(step.iloc[0])
-    title = f"Time of a step over its floor, of matrix products or of bytes  ({where})"
+    title = f"Time of a step relative to its floor, for matrix products and for bytes  ({where})"
     if step["d"].nunique() == 1:
         times = 1 / step.set_index("method")["of_larger_floor"]
         return _of_one_size(

@@ -143,14 +143,14 @@ def step_time(timed: pd.DataFrame) -> Figure:
 
 def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
     """A panel for each batch size: times over ``nn.Linear``'s, with 95% intervals."""
-    figure, places = _panels(timed, "How many times longer than nn.Linear")
+    figure, places = _panels(timed, "Time relative to nn.Linear")
     styles = styles_of(sorted(set(timed["method"])))
     for axes, batch in zip(places, sorted(set(timed["m"])), strict=True):
         here = [value for value in ratios if value.of["m"] == batch]
         axes.set_title(f"batch {integer(batch)}", loc="left", fontsize=10)
         if timed["d"].nunique() == 1:
             found = pd.Series({str(value.of["method"]): value.value for value in here})
-            timings.draw_ratio_bars(axes, found, styles, "time of a step over nn.Linear's")
+            timings.draw_ratio_bars(axes, found, styles, "time of a step / nn.Linear")
             continue
         for method in sorted({str(value.of["method"]) for value in here}):
             own = sorted(
@@ -165,7 +165,7 @@ def ratio_to_linear(timed: pd.DataFrame, ratios: list[MetricValue]) -> Figure:
         logarithmic(axes, "×")
         _dressed(axes, timed)
     if timed["d"].nunique() > 1:
-        places[0].set_ylabel("time of a step over nn.Linear's")
+        places[0].set_ylabel("time of a step / nn.Linear")
     return figure
 
 

@@ -26,9 +26,9 @@ from svdbench.nn.recurrence_loops import runs_in_one_kernel
 
 @dataclass(frozen=True)
 class LoopProblem(Problem):
-    """The size of a loop: d hidden units, m sequences, ``length`` steps of ``inputs`` numbers.
+    """The size of a loop: d hidden units, m sequences, ``length`` steps of ``inputs`` values.
 
-    n is the number of reflectors of U, and of V; 0 where there are none.
+    n is the number of reflectors of U, and of V; 0 if there are none.
 
     Example:
         >>> LoopProblem(d=64, n=0, m=32, length=100).label
@@ -51,12 +51,11 @@ class RNNLoop(Algorithm):
 
     Define ``apply`` and ``reference``, which take the parameters and X and return the states, and
     ``flops``. ``parameter`` makes the parameters from U and V (n, d), s (d,), M (d, n_in) and
-    b (d,); as it is, it returns these five. The attributes kind, builds, gradients and source are
+    b (d,); by default, it returns these five. The attributes kind, builds, gradients and source are
     texts.
 
     Class attributes:
-        reflectors: whether W is made of reflectors, so that their number is an option
-            of the cell.
+        reflectors: whether W is made of reflectors, whose number is then an option of the cell.
 
     Example:
         .. code-block:: python
@@ -93,23 +92,23 @@ class RNNLoop(Algorithm):
     def parameter(
         self, U: Tensor, s: Tensor, V: Tensor, M: Tensor, b: Tensor
     ) -> tuple[Tensor, ...]:
-        """The parameters, made (untimed) from what the cell gives."""
+        """The parameters, made (untimed) from the tensors of the cell."""
         return U, s, V, M, b
 
     def sequential_ops(self, problem: Problem) -> int:
-        """Matrix operations that have to wait for each other in one forward loop.
+        """Number of dependent matrix operations in one forward loop.
 
-        A reflector, a block of reflectors, a product W h and making the factors of all
-        blocks are one each.
+        A reflector, a block of reflectors, a product W h, and making the factors of all blocks
+        count as one each.
         """
         return steps(problem)
 
     def slides_ops(self, problem: Problem) -> int | None:
-        """What the slides of Kovtun et al. expect of it in place of that; None where they don't."""
+        """The number that the slides of Kovtun et al. give instead; None if they give none."""
         return None
 
     def loop(self, problem: Problem) -> str:
-        """What runs the steps: operations of PyTorch, or one kernel for all of them."""
+        """How the steps run: as operations of PyTorch, or in one kernel."""
         return "operations"
 
     def floor(self, problem: Problem) -> Flops:
@@ -127,7 +126,7 @@ class RNNLoop(Algorithm):
 class FactoredLoop(RNNLoop):
     """h_t = tanh(W h_{t−1} + M x_t + b) with W = U diag(s) Vᵀ, U and V by reflectors.
 
-    How s and the reflectors come from free parameters is left out: it costs O(nd) once.
+    Computing s and the reflectors from free parameters is left out: it costs O(nd) once.
     """
 
     reflectors = True

@@ -120,9 +120,9 @@ def expectations(timed: pd.DataFrame) -> Iterator[str]:
         slow, fast = by_kind["reflectors"], by_kind["fasth"]
         gain = {name: slow[name] / fast[name] for name in (*EXPECTED, "median_s")}
         yield (
-            f"{place(slow)}: from {slow['method']} to {fast['method']} "
-            f"{ratio(gain['median_s'])} less time, where the slides of Kovtun et al. expect "
-            f"{ratio(gain['slides_ops'])} and a count of operations {ratio(gain['sequential_ops'])}"
+            f"{place(slow)}: {slow['method']} takes {ratio(gain['median_s'])} the time of "
+            f"{fast['method']}; the slides of Kovtun et al. expect {ratio(gain['slides_ops'])}, "
+            f"the number of dependent operations is {ratio(gain['sequential_ops'])}"
         )
 
 
@@ -145,7 +145,7 @@ def figures(timed: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
     if timed["length"].nunique() > 1:
         drawn["step_time_by_length"] = partial(_figure, timed, "length", "d", *times)
     if BASELINE in set(timed["method"]):
-        ratios = _ratios, f"Time of the loop over {BASELINE}'s  {about}", f"time / {BASELINE}'s"
+        ratios = _ratios, f"Time of the loop relative to {BASELINE}  {about}", f"time / {BASELINE}"
         drawn[f"ratio_to_{BASELINE}"] = partial(_figure, timed, "d", "length", *ratios)
     return {**drawn}
 
@@ -200,4 +200,4 @@ def _ratios(axes: Axes, timed: pd.DataFrame, styles: timings.Styles, x: str) -> 
         return
     times = timed.set_index("method")["median_s"]
     if BASELINE in times:
-        timings.draw_ratio_bars(axes, times / times[BASELINE], styles, f"time / {BASELINE}'s")
+        timings.draw_ratio_bars(axes, times / times[BASELINE], styles, f"time / {BASELINE}")

@@ -46,14 +46,14 @@ class SVDProblem:
 
 
 class SVDDriver(ABC):
-    """A way to U (m, k), S (k,) and Vh (k, n) from A (m, n).
+    """Computes U (m, k), S (k,) and Vh (k, n) of A (m, n).
 
     Define ``apply``. ``given`` converts A, and ``result`` converts the factors back to tensors,
-    both untimed; ``skip`` refuses what the driver cannot do.
+    both untimed; ``skip`` refuses cases that the driver cannot solve.
 
     Class attributes:
-        exact: whether it promises the best approximation, up to rounding.
-        ours: whether it is of :mod:`svdbench.lowrank`.
+        exact: whether it returns the best approximation, up to rounding.
+        ours: whether it is part of :mod:`svdbench.lowrank`.
         source: where the algorithm or the code comes from.
 
     Example:
@@ -79,23 +79,23 @@ class SVDDriver(ABC):
     source: ClassVar[str]
 
     def skip(self, case: SVDProblem) -> str | None:
-        """Why this one does not run on ``case``, or None if it does."""
+        """The reason why it does not run on ``case``; None if it does."""
         return None
 
     def given(self, A: Tensor) -> Any:
-        """A in the form that the driver takes, made untimed."""
+        """A in the form that the driver takes; untimed."""
         return A
 
     @abstractmethod
     def apply(self, A: Any, k: int) -> tuple[Any, Any, Any]:
-        """U, S and Vh of what :meth:`given` made. This is what is timed."""
+        """U, S and Vh for the result of :meth:`given`. This is what is timed."""
 
     def result(self, found: tuple[Any, Any, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as tensors with S descending, made untimed."""
+        """The same as tensors, with S descending; untimed."""
         return found
 
     def described(self, case: SVDProblem) -> str | None:
-        """What it does with this case, if it chooses; a name."""
+        """The name of the method that it chooses for this case, if it chooses one."""
         return None
 
 

@@ -146,12 +146,12 @@ def time_against_error(judged: pd.DataFrame) -> Figure:
         if i + columns >= len(shapes):
             axes.set_xlabel("time, slowest spectrum")
         if i % columns == 0:
-            axes.set_ylabel("error over the best, worst spectrum")
+            axes.set_ylabel("error / smallest possible, worst spectrum")
     row = judged.iloc[0]
     where = (
         row["device"] if row["device"] != "cpu" else f"cpu, {quantity(row['threads'], 'thread')}"
     )
-    about = f"{row['dtype']}, {where}; left and low is good"
+    about = f"{row['dtype']}, {where}; lower left is better"
     title = f"Error and time of the first k singular triplets  ({about})"
     figure.suptitle(title, x=0.01, ha="left")
     handles = _legend(styles, ranks)

@@ -201,7 +201,7 @@ def line(case: SVDProblem, entries: list[TimedDriver]) -> str:
             )
     words = ", ".join(text for _, text in sorted(done)[:3])
     others = len(entries) - len(done)
-    return f"{case.label}: {words or 'none'}" + (f"; {others} without a number" if others else "")
+    return f"{case.label}: {words or 'none'}" + (f"; {others} not timed" if others else "")
 
 
 class Spectra:

@@ -3,8 +3,8 @@
 To add one, define a subclass of :class:`MatrixOp` with a ``name`` here and add a YAML of that
 name, ``<operation>_<way>``, to ``conf/matrix_op``.
 
-All ways of an operation get the same matrix: W = U Σ Vᵀ, or U Σ Uᵀ where the operation is on a
-symmetric one. The factored ways keep U, s and V as parameters, the dense ones W itself, which is
+All methods of an operation get the same matrix: W = U Σ Vᵀ, or U Σ Uᵀ if the operation takes a
+symmetric one. The factored methods have U, s and V as parameters, the dense ones W itself, which is
 formed in float64 and then rounded.
 """
 
@@ -35,13 +35,13 @@ class MatrixOp(Algorithm):
 
     Define ``parameter``, which makes the parameters from U (n, d), s (d,) and V (n, d) with
     W = U diag(s) Vᵀ; ``apply`` and ``reference``, which take them and X and return (d, m); and
-    ``flops``. ``builds`` is ``"product"`` where W or a function of it is only ever applied to X,
-    and ``"matrix"`` where the function of W is formed.
+    ``flops``. ``builds`` is ``"product"`` if W or a function of it is only applied to X, and
+    ``"matrix"`` if the function of W is formed.
 
     Class attributes:
         operation: what is computed, the first part of the name.
-        symmetric: whether the operation is on W = U Σ Uᵀ.
-        scalar: whether a number, such as log|det W|, comes with the value (d, m).
+        symmetric: whether the operation takes W = U Σ Uᵀ.
+        scalar: whether it also returns a number, such as log|det W|, with the value (d, m).
 
     Example:
         .. code-block:: python
@@ -92,7 +92,7 @@ class FactoredOperation(TunedAlgorithm, MatrixOp):
 
 
 class Dense(MatrixOp):
-    """A :class:`MatrixOp` on the matrix itself: its one parameter is W (d, d).
+    """A :class:`MatrixOp` on the matrix itself: its only parameter is W (d, d).
 
     Example:
         >>> class Inverse(DenseMatrixOp):

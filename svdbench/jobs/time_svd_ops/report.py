@@ -73,7 +73,7 @@ def conclusions(timed: pd.DataFrame) -> Iterator[str]:
                 won.append(str(d))
             best = others.loc[others["median_s"].idxmin()]
             times = ratio(best["median_s"] / svd["median_s"].min())
-            last = f"at d = {d} the best other, {best['method']}, takes {times} their time"
+            last = f"at d = {d} the best other method, {best['method']}, takes {times} their time"
         if last:
             where_won = f"d = {', '.join(won)}" if won else "no size"
             yield f"{operation}: the factors are clearly fastest at {where_won}; {last}"

@@ -184,7 +184,7 @@ def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     quality = fit.iloc[0]
     yield f"model: a step takes {' + '.join(terms)};"
     yield (
-        f"its error over the {quality['points']} fitted times is "
+        f"its error on the {quality['points']} fitted times is "
         f"{whole(quality['median_error'])} at the median, "
         f"{whole(quality['worst_error'])} at worst"
     )
@@ -192,10 +192,7 @@ def model_lines(fit: pd.DataFrame) -> Iterator[str]:
     if c["gram"] > 0 and c["step"] + c["state"] > 0:
         b, g = c["step"] / c["gram"], c["state"] / c["gram"]
         terms = [f"{number(b)}/d"] * (b > 0) + [f"{number(g)}·m"] * (g > 0)
-        yield (
-            "so the best k, if any real number were allowed, is k* = "
-            f"√({' + '.join(terms)}), for any n"
-        )
+        yield f"the best real-valued k is k* = √({' + '.join(terms)}), for any n"
 
 
 def answer(shapes: pd.DataFrame) -> Iterator[str]:

@@ -147,7 +147,7 @@ def _write_model(fastest: dict[Shape, float], place: dict[str, Any], record: Run
 
 def _line(d: int, m: int, fastest: dict[Shape, float]) -> str:
     if not fastest:
-        return f"d = {d:<5} m = {m:<4} no number"
+        return f"d = {d:<5} m = {m:<4} not timed"
     best = min(fastest, key=lambda shape: fastest[shape])
     return f"d = {d:<5} m = {m:<4} fastest: k = {best.k}, {seconds(fastest[best])}"
 

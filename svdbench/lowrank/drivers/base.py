@@ -35,7 +35,7 @@ class SVD(NamedTuple):
 
     @property
     def mT(self) -> "SVD":
-        """That of the transposed matrix."""
+        """The SVD of the transposed matrix."""
         return SVD(self.Vh.mT, self.S, self.U.mT)
 
 

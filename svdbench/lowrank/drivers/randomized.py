@@ -33,14 +33,14 @@ def randomized_svd(
     power_iterations: int | None = None,
     generator: torch.Generator | None = None,
 ) -> SVD:
-    """Nearly the best rank-k approximation of A (..., m, n), in a few products with A.
+    """A nearly optimal rank-k approximation of A (..., m, n), from a few products with A.
 
-    Takes l = k + oversampling Gaussian probes, improves their range by power iterations
-    with A Aᵀ − αI, and solves exactly inside it; then cut to exactly k. α is half the
-    smallest squared singular value found so far: it keeps the order of the wanted ones and
-    nearly doubles what an iteration gains. Where the singular values fall steeply, or there
-    are only one or two iterations, these are plain ones with a basis at each half step: no
-    digits are lost, and the shift would gain little.
+    Takes l = k + oversampling Gaussian probes, improves their range by power iterations with A
+    Aᵀ − αI, computes the exact SVD within it, and truncates it to k. The shift α is half the
+    smallest squared singular value found so far: it keeps the order of the leading ones and nearly
+    doubles the gain of an iteration. If the singular values fall steeply, or there are only one or
+    two iterations, these are plain ones with an orthonormal basis at each half step: no digits are
+    lost, and the shift would gain little.
 
     With the defaults the Frobenius error was at most 1.01 of the best on polynomial,
     exponential, stepped and flat spectra, 2,048 × 2,048 with k = 256 (``svdbench time-svd``).
@@ -52,11 +52,11 @@ def randomized_svd(
     Args:
         A: shape (..., m, n), on any device.
         k: the rank, 1 … min(m, n).
-        oversampling: probes beyond k; None: an eighth of k, at least 10. From
-            k + oversampling ≥ min(m, n) on there is nothing to save, and the answer is exact.
-        power_iterations: each costs two products with A and halves, roughly, what is
-            missing to the best error; None: 3, or 2 where oversampling ≥ k.
-        generator: of the probes, on A's device; None: PyTorch's own.
+        oversampling: probes beyond k; None: an eighth of k, at least 10. If
+            k + oversampling ≥ min(m, n), nothing can be saved, and the result is exact.
+        power_iterations: number of power iterations; each costs two products with A and roughly
+            halves the excess over the best error. None: 3, or 2 if oversampling ≥ k.
+        generator: random number generator of the probes, on A's device; None: PyTorch's default.
 
     Returns:
         U (..., m, k), S (..., k) and Vh (..., k, n) in A's dtype. S can be differentiated,

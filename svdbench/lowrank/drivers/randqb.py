@@ -16,9 +16,9 @@ from .gram import orthonormal
 def projection_error(A: Tensor, B: Tensor) -> Tensor:
     """‖A − Q B‖_F, shape (...), from A (..., m, n) and B = Qᵀ A (..., l, n) with Q orthonormal.
 
-    √(‖A‖² − ‖B‖²), summed in float64: exact, and needs neither Q nor a product with A. A
-    difference of squares: once the error is below about √eps ‖A‖ (3e-4 for float32, 1e-8
-    for float64) it is rounding; use :func:`frobenius_error` there.
+    √(‖A‖² − ‖B‖²), summed in float64: exact, and needs neither Q nor a product with A. It is a
+    difference of squares, so below about √eps ‖A‖ (3e-4 for float32, 1e-8 for float64) it is
+    rounding error; use :func:`frobenius_error` there.
 
     Example:
         >>> A = torch.eye(3)
@@ -37,9 +37,9 @@ def frobenius_error(
 ) -> Tensor:
     """An estimate of ‖A − L R‖_F, shape (...), for A (..., m, n), L (..., m, l), R (..., l, n).
 
-    E‖(A − LR) ω‖² is the squared norm for a Gaussian ω; the mean over ``probes`` of them is
-    within a factor of 1 ± √(2/probes) of it or better, one standard deviation. No squares
-    are subtracted, so small errors show down to eps ‖A‖. For an SVD, L is ``U * S[..., None, :]``.
+    For Gaussian ω, E‖(A − LR) ω‖² is the squared norm; the mean over ``probes`` samples is within a
+    factor of 1 ± √(2/probes) of it, to one standard deviation. No squares are subtracted, so errors
+    down to eps ‖A‖ are resolved. For an SVD, L is ``U * S[..., None, :]``.
 
     Source: Girard, "A fast Monte-Carlo cross-validation procedure", Numer. Math. 56, 1989.
 
@@ -60,7 +60,7 @@ def spectral_error_bound(
 ) -> Tensor:
     """A bound on ‖A − L R‖₂, shape (...), that holds with probability 1 − 10^(−probes).
 
-    10 √(2/π) times the longest of ``probes`` images (A − LR) ω of Gaussian ω.
+    It is 10 √(2/π) times the largest ‖(A − LR) ω‖ over ``probes`` Gaussian ω.
 
     Source: Halko, Martinsson and Tropp, SIAM Review 53(2), 2011, equation (4.3).
 
@@ -103,9 +103,9 @@ class QB(NamedTuple):
     """A ≈ Q B.
 
     Attributes:
-        Q: (..., m, r), orthonormal columns; r is the rank that was found, 0 for zero matrices.
+        Q: (..., m, r), orthonormal columns; r is the rank found, 0 for zero matrices.
         B: (..., r, n), QᵀA.
-        error: (...), ‖A − QB‖_F / ‖A‖_F as √(1 − ‖B‖²/‖A‖²) tells it.
+        error: (...), ‖A − QB‖_F / ‖A‖_F, computed as √(1 − ‖B‖²/‖A‖²).
 
     Example:
         >>> found = randqb(torch.randn(50, 5) @ torch.randn(5, 40), tolerance=0.01)
@@ -127,24 +127,23 @@ def randqb(
     max_rank: int | None = None,
     generator: torch.Generator | None = None,
 ) -> QB:
-    """Q B ≈ A (..., m, n) with ‖A − QB‖_F ≤ tolerance ‖A‖_F, and as few columns as that takes.
+    """Factor A (..., m, n) ≈ Q B with ‖A − QB‖_F ≤ tolerance ‖A‖_F and as few columns as needed.
 
-    Blocks of Gaussian probes find what Q has not; every block lowers ‖A‖² by ‖B_i‖², so
-    that the error is known without forming the residual. The last block is cut off at the
-    row that reaches the tolerance. In a batch all get the rank of the one that needs most.
+    Blocks of Gaussian probes extend Q; every block lowers ‖A‖² by ‖B_i‖², so the error is known
+    without forming the residual. The last block is truncated at the row that reaches the tolerance.
+    All matrices of a batch get the highest rank that any of them needs.
 
     Source: Yu, Gu and Li, "Efficient randomized algorithms for the fixed-precision low-rank
     matrix approximation", SIAM J. Matrix Anal. Appl. 39(3), 2018, Algorithm 2 (randQB_EI).
 
     Args:
-        tolerance: relative, in Frobenius norm, below 1. Not below √eps of the precision
-            computed in (3.5e-4 for float32 and half, 1.5e-8 for float64): the error is a
-            difference of squares, and could not be told from rounding, which makes it
-            uncertain by eps/tolerance², relatively.
-        block_size: columns that are added at a time.
-        power_iterations: within each block; more find a smaller rank.
-        max_rank: stop there, with a ``RuntimeWarning`` if the tolerance was not reached.
-        generator: of the probes, on A's device; None: PyTorch's own.
+        tolerance: relative error in the Frobenius norm, below 1, and not below √eps of the working
+            precision (3.5e-4 for float32 and half, 1.5e-8 for float64): the error is a difference
+            of squares, which rounding makes uncertain by eps/tolerance², relatively.
+        block_size: number of columns added at a time.
+        power_iterations: power iterations within each block; more give a smaller rank.
+        max_rank: largest rank, with a ``RuntimeWarning`` if the tolerance is not reached.
+        generator: random number generator of the probes, on A's device; None: PyTorch's default.
 
     Raises:
         TypeError: A is not a real floating-point tensor.

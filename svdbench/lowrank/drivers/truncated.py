@@ -13,21 +13,21 @@ DRIVERS = ("auto", "svd", "gram", "randomized")
 
 
 def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
-    """The best rank-k approximation A ≈ U diag(S) Vh of A (..., m, n), or nearly the best.
+    """The best rank-k approximation A ≈ U diag(S) Vh of A (..., m, n), or a nearly optimal one.
 
     ``driver`` is one of
 
-    * ``"svd"``: :func:`torch.linalg.svd`, cut off at k: exact;
-    * ``"gram"``: :func:`~svdbench.lowrank.gram_svd`: exact, an eigenproblem of the
-      shorter side in float64;
+    * ``"svd"``: :func:`torch.linalg.svd`, truncated to k: exact;
+    * ``"gram"``: :func:`~svdbench.lowrank.gram_svd`: exact, from an eigenproblem of the shorter
+      side in float64;
     * ``"randomized"``: :func:`~svdbench.lowrank.randomized_svd` with its defaults:
       a Frobenius error of at most 1.01 of the best on all spectra that ``svdbench time-svd``
       measures;
-    * ``"auto"``: what :func:`choose_driver` expects to be the fastest of them, and so within
-      1.01 of the best. Ask for ``"svd"`` or ``"gram"`` where that is not good enough.
+    * ``"auto"``: the one that :func:`choose_driver` expects to be fastest, so within 1.01 of the
+      best. Use ``"svd"`` or ``"gram"`` if that is not accurate enough.
 
-    The probes of ``"randomized"`` are the same at every call here, so that equal inputs have
-    equal results, and PyTorch's generator is left alone.
+    The probes of ``"randomized"`` are the same in every call, so that equal inputs give equal
+    results; PyTorch's generator is not used.
 
     Returns:
         U (..., m, k), S (..., k) and Vh (..., k, n) in A's dtype; half precision is computed
@@ -35,8 +35,8 @@ def truncated_svd(A: Tensor, k: int, *, driver: str = "auto") -> SVD:
 
     Raises:
         TypeError: A is not a real floating-point tensor, or k not a whole number.
-        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value
-            that is too large for A's dtype, or no such driver.
+        ValueError: no matrix, k not in 1 … min(m, n), NaN or infinity in A, a singular value that
+            is too large for A's dtype, or an unknown driver.
 
     Example:
         >>> A = torch.randn(50, 5) @ torch.randn(5, 40)
@@ -63,13 +63,12 @@ def _with_fixed_probes(A: Tensor, k: int) -> SVD:
 def choose_driver(m: int, n: int, k: int, device: str = "cpu") -> str:
     """The driver expected to be fastest for a matrix (m, n) and rank k: a name of ``DRIVERS``.
 
-    On a CPU by what each was seen to take, from 8 × 8 to 2,048 × 2,048, in float32 on one core of
-    a server CPU (AVX-512, MKL); see the functions below. Other machines are faster or slower
-    at everything, more or less, and where two drivers are close it matters little. On a GPU by
-    a model that was not measured.
+    On a CPU, the choice follows times measured from 8 × 8 to 2,048 × 2,048 in float32 on one core
+    of a server CPU (AVX-512, MKL). Other machines scale all drivers roughly alike, and where two
+    are close the choice matters little. On a GPU it follows a model that was not measured.
 
     Args:
-        device: its type, "cpu" or "cuda".
+        device: device type, "cpu" or "cuda".
 
     Example:
         >>> choose_driver(2048, 2048, 64) in ("svd", "gram", "randomized")

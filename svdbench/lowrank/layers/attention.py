@@ -17,17 +17,16 @@ Project = Callable[[str, Tensor], Tensor]
 
 
 class LowRankAttention(LowRankLayer):
-    """Multi-head attention of low rank, called like the ``nn.MultiheadAttention`` it is made from.
+    """Multi-head attention of low rank, used like the ``nn.MultiheadAttention`` it is made from.
 
     Has four projections of its own, ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``, each a
-    :class:`LowRankLinear` or, where it stays dense, an ``nn.Linear``. ``nn.TransformerEncoder``
-    and its layers read ``in_proj_bias`` and take their way around a module for fast inference
-    only if there is one: here there is none.
+    :class:`LowRankLinear` or, where it stays dense, an ``nn.Linear``. It has no ``in_proj_bias``,
+    so ``nn.TransformerEncoder`` and its layers call it instead of their fast path for inference.
 
     Args:
         attention: the dense module.
-        factors: of some of its weights, by the names ``q_proj_weight``, ``k_proj_weight``,
-            ``v_proj_weight`` and ``out_proj.weight``; numbers of others are shared with it.
+        factors: factors of some of its weights, by the names ``q_proj_weight``, ``k_proj_weight``,
+            ``v_proj_weight`` and ``out_proj.weight``; the other weights are shared with it.
 
     Example:
         >>> model, _ = factor(torch.nn.MultiheadAttention(16, 4), 2, skip_last=False)
@@ -68,7 +67,7 @@ class LowRankAttention(LowRankLayer):
 
     @torch.no_grad()
     def to_attention(self) -> nn.MultiheadAttention:
-        """A ``nn.MultiheadAttention`` that does the same, no longer tied to this module."""
+        """An equivalent ``nn.MultiheadAttention`` with weights of its own."""
         layers: list[Any] = [self.get_submodule(f"{name}_proj") for name in PROJECTIONS]
         weights = [layer.weight for layer in layers]
         biases = [layer.bias for layer in layers]
@@ -97,7 +96,7 @@ class LowRankAttention(LowRankLayer):
     to_dense = to_attention
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Takes and returns what ``nn.MultiheadAttention`` does."""
+        """Arguments and results as in ``nn.MultiheadAttention``."""
         return multi_head(self, self._project, *args, **kwargs)
 
     def _project(self, name: str, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ Arrange = Callable[[Tensor], Iterable[Tensor]]
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight as a matrix, or as ``groups`` matrices of one size: its full name, and that size.
+    """The full name of a weight, and its size as a matrix, or as ``groups`` matrices.
 
     Example:
         >>> weight = Weight("0.weight", rows=30, columns=20)
@@ -43,11 +43,11 @@ class Weight:
 
     @property
     def most(self) -> int:
-        """The highest rank at which two factors have fewer numbers than the matrix."""
+        """The highest rank at which two factors have fewer parameters than the matrix."""
         return max(0, (self.rows * self.columns - 1) // (self.rows + self.columns))
 
     def numbers(self, rank: int | None) -> int:
-        """How many numbers it has, as factors of a rank or dense (None)."""
+        """Number of parameters, as factors of a rank or dense (None)."""
         m, n = self.rows, self.columns
         return self.groups * (m * n if rank is None else rank * (m + n))
 
@@ -128,7 +128,7 @@ class LowRankLayer(nn.Module, ABC):
 
     @abstractmethod
     def to_dense(self) -> nn.Module:
-        """The dense layer that does the same, with numbers of its own."""
+        """An equivalent dense layer with weights of its own."""
 
 
 class LowRankMatrix(LowRankLayer):
@@ -138,7 +138,7 @@ class LowRankMatrix(LowRankLayer):
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight, made of its factors each time it is asked for."""
+        """The dense weight, multiplied out on each access."""
         return self.product(*(self.get_parameter(own) for own in self.factors["weight"]))
 
     @classmethod

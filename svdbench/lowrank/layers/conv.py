@@ -105,22 +105,22 @@ NOTHING = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
 class LowRankConv2d(LowRankMatrix):
-    """A convolution whose kernel (out, in, h, w), folded to a matrix, is W₁W₂.
+    """A convolution whose kernel (out, in, h, w), reshaped to a matrix, is W₁W₂.
 
-    * "spatial": W₁ is (out·w, rank) and W₂ (rank, in·h): a convolution of h×1 to ``rank``
-      channels, then one of 1×w. Takes rank·(in·h + out·w) multiplications for a position of
-      the output instead of in·out·h·w (with a stride of 1).
+    * "spatial": W₁ is (out·w, rank) and W₂ (rank, in·h): a convolution of h×1 to ``rank`` channels,
+      then one of 1×w. Takes rank·(in·h + out·w) multiplications per output position instead of
+      in·out·h·w (with a stride of 1).
     * "channel": W₁ is (out, rank) and W₂ (rank, in·h·w): a convolution of h×w to ``rank``
       channels, then one of 1×1. Takes rank·(in·h·w + out).
 
-    Padding, stride and dilation go to where the kernel has its extent, so that the output has
-    the shape that it had. The bias stands in the second convolution. A convolution in groups
-    is one matrix for each group, (out/groups·w, in/groups·h) or (out/groups, in/groups·h·w),
-    all of them of the same rank.
+    Padding, stride and dilation are applied along the extent of each kernel, so that the output
+    keeps its shape. The bias is in the second convolution. A convolution in groups is one matrix
+    for each group, (out/groups·w, in/groups·h) or (out/groups, in/groups·h·w), all of them of the
+    same rank.
 
     Args:
-        conv: the dense convolution, for its sizes; its numbers are not used.
-        rank: of the folded kernel, or of that of each group.
+        conv: the dense convolution, for its sizes; its weights are not used.
+        rank: rank of the kernel as a matrix, or of each group's.
         folding: "spatial" or "channel".
 
     Raises:
@@ -166,7 +166,7 @@ class LowRankConv2d(LowRankMatrix):
         folding: Folding = "spatial",
         split: Split = "balanced",
     ) -> Self:
-        """The pair whose kernel is nearest to that of ``conv``, which stays as it is.
+        """The low-rank convolution nearest to ``conv``, which is not changed.
 
         Args and errors as in :class:`LowRankConv2d` and
         :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
@@ -200,7 +200,7 @@ class LowRankConv2d(LowRankMatrix):
 
     @torch.no_grad()
     def to_conv(self) -> Any:
-        """The ``torch.nn`` convolution with the same kernel and bias, no longer tied to this."""
+        """The equivalent ``torch.nn`` convolution, with copies of kernel and bias."""
         first, second = self.first, self.second
         options: dict[str, Any] = {name: getattr(first, name) for name in NOTHING}
         if is_split(first, self.folding):
@@ -246,10 +246,10 @@ class LowRankConv2d(LowRankMatrix):
 class LowRankConv1d(LowRankConv2d):
     """A convolution in one dimension whose kernel (out, in, length), as a matrix, is W₁W₂.
 
-    Its one dimension is taken for the height: both foldings are one.
+    Its one dimension counts as the height, so both foldings are the same.
 
-    W₁ is (out, rank) and W₂ (rank, in·length): a convolution to ``rank`` channels, then one
-    of a single step. See :class:`LowRankConv2d`.
+    W₁ is (out, rank) and W₂ (rank, in·length): a convolution to ``rank`` channels, then one of
+    length 1. See :class:`LowRankConv2d`.
 
     Example:
         >>> layer = LowRankConv1d.from_conv(torch.nn.Conv1d(8, 16, 3), rank=4)

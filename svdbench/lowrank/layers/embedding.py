@@ -18,12 +18,12 @@ class LowRankEmbedding(LowRankMatrix):
 
     W₁ is (num_embeddings, rank) and W₂ (rank, embedding_dim).
 
-    The table has the rows and columns of ``nn.Embedding.weight``, so that a linear layer that
-    shares it can share the factors.
+    The table has the shape of ``nn.Embedding.weight``, so that a linear layer tied to it can share
+    the factors.
 
     Args:
-        num_embeddings, embedding_dim, padding_idx: as of ``nn.Embedding``.
-        rank: of W₁W₂ at most, 1 … min(num_embeddings, embedding_dim).
+        num_embeddings, embedding_dim, padding_idx: as in ``nn.Embedding``.
+        rank: largest rank of W₁W₂, 1 … min(num_embeddings, embedding_dim).
 
     Raises:
         ValueError: a rank out of range.
@@ -59,7 +59,7 @@ class LowRankEmbedding(LowRankMatrix):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """New random W₁ and W₂, whose product has the variance of ``nn.Embedding``'s, 1."""
+        """Draw new W₁ and W₂ whose product has variance 1, as in ``nn.Embedding``."""
         if self.W1.is_meta:
             return
         nn.init.normal_(self.W1)
@@ -76,7 +76,7 @@ class LowRankEmbedding(LowRankMatrix):
         *,
         split: Split = "balanced",
     ) -> Self:
-        """The table of that rank nearest to ``embedding``'s, which stays as it is.
+        """The embedding of that rank nearest to ``embedding``, which is not changed.
 
         Args and errors as in :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
         """
@@ -94,7 +94,7 @@ class LowRankEmbedding(LowRankMatrix):
 
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:
-        """A ``torch.nn.Embedding`` with the product as its table, no longer tied to this."""
+        """A ``torch.nn.Embedding`` whose table is the product W₁W₂."""
         return nn.Embedding.from_pretrained(
             self.weight, freeze=not self.W1.requires_grad, padding_idx=self.padding_idx
         )

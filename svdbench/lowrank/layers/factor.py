@@ -1,6 +1,6 @@
-"""``factor`` and ``unfactor``: the layers of any module as factors, and dense again.
+"""``factor`` and ``unfactor``: replace the layers of a module by factors, and back.
 
-``plain_layers`` makes two layers of PyTorch's own of each, for tools that know only those.
+``plain_layers`` replaces each by two of PyTorch's own layers, for tools that know only those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,11 +41,11 @@ LowRank = LowRankLayer
 
 @dataclass(frozen=True)
 class Factored:
-    """What :func:`factor` made of a weight.
+    """The result of :func:`factor` for one weight.
 
     Attributes:
-        weight: which.
-        rank: of its two factors; None if it stays dense.
+        weight: name and size of the weight.
+        rank: rank of its two factors; None if it stays dense.
         reason: why it stays dense.
 
     Example:
@@ -60,7 +60,7 @@ class Factored:
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """How many numbers the weight has, dense and as it now is."""
+        """Number of parameters of the weight, dense and now."""
         return self.weight.numbers(None), self.weight.numbers(self.rank)
 
 
@@ -82,17 +82,17 @@ def factor(
     """Replace the weights of a model by two factors each, by truncated SVDs.
 
     Takes ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Embedding``, ``nn.RNN``, ``nn.LSTM``,
-    ``nn.GRU`` and ``nn.MultiheadAttention``, wherever they are; classes derived from them stay,
-    as they may do something else with their weight. Linear layers and embeddings that share a
-    weight share its factors afterwards.
+    ``nn.GRU`` and ``nn.MultiheadAttention``, wherever they are; subclasses stay dense, because they
+    may use their weight in another way. Linear layers and embeddings that share a weight will share
+    its factors.
 
     Args:
         model: any module.
-        rank: of every weight that has so many; or of each weight by its name, as
-            ``{"0.weight": 154}``, the others staying dense; or a function of a
-            :class:`Weight` that returns it, or None.
-        skip_last: leave the last layer dense, where truncation costs most accuracy and
-            saves least.
+        rank: the rank of every weight that is large enough; or ranks by the names of weights, such
+            as ``{"0.weight": 154}``, where the others stay dense; or a function of a
+            :class:`Weight` that returns its rank or None.
+        skip_last: leave the last layer dense, where truncation costs the most accuracy and saves
+            the least.
         only_if_saves: leave a weight dense if its factors would not save parameters.
         inplace: change ``model`` instead of a copy.
         folding: of convolutions, see :class:`LowRankConv2d`.
@@ -102,9 +102,8 @@ def factor(
         The model, and the result for each weight.
 
     Raises:
-        TypeError: ``model`` is no module, or a rank no whole number.
-        ValueError: a rank out of range, a name that no weight has, an unknown folding, or a
-            weight that has no SVD.
+        TypeError: ``model`` is no module, or a rank is not a whole number.
+        ValueError: a rank out of range, an unknown name or folding, or a weight that has no SVD.
 
     Example:
         >>> from torch import nn
@@ -161,7 +160,7 @@ def factors_of(
 def with_empty_factors(
     model: nn.Module, ranks: Mapping[str, int | None], folding: Folding = "spatial"
 ) -> nn.Module:
-    """A copy of the model with factors of these ranks, whose numbers are yet to be loaded.
+    """A copy of the model with uninitialised factors of these ranks, for loading.
 
     Its ``state_dict`` has the names and shapes of a model that was factored so. Everything
     else is shared with the model.
@@ -191,7 +190,7 @@ def with_empty_factors(
 
 @torch.no_grad()
 def unfactor(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """Multiply the factors back: the dense model that does the same, weights tied as they were.
+    """Multiply the factors: the equivalent dense model, with weights tied as before.
 
     Example:
         >>> model, _ = factor(torch.nn.Linear(20, 30), 5, skip_last=False)
@@ -255,16 +254,16 @@ def _rule(
 
 
 def plain_layers(model: nn.Module) -> nn.Module:
-    """A copy whose factored linear layers and embeddings are two of PyTorch's layers each.
+    """A copy with two of PyTorch's layers for each factored linear layer or embedding.
 
-    ``nn.Sequential(nn.Linear(n, rank), nn.Linear(rank, m))`` in the place of a
-    :class:`LowRankLinear`, ``nn.Sequential(nn.Embedding(m, rank), nn.Linear(rank, n))`` in that of
-    a :class:`LowRankEmbedding`. The outputs are the same. Quantisers and other tools that look for
-    ``nn.Linear`` find it then; :func:`svdbench.lowrank.load` needs the model as it was.
+    ``nn.Sequential(nn.Linear(n, rank), nn.Linear(rank, m))`` replaces a :class:`LowRankLinear`,
+    ``nn.Sequential(nn.Embedding(m, rank), nn.Linear(rank, n))`` a :class:`LowRankEmbedding`. The
+    outputs are the same. Use it for quantisers and other tools that look for ``nn.Linear``;
+    :func:`svdbench.lowrank.load` needs the original model.
 
     Args:
-        model: as :func:`svdbench.lowrank.factor` and :func:`svdbench.lowrank.compress` make it;
-            other factored layers stay as they are.
+        model: a model made by :func:`svdbench.lowrank.factor` or :func:`svdbench.lowrank.compress`;
+            other factored layers are kept.
 
     Raises:
         TypeError: ``model`` is no module.

@@ -1,4 +1,4 @@
-"""``LowRankLinear``: a linear layer with its weight as a product of two thin matrices."""
+"""``LowRankLinear``: a linear layer whose weight is a product of two thin matrices."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -21,16 +21,15 @@ class LowRankLinear(LowRankMatrix):
 
     W₁ is (out_features, rank) and W₂ (rank, in_features).
 
-    Takes rank·(in + out) multiplications for a row of x instead of in·out, which is less
-    while rank < in·out/(in + out): see :meth:`saves`. The bias stands outside W₁, so that it
-    has as many entries as in ``torch.nn.Linear`` and means the same.
+    Takes rank·(in + out) multiplications per row of x instead of in·out, which is less for
+    rank < in·out/(in + out): see :meth:`saves`. The bias is the same as in ``torch.nn.Linear``.
 
-    A new layer starts with the variance that ``torch.nn.Linear`` gives W, 1/(3·in_features).
+    W is initialised with the variance that ``torch.nn.Linear`` gives it, 1/(3·in_features).
 
     Args:
         in_features, out_features: sizes of x (..., in_features) and y (..., out_features).
-        rank: of W₁W₂ at most, 1 … min(in_features, out_features).
-        bias: whether there is a b.
+        rank: largest rank of W₁W₂, 1 … min(in_features, out_features).
+        bias: whether to add b.
 
     Raises:
         ValueError: sizes below 1, or a rank out of range.
@@ -69,7 +68,7 @@ class LowRankLinear(LowRankMatrix):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """New random W₁, W₂ and b."""
+        """Draw new W₁, W₂ and b."""
         bound = self.in_features**-0.5
         nn.init.uniform_(self.W1, -((3 / self.rank) ** 0.5), (3 / self.rank) ** 0.5)
         nn.init.uniform_(self.W2, -bound, bound)
@@ -83,12 +82,12 @@ class LowRankLinear(LowRankMatrix):
         """The layer of that rank nearest to ``linear`` (Eckart and Young 1936).
 
         Args:
-            linear: stays as it is.
-            rank: of the new layer.
-            svd: (A, k) ↦ (U, S, Vh).
-            split: where the singular values go: √Σ into each factor, all of them into W₁
-                ("left"), or all into W₂ ("right"). The product is the same, and so is
-                gradient flow only when balanced: else one factor learns faster.
+            linear: the dense layer; it is not changed.
+            rank: rank of the new layer.
+            svd: function (A, k) ↦ (U, S, Vh).
+            split: where the singular values go: √Σ into each factor, all of them into W₁ ("left"),
+                or all into W₂ ("right"). The product is the same; only when balanced do both
+                factors learn equally fast.
 
         Raises:
             ValueError: a rank out of range.
@@ -108,7 +107,7 @@ class LowRankLinear(LowRankMatrix):
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """A ``torch.nn.Linear`` with W = W₁W₂ and the same b, no longer tied to this layer."""
+        """A ``torch.nn.Linear`` with W = W₁W₂ and a copy of b."""
         place: dict[str, Any] = {"device": self.W1.device, "dtype": self.W1.dtype}
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **place)
         linear.weight.copy_(self.weight)
@@ -120,7 +119,7 @@ class LowRankLinear(LowRankMatrix):
 
     @staticmethod
     def saves(in_features: int, out_features: int, rank: int) -> bool:
-        """Whether the two factors have fewer numbers than the matrix: rank < mn/(m + n)."""
+        """Whether the two factors have fewer parameters than the matrix: rank < mn/(m + n)."""
         return rank * (in_features + out_features) < in_features * out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,7 +152,7 @@ class LowRankLinear(LowRankMatrix):
 
 
 class LowRankTransposedLinear(LowRankLinear):
-    """As :class:`LowRankLinear`, made from the ``Conv1D`` of transformers.
+    """Like :class:`LowRankLinear`, made from the ``Conv1D`` of transformers.
 
     That is a linear layer whose weight is stored as (in_features, out_features), as GPT-2 has it.
     """
@@ -184,7 +183,7 @@ class LowRankTransposedLinear(LowRankLinear):
 
     @torch.no_grad()
     def to_dense(self) -> nn.Module:  # type: ignore[override]
-        """The ``Conv1D`` that does the same, no longer tied to this layer."""
+        """The equivalent ``Conv1D``, with weights of its own."""
         dense: Any = self.dense_class(self.out_features, self.in_features)
         dense.weight = nn.Parameter(self.weight.contiguous())
         assert self.bias is not None

@@ -1,4 +1,4 @@
-"""torch's RNN, LSTM and GRU with weights as two factors."""
+"""torch's RNN, LSTM and GRU with factored weights."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -24,21 +24,21 @@ from svdbench.lowrank.layers.recurrent_training import trained, trains
 
 
 class LowRankRecurrent(LowRankLayer):
-    """A recurrent network of low rank, called like the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` of it.
+    """A recurrent network of low rank, used like ``torch.nn.RNN``, ``LSTM`` or ``GRU``.
 
-    Each weight asked for, as ``weight_hh_l0`` of shape (gates·n, n), is W₁W₂; the others, and
-    the biases, stay as they are.
+    Each chosen weight, such as ``weight_hh_l0`` of shape (gates·n, n), is W₁W₂; the others and the
+    biases stay dense.
 
-    Where no gradient is needed, on a CPU, and where it is faster, a forward pass is a loop over
-    time with two thin products a step, :mod:`svdbench.lowrank.layers.recurrent_loops`: from
-    about 256 units on, or 128 in large batches. It is trained by such a loop, too, with gradients
-    of its own, :mod:`svdbench.lowrank.layers.recurrent_training`: an RNN or GRU wherever factors
-    save multiplications, an LSTM from about 512 units on, or 256 at a low rank; there it has no
-    second derivatives. Otherwise it makes the dense weights once and hands them to torch's own
-    loop, which then takes as long as it did.
+    On a CPU, if no gradient is needed, a forward pass is a loop over time with two thin products
+    per step (:mod:`svdbench.lowrank.layers.recurrent_loops`) where that is faster: from about 256
+    units on, or 128 in large batches. It is also trained by such a loop, with a hand-written
+    gradient and no second derivatives (:mod:`svdbench.lowrank.layers.recurrent_training`): an RNN
+    or GRU wherever factors save multiplications, an LSTM from about 512 units on, or 256 at a low
+    rank. Otherwise the dense weights are multiplied out once per pass for torch's own loop, which
+    takes as long as before.
 
     Args:
-        rnn: the dense module; its numbers are the start of what is not factored.
+        rnn: the dense module, which gives the initial values of the weights that are not factored.
         ranks: the rank of each weight that is factored, by its name in ``rnn``.
 
     Raises:
@@ -81,7 +81,7 @@ class LowRankRecurrent(LowRankLayer):
         self._loop = (deepcopy(rnn, empty),)
 
     def reset_factors(self) -> None:
-        """New random factors, of weights with the variance that torch gives them, 1/(3n)."""
+        """Draw new factors whose products have the variance of torch's weights, 1/(3n)."""
         bound = self._loop[0].hidden_size ** -0.5
         for W1, W2 in self.factors.values():
             rank = getattr(self, W1).shape[1]
@@ -98,7 +98,7 @@ class LowRankRecurrent(LowRankLayer):
         *,
         split: Split = "balanced",
     ) -> Self:
-        """The module whose factored weights are nearest to those of ``rnn``, which stays.
+        """The low-rank module nearest to ``rnn``, which is not changed.
 
         Args and errors as in :class:`LowRankRecurrent` and
         :meth:`svdbench.lowrank.LowRankLinear.from_linear`.
@@ -129,7 +129,7 @@ class LowRankRecurrent(LowRankLayer):
 
     @torch.no_grad()
     def to_recurrent(self) -> nn.RNNBase:
-        """Torch's module with the products as weights, no longer tied to this one."""
+        """The equivalent module of torch, with the products as weights."""
         weights = {name: weight.clone() for name, weight in self.weights().items()}
         first = weights[self.names[0]]
         rnn = deepcopy(self._loop[0]).to_empty(device=first.device)

@@ -1,4 +1,4 @@
-"""``certify``: the smallest point of a frontier that loses no more than allowed, truly."""
+"""``certify``: the smallest point of a frontier whose measured loss increase is allowed."""
 
 import math
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class Increase:
     """The increase of a network's loss over the dense one, example by example.
 
     Attributes:
-        mean: of the differences.
-        standard_error: of that mean; the examples' own difficulty cancels in pairs.
-        examples: pairs.
+        mean: mean of the differences.
+        standard_error: standard error of that mean; differences between examples cancel in pairs.
+        examples: number of pairs.
         dense: the dense network's mean loss on them.
 
     Example:
@@ -37,10 +37,10 @@ class Increase:
 
     @classmethod
     def of(cls, losses: Tensor, dense: Tensor) -> "Increase":
-        """From the losses (N,) of the same examples.
+        """Compute it from the losses (N,) of the same examples.
 
         Raises:
-            ValueError: other numbers of losses, or none.
+            ValueError: different numbers of losses, or none.
         """
         if losses.shape != dense.shape or losses.ndim != 1 or not len(losses):
             raise ValueError(
@@ -58,11 +58,11 @@ class Certificate:
     """Chosen ranks, and their measured increase of the loss.
 
     Attributes:
-        ranks, params, predicted_loss: of the point; the prediction is of the increase.
-        max_loss_increase: what was allowed; infinity where the budget was another.
-        search: the increase on the examples that chose it, and so an optimistic one.
-        held_out: the increase on others; None where there were none.
-        evaluations: of the true loss, both splits together.
+        ranks, params, predicted_loss: ranks, size and predicted loss increase of the point.
+        max_loss_increase: the allowed increase; infinity if another budget was given.
+        search: the increase on the examples of the search, an optimistic estimate.
+        held_out: the increase on held-out examples; None if there were none.
+        evaluations: number of evaluations of the true loss, on both sets.
 
     Example:
         >>> net, X = torch.nn.Sequential(torch.nn.Linear(20, 30)), torch.randn(64, 20)
@@ -81,9 +81,9 @@ class Certificate:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the examples held out lose no more than was allowed, on average.
+        """Whether the mean increase on the held-out examples is allowed.
 
-        ``held_out.mean ± held_out.standard_error`` tells how sure that is.
+        ``held_out.standard_error`` gives its uncertainty.
         """
         return self.held_out is not None and self.held_out.mean <= self.max_loss_increase
 
@@ -95,22 +95,22 @@ def certify(
     max_loss_increase: float,
     held_out: Evaluate | None = None,
 ) -> Certificate:
-    """The smallest point of the frontier whose true loss is at most so much above the dense one.
+    """Find the smallest point of the frontier whose true loss increase is at most the given one.
 
-    Bisects the points, as the loss falls with size but for noise, then tries the next two
-    below. Takes ⌈log₂ P⌉ + 5 evaluations at most for P points, the dense network's and two
-    on the examples held out among them.
+    Bisects the points, because the loss falls with size except for noise, then tries the next two
+    smaller ones. Takes at most ⌈log₂ P⌉ + 5 evaluations for P points, including that of the dense
+    network and two on the held-out examples.
 
     Args:
-        evaluate: as ``lambda ranks: example_losses(frontier.view(model, ranks), data, loss)``.
-            A loss that is not finite is too high.
-        max_loss_increase: of the mean, in the loss's unit, 0 or more.
-        held_out: the same on examples that neither calibrated the frontier nor are in
-            ``evaluate``; they judge the one point that was chosen, and nothing is chosen by them.
+        evaluate: such as ``lambda ranks: example_losses(frontier.view(model, ranks), data, loss)``.
+            A loss that is not finite counts as too high.
+        max_loss_increase: largest increase of the mean loss, in the loss's unit, 0 or more.
+        held_out: the same on examples used neither for calibration nor in ``evaluate``; they
+            evaluate the chosen point only.
 
     Raises:
-        ValueError: ``max_loss_increase`` below 0, losses that are not one for each example, or
-            one of the dense network that is not finite.
+        ValueError: ``max_loss_increase`` below 0, not one loss per example, or a loss of the dense
+            network that is not finite.
 
     Example:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""``loss_curves``: the exact loss of a network against the rank of each of its layers."""
+"""``loss_curves``: the exact loss of a network as a function of the rank of each layer."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,12 +42,12 @@ _Rest = Callable[[Tensor], list[Tensor]]
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss of a network of which one weight W is replaced by SVD_k(W).
+    """The loss of a network with one weight W replaced by SVD_k(W), by rank k.
 
     Attributes:
-        losses: at rank 1, 2, …, min(m, n), float64, means over the examples.
-        dense: that of the network as it is.
-        singular_values: of W, descending.
+        losses: mean losses at ranks 1, 2, …, min(m, n), float64.
+        dense: the loss of the unchanged network.
+        singular_values: singular values of W, descending.
 
     Example:
         >>> curve = Curve(torch.tensor([0.9, 0.5, 0.4]), dense=0.4, singular_values=torch.ones(3))
@@ -60,9 +60,9 @@ class Curve:
     singular_values: Tensor
 
     def rank(self, max_loss_increase: float) -> int:
-        """The smallest rank from which on the loss stays that close to the dense one.
+        """The smallest rank from which on the loss increase stays within the limit.
 
-        Not by bisection: a third of the steps to a higher rank raise the loss.
+        All ranks are searched, because a third of the steps to a higher rank raise the loss.
         """
         above = (self.losses > self.dense + max_loss_increase).nonzero()
         return min(int(above[-1]) + 2, len(self.losses)) if len(above) else 1
@@ -72,24 +72,24 @@ class Curve:
 def loss_curves(
     model: nn.Module, data: Data, loss: Loss, layers: Sequence[str] | None = None
 ) -> dict[str, Curve]:
-    """The loss against the rank of each linear layer, all others dense: exact, without retraining.
+    """The exact loss by the rank of each linear layer, with all others dense, without retraining.
 
-    By the prefix method: one SVD of a layer, X Vᵀ Σ once for each batch that comes into it, and
-    from rank to rank the update Z += (X vⱼ σⱼ) uⱼᵀ of what the layer puts out; then only the
-    rest of the network is evaluated. In an ``nn.Sequential`` whose modules after the layer take
-    row by row, the rest is those modules, several ranks in one batch. In any other model a
-    hook puts Z in the place of the layer's output and the whole model runs, at each rank:
-    correct, but slower. Data is streamed: no more than a batch's activations are held.
+    Uses the prefix method: one SVD per layer, X Vᵀ Σ once for each batch of its inputs, and the
+    update Z += (X vⱼ σⱼ) uⱼᵀ of its output from rank to rank; then only the rest of the network is
+    evaluated. In an ``nn.Sequential`` whose later modules work row by row, the rest is those
+    modules, with several ranks in one batch. In any other model a hook replaces the layer's output
+    by Z, and the whole model runs at each rank, which is slower. Data is streamed: only one batch
+    of activations is held.
 
     Args:
         model: any module; evaluated in evaluation mode.
-        data: (X, y), or batches that can be gone through again for each layer.
-        loss: of the model's output and y, the mean over a batch.
-        layers: full names of weights, as "0.weight"; by default those of ``linear_weights``.
+        data: (X, y), or batches that can be read again for each layer.
+        loss: function of the model's output and y, the mean over a batch.
+        layers: full names of weights, such as "0.weight"; by default those of ``linear_weights``.
 
     Raises:
-        ValueError: an unknown layer, one that a forward pass does not call exactly once, or
-            data as :func:`svdbench.lowrank.ranks.examples.batches` refuses it.
+        ValueError: an unknown layer, one that a forward pass does not call exactly once, or data
+            that :func:`svdbench.lowrank.ranks.examples.batches` refuses.
 
     Example:
         >>> from torch import nn

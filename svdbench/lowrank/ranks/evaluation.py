@@ -1,4 +1,4 @@
-"""The losses of a model: of a batch, and of each example in it."""
+"""The losses of a model, by batch and by example."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -70,13 +70,13 @@ def example_losses(model: nn.Module, data: Data, loss: Loss) -> Tensor:
     """The loss of each example (N,), float64, with the model in evaluation mode.
 
     Args:
-        loss: of the model's output and the targets, the mean over a batch. Batches of one
-            example are made of the output: mapped by ``torch.vmap``, or one after the other where
-            that can't be, as of a loss with ``if``.
+        loss: function of the model's output and the targets, the mean over a batch. It is applied
+            to each example, by ``torch.vmap``, or one by one where that fails, as for a loss with
+            ``if``.
 
     Raises:
-        ValueError: as :func:`svdbench.lowrank.ranks.examples.batches`; an output that has no row
-            for each example, or no tensor that the loss is of.
+        ValueError: as in :func:`svdbench.lowrank.ranks.examples.batches`; an output without a row
+            for each example, or without a tensor for the loss.
 
     Example:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""``rank_frontier``: every size a network can have, with its loss foretold, in one pass."""
+"""``rank_frontier``: every size of a network with its predicted loss, from one pass."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,21 +40,22 @@ Ranks = dict[str, int | None]
 
 @dataclass(frozen=True)
 class Frontier:
-    """The weights of a network as components, and the predicted cost of leaving each out.
+    """The weights of a network as components, with the predicted cost of leaving each out.
 
-    Losses are predicted, and above the dense network's: certify them. Numbers are counted
-    in the weights of ``layers`` alone, without biases and what else the network has.
+    Losses are predicted increases over the dense network: certify them. Parameters are counted in
+    the weights of ``layers`` only, without biases and the rest of the network.
 
     Attributes:
-        layers: by the full name of the weight.
-        skipped: weights that stay as they are, and why.
-        multiple_of: of every rank, as 8 or 16 for hardware; a layer may stay dense.
-        macs, latency: multiply-adds for an example, and seconds, of each weight's part of
-            its layer; empty until ``svdbench.lowrank.costs`` counts and measures them.
-        only_faster: a layer has only ranks at which its latency is below the dense one's.
-        curvature: that the predicted losses are by: "ggn" (generalised Gauss-Newton, in closed
-            form), "ggn-lanczos" (by Hessian-vector products) or "fisher" (the loss's gradients);
-            "" for kinds that look at no loss.
+        layers: the components of each weight, by its full name.
+        skipped: weights that are left out, with the reasons.
+        multiple_of: every rank is a multiple of this number, such as 8 or 16; a layer may stay
+            dense.
+        macs, latency: multiply-adds per example, and seconds, of each weight's part of its layer;
+            empty until ``svdbench.lowrank.costs`` counts and measures them.
+        only_faster: whether a layer is restricted to ranks at which it is faster than dense.
+        curvature: the curvature behind the predicted losses: "ggn" (generalised Gauss-Newton, in
+            closed form), "ggn-lanczos" (by Hessian-vector products) or "fisher" (the loss's
+            gradients); "" for kinds that use no loss.
 
     Example:
         >>> from torch import nn
@@ -76,7 +77,7 @@ class Frontier:
 
     @property
     def n_params(self) -> int:
-        """Numbers in the weights while all are dense."""
+        """Number of parameters in the weights while all are dense."""
         return self.params({})
 
     @cached_property
@@ -102,7 +103,7 @@ class Frontier:
         predicted_loss: float | None = None,
         multiple_of: int | None = None,
     ) -> Ranks:
-        """The ranks with the lowest predicted loss for a budget, or the smallest for a loss.
+        """The ranks with the lowest predicted loss for a budget, or the smallest for a given loss.
 
         Args:
             params: largest number of parameters in the weights.
@@ -112,8 +113,8 @@ class Frontier:
             multiple_of: make every rank a multiple of this number; by default the frontier's own.
 
         Raises:
-            ValueError: not exactly one limit, one that nothing is small enough for,
-                ``multiple_of`` below 1, or multiply-adds or latency that are not known.
+            ValueError: not exactly one limit, one that can't be met, ``multiple_of`` below 1, or
+                unknown multiply-adds or latency.
         """
         limits: dict[str, Any] = {"params": params, "fraction": fraction, "macs": macs}
         limits |= {"latency": latency, "predicted_loss": predicted_loss}
@@ -133,21 +134,21 @@ class Frontier:
         return self._named(available, knapsack(available, cost=limit))
 
     def sites(self, model: nn.Module) -> dict[str, FactorableWeight]:
-        """The weights where they stand in the model that the frontier was made of."""
+        """The weights and their modules in the model that the frontier was made from."""
         foldings = {each.folding for each in self.layers.values()}
         found = [site for folding in foldings for site in factorable_weights(model, folding)[0]]
         return {site.name: site for site in found if site.name in self.layers}
 
     def highest_rank(self, name: str) -> int:
-        """Of the factors of a weight that still have fewer numbers than it; 0 if none have."""
+        """The highest rank at which the factors of a weight save parameters; 0 if none."""
         return self.layers[name].weight.most
 
     def params(self, ranks: Mapping[str, int | None]) -> int:
-        """Numbers in the weights at some ranks; those not named are dense."""
+        """Number of parameters in the weights at some ranks; those not named are dense."""
         return sum(each.numbers(ranks.get(name)) for name, each in self.layers.items())
 
     def predicted_loss(self, ranks: Mapping[str, int | None]) -> float:
-        """½ Σσ² of the components that some ranks leave out, over all layers, to scale."""
+        """The predicted loss increase at some ranks: ½ Σσ² of the components left out, scaled."""
         return sum(
             float(each.energies[ranks[name] :].sum()) * self.scales.get(name, 1.0) / 2
             for name, each in self.layers.items()
@@ -158,19 +159,19 @@ class Frontier:
     def compressed(
         self, model: nn.Module, ranks: Mapping[str, int | None], *, last: bool = False
     ) -> nn.Module:
-        """A copy of the model with W_k as two factors for each weight that has a rank.
+        """A copy of the model with W_k as two factors for each weight that is given a rank.
 
         Weights that modules share are shared as factors.
 
         Args:
-            model: that which the frontier was made of.
-            ranks: by the names of ``layers``; None, or no entry, leaves a weight dense.
-            last: gives the components up layer by layer, so that they and the factors don't
-                take memory at once. What is predicted remains; models can't be made any more.
+            model: the model that the frontier was made from.
+            ranks: ranks by the names of ``layers``; None, or no entry, leaves a weight dense.
+            last: release the components layer by layer, to save memory. Predictions remain
+                available, but no further models can be made.
 
         Raises:
-            ValueError: an unknown name, a rank out of range, or one at which factors have no
-                fewer numbers; or it was the last model before.
+            ValueError: an unknown name, a rank out of range, or one at which factors save no
+                parameters; or the components have been released.
         """
         chosen = self._factors(model, ranks, shared=False, last=last)
         own = [factor for _, several in chosen for each in several for factor in each[:2]]
@@ -178,10 +179,10 @@ class Frontier:
 
     @torch.no_grad()
     def view(self, model: nn.Module, ranks: Mapping[str, int | None]) -> nn.Module:
-        """As :meth:`compressed`, for evaluations only: nothing is copied.
+        """Like :meth:`compressed`, for evaluation only: nothing is copied.
 
-        What the spectra have of the factors are slices of them, and what is no factor is shared
-        with the model.
+        Factors are slices of the spectra where possible, and everything else is shared with the
+        model.
         """
         return with_factors(model, self._factors(model, ranks))
 
@@ -256,49 +257,49 @@ def rank_frontier(
     blockwise: bool = False,
     on_moments: Callable[[FactorableWeight, Sequence[Moments]], None] = lambda site, moments: None,
 ) -> Frontier:
-    """The value of each component of each weight, from passes over calibration data.
+    """Predict the value of each component of each weight, from passes over calibration data.
 
-    The loss near a trained network is about a parabola, ½ tr(ΔᵀG Δ C) for a change Δ of a
-    weight, C = E[x xᵀ] and G the curvature at the layer's output; in the SVD of G^½ W C^½ it is
-    ½ Σσ² of the components left out. Changes of different layers are taken to add up.
+    Near a trained network, the loss is approximately quadratic. A change Δ of a weight increases it
+    by ½ tr(ΔᵀG Δ C), with C = E[x xᵀ] and G the curvature at the layer's output; in the SVD of G^½
+    W C^½ that is ½ Σσ² over the components left out. Changes of different layers are assumed to add
+    up.
 
     Args:
-        model: any module; it stays as it is. See :func:`svdbench.lowrank.factor` for the
-            layers that are looked at.
-        data: calibration examples, apart from those that will judge: (X, y), or batches. An
-            input may be a tensor, or a tuple or dict of them: ``model(*X)``, ``model(**X)``.
-        loss: of the model's output and y, the mean over a batch.
+        model: any module; it is not changed. See :func:`svdbench.lowrank.factor` for the supported
+            layers.
+        data: calibration examples, separate from those for evaluation: (X, y), or batches. An input
+            may be a tensor, or a tuple or dict of tensors: ``model(*X)``, ``model(**X)``.
+        loss: function of the model's output and y, the mean over a batch.
         kind: "kronecker" as above; "whitened" with G = I, the error of a layer's output; "plain"
             with C = I too, the error of the weight, which needs no data.
-        effects: measures what each weight alone, at a low rank, does to the model's output on a few
-            examples, and scales its components to it: a forward pass for each weight. The scales
-            are weakened or left out if the ranks that follow lose less on these examples. Not for
-            "plain", a single weight, or data that can be gone through only once.
-        curvature: "ggn", the generalised Gauss-Newton matrix, by random directions at the model's
-            output: right wherever the loss is smooth, at its minimum too; "fisher", the second
-            moment of the loss's gradients, which are zero at its minimum; "auto", the first of
-            the two that the loss has. ``Frontier.curvature`` says which it was.
-        directions: of the Gauss-Newton matrix for each example, with a backward pass for each.
-        damping: of C and G, above 0, as a fraction of their mean diagonal entry.
-        recentre: a layer's bias takes over what its mean input loses, (W − W_k) E[x], so
-            that only the spread of the inputs counts. Not for "plain".
-        layers: full names of the weights to compress, as "0.weight"; by default all.
-        skip_last: leaves the last layer dense.
-        embeddings: whether tables of embeddings may be factored, and layers tied to them.
-        folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
-        budget: bytes that moments may take at a time, which there is one pass over the data
-            for; by default half as many as the model's parameters.
-        blockwise: keeps of each block of the model, the items of its ``nn.ModuleList`` or
-            ``nn.Sequential``, only what comes into it, and computes the block again in the backward
-            pass: for examples whose activations take too much memory.
+        effects: measure the effect of each weight alone, at a low rank, on the model's output for a
+            few examples, with one forward pass per weight, and scale its components accordingly.
+            The scales are weakened or dropped if the resulting ranks then lose less on these
+            examples. Not for "plain", a single weight, or data that can be read only once.
+        curvature: "ggn", the generalised Gauss-Newton matrix, from random directions at the model's
+            output: valid wherever the loss is smooth, including its minimum; "fisher", the second
+            moment of the loss's gradients, which are zero at its minimum; "auto", the first of the
+            two that is available. ``Frontier.curvature`` gives the one used.
+        directions: number of random directions per example for "ggn", each with a backward pass.
+        damping: damping of C and G, above 0, as a fraction of their mean diagonal entry.
+        recentre: add (W − W_k) E[x] to the layer's bias, so that only the covariance of the inputs
+            counts. Not for "plain".
+        layers: full names of the weights to compress, such as "0.weight"; by default all.
+        skip_last: leave the last layer dense.
+        embeddings: whether to factor embedding tables, and layers tied to them.
+        folding: folding of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
+        budget: bytes of moments per pass over the data; by default half the size of the model's
+            parameters.
+        blockwise: keep only the inputs of each block of the model (an item of its ``nn.ModuleList``
+            or ``nn.Sequential``) and recompute the block in the backward pass, for examples whose
+            activations take too much memory.
         on_moments: called with each weight and its moments, one for each use, before they are
-            given up.
+            released.
 
     Raises:
-        TypeError: no module, no examples, or no function.
-        ValueError: nothing to factor; a parameter that is not finite, by name; NaN or infinity
-            in the data, the loss or a gradient; an unknown kind, folding or layer; damping not
-            above 0.
+        TypeError: ``model`` is no module, ``data`` no examples, or ``loss`` no function.
+        ValueError: nothing to factor; a parameter that is not finite; NaN or infinity in the data,
+            the loss or a gradient; an unknown kind, folding or layer; damping not above 0.
 
     Example:
         >>> from torch import nn

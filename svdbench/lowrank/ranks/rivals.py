@@ -1,7 +1,7 @@
-"""Other ways to share out ranks, which look at the weights alone: to compare with.
+"""Other ways to choose ranks, from the weights alone, for comparison.
 
-Each takes a frontier of kind "plain", which has the singular values of every weight, and a
-budget, the numbers in all weights; it gives the rank of each by name, None for dense.
+Each takes a frontier of kind "plain", which has the singular values of every weight, and a budget,
+the number of parameters in all weights; it returns the rank of each by name, None for dense.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -17,15 +17,15 @@ from svdbench.members import refuse_unknown
 
 
 def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """Ranks that are the same fraction of every weight, rounded down, 1 at least.
+    """Ranks that are the same fraction of every weight, rounded down, at least 1.
 
     Args:
-        plain: of the network, of kind "plain".
-        params: the budget.
-        dense: weights that stay so, as the last layer often does; the budget counts them.
+        plain: frontier of the network, of kind "plain".
+        params: the budget, in parameters.
+        dense: weights that stay dense, as the last layer often does; they count towards the budget.
 
     Raises:
-        ValueError: the budget is too small, or there is no such weight.
+        ValueError: the budget is too small, or a weight is unknown.
 
     Example:
         >>> net, X, y = torch.nn.Linear(20, 30), torch.randn(2, 20), torch.randn(2, 30)
@@ -48,9 +48,9 @@ def uniform_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) 
 
 
 def energy_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """Ranks that keep the same part of ‖W‖² of every weight, the largest in the budget.
+    """Ranks that keep the same share of ‖W‖² of every weight, the largest within the budget.
 
-    Args and errors as :func:`uniform_ranks`.
+    Args and errors as in :func:`uniform_ranks`.
 
     Example:
         >>> net, X, y = torch.nn.Linear(20, 30), torch.randn(2, 20), torch.randn(2, 30)
@@ -62,9 +62,9 @@ def energy_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -
 
 
 def minimax_ranks(plain: Frontier, params: int, *, dense: Collection[str] = ()) -> Ranks:
-    """Ranks with the smallest largest relative error ‖W − W_k‖₂/‖W‖₂ = σ_{k+1}/σ₁.
+    """Ranks that minimise the largest relative error ‖W − W_k‖₂/‖W‖₂ = σ_{k+1}/σ₁.
 
-    Args and errors as :func:`uniform_ranks`.
+    Args and errors as in :func:`uniform_ranks`.
 
     Example:
         >>> net, X, y = torch.nn.Linear(20, 30), torch.randn(2, 20), torch.randn(2, 30)
@@ -92,15 +92,15 @@ def exhaustive_ranks(
     dense: Collection[str] = (),
     limit: int = 10_000,
 ) -> Ranks:
-    """The best of all ranks within the budget, by the true loss of each.
+    """The best of all ranks within the budget, by their true losses.
 
     Args:
-        frontier: of any kind: its weights are looked at, not their spectra.
-        evaluate: the loss at some ranks.
-        limit: of the combinations that there may be, in the budget or not.
+        frontier: frontier of any kind; only its weights are used, not their spectra.
+        evaluate: function that returns the loss at some ranks.
+        limit: largest number of combinations, within the budget or not.
 
     Raises:
-        ValueError: more combinations than ``limit``; else as :func:`uniform_ranks`.
+        ValueError: more combinations than ``limit``; otherwise as in :func:`uniform_ranks`.
 
     Example:
         >>> from torch import nn

@@ -57,7 +57,7 @@ def pictures(report: Report, run: RecordedRun) -> list[Picture]:
                 found.append(_drawn(name, draw()))
             except Exception as error:  # files of any kind and age
                 reason = f"{type(error).__name__}: {one_line(error)}"
-                run.notes.append(f"{name} can't be drawn of these files ({reason})")
+                run.notes.append(f"{name} can't be drawn from these files ({reason})")
     known = {picture.name for picture in found}
     for path in _by_age(run.folder):
         if path.stem not in known:

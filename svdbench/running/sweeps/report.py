@@ -19,7 +19,7 @@ from svdbench.reporting.words import integer, quantity, setting
 SEEDS = ("seed", "seeds")
 # A metric has a column if at least this part of the rows has a value of it.
 LEAST_FILLED = 0.5
-NOTE = "each number: median over the seeds of what the run's own report says"
+NOTE = "each number: median over seeds of the number in the run's own report"
 
 Of = tuple[tuple[str, Any], ...]
 

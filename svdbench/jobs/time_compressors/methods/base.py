@@ -1,4 +1,4 @@
-"""Ways to compress a whole model to low rank within a budget of numbers.
+"""Ways to compress a whole model to low rank within a budget of parameters.
 
 To add one, define a subclass of :class:`ModelCompressor` with a ``name`` beside this file and add a
 YAML of that name to ``conf/model_compressor``.
@@ -24,19 +24,19 @@ from svdbench.lowrank.ranks.spectrum import Spectrum
 
 @dataclass(frozen=True)
 class CompressionProblem:
-    """A model to compress, and all that a method may look at.
+    """A model to compress, and everything that a method may use.
 
     Attributes:
-        model: stays as it is.
-        calibration: examples to calibrate on, (X, y) or batches.
-        search: further examples, to choose by.
-        loss: of the model's output and y, the mean over a batch.
+        model: the dense model, which must not be changed.
+        calibration: examples for calibration, (X, y) or batches.
+        search: further examples, for choosing ranks.
+        loss: function of the model's output and y, the mean over a batch.
         layers: full names of the weights to compress; None for all.
         skip_last: leave the last layer dense.
-        embeddings: whether tables of embeddings may be factored.
-        folding: of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
-        seed: for methods that draw.
-        blockwise: of :func:`svdbench.lowrank.rank_frontier`.
+        embeddings: whether embedding tables may be factored.
+        folding: folding of convolutions, see :class:`svdbench.lowrank.LowRankConv2d`.
+        seed: seed for methods with random numbers.
+        blockwise: as in :func:`svdbench.lowrank.rank_frontier`.
 
     Example:
         >>> model = torch.nn.Linear(8, 6)
@@ -77,16 +77,16 @@ class CompressionProblem:
 
     @cached_property
     def plain(self) -> Frontier:
-        """The weights to compress by their own singular values; what is counted."""
+        """The weights to compress with their own singular values; also counts parameters."""
         return self.frontier("plain")
 
     @cached_property
     def sites(self) -> dict[str, FactorableWeight]:
-        """The same weights where they stand in the model, by name."""
+        """The same weights with their modules, by name."""
         return self.plain.sites(self.model)
 
     def with_examples(self, calibration: Data, search: Data, seed: int) -> Self:
-        """The same model with other examples; its weights are not looked at again."""
+        """The same model with other examples; its weights are not analysed again."""
         other = replace(self, calibration=calibration, search=search, seed=seed)
         for name in ("plain", "sites"):
             if name in vars(self):
@@ -94,11 +94,11 @@ class CompressionProblem:
         return other
 
     def numbers_in(self, small: nn.Module) -> int:
-        """The numbers of a compressed model that stand for these weights."""
+        """The number of parameters that represent these weights in a compressed model."""
         return numbers_of(small) - numbers_of(self.model) + self.plain.n_params
 
     def first(self, count: int) -> list[tuple[Inputs, Targets]]:
-        """The first examples of the calibration, in batches."""
+        """The first calibration examples, in batches."""
         found, left = [], count
         for x, y in batches(self.calibration, self.model):
             rows = slice(min(left, size(x)))
@@ -110,16 +110,16 @@ class CompressionProblem:
 
 
 class ModelCompressor(ABC):
-    """Compresses a model within a budget of numbers.
+    """Compresses a model within a budget of parameters.
 
-    Define ``calibrated``. All methods get the same model, the same examples and the same budgets,
-    and are judged by the loss on examples that they never see.
+    Define ``calibrated``. All methods get the same model, examples and budgets, and are compared by
+    the loss on held-out examples.
 
     Class attributes:
-        title: in a few words.
+        title: the method, in a few words.
         source: where the method comes from.
-        needs: what it looks at besides the weights, as ``"nothing"``, ``"inputs of the layers"``
-            or ``"gradients"``; and settings that it doesn't share with others.
+        needs: what it uses besides the weights, such as ``"nothing"``, ``"inputs of the layers"``
+            or ``"gradients"``; and settings of its own.
 
     Example:
         .. code-block:: python
@@ -145,14 +145,14 @@ class ModelCompressor(ABC):
 
     @abstractmethod
     def calibrated(self, problem: CompressionProblem) -> Callable[[int], nn.Module]:
-        """Look at the model and the examples, once for all budgets.
+        """Calibrate on the model and the examples, once for all budgets.
 
         Returns:
-            A function of the numbers that the weights of ``problem.plain`` may have at most. It
-            returns a compressed model, independent of the one given.
+            A function of the largest number of parameters in the weights of ``problem.plain``. It
+            returns a compressed model, independent of the original.
 
         Raises:
-            ValueError: the method does not apply to this model, or these examples. The function
+            ValueError: the method does not apply to this model or these examples. The function
                 raises it for a budget that is too small.
         """
 
@@ -166,7 +166,7 @@ class ComponentMethod(ModelCompressor):
 
     @abstractmethod
     def ranks(self, problem: CompressionProblem, frontier: Frontier, params: int) -> Ranks:
-        """The ranks of the weights of ``frontier`` with at most so many numbers."""
+        """The ranks of the weights of ``frontier`` within a budget of parameters."""
 
     def calibrated(self, problem: CompressionProblem) -> Callable[[int], nn.Module]:
         frontier = self.components(problem)
@@ -219,7 +219,7 @@ def scaled_spectrum(site: FactorableWeight, scale: Tensor, side: Side = "columns
 
 
 class ColumnSums:
-    """An observer that adds up some function of the vectors that W is applied to."""
+    """An observer that sums a function of the vectors that W is applied to."""
 
     def __init__(self, of: Callable[[Tensor], Tensor]) -> None:
         self.of = of

@@ -1,7 +1,7 @@
-"""What a way to parametrise an orthogonal matrix has to say of itself.
+"""The interface of a parametrisation of orthogonal matrices.
 
-Adding one is a file here with a subclass of :class:`Method` and a YAML of the
-same name in ``conf/orthogonal``; nothing else is edited.
+To add one, define a subclass of :class:`Method` in a file here and add a YAML of the same name to
+``conf/orthogonal``.
 """
 
 from abc import abstractmethod
@@ -18,13 +18,13 @@ class Method(Algorithm):
     """A differentiable map V ↦ φ(V) with orthogonal values, applied to X.
 
     Define ``apply`` and ``reference``, which take V (n, d) and X (d, m) and return φ(V) X (d, m),
-    and ``flops``. ``skip`` refuses what the method cannot do; ``parameter`` makes a parameter of
-    another shape from V; ``prepare`` does untimed work before the first call.
+    and ``flops``. ``skip`` refuses problems that the method cannot solve; ``parameter`` makes a
+    parameter of another shape from V; ``prepare`` does untimed work before the first call.
 
     Class attributes:
         kind: the family, such as ``"cayley"``; tables compare with the fastest of another kind.
         builds: ``"QX"`` when only the product is formed, ``"Q"`` when the whole matrix is.
-        gradients: how they are computed, in a few words.
+        gradients: how gradients are computed, in a few words.
         source: where the algorithm comes from.
 
     Example:
@@ -56,7 +56,7 @@ class Method(Algorithm):
     orthogonal: ClassVar[bool] = True
 
     def parameter(self, V: Tensor) -> Tensor:
-        """The raw parameter of this map, made (untimed) from the cell's V (n, d)."""
+        """The parameter of this map, made (untimed) from V (n, d)."""
         return V
 
     def prepare(self, V: Tensor, X: Tensor) -> None:
@@ -69,7 +69,7 @@ class Method(Algorithm):
 
     @abstractmethod
     def reference(self, V: Tensor, X: Tensor) -> Tensor:
-        """The same φ(V) X by the plainest differentiable formula there is.
+        """The same φ(V) X by the simplest differentiable formula.
 
         The gate runs it in float64 and compares; it must not share code with
         :meth:`apply`.
