@@ -22,6 +22,9 @@ CAPTIONS = {
     "accelerate/low_rank_mnist/loss.png": "The same over rounds, SVD-DNN and the dense network",
     "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
     "eight ways to compress a small GPT-2",
+    "time-compressors/llama/loss_by_budget.png": "The same for a small Llama, nine ways",
+    "time-compressors/minilm-linear/loss_by_budget.png": "The same for the linear layers of a "
+    "sentence encoder, three ways",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "
     "kept, for nine ways to compress a pitch tracker",
     "time-compressors/speaker/loss_by_budget.png": "The same for five ways to compress an LSTM",
