@@ -19,6 +19,8 @@ CAPTIONS = {
     "accelerate/moments_mnist/loss.png": "Moments carried over to the factors, and new ones",
     "accelerate/byte-lm/loss_over_seconds.png": "Loss over seconds of a byte-level transformer",
     "accelerate/byte-lm/loss.png": "The same over rounds, low rank and the dense network",
+    "accelerate/byte-lm-256/loss_over_seconds.png": "The same at width 256, five seeds",
+    "accelerate/byte-lm-256/loss.png": "Its low-rank arms and the dense network",
     "accelerate/low_rank_mnist/loss.png": "The same over rounds, SVD-DNN and the dense network",
     "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
     "eight ways to compress a small GPT-2",
