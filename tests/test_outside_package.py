@@ -124,6 +124,7 @@ USES: list[tuple[str, str, list[str]]] = [
     ("tasks", "task", ["search", "lstm", "--task", "my_task", *SEARCHED]),
     ("tasks", "task", ["train", "lstm", "--task", "my-task", *SHORT]),
     ("tasks", "task", ["gradients", "lstm", "--task", "my_task", *SHORT]),
+    ("tasks", "", ["accelerate", "--task", "my_task", "--net", "rnn", "--width", "8", *TRAINED]),
     ("datasets", "", ["train", "lstm", "--task", "smnist", "task.dataset=my_digits", *SHORT]),
     ("datasets", "dataset", ["compress", "my_digits", "--ranks", "2", *TRAINED]),
     ("datasets", "dataset", ["accelerate", "my-digits", "--net", "16-8-4", *TRAINED]),
