@@ -367,7 +367,7 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary], scale: sides.Loss
             plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
         turn = "epoch" if _equal_steps(run) else "round"
         axes.set_xlabel({"epoch": turn, "elapsed_s": "seconds of training"}[x])
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.03 * run[x].max())
         plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
         plots.name_ticks(axes.yaxis, share if y == "error" else number)
