@@ -25,7 +25,8 @@ CAPTIONS = {
     "time-compressors/gpt2/loss_by_budget.png": "Loss against the share of weights kept, for "
     "eight ways to compress a small GPT-2",
     "time-compressors/llama/loss_by_budget.png": "The same for a small Llama, nine ways",
-    "time-compressors/minilm/loss_by_budget.png": "Three ways for all weights of a sentence encoder",
+    "time-compressors/minilm/loss_by_budget.png": "Three ways for all weights of a "
+    "sentence encoder",
     "time-compressors/minilm-linear/loss_by_budget.png": "The same for the linear layers of a "
     "sentence encoder, three ways",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "

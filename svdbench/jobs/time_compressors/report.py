@@ -183,7 +183,12 @@ def warnings_of(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> Figure:
-    """The loss of every method by the part of the weights kept; bands from draw to draw."""
+    """The loss of every method by the part of the weights kept; bands from draw to draw.
+
+    With one budget alone, a line for each method with the range of its draws.
+    """
+    if len({each.budget for each in found}) == 1:
+        return losses_of_one_budget(found, model, dense)
     tunings = sorted({each.tuned for each in found})
     figure, places = panels(len(tunings), 2, (5.2, 4.4), (2.6, 0.9), sharey=True)
     methods = sorted({each.method for each in found})
@@ -216,8 +221,33 @@ def loss_by_budget(found: list[CompressorSummary], model: str, dense: float) -> 
             axes.set_ylim((dense if dense > lowest / 10 else lowest) * 0.9, highest * 1.1)
         quiet(axes)
     places[0].set_ylabel("loss on held-out examples")
-    draws = max(each.draws for each in found)
-    add_title_and_legend(
-        figure, f"{model}: mean of {quantity(draws, 'draw')}, bands from the lowest to the highest"
-    )
+    add_title_and_legend(figure, f"{_about(found, model)}, bands from the lowest to the highest")
     return figure
+
+
+def losses_of_one_budget(found: list[CompressorSummary], model: str, dense: float) -> Figure:
+    """A panel for compressed and for fine-tuned models, each with a line for every method."""
+    tunings = sorted({each.tuned for each in found})
+    methods = list(dict.fromkeys(each.method for each in found))
+    styles = styles_of([*sorted(methods), UNCOMPRESSED])
+    height = 0.45 * len(methods)
+    figure, places = panels(len(tunings), 2, (5.2, height), (2.6, 1.5), sharey=True)
+    for axes, tuned in zip(places, tunings, strict=True):
+        for each in (each for each in found if each.tuned == tuned):
+            y, color = methods.index(each.method), styles[each.method]["color"]
+            axes.plot([each.lowest, each.highest], [y, y], color=color, lw=3, alpha=0.4)
+            axes.plot(each.loss, y, "o", color=color)
+        axes.axvline(dense, color=styles[UNCOMPRESSED]["color"], lw=1, ls=":", label=UNCOMPRESSED)
+        axes.set_yticks(range(len(methods)), methods)
+        axes.set_ylim(len(methods) - 0.5, -0.5)
+        axes.set_xlabel("loss on held-out examples")
+        axes.set_title("fine-tuned" if tuned else "compressed", loc="left", fontsize=10)
+        quiet(axes)
+    budget = share(found[0].budget)
+    title = f"{_about(found, model)} at {budget} of the weights, with their range"
+    add_title_and_legend(figure, title)
+    return figure
+
+
+def _about(found: list[CompressorSummary], model: str) -> str:
+    return f"{model}: mean of {quantity(max(each.draws for each in found), 'draw')}"
