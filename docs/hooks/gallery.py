@@ -31,6 +31,10 @@ CAPTIONS = {
     "sentence encoder, three ways",
     "time-compressors/pitch-tiny/loss_by_budget.png": "Loss against the share of weights "
     "kept, for nine ways to compress a pitch tracker",
+    "time-compressors/pitch-full/loss_by_budget.png": "Three ways for a larger pitch tracker",
+    "bench-rnn/train/pixels-784-lstm/accuracy.png": "Accuracy of an LSTM on permuted MNIST, with "
+    "searched settings",
+    "bench-rnn/train/pixels-784-lstm/loss.png": "Its loss",
     "time-compressors/speaker/loss_by_budget.png": "The same for five ways to compress an LSTM",
     "time-fasth/step_time.png": "Time of a gradient step against the size of the matrix",
     "time-fasth/ratio_to_fasth.png": "The same, as a multiple of FastH's time",
