@@ -140,12 +140,12 @@ class _DeltaRule(torch.autograd.Function):
         ctx.T, ctx.r, ctx.writes = T, r, values is not None
         ctx.in_kernels = runs_in_kernels(keys, C * r)
         ctx.set_materialize_grads(False)
+        states = _by_operations
         if ctx.in_kernels:
             from svdbench.kernels import triton_delta
 
-            outputs, H, w = triton_delta.states(K, Q, P, M * b.mT, b, values, first, T, r)
-        else:
-            outputs, H, w = _by_operations(K, Q, P, M * b.mT, b, values, first, T, r)
+            states = triton_delta.states
+        outputs, H, w = states(K, Q, P, M * b.mT, b, values, first, T, r)
         ctx.save_for_backward(K, Q, b, gram, M, P, H, w)
         return outputs, H[1:]
 

@@ -153,9 +153,14 @@ def name_log_ticks(axis: Axis, form: Callable[[float], str]) -> None:
     name_ticks(axis, form)
 
 
+def start_at_zero(axes: Axes, last: float) -> None:
+    """x from 0 to the last value, with room for its marker."""
+    axes.set_xlim(0, 1.03 * last)
+
+
 def count_epochs(axes: Axes, last: float) -> None:
     """Whole numbers along x, from 0 to the last epoch; at least three of them."""
-    axes.set_xlim(0, 1.03 * max(last, LEAST_TICKS - 1))
+    start_at_zero(axes, max(last, LEAST_TICKS - 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=LEAST_TICKS))
 
 

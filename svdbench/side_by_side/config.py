@@ -12,6 +12,8 @@ from svdbench.training.config import OptimizerConfig, Schedule, minutes_option
 # The families of networks that are no list of sizes.
 CONV, LSTM, GRU, RNN, BYTE_LM = "conv", "lstm", "gru", "rnn", "byte-lm"
 RECURRENT = LSTM, GRU, RNN
+# The unit of a loss, unless a task says otherwise.
+NATS = "nats"
 
 # The first argument of the commands that train networks; of some it may be a model, too.
 DATASET = Subject(
@@ -172,21 +174,21 @@ class FamilyConfig(SideBySide):
             raise ValueError("task=… does not choose a task: write task_name=…, or --task …")
         takes = {"width": (*RECURRENT, BYTE_LM)}
         for name in ("width", "layers", "context", "text"):
-            if getattr(self, name) is not None and self._net not in takes.get(name, (BYTE_LM,)):
+            if getattr(self, name) is not None and self.network not in takes.get(name, (BYTE_LM,)):
                 raise ValueError(f"{name} is for the network byte-lm: add --net byte-lm")
-        if self._net == BYTE_LM and (self.width or 0) % 4:
+        if self.network == BYTE_LM and (self.width or 0) % 4:
             raise ValueError(f"width is {self.width}: give a multiple of 4")
         is_data = self.data.name != Data().name
         if self.task_name is None:
             for name in ("length", "sequences"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} is of a task's sequences: add --task adding")
-            if self._net == BYTE_LM and is_data:
+            if self.network == BYTE_LM and is_data:
                 raise ValueError(
                     f"byte-lm learns text, not {self.data.name}: leave the data set out, or name a "
                     "text with --text"
                 )
-        elif self._net not in RECURRENT:
+        elif self.network not in RECURRENT:
             raise ValueError(
                 f"{self.task_name} is read step by step, and the network is {self.net}: choose "
                 "--net lstm, gru or rnn"
@@ -198,6 +200,6 @@ class FamilyConfig(SideBySide):
             )
 
     @property
-    def _net(self) -> str | None:
+    def network(self) -> str | None:
         """The network's family; None for sizes of layers by default."""
         return LSTM if self.net is None and self.task_name is not None else self.net

@@ -16,7 +16,7 @@ from svdbench.side_by_side.byte_lm import ByteLmFamily
 from svdbench.side_by_side.config import (
     BYTE_LM,
     CONV,
-    LSTM,
+    NATS,
     RECURRENT,
     FamilyConfig,
     SideBySide,
@@ -30,7 +30,6 @@ Examples = tuple[Tensor, Tensor]
 WIDTH, LAYERS, CONTEXT = 128, 4, 128
 # Labels of a batch by default; of a task, sequences of a batch and of the training set.
 BATCH, TASK_BATCH, SEQUENCES = 2048, 50, 10_000
-NATS = "nats"
 # The options of tasks that say how long their sequences are.
 LENGTHS = ("length", "lag")
 
@@ -91,8 +90,10 @@ def problem_of(config: SideBySide, hidden: Sequence[int]) -> TrainingProblem:
     with as_user_error():
         if isinstance(config, FamilyConfig) and config.task_name is not None:
             task = task_of(config)
-            network = config.net or LSTM
-            reader = sequence_reader(network, task, config.width or HIDDEN, config.activation)
+            assert config.network is not None
+            reader = sequence_reader(
+                config.network, task, config.width or HIDDEN, config.activation
+            )
             reader.build()
             draw = torch.Generator().manual_seed(config.seed)
             drawn = task.batch(config.sequences or SEQUENCES, draw), task.test_set()

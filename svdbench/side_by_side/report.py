@@ -14,6 +14,7 @@ from svdbench.record.reader import RecordedRun
 from svdbench.reporting.metrics import Metric, headline
 from svdbench.reporting.report import Lines, Report, Table, TableCell
 from svdbench.reporting.words import fixed, integer, number, percent, quantity, ratio, share
+from svdbench.side_by_side.config import NATS
 from svdbench.statistics.intervals import CONFIDENCE, Interval
 
 STOPPED = ("timeout", "interrupted")
@@ -27,7 +28,6 @@ TOTAL_SPEED = Metric(
     ratio,
 )
 LOSS = Metric("test loss", "loss", "", "lower", "mean over seeds", lambda value: number(value, 4))
-NATS = "nats"
 ALONE = (
     "training speed: total time of the unchanged network over that of the arm, median over seeds; "
     "the run's samples, which give the paired medians, were not kept"

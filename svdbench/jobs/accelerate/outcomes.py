@@ -315,7 +315,7 @@ def loss_over_seconds(
             low, high = rows["loss"].min(), rows["loss"].max()
             plots.plot_band(axes, across, low, high, style["color"], 0.1)
     axes.set_xlabel("seconds of training")
-    axes.set_xlim(0, 1.03 * run["used_s"].max())
+    plots.start_at_zero(axes, run["used_s"].max())
     plots.quiet(axes)
     axes.set_yscale("log")
     plots.name_log_ticks(axes.yaxis, number)

@@ -110,7 +110,7 @@ def _whole(run: RecordedRun, frames: sides.SidesFrames) -> Report | None:
     if not equal:
         del found.blocks[1]
     if by_loss:
-        _add_outcomes(found, epochs, frames.summary, outcomes)
+        _add_outcomes(found, epochs, frames.summary, outcomes, scale)
     add_map(found, frames.summary, sides.about(epochs, "mean of {} seeds", _batches(epochs)))
     if answers := answers_of(run, arms):
         found.blocks.append(Claims(answers))
@@ -131,7 +131,11 @@ def _equal_steps(epochs: pd.DataFrame) -> bool:
 
 
 def _add_outcomes(
-    found: Report, epochs: pd.DataFrame, summary: pd.DataFrame, outcomes: list[ArmOutcome]
+    found: Report,
+    epochs: pd.DataFrame,
+    summary: pd.DataFrame,
+    outcomes: list[ArmOutcome],
+    scale: sides.LossScale,
 ) -> None:
     """The dense networks, smaller ones too, beside the arms: first, as that is the answer."""
     found.headline = headline_of(outcomes) or found.headline
@@ -139,9 +143,7 @@ def _add_outcomes(
     tables = [losses_table(outcomes, given_of(epochs)), costs_table(outcomes)]
     found.blocks = [*tables, Lines(verdicts(outcomes)), search_cost(summary), *found.blocks]
     found.warnings += missed_budgets(epochs, outcomes)
-    found.figures["loss_over_seconds"] = partial(
-        loss_over_seconds, epochs, outcomes, sides.LossScale.of(summary)
-    )
+    found.figures["loss_over_seconds"] = partial(loss_over_seconds, epochs, outcomes, scale)
 
 
 def _of(values: Values, *metrics: Metric) -> list[MetricValue]:
@@ -367,7 +369,7 @@ def loss(run: pd.DataFrame, arms: list[AcceleratedArmSummary], scale: sides.Loss
             plots.plot_band(axes, across, rows[y].min(), rows[y].max(), style["color"], 0.12)
         turn = "epoch" if _equal_steps(run) else "round"
         axes.set_xlabel({"epoch": turn, "elapsed_s": "seconds of training"}[x])
-        axes.set_xlim(0, 1.03 * run[x].max())
+        plots.start_at_zero(axes, run[x].max())
         plots.quiet(axes)
         _scale(axes, logarithmic=bool((run[y] > 0).all()))
         plots.name_ticks(axes.yaxis, share if y == "error" else number)

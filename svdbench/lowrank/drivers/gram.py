@@ -68,11 +68,11 @@ _EPS = torch.finfo(torch.float64).eps
 def gram_svd(A: Tensor, k: int) -> SVD:
     """The best rank-k approximation of A (..., m, n), from an eigenproblem of size min(m, n).
 
-    A Aᵀ (or AᵀA) squares the condition number, so it is formed in float64, whatever A's dtype. U
-    are its eigenvectors, S and V the lengths and directions of Aᵀuᵢ. In float32, singular values
-    above 1e-7 of the largest are accurate to float32's precision; in float64, those above 1e-4 of
-    it to about 1e-16 (σ₁/σᵢ)². If σ_k is smaller, or A has a rank below k, :func:`torch.linalg.svd`
-    is used instead.
+    Forming A Aᵀ (or AᵀA) squares the condition number, so it is computed in float64 for any dtype
+    of A. U are its eigenvectors, S and V the lengths and directions of Aᵀuᵢ. In float32, singular
+    values above 1e-7 of the largest are accurate to float32's precision; in float64, those above
+    1e-4 of it to about 1e-16 (σ₁/σᵢ)². If σ_k is smaller, or A has a rank below k,
+    :func:`torch.linalg.svd` is used instead.
 
     Returns:
         U (..., m, k), S (..., k) and Vh (..., k, n) in A's dtype. S can be differentiated,
